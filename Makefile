@@ -1,0 +1,57 @@
+# make run and make test do all their own set-up; `make help` lists the rest.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help run test check format lint types imports fast generate lock wheels clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml requirements-dev.lock
+	@echo "setting up $(VENV) (first time: about half a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(READY) ## the bridge with the example functions, on localhost:50051
+	@$(BIN)/grpc-lambda-bridge serve --config lambda_fn/examples/bridge.yaml
+
+test: $(READY) ## everything that must pass
+	@$(MAKE) --no-print-directory lint types imports
+	@$(BIN)/pytest -n 2 --dist loadfile
+
+check: $(READY) ## format, lint, types, import rules, fast tests: the inner loop
+	@$(MAKE) --no-print-directory format lint types imports fast
+
+format: $(READY) ## rewrite the code in the one layout
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix --exit-zero --select I .
+
+lint: $(READY)
+	@$(BIN)/ruff format --quiet --check . || { echo "layout differs: run 'make format'"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+
+types: $(READY)
+	@$(BIN)/mypy --no-error-summary
+
+imports: $(READY)
+	@$(BIN)/lint-imports > .venv/imports.log || { cat .venv/imports.log; exit 1; }
+
+fast: $(READY)
+	@$(BIN)/pytest -q -n 2 tests/unit tests/function -m "not slow"
+
+lock: $(READY) ## resolve requirements-dev.lock anew from pyproject.toml
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate -o requirements-dev.lock
+
+wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
+	@$(BIN)/python -m build --quiet --wheel --outdir dist .
+	@$(BIN)/python -m build --quiet --wheel --outdir dist lambda_fn
+
+clean: ## remove what the targets made
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""A proxy that lets unmodified gRPC clients call AWS Lambda functions. ARCHITECTURE.md has the picture."""

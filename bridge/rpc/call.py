@@ -1,0 +1,120 @@
+"""Call: one RPC from its first HEADERS to its trailers, as handlers and layers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import Phase, ResponseEvent
+from bridge.rpc.figures import MethodFigures
+from bridge.rpc.limits import Limits
+from bridge.rpc.metadata import Metadata
+from bridge.rpc.status import Status
+from bridge.rpc.value import Value
+
+
+class ClientCertificate(Value, frozen=True):
+    """A verified client certificate, in the terms of API Gateway's `clientCert`."""
+
+    pem: str
+    subject: str
+    issuer: str
+    serial_number: str
+    not_before: str
+    not_after: str
+
+
+class Peer(Value, frozen=True):
+    """Who calls."""
+
+    address: str
+    """An IP address without port, or `unix`."""
+    certificate: ClientCertificate | None = None
+
+
+class Call(Protocol):
+    """One RPC. Its figures are counted by whoever sees the fact and read once, at the end."""
+
+    path: str
+    """`/package.Service/Method`, as sent."""
+    metadata: Metadata
+    """The client's metadata. Without pseudo-headers, `te`, `content-type`, `content-length`, `grpc-timeout` and hop-by-hop
+    names; with the `grpc-*` names of metadata.PASSED_GRPC_REQUEST, in the order sent."""
+    content_type: str
+    """As sent: `application/grpc` or `application/grpc+…`, parameters and all."""
+    authority: str
+    peer: Peer
+    deadline: float | None
+    """Monotonic seconds."""
+    started: float
+    route: Route
+    phase: Phase
+    status: Status | None
+    """None until the call has ended."""
+    cause: RpcError | None
+    """Why the call was aborted, if it was."""
+
+    messages_received: int
+    messages_sent: int
+    bytes_received: int
+    bytes_sent: int
+    attempts: int
+    upstream_seconds: float
+    request_id: str
+    """AWS's id of the last attempt."""
+
+    def send(self, event: ResponseEvent) -> bool:
+        """Queue an event. False: the client's window is full; await `writable()` before the next one."""
+        ...
+
+    async def writable(self) -> None:
+        """Return when the client has room again. Raises what aborted the call."""
+        ...
+
+    async def read_all(self) -> bytes:
+        """Gather the request body until the client half-closes; the same bytes every time it is asked.
+
+        Raises MalformedRequest, MessageTooLarge, Overloaded, FullDuplexNeeded.
+        """
+        ...
+
+    async def read_envelope(self) -> bytes | None:
+        """The next request message with its prefix; None after the last. Not to be mixed with `read_all`."""
+        ...
+
+    def abort(self, cause: RpcError) -> None:
+        """End the call from outside: deadline, reset, lost connection, drain. The handler sees a cancellation, `rescue` the cause."""
+        ...
+
+
+Handler = Callable[[Call], Awaitable[None]]
+"""Takes a call, sends its events, returns after Trailers; raises RpcError instead of sending a failure."""
+
+Layer = Callable[[Handler], Handler]
+
+
+class Route:
+    """What a call's path led to: who handles it, under which limits, counted where."""
+
+    __slots__ = ("figures", "handler", "limits", "name", "timeout")
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        figures: MethodFigures,
+        limits: Limits,
+        timeout: float | None = None,
+    ) -> None:
+        self.name = name
+        """The configuration's key, or the built-in service."""
+        self.handler = handler
+        self.figures = figures
+        self.limits = limits
+        self.timeout = timeout
+        """Seconds: the configuration's upper bound on the call."""
+
+
+Resolve = Callable[[str], Route]
+"""From `:path` to its route; never fails: unknown paths share one route."""

@@ -1,0 +1,39 @@
+"""Deadlines are points in time on the monotonic clock (seconds); timeouts are durations on the wire and in configuration."""
+
+from __future__ import annotations
+
+from math import ceil
+
+_SECONDS_IN = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MAX_DIGITS = 8
+
+LONGEST = 10.0 * 365 * 24 * 3600
+"""Longer timeouts count as this long (seconds): 99,999,999 hours would overflow timers."""
+
+
+def parse_timeout(value: str) -> float:
+    """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"): 1 to 8 digits and a unit. Raises ValueError."""
+    digits, seconds = value[:-1], _SECONDS_IN.get(value[-1:])
+    if seconds is None or not (
+        digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
+    ):
+        raise ValueError(f"grpc-timeout {value[:20]!r} is not 1 to 8 digits and one of H M S m u n")
+    return min(int(digits) * seconds, LONGEST)
+
+
+def format_timeout(seconds: float) -> str:
+    """The `grpc-timeout` for this long: in the finest unit from milliseconds up that fits 8 digits, rounded up."""
+    if seconds <= 0:
+        return "0m"
+    for unit in ("m", "S", "M", "H"):
+        count = ceil(seconds / _SECONDS_IN[unit] - 1e-9)
+        if count < 10**_MAX_DIGITS:
+            return f"{count}{unit}"
+    return "99999999H"
+
+
+def earliest(deadline: float | None, other: float | None) -> float | None:
+    """The earlier of two deadlines, either of which may be absent."""
+    if deadline is None:
+        return other
+    return deadline if other is None else min(deadline, other)

@@ -1,0 +1,107 @@
+"""Length-Prefixed-Message: one flag byte, four bytes of length, the data (gRPC PROTOCOL-HTTP2).
+
+`EnvelopeScanner` checks a request body as it passes without taking it apart; `EnvelopeReader` cuts a body into envelopes.
+Both compare the declared length with their limit before a byte of the message is held.
+"""
+
+from __future__ import annotations
+
+from bridge.rpc.errors import MalformedRequest, MessageTooLarge
+
+PREFIX_SIZE = 5
+COMPRESSED = 0x01
+TRAILERS = 0x80
+"""gRPC-Web only: this envelope holds the trailers (grpc PROTOCOL-WEB)."""
+
+
+def envelope(message: bytes, *, flags: int = 0) -> bytes:
+    return bytes((flags,)) + len(message).to_bytes(4, "big") + message
+
+
+def data_of(envelope_bytes: bytes) -> bytes:
+    return envelope_bytes[PREFIX_SIZE:]
+
+
+def _check(flags: int, size: int, max_message: int) -> None:
+    if flags > COMPRESSED:
+        raise MalformedRequest(
+            f"a message begins with flag byte 0x{flags:02x}; gRPC knows 0x00 and 0x01"
+        )
+    if size > max_message:
+        raise MessageTooLarge(
+            f"a request message of {size} bytes is above max_request ({max_message} bytes)"
+        )
+
+
+class EnvelopeScanner:
+    """Follows a body across its chunks: counts messages, checks flags and declared sizes, holds at most a prefix."""
+
+    __slots__ = ("_max_message", "_prefix", "_skip", "count", "has_compressed")
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._prefix = b""
+        self._skip = 0
+        self.count = 0
+        """Messages whose prefix has arrived."""
+        self.has_compressed = False
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes. Raises MalformedRequest and MessageTooLarge."""
+        at, end = 0, len(data)
+        if self._prefix:
+            data, self._prefix = self._prefix + data, b""
+            end = len(data)
+        if self._skip:
+            at = min(self._skip, end)
+            self._skip -= at
+        while at < end:
+            if end - at < PREFIX_SIZE:
+                self._prefix = data[at:]
+                return
+            flags, size = data[at], int.from_bytes(data[at + 1 : at + PREFIX_SIZE], "big")
+            if flags or size > self._max_message:
+                _check(flags, size, self._max_message)
+                self.has_compressed = True
+            self.count += 1
+            at += PREFIX_SIZE + size
+        self._skip += at - end
+
+    def finish(self) -> None:
+        """The body is over. Raises MalformedRequest if it ends inside a message."""
+        if self._skip or self._prefix:
+            raise MalformedRequest("the request ends in the middle of a message")
+
+
+class EnvelopeReader:
+    """Cuts chunks into envelopes: `feed` bytes, then take with `next_envelope` until it has none."""
+
+    __slots__ = ("_at", "_buffer", "_max_message")
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._buffer = bytearray()
+        self._at = 0
+
+    def feed(self, data: bytes) -> None:
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
+        self._buffer += data
+
+    def next_envelope(self) -> bytes | None:
+        """The next whole envelope, prefix included; None if it has not all arrived. Raises as EnvelopeScanner does."""
+        have = len(self._buffer) - self._at
+        if have < PREFIX_SIZE:
+            return None
+        size = int.from_bytes(self._buffer[self._at + 1 : self._at + PREFIX_SIZE], "big")
+        _check(self._buffer[self._at], size, self._max_message)
+        if have < PREFIX_SIZE + size:
+            return None
+        start, self._at = self._at, self._at + PREFIX_SIZE + size
+        return bytes(self._buffer[start : self._at])
+
+    def finish(self) -> None:
+        """The body is over. Raises MalformedRequest if it ends inside a message."""
+        if len(self._buffer) > self._at:
+            raise MalformedRequest("the request ends in the middle of a message")

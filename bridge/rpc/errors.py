@@ -1,0 +1,289 @@
+"""What can end a call, as a tree of causes.
+
+Each cause knows its status code, whether the function may have run, and whether trying again may help. They are raised where
+the fact is known; the layer `rescue` alone turns one into the Status that the client sees, with `str(error)` as its message.
+A message says what happened, where, and what to do next; it never quotes a foreign exception, a secret or our identity.
+
+    RpcError
+      ClientGone  DeadlineExceeded  Draining  Bug
+      RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  NoRoute  FullDuplexNeeded
+      RefusedCall      Overloaded  NotReady
+      CarrierError     Unreachable  CertificateRefused  ConnectionLost
+        AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
+          AccessRefused  StaleCredentials
+        FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
+      ReplyError       BadReply  NoStatus  CutReply  HttpRefusal
+"""
+
+from __future__ import annotations
+
+from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.status import Status, StatusCode
+
+_LONGEST_PUSHBACK = 2**31 - 1
+
+
+class RpcError(Exception):
+    """A cause that ends a call. `str(error)` is what the client reads."""
+
+    code = StatusCode.INTERNAL
+    may_have_run = True
+    """Whether the function may have seen the call: what may have run is never repeated."""
+    is_transient = False
+    """Whether the same call may succeed a moment later."""
+    retry_after: float | None = None
+    """Seconds that the other side asked us to wait, if it did."""
+
+    @property
+    def reason(self) -> str:
+        """A short constant for metrics and logs."""
+        return type(self).__name__
+
+    @property
+    def status(self) -> Status:
+        return Status(self.code, str(self))
+
+    @property
+    def trailing(self) -> Metadata:
+        """Metadata that goes with the status."""
+        return EMPTY
+
+
+class ClientGone(RpcError):
+    """The client reset the call or its connection ended."""
+
+    code = StatusCode.CANCELLED
+
+
+class DeadlineExceeded(RpcError):
+    """The call's deadline passed before its status was known."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+
+
+class Draining(RpcError):
+    """The bridge stops, and the time for calls in flight is over."""
+
+    code = StatusCode.UNAVAILABLE
+
+
+class Bug(RpcError):
+    """An exception that nobody expected; the log has it."""
+
+
+# -- what the client sent -----------------------------------------------------------------------------------------------
+
+
+class RequestError(RpcError):
+    """The call cannot be served as the client sent it."""
+
+    may_have_run = False
+
+
+class MalformedRequest(RequestError):
+    """A request that breaks the gRPC protocol."""
+
+
+class MessageTooLarge(RequestError):
+    """A message, or all that a call gathers, above a limit."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+
+class UnsupportedCompression(RequestError):
+    code = StatusCode.UNIMPLEMENTED
+
+
+class NoRoute(RequestError):
+    code = StatusCode.UNIMPLEMENTED
+
+
+class FullDuplexNeeded(RequestError):
+    """The client waits for an answer before it ends its side, and the target takes its input whole."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
+# -- what the bridge refuses ---------------------------------------------------------------------------------------------
+
+
+class RefusedCall(RpcError):
+    may_have_run = False
+
+
+class Overloaded(RefusedCall):
+    """Too many calls or too many bytes in flight."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    @property
+    def reason(self) -> str:
+        return self.kind
+
+
+class NotReady(RefusedCall):
+    """The bridge lacks something that it still seeks, such as credentials."""
+
+    code = StatusCode.UNAVAILABLE
+
+
+# -- how the payload travelled -------------------------------------------------------------------------------------------
+
+
+class CarrierError(RpcError):
+    code = StatusCode.UNAVAILABLE
+
+
+class Unreachable(CarrierError):
+    """No connection: not a byte of the request could have been processed."""
+
+    may_have_run = False
+    is_transient = True
+
+
+class CertificateRefused(CarrierError):
+    """The other side's certificate does not verify; trying again cannot help."""
+
+    may_have_run = False
+
+
+class ConnectionLost(CarrierError):
+    """The connection ended after the request was sent, before the reply was whole."""
+
+
+class AwsRefusal(CarrierError):
+    """The Lambda API refused to start the function."""
+
+    may_have_run = False
+
+    def __init__(
+        self, message: str, *, error_type: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.error_type = error_type
+        self.retry_after = retry_after
+
+    @property
+    def trailing(self) -> Metadata:
+        # gRFC A6: a pushback tells the client when to try again, in a signed 32-bit number of milliseconds.
+        if self.retry_after is None or not self.is_transient:
+            return EMPTY
+        milliseconds = min(max(0, round(self.retry_after * 1000)), _LONGEST_PUSHBACK)
+        return (("grpc-retry-pushback-ms", str(milliseconds)),)
+
+
+class Throttled(AwsRefusal):
+    """TooManyRequestsException, with AWS's reason for it; the code is the route's `throttled_as`."""
+
+    is_transient = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str = "",
+        retry_after: float | None = None,
+        throttle_reason: str = "",
+    ) -> None:
+        super().__init__(message, error_type=error_type, retry_after=retry_after)
+        self.throttle_reason = throttle_reason
+
+
+class NotStarted(AwsRefusal):
+    """The function did not start and may soon."""
+
+    is_transient = True
+
+
+class FunctionNotFound(AwsRefusal):
+    code = StatusCode.UNIMPLEMENTED
+
+
+class AccessRefused(AwsRefusal):
+    """AWS refuses our credentials for this function."""
+
+    code = StatusCode.PERMISSION_DENIED
+
+
+class StaleCredentials(AccessRefused):
+    """Expired, unknown or skewed in time: fresh credentials and the right clock may help, once."""
+
+
+class Misconfigured(AwsRefusal):
+    """Something about the function (key, network, mount, runtime) must be mended first."""
+
+    code = StatusCode.INTERNAL
+
+
+class RequestRefused(AwsRefusal):
+    """AWS finds the request itself at fault."""
+
+    code = StatusCode.INTERNAL
+
+
+class PayloadTooLarge(AwsRefusal):
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+
+class ServiceFailed(AwsRefusal):
+    """Lambda's own failure: nothing proves that the function did not run."""
+
+    may_have_run = True
+
+
+# -- what the function did -----------------------------------------------------------------------------------------------
+
+
+class FunctionError(CarrierError):
+    code = StatusCode.INTERNAL
+
+
+class FunctionFailed(FunctionError):
+    """The function raised, crashed or ran out of memory."""
+
+
+class FunctionTimedOut(FunctionError):
+    """The function's own time ran out."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
+
+
+class ReplyTooLarge(FunctionError):
+    """A reply, or a message in one, above a limit."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
+
+
+# -- what came back ------------------------------------------------------------------------------------------------------
+
+
+class ReplyError(RpcError):
+    """The reply cannot be read as the answer to a call."""
+
+
+class BadReply(ReplyError):
+    """A bad frame, base64 or JSON."""
+
+
+class NoStatus(ReplyError):
+    """HTTP 200 without a grpc-status."""
+
+    code = StatusCode.UNKNOWN
+
+
+class CutReply(ReplyError):
+    """The reply ended before its trailers."""
+
+    code = StatusCode.UNAVAILABLE
+
+
+class HttpRefusal(ReplyError):
+    """An HTTP error in place of a gRPC answer."""
+
+    def __init__(self, message: str, *, code: StatusCode) -> None:
+        super().__init__(message)
+        self.code = code

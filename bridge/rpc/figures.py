@@ -1,0 +1,118 @@
+"""Plain numbers counted on the per-call path; the admin server turns them into Prometheus families when scraped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from typing import Protocol
+
+from bridge.rpc.status import CODES
+
+SECONDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+    900.0,
+)
+BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
+
+
+class Histogram:
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """Not cumulative: one count for each bound, one for what lies above them all."""
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class CallFigures(Protocol):
+    """What a call counted about itself, read once at its end."""
+
+    messages_received: int
+    messages_sent: int
+    bytes_received: int
+    bytes_sent: int
+    upstream_seconds: float
+
+
+class MethodFigures:
+    """The figures of one method."""
+
+    __slots__ = ("handled", "kind", "method", "received", "request_bytes", "response_bytes", "seconds", "sent", "service",
+                 "started", "upstream")  # fmt: skip
+
+    def __init__(self, service: str, method: str, kind: str = "unknown") -> None:
+        self.service = service
+        self.method = method
+        self.kind = kind
+        """unary, client_stream, server_stream, bidi_stream, or unknown without a descriptor."""
+        self.started = 0
+        self.handled = [0] * len(CODES)
+        self.received = 0
+        self.sent = 0
+        self.seconds = Histogram(SECONDS)
+        self.upstream = Histogram(SECONDS)
+        self.request_bytes = Histogram(BYTES)
+        self.response_bytes = Histogram(BYTES)
+
+    def finished(self, call: CallFigures, code: int, seconds: float) -> None:
+        self.handled[code] += 1
+        self.received += call.messages_received
+        self.sent += call.messages_sent
+        self.seconds.observe(seconds)
+        self.request_bytes.observe(call.bytes_received)
+        self.response_bytes.observe(call.bytes_sent)
+        if call.upstream_seconds:
+            self.upstream.observe(call.upstream_seconds)
+
+
+class TargetFigures:
+    """The figures of one target."""
+
+    __slots__ = ("cold_starts", "in_flight", "name", "retries", "throttled")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.in_flight = 0
+        self.retries = 0
+        self.cold_starts = 0
+        self.throttled: Counter[str] = Counter()
+        """By AWS's reason."""
+
+
+class BridgeFigures:
+    """The figures of one process."""
+
+    __slots__ = ("buffered_bytes", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_trailers",
+                 "streams_open")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.connections_open = 0
+        self.connections_accepted = 0
+        self.streams_open = 0
+        self.buffered_bytes = 0
+        """Bytes that calls have gathered and not yet given up."""
+        self.shortened_trailers = 0
+        self.protocol_errors: Counter[str] = Counter()
+        """By kind: what clients did against HTTP/2 or gRPC."""
+        self.refused: Counter[str] = Counter()
+        """By reason: calls that the bridge did not take."""

@@ -1,0 +1,23 @@
+"""The numbers that bound one call. Sizes are bytes, durations seconds; None: no bound of ours."""
+
+from __future__ import annotations
+
+from bridge.rpc.status import StatusCode
+from bridge.rpc.value import Value
+
+MIB = 1 << 20
+
+
+class Limits(Value, frozen=True):
+    max_request: int = 4 * MIB
+    """One request message as sent."""
+    max_buffered: int = 6 * MIB
+    """All that one call gathers."""
+    max_response: int | None = None
+    """One response message."""
+    max_trailers: int = 8 << 10
+    """Trailers, counted as RFC 9113 6.5.2 counts a header list."""
+    half_close: float | None = 60.0
+    """How long a call may stay silent after a message before a target that takes its input whole gives up on it."""
+    throttled_as: StatusCode = StatusCode.UNAVAILABLE
+    """The status of a call that AWS throttled."""

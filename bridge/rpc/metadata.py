@@ -1,0 +1,87 @@
+"""Metadata: the key/value pairs of a call, in order, as they travel.
+
+Names are lower case. Values are text; those of names in `-bin` stay base64 inside the bridge, which never needs their bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+
+Metadata = tuple[tuple[str, str], ...]
+
+EMPTY: Metadata = ()
+
+HOP_BY_HOP = frozenset(
+    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+     "trailers", "transfer-encoding", "upgrade", "http2-settings"),
+)  # fmt: skip
+"""Names that belong to one connection and are never passed on (RFC 9110 7.6.1)."""
+
+PASSED_GRPC_REQUEST = frozenset(
+    (
+        "grpc-encoding",
+        "grpc-accept-encoding",
+        "grpc-previous-rpc-attempts",
+        "grpc-trace-bin",
+        "grpc-tags-bin",
+    ),
+)
+"""The `grpc-*` request names that travel on; every other one is gRPC's own and remade or dropped."""
+
+PASSED_GRPC_RESPONSE = frozenset(
+    ("grpc-encoding", "grpc-accept-encoding", "grpc-retry-pushback-ms")
+)
+"""The `grpc-*` response names that are metadata on the way back; status, message and details are the Status."""
+
+_NAME = re.compile(r"[0-9a-z_.-]+").fullmatch
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+
+
+def is_binary(name: str) -> bool:
+    return name.endswith("-bin")
+
+
+def is_name(name: str) -> bool:
+    """Whether gRPC allows this as a metadata name (PROTOCOL-HTTP2, "Header-Name")."""
+    return _NAME(name) is not None
+
+
+def clean_value(value: str) -> str:
+    """The value with all that gRPC's ASCII-Value forbids taken out, CR, LF and NUL among it."""
+    if value.isascii() and value.isprintable():
+        return value.strip(" ")
+    return _UNSAFE.sub("", value).strip(" ")
+
+
+def split_binary(value: str) -> list[str]:
+    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded."""
+    return [part.strip(" ") for part in value.split(",")]
+
+
+def encode_binary(value: bytes) -> str:
+    """Base64 as gRPC sends it: without padding."""
+    return b2a_base64(value, newline=False).rstrip(b"=").decode("ascii")
+
+
+def decode_binary(value: str) -> bytes:
+    """The bytes of one `-bin` value, padded or not. Raises ValueError."""
+    stripped = value.rstrip("=")
+    try:
+        return a2b_base64(stripped + "=" * (-len(stripped) % 4), strict_mode=True)
+    except Base64Error as error:
+        raise ValueError(f"not base64: {error}") from error
+
+
+def value_of(metadata: Metadata, name: str) -> str | None:
+    """The first value under this name."""
+    for key, value in metadata:
+        if key == name:
+            return value
+    return None
+
+
+def size_of(metadata: Metadata) -> int:
+    """Bytes as header limits count them: name, value and 32 each (RFC 9113 6.5.2)."""
+    return sum([len(name) + len(value) + 32 for name, value in metadata])

@@ -1,0 +1,63 @@
+"""Plain counters: histograms and what a finished call adds."""
+
+import pytest
+
+from bridge.rpc.figures import (
+    BYTES,
+    SECONDS,
+    BridgeFigures,
+    Histogram,
+    MethodFigures,
+    TargetFigures,
+)
+from bridge.rpc.status import StatusCode
+from tests.support.fakes import RecordingCall
+
+
+@pytest.mark.parametrize(
+    ("value", "counts"),
+    [(0.0, [1, 0, 0]), (1.0, [1, 0, 0]), (1.5, [0, 1, 0]), (2.0, [0, 1, 0]), (2.1, [0, 0, 1])],
+)
+def test_value_counts_in_the_first_bound_not_below_it(value: float, counts: list[int]) -> None:
+    """A bound holds what is equal to it, as Prometheus' `le` does; the last count is for what lies above."""
+    histogram = Histogram((1.0, 2.0))
+    histogram.observe(value)
+
+    assert counts == histogram.counts
+    assert value == histogram.total
+
+
+@pytest.mark.parametrize("bounds", [SECONDS, BYTES])
+def test_bounds_rise(bounds: tuple[float, ...]) -> None:
+    """Else bisection would lie."""
+    assert sorted(set(bounds)) == list(bounds)
+
+
+def test_finished_call_adds_what_it_counted() -> None:
+    """Messages, bytes, seconds, its code; upstream time only if there was any."""
+    figures = MethodFigures("a.B", "C")
+    call = RecordingCall()
+    call.messages_received, call.messages_sent, call.bytes_received, call.bytes_sent = (
+        1,
+        2,
+        300,
+        5000,
+    )
+    figures.finished(call, StatusCode.NOT_FOUND, 0.2)
+    call.upstream_seconds = 0.1
+    figures.finished(call, StatusCode.OK, 0.3)
+
+    assert (1, 1) == (figures.handled[StatusCode.NOT_FOUND], figures.handled[StatusCode.OK])
+    assert (2, 4) == (figures.received, figures.sent)
+    assert pytest.approx(0.5) == figures.seconds.total
+    assert (600, 10_000) == (figures.request_bytes.total, figures.response_bytes.total)
+    assert 1 == sum(figures.upstream.counts)
+
+
+def test_figures_begin_at_nothing() -> None:
+    """Gauges and counters alike."""
+    bridge, target = BridgeFigures(), TargetFigures("orders")
+
+    assert (0, 0, 0) == (bridge.buffered_bytes, bridge.streams_open, target.in_flight)
+    assert not bridge.refused
+    assert "unknown" == MethodFigures("a.B", "C").kind
