@@ -1,0 +1,73 @@
+"""What is wrong with a configuration, where, and all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value is written."""
+
+    file: str
+    """The file as the user named it; or the variable or flag the value comes from."""
+    line: int | None = None
+    """From 1; None where lines mean nothing."""
+    key_path: str = ""
+
+    def key(self, name: str, line: int | None) -> Place:
+        return Place(self.file, line, f"{self.key_path}.{name}" if self.key_path else name)
+
+    def item(self, index: int, line: int | None) -> Place:
+        return Place(self.file, line, f"{self.key_path}[{index}]")
+
+    def __str__(self) -> str:
+        file = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{file}: {self.key_path}" if self.key_path else file
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend: `bridge.yaml:12: services.helloworld.Greeter.timout: unknown key, did you mean "timeout"?`"""
+
+    file: str
+    line: int | None
+    key_path: str
+    message: str
+
+    @classmethod
+    def at(cls, place: Place, message: str) -> Problem:
+        return cls(place.file, place.line, place.key_path, message)
+
+    def __str__(self) -> str:
+        return f"{Place(self.file, self.line, self.key_path)}: {self.message}"
+
+
+class ConfigErrors(Exception):
+    """The configuration is refused. Its text has one line for each problem, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda found: found.line or 0))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class Refused(Exception):
+    """One value does not fit; whoever reads the key around it notes the problem and reads on."""
+
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem.at(place, message)
+
+
+_MAX_COMPARED = 200
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`, did you mean "timeout"?`, or nothing if no known name is near."""
+    plain = name.lower().replace("-", "_")
+    printable = [word for word in islice(known, _MAX_COMPARED) if word.isprintable()]
+    nearest = get_close_matches(plain, printable, n=1, cutoff=0.6)
+    return f', did you mean "{nearest[0]}"?' if nearest else ""

@@ -1,0 +1,45 @@
+"""What a reload changes: the sections that apply to the calls that begin after it, and those that need a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bridge.config.schema import Config
+
+APPLIED = ("services", "defaults", "functions", "health", "reflection", "log", "aws")
+
+NEEDS_RESTART = (
+    "listen", "admin", "workers", "http2", "emulator",
+    # Numbers of the process rather than of a call: the supervisor and its workers took them when they began.
+    "drain", "drain_delay", "buffers",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The names of the sections that differ, in the order of the file."""
+
+    applied: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+def changed_sections(old: Config, new: Config) -> Changes:
+    def changed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if getattr(old, name) != getattr(new, name))
+
+    return Changes(changed(APPLIED), changed(NEEDS_RESTART))
+
+
+def after_reload(old: Config, new: Config) -> Config:
+    """What holds after a reload: the new configuration, with the old one's sections that need a restart."""
+    return replace(
+        new,
+        listen=old.listen,
+        admin=old.admin,
+        workers=old.workers,
+        http2=old.http2,
+        emulator=old.emulator,
+        drain=old.drain,
+        drain_delay=old.drain_delay,
+        buffers=old.buffers,
+    )

@@ -1,0 +1,373 @@
+"""The configuration as checked values: what the rest of the bridge is built from.
+
+Every key of the file is a field of the same name, with its default. Durations are seconds, sizes bytes, percentages fractions;
+paths are absolute or relative to the working directory; None is the file's `null`. Nothing here can be wrong: `load` has
+checked it. Values that may be secrets (`headers`, `env`) stay out of `repr`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from bridge.rpc.limits import Limits
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+Payload: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
+EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
+InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
+
+
+# -- addresses -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    host: str
+    """A name or an IP address; IPv6 without brackets."""
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class UnixAddress:
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address: TypeAlias = TcpAddress | UnixAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """`http://` or `https://`, without credentials, query and fragment."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    """IPv6 without brackets."""
+    port: int
+    prefix: str = ""
+    """The path, without a slash at its end."""
+
+    @property
+    def authority(self) -> str:
+        """Host and port as HTTP's `host` has them: without the scheme's own port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        is_usual = self.port == {"http": 80, "https": 443}[self.scheme]
+        return host if is_usual else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}{self.prefix}"
+
+
+# -- targets -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LambdaTarget:
+    """A function on AWS: `arn:…` or `function:NAME[:QUALIFIER]`."""
+
+    function: str
+    """The ARN, or the name with its qualifier, as it is written; `function:` itself is left out."""
+    name: str
+    qualifier: str | None = None
+    partition: str | None = None
+    """None: that of the region."""
+    region: str | None = None
+    """None: `aws.region`, or what the environment says."""
+    account: str | None = None
+
+    def __str__(self) -> str:
+        return self.function if self.account else f"function:{self.function}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """A gRPC-Web or HTTP server: function URL, API Gateway, anything. Calls go to `url` + `/Service/Method`."""
+
+    url: Url
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcTarget:
+    """A native gRPC server."""
+
+    address: Address
+    tls: bool = False
+
+    def __str__(self) -> str:
+        if isinstance(self.address, UnixAddress):
+            return str(self.address)
+        return f"{'grpcs' if self.tls else 'grpc'}://{self.address}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """A function of the local Lambda."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"local:{self.name}"
+
+
+Target: TypeAlias = LambdaTarget | HttpTarget | GrpcTarget | LocalTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role to assume."""
+
+    arn: str
+    external_id: str | None = None
+    session_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetTls:
+    """How a TLS target is verified and what we show it."""
+
+    ca: Path | None = None
+    """None: the system's authorities."""
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+    """The name the certificate must bear; None: the target's host."""
+
+
+@dataclass(frozen=True, slots=True)
+class IamAuth:
+    """Requests are signed (SigV4) for this service and region."""
+
+    service: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class JsonOptions:
+    names: Literal["json", "proto"] = "json"
+    """lowerCamelCase, or as the .proto has them."""
+    defaults: bool = True
+    """Fields that hold their default are written too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One target of a services entry, with how to speak to it. Keys without effect on the target hold their default."""
+
+    target: Target
+    weight: float = 1.0
+    payload: Payload = "grpc-web"
+    event: EventShape = "http-v2"
+    invoke_mode: InvokeMode = "buffered"
+    descriptors: Path | None = None
+    """A FileDescriptorSet, or a folder of .proto files."""
+    json: JsonOptions = JsonOptions()
+    role_arn: Role | None = None
+    """Instead of `aws.role_arn`."""
+    endpoint_url: Url | None = None
+    """Instead of `aws.endpoint_url`."""
+    quirks: Literal["rie"] | None = None
+    tls: TargetTls | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Lower-case names; the values may be secrets."""
+    auth: IamAuth | None = None
+
+
+# -- services ------------------------------------------------------------------------------------------------------------
+
+
+class MatchKind(Enum):
+    """What a services key matches, the most specific first."""
+
+    METHOD = "method"
+    SERVICE = "service"
+    PREFIX = "prefix"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A services key, taken apart."""
+
+    kind: MatchKind
+    service: str = ""
+    """The whole name; of a prefix what stands before `.*`; empty for `*`."""
+    method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    attempts: int = 3
+    """Counting the first; 1: never repeat."""
+    backoff: float = 0.05
+    max_backoff: float = 2.0
+    budget: float = 0.2
+    """Retries at most, as a part of all calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """`defaults`, as far as it holds for calls that no services entry matches; the rest is in every leg."""
+
+    timeout: float | None = None
+    """The upper bound put on calls."""
+    limits: Limits = field(default_factory=Limits)
+    max_concurrency: int = 1000
+    """Calls in flight, for each target and process."""
+    retry: Retry = Retry()
+    compression: Literal["pass", "identity"] = "pass"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One entry of `services`, with what it inherits."""
+
+    key: str
+    """As written."""
+    match: Match
+    legs: tuple[Leg, ...] = ()
+    """One, or those of `split`; none: the methods are UNIMPLEMENTED."""
+    timeout: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    max_concurrency: int = 1000
+    retry: Retry = Retry()
+    compression: Literal["pass", "identity"] = "pass"
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return tuple(leg.weight for leg in self.legs)
+
+
+# -- functions of the local Lambda ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionUrl:
+    """`url:` of a local function."""
+
+    auth: Literal["none", "iam"] = "none"
+    invoke_mode: InvokeMode = "buffered"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionConfig:
+    """One entry of `functions:`: what the local Lambda runs under this name."""
+
+    name: str
+    code: Path
+    """The function's folder: LAMBDA_TASK_ROOT, working directory, first on the Python path."""
+    handler: str | None = None
+    """`module.attribute` of a Python handler; this or `command`."""
+    command: tuple[str, ...] | None = None
+    """Any program that speaks the Runtime API."""
+    python: Path | None = None
+    """The interpreter for `handler`; None: the bridge's own."""
+    runtime: Literal["lambda_fn", "awslambdaric"] = "lambda_fn"
+    timeout: float = 3.0
+    """Seconds an invocation may take."""
+    memory: int = 128 * MIB
+    concurrency: int = 10
+    """Instances at most; beyond it invocations are throttled."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    reload: bool = False
+    """Restart instances when a file under `code` changes."""
+    url: FunctionUrl | None = None
+
+
+# -- the bridge itself ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    """Clients must show a certificate of this authority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    address: Address
+    tls: TlsFiles | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    interval: float | None = 300.0
+    """Of our pings; None: none are sent."""
+    timeout: float = 20.0
+    """How long a ping may go unanswered."""
+    min_client_interval: float = 10.0
+    """A client that pings more often is sent away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Http2:
+    engine: Literal["native", "h2"] = "native"
+    max_concurrent_streams: int = 1000
+    max_header_list: int = 16 * KIB
+    """Counted as RFC 9113 6.5.2 says."""
+    keepalive: Keepalive = Keepalive()
+    max_connection_age: float | None = None
+    idle_timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    region: str | None = None
+    profile: str | None = None
+    role_arn: Role | None = None
+    endpoint_url: Url | None = None
+    """Lambda's; also from AWS_ENDPOINT_URL_LAMBDA and AWS_ENDPOINT_URL."""
+    idle_connections: int = 256
+    idle_timeout: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    functions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+    access: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    listen: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 50051)),)
+    admin: TcpAddress | None = TcpAddress("127.0.0.1", 9901)
+    emulator: TcpAddress | Url = TcpAddress("127.0.0.1", 9001)
+    """Where the local Lambda listens; a URL: where one already runs."""
+    workers: int = 1
+    """Processes; 0: one for each core that the cgroup allows."""
+    http2: Http2 = Http2()
+    drain: float = 25.0
+    drain_delay: float = 0.0
+    buffers: int = 512 * MIB
+    """Bytes that the calls of one process gather at most."""
+    aws: Aws = Aws()
+    defaults: Defaults = Defaults()
+    services: Mapping[str, Service] = field(default_factory=dict)
+    """By key, in the order of the file."""
+    functions: Mapping[str, FunctionConfig] = field(default_factory=dict)
+    reflection: bool = True
+    health: Health = Health()
+    log: Log = Log()
+    warnings: tuple[str, ...] = ()
+    """What an operator should know although it is no error; each names its place."""

@@ -1,0 +1,264 @@
+"""The outermost mapping of the file: every section read into Config, and what only several sections together can get wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.config.element import Element
+from bridge.config.functions import read_functions
+from bridge.config.problems import Place, Problem, Refused
+from bridge.config.schema import (
+    Address,
+    Aws,
+    Config,
+    Defaults,
+    FunctionConfig,
+    Health,
+    Http2,
+    Keepalive,
+    Listener,
+    Log,
+    TcpAddress,
+    TlsFiles,
+    Url,
+)
+from bridge.config.services import ServicesReader, Settings, read_service_defaults
+from bridge.config.values import (
+    Keys,
+    address,
+    boolean,
+    choice,
+    duration,
+    file,
+    integer,
+    optional,
+    pattern,
+    region,
+    role,
+    size,
+    tcp_address,
+    url,
+)
+
+_NOWHERE: Address = TcpAddress("", 0)
+"""Stands in for an address that is missing, which has been noted."""
+
+_AN_INSTANT = 0.001
+"""Seconds: the least of durations that may not be zero."""
+
+
+def read_config(root: Element, environ: Mapping[str, str]) -> Config:
+    """All problems are noted in the document: the result is worth something only without any."""
+    keys = Keys.of(root, "")
+    usual = Config()
+    functions_by_name = keys.section("functions").elements
+    functions = read_functions(functions_by_name)
+    emulator = keys.take("emulator", _emulator, usual.emulator)
+    inherited, defaults = _defaults(keys)
+    services = keys.section("services")
+    reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions_by_name)
+    config = Config(
+        listen=_listen(keys, usual.listen),
+        admin=keys.take("admin", optional(tcp_address), usual.admin),
+        emulator=emulator,
+        workers=keys.take("workers", integer(0, 1024), usual.workers),
+        http2=_http2(keys.section("http2")),
+        drain=keys.take("drain", duration(0), usual.drain),
+        drain_delay=keys.take("drain_delay", duration(0), usual.drain_delay),
+        buffers=keys.take("buffers", size(1 << 20, 1 << 40), usual.buffers),
+        aws=_aws(keys.section("aws"), environ),
+        defaults=defaults,
+        services=reader.read(services.elements),
+        functions=functions,
+        reflection=keys.take("reflection", boolean, usual.reflection),
+        health=_health(keys.section("health")),
+        log=_log(keys.section("log")),
+        warnings=tuple(_warnings(root.place, services.elements, emulator, functions)),
+    )
+    keys.close()
+    if not root.document.problems:
+        _note_shared_addresses(keys, config)
+    return config
+
+
+def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
+    section = keys.section("defaults")
+    return read_service_defaults(section.element, section.elements)
+
+
+# -- listen --------------------------------------------------------------------------------------------------------------
+
+
+def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
+    """The listeners. An address from a flag or variable moves the file's one listener and leaves it its TLS: an image that says
+    where to listen must not undress what the file protects.
+    """
+    written = keys.take_written("listen", _listeners, usual)
+
+    def moved(element: Element) -> tuple[Listener, ...]:
+        if len(written) > 1 and any(listener.tls for listener in written):
+            raise element.refuse("would replace several listeners and their tls; leave it out")
+        return (Listener(address(element), written[0].tls),)
+
+    return keys.take_override("listen", moved, written)
+
+
+def _listeners(element: Element) -> tuple[Listener, ...]:
+    if not element.is_list:
+        return (_listener(element),)
+    listeners: dict[Address, Listener] = {}
+    items = element.items()
+    if not items:
+        raise element.refuse("needs at least one address")
+    for item in items:
+        try:
+            listener = _listener(item)
+            if listener.address in listeners and listener.address != _NOWHERE:
+                raise item.refuse(f"{listener.address} is listed twice")
+        except Refused as refused:
+            element.document.note(refused)
+            continue
+        listeners[listener.address] = listener
+    return tuple(listeners.values())
+
+
+def _listener(element: Element) -> Listener:
+    if not element.is_mapping:
+        return Listener(address(element))
+    keys = Keys.of(element, "listen")
+    found = Listener(
+        address=keys.need("address", address, _NOWHERE),
+        tls=keys.take("tls", optional(_tls_files), None),
+    )
+    keys.close()
+    return found
+
+
+def _tls_files(element: Element) -> TlsFiles:
+    keys = Keys.of(element, "listen.tls")
+    nowhere = element.document.folder
+    found = TlsFiles(
+        cert=keys.need("cert", file, nowhere),
+        key=keys.need("key", file, nowhere),
+        client_ca=keys.take("client_ca", optional(file), None),
+    )
+    keys.close()
+    return found
+
+
+def _emulator(element: Element) -> TcpAddress | Url:
+    found = element.text("an address such as 127.0.0.1:9001, or the URL of a local Lambda")
+    return url(element) if "://" in found else tcp_address(element)
+
+
+# -- sections ------------------------------------------------------------------------------------------------------------
+
+
+def _http2(keys: Keys) -> Http2:
+    usual = Http2()
+    keepalive = keys.section("keepalive")
+    found = Http2(
+        engine=keys.take("engine", choice("native", "h2"), usual.engine),
+        max_concurrent_streams=keys.take(
+            "max_concurrent_streams", integer(1, 1_000_000), usual.max_concurrent_streams
+        ),
+        max_header_list=keys.take("max_header_list", size(1 << 10, 1 << 20), usual.max_header_list),
+        keepalive=Keepalive(
+            interval=keepalive.take("interval", optional(duration(1)), usual.keepalive.interval),
+            timeout=keepalive.take("timeout", duration(_AN_INSTANT), usual.keepalive.timeout),
+            min_client_interval=keepalive.take(
+                "min_client_interval", duration(0), usual.keepalive.min_client_interval
+            ),
+        ),
+        max_connection_age=keys.take(
+            "max_connection_age", optional(duration(_AN_INSTANT)), usual.max_connection_age
+        ),
+        idle_timeout=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), usual.idle_timeout),
+    )
+    keepalive.close()
+    keys.close()
+    return found
+
+
+_profile = pattern(r"[^\0-\x1f\x7f\[\]]{1,128}", "the name of a profile")
+
+
+def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
+    usual = Aws()
+    endpoint_url = keys.take("endpoint_url", optional(url), None)
+    found = Aws(
+        region=keys.take("region", optional(region), usual.region),
+        profile=keys.take("profile", optional(_profile), usual.profile),
+        role_arn=keys.take("role_arn", optional(role), usual.role_arn),
+        endpoint_url=endpoint_url or _endpoint_from(keys, environ),
+        idle_connections=keys.take("idle_connections", integer(0, 100_000), usual.idle_connections),
+        idle_timeout=keys.take("idle_timeout", duration(0), usual.idle_timeout),
+    )
+    keys.close()
+    return found
+
+
+def _endpoint_from(keys: Keys, environ: Mapping[str, str]) -> Url | None:
+    """Lambda's endpoint from the variables that AWS's SDKs read (SDK reference, "Service-specific endpoints")."""
+    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return None
+    for name in ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"):
+        if environ.get(name):
+            document = keys.element.document.literal(name, keys.element.document.folder)
+            element = Element.of_text(environ[name], Place(name), document)
+            try:
+                return url(element)
+            except Refused as refused:
+                document.note(refused)
+    return None
+
+
+def _health(keys: Keys) -> Health:
+    found = Health(functions=keys.take("functions", boolean, Health().functions))
+    keys.close()
+    return found
+
+
+def _log(keys: Keys) -> Log:
+    usual = Log()
+    found = Log(
+        level=keys.take("level", choice("debug", "info", "warning", "error"), usual.level),
+        format=keys.take("format", choice("auto", "console", "json"), usual.format),
+        access=keys.take("access", boolean, usual.access),
+    )
+    keys.close()
+    return found
+
+
+# -- between sections ----------------------------------------------------------------------------------------------------
+
+
+def _note_shared_addresses(keys: Keys, config: Config) -> None:
+    """Two servers cannot have one port; 0 is any free one."""
+    taken: dict[Address, str] = {listener.address: "listen" for listener in config.listen}
+    for name, found in (("admin", config.admin), ("emulator", config.emulator)):
+        if not isinstance(found, TcpAddress) or found.port == 0:
+            continue
+        if name == "emulator" and not config.functions:
+            continue
+        if found in taken:
+            element = keys.elements.get(name)
+            place = element.place if element else keys.element.place.key(name, None)
+            message = f"{found} is taken by {taken[found]}"
+            keys.element.document.problems.append(Problem.at(place, message))
+        taken[found] = name
+
+
+def _warnings(
+    place: Place,
+    services: Mapping[str, Element],
+    emulator: TcpAddress | Url,
+    functions: Mapping[str, FunctionConfig],
+) -> list[str]:
+    warnings = []
+    if not services:
+        warnings.append(f"{place.key('services', None)}: none, so every call is UNIMPLEMENTED")
+    if functions and isinstance(emulator, Url):
+        what = f"not run, because emulator names one that runs already: {emulator}"
+        warnings.append(f"{place.key('functions', None)}: {what}")
+    return warnings

@@ -1,0 +1,87 @@
+"""The text of a target taken apart: `arn:…`, `function:NAME`, `http(s)://`, `grpc(s)://`, `unix:PATH`, `local:NAME`."""
+
+from __future__ import annotations
+
+import re
+
+from bridge.config.element import Element
+from bridge.config.problems import did_you_mean
+from bridge.config.schema import GrpcTarget, HttpTarget, LambdaTarget, LocalTarget, Target
+from bridge.config.values import PARTITION, REGION, host_and_port, parse_url, socket_path
+
+EXPECTED = (
+    "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
+)
+
+# The Lambda API model, FunctionName and Qualifier.
+_NAME = r"(?P<name>[A-Za-z0-9_.-]{1,140})"
+_QUALIFIER = r"(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128})"
+_ARN = re.compile(
+    rf"arn:(?P<partition>{PARTITION}):lambda:(?P<region>{REGION}):(?P<account>[0-9]{{12}}):function:{_NAME}(?::{_QUALIFIER})?"
+)
+_FUNCTION = re.compile(rf"{_NAME}(?::{_QUALIFIER})?")
+
+FUNCTION_NAME = r"[A-Za-z0-9_-]{1,64}"
+"""Of a local function: what AWS allows too."""
+_LOCAL = re.compile(FUNCTION_NAME)
+
+_SCHEMES = ("arn:", "function:", "http://", "https://", "grpc://", "grpcs://", "unix:", "local:")
+
+
+def target(element: Element) -> Target:
+    return parse_target(element, element.text(EXPECTED))
+
+
+def parse_target(element: Element, text: str) -> Target:
+    """`element` says where the text is written. Raises Refused."""
+    scheme = next((scheme for scheme in _SCHEMES if text.startswith(scheme)), None)
+    rest = text.removeprefix(scheme or "")
+    match scheme:
+        case "arn:":
+            return _lambda_by_arn(element, text)
+        case "function:":
+            return _lambda_by_name(element, rest)
+        case "http://" | "https://":
+            return HttpTarget(parse_url(element, text))
+        case "grpc://" | "grpcs://":
+            return GrpcTarget(host_and_port(element, rest), tls=scheme == "grpcs://")
+        case "unix:":
+            return GrpcTarget(socket_path(element, text))
+        case "local:":
+            return _local(element, rest)
+    raise element.refuse(f"expected {EXPECTED}; found {element.found}{_guess(text)}")
+
+
+def _lambda_by_arn(element: Element, text: str) -> LambdaTarget:
+    parsed = _ARN.fullmatch(text)
+    if parsed is None:
+        expected = "the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"
+        raise element.refuse(f"expected {expected}, found {element.found}")
+    return LambdaTarget(
+        function=text,
+        name=parsed["name"],
+        qualifier=parsed["qualifier"],
+        partition=parsed["partition"],
+        region=parsed["region"],
+        account=parsed["account"],
+    )
+
+
+def _lambda_by_name(element: Element, text: str) -> LambdaTarget:
+    parsed = _FUNCTION.fullmatch(text)
+    if parsed is None:
+        raise element.refuse(f"expected function:NAME[:QUALIFIER], found {element.found}")
+    return LambdaTarget(function=text, name=parsed["name"], qualifier=parsed["qualifier"])
+
+
+def _local(element: Element, text: str) -> LocalTarget:
+    if not _LOCAL.fullmatch(text):
+        raise element.refuse(f"expected local:NAME, found {element.found}")
+    return LocalTarget(text)
+
+
+def _guess(text: str) -> str:
+    scheme, colon, _ = text.partition(":")
+    if not colon:
+        return "; is it the name of a function? Then function:NAME"
+    return did_you_mean(scheme, [known.rstrip(":/") for known in _SCHEMES])

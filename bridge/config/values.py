@@ -1,0 +1,425 @@
+"""How single values are read: each reader takes an element, gives a checked value, or raises Refused saying what it expected."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from bridge.config.element import Element
+from bridge.config.problems import Refused, did_you_mean
+from bridge.config.schema import Address, Role, TcpAddress, UnixAddress, Url
+from bridge.config.units import (
+    format_duration,
+    format_percentage,
+    format_size,
+    parse_duration,
+    parse_percentage,
+    parse_size,
+)
+
+T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
+
+Read: TypeAlias = Callable[[Element], T]
+
+LONGEST = 365 * 24 * 3600.0
+"""Seconds: no duration of a configuration is longer, and no timer overflows."""
+
+_BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+}
+
+
+class Keys:
+    """Reads a mapping key by key: what is wrong is noted and a stand-in returned; what nobody asked for is unknown."""
+
+    def __init__(self, element: Element, section: str, elements: Mapping[str, Element]) -> None:
+        self.element = element
+        self._section = section
+        self.elements = elements
+        self._known: list[str] = []
+
+    @classmethod
+    def of(cls, element: Element, section: str) -> Keys:
+        """`section` is the mapping's name in the schema. Raises Refused if the element is no mapping."""
+        return cls(element, section, element.keys())
+
+    def __contains__(self, name: str) -> bool:
+        """Whether something else than null is written."""
+        return name in self.elements and not self.elements[name].is_null
+
+    def take(self, name: str, read: Read[T], default: T) -> T:
+        """The value of a key; of a flag or variable that overrides it; else the default."""
+        return self.take_override(name, read, self.take_written(name, read, default))
+
+    def take_written(self, name: str, read: Read[T], default: T) -> T:
+        self._known.append(name)
+        element = self.elements.get(name)
+        return default if element is None else self._read(name, read, element, default)
+
+    def take_override(self, name: str, read: Read[T], written: T) -> T:
+        element = self.element.document.overrides.get(self._path(name))
+        return written if element is None else self._read(name, read, element, written)
+
+    def need(self, name: str, read: Read[T], stand_in: T) -> T:
+        """Like `take`, for a key that must be there."""
+        if name not in self.elements:
+            self.element.document.note(self.element.refuse(f'needs "{name}"'))
+        return self.take(name, read, stand_in)
+
+    def section(self, name: str) -> Keys:
+        """The keys under a key, none if it is absent."""
+        self._known.append(name)
+        element = self.elements.get(name, self.element)
+        elements: Mapping[str, Element] = {}
+        if name in self.elements:
+            try:
+                elements = element.keys()
+            except Refused as refused:
+                element.document.note(refused)
+        return Keys(element, self._path(name), elements)
+
+    def close(self) -> None:
+        """Note the keys that nobody asked for."""
+        for name, element in self.elements.items():
+            if name not in self._known:
+                note_unknown_key(element, name, self._known)
+
+    def _read(self, name: str, read: Read[T], element: Element, stand_in: T) -> T:
+        try:
+            value = read(element)
+        except Refused as refused:
+            element.document.note(refused)
+            return stand_in
+        element.document.read.append((self._path(name), value, element.place))
+        return value
+
+    def _path(self, name: str) -> str:
+        return f"{self._section}.{name}" if self._section else name
+
+
+def note_unknown_key(element: Element, name: str, known: Collection[str]) -> None:
+    element.document.note(element.refuse("unknown key" + did_you_mean(name, known)))
+
+
+# -- readers of plain values ---------------------------------------------------------------------------------------------
+
+
+def optional(read: Read[T]) -> Read[T | None]:
+    """`null` is a value here."""
+
+    def read_optional(element: Element) -> T | None:
+        return None if element.is_null else read(element)
+
+    return read_optional
+
+
+def text(element: Element) -> str:
+    found = element.text()
+    if not found:
+        raise element.refuse("must not be empty")
+    return found
+
+
+def boolean(element: Element) -> bool:
+    found = _BOOLEANS.get(element.text("true or false").lower())
+    if found is None:
+        raise element.refuse(f"expected true or false, found {element.found}")
+    return found
+
+
+def choice(*words: Word) -> Read[Word]:
+    expected = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+    def read_choice(element: Element) -> Word:
+        found = element.text(expected)
+        for word in words:
+            if found == word:
+                return word
+        raise element.refuse(
+            f"expected {expected}, found {element.found}" + did_you_mean(found, words)
+        )
+
+    return read_choice
+
+
+def integer(least: int, most: int) -> Read[int]:
+    expected = f"a whole number from {least:,} to {most:,}"
+
+    def read_integer(element: Element) -> int:
+        found = element.text(expected)
+        # YAML 1.1 would read 010 as eight and 1:30 as ninety; here a number is decimal digits.
+        if re.fullmatch(r"0|-?[1-9][0-9_]{0,18}", found) and least <= int(found) <= most:
+            return int(found)
+        raise element.refuse(f"expected {expected}, found {element.found}")
+
+    return read_integer
+
+
+def weight(element: Element) -> float:
+    expected = "a weight: a number above 0"
+    found = element.text(expected)
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", found) or float(found) <= 0:
+        raise element.refuse(f"expected {expected}, found {element.found}")
+    return float(found)
+
+
+def duration(least: float, most: float = LONGEST) -> Read[float]:
+    """`least` 0: none at all is a value; else a value must be at least so long."""
+
+    def read_duration(element: Element) -> float:
+        seconds = _parsed(element, parse_duration, "a duration such as 250ms, 5s, 2m or 1h")
+        if not least <= seconds <= most:
+            bounds = f"from {format_duration(least)} to {format_duration(most)}"
+            raise element.refuse(f"expected a duration {bounds}, found {element.found}")
+        return seconds
+
+    return read_duration
+
+
+def size(least: int, most: int) -> Read[int]:
+    def read_size(element: Element) -> int:
+        found = _parsed(element, parse_size, "a size such as 512B, 64KiB or 4MiB")
+        if not least <= found <= most:
+            bounds = f"from {format_size(least)} to {format_size(most)}"
+            raise element.refuse(f"expected a size {bounds}, found {element.found}")
+        return found
+
+    return read_size
+
+
+def percentage(element: Element) -> float:
+    found = _parsed(element, parse_percentage, "a percentage such as 20%")
+    if found > 1:
+        raise element.refuse(
+            f"expected a percentage up to {format_percentage(1.0)}, found {element.found}"
+        )
+    return found
+
+
+def _parsed(element: Element, parse: Callable[[str], T], expected: str) -> T:
+    try:
+        return parse(element.text(expected))
+    except ValueError as error:
+        # Of a value that a variable brought in, not even a hint is shown.
+        hint = str(error) if "$" not in element.node.value else f"expected {expected}"
+        raise element.refuse(f"{hint}, found {element.found}") from error
+
+
+def pattern(expression: str, expected: str) -> Read[str]:
+    matches = re.compile(expression, re.ASCII).fullmatch
+
+    def read_pattern(element: Element) -> str:
+        found = element.text(expected)
+        if not matches(found):
+            raise element.refuse(f"expected {expected}, found {element.found}")
+        return found
+
+    return read_pattern
+
+
+# -- files ---------------------------------------------------------------------------------------------------------------
+
+
+def path(element: Element) -> Path:
+    """A path, relative to the file that names it; what it leads to is not looked at."""
+    found = text(element)
+    if "\0" in found:
+        raise element.refuse("a path holds no NUL")
+    return element.document.folder / found
+
+
+def file(element: Element) -> Path:
+    """A file that is there and may be read."""
+    found = path(element)
+    if not _exists(found):
+        raise element.refuse(f"no such file: {element.found}")
+    if not found.is_file():
+        raise element.refuse(f"expected a file, {element.found} is none")
+    return _readable(element, found)
+
+
+def folder(element: Element) -> Path:
+    found = path(element)
+    if not _exists(found):
+        raise element.refuse(f"no such folder: {element.found}")
+    if not found.is_dir():
+        raise element.refuse(f"expected a folder, {element.found} is none")
+    return _readable(element, found)
+
+
+def file_or_folder(element: Element) -> Path:
+    found = path(element)
+    if not _exists(found):
+        raise element.refuse(f"no such file or folder: {element.found}")
+    return _readable(element, found)
+
+
+def _exists(found: Path) -> bool:
+    try:
+        return found.exists()
+    except OSError:  # a name too long, a folder on the way that may not be searched
+        return False
+
+
+def _readable(element: Element, found: Path) -> Path:
+    if not os.access(found, os.R_OK):
+        raise element.refuse(f"{element.found} may not be read by this user")
+    return found
+
+
+# -- addresses -----------------------------------------------------------------------------------------------------------
+
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_MAX_SOCKET_PATH = 107
+"""sun_path of unix(7), less its NUL."""
+
+
+def tcp_address(element: Element) -> TcpAddress:
+    return _parse_tcp(element, element.text("an address such as 127.0.0.1:50051"), least_port=0)
+
+
+def address(element: Element) -> Address:
+    found = element.text("an address such as 127.0.0.1:50051 or unix:/run/bridge.sock")
+    if found.startswith("unix:"):
+        return socket_path(element, found)
+    return _parse_tcp(element, found, least_port=0)
+
+
+def socket_path(element: Element, found: str) -> UnixAddress:
+    """`unix:PATH`, or `unix:///PATH` as gRPC's own names have it."""
+    name = found.removeprefix("unix:")
+    if name.startswith("//"):
+        name = name[2:]
+        if not name.startswith("/"):
+            raise element.refuse(f"expected unix:PATH or unix:///PATH, found {element.found}")
+    if not name or "\0" in name:
+        raise element.refuse("expected a path after unix:")
+    path = element.document.folder / name
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise element.refuse(
+            f"a socket's path has {_MAX_SOCKET_PATH} bytes at most, this is longer"
+        )
+    return UnixAddress(path)
+
+
+def host_and_port(element: Element, found: str) -> TcpAddress:
+    """A place to connect to."""
+    return _parse_tcp(element, found, least_port=1)
+
+
+def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
+    host, colon, port = found.rpartition(":")
+    if (
+        not colon
+        or not port.isascii()
+        or not port.isdigit()
+        or not least_port <= int(port[:6]) <= 65535
+    ):
+        raise element.refuse(
+            f"expected HOST:PORT, the port from {least_port} to 65535, found {element.found}"
+        )
+    if host in {"", "*"}:
+        raise element.refuse("name the host: 127.0.0.1 for this machine only, 0.0.0.0 for all")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if not _is_ipv6(host):
+            raise element.refuse(f"expected an IPv6 address in the brackets, found {element.found}")
+    elif ":" in host:
+        raise element.refuse(f"an IPv6 address needs brackets: [::1]:50051, found {element.found}")
+    elif not is_host(host):
+        raise element.refuse(f"expected a host name or IP address, found {element.found}")
+    return TcpAddress(host, int(port))
+
+
+def is_host(name: str) -> bool:
+    """A name or an IPv4 address."""
+    if name.replace(".", "").isdigit():
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
+    return _HOST_NAME.fullmatch(name) is not None
+
+
+def _is_ipv6(name: str) -> bool:
+    try:
+        IPv6Address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def url(element: Element) -> Url:
+    return parse_url(element, element.text("a URL: http:// or https://"))
+
+
+_DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+def parse_url(element: Element, found: str) -> Url:
+    """`http://` or `https://`, with a path at most. Never quotes the user's credentials."""
+    scheme: Literal["http", "https"]
+    if found.lower().startswith("http://"):
+        scheme = "http"
+    elif found.lower().startswith("https://"):
+        scheme = "https"
+    else:
+        raise element.refuse(f"expected http:// or https://, found {element.found}")
+    if re.search(r"[\s\\\x00-\x20\x7f-\U0010ffff]", found):
+        raise element.refuse("a URL holds no spaces, control characters or letters beyond ASCII")
+    try:
+        parts = urlsplit(found)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise element.refuse(f"not a URL: {element.found}") from error
+    if parts.username is not None or parts.password is not None:
+        raise element.refuse("a URL here holds no credentials; use headers or auth")
+    if "?" in found or "#" in found:
+        raise element.refuse(
+            f"a URL here ends with its path, without ? and #, found {element.found}"
+        )
+    if not host or not (_is_ipv6(host) if ":" in host else is_host(host)):
+        raise element.refuse(f"expected a host name or IP address in {element.found}")
+    if port == 0:
+        raise element.refuse(f"expected a port from 1 to 65535 in {element.found}")
+    return Url(scheme, host, port or _DEFAULT_PORTS[scheme], parts.path.rstrip("/"))
+
+
+# -- AWS -----------------------------------------------------------------------------------------------------------------
+
+PARTITION = r"aws(?:-cn|-us-gov|-iso(?:-[bef])?|-eusc)?"
+REGION = r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}"
+
+region = pattern(REGION, "a region such as eu-west-1")
+
+_role_arn = pattern(
+    rf"arn:{PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,576}}",
+    "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME",
+)
+# The STS API model, AssumeRole.
+_external_id = pattern(
+    r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-"
+)
+_session_name = pattern(r"[\w+=,.@-]{2,64}", "a session name: 2 to 64 of A-Z a-z 0-9 _+=,.@-")
+
+
+def role(element: Element) -> Role:
+    """`ARN` or `{arn, external_id, session_name}`."""
+    if not element.is_mapping:
+        return Role(_role_arn(element))
+    keys = Keys.of(element, "role_arn")
+    found = Role(
+        arn=keys.need("arn", _role_arn, ""),
+        external_id=keys.take("external_id", optional(_external_id), None),
+        session_name=keys.take("session_name", optional(_session_name), None),
+    )
+    keys.close()
+    return found

@@ -1,0 +1,119 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bridge.config.load import VARIABLES, load, parse
+from bridge.config.schema import (
+    Aws,
+    Config,
+    FunctionConfig,
+    FunctionUrl,
+    Health,
+    Http2,
+    IamAuth,
+    JsonOptions,
+    Keepalive,
+    Listener,
+    Log,
+    Retry,
+    Role,
+    TargetTls,
+    TlsFiles,
+)
+from bridge.config.services import SERVICE_KEYS
+
+REPOSITORY = Path(__file__).parent.parent
+EXAMPLE = REPOSITORY / "config.example.yaml"
+
+SCHEMA = (
+    Aws, Config, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, Retry, Role, TargetTls,
+    TlsFiles,
+)  # fmt: skip
+KEYS = sorted(
+    {field.name for section in SCHEMA for field in fields(section)} - {"warnings", "name"}
+    | {*SERVICE_KEYS, "weight", "iam"}
+)
+
+
+def example() -> str:
+    return EXAMPLE.read_text()
+
+
+def uncommented() -> str:
+    """The example with its examples in use: a # with one space after it begins prose, any other a line to use."""
+    return re.sub(r"^#(?! [^ ]|$)", "", example(), flags=re.MULTILINE)
+
+
+# -- configuration -------------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_a_configuration_as_it_stands() -> None:
+    config = load(EXAMPLE, environ={})
+
+    assert () == config.warnings
+
+
+def test_the_example_shows_the_defaults() -> None:
+    """Outside services and functions, whose entries are examples."""
+    config = load(EXAMPLE, environ={})
+    usual = Config(services=config.services, functions=config.functions)
+
+    assert usual == config
+
+
+def test_every_entry_of_the_example_holds_defaults_too() -> None:
+    """What `defaults` shows is what an entry has without it."""
+    loaded = load(EXAMPLE, environ={})
+    tree = yaml.safe_load(example())
+    del tree["defaults"]
+    without = parse(yaml.safe_dump(tree), file="f", folder=REPOSITORY, environ={})
+
+    assert without.services == loaded.services
+
+
+def test_the_function_of_the_example_holds_defaults() -> None:
+    echo = load(EXAMPLE, environ={}).functions["echo"]
+
+    assert FunctionConfig("echo", REPOSITORY, handler="lambda_fn.examples.echo.handler") == echo
+
+
+def test_every_commented_line_of_the_example_works(tmp_path: Path) -> None:
+    """An example that cannot be copied is none. Files it names are there; features to come count as done."""
+    for name in ("tls.crt", "tls.key", "ca.crt", "client.crt", "client.key", "orders.binpb"):
+        (tmp_path / name).touch()
+    (tmp_path / "rusty").mkdir()
+    text = uncommented()
+
+    config = parse(text, file="f", folder=tmp_path, environ={"KEY": "k"}, unfinished=())
+    assert {
+        "shop.v1.*",
+        "orders.v1.Orders",
+        "users.v1.Users",
+        "search.v1.Search",
+        "admin.v1.Admin",
+    } < set(config.services)
+    assert config.listen[0].tls is not None
+    assert "rusty" in config.functions
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_in_the_example(key: str) -> None:
+    assert re.search(rf"^[# ]*(- )?{key}:|[{{,] ?{key}\b", uncommented(), re.MULTILINE)
+
+
+def test_every_default_key_is_shown_with_its_default() -> None:
+    shown = yaml.safe_load(example())["defaults"]
+
+    assert set(SERVICE_KEYS) - {"target", "split"} == set(shown)
+
+
+@pytest.mark.parametrize("name", ["BRIDGE_CONFIG", *VARIABLES])
+def test_every_variable_is_in_the_example(name: str) -> None:
+    assert name in example()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.config.not_yet import NOT_YET, NotYet, equal, not_yet, unlike
+from bridge.config.problems import Place
+from tests.support.configured import problems
+
+SAMPLES = {
+    "workers": "workers: 2",
+    "aws.role_arn": "aws: {role_arn: 'arn:aws:iam::123456789012:role/x'}",
+    "services.target": "services: {a.B: 'https://h', c.D: 'grpc://h:1', e.F: 'unix:/s', g.H: 'grpcs://h:1'}",
+    "services.split": "services: {a.B: {split: {function:f: 1}}}",
+    "services.payload": "services: {a.B: {target: function:f, payload: PAYLOAD, descriptors: d}}",
+    "services.event": "services: {a.B: {target: function:f, event: EVENT}}",
+    "services.invoke_mode": "services: {a.B: {target: function:f, invoke_mode: response_stream}}",
+    "services.json.names": "defaults: {json: {names: proto}}",
+    "services.json.defaults": "defaults: {json: {defaults: false}}",
+    "services.role_arn": "services: {a.B: {target: function:f, role_arn: 'arn:aws:iam::123456789012:role/x'}}",
+    "services.quirks": "services: {a.B: {target: function:f, quirks: rie}}",
+    "services.tls": "defaults: {tls: {server_name: x}}",
+    "services.headers": "defaults: {headers: {x: y}}",
+    "services.auth": "defaults: {auth: iam}",
+    "services.compression": "services: {a.B: {target: function:f, compression: identity}}",
+    "functions.url": "functions: {f: {handler: a.b, url: {}}}",
+}  # fmt: skip
+"""A file that uses what each key of the table refuses. One whose key has left the table may go."""
+
+WORKING = """
+workers: 1
+aws: {role_arn: null}
+defaults: {payload: grpc-web, event: http-v2, invoke_mode: buffered, json: {names: json, defaults: true}, role_arn: null,
+           quirks: null, tls: null, headers: {}, auth: none, compression: pass}
+functions: {f: {handler: a.b, url: null}}
+services: {a.B: function:f, c.D: local:f}
+"""
+
+
+@pytest.mark.parametrize("row", NOT_YET, ids=lambda row: row.what)
+def test_what_the_table_names_is_refused(row: NotYet, tmp_path: Path) -> None:
+    """And refused for that alone: underneath, the value is read and checked."""
+    (tmp_path / "d").touch()
+    text = (
+        SAMPLES[row.key]
+        .replace("PAYLOAD", row.what.split()[-1])
+        .replace("EVENT", row.what.split()[-1])
+    )
+    if row.what == "event raw":
+        text = text.replace("raw", "raw, payload: json, descriptors: d")
+
+    found = problems(text, folder=tmp_path, unfinished=[row])
+    assert found
+    assert all(line.endswith(f": not yet: {row.what}") for line in found)
+    assert [] == problems(text, folder=tmp_path)
+
+
+def test_defaults_work() -> None:
+    """Writing a default down asks for nothing new."""
+    assert [] == problems(WORKING, unfinished=NOT_YET)
+
+
+def test_a_refusal_has_its_place() -> None:
+    assert ["bridge.yaml:2: services.a.B: not yet: http:// and https:// targets"] == problems(
+        "services:\n  a.B: https://h", unfinished=NOT_YET
+    )
+
+
+def test_a_variable_is_refused_too() -> None:
+    assert ["BRIDGE_WORKERS: not yet: more than one worker"] == problems(
+        "services:", environ={"BRIDGE_WORKERS": "0"}, unfinished=NOT_YET
+    )
+
+
+def test_rows_of_one_key_are_told_apart_by_value() -> None:
+    table = [NotYet("k", equal("a"), "a"), NotYet("k", unlike("b"), "all but b")]
+    place = Place("f", 1, "k")
+
+    assert [["a", "all but b"], [], ["all but b"]] == [
+        [
+            problem.message.removeprefix("not yet: ")
+            for problem in not_yet([("k", value, place)], table)
+        ]
+        for value in ("a", "b", "c")
+    ]

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.config.schema import (
+    Aws,
+    Config,
+    Health,
+    Http2,
+    Keepalive,
+    Listener,
+    Log,
+    Role,
+    TcpAddress,
+    TlsFiles,
+    UnixAddress,
+    Url,
+)
+from tests.support.configured import configured, problems
+
+
+def test_what_is_not_written_has_its_default() -> None:
+    config = configured("services:")
+
+    assert Config(warnings=config.warnings) == config
+
+
+def test_nothing_to_serve_is_a_warning() -> None:
+    assert ("bridge.yaml: services: none, so every call is UNIMPLEMENTED",) == configured(
+        "drain: 5s"
+    ).warnings
+
+
+def test_every_key_outside_services_and_functions() -> None:
+    text = """
+admin: null
+emulator: http://emulator:9001
+workers: 4
+http2:
+  engine: h2
+  max_concurrent_streams: 7
+  max_header_list: 32KiB
+  keepalive: {interval: null, timeout: 1s, min_client_interval: 0s}
+  max_connection_age: 30m
+  idle_timeout: 1m
+drain: 0s
+drain_delay: 5s
+buffers: 1GiB
+aws:
+  region: eu-west-1
+  profile: dev
+  role_arn: {arn: "arn:aws:iam::123456789012:role/x", external_id: me}
+  endpoint_url: http://localhost:4566
+  idle_connections: 1
+  idle_timeout: 1s
+reflection: false
+health: {functions: true}
+log: {level: debug, format: json, access: false}
+"""
+    assert Config(
+        admin=None,
+        emulator=Url("http", "emulator", 9001),
+        workers=4,
+        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60),
+        drain=0,
+        drain_delay=5,
+        buffers=1 << 30,
+        aws=Aws(
+            "eu-west-1",
+            "dev",
+            Role("arn:aws:iam::123456789012:role/x", "me"),
+            Url("http", "localhost", 4566),
+            1,
+            1,
+        ),
+        reflection=False,
+        health=Health(functions=True),
+        log=Log("debug", "json", access=False),
+        warnings=("bridge.yaml: services: none, so every call is UNIMPLEMENTED",),
+    ) == configured(text)
+
+
+def test_empty_sections_hold_their_defaults() -> None:
+    """What is left when everything under a key is commented out."""
+    text = "http2:\naws:\ndefaults:\nservices:\nfunctions:\nhealth:\nlog:\n"
+
+    assert configured("services:") == configured(text)
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        ('lissten: unknown key, did you mean "listen"?', "lissten: a:1"),
+        ('http2.keepalive.time-out: unknown key, did you mean "timeout"?', "http2: {keepalive: {time-out: 1s}}"),
+        ("http2: expected a mapping, found \"h2\"", "http2: h2"),
+        ("http2.keepalive: expected a mapping, found \"5m\"", "http2: {keepalive: 5m}"),
+        ('admin: expected HOST:PORT, the port from 0 to 65535, found "9901"', "admin: 9901"),
+        ("admin: expected an address such as 127.0.0.1:50051, found a list", "admin: []"),
+        ("emulator: expected an address such as 127.0.0.1:9001, or the URL of a local Lambda, found null", "emulator: null"),
+        ('emulator: expected http:// or https://, found "ftp://x"', "emulator: ftp://x"),
+        ('workers: expected a whole number from 0 to 1,024, found "-1"', "workers: -1"),
+        ('drain: a duration needs a unit: 25s, 25ms, found "25"', "drain: 25"),
+        ("drain: expected a duration such as 250ms, 5s, 2m or 1h, found null", "drain: null"),
+        ('buffers: expected a size from 1MiB to 1TiB, found "1KiB"', "buffers: 1KiB"),
+        ('aws.region: expected a region such as eu-west-1, found "Ireland"', "aws: {region: Ireland}"),
+        ('aws.role_arn: needs "arn"', "aws: {role_arn: {external_id: me}}"),
+        ('log.level: expected debug, info, warning or error, found "INFO", did you mean "info"?', "log: {level: INFO}"),
+        ("health: expected a mapping, found \"true\"", "health: true"),
+        ("services: expected a mapping, found a list", "services: []"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(problem: str, text: str) -> None:
+    assert [f"bridge.yaml:1: {problem}"] == problems(text)
+
+
+# -- listen --------------------------------------------------------------------------------------------------------------
+
+
+def test_listeners(tmp_path: Path) -> None:
+    for name in ("tls.crt", "tls.key", "ca.crt"):
+        (tmp_path / name).touch()
+    text = """
+listen:
+  - "[::]:50051"
+  - address: unix:/run/bridge.sock
+  - address: 0.0.0.0:50052
+    tls: {cert: tls.crt, key: tls.key, client_ca: ca.crt}
+"""
+    assert (
+        Listener(TcpAddress("::", 50051)),
+        Listener(UnixAddress(Path("/run/bridge.sock"))),
+        Listener(
+            TcpAddress("0.0.0.0", 50052),
+            TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"),
+        ),
+    ) == configured(text, folder=tmp_path).listen
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (["listen: needs at least one address"], "[]"),
+        (['listen[0]: needs "address"'], "[{}]"),
+        (["listen[1]: a:1 is listed twice"], "['a:1', 'a:1']"),
+        (['listen[0].tls: needs "key"', 'listen[0].tls.cert: no such file: "c"', 'listen[0].tls.crt: unknown key, did you mean "cert"?'],
+         "[{address: 'a:1', tls: {cert: c, crt: c}}]"),
+        (['listen[0].adress: unknown key, did you mean "address"?', 'listen[0]: needs "address"'], "[{adress: 'a:1'}]"),
+    ],
+)  # fmt: skip
+def test_what_is_no_listener_is_refused(found: list[str], text: str) -> None:
+    assert sorted(f"bridge.yaml:1: {line}" for line in found) == sorted(problems(f"listen: {text}"))
+
+
+def test_two_servers_cannot_have_one_address() -> None:
+    assert [
+        "bridge.yaml:2: admin: 127.0.0.1:50051 is taken by listen",
+        "bridge.yaml:3: emulator: 127.0.0.1:50051 is taken by admin",
+    ] == problems(
+        "listen: 127.0.0.1:50051\nadmin: 127.0.0.1:50051\nemulator: 127.0.0.1:50051\n"
+        "functions: {f: {handler: a.b}}"
+    )
+
+
+def test_any_free_port_is_never_taken() -> None:
+    assert [] == problems("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0")
+
+
+# -- AWS's own variables -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "environ"),
+    [
+        (None, {}),
+        ("http://b", {"AWS_ENDPOINT_URL": "http://b"}),
+        ("http://a", {"AWS_ENDPOINT_URL_LAMBDA": "http://a", "AWS_ENDPOINT_URL": "http://b"}),
+        (None, {"AWS_ENDPOINT_URL": ""}),
+        (None, {"AWS_ENDPOINT_URL": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}),
+    ],
+)
+def test_lambdas_endpoint_may_come_from_aws_variables(
+    expected: str | None, environ: dict[str, str]
+) -> None:
+    found = configured("aws: {endpoint_url: null}", environ=environ).aws.endpoint_url
+
+    assert expected == (None if found is None else str(found))
+
+
+def test_the_file_wins_over_aws_variables() -> None:
+    config = configured("aws: {endpoint_url: 'http://a'}", environ={"AWS_ENDPOINT_URL": "http://b"})
+
+    assert Url("http", "a", 80) == config.aws.endpoint_url
+
+
+def test_a_bad_aws_variable_is_named() -> None:
+    assert ['AWS_ENDPOINT_URL: expected http:// or https://, found "b"'] == problems(
+        "services:", environ={"AWS_ENDPOINT_URL": "b"}
+    )
+
+
+def test_functions_beside_another_local_lambda_are_a_warning() -> None:
+    config = configured(
+        "emulator: http://e:9001\nfunctions: {f: {handler: a.b}}\nservices: {a.B: local:f}"
+    )
+
+    assert (
+        "bridge.yaml: functions: not run, because emulator names one that runs already: http://e:9001",
+    ) == config.warnings

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bridge.aws.arn import FunctionName
+from bridge.config.element import Document, Element, compose
+from bridge.config.problems import Refused
+from bridge.config.schema import (
+    GrpcTarget,
+    HttpTarget,
+    LambdaTarget,
+    LocalTarget,
+    Target,
+    TcpAddress,
+    UnixAddress,
+    Url,
+)
+from bridge.config.target import target
+
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeter"
+
+
+def element(value: str) -> Element:
+    return compose(f'key: "{value}"', Document("bridge.yaml", Path("/here"), {})).keys()["key"]
+
+
+TARGETS: dict[str, Target] = {
+    ARN: LambdaTarget(
+        ARN, "greeter", partition="aws", region="eu-west-1", account="123456789012"
+    ),
+    f"{ARN}:live": LambdaTarget(
+        f"{ARN}:live", "greeter", "live", partition="aws", region="eu-west-1", account="123456789012"
+    ),
+    "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST": LambdaTarget(
+        "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST", "g", "$LATEST", "aws-cn", "cn-north-1", "123456789012"
+    ),
+    "function:greeter": LambdaTarget("greeter", "greeter"),
+    "function:greeter:7": LambdaTarget("greeter:7", "greeter", "7"),
+    "http://127.0.0.1:8080": HttpTarget(Url("http", "127.0.0.1", 8080)),
+    "https://a.b/prefix": HttpTarget(Url("https", "a.b", 443, "/prefix")),
+    "grpc://a.b:50051": GrpcTarget(TcpAddress("a.b", 50051)),
+    "grpcs://[::1]:443": GrpcTarget(TcpAddress("::1", 443), tls=True),
+    "unix:/run/a.sock": GrpcTarget(UnixAddress(Path("/run/a.sock"))),
+    "local:echo": LocalTarget("echo"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_targets(text: str) -> None:
+    assert TARGETS[text] == target(element(text))
+
+
+@pytest.mark.parametrize("text", TARGETS)
+def test_a_target_is_printed_as_it_is_written(text: str) -> None:
+    assert text == str(TARGETS[text])
+
+
+@pytest.mark.parametrize(
+    "found", [found for found in TARGETS.values() if isinstance(found, LambdaTarget)]
+)
+def test_functions_are_named_as_the_lambda_api_names_them(found: LambdaTarget) -> None:
+    """What the configuration accepts, the Invoke API's own names accept too, with the same parts."""
+    name = FunctionName.parse(found.function)
+
+    assert (found.name, found.qualifier, found.region, found.account, found.partition) == (
+        name.name, name.qualifier, name.region, name.account, name.partition,
+    )  # fmt: skip
+
+
+def test_a_socket_may_be_relative_to_the_file() -> None:
+    assert GrpcTarget(UnixAddress(Path("/here/a.sock"))) == target(element("unix:a.sock"))
+
+
+@pytest.mark.parametrize(
+    ("has", "text"),
+    [
+        ("is it the name of a function? Then function:NAME", "greeter"),
+        ('did you mean "grpc"?', "grcp://a.b:1"),
+        ("expected the ARN of a function", "arn:aws:lambda:eu-west-1:123456789012:greeter"),
+        ("expected the ARN of a function", "arn:aws:iam::123456789012:role/x"),
+        ("expected the ARN of a function", "arn:aws:lambda:eu-west-1:12345:function:greeter"),
+        (
+            "expected the ARN of a function",
+            "arn:mine:lambda:eu-west-1:123456789012:function:greeter",
+        ),
+        ("expected function:NAME[:QUALIFIER]", "function:"),
+        ("expected function:NAME[:QUALIFIER]", "function:a b"),
+        ("expected HOST:PORT, the port from 1 to 65535", "grpc://a.b"),
+        ("expected HOST:PORT, the port from 1 to 65535", "grpc://a.b:0"),
+        ("expected HOST:PORT, the port from 1 to 65535", "grpcs://a.b:443/path"),
+        ("a URL here holds no credentials", "https://me:secret@a.b"),
+        ("expected local:NAME", "local:a:b"),
+        ("expected local:NAME", "local:"),
+        ("expected a path after unix:", "unix:"),
+    ],
+)
+def test_what_is_no_target_is_refused(has: str, text: str) -> None:
+    with pytest.raises(Refused) as refused:
+        target(element(text))
+
+    assert has in str(refused.value)
+    assert "secret" not in str(refused.value)
