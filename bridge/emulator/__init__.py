@@ -1,0 +1,1 @@
+"""The embedded local Lambda: AWS's Invoke API on loopback, the Runtime API behind it, and the functions' processes between."""

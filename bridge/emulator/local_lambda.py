@@ -1,0 +1,116 @@
+"""The local Lambda: named functions behind AWS's API on one address. The composition root of this package.
+
+Configuration comes in; an endpoint for SDKs, the AWS CLI and the bridge's own Lambda targets goes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from aiohttp import web
+
+from bridge.config.schema import FunctionConfig
+from bridge.emulator.console import Console
+from bridge.emulator.environment import Interpreters
+from bridge.emulator.file_watch import FileWatch
+from bridge.emulator.function import Function
+from bridge.emulator.instance import Facilities
+from bridge.emulator.invoke_api import InvokeApi
+from bridge.emulator.warden import Warden
+
+MAX_HEADER = 16 * 1024
+"""Bytes of one header or request line."""
+SHUTDOWN_TIMEOUT = 1.0
+"""Seconds for the last responses to leave once every process is killed."""
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
+
+
+class LocalLambda:
+    """Starts processes when functions are invoked; `close` leaves none."""
+
+    def __init__(
+        self,
+        functions: Mapping[str, FunctionConfig],
+        *,
+        log: Callable[[str, str], None] | None = None,
+        init_timeout: float = 10.0,
+        idle_timeout: float = 300.0,
+    ) -> None:
+        """`log` gets a function's name and a line of its output; by default they are written to stderr."""
+        self._log = log or Console(sys.stderr)
+        self._configured = dict(functions)
+        self._facilities = Facilities(Warden(), Interpreters(), init_timeout, idle_timeout)
+        self._functions: dict[str, Function] = {}
+        self._leaving: dict[asyncio.Task[None], Function] = {}
+        """Functions that the configuration no longer has, by the task that sees their last invocations end."""
+        self._watch = FileWatch(self._reload)
+        self._runner: web.AppRunner | None = None
+        self._endpoint_url = ""
+
+    @property
+    def endpoint_url(self) -> str:
+        """For SDKs (`endpoint_url`) and the CLI (`--endpoint-url`); known once started."""
+        return self._endpoint_url
+
+    async def start(self, host: str, port: int) -> int:
+        """Serve, and return the port: the one chosen if 0 was asked for. Raise OSError if the address cannot be had."""
+        self._runner = web.AppRunner(
+            InvokeApi(self._functions).application(),
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=MAX_HEADER,
+            max_field_size=MAX_HEADER,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+        )
+        await self._runner.setup()
+        await self.update(self._configured)
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self.close()
+            raise
+        actual: int = self._runner.addresses[0][1]
+        shown = WILDCARDS.get(host, host)
+        self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"  # fmt: skip
+        return actual
+
+    async def update(self, functions: Mapping[str, FunctionConfig]) -> None:
+        """Serve these functions from now on. Invocations in flight end as they began; unchanged functions keep their instances."""
+        self._configured = dict(functions)
+        for name in self._functions.keys() - functions.keys():
+            self._retire(self._functions.pop(name))
+        for name, config in functions.items():
+            known = self._functions.get(name)
+            if known is None:
+                self._functions[name] = Function(config, self._facilities, partial(self._log, name))
+            elif known.config != config:
+                known.renew(config)
+        await self._watch.follow({config.code for config in functions.values() if config.reload})
+
+    async def close(self) -> None:
+        """Stop serving and kill every process, within a few seconds. It may be called again."""
+        await self._watch.close()
+        # Killed first: what is in flight fails, and its callers are told so before the server goes.
+        functions = [*self._functions.values(), *self._leaving.values()]
+        await asyncio.gather(*(function.close() for function in functions))
+        await asyncio.gather(*self._leaving)
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        self._functions.clear()
+        await self._facilities.warden.close()
+
+    def _retire(self, function: Function) -> None:
+        task = asyncio.get_running_loop().create_task(function.drain())
+        self._leaving[task] = function
+        task.add_done_callback(self._leaving.pop)
+
+    def _reload(self, changed: set[Path]) -> None:
+        for name, function in self._functions.items():
+            if function.config.reload and function.config.code in changed:
+                self._log(name, "files changed: the next invocation starts anew")
+                function.renew(function.config)

@@ -1,0 +1,109 @@
+"""What a function writes: bytes of its stdout and stderr in, bounded lines and the last 4 KB out; and AWS's own log lines."""
+
+from __future__ import annotations
+
+import math
+
+from bridge.rpc.value import Value
+
+MAX_LINE = 16 * 1024
+"""Bytes of one line; longer ones are shown in pieces."""
+MAX_TAIL = 4 * 1024
+"""Bytes of `X-Amz-Log-Result` before base64."""
+MIB = 1024 * 1024
+
+
+class LineSplitter:
+    """Bytes in any chunking → lines. A carriage return breaks a line, too: AWS's Python runtime joins tracebacks with it."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[str]:
+        *whole, rest = (self._rest + data).splitlines(keepends=True) or [b""]
+        if rest.endswith(b"\n"):
+            whole.append(rest)
+            rest = b""
+        lines = [text for line in whole for text in _bounded(line.rstrip(b"\r\n"))]
+        # A carriage return at the very end stays, too: a newline may follow.
+        while len(rest) - rest.endswith(b"\r") > MAX_LINE:
+            lines.append(_text(rest[:MAX_LINE]))
+            rest = rest[MAX_LINE:]
+        self._rest = rest
+        return lines
+
+    def finish(self) -> list[str]:
+        """Return the last line if it has no end."""
+        rest, self._rest = self._rest, b""
+        return [_text(rest.rstrip(b"\r"))] if rest else []
+
+
+def _bounded(line: bytes) -> list[str]:
+    if len(line) <= MAX_LINE:
+        return [_text(line)]
+    return [_text(line[start : start + MAX_LINE]) for start in range(0, len(line), MAX_LINE)]
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace")
+
+
+class LogTail:
+    """The last MAX_TAIL bytes of what it was given."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._kept += data[-MAX_TAIL:]
+        del self._kept[:-MAX_TAIL]
+
+    def add_line(self, line: str) -> None:
+        self.add(line.encode() + b"\n")
+
+    def take(self) -> bytes:
+        """Return what was kept and begin anew."""
+        kept = bytes(self._kept)
+        self._kept.clear()
+        return kept
+
+
+class Report(Value, frozen=True):
+    """What AWS writes about an invocation when it is over. Durations in seconds, sizes in bytes."""
+
+    request_id: str
+    duration: float
+    memory_size: int
+    memory_used: int
+    init_duration: float | None = None
+    """Only on the first invocation of an instance."""
+    outcome: str = ""
+    """`Status: timeout` or `Status: error\tError Type: …`; empty when all went well."""
+
+    @property
+    def line(self) -> str:
+        parts = [
+            f"REPORT RequestId: {self.request_id}",
+            f"Duration: {self.duration * 1000:.2f} ms",
+            f"Billed Duration: {math.ceil(self.duration * 1000)} ms",
+            f"Memory Size: {math.ceil(self.memory_size / MIB)} MB",
+            f"Max Memory Used: {math.ceil(self.memory_used / MIB)} MB",
+        ]
+        if self.init_duration is not None:
+            parts.append(f"Init Duration: {self.init_duration * 1000:.2f} ms")
+        if self.outcome:
+            parts.append(self.outcome)
+        return "\t".join(parts) + "\t"
+
+
+def start_line(request_id: str) -> str:
+    return f"START RequestId: {request_id} Version: $LATEST"
+
+
+def end_line(request_id: str) -> str:
+    return f"END RequestId: {request_id}"
+
+
+def failed_init_line(duration: float, outcome: str) -> str:
+    """What AWS writes when an instance does not get as far as its first invocation."""
+    return f"INIT_REPORT Init Duration: {duration * 1000:.2f} ms\tPhase: init\t{outcome}"

@@ -1,0 +1,140 @@
+"""What the Invoke API answers instead of running a function, in AWS's words: status, error type, JSON body, headers.
+
+Each class is one cause; it is raised where the fact is known and becomes an HTTP response in one place (`invoke_api`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import json
+
+
+class Refusal(Exception):
+    """The function does not run. `str(refusal)` is the message that the caller reads."""
+
+    http_status = 400
+    error_type = "InvalidParameterValueException"
+    message_key = "message"
+    """AWS spells it `Message` in some of its bodies; its SDKs read both."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """What the body says besides the message."""
+        return {"Type": "User"}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {}
+
+    @property
+    def body(self) -> bytes:
+        return json.encode({**self.fields, self.message_key: str(self)})
+
+
+class MissingAuthentication(Refusal):
+    """No `Authorization` header: the request is not signed."""
+
+    http_status = 403
+    error_type = "MissingAuthenticationTokenException"
+
+    def __init__(self) -> None:
+        super().__init__("Missing Authentication Token")
+
+
+class IncompleteSignature(Refusal):
+    """An `Authorization` header that is no AWS signature. The message never repeats the header: it may hold a secret."""
+
+    http_status = 403
+    error_type = "IncompleteSignatureException"
+
+
+class InvalidName(Refusal):
+    """A function name that is neither a name nor an ARN."""
+
+    error_type = "ValidationException"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "1 validation error detected: Value at 'functionName' failed to satisfy constraint: "
+            "Member must be a function name, a partial ARN or an ARN"
+        )
+
+
+class QualifierMismatch(Refusal):
+    def __init__(self) -> None:
+        super().__init__(
+            "The derived qualifier from the function name does not match the specified qualifier."
+        )
+
+
+class FunctionNotFound(Refusal):
+    http_status = 404
+    error_type = "ResourceNotFoundException"
+    message_key = "Message"
+
+    def __init__(self, arn: str) -> None:
+        super().__init__(f"Function not found: {arn}")
+
+
+class UnknownOperation(Refusal):
+    """A path or method that the local Lambda does not serve."""
+
+    http_status = 404
+    error_type = "UnknownOperationException"
+    message_key = "Message"
+
+
+class InvalidParameter(Refusal):
+    """A header with a value that the API does not know."""
+
+
+class InvalidRequestContent(Refusal):
+    """A payload or a client context that cannot be read."""
+
+    error_type = "InvalidRequestContentException"
+
+
+class PayloadTooLarge(Refusal):
+    http_status = 413
+    error_type = "RequestEntityTooLargeException"
+    message_key = "Message"
+
+    def __init__(self, size: int, limit: int, invocation_type: str) -> None:
+        super().__init__(
+            f"{size} byte payload is too large for the {invocation_type} invocation type (limit {limit} bytes)"
+        )
+
+
+class Throttled(Refusal):
+    """All instances that the function may have are busy, or its queue of events is full."""
+
+    http_status = 429
+    error_type = "TooManyRequestsException"
+
+    def __init__(self, reason: str = "ReservedFunctionConcurrentInvocationLimitExceeded") -> None:
+        super().__init__("Rate Exceeded.")
+        self._reason = reason
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        return {"Reason": self._reason, "Type": "User"}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "1"}
+
+
+class ServiceFailed(Refusal):
+    """The local Lambda itself failed; its log says how."""
+
+    http_status = 500
+    error_type = "ServiceException"
+    message_key = "Message"
+
+    def __init__(self) -> None:
+        super().__init__("The local Lambda failed, see its log.")
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        return {"Type": "Service"}
