@@ -1,0 +1,249 @@
+"""The admin server: GET /healthz /readyz /metrics for anybody, /routes and / for people on the same host.
+
+What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but GET and
+HEAD, and no path with an effect. aiohttp is imported when a server is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from msgspec import json
+
+from bridge.admin.overview import (
+    Overview,
+    RouteLine,
+    routes_as_json,
+    routes_as_text,
+    status_page,
+)
+from bridge.admin.snapshot import Snapshot
+from bridge.config.schema import TcpAddress
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+MAX_CONNECTIONS = 100
+"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe."""
+IDLE_TIMEOUT = 75.0
+"""Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
+ANSWER_TIMEOUT = 10.0
+"""Seconds that an answer may take, a slow reader included."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that answers in flight get when the server closes."""
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_HTML = "text/html; charset=utf-8"
+
+_HEADERS = {
+    "Server": "grpc-lambda-bridge",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where the admin server's answers come from."""
+
+    version: str
+    uptime: Callable[[], float]
+    """Seconds."""
+    listeners: Callable[[], Sequence[str]]
+    """The addresses that take calls."""
+    unready: Callable[[], Sequence[str]]
+    """Why the bridge should get no calls, in a few words each; empty: it should."""
+    routes: Callable[[], Sequence[RouteLine]]
+    snapshot: Callable[[], Awaitable[Snapshot]]
+    """All figures, those of every worker included."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    body: bytes
+    content_type: str
+    status: int = 200
+
+
+class AdminServer:
+    """Serves one address from `start` to `close`."""
+
+    def __init__(self, reports: Reports) -> None:
+        self._reports = reports
+        self._runner: web.ServerRunner | None = None
+        self._rendering = asyncio.Lock()
+        self._public: dict[str, Callable[[web.BaseRequest], Awaitable[_Answer]]] = {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics,
+        }
+        self._local: dict[str, Callable[[web.BaseRequest], Awaitable[_Answer]]] = {
+            "/": self._page,
+            "/routes": self._routes,
+        }
+
+    async def start(self, address: TcpAddress) -> int:
+        """Listens, and returns the port: the one chosen if the address says 0. Raises OSError."""
+        from aiohttp import web
+
+        runner = web.ServerRunner(_server(self._serve), shutdown_timeout=CLOSE_TIMEOUT)
+        try:
+            await runner.setup()
+            await web.TCPSite(runner, address.host, address.port).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        port: int = runner.addresses[0][1]
+        return port
+
+    async def close(self) -> None:
+        """Stops listening and ends all connections."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    # -- one request -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        from aiohttp import web
+
+        response: web.StreamResponse = web.Response(status=503, headers=_HEADERS)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                answer = await self._answer(request)
+                headers = {**_HEADERS, "Content-Type": answer.content_type}
+                response = web.Response(body=answer.body, status=answer.status, headers=headers)
+                if answer.status == 405:
+                    response.headers["Allow"] = "GET, HEAD"
+                # Written here, not by aiohttp, so that the time limit holds for a client that doesn't read.
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> _Answer:
+        answer = self._public.get(request.path)
+        if answer is None:
+            refusal = _refusal_of_stranger(request)
+            if refusal is not None:
+                return _Answer(refusal, _TEXT, status=403)
+            answer = self._local.get(request.path)
+        if answer is None:
+            return _Answer(b"nothing here\n", _TEXT, status=404)
+        if request.method not in {"GET", "HEAD"}:
+            return _Answer(b"only GET and HEAD are answered\n", _TEXT, status=405)
+        return await answer(request)
+
+    async def _healthz(self, _: web.BaseRequest) -> _Answer:
+        return _Answer(b"ok\n", _TEXT)
+
+    async def _readyz(self, _: web.BaseRequest) -> _Answer:
+        reasons = list(self._reports.unready())
+        if not reasons:
+            return _Answer(b'{"ready":true}\n', _JSON)
+        body = json.encode({"ready": False, "reasons": reasons}) + b"\n"
+        return _Answer(body, _JSON, status=503)
+
+    async def _metrics(self, request: web.BaseRequest) -> _Answer:
+        snapshot = await self._reports.snapshot()
+        async with self._rendering:  # one at a time: it takes the processor from the calls
+            body, content_type = await asyncio.to_thread(
+                _render,
+                snapshot,
+                self._reports.version,
+                request.headers.get("Accept", ""),
+            )
+        return _Answer(body, content_type)
+
+    async def _routes(self, request: web.BaseRequest) -> _Answer:
+        routes = self._reports.routes()
+        accept = request.headers.get("Accept", "")
+        if "text/" in accept and "json" not in accept:
+            return _Answer(routes_as_text(routes).encode(), _TEXT)
+        return _Answer(routes_as_json(routes), _JSON)
+
+    async def _page(self, _: web.BaseRequest) -> _Answer:
+        reports = self._reports
+        overview = Overview(
+            version=reports.version,
+            uptime=reports.uptime(),
+            listeners=tuple(reports.listeners()),
+            unready=tuple(reports.unready()),
+            routes=tuple(reports.routes()),
+            figures=await reports.snapshot(),
+        )
+        return _Answer(status_page(overview).encode(), _HTML)
+
+
+def _render(snapshot: Snapshot, version: str, accept: str) -> tuple[bytes, str]:
+    from bridge.admin.metrics import (
+        render,
+    )  # here, so that the first scrape's import is not on the event loop either
+
+    return render(snapshot, version=version, accept=accept)
+
+
+def _server(
+    serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+) -> web.Server:
+    """An aiohttp server whose connections are bounded in number, time and size."""
+    from aiohttp import web
+
+    class BoundedServer(web.Server):
+        def __call__(self) -> web.RequestHandler:
+            for oldest in self.connections[: 1 - MAX_CONNECTIONS]:
+                oldest.force_close()
+            return super().__call__()
+
+    return BoundedServer(
+        serve,
+        keepalive_timeout=IDLE_TIMEOUT,
+        lingering_time=0,
+        max_line_size=4096,
+        max_field_size=4096,
+        max_headers=64,
+        access_log=None,
+    )
+
+
+def _refusal_of_stranger(request: web.BaseRequest) -> bytes | None:
+    """Why this request may not see how the bridge is configured; None: it may."""
+    if not is_loopback(request.transport):
+        return b"only /healthz, /readyz and /metrics are answered to other hosts\n"
+    # A web page can make a browser on this host ask us under a name of its own (DNS rebinding); it cannot choose a number.
+    if not is_local_name(request.headers.get("Host", "")):
+        return b"ask for localhost or an IP address\n"
+    return None
+
+
+def is_loopback(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the peer is on this host. What headers say of other clients is not looked at."""
+    peer = None if transport is None else transport.get_extra_info("peername")
+    if not peer:
+        return False
+    address = ip_address(peer[0].partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback
+
+
+def is_local_name(host: str) -> bool:
+    """Whether a Host header names this host without the help of DNS."""
+    name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,43 @@
+"""The built-in services themselves: their names, methods, descriptors and message classes.
+
+The descriptors live in a pool of their own (protos/builtin.binpb, made from the .proto files beside it): the default pool may
+hold the same names from grpcio-health-checking or grpcio-reflection, and a pool takes a name once. protobuf is imported when
+the first message is read, not before.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.services.descriptors import Descriptors, MethodKind
+
+HEALTH = "grpc.health.v1.Health"
+REFLECTION = "grpc.reflection.v1.ServerReflection"
+REFLECTION_ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+
+METHODS: dict[str, dict[str, MethodKind]] = {
+    HEALTH: {"Check": "unary", "List": "unary", "Watch": "server_stream"},
+    REFLECTION: {"ServerReflectionInfo": "bidi_stream"},
+    REFLECTION_ALPHA: {"ServerReflectionInfo": "bidi_stream"},
+}
+"""What is answered here, by service."""
+
+_DESCRIPTOR_SET = Path(__file__).with_name("protos") / "builtin.binpb"
+
+
+@cache
+def descriptors() -> Descriptors:
+    from bridge.services.descriptors import load_descriptors
+
+    return load_descriptors(_DESCRIPTOR_SET)
+
+
+@cache
+def message_class(full_name: str) -> type[Any]:  # Any: the fields exist at run time only
+    """The class of one of the built-in services' messages. Raises KeyError."""
+    from google.protobuf.message_factory import GetMessageClass
+
+    return GetMessageClass(descriptors().message(full_name))

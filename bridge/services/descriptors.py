@@ -1,0 +1,233 @@
+"""Descriptors: what one source says about services and their messages.
+
+In: a file that holds a FileDescriptorSet, a folder of .proto, or the file descriptors that a function gave. Out: the files,
+services and methods in them, each found by name. One pool for each source: two functions may both have a `service.proto`, and
+two versions of one message, without meeting. It doesn't know routes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
+
+from bridge.services.errors import BadDescriptors
+from bridge.services.proto_folder import compile_folder
+
+MAX_SIZE = 64 << 20
+"""Bytes of all the descriptors of one source."""
+
+MethodKind = Literal["unary", "client_stream", "server_stream", "bidi_stream", "unknown"]
+
+_KIND: dict[tuple[bool, bool], MethodKind] = {
+    (False, False): "unary",
+    (True, False): "client_stream",
+    (False, True): "server_stream",
+    (True, True): "bidi_stream",
+}
+
+_WELL_KNOWN = re.compile(
+    r"google/protobuf/"
+    r"(any|api|descriptor|duration|empty|field_mask|source_context|struct|timestamp|type|wrappers)"
+    r"\.proto"
+)
+
+
+def load_descriptors(path: Path) -> Descriptors:
+    """Reads a FileDescriptorSet, or compiles a folder of .proto. It blocks: run it in a thread.
+
+    Raises BadDescriptors.
+    """
+    if path.is_dir():
+        return Descriptors(files_in(compile_folder(path), name=str(path)), name=str(path))
+    if path.suffix == ".proto":
+        raise BadDescriptors(f"{path} is one .proto file; name the folder it is in")
+    return Descriptors(files_in(_read(path), name=str(path)), name=str(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise BadDescriptors(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > MAX_SIZE:
+        raise BadDescriptors(f"{path} has more than {MAX_SIZE} bytes")
+    return content
+
+
+def files_in(descriptor_set: bytes, *, name: str) -> list[bytes]:
+    """The serialized FileDescriptorProto messages in a serialized FileDescriptorSet. Raises BadDescriptors."""
+    try:
+        files = FileDescriptorSet.FromString(descriptor_set).file
+    except DecodeError as error:
+        raise BadDescriptors(
+            f"{name} is not a FileDescriptorSet: make one with protoc --include_imports --descriptor_set_out=FILE"
+        ) from error
+    if not files:
+        raise BadDescriptors(f"{name} describes no file")
+    return [file.SerializeToString() for file in files]
+
+
+def well_known_file(filename: str) -> bytes | None:
+    """The descriptor of a file that comes with protobuf itself: senders of descriptors like to leave these out."""
+    match = _WELL_KNOWN.fullmatch(filename)
+    if match is None:
+        return None
+    module = import_module(f"google.protobuf.{match[1]}_pb2")
+    content: bytes = module.DESCRIPTOR.serialized_pb
+    return content
+
+
+def imports_of(file: bytes) -> tuple[str, list[str]]:
+    """The name of a serialized FileDescriptorProto, and of the files that it imports. Raises DecodeError."""
+    parsed = FileDescriptorProto.FromString(file)
+    return parsed.name, list(parsed.dependency)
+
+
+class Descriptors:
+    """The files of one source, in a pool of their own."""
+
+    def __init__(self, files: Iterable[bytes], *, name: str) -> None:
+        """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors."""
+        self.name = name
+        """Where they come from, for messages."""
+        self._files: dict[str, bytes] = {}
+        self._imports: dict[str, list[str]] = {}
+        for file in files:
+            self._keep(file)
+        self._pool = DescriptorPool()
+        for filename in self._imports_first():
+            try:
+                self._pool.AddSerializedFile(self._files[filename])
+            except TypeError as error:
+                raise BadDescriptors(f"{name}: {filename}: {error}") from error
+        self.services = tuple(
+            service.full_name
+            for file in self._descriptors()
+            for service in file.services_by_name.values()
+        )
+        """Full names, in no particular order."""
+
+    def _keep(self, file: bytes) -> None:
+        try:
+            filename, imports = imports_of(file)
+        except DecodeError as error:
+            raise BadDescriptors(
+                f"{self.name} holds a file descriptor that does not decode"
+            ) from error
+        if self._files.setdefault(filename, file) != file:
+            raise BadDescriptors(f"{self.name} holds two versions of {filename}")
+        self._imports[filename] = imports
+
+    def _imports_first(self) -> list[str]:
+        """Every file's name after those that it imports, which is how a pool wants them. Raises BadDescriptors."""
+        ordered: dict[str, None] = {}
+        entered: set[str] = set()
+        waiting = [iter(list(self._files))]
+        path: list[str] = []
+        while waiting:
+            filename = next(waiting[-1], None)
+            if filename is None:
+                waiting.pop()
+                if path:
+                    ordered[path.pop()] = None
+                continue
+            if filename in ordered:
+                continue
+            if filename in entered:
+                raise BadDescriptors(f"{self.name}: {filename} imports itself")
+            entered.add(filename)
+            waiting.append(iter(self._imports_of(filename, importer=path[-1] if path else "")))
+            path.append(filename)
+        return list(ordered)
+
+    def _imports_of(self, filename: str, *, importer: str) -> list[str]:
+        if filename not in self._files:
+            well_known = well_known_file(filename)
+            if well_known is None:
+                raise BadDescriptors(
+                    f"{self.name} lacks {filename}, which {importer} imports (protoc --include_imports adds it)"
+                )
+            self._keep(well_known)
+        return self._imports[filename]
+
+    def _descriptors(self) -> Iterator[FileDescriptor]:
+        return (self._pool.FindFileByName(filename) for filename in self._files)
+
+    def has_file(self, filename: str) -> bool:
+        return filename in self._files
+
+    def file_of(self, symbol: str) -> str | None:
+        """The name of the file that defines this service, method, message, field or enum."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol).name
+        except KeyError:
+            method = self.find_method(*_split(symbol))
+            return None if method is None else method.containing_service.file.name
+
+    def with_imports(self, filename: str) -> list[bytes]:
+        """The file and then all that it imports, near and far, each once. Raises KeyError."""
+        closure = {filename: self._files[filename]}
+        waiting = [filename]
+        for name in waiting:
+            for imported in self._imports[name]:
+                if imported not in closure:
+                    closure[imported] = self._files[imported]
+                    waiting.append(imported)
+        return list(closure.values())
+
+    def find_method(self, service: str, method: str) -> MethodDescriptor | None:
+        try:
+            found: MethodDescriptor | None = self._pool.FindServiceByName(
+                service
+            ).methods_by_name.get(method)
+        except KeyError:
+            return None
+        return found
+
+    def message(self, full_name: str) -> Descriptor:
+        """Raises KeyError."""
+        return self._pool.FindMessageTypeByName(full_name)
+
+    def extension_numbers(self, containing_type: str) -> list[int] | None:
+        """The field numbers of the known extensions of a message; None if the message itself is not known."""
+        try:
+            message = self.message(containing_type)
+        except KeyError:
+            return None
+        return sorted(extension.number for extension in self._pool.FindAllExtensions(message))
+
+    def file_of_extension(self, containing_type: str, number: int) -> str | None:
+        """The name of the file that defines this extension."""
+        try:
+            message = self.message(containing_type)
+            extension = self._pool.FindExtensionByNumber(message, number)
+            return self._pool.FindFileContainingSymbol(extension.full_name).name
+        except KeyError:
+            return None
+
+    def parsed_files(self) -> Iterator[FileDescriptorProto]:
+        for file in self._descriptors():
+            parsed = FileDescriptorProto()
+            file.CopyToProto(parsed)
+            yield parsed
+
+
+def kind_of(method: MethodDescriptor | None) -> MethodKind:
+    """The method's kind as metrics spell it."""
+    if method is None:
+        return "unknown"
+    return _KIND[method.client_streaming, method.server_streaming]
+
+
+def _split(symbol: str) -> tuple[str, str]:
+    parent, _, last = symbol.rpartition(".")
+    return parent, last

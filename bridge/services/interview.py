@@ -1,0 +1,105 @@
+"""The conversation in which a target describes itself: gRPC server reflection from the client's end.
+
+A few exchanges of several questions each: what is listed, what that needs, what that needs in turn. Whatever a target says,
+the number of questions, files and bytes is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
+
+from bridge.rpc.errors import BadReply, ReplyTooLarge
+from bridge.services.builtin import METHODS, message_class
+from bridge.services.descriptors import MAX_SIZE, Descriptors, well_known_file
+from bridge.services.proto_folder import MAX_FILES
+
+MAX_ROUNDS = 8
+"""Exchanges with one target."""
+MAX_REQUESTS = 500
+"""Requests in one exchange."""
+
+
+async def interview(
+    ask: Callable[[list[bytes]], Awaitable[list[bytes]]], service: str, *, name: str
+) -> Descriptors:
+    """All that the target describes; `service` is asked for at once, `name` stands for the target in messages.
+
+    Raises BadDescriptors, BadReply, ReplyTooLarge and what `ask` raises.
+    """
+    answers = _Answers()
+    requests = [_request(list_services="*"), _request(file_containing_symbol=service)]
+    answers.asked.add(service)
+    for _ in range(MAX_ROUNDS):
+        for response in await ask([request.SerializeToString() for request in requests]):
+            answers.take(response)
+        requests = answers.open_questions()
+        if not requests:
+            break
+    return Descriptors(answers.files.values(), name=name)
+
+
+class _Answers:
+    """What has been learnt so far, and what is still open."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: set[str] = set()
+        """Names of services and files."""
+        self._size = 0
+        self._listed: dict[str, None] = {}
+        self._described: set[str] = set()
+        self._imported: dict[str, None] = {}
+
+    def take(self, response: bytes) -> None:
+        try:
+            answer = message_class("grpc.reflection.v1.ServerReflectionResponse").FromString(
+                response
+            )
+            # An error answers one question of several; what it left open shows in the end.
+            self._listed |= dict.fromkeys(_ours(answer.list_services_response.service))
+            for file in answer.file_descriptor_response.file_descriptor_proto:
+                self._keep(file)
+        except DecodeError as error:
+            raise BadReply("a reflection answer does not decode") from error
+
+    def _keep(self, file: bytes) -> None:
+        parsed = FileDescriptorProto.FromString(file)
+        if parsed.name in self.files:
+            return
+        self._size += len(file)
+        if self._size > MAX_SIZE or len(self.files) >= MAX_FILES:
+            raise ReplyTooLarge(
+                f"the descriptors are more than {MAX_SIZE} bytes or {MAX_FILES} files"
+            )
+        self.files[parsed.name] = file
+        self._imported |= dict.fromkeys(parsed.dependency)
+        prefix = f"{parsed.package}." if parsed.package else ""
+        self._described |= {prefix + service.name for service in parsed.service}
+
+    def open_questions(self) -> list[Any]:
+        """Requests for what has been named but not described; each is asked once."""
+        # Imports first: without one of them nothing can be used, without one service the others can.
+        files = [
+            name
+            for name in self._imported
+            if name not in self.files.keys() | self.asked and well_known_file(name) is None
+        ]
+        services = [name for name in self._listed if name not in self._described | self.asked]
+        questions = [("file_by_filename", name) for name in files]
+        questions += [("file_containing_symbol", name) for name in services]
+        now_asked = questions[:MAX_REQUESTS]
+        self.asked |= {name for _, name in now_asked}
+        return [_request(**{question: name}) for question, name in now_asked]
+
+
+def _ours(services: Iterable[Any]) -> list[str]:
+    """The services a target lists but those that the bridge answers itself."""
+    return [service.name for service in services if service.name not in METHODS]
+
+
+def _request(**question: str) -> Any:
+    return message_class("grpc.reflection.v1.ServerReflectionRequest")(**question)

@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.admin import server as module
+from bridge.admin.overview import RouteLine, RouteTarget
+from bridge.admin.server import AdminServer, Reports
+from bridge.admin.snapshot import Snapshot
+from bridge.config.schema import TcpAddress
+from tests.support.figures import full_snapshot
+
+SIZE = 32 << 20
+ANY_PORT = TcpAddress("127.0.0.1", 0)
+
+
+class Bridge:
+    """What an admin server reports about."""
+
+    def __init__(self) -> None:
+        self.unready: list[str] = []
+        self.gate: asyncio.Event | None = None
+
+    async def snapshot(self) -> Snapshot:
+        if self.gate is not None:
+            await self.gate.wait()
+        return full_snapshot()
+
+    @property
+    def reports(self) -> Reports:
+        return Reports(
+            version="1.2.3",
+            uptime=lambda: 5.0,
+            listeners=lambda: ("127.0.0.1:50051",),
+            unready=lambda: self.unready,
+            routes=lambda: (RouteLine("a.B", (RouteTarget("function:b"),)),),
+            snapshot=self.snapshot,
+        )
+
+
+@pytest.fixture
+def bridge() -> Bridge:
+    return Bridge()
+
+
+@asynccontextmanager
+async def serving(bridge: Bridge) -> AsyncIterator[int]:
+    server = AdminServer(bridge.reports)
+    try:
+        yield await server.start(ANY_PORT)
+    finally:
+        await server.close()
+
+
+@pytest.fixture
+async def port(bridge: Bridge) -> AsyncIterator[int]:
+    async with serving(bridge) as port:
+        yield port
+
+
+@pytest.fixture
+async def admin(port: int) -> AsyncIterator[ClientSession]:
+    async with ClientSession(f"http://127.0.0.1:{port}") as session:
+        yield session
+
+
+async def raw(port: int, request: str) -> bytes:
+    """All that the server sends for these bytes until it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.encode())
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.fixture
+def strange_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients look as if they came from another host."""
+    monkeypatch.setattr(module, "is_loopback", lambda _: False)
+
+
+async def test_healthz_answers_while_the_process_lives(
+    admin: ClientSession, bridge: Bridge
+) -> None:
+    """Liveness has nothing to do with readiness."""
+    bridge.unready = ["draining"]
+    async with admin.get("/healthz") as response:
+        assert (200, "ok\n") == (response.status, await response.text())
+
+
+async def test_readyz_says_yes(admin: ClientSession) -> None:
+    """A bridge that takes calls is ready, in one line of JSON."""
+    async with admin.get("/readyz") as response:
+        assert (200, '{"ready":true}\n') == (response.status, await response.text())
+        assert "application/json" == response.content_type
+
+
+async def test_readyz_says_why_not(admin: ClientSession, bridge: Bridge) -> None:
+    """503 and the reasons, in one line of JSON."""
+    bridge.unready = ["draining", "credentials are missing"]
+    async with admin.get("/readyz") as response:
+        body = await response.text()
+
+    assert 503 == response.status
+    assert {"ready": False, "reasons": bridge.unready} == json.loads(body)
+    assert 1 == len(body.splitlines())
+
+
+async def test_metrics_are_prometheus_text(admin: ClientSession) -> None:
+    """A plain scrape parses and holds the figures."""
+    async with admin.get("/metrics") as response:
+        families = {
+            family.name: family for family in text_string_to_metric_families(await response.text())
+        }
+
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    assert 3.0 == families["grpc_server_started"].samples[0].value
+
+
+async def test_metrics_are_openmetrics_on_request(admin: ClientSession) -> None:
+    """Accept decides the format."""
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0,text/plain;q=0.5"}
+    async with admin.get("/metrics", headers=accept) as response:
+        assert (await response.text()).endswith("# EOF\n")
+        assert "application/openmetrics-text" == response.content_type
+
+
+async def test_routes_are_json_for_programs(admin: ClientSession) -> None:
+    """Without a wish for text the routes come as JSON."""
+    async with admin.get("/routes") as response:
+        assert "a.B" == (await response.json())["routes"][0]["service"]
+
+
+async def test_routes_are_text_for_people(admin: ClientSession) -> None:
+    """A browser, or whoever accepts text, gets columns."""
+    async with admin.get("/routes", headers={"Accept": "text/html,*/*;q=0.8"}) as response:
+        assert "a.B  function:b\n" == await response.text()
+        assert "text/plain" == response.content_type
+
+
+async def test_the_status_page(admin: ClientSession) -> None:
+    """The page is HTML that may load nothing and be framed by nobody."""
+    async with admin.get("/") as response:
+        assert "helloworld.Greeter/SayHello" in await response.text()
+
+    assert "text/html" == response.content_type
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert "nosniff" == response.headers["X-Content-Type-Options"]
+
+
+async def test_what_is_not_there_is_not_found(admin: ClientSession) -> None:
+    """Other paths are 404."""
+    async with admin.get("/quitquitquit") as response:
+        assert 404 == response.status
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_nothing_can_be_changed(admin: ClientSession, method: str) -> None:
+    """Methods other than GET and HEAD are refused, a body unread."""
+    async with admin.request(method, "/metrics", data=b"x" * 100) as response:
+        assert (405, "GET, HEAD") == (response.status, response.headers["Allow"])
+
+
+async def test_head_is_get_without_a_body(admin: ClientSession) -> None:
+    """HEAD tells the length and sends nothing."""
+    async with admin.head("/healthz") as response:
+        assert (200, "3", b"") == (
+            response.status,
+            response.headers["Content-Length"],
+            await response.read(),
+        )
+
+
+@pytest.mark.usefixtures("strange_peer")
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/metrics", 200),
+        ("/", 403),
+        ("/routes", 403),
+        ("/else", 403),
+    ],
+)
+async def test_other_hosts_see_health_and_metrics_only(
+    admin: ClientSession, path: str, status: int
+) -> None:
+    """How the bridge is configured is told on its own host, whatever a header claims."""
+    claim = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
+    async with admin.get(path, headers=claim) as response:
+        assert status == response.status
+
+
+@pytest.mark.parametrize("path", ["/", "/routes"])
+async def test_names_of_others_are_refused(admin: ClientSession, path: str) -> None:
+    """A page that has rebound its name to this host cannot read the configuration."""
+    async with admin.get(path, headers={"Host": "evil.example"}) as response:
+        assert 403 == response.status
+
+
+async def test_probes_may_use_any_name(admin: ClientSession) -> None:
+    """Health and metrics are answered under every Host."""
+    async with admin.get("/healthz", headers={"Host": "bridge.prod.svc"}) as response:
+        assert 200 == response.status
+
+
+async def test_long_requests_are_refused(port: int) -> None:
+    """A head above the limits is 400, and the connection ends."""
+    head = f"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {'x' * 10_000}\r\n\r\n"
+
+    assert (await raw(port, head)).startswith(b"HTTP/1.0 400 ")
+
+
+async def test_a_silent_connection_is_closed(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a request head does not hold a connection for ever."""
+    monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
+    async with serving(bridge) as port:
+        assert b"" == await raw(port, "GET /healthz HTTP/1.1\r\nHost: loc")
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the figures don't come, the connection is dropped rather than kept, and nothing is logged as a bug."""
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.05)
+    bridge.gate = asyncio.Event()
+    async with serving(bridge) as port:
+        assert b"" == await raw(port, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert [] == caplog.records
+
+
+async def test_a_client_that_does_not_read_is_given_up(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that stays in the buffers does not keep its connection."""
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "_render", lambda *_: (bytes(SIZE), "text/plain"))
+    async with serving(bridge) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        # Nothing reaches this end that could be waited for: what is in the sockets' buffers hides the end behind it.
+        await asyncio.sleep(0.3)
+        arrived = len(await reader.read())
+        writer.close()
+
+    assert 0 < arrived < SIZE
+    assert [] == caplog.records
+
+
+async def test_the_newest_connection_is_served(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle connections cannot lock out a probe: the oldest gives way."""
+    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
+    probe = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    async with serving(bridge) as port:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        answer = await raw(port, probe)
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"" == await idle[0][0].read()
+        for _, writer in idle:
+            writer.close()
+
+
+async def test_a_port_in_use_is_told(port: int, bridge: Bridge) -> None:
+    """start raises what the system said."""
+    with pytest.raises(OSError, match="address already in use"):
+        await AdminServer(bridge.reports).start(replace(ANY_PORT, port=port))
+
+
+async def test_close_ends_open_connections(bridge: Bridge) -> None:
+    """A scraper that keeps its connection does not hold up the end of the bridge."""
+    server = AdminServer(bridge.reports)
+    port = await server.start(ANY_PORT)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    await reader.readuntil(b"ok\n")
+    await server.close()
+
+    assert b"" == await reader.read()
+    writer.close()
+
+
+def test_aiohttp_is_imported_only_by_a_server_that_starts() -> None:
+    """A bridge without an admin server pays neither for aiohttp nor for prometheus_client."""
+    script = (
+        "import sys, bridge.admin.server; print({'aiohttp', 'prometheus_client'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "set()\n" == run.stdout

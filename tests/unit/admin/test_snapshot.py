@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import pytest
+from msgspec import msgpack
+
+from bridge.admin.snapshot import HistogramSnapshot, ProcessSnapshot, Snapshot, take_snapshot
+from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
+from tests.support.figures import full_snapshot
+
+
+def test_a_snapshot_travels() -> None:
+    """A worker's figures come back from the wire as they were."""
+    snapshot = full_snapshot()
+
+    assert snapshot == msgpack.decode(msgpack.encode(snapshot), type=Snapshot)
+
+
+def test_a_snapshot_does_not_change_with_the_figures() -> None:
+    """What is counted afterwards is not in it."""
+    method, target, bridge = MethodFigures("a.B", "C"), TargetFigures("t"), BridgeFigures()
+    snapshot = take_snapshot(bridge, methods=[method], targets=[target])
+    before = msgpack.encode(snapshot)
+    method.handled[0] += 1
+    method.seconds.observe(1.0)
+    target.throttled["x"] += 1
+    bridge.refused["x"] += 1
+
+    assert before == msgpack.encode(snapshot)
+
+
+def test_workers_add_up() -> None:
+    """Two workers with the same figures have twice of everything that is a count."""
+    total = full_snapshot()
+    total.add(full_snapshot())
+    method, target = (
+        total.methods["/helloworld.Greeter/SayHello"],
+        total.targets["function:greeter"],
+    )
+
+    assert (6, 2, 2) == (method.started, method.handled[0], method.handled[5])
+    assert (4, 8) == (method.received, method.sent)
+    assert (4, 4.06) == (method.seconds.count, pytest.approx(method.seconds.total))
+    assert (2, 4, 4) == (
+        method.upstream.count,
+        method.request_bytes.count,
+        method.response_bytes.count,
+    )
+    assert (2, 8, 10) == (target.in_flight, target.retries, target.cold_starts)
+    assert {"CallerRateLimitExceeded": 12} == target.throttled
+    assert (14, 16, 18) == (
+        total.connections_open,
+        total.connections_accepted,
+        total.streams_open,
+    )
+    assert (20, 22) == (total.buffered_bytes, total.shortened_trailers)
+    assert ({"rapid_reset": 24}, {"NoRoute": 26}) == (total.protocol_errors, total.refused)
+
+
+def test_ages_and_starts_do_not_add_up() -> None:
+    """The oldest credentials and the oldest process count; memory and files are sums."""
+    total = Snapshot(credentials_age=3.0, process=ProcessSnapshot(1.0, 200.0, 1, 2, 3, 4))
+    total.add(Snapshot(credentials_age=9.0, process=ProcessSnapshot(1.0, 100.0, 1, 2, 3, 4)))
+
+    assert 9.0 == total.credentials_age
+    assert ProcessSnapshot(2.0, 100.0, 2, 4, 6, 8) == total.process
+
+
+@pytest.mark.parametrize("absent_first", [True, False])
+def test_what_one_worker_does_not_know_the_other_may(absent_first: bool) -> None:
+    """A missing figure leaves the other's alone."""
+    known = Snapshot(credentials_age=9.0, process=ProcessSnapshot(1.0, 100.0, 5))
+    unknown = Snapshot()
+    total, other = (unknown, known) if absent_first else (known, unknown)
+    total.add(other)
+
+    assert (9.0, 100.0, 5) == (
+        total.credentials_age,
+        total.process.started,
+        total.process.resident_bytes,
+    )
+
+
+def test_what_only_one_worker_saw_is_kept() -> None:
+    """Methods, targets and reasons of one worker appear in the sum."""
+    total = Snapshot()
+    total.add(full_snapshot())
+
+    assert full_snapshot() == total
+
+
+def test_a_kind_learnt_by_one_worker_holds() -> None:
+    """Descriptors that one worker got from a function name the method's type."""
+    total = take_snapshot(BridgeFigures(), methods=[MethodFigures("a.B", "C")], targets=[])
+    total.add(
+        take_snapshot(BridgeFigures(), methods=[MethodFigures("a.B", "C", "unary")], targets=[])
+    )
+
+    assert "unary" == total.methods["/a.B/C"].kind
+
+
+def test_targets_of_one_name_are_one() -> None:
+    """A function that two entries lead to is counted once, with the calls of both."""
+    one, other = TargetFigures("t"), TargetFigures("t")
+    one.retries, other.retries = 1, 2
+    snapshot = take_snapshot(BridgeFigures(), methods=[], targets=[one, other])
+
+    assert 3 == snapshot.targets["t"].retries
+
+
+@pytest.mark.parametrize(
+    ("counts", "part", "value"),
+    [
+        ([0, 0, 0], 0.5, None),
+        ([4, 0, 0], 0.5, 5.0),
+        ([0, 4, 0], 0.5, 15.0),
+        ([2, 2, 0], 0.5, 10.0),
+        ([1, 0, 1], 0.99, float("inf")),
+        ([0, 1, 0], 1.0, 20.0),
+    ],
+)
+def test_quantiles_are_estimated_within_their_bucket(
+    counts: list[int], part: float, value: float | None
+) -> None:
+    """Between two bounds values are taken to lie evenly; above the last nothing is known."""
+    assert value == HistogramSnapshot((10.0, 20.0), counts).quantile(part)
