@@ -1,0 +1,243 @@
+"""What the Lambda API and a failed function say, as causes that know their status (design: README, "Failures").
+
+`refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. What a
+client reads is our own text with the function's name; AWS's text may quote our identity and goes to the log alone, as a
+note of the exception (`__notes__`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
+
+from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
+from bridge.rpc.errors import (
+    AccessRefused,
+    AwsRefusal,
+    FunctionFailed,
+    FunctionNotFound,
+    FunctionTimedOut,
+    Misconfigured,
+    NotStarted,
+    PayloadTooLarge,
+    ReplyTooLarge,
+    RequestRefused,
+    RpcError,
+    ServiceFailed,
+    StaleCredentials,
+    Throttled,
+)
+
+# -- the API refuses -----------------------------------------------------------------------------------------------------
+
+_BUSY = "AWS throttles {function} ({cause}): call again later, or raise the limit that was met"
+_SOON = "AWS cannot start {function} yet ({cause}): call again later"
+_ACCESS = (
+    "AWS refuses the bridge's credentials for {function} ({cause}):"
+    " they need lambda:InvokeFunction on it; the bridge's log has the details"
+)
+_STALE = "AWS refuses the bridge's signature for {function} ({cause}): its credentials or its clock are out of date"
+_MISSING = "Lambda has no function {function} ({cause}): check its name, alias, account, region and endpoint"
+_TOO_LARGE = (
+    f"the event for {{function}} is above Lambda's limit of {MAX_REQUEST} bytes ({{cause}})"
+)
+_KEY = (
+    "{function} cannot start ({cause}): Lambda cannot use the KMS key of its environment variables"
+)
+_NETWORK = "{function} cannot start ({cause}): its VPC configuration must be mended"
+_MOUNT = "{function} cannot start ({cause}): its file system cannot be mounted"
+_CODE = "{function} cannot start ({cause}): its runtime or its code must be mended"
+_CALL = "Lambda finds fault with the call to {function} ({cause})"
+_UNSURE = "Lambda failed while it served {function} ({cause}); the function may have run"
+
+_REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
+    "TooManyRequests": (Throttled, _BUSY),
+    "Throttling": (Throttled, _BUSY),
+    "Throttled": (Throttled, _BUSY),
+    "RequestLimitExceeded": (Throttled, _BUSY),
+    # Setting the function up met something that passes; it was not started.
+    "EC2Throttled": (NotStarted, _SOON),
+    "EC2Unexpected": (NotStarted, _SOON),
+    "ENILimitReached": (NotStarted, _SOON),
+    "ENINotReady": (NotStarted, _SOON),
+    "SubnetIPAddressLimitReached": (NotStarted, _SOON),
+    "ResourceNotReady": (NotStarted, _SOON),
+    "ResourceConflict": (NotStarted, _SOON),
+    "CodeArtifactUserPending": (NotStarted, _SOON),
+    "SnapStartNotReady": (NotStarted, _SOON),
+    "SnapStartTimeout": (NotStarted, _SOON),
+    "EFSMountConnectivity": (NotStarted, _SOON),
+    "EFSMountTimeout": (NotStarted, _SOON),
+    "S3FilesMountConnectivity": (NotStarted, _SOON),
+    "S3FilesMountTimeout": (NotStarted, _SOON),
+    # The function was not started and will not be until somebody mends it, whatever the HTTP status says.
+    "KMSAccessDenied": (Misconfigured, _KEY),
+    "KMSDisabled": (Misconfigured, _KEY),
+    "KMSInvalidState": (Misconfigured, _KEY),
+    "KMSNotFound": (Misconfigured, _KEY),
+    "EC2AccessDenied": (Misconfigured, _NETWORK),
+    "InvalidSubnetID": (Misconfigured, _NETWORK),
+    "InvalidSecurityGroupID": (Misconfigured, _NETWORK),
+    "EFSMountFailure": (Misconfigured, _MOUNT),
+    "S3FilesMountFailure": (Misconfigured, _MOUNT),
+    "InvalidRuntime": (Misconfigured, _CODE),
+    "InvalidZipFile": (Misconfigured, _CODE),
+    "RuntimeAliasDeleted": (Misconfigured, _CODE),
+    "RuntimeVersionDeleted": (Misconfigured, _CODE),
+    "CodeArtifactUserDeleted": (Misconfigured, _CODE),
+    "CodeArtifactUserFailed": (Misconfigured, _CODE),
+    "SnapStart": (Misconfigured, _CODE),
+    "SnapStartRegenerationFailure": (Misconfigured, _CODE),
+    "ResourceNotFound": (FunctionNotFound, _MISSING),
+    "RequestTooLarge": (PayloadTooLarge, _TOO_LARGE),
+    "RequestEntityTooLarge": (PayloadTooLarge, _TOO_LARGE),
+    "SerializedRequestEntityTooLarge": (PayloadTooLarge, _TOO_LARGE),
+    "AccessDenied": (AccessRefused, _ACCESS),
+    "NotAuthorized": (AccessRefused, _ACCESS),
+    "OptInRequired": (AccessRefused, _ACCESS),
+    "MissingAuthenticationToken": (AccessRefused, _ACCESS),
+    "IncompleteSignature": (AccessRefused, _ACCESS),
+    # Fresh credentials or the right time may help.
+    "ExpiredToken": (StaleCredentials, _STALE),
+    "InvalidSignature": (StaleCredentials, _STALE),
+    "SignatureDoesNotMatch": (StaleCredentials, _STALE),
+    "UnrecognizedClient": (StaleCredentials, _STALE),
+    "InvalidClientTokenId": (StaleCredentials, _STALE),
+    "RequestExpired": (StaleCredentials, _STALE),
+    "RequestTimeTooSkewed": (StaleCredentials, _STALE),
+    "InvalidRequestContent": (RequestRefused, _CALL),
+    "InvalidParameterValue": (RequestRefused, _CALL),
+    "NoPublishedVersion": (RequestRefused, _CALL),
+    "RecursiveInvocation": (RequestRefused, _CALL),
+    "UnsupportedMediaType": (RequestRefused, _CALL),
+    "ModeNotSupported": (RequestRefused, _CALL),
+    "DurableExecutionAlreadyStarted": (RequestRefused, _CALL),
+    "ServiceQuotaExceeded": (RequestRefused, _CALL),
+    # Nothing proves that the function did not run.
+    "Service": (ServiceFailed, _UNSURE),
+    "ServiceUnavailable": (ServiceFailed, _UNSURE),
+    "InternalFailure": (ServiceFailed, _UNSURE),
+    "InternalServerError": (ServiceFailed, _UNSURE),
+    "EFSIO": (ServiceFailed, _UNSURE),
+}
+"""By type, without `Exception` at its end. The Invoke model of botocore, and the errors common to all of AWS."""
+
+_OF_STATUS: dict[int, tuple[type[AwsRefusal], str]] = {
+    403: (AccessRefused, _ACCESS),
+    404: (FunctionNotFound, _MISSING),
+    413: (PayloadTooLarge, _TOO_LARGE),
+    429: (Throttled, _BUSY),
+}
+"""For types that nobody has told us of."""
+
+_TYPE = re.compile(r"[A-Za-z0-9_.-]{1,80}").fullmatch
+
+
+def refusal_of(
+    *,
+    http_status: int,
+    error_type: str,
+    message: str,
+    reason: str,
+    retry_after: float | None,
+    function: str,
+) -> RpcError:
+    """The cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason, "" if absent."""
+    name = _plain_type(error_type)
+    kind, text = _rule_for(http_status, name)
+    throttle_reason = reason if kind is Throttled and _TYPE(reason) else ""
+    cause = throttle_reason or name or f"HTTP {http_status} without an error type"
+    error = kind(
+        text.format(function=function, cause=cause), error_type=name, retry_after=retry_after
+    )
+    if isinstance(error, Throttled):
+        error.throttle_reason = throttle_reason
+    note = _short(message)
+    if note:
+        error.add_note(f"AWS: {note}")
+    return error
+
+
+def _plain_type(error_type: str) -> str:
+    """`Name` of `com.amazonaws.lambda#Name:http://…`; empty for what cannot be one."""
+    name = error_type.partition(":")[0].rpartition("#")[2].strip()
+    return name if _TYPE(name) else ""
+
+
+def _rule_for(http_status: int, name: str) -> tuple[type[AwsRefusal], str]:
+    # Lambda has refused large requests under types that its model does not list, but always with 413.
+    if http_status == 413:
+        return _OF_STATUS[413]
+    known = _REFUSALS.get(name.removesuffix("Exception"))
+    if known is not None:
+        return known
+    fallback = (ServiceFailed, _UNSURE) if http_status >= 500 else (RequestRefused, _CALL)
+    return _OF_STATUS.get(http_status, fallback)
+
+
+_MAX_TEXT = 500
+"""Characters of foreign text in a message: clients give up on statuses of a few KiB."""
+
+
+def _short(text: str) -> str:
+    """The first line that says something, bounded: traces come after it, and so does what a bad signature was made of."""
+    line = next((line for line in text.splitlines() if line.strip()), "").strip()
+    return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+
+
+# -- the function fails --------------------------------------------------------------------------------------------------
+
+
+class _Failure(Struct, gc=False):
+    """The body of a function error; runtimes of all kinds write it."""
+
+    errorType: object = None  # noqa: N815 - the wire's name
+    errorMessage: object = None  # noqa: N815
+
+
+_decode_failure = Decoder(_Failure).decode
+
+_TIMEOUT_TYPES = frozenset(("Sandbox.Timedout", "Sandbox.Timeout"))
+_OUT_OF_MEMORY_TYPES = frozenset(("Runtime.OutOfMemory",))
+_TOO_LARGE_TYPES = frozenset(("Function.ResponseSizeTooLarge",))
+
+_TIMED_OUT = re.compile(r"Task timed out after (\d{1,9}(?:\.\d{1,6})?) seconds")
+_REQUEST_ID_PREFIX = re.compile(r"^RequestId: [0-9A-Za-z-]{1,64} (?:Error: )?")
+
+
+def failure_of(payload: bytes, *, function: str) -> RpcError:
+    """The cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and failed."""
+    error_type, message = _read_failure(payload)
+    timed_out = _TIMED_OUT.search(message)
+    if error_type in _TIMEOUT_TYPES or (timed_out and not error_type):
+        after = f" after {float(timed_out[1]):g} s" if timed_out else ""
+        return FunctionTimedOut(
+            f"{function} ran out of its own time{after}: raise the function's timeout"
+        )
+    if error_type in _TOO_LARGE_TYPES:
+        return ReplyTooLarge(
+            f"the reply of {function} is above Lambda's limit of {MAX_REPLY} bytes"
+        )
+    if error_type in _OUT_OF_MEMORY_TYPES or _was_killed(error_type, message):
+        return FunctionFailed(
+            f"{function} was killed, most likely out of memory: raise the function's memory"
+        )
+    told = ": ".join(part for part in (_short(error_type), _short(message)) if part)
+    return FunctionFailed(f"{function} failed: {told or 'it gave no reason'}")
+
+
+def _was_killed(error_type: str, message: str) -> bool:
+    return error_type == "Runtime.ExitError" and "signal: killed" in message
+
+
+def _read_failure(payload: bytes) -> tuple[str, str]:
+    """Type and message; a body that is not the JSON object is itself the message."""
+    try:
+        failure = _decode_failure(payload)
+    except (DecodeError, RecursionError):
+        return "", payload[: 4 * _MAX_TEXT].decode("utf-8", "replace")
+    error_type = failure.errorType if isinstance(failure.errorType, str) else ""
+    message = failure.errorMessage if isinstance(failure.errorMessage, str) else ""
+    return error_type, _REQUEST_ID_PREFIX.sub("", message)

@@ -1,0 +1,145 @@
+"""What a function that serves HTTP returns, in every form, as a status, headers and a body.
+
+In goes the payload that Invoke brought back: the JSON object `{statusCode, headers, body, isBase64Encoded}` of gateways, or
+the prelude form of streaming functions (JSON, eight NULs, the raw body). Knows nothing of what the body means.
+"""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Mapping
+
+from msgspec import DecodeError, Struct, ValidationError
+from msgspec.json import Decoder
+
+from bridge.rpc.errors import BadReply
+from bridge.rpc.metadata import Metadata
+from bridge.rpc.value import Value
+
+_SEPARATOR = b"\0" * 8
+_MAX_PRELUDE = 64 << 10
+"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB."""
+
+_EXPECTED = "expected an object with statusCode, headers, body and isBase64Encoded"
+
+
+class HttpReply(Value, frozen=True):
+    """An HTTP response, however it travelled."""
+
+    http_status: int
+    headers: Metadata
+    """Names in lower case; values as HTTP carries them: bytes beyond ASCII as Latin-1."""
+    body: bytes
+
+
+_Scalar = str | int | float | bool | None
+_Headers = dict[str, _Scalar | list[_Scalar]]
+
+
+class _ReplyObject(Struct, gc=False):
+    statusCode: int | str | None = None  # noqa: N815 - the wire's name
+    headers: _Headers | None = None
+    multiValueHeaders: _Headers | None = None  # noqa: N815
+    cookies: list[str] | None = None
+    body: str | None = None
+    isBase64Encoded: bool | None = None  # noqa: N815
+
+
+_decode = Decoder(_ReplyObject).decode
+
+
+def decode_reply(payload: bytes) -> HttpReply:
+    """The reply in this payload. Raises BadReply."""
+    # JSON text cannot hold a NUL, so the first one ends a prelude.
+    nul = payload.find(b"\0", 0, _MAX_PRELUDE)
+    if nul >= 0:
+        return _decode_prelude(payload, nul)
+    found = _parse(payload)
+    if found.statusCode is None and found.headers is None and found.body is None:
+        raise BadReply(f"the function returned JSON that is no HTTP reply: {_EXPECTED}")
+    return HttpReply(_http_status(found.statusCode), _headers_of(found), _body_of(found))
+
+
+def _decode_prelude(payload: bytes, nul: int) -> HttpReply:
+    end = nul + len(_SEPARATOR)
+    if payload[nul:end] != _SEPARATOR:
+        raise BadReply(f"the function returned neither JSON nor a prelude and a body: {_EXPECTED}")
+    found = _parse(payload[:nul])
+    return HttpReply(_http_status(found.statusCode), _headers_of(found), payload[end:])
+
+
+# What a JSON text is, by its first character.
+_KINDS = {b"[": "a list", b'"': "a string", b"n": "null", b"t": "true", b"f": "false", b"": "nothing",
+          **{b"%c" % digit: "a number" for digit in b"-0123456789"}}  # fmt: skip
+
+
+def _parse(text: bytes) -> _ReplyObject:
+    try:
+        return _decode(text)
+    except ValidationError as error:
+        kind = _KINDS.get(text.lstrip()[:1], "an object with a field of the wrong type")
+        raise BadReply(f"the function returned {kind}: {_EXPECTED}") from error
+    except (DecodeError, RecursionError) as error:
+        kind = "no JSON" if text else "nothing"
+        raise BadReply(f"the function returned {kind}: {_EXPECTED}") from error
+
+
+def _http_status(value: int | str | None) -> int:
+    if value is None:
+        return 200  # as function URLs assume
+    try:
+        http_status = int(value)
+    except ValueError:
+        http_status = 0
+    if not 100 <= http_status <= 599:
+        raise BadReply("the function returned a statusCode that is none of HTTP's")
+    return http_status
+
+
+def _headers_of(found: _ReplyObject) -> Metadata:
+    """The headers in order. A name in multiValueHeaders is taken from there alone; cookies are a field of their own."""
+    fields = _flatten(found.headers) if found.headers else []
+    if found.multiValueHeaders:
+        listed = _flatten(found.multiValueHeaders)
+        names = {name for name, _ in listed}
+        fields = listed + [field for field in fields if field[0] not in names]
+    if found.cookies:
+        fields += [("set-cookie", _as_sent(cookie)) for cookie in found.cookies]
+    return tuple(fields)
+
+
+def _flatten(headers: Mapping[str, _Scalar | list[_Scalar]]) -> list[tuple[str, str]]:
+    fields = []
+    for sent_name, value in headers.items():
+        name = sent_name.lower()
+        if isinstance(value, str):
+            fields.append((name, _as_sent(value)))
+        elif isinstance(value, list):
+            fields += [(name, _text_of(part)) for part in value if part is not None]
+        elif value is not None:
+            fields.append((name, _text_of(value)))
+    return fields
+
+
+def _text_of(value: _Scalar) -> str:
+    if isinstance(value, str):
+        return _as_sent(value)
+    return str(value).lower()  # true, not True
+
+
+def _as_sent(value: str) -> str:
+    return value if value.isascii() else value.encode("utf-8").decode("latin-1")
+
+
+def _body_of(found: _ReplyObject) -> bytes:
+    if not found.body:
+        return b""
+    if not found.isBase64Encoded:
+        return found.body.encode("utf-8")
+    try:
+        return a2b_base64(found.body, strict_mode=True)
+    except (Base64Error, ValueError) as error:
+        raise BadReply(
+            "the function returned a body marked isBase64Encoded that is not base64"
+        ) from error

@@ -1,0 +1,24 @@
+"""What crosses the Invoke API: the sizes that Lambda allows, and the reply. How it travels is the carriers' business."""
+
+from __future__ import annotations
+
+from bridge.rpc.value import Value
+
+MAX_REQUEST = 6 << 20
+"""An event must be smaller than this (bytes): 6,291,456."""
+
+MAX_REPLY = MAX_REQUEST + 100
+"""The largest payload that Lambda returns unstreamed (bytes): 6,291,556."""
+
+MAX_CLIENT_CONTEXT = 3_583
+"""The largest X-Amz-Client-Context (bytes of base64)."""
+
+
+class InvokeReply(Value, frozen=True):
+    """What a function returned. A function that failed is an error, never a reply."""
+
+    payload: bytes
+    request_id: str
+    """AWS's id of the invocation (x-amzn-RequestId)."""
+    content_type: str
+    """Of the payload, as the function's runtime named it; what the payload is, only the payload says."""

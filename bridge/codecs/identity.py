@@ -1,0 +1,55 @@
+"""`compression: identity`: a request body with every message inflated, for backends that shall see no compression."""
+
+from __future__ import annotations
+
+from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, envelope
+from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, UnsupportedCompression
+from bridge.rpc.metadata import Metadata, value_of
+
+_ENCODINGS = frozenset(("grpc-encoding", "grpc-accept-encoding"))
+
+
+def uncompressed(
+    metadata: Metadata, body: bytes, *, max_message: int, max_body: int
+) -> tuple[Metadata, bytes]:
+    """The same request without compression, in its metadata too. `body` is whole and checked; limits are bytes, inflated.
+
+    Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
+    """
+    encoding = value_of(metadata, "grpc-encoding") or IDENTITY
+    metadata = tuple([field for field in metadata if field[0] not in _ENCODINGS])
+    if encoding != IDENTITY:
+        body = _inflate_each(body, encoding, max_message, max_body)
+    return metadata, body
+
+
+def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -> bytes:
+    envelopes: list[bytes] = []
+    room = max_body
+    at = 0
+    while at < len(body):
+        start, flags = at + PREFIX_SIZE, body[at]
+        at = start + int.from_bytes(body[at + 1 : start], "big")
+        if flags & COMPRESSED:
+            plain = _inflate(body[start:at], encoding, min(max_message, room))
+            envelopes.append(envelope(plain))
+        else:
+            envelopes.append(body[start - PREFIX_SIZE : at])
+        room -= len(envelopes[-1])
+        if room < 0:
+            raise MessageTooLarge(
+                f"the request inflates to more than max_buffered ({max_body} bytes)"
+            )
+    return b"".join(envelopes)
+
+
+def _inflate(data: bytes, encoding: str, limit: int) -> bytes:
+    if encoding not in SUPPORTED:
+        raise UnsupportedCompression(
+            f"the bridge cannot undo {encoding[:40]} here (compression: identity); it reads {ACCEPT_ENCODING}"
+        )
+    try:
+        return inflate(data, encoding, max_size=limit)
+    except BadReply as error:
+        raise MalformedRequest(f"a request message does not decode as {encoding}") from error

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from importlib import resources
+
+import pytest
+
+from bridge.aws.arn import PARTITIONS, FunctionName
+
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeter"
+
+
+def test_arn_with_a_qualifier() -> None:
+    assert FunctionName(
+        "greeter", "live", region="eu-west-1", account="123456789012", partition="aws"
+    ) == FunctionName.parse(f"{ARN}:live")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "qualifier"),
+    [
+        ("greeter", "greeter", None), ("greeter:live", "greeter", "live"), ("greeter:7", "greeter", "7"),
+        ("greeter:$LATEST", "greeter", "$LATEST"), (ARN, "greeter", None), (f"{ARN}:$LATEST", "greeter", "$LATEST"),
+        ("my-fn_2", "my-fn_2", None),
+    ],
+)  # fmt: skip
+def test_names_and_qualifiers(text: str, name: str, qualifier: str | None) -> None:
+    found = FunctionName.parse(text)
+
+    assert (name, qualifier) == (found.name, found.qualifier)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a b", "a:b:c", "a/b", "greeter:", ":live", "greeter:$OTHER", "a\n", "arn:", "arn:aws:lambda:eu-west-1:123456789012:greeter",
+        "arn:aws:lambda:eu-west-1:12345:function:greeter", "arn:aws:s3:eu-west-1:123456789012:function:greeter",
+        "arn:aws:lambda::123456789012:function:greeter", "arn:aws:lambda:europe:123456789012:function:greeter",
+        "arn:aws:lambda:eu-west-1:123456789012:function:", f"{ARN}:live:more", f"{ARN}/x", "arn:gcp:lambda:eu-west-1:123456789012:function:x",
+        "arn:aws:lambda:evil.com/?-1:123456789012:function:x", "x" * 141,
+    ],
+)  # fmt: skip
+def test_texts_that_name_no_function(text: str) -> None:
+    with pytest.raises(ValueError, match=r"partition|expected"):
+        FunctionName.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        (ARN, "lambda.eu-west-1.amazonaws.com"),
+        ("arn:aws-cn:lambda:cn-north-1:123456789012:function:x", "lambda.cn-north-1.amazonaws.com.cn"),
+        ("arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:x", "lambda.us-gov-west-1.amazonaws.com"),
+        ("arn:aws-iso:lambda:us-iso-east-1:123456789012:function:x", "lambda.us-iso-east-1.c2s.ic.gov"),
+        ("arn:aws-iso-b:lambda:us-isob-east-1:123456789012:function:x", "lambda.us-isob-east-1.sc2s.sgov.gov"),
+    ],
+)  # fmt: skip
+def test_endpoint_host(text: str, host: str) -> None:
+    """An ARN's own region wins over any other."""
+    assert host == FunctionName.parse(text).endpoint_host("us-east-1")
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("us-east-1", "lambda.us-east-1.amazonaws.com"), ("cn-northwest-1", "lambda.cn-northwest-1.amazonaws.com.cn"),
+     ("us-gov-east-1", "lambda.us-gov-east-1.amazonaws.com"), ("us-isob-east-1", "lambda.us-isob-east-1.sc2s.sgov.gov")],
+)  # fmt: skip
+def test_endpoint_host_of_a_bare_name(region: str, host: str) -> None:
+    """The region tells the partition."""
+    assert host == FunctionName.parse("greeter").endpoint_host(region)
+
+
+@pytest.mark.parametrize("region", [None, "", "europe", "eu-west-1.evil.com", "eu-west-1/"])
+def test_bare_name_without_a_region(region: str | None) -> None:
+    with pytest.raises(ValueError, match="region"):
+        FunctionName.parse("greeter").endpoint_host(region)
+
+
+def test_partitions_are_those_of_botocore() -> None:
+    """The independent check of our table."""
+    text = resources.files("botocore").joinpath("data/partitions.json").read_text()
+    theirs = {
+        (partition["id"], partition["outputs"]["dnsSuffix"])
+        for partition in json.loads(text)["partitions"]
+    }
+    regions = [
+        region
+        for partition in json.loads(text)["partitions"]
+        for region in partition["regions"]
+        if "global" not in region
+    ]
+
+    assert theirs == {(partition.name, partition.dns_suffix) for partition in PARTITIONS}
+    assert all(FunctionName("x").endpoint_host(region) for region in regions)
+
+
+def test_path_of_a_bare_name() -> None:
+    found = FunctionName.parse("greeter:live")
+
+    assert "/2015-03-31/functions/greeter/invocations" == found.invoke_path
+    assert "Qualifier=live" == found.invoke_query
+
+
+def test_path_with_an_account() -> None:
+    """The ARN goes into the path, quoted and unqualified, so that another account's function is found."""
+    found = FunctionName.parse(f"{ARN}:$LATEST")
+
+    assert (
+        "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter/invocations"
+        == found.invoke_path
+    )
+    assert "Qualifier=%24LATEST" == found.invoke_query
+
+
+def test_query_without_a_qualifier() -> None:
+    assert "" == FunctionName.parse(ARN).invoke_query
+
+
+def test_text_for_clients_hides_the_account() -> None:
+    assert "greeter:live" == str(FunctionName.parse(f"{ARN}:live"))

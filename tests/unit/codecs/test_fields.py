@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+
+from bridge.codecs.fields import sort_fields
+from bridge.rpc.status import Status, StatusCode
+
+
+def test_metadata_keeps_order_and_repetition() -> None:
+    fields = (("x-b", "1"), ("x-a", "2"), ("x-b", "3"))
+
+    assert fields == sort_fields(fields).metadata
+
+
+def test_what_the_reply_says_of_itself_is_no_metadata() -> None:
+    """Status, encoding and type of the body come out by themselves."""
+    sorted_fields = sort_fields(
+        (
+            ("content-type", "Application/GRPC-Web; charset=utf-8"),
+            ("grpc-status", "5"),
+            ("grpc-message", "no"),
+            ("grpc-encoding", "gzip"),
+        )
+    )
+
+    assert not sorted_fields.metadata
+    assert Status(StatusCode.NOT_FOUND, "no") == sorted_fields.status
+    assert "application/grpc-web" == sorted_fields.content_type
+    assert "gzip" == sorted_fields.encoding
+
+
+def test_absent_fields() -> None:
+    nothing = sort_fields(())
+
+    assert nothing.status is None
+    assert ("", "") == (nothing.content_type, nothing.encoding)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate",
+        "content-length", "content-encoding", "content-disposition", "date", "server", "via", "x-cache",
+        "x-amz-cf-id", "x-amzn-requestid", "x-amzn-trace-id", "apigw-requestid", "grpc-timeout", "grpc-foo",
+        ":status", "", "x a", "x\r\ny", "é",
+    ],
+)  # fmt: skip
+def test_fields_that_go_no_further(name: str) -> None:
+    assert not sort_fields(((name, "1"),)).metadata
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x-a", "set-cookie", "www-authenticate", "grpc-accept-encoding", "grpc-retry-pushback-ms"],
+)
+def test_fields_that_reach_the_client(name: str) -> None:
+    assert ((name, "1"),) == sort_fields(((name, "1"),)).metadata
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("a\r\nb", "ab"),
+        ("a\0b", "ab"),
+        (" a ", "a"),
+        ("caf\xe9", "caf"),
+        ("a\tb", "ab"),
+        ("a,b", "a,b"),
+    ],
+)
+def test_values_are_cleaned(sent: str, kept: str) -> None:
+    """No CR, LF, NUL nor anything else that gRPC forbids reaches a client."""
+    assert (("x-a", kept),) == sort_fields((("x-a", sent),)).metadata
+
+
+def test_remapped_names_are_restored_first() -> None:
+    """Then they are treated as what they are."""
+    fields = (
+        ("x-amzn-remapped-www-authenticate", "Basic"),
+        ("x-amzn-remapped-content-length", "3"),
+        ("x-amzn-remapped-content-type", "application/grpc-web"),
+    )
+
+    found = sort_fields(fields)
+
+    assert (("www-authenticate", "Basic"),) == found.metadata
+    assert "application/grpc-web" == found.content_type

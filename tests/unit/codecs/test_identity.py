@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from bridge.codecs.identity import uncompressed
+from bridge.rpc.envelope import COMPRESSED, envelope
+from bridge.rpc.errors import MalformedRequest, MessageTooLarge, UnsupportedCompression
+from bridge.rpc.metadata import Metadata
+
+GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), ("x-a", "1"))
+
+
+def undo(
+    body: bytes, metadata: Metadata = GZIP, *, max_message: int = 100, max_body: int = 1000
+) -> tuple[Metadata, bytes]:
+    return uncompressed(metadata, body, max_message=max_message, max_body=max_body)
+
+
+def test_messages_are_inflated_and_the_metadata_forgets() -> None:
+    """Plain messages between compressed ones stay."""
+    body = envelope(gzip.compress(b"one"), flags=COMPRESSED) + envelope(b"two") + envelope(b"")
+
+    assert ((("x-a", "1"),), envelope(b"one") + envelope(b"two") + envelope(b"")) == undo(body)
+
+
+def test_plain_request_keeps_its_body() -> None:
+    body = envelope(b"one")
+
+    assert ((), body) == undo(body, (("grpc-accept-encoding", "gzip"),))
+
+
+def test_unknown_encoding() -> None:
+    """The client learns which ones there are."""
+    with pytest.raises(UnsupportedCompression, match="identity,deflate,gzip"):
+        undo(envelope(b"x", flags=COMPRESSED), (("grpc-encoding", "zstd"),))
+
+
+def test_message_that_does_not_inflate() -> None:
+    """It is the client's fault, not the function's."""
+    with pytest.raises(MalformedRequest):
+        undo(envelope(b"nonsense", flags=COMPRESSED))
+
+
+def test_message_that_inflates_beyond_max_request() -> None:
+    with pytest.raises(MessageTooLarge):
+        undo(envelope(gzip.compress(bytes(101)), flags=COMPRESSED))
+
+
+def test_messages_that_inflate_beyond_max_buffered() -> None:
+    """Many small ones can do it too."""
+    body = envelope(zlib.compress(bytes(95)), flags=COMPRESSED) * 11
+
+    with pytest.raises(MessageTooLarge):
+        undo(body, (("grpc-encoding", "deflate"),))
