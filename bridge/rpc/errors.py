@@ -17,7 +17,7 @@ A message says what happened, where, and what to do next; it never quotes a fore
 
 from __future__ import annotations
 
-from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.metadata import EMPTY, REQUEST_ID, Metadata
 from bridge.rpc.status import Status, StatusCode
 
 _LONGEST_PUSHBACK = 2**31 - 1
@@ -33,6 +33,8 @@ class RpcError(Exception):
     """Whether the same call may succeed a moment later."""
     retry_after: float | None = None
     """Seconds that the other side asked us to wait, if it did."""
+    request_id = ""
+    """AWS's id of the request that failed, if it has one."""
 
     @property
     def reason(self) -> str:
@@ -46,7 +48,7 @@ class RpcError(Exception):
     @property
     def trailing(self) -> Metadata:
         """Metadata that goes with the status."""
-        return EMPTY
+        return ((REQUEST_ID, self.request_id),) if self.request_id else EMPTY
 
 
 class ClientGone(RpcError):
@@ -91,7 +93,14 @@ class MessageTooLarge(RequestError):
 
 
 class UnsupportedCompression(RequestError):
+    """Messages compressed in a way that nobody here can undo."""
+
     code = StatusCode.UNIMPLEMENTED
+
+    @property
+    def trailing(self) -> Metadata:
+        # compression.md: the refusal lists what is understood.
+        return (("grpc-accept-encoding", "identity,deflate,gzip"),)
 
 
 class NoRoute(RequestError):
@@ -171,9 +180,9 @@ class AwsRefusal(CarrierError):
     def trailing(self) -> Metadata:
         # gRFC A6: a pushback tells the client when to try again, in a signed 32-bit number of milliseconds.
         if self.retry_after is None or not self.is_transient:
-            return EMPTY
+            return super().trailing
         milliseconds = min(max(0, round(self.retry_after * 1000)), _LONGEST_PUSHBACK)
-        return (("grpc-retry-pushback-ms", str(milliseconds)),)
+        return (("grpc-retry-pushback-ms", str(milliseconds)), *super().trailing)
 
 
 class Throttled(AwsRefusal):

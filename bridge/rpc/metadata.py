@@ -35,6 +35,9 @@ PASSED_GRPC_RESPONSE = frozenset(
 )
 """The `grpc-*` response names that are metadata on the way back; status, message and details are the Status."""
 
+REQUEST_ID = "x-amzn-requestid"
+"""Trailing metadata: AWS's id of the request that a call became."""
+
 _NAME = re.compile(r"[0-9a-z_.-]+").fullmatch
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 

@@ -143,6 +143,16 @@ def test_compressed_message_is_noticed() -> None:
     assert 3 == scanner.count
 
 
+def test_reader_lets_go_of_what_was_taken() -> None:
+    """A stream may run for days."""
+    reader = EnvelopeReader(_LIMIT)
+    for _ in range(100):
+        reader.feed(envelope(b"x" * 50))
+        reader.next_envelope()
+
+    assert len(reader._buffer) <= 55
+
+
 def test_many_small_messages_in_one_chunk_are_read_in_linear_time() -> None:
     """The buffer is not cut anew for each of 50,000 messages, which would take a minute."""
     reader = EnvelopeReader(_LIMIT)
