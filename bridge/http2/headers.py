@@ -1,0 +1,115 @@
+"""What a header list must be: RFC 9113 8.2 (fields) and 8.3 (requests). Decoded fields in, a verdict out.
+
+Knows nothing of compression or of streams, and nothing of gRPC: a request that is no gRPC call is well-formed here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bridge.http2.events import Fields
+from bridge.rpc.value import Value
+
+FIELD_OVERHEAD = 32
+"""What each field counts on top of its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541 4.1)."""
+
+_NAME = re.compile(r":?[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
+# RFC 9110 5.5: control characters other than HTAB have no place in a value; NUL, CR and LF are dangerous.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
+_DIGITS = re.compile(r"[0-9]{1,18}").fullmatch
+
+# What is special about a name. Pseudo-headers have a bit each; CONNECT has none of the last two.
+_METHOD, _AUTHORITY, _SCHEME, _PATH, _ORDINARY, _CONTENT_LENGTH, _TE, _FORBIDDEN = (
+    1 << bit for bit in range(8)
+)
+_RULES = {
+    ":method": _METHOD, ":authority": _AUTHORITY, ":scheme": _SCHEME, ":path": _PATH,
+    "content-length": _CONTENT_LENGTH,
+    "te": _TE,  # RFC 9113 8.2.2: with no other value than "trailers"
+    # RFC 9113 8.2.2: these speak of a connection that HTTP/2 frames have replaced.
+    "connection": _FORBIDDEN, "proxy-connection": _FORBIDDEN, "keep-alive": _FORBIDDEN, "transfer-encoding": _FORBIDDEN,
+    "upgrade": _FORBIDDEN,
+    ":status": _FORBIDDEN,
+}  # fmt: skip
+_REQUIRED = _METHOD | _SCHEME | _PATH
+_PSEUDO = _REQUIRED | _AUTHORITY
+_CONNECT = _METHOD | _AUTHORITY
+
+
+class HeaderList(Value, frozen=True):
+    """One decoded header block."""
+
+    fields: Fields
+    flaw: str | None = None
+    """Why a field of it may not be in any list (RFC 9113 8.2.1)."""
+    fault: str | None = None
+    """Why it is malformed as a request: its flaw, or what `request_fault` says."""
+    content_length: int | None = None
+    is_too_large: bool = False
+    """It passed the limit on bytes or on fields; `fields` is empty then."""
+
+
+def name_flaw(name: str) -> str | None:
+    """Why no field may have this name (RFC 9113 8.2.1)."""
+    if _NAME(name) is None:
+        return "a field name that is empty or holds upper-case or forbidden characters"
+    if name[0] == ":" and name not in _RULES:
+        return "an unknown pseudo-header"
+    return None
+
+
+def value_flaw(value: str) -> str | None:
+    """Why no field may have this value."""
+    if value.isprintable() or _CONTROL(value) is None:
+        return None
+    return "a field value that holds control characters"
+
+
+def stripped(value: str) -> str:
+    """The value without the spaces around it: RFC 9113 8.2.1 forbids them, gRPC says not to fail a call over them."""
+    return value.strip(" \t")
+
+
+def flaw_in(fields: Fields) -> str | None:
+    """The first thing that is wrong with any field by itself."""
+    for name, value in fields:
+        if flaw := name_flaw(name) or value_flaw(value):
+            return flaw
+    return None
+
+
+def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
+    """The list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw`: what its fields by themselves showed."""
+    if flaw is not None:
+        return HeaderList(fields, flaw, flaw)
+    seen = 0
+    content_length: int | None = None
+    for name, value in fields:
+        rule = _RULES.get(name)
+        if rule is None:
+            seen |= _ORDINARY
+            continue
+        if rule & _PSEUDO:
+            if seen & (rule | _ORDINARY):
+                return HeaderList(fields, None, f"{name} twice or behind ordinary fields")
+            if value:
+                seen |= rule
+            continue
+        seen |= _ORDINARY
+        if rule == _FORBIDDEN or (rule == _TE and value.lower() != "trailers"):
+            return HeaderList(fields, None, f"a field that has no place in a request: {name}")
+        if rule == _CONTENT_LENGTH:
+            if _DIGITS(value) is None or content_length not in (None, int(value)):
+                return HeaderList(fields, None, "a content-length that is not one number")
+            content_length = int(value)
+    if seen & _REQUIRED != _REQUIRED and seen & _PSEUDO != _CONNECT:
+        return HeaderList(fields, None, ":method, :scheme or :path missing or empty")
+    return HeaderList(fields, None, None, content_length)
+
+
+def trailers_fault(fields: Fields) -> str | None:
+    """Why these are no trailers (RFC 9113 8.1)."""
+    for name, _ in fields:
+        if _RULES.get(name, _ORDINARY) & (_PSEUDO | _FORBIDDEN):
+            return f"a field that has no place in trailers: {name}"
+    return None

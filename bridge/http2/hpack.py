@@ -1,0 +1,323 @@
+"""Header compression (RFC 7541). Header blocks in, checked header lists out; fields in, header blocks out.
+
+The decoder keeps the client's dynamic table and remembers whole blocks for as long as that table does not change. The encoder has no
+table: every field is a reference to the static one or a literal. Neither knows of frames or streams.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from bridge.http2 import huffman
+from bridge.http2.events import ErrorCode, Fields, ViolationKind
+from bridge.http2.faults import ConnectionFault
+from bridge.http2.headers import (
+    FIELD_OVERHEAD,
+    HeaderList,
+    checked_request,
+    flaw_in,
+    name_flaw,
+    stripped,
+    value_flaw,
+)
+
+Field = tuple[str, str]
+
+TABLE_SIZE = 4096
+"""Bytes the client's dynamic table may hold: the protocol's default, which we never change."""
+
+# RFC 7541 appendix A, from index 1.
+STATIC_TABLE: tuple[Field, ...] = (
+    (":authority", ""),
+    (":method", "GET"),
+    (":method", "POST"),
+    (":path", "/"),
+    (":path", "/index.html"),
+    (":scheme", "http"),
+    (":scheme", "https"),
+    (":status", "200"),
+    (":status", "204"),
+    (":status", "206"),
+    (":status", "304"),
+    (":status", "400"),
+    (":status", "404"),
+    (":status", "500"),
+    ("accept-charset", ""),
+    ("accept-encoding", "gzip, deflate"),
+    ("accept-language", ""),
+    ("accept-ranges", ""),
+    ("accept", ""),
+    ("access-control-allow-origin", ""),
+    ("age", ""),
+    ("allow", ""),
+    ("authorization", ""),
+    ("cache-control", ""),
+    ("content-disposition", ""),
+    ("content-encoding", ""),
+    ("content-language", ""),
+    ("content-length", ""),
+    ("content-location", ""),
+    ("content-range", ""),
+    ("content-type", ""),
+    ("cookie", ""),
+    ("date", ""),
+    ("etag", ""),
+    ("expect", ""),
+    ("expires", ""),
+    ("from", ""),
+    ("host", ""),
+    ("if-match", ""),
+    ("if-modified-since", ""),
+    ("if-none-match", ""),
+    ("if-range", ""),
+    ("if-unmodified-since", ""),
+    ("last-modified", ""),
+    ("link", ""),
+    ("location", ""),
+    ("max-forwards", ""),
+    ("proxy-authenticate", ""),
+    ("proxy-authorization", ""),
+    ("range", ""),
+    ("referer", ""),
+    ("refresh", ""),
+    ("retry-after", ""),
+    ("server", ""),
+    ("set-cookie", ""),
+    ("strict-transport-security", ""),
+    ("transfer-encoding", ""),
+    ("user-agent", ""),
+    ("vary", ""),
+    ("via", ""),
+    ("www-authenticate", ""),
+)
+
+_FIRST_DYNAMIC = len(STATIC_TABLE) + 1
+# By index, each with its size. Index 0 stands for nothing: RFC 7541 6.1.
+_STATIC_SIZED: tuple[tuple[Field, int], ...] = (
+    (("", ""), 0),
+    *((field, len(field[0]) + len(field[1]) + FIELD_OVERHEAD) for field in STATIC_TABLE),
+)
+
+_INDEXED = 0x80
+_INSERTED = 0x40
+_SIZE_UPDATE = 0x20
+_HUFFMAN = 0x80
+_MAX_SIZE_UPDATES = 2  # RFC 7541 4.2: the smallest size in between, then the last
+_MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28, more than any block holds
+
+_REMEMBERED_BLOCKS = 32
+_LONGEST_REMEMBERED = 512
+"""Bytes of a block; together they bound what a client can make its connection hold."""
+
+
+class Decoder:
+    """One connection's decoder. After a fault the table is lost, and with it the connection."""
+
+    __slots__ = (
+        "_blocks",
+        "_capacity",
+        "_entries",
+        "_is_tainted",
+        "_max_fields",
+        "_max_list",
+        "_size",
+    )
+
+    def __init__(self, *, max_list: int, max_fields: int) -> None:
+        self._max_list = max_list
+        self._max_fields = max_fields
+        self._entries: list[tuple[Field, int]] = []
+        """The dynamic table, oldest first, each entry with its size."""
+        self._size = 0
+        self._capacity = TABLE_SIZE
+        self._blocks: dict[bytes, HeaderList] = {}
+        """What blocks mean while the table is as it is. A block that changes the table is never in here: it must be read each time."""
+        self._is_tainted = False
+        """A field that may be in no list has entered the table; from then on every list is looked through."""
+
+    def decode(self, block: bytes) -> HeaderList:
+        """The list of a whole header block. Raises ConnectionFault (COMPRESSION_ERROR)."""
+        known = self._blocks.get(block)
+        if known is not None:
+            return known
+        try:
+            decoded, changes_table = self._read(block)
+        except IndexError:
+            raise _fault("a header block that ends early or names no table entry") from None
+        except ValueError as error:
+            raise _fault(str(error)) from error
+        if changes_table:
+            self._blocks.clear()
+        elif len(block) <= _LONGEST_REMEMBERED:
+            if len(self._blocks) >= _REMEMBERED_BLOCKS:
+                self._blocks.clear()
+            self._blocks[block] = decoded
+        return decoded
+
+    def _read(self, block: bytes) -> tuple[HeaderList, bool]:
+        entries = self._entries
+        fields: list[Field] = []
+        flaw: str | None = None
+        at = self._read_size_updates(block)
+        changes_table = at > 0
+        end, room, count = len(block), self._max_list, 0
+        while at < end:
+            byte = block[at]
+            at += 1
+            if byte & _INDEXED:
+                index = byte & 0x7F
+                if index == 0x7F:
+                    index, at = _integer(block, at, 0x7F)
+                if not index:
+                    raise ValueError("a reference to table entry 0")
+                field, size = (
+                    _STATIC_SIZED[index]
+                    if index < _FIRST_DYNAMIC
+                    else entries[_FIRST_DYNAMIC - 1 - index]
+                )
+            elif byte & _INSERTED or not byte & _SIZE_UPDATE:
+                mask = 0x3F if byte & _INSERTED else 0x0F
+                index = byte & mask
+                if index == mask:
+                    index, at = _integer(block, at, mask)
+                if not index:
+                    name, at = _string(block, at)
+                    flaw = name_flaw(name) or flaw
+                elif index < _FIRST_DYNAMIC:
+                    name = STATIC_TABLE[index - 1][0]
+                else:
+                    name = entries[_FIRST_DYNAMIC - 1 - index][0][0]
+                value, at = _string(block, at)
+                size = len(name) + len(value) + FIELD_OVERHEAD
+                field = (name, stripped(value))
+                flaw = value_flaw(field[1]) or flaw
+                if byte & _INSERTED:
+                    self._insert(field, size)
+                    self._is_tainted |= flaw is not None
+                    changes_table = True
+            else:
+                raise ValueError("a table size update behind the beginning of a block")
+            count += 1
+            room -= size
+            if room >= 0:
+                fields.append(field)
+        if room < 0 or count > self._max_fields:
+            # Read to its end all the same: what it inserted, later blocks refer to.
+            return HeaderList((), is_too_large=True), changes_table
+        whole = tuple(fields)
+        if self._is_tainted:
+            flaw = flaw or flaw_in(whole)
+        return checked_request(whole, flaw), changes_table
+
+    def _read_size_updates(self, block: bytes) -> int:
+        """Obeys the table size updates at the block's beginning; returns where its fields begin."""
+        at = updates = 0
+        while at < len(block) and block[at] & 0xE0 == _SIZE_UPDATE:
+            capacity, at = block[at] & 0x1F, at + 1
+            if capacity == 0x1F:
+                capacity, at = _integer(block, at, 0x1F)
+            updates += 1
+            if capacity > TABLE_SIZE or updates > _MAX_SIZE_UPDATES:
+                raise ValueError("a table size update above the limit, or one too many")
+            self._capacity = capacity
+            self._evict(capacity)
+        return at
+
+    def _insert(self, field: Field, size: int) -> None:
+        if self._size + size > self._capacity:
+            self._evict(self._capacity - size)
+        if size <= self._capacity:  # RFC 7541 4.4: a larger one just empties the table
+            self._entries.append((field, size))
+            self._size += size
+
+    def _evict(self, room: int) -> None:
+        """Drop the oldest entries until what is left fits."""
+        dropped = 0
+        while self._size > room and dropped < len(self._entries):
+            self._size -= self._entries[dropped][1]
+            dropped += 1
+        del self._entries[:dropped]
+
+
+def _fault(reason: str) -> ConnectionFault:
+    return ConnectionFault(ErrorCode.COMPRESSION_ERROR, ViolationKind.COMPRESSION, reason)
+
+
+def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
+    """The integer whose prefix is full (RFC 7541 5.1), and where it ends."""
+    value = prefix
+    for index in range(_MAX_INTEGER_BYTES):
+        byte = block[at + index]
+        value += (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, at + index + 1
+    raise ValueError("an integer too large for any use")
+
+
+def _string(block: bytes, at: int) -> tuple[str, int]:
+    first = block[at]
+    at += 1
+    size = first & 0x7F
+    if size == 0x7F:
+        size, at = _integer(block, at, 0x7F)
+    end = at + size
+    if end > len(block):
+        raise ValueError("a string that ends behind its block")
+    octets = block[at:end]
+    return (huffman.decode(octets) if first & _HUFFMAN else octets.decode("latin-1")), end
+
+
+# -- out -----------------------------------------------------------------------------------------------------------------
+
+NO_TABLE = bytes((_SIZE_UPDATE,))
+"""In front of a connection's first block: our table holds 0 bytes. It then fits whatever SETTINGS_HEADER_TABLE_SIZE the client has
+set or sets later, and no change of it needs an answer (RFC 9113 4.3.1)."""
+
+_INDEX_OF_FIELD = {field: index for index, field in enumerate(STATIC_TABLE, 1) if field[1]}
+_INDEX_OF_NAME = {name: index for index, (name, _) in reversed([*enumerate(STATIC_TABLE, 1)])}
+
+
+def encode(fields: Fields) -> bytes:
+    """The header block of these fields. Names must be lower case and values clean; what is not Latin-1 becomes a question mark."""
+    return b"".join(
+        [
+            _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _encoded(field)
+            for field in fields
+        ]
+    )
+
+
+def _encoded(field: Field) -> bytes:
+    index = _INDEX_OF_FIELD.get(field)
+    if index is not None:
+        return bytes((_INDEXED | index,))
+    value = field[1].encode("latin-1", "replace")
+    return _literal_name(field[0]) + _encoded_integer(len(value), 0x7F) + value
+
+
+# Most of what is sent is sent always: a status, a content type. What differs from call to call is longer: ids, messages.
+_LONGEST_VALUE = 32
+_remembered_field = lru_cache(1024)(_encoded)
+
+
+@lru_cache(1024)
+def _literal_name(name: str) -> bytes:
+    """The beginning of a literal without indexing (RFC 7541 6.2.2)."""
+    index = _INDEX_OF_NAME.get(name)
+    if index is not None:
+        return _encoded_integer(index, 0x0F)
+    octets = name.encode("latin-1", "replace")
+    return b"\0" + _encoded_integer(len(octets), 0x7F) + octets
+
+
+def _encoded_integer(value: int, prefix: int) -> bytes:
+    """RFC 7541 5.1, under a first byte whose other bits are 0."""
+    if value < prefix:
+        return bytes((value,))
+    octets = bytearray((prefix,))
+    value -= prefix
+    while value >= 0x80:
+        octets.append(value & 0x7F | 0x80)
+        value >>= 7
+    octets.append(value)
+    return bytes(octets)

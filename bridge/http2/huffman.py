@@ -1,0 +1,146 @@
+"""Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B). Bytes in, Latin-1 text out; nothing is encoded here."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TypeAlias
+
+# The code is canonical: the lengths say it all. Codes of one length are consecutive, in the order of their symbols.
+_SYMBOLS_BY_LENGTH = {
+    5: b"012aceiost",
+    6: b" %-./3456789=A_bdfghlmnpru",
+    7: b":BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz",
+    8: b"&*,;XZ",
+    10: b'!"()?',
+    11: b"'+|",
+    12: b"#>",
+    13: b"\x00$@[]~",
+    14: b"^}",
+    15: b"<`{",
+    19: bytes.fromhex("5c c3 d0"),
+    20: bytes.fromhex("80 82 83 a2 b8 c2 e0 e2"),
+    21: bytes.fromhex("99 a1 a7 ac b0 b1 b3 d1 d8 d9 e3 e5 e6"),
+    22: bytes.fromhex(
+        "81 84 85 86 88 92 9a 9c a0 a3 a4 a9 aa ad b2 b5 b9 ba bb bd be c4 c6 e4 e8 e9"
+    ),
+    23: bytes.fromhex(
+        "01 87 89 8a 8b 8c 8d 8f 93 95 96 97 98 9b 9d 9e a5 a6 a8 ae af b4 b6 b7 bc bf c5 e7 ef"
+    ),
+    24: bytes.fromhex("09 8e 90 91 94 9f ab ce d7 e1 ec ed"),
+    25: bytes.fromhex("c7 cf ea eb"),
+    26: bytes.fromhex("c0 c1 c8 c9 ca cd d2 d5 da db ee f0 f2 f3 ff"),
+    27: bytes.fromhex("cb cc d3 d4 d6 dd de df f1 f4 f5 f6 f7 f8 fa fb fc fd fe"),
+    28: bytes.fromhex(
+        "02 03 04 05 06 07 08 0b 0c 0e 0f 10 11 12 13 14 15 17 18 19 1a 1b 1c 1d 1e 1f 7f dc f9"
+    ),
+    30: bytes.fromhex("0a 0d 16"),
+}
+_EOS = 256
+_EOS_LENGTH = 30
+_LONGEST_PADDING = 7
+
+# Clients repeat themselves, so strings are remembered: not the shortest, which cost less than the looking up (timeouts), and not the
+# longest, which seldom come twice (trace ids, tokens). About 1 MiB in a process.
+_REMEMBERED = 4096
+_SHORTEST_REMEMBERED, _LONGEST_REMEMBERED = 8, 32
+
+
+def _build_tree() -> list[list[int]]:
+    """Each node's successors on 0 and 1: another node's index, or ~symbol for a leaf."""
+    codes = [
+        (length, symbol) for length, symbols in _SYMBOLS_BY_LENGTH.items() for symbol in symbols
+    ]
+    codes.append((_EOS_LENGTH, _EOS))
+    tree = [[0, 0]]
+    code = previous = 0
+    for length, symbol in codes:
+        code <<= length - previous
+        previous = length
+        node = 0
+        for bit in range(length - 1, 0, -1):
+            branch = code >> bit & 1
+            if not tree[node][branch]:
+                tree[node][branch] = len(tree)
+                tree.append([0, 0])
+            node = tree[node][branch]
+        tree[node][code & 1] = ~symbol
+        code += 1
+    return tree
+
+
+_TREE = _build_tree()
+
+_Row: TypeAlias = "list[tuple[_Row, str]]"
+# One row for each node, and in it for each byte the next node's row and the characters that the byte completes. A row is empty until
+# some string leads there: text needs about fifty of them.
+_ROWS: list[_Row] = [[] for _ in _TREE]
+_DEAD: _Row = []
+"""Where EOS leads, which no string may hold; there is no way out."""
+_DEAD.extend([(_DEAD, "")] * 256)
+
+
+def _step(node: int, byte: int) -> tuple[int | None, str]:
+    """The node that the byte leads to (None: it completes EOS), and the characters it completes."""
+    completed = ""
+    for bit in range(7, -1, -1):
+        node = _TREE[node][byte >> bit & 1]
+        if node == ~_EOS:
+            return None, ""
+        if node < 0:
+            completed += chr(~node)
+            node = 0
+    return node, completed
+
+
+def _fill_rows_for(data: bytes) -> None:
+    node: int | None = 0
+    for byte in data:
+        if node is None:
+            return
+        if not _ROWS[node]:
+            steps = [_step(node, each) for each in range(256)]
+            _ROWS[node].extend(
+                [(_DEAD if to is None else _ROWS[to], completed) for to, completed in steps]
+            )
+        node = _step(node, byte)[0]
+
+
+def _rows_that_may_end() -> frozenset[int]:
+    """The identities of the rows where a string may end: behind up to 7 ones, the beginning of EOS (RFC 7541 5.2)."""
+    node, ends = 0, [id(_ROWS[0])]
+    for _ in range(_LONGEST_PADDING):
+        node = _TREE[node][1]
+        ends.append(id(_ROWS[node]))
+    return frozenset(ends)
+
+
+_ENDS = _rows_that_may_end()
+
+
+def _walk(data: bytes) -> str:
+    row = _ROWS[0]
+    text = ""
+    for byte in data:
+        row, completed = row[byte]
+        text += completed
+    if id(row) not in _ENDS:
+        raise ValueError("a Huffman string that ends wrongly")
+    return text
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return _walk(data)
+    except IndexError:  # an empty row on the way
+        _fill_rows_for(data)
+        return _walk(data)
+
+
+_remembered = lru_cache(_REMEMBERED)(_decode)
+
+
+def decode(data: bytes) -> str:
+    """The text. Raises ValueError."""
+    if _SHORTEST_REMEMBERED <= len(data) <= _LONGEST_REMEMBERED:
+        return _remembered(data)
+    return _decode(data)

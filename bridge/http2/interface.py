@@ -1,0 +1,120 @@
+"""The surface every engine has. `server/connection.py` is its only caller; tests drive it with bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Protocol
+
+from bridge.http2.events import ErrorCode, Event, Fields
+from bridge.rpc.value import Value
+
+
+class EngineLimits(Value, frozen=True):
+    """What one connection may cost. Counts, and bytes."""
+
+    max_concurrent_streams: int = 1000
+    max_header_list: int = 16 << 10
+    """As RFC 9113 6.5.2 counts."""
+    max_header_fields: int = 100
+    max_continuations: int = 8
+    """CONTINUATION frames in one header block."""
+    stream_window: int = 1 << 20
+    connection_window: int = 16 << 20
+    min_ping_interval: float = 10.0
+    """Seconds between PINGs that a client may send without a strike (gRFC A8); the server's keepalive.min_client_interval."""
+    max_settings_entries: int = 32
+    """In one frame."""
+    reset_burst: int = 1000
+    reset_rate: float = 33.0
+    """What may be done so often at once and so often a second: resetting streams, making us reset them, changing settings."""
+    max_unsent_answers: int = 1000
+    """PING and SETTINGS acknowledgements and RST_STREAM frames that one `bytes_to_send` may hold."""
+    max_empty_data: int = 100
+    """Empty DATA frames with nothing between them."""
+    small_data_budget: int = 25_600
+    """See abuse.Budgets.small_data: 1,600 DATA frames too short to carry a message."""
+
+
+class Engine(Protocol):
+    """One connection. `now` is the monotonic time in seconds; nothing in here raises for what the peer does.
+
+    A stream may end between two calls: commands for one that is over are ignored, and after ConnectionFailed all of them are.
+    """
+
+    def receive(self, data: bytes, *, now: float) -> list[Event]:
+        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves."""
+        ...
+
+    def bytes_to_send(self) -> bytes:
+        """All that is queued, once. Nothing before the client's preface has arrived (it may be an HTTP/1 client); then our SETTINGS.
+
+        After a ConnectionFailed this is the last of it: GOAWAY with the reason, or the HTTP/1.1 400 of preface.HTTP1_ANSWER.
+        """
+        ...
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether the stream can still be sent on."""
+        ...
+
+    @property
+    def open_streams(self) -> Collection[int]:
+        """The ids of all streams that have begun and not ended."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of messages that wait for the client's windows."""
+        ...
+
+    @property
+    def has_handshaken(self) -> bool:
+        """Whether the client's preface and first SETTINGS have arrived."""
+        ...
+
+    @property
+    def has_open_block(self) -> bool:
+        """Whether a header block has begun and not ended, be it within a frame: the server times it, as it does the handshake."""
+        ...
+
+    @property
+    def peer_max_header_list(self) -> int | None:
+        """The client's SETTINGS_MAX_HEADER_LIST_SIZE, if it sent one."""
+        ...
+
+    def send_headers(self, stream_id: int, fields: Fields) -> None:
+        """A header block that opens the response. Values must be clean: no CR, LF, NUL."""
+        ...
+
+    def send_data(self, stream_id: int, data: bytes) -> bool:
+        """Queue body bytes; False while some of them wait for the client's window (WindowOpened follows).
+
+        WindowOpened comes only out of `receive`, and not where trailers are queued already.
+        """
+        ...
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        """End the stream, behind what is queued on it; RST_STREAM(NO_ERROR) follows if the client has not ended its side.
+
+        Also the single block of a trailers-only response.
+        """
+        ...
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Abandon the stream. No event comes for it."""
+        ...
+
+    def credit(self, stream_id: int, size: int) -> None:
+        """The consumer took this many body bytes: let the client send as many more. Fine for streams that have ended."""
+        ...
+
+    def ping(self, data: bytes) -> None:
+        """Queue a PING with these 8 bytes."""
+        ...
+
+    def announce_goaway(self, reason: bytes = b"") -> None:
+        """The first GOAWAY of a drain: last stream 2^31-1, so that nothing under way is lost (RFC 9113 6.8)."""
+        ...
+
+    def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
+        """The GOAWAY that counts: streams above the last one seen are refused from here on."""
+        ...

@@ -1,0 +1,729 @@
+"""The bridge's own HTTP/2 engine (RFC 9113), the server side of one connection. Bytes in, events out; commands in, bytes out.
+
+What a frame may look like is checked here, what it means on its stream stands in streams.py, what a header block says in hpack.py and
+headers.py, how much is too much in abuse.py. The engine knows no gRPC, but for one thing: a request whose header list is too large never
+becomes a call, so it is answered here, in words that a gRPC client reads.
+
+Nothing here raises for what the client does. A StreamFault ends one stream, a ConnectionFault the connection; both end in events.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+
+from bridge.http2 import frames, hpack
+from bridge.http2.abuse import SHORTEST_MESSAGE, Budgets
+from bridge.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    ErrorCode,
+    Event,
+    Fields,
+    PingAcknowledged,
+    RequestReceived,
+    StreamReset,
+    Violation,
+    ViolationKind,
+    WindowOpened,
+)
+from bridge.http2.faults import (
+    ConnectionFault,
+    StreamFault,
+    flow_fault,
+    protocol_fault,
+    size_fault,
+)
+from bridge.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HAS_PRIORITY,
+    HEAD_SIZE,
+    HEADERS,
+    MAX_WINDOW,
+    PADDED,
+    SETTINGS,
+    frame,
+    pack_head,
+    parse_head,
+)
+from bridge.http2.headers import HeaderList, trailers_fault
+from bridge.http2.interface import EngineLimits
+from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
+from bridge.http2.streams import IGNORED, RULINGS, State, Stream
+
+_MAX_FRAME_IN = frames.SMALLEST_MAX_FRAME
+"""The largest payload we let the client send: the protocol's default."""
+_REMEMBERED_RESETS = 1000
+_CREDIT_SHARE = 2
+"""A window is topped up when one part in so many of it has been consumed."""
+
+_FIELDS_TOO_LARGE = hpack.encode(
+    (
+        (":status", "431"),
+        ("content-type", "application/grpc"),
+        ("grpc-status", "8"),  # RESOURCE_EXHAUSTED
+        ("grpc-message", "the request's metadata is too large or has too many fields"),
+    )
+)
+
+_OPEN = State.OPEN
+
+
+class NativeEngine:
+    """See interface.Engine."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.has_handshaken = False
+        self.queued_bytes = 0
+        self.peer_max_header_list: int | None = None
+        self._limits = limits
+        self._budgets = Budgets(limits)
+        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_fields=limits.max_header_fields)  # fmt: skip
+        self._streams: dict[int, Stream] = {}
+        self._resets: OrderedDict[int, int] = OrderedDict()
+        """Streams we reset under the client's hands, and how much body it may still send on each before it must know."""
+        self._starved: OrderedDict[int, Stream] = OrderedDict()
+        """Streams that wait for the connection's window alone, the longest waiting first."""
+        self._last_stream = 0
+        self._last_accepted = frames.MAX_STREAM_ID
+        self._streams_begun = 0
+        self._now = 0.0
+        self._events: list[Event] = []
+
+        self._partial = b""
+        self._has_preface = False
+        self._is_over = False
+        self._expected: int | None = SETTINGS
+        """The only frame type that may come next."""
+        self._block: list[bytes] = []
+        """The parts of a header block that has not ended, and in front of them (below) what its HEADERS frame said."""
+        self._block_flags = 0
+        self._block_stream = 0
+
+        self._window_in = limits.connection_window
+        self._granted_in = limits.connection_window
+        """All that the client has ever been allowed to send."""
+        self._uncredited = 0
+        self._window_out = frames.DEFAULT_WINDOW
+        self._initial_window_out = frames.DEFAULT_WINDOW
+        self._max_frame_out = frames.SMALLEST_MAX_FRAME
+        self._data_sent = 0
+        """DATA frames, a large one counting for several of the default size."""
+        self._headers_sent = 0
+        self._pings_sent = 0
+        """Those that have not been answered."""
+        self._out: list[bytes] = [
+            frames.settings(
+                {
+                    frames.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+                    frames.INITIAL_WINDOW_SIZE: limits.stream_window,
+                    frames.MAX_HEADER_LIST_SIZE: limits.max_header_list,
+                }
+            ),
+            frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW),
+        ]
+        self._receivers = (
+            self._receive_data,
+            self._receive_headers,
+            self._receive_priority,
+            self._receive_rst_stream,
+            self._receive_settings,
+            self._receive_push_promise,
+            self._receive_ping,
+            self._receive_goaway,
+            self._receive_window_update,
+            self._receive_continuation,
+        )
+
+    @property
+    def open_streams(self) -> Collection[int]:
+        return self._streams.keys()
+
+    @property
+    def has_open_block(self) -> bool:
+        return self._expected == CONTINUATION or frames.begins_block(self._partial)
+
+    def is_open(self, stream_id: int) -> bool:
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.trailers is None
+
+    # -- bytes in -------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, *, now: float) -> list[Event]:
+        if self._is_over:
+            return []
+        if self._partial:
+            data = self._partial + data
+        events: list[Event] = []
+        self._events = events
+        self._now = now
+        at = 0
+        try:
+            if not self._has_preface:
+                at = self._receive_preface(data)
+            if self._has_preface:
+                at = self._receive_frames(data, at)
+        except ConnectionFault as fault:
+            self._end_connection(fault)
+            return events
+        self._partial = data[at:]
+        return events
+
+    def _receive_frames(self, data: bytes, at: int) -> int:
+        """Takes the frames from this position on; returns where the first incomplete one begins."""
+        end, receivers, known_types = len(data), self._receivers, len(self._receivers)
+        while end - at >= HEAD_SIZE:
+            high, low, kind, flags, stream_id = parse_head(data, at)
+            size = high << 8 | low
+            if size > _MAX_FRAME_IN:
+                reason = f"a frame of {size} bytes, limit {_MAX_FRAME_IN}"
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, ViolationKind.FRAME_SIZE, reason)
+            start = at + HEAD_SIZE
+            if end - start < size:
+                break
+            at = start + size
+            if self._expected is not None and kind != self._expected:
+                raise protocol_fault(_MISPLACED[self._expected])
+            try:
+                if kind < known_types:
+                    receivers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[start:at])
+                else:
+                    self._budgets.useless_frame(self._streams_begun)
+            except StreamFault as fault:
+                self._end_stream(fault)
+        return at
+
+    def _receive_preface(self, data: bytes) -> int:
+        verdict = judge(data)
+        if verdict is Verdict.HTTP1:
+            raise ConnectionFault(ErrorCode.HTTP_1_1_REQUIRED, ViolationKind.HTTP1, HTTP1_REASON)
+        if verdict is Verdict.UNKNOWN:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, ViolationKind.NOT_HTTP2, "not HTTP/2")
+        if verdict is Verdict.UNDECIDED:
+            return 0
+        self._has_preface = True
+        return len(PREFACE)
+
+    def _end_connection(self, fault: ConnectionFault) -> None:
+        if fault.kind is ViolationKind.HTTP1:
+            self._out = [HTTP1_ANSWER]
+        else:
+            self.goaway(fault.code, fault.reason.encode("ascii", "replace"))
+        self._is_over = True
+        self._streams.clear()
+        self._starved.clear()
+        self._partial = b""
+        self.queued_bytes = 0
+        self._events.append(Violation(fault.kind))
+        self._events.append(ConnectionFailed(fault.code, fault.reason))
+
+    def _end_stream(self, fault: StreamFault) -> None:
+        """Reset the stream that a client's mistake has spoiled, or that we do not take."""
+        stream_id = fault.stream_id
+        if fault.kind is not None:
+            self._events.append(Violation(fault.kind))
+        if fault.code == ErrorCode.REFUSED_STREAM:
+            self._budgets.stream_refused(self._now)
+        else:
+            self._budgets.reset_sent(self._now)
+            self._budgets.answer_queued()
+        if stream_id in self._streams:
+            self._events.append(StreamReset(stream_id, fault.code, by_peer=False))
+        self._reset(stream_id, fault.code)
+
+    # -- DATA -----------------------------------------------------------------------------------------------------------
+
+    def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._window_in -= size
+        if self._window_in < 0:
+            raise flow_fault("more DATA than the connection's window")
+        if size < SHORTEST_MESSAGE and not flags & END_STREAM:
+            self._budgets.small_data(size, self._granted_in - self._window_in)
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.state is not _OPEN:
+            self._credit_connection(size)
+            if stream_id in self._resets:
+                self._count_late(stream_id, size)
+            self._judge(DATA, stream_id)
+            return
+        stream.window_in -= size
+        if stream.window_in < 0:
+            self._credit_connection(size)
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, ViolationKind.FLOW_CONTROL)
+        if flags & PADDED:
+            payload = _unpadded(payload)
+            self.credit(stream_id, size - len(payload))
+        ended = flags & END_STREAM != 0
+        if stream.body_left is not None:
+            self._count_body(stream_id, stream, len(payload), ended=ended)
+        if ended:
+            stream.state = State.HALF_CLOSED
+        self._events.append(DataReceived(stream_id, payload, ended))
+
+    def _count_late(self, stream_id: int, size: int) -> None:
+        """Bytes for a stream that we reset are forgiven as far as its window went."""
+        self._resets[stream_id] -= size
+        if self._resets[stream_id] < 0:
+            del self._resets[stream_id]
+
+    def _count_body(self, stream_id: int, stream: Stream, size: int, *, ended: bool) -> None:
+        """Hold the body against its content-length (RFC 9113 8.1.1)."""
+        assert stream.body_left is not None
+        stream.body_left -= size
+        if stream.body_left < 0 or (ended and stream.body_left):
+            self._credit_connection(size)
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH)
+
+    # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
+
+    def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        depends_on_itself = False
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if flags & HAS_PRIORITY:
+            if len(payload) < frames.PRIORITY_SIZE:
+                raise size_fault("HEADERS")
+            depends_on_itself = _dependency(payload) == stream_id
+            payload = payload[frames.PRIORITY_SIZE :]
+        if flags & END_HEADERS:
+            self._receive_block(flags, stream_id, payload)
+        else:
+            self._expected = CONTINUATION
+            self._block = [payload]
+            self._block_flags = flags
+            self._block_stream = stream_id
+        if depends_on_itself:
+            self._spoil(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.PROTOCOL)
+
+    def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._expected != CONTINUATION or stream_id != self._block_stream:
+            raise protocol_fault("a CONTINUATION that continues nothing")
+        if len(self._block) > self._limits.max_continuations:
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "too_many_continuations"
+            )
+        self._block.append(payload)
+        if flags & END_HEADERS:
+            block, self._block = b"".join(self._block), []
+            self._expected = None
+            self._receive_block(self._block_flags, stream_id, block)
+
+    def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
+        # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
+        decoded = self._decoder.decode(block)
+        ended = flags & END_STREAM != 0
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._receive_trailers(stream_id, stream, decoded, ended=ended)
+        elif stream_id > self._last_stream and stream_id & 1:
+            self._receive_request(stream_id, decoded, ended=ended)
+        elif stream_id & 1:
+            self._judge(HEADERS, stream_id)
+            self._budgets.useless_frame(self._streams_begun)
+        else:
+            raise protocol_fault("HEADERS on a stream that clients do not open")
+
+    def _receive_request(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
+        self._last_stream = stream_id
+        self._streams_begun += 1
+        refusal = self._refusal(stream_id, decoded, ended=ended)
+        if refusal is not None:
+            if not ended:
+                self._expect_late(stream_id, self._limits.stream_window)
+            raise StreamFault(stream_id, *refusal)
+        stream = Stream(
+            State.HALF_CLOSED if ended else _OPEN,
+            self._limits.stream_window,
+            self._initial_window_out,
+            decoded.content_length,
+        )
+        self._streams[stream_id] = stream
+        if decoded.is_too_large:
+            self._answer_too_large(stream_id, stream)
+        else:
+            self._events.append(RequestReceived(stream_id, decoded.fields, ended))
+
+    def _refusal(
+        self, stream_id: int, decoded: HeaderList, *, ended: bool
+    ) -> tuple[ErrorCode, ViolationKind | None] | None:
+        if stream_id > self._last_accepted:
+            return ErrorCode.REFUSED_STREAM, None
+        if len(self._streams) >= self._limits.max_concurrent_streams:
+            return ErrorCode.REFUSED_STREAM, ViolationKind.TOO_MANY_STREAMS
+        if decoded.fault is not None:
+            return ErrorCode.PROTOCOL_ERROR, ViolationKind.MALFORMED_HEADERS
+        if ended and decoded.content_length:
+            return ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH
+        return None
+
+    def _answer_too_large(self, stream_id: int, stream: Stream) -> None:
+        """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits."""
+        self._events.append(Violation(ViolationKind.HEADER_LIST))
+        self._budgets.reset_sent(self._now)
+        self._budgets.answer_queued()
+        self._finish(stream_id, stream, _FIELDS_TOO_LARGE)
+
+    def _receive_trailers(self, stream_id: int, stream: Stream, decoded: HeaderList, *, ended: bool) -> None:  # fmt: skip
+        if stream.state is not _OPEN:
+            self._judge(HEADERS, stream_id)
+        is_sound = ended and not decoded.is_too_large and decoded.flaw is None
+        if not is_sound or trailers_fault(decoded.fields):
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.MALFORMED_HEADERS)
+        if stream.body_left:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH)
+        stream.state = State.HALF_CLOSED
+        self._events.append(DataReceived(stream_id, b"", ended=True))
+
+    # -- the other frames -----------------------------------------------------------------------------------------------
+
+    def _receive_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        """Ignored, as RFC 9113 5.3.2 allows; what is wrong with it is not."""
+        if not stream_id:
+            raise protocol_fault("PRIORITY on stream 0")
+        self._budgets.useless_frame(self._streams_begun)
+        if len(payload) != frames.PRIORITY_SIZE:
+            self._spoil(stream_id, ErrorCode.FRAME_SIZE_ERROR, ViolationKind.FRAME_SIZE)
+        if _dependency(payload) == stream_id:
+            self._spoil(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.PROTOCOL)
+
+    def _receive_rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.UINT32.size:
+            raise size_fault("RST_STREAM")
+        if stream_id not in self._streams:
+            self._judge(frames.RST_STREAM, stream_id)
+            self._budgets.useless_frame(self._streams_begun)
+            return
+        self._forget(stream_id)
+        (code,) = frames.UINT32.unpack(payload)
+        self._events.append(StreamReset(stream_id, code, by_peer=True))
+        self._budgets.reset_received(self._now)
+
+    def _receive_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise protocol_fault("SETTINGS on a stream")
+        if len(payload) % frames.SETTING.size or (flags & ACK and payload):
+            raise size_fault("SETTINGS")
+        if flags & ACK:
+            if not self.has_handshaken:
+                raise protocol_fault(_MISPLACED[SETTINGS])
+            self._budgets.useless_frame(self._streams_begun)
+            return
+        self._budgets.settings_received(len(payload) // frames.SETTING.size, self._now)
+        if not self.has_handshaken:
+            self.has_handshaken = True
+            self._expected = None
+        for setting, value in frames.SETTING.iter_unpack(payload):
+            self._apply_setting(setting, value)
+        self._out.append(frames.SETTINGS_ACK)
+        self._budgets.answer_queued()
+
+    def _apply_setting(self, setting: int, value: int) -> None:
+        match setting:
+            case frames.ENABLE_PUSH if value > 1:
+                raise protocol_fault("ENABLE_PUSH that is neither 0 nor 1")
+            case frames.INITIAL_WINDOW_SIZE:
+                self._change_windows(value)
+            case frames.MAX_FRAME_SIZE:
+                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
+                    raise protocol_fault("MAX_FRAME_SIZE out of its range")
+                self._max_frame_out = value
+            case frames.MAX_HEADER_LIST_SIZE:
+                self.peer_max_header_list = value
+            case _:  # HEADER_TABLE_SIZE among them: hpack.NO_TABLE has settled it
+                pass
+
+    def _change_windows(self, initial: int) -> None:
+        """A new initial window moves the window of every open stream, below 0 if need be (RFC 9113 6.9.2)."""
+        if initial > MAX_WINDOW:
+            raise flow_fault("INITIAL_WINDOW_SIZE above 2^31-1")
+        change, self._initial_window_out = initial - self._initial_window_out, initial
+        for stream in self._streams.values():
+            stream.window_out += change
+            if stream.window_out > MAX_WINDOW:
+                raise flow_fault("a stream's window above 2^31-1")
+        if change > 0:
+            for stream_id in [i for i, stream in self._streams.items() if stream.pending]:
+                self._resume(stream_id, self._streams[stream_id])
+
+    def _receive_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        raise protocol_fault("PUSH_PROMISE from a client")
+
+    def _receive_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise protocol_fault("PING on a stream")
+        if len(payload) != 8:
+            raise size_fault("PING")
+        if flags & ACK:
+            if self._pings_sent:
+                self._pings_sent -= 1
+            else:
+                self._budgets.useless_frame(self._streams_begun)
+            self._events.append(PingAcknowledged(payload))
+            return
+        self._budgets.ping(self._headers_sent + self._data_sent, self._now)
+        self._out.append(frame(frames.PING, ACK, 0, payload))
+        self._budgets.answer_queued()
+
+    def _receive_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        """The client will open no more streams; what it has opened goes on."""
+        if stream_id:
+            raise protocol_fault("GOAWAY on a stream")
+        if len(payload) < 8:
+            raise size_fault("GOAWAY")
+        self._budgets.useless_frame(self._streams_begun)
+
+    def _receive_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.UINT32.size:
+            raise size_fault("WINDOW_UPDATE")
+        self._budgets.window_update(self._streams_begun, self._data_sent)
+        increment = frames.UINT32.unpack(payload)[0] & MAX_WINDOW
+        if not stream_id:
+            self._open_connection_window(increment)
+            return
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._judge(frames.WINDOW_UPDATE, stream_id)
+            return
+        if not increment:
+            raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.PROTOCOL)
+        stream.window_out += increment
+        if stream.window_out > MAX_WINDOW:
+            raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, ViolationKind.FLOW_CONTROL)
+        if stream.pending:
+            self._resume(stream_id, stream)
+
+    def _open_connection_window(self, increment: int) -> None:
+        if not increment:
+            raise protocol_fault("a WINDOW_UPDATE of 0")
+        self._window_out += increment
+        if self._window_out > MAX_WINDOW:
+            raise flow_fault("the connection's window above 2^31-1")
+        # One frame each in turn, so that one long message does not hold up the others.
+        while self._window_out > 0 and self._starved:
+            stream_id, stream = self._starved.popitem(last=False)
+            if stream.window_out > 0:
+                self._send_part(stream_id, stream)
+            self._settle(stream_id, stream)
+
+    # -- out of place ---------------------------------------------------------------------------------------------------
+
+    def _state_of(self, stream_id: int) -> State:
+        if stream_id > self._last_stream or not stream_id & 1:
+            return State.IDLE
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            return stream.state
+        return State.RESET if stream_id in self._resets else State.CLOSED
+
+    def _judge(self, kind: int, stream_id: int) -> None:
+        """Says by the table what a frame is on a stream that does not take it: raises a fault, or lets it be ignored."""
+        ruling = RULINGS[self._state_of(stream_id)][kind]
+        assert ruling is not None, "a frame in its place"
+        if ruling is IGNORED:
+            return
+        if ruling.ends_connection:
+            raise ConnectionFault(ruling.code, ruling.kind, "a frame for a stream that is not open")
+        raise StreamFault(stream_id, ruling.code, ruling.kind)
+
+    def _spoil(self, stream_id: int, code: ErrorCode, kind: ViolationKind) -> None:
+        """Raises the fault of a frame that any stream may get. A stream that has not begun cannot be reset (RFC 9113 5.1)."""
+        if self._state_of(stream_id) is State.IDLE:
+            raise ConnectionFault(code, kind, "a wrong frame for a stream that has not begun")
+        raise StreamFault(stream_id, code, kind)
+
+    # -- credit ---------------------------------------------------------------------------------------------------------
+
+    def credit(self, stream_id: int, size: int) -> None:
+        if self._is_over:
+            return
+        self._credit_connection(size)
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.state is not _OPEN:
+            return
+        stream.uncredited += size
+        if stream.uncredited * _CREDIT_SHARE >= self._limits.stream_window:
+            stream.window_in += stream.uncredited
+            self._out.append(frames.window_update(stream_id, stream.uncredited))
+            stream.uncredited = 0
+
+    def _credit_connection(self, size: int) -> None:
+        self._uncredited += size
+        if self._uncredited * _CREDIT_SHARE >= self._limits.connection_window:
+            self._window_in += self._uncredited
+            self._granted_in += self._uncredited
+            self._out.append(frames.window_update(0, self._uncredited))
+            self._uncredited = 0
+
+    # -- bytes out ------------------------------------------------------------------------------------------------------
+
+    def bytes_to_send(self) -> bytes:
+        if not self._out or not (self._has_preface or self._is_over):
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._budgets.answers_taken()
+        return data
+
+    def send_headers(self, stream_id: int, fields: Fields) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.trailers is None:
+            self._send_block(stream_id, hpack.encode(fields), 0)
+
+    def send_data(self, stream_id: int, data: bytes) -> bool:
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.trailers is not None:
+            return True
+        size = len(data)
+        if not size:
+            return not stream.pending
+        if (
+            size <= stream.window_out
+            and size <= self._window_out
+            and size <= self._max_frame_out
+            and not stream.pending
+        ):
+            stream.window_out -= size
+            self._window_out -= size
+            self._data_sent += 1 + size // frames.SMALLEST_MAX_FRAME
+            self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
+            return True
+        if stream.pending is None:
+            stream.pending = deque()
+        stream.pending.append(data)
+        self.queued_bytes += size
+        self._send_pending(stream_id, stream)
+        return not stream.pending
+
+    def send_trailers(self, stream_id: int, fields: Fields) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.trailers is not None:
+            return
+        stream.trailers = hpack.encode(fields)
+        if not stream.pending:
+            self._finish(stream_id, stream, stream.trailers)
+
+    def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
+        if not self._headers_sent:
+            block = hpack.NO_TABLE + block
+        self._headers_sent += 1
+        size = len(block)
+        if size <= self._max_frame_out:
+            self._out += (
+                pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream_id),
+                block,
+            )
+            return
+        step = self._max_frame_out
+        parts = [block[at : at + step] for at in range(0, size, step)]
+        self._out.append(frame(HEADERS, flags, stream_id, parts[0]))
+        self._out += [frame(CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
+        self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
+
+    def _finish(self, stream_id: int, stream: Stream, trailers: bytes) -> None:
+        self._send_block(stream_id, trailers, END_STREAM)
+        if stream.state is _OPEN:
+            # RFC 9113 8.1: the answer is whole, the rest of the request is not wanted.
+            self._reset(stream_id, ErrorCode.NO_ERROR)
+        else:
+            del self._streams[stream_id]
+
+    def _send_pending(self, stream_id: int, stream: Stream) -> None:
+        """Send what the windows allow of a stream that has something waiting."""
+        while stream.pending and stream.window_out > 0 and self._window_out > 0:
+            self._send_part(stream_id, stream)
+        if stream.pending and stream.window_out > 0:
+            self._starved[stream_id] = stream
+
+    def _resume(self, stream_id: int, stream: Stream) -> None:
+        """The stream's own window has opened."""
+        self._send_pending(stream_id, stream)
+        self._settle(stream_id, stream)
+
+    def _settle(self, stream_id: int, stream: Stream) -> None:
+        """After a sending that the client's windows allowed: wait again, end the stream, or say that there is room."""
+        if stream.pending:
+            if stream.window_out > 0:
+                self._starved[stream_id] = stream
+        elif stream.trailers is not None:
+            self._finish(stream_id, stream, stream.trailers)
+        else:
+            self._events.append(WindowOpened(stream_id))
+
+    def _send_part(self, stream_id: int, stream: Stream) -> None:
+        """One DATA frame of what waits; all windows are open."""
+        assert stream.pending
+        first, offset = stream.pending[0], stream.offset
+        room = min(stream.window_out, self._window_out, self._max_frame_out)
+        part = first[offset : offset + room]
+        size = len(part)
+        if offset + size == len(first):
+            stream.pending.popleft()
+            stream.offset = 0
+        else:
+            stream.offset += size
+        stream.window_out -= size
+        self._window_out -= size
+        self.queued_bytes -= size
+        self._data_sent += 1 + size // frames.SMALLEST_MAX_FRAME
+        self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), part)
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        if stream_id in self._streams:
+            self._reset(stream_id, code)
+
+    def _reset(self, stream_id: int, code: int) -> None:
+        self._out.append(frames.rst_stream(stream_id, code))
+        stream = self._forget(stream_id)
+        if stream is not None and stream.state is _OPEN:
+            self._expect_late(stream_id, stream.window_in)
+
+    def _expect_late(self, stream_id: int, window: int) -> None:
+        """The client learns later than we that the stream is over: until then it may send so many bytes on it."""
+        self._resets[stream_id] = window
+        if len(self._resets) > _REMEMBERED_RESETS:
+            self._resets.popitem(last=False)
+
+    def _forget(self, stream_id: int) -> Stream | None:
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None and stream.pending:
+            self.queued_bytes -= sum([len(each) for each in stream.pending]) - stream.offset
+            self._starved.pop(stream_id, None)
+        return stream
+
+    def ping(self, data: bytes) -> None:
+        if not self._is_over:
+            self._pings_sent += 1
+            self._out.append(frame(frames.PING, 0, 0, data))
+
+    def announce_goaway(self, reason: bytes = b"") -> None:
+        if not self._is_over:
+            self._out.append(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR, reason))
+
+    def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
+        if not self._is_over:
+            self._last_accepted = self._last_stream
+            self._out.append(frames.goaway(self._last_stream, code, reason))
+
+
+_MISPLACED = {
+    SETTINGS: "the first frame is not SETTINGS",
+    CONTINUATION: "a header block that another frame interrupts",
+}
+
+
+def _unpadded(payload: bytes) -> bytes:
+    """The payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
+    if not payload or payload[0] >= len(payload):
+        raise protocol_fault("padding longer than its frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def _dependency(payload: bytes) -> int:
+    """The stream that a priority names (RFC 7540 5.3.1)."""
+    dependency: int = frames.UINT32.unpack_from(payload)[0] & frames.MAX_STREAM_ID
+    return dependency

@@ -1,0 +1,105 @@
+"""What a frame means on a stream, by the stream's state (RFC 9113 5.1): a table, and the little that is kept for each open stream."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+
+from bridge.http2 import frames
+from bridge.http2.events import ErrorCode, ViolationKind
+from bridge.rpc.value import Value
+
+
+class State(Enum):
+    """A stream as the server sees it. Half-closed (local) is missing: where we end first, we reset (RFC 9113 8.1)."""
+
+    IDLE = auto()
+    OPEN = auto()
+    HALF_CLOSED = auto()
+    """By the client: its END_STREAM has arrived."""
+    RESET = auto()
+    """By us, before the client had ended it: what it sent until it learned of that may still arrive."""
+    CLOSED = auto()
+    """The client ended or reset it, so it knows."""
+
+
+class Ruling(Value, frozen=True):
+    """What becomes of a frame that is out of place; a frame in its place has none."""
+
+    code: ErrorCode
+    kind: ViolationKind
+    ends_connection: bool = False
+
+
+IGNORED = Ruling(ErrorCode.NO_ERROR, ViolationKind.STREAM_CLOSED)
+_NOT_BEGUN = Ruling(ErrorCode.PROTOCOL_ERROR, ViolationKind.PROTOCOL, ends_connection=True)
+_ENDED = Ruling(ErrorCode.STREAM_CLOSED, ViolationKind.STREAM_CLOSED)
+_NEVER_AGAIN = Ruling(ErrorCode.STREAM_CLOSED, ViolationKind.STREAM_CLOSED, ends_connection=True)
+
+RULINGS: dict[State, dict[int, Ruling | None]] = {
+    State.IDLE: {
+        frames.HEADERS: None,
+        frames.DATA: _NOT_BEGUN,
+        frames.RST_STREAM: _NOT_BEGUN,
+        frames.WINDOW_UPDATE: _NOT_BEGUN,
+    },
+    State.OPEN: {
+        frames.HEADERS: None,  # trailers
+        frames.DATA: None,
+        frames.RST_STREAM: None,
+        frames.WINDOW_UPDATE: None,
+    },
+    State.HALF_CLOSED: {
+        frames.HEADERS: _ENDED,
+        frames.DATA: _ENDED,
+        frames.RST_STREAM: None,
+        frames.WINDOW_UPDATE: None,
+    },
+    State.RESET: {
+        frames.HEADERS: IGNORED,
+        frames.DATA: IGNORED,
+        frames.RST_STREAM: IGNORED,
+        frames.WINDOW_UPDATE: IGNORED,
+    },
+    State.CLOSED: {
+        # A stream id must not be used again (5.1.1); a late frame of another kind costs only the frame.
+        frames.HEADERS: _NEVER_AGAIN,
+        frames.DATA: _ENDED,
+        frames.RST_STREAM: IGNORED,
+        frames.WINDOW_UPDATE: IGNORED,
+    },
+}
+
+
+class Stream:
+    """One stream that has begun and not ended."""
+
+    __slots__ = (
+        "body_left",
+        "offset",
+        "pending",
+        "state",
+        "trailers",
+        "uncredited",
+        "window_in",
+        "window_out",
+    )
+
+    def __init__(
+        self, state: State, window_in: int, window_out: int, body_left: int | None
+    ) -> None:
+        self.state = state
+        self.window_in = window_in
+        """Bytes that the client may still send."""
+        self.window_out = window_out
+        """Bytes that the client lets us send; negative after it has shrunk its initial window (6.9.2)."""
+        self.uncredited = 0
+        """Bytes consumed that no WINDOW_UPDATE has told the client of."""
+        self.body_left = body_left
+        """Bytes of the body still to come by its content-length, if it has one."""
+        self.pending: deque[bytes] | None = None
+        """Body bytes that wait for the client's windows."""
+        self.offset = 0
+        """How much of the first of them has been sent."""
+        self.trailers: bytes | None = None
+        """The block that ends the stream behind them."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+
+from bridge.http2.events import Fields
+from bridge.http2.headers import (
+    checked_request,
+    flaw_in,
+    name_flaw,
+    stripped,
+    trailers_fault,
+    value_flaw,
+)
+from tests.support.frames import REQUEST
+
+GET: Fields = ((":method", "GET"), (":scheme", "http"), (":path", "/"))
+
+
+def test_grpc_request_is_sound() -> None:
+    request = checked_request(REQUEST)
+
+    assert (REQUEST, None, None) == (request.fields, request.fault, request.content_length)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        GET,
+        (*GET, (":authority", "x")),
+        (*GET, ("te", "trailers")),
+        (*GET, ("te", "Trailers")),
+        (*GET, ("x", "")),
+        (*GET, ("cookie", "a"), ("cookie", "b")),
+        (*GET, ("content-length", "5"), ("content-length", "5")),
+        ((":method", "CONNECT"), (":authority", "x:1")),
+    ],
+)
+def test_sound_requests(fields: Fields) -> None:
+    assert checked_request(fields).fault is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        GET[1:],
+        GET[:1] + GET[2:],
+        GET[:2],
+        (*GET, GET[0]),
+        (*GET[:2], (":path", "")),
+        ((":method", ""), *GET[1:]),
+        (*GET[:2], ("x", "y"), GET[2]),
+        (*GET, ("x", "y"), (":authority", "x")),
+        (*GET, (":status", "200")),
+        (*GET, ("connection", "close")),
+        (*GET, ("proxy-connection", "x")),
+        (*GET, ("keep-alive", "x")),
+        (*GET, ("transfer-encoding", "chunked")),
+        (*GET, ("upgrade", "h2c")),
+        (*GET, ("te", "gzip")),
+        (*GET, ("te", "trailers, gzip")),
+        (*GET, ("content-length", "")),
+        (*GET, ("content-length", "-1")),
+        (*GET, ("content-length", "1, 1")),
+        (*GET, ("content-length", "9" * 30)),
+        (*GET, ("content-length", "1"), ("content-length", "2")),
+        ((":method", "CONNECT"), (":path", "/")),
+    ],
+)
+def test_malformed_requests(fields: Fields) -> None:
+    """RFC 9113 8.2.2, 8.3 and 8.3.1."""
+    assert checked_request(fields).fault is not None
+
+
+def test_content_length_is_read() -> None:
+    assert 1234 == checked_request((*GET, ("content-length", "1234"))).content_length
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "X-Name", "x name", "x\tname", "x:name", ":", ":protocol", "x\x7f", "n\xe4me", "x\0"],
+)
+def test_names_that_no_field_may_have(name: str) -> None:
+    """RFC 9113 8.2.1."""
+    assert name_flaw(name) is not None
+
+
+@pytest.mark.parametrize("name", ["x", "x-name", "grpc_tags.bin", ":path", "!#$%&'*+-.^_`|~0"])
+def test_names_that_fields_may_have(name: str) -> None:
+    assert name_flaw(name) is None
+
+
+@pytest.mark.parametrize("value", ["a\0", "a\rb", "a\nb", "\x01", "\x7f", "\x1b[0m"])
+def test_values_that_no_field_may_have(value: str) -> None:
+    assert value_flaw(value) is not None
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a\tb", "Zo\xeb", "\xa0\xad\xff", "\x80", '"%2C"'])
+def test_values_that_fields_may_have(value: str) -> None:
+    assert value_flaw(value) is None
+
+
+def test_only_spaces_and_tabs_are_taken_off() -> None:
+    assert "\xa0a b\x0b" == stripped(" \t\xa0a b\x0b\t ")
+
+
+def test_flaw_of_any_field_is_found() -> None:
+    assert flaw_in(REQUEST) is None
+    assert flaw_in((*REQUEST, ("X", "y"))) is not None
+    assert flaw_in((*REQUEST, ("x", "\0"))) is not None
+
+
+def test_flaw_makes_a_request_malformed() -> None:
+    request = checked_request(REQUEST, "a flaw")
+
+    assert ("a flaw", "a flaw") == (request.flaw, request.fault)
+
+
+@pytest.mark.parametrize("field", [(":path", "/"), (":status", "200"), ("connection", "close")])
+def test_fields_that_trailers_may_not_have(field: tuple[str, str]) -> None:
+    assert trailers_fault((("x", "y"), field)) is not None
+
+
+def test_trailers() -> None:
+    assert trailers_fault((("x", "y"), ("content-length", "0"))) is None
+
+
+def test_reasons_name_only_what_is_known() -> None:
+    """They go into GOAWAY and logs: nothing that a client made up, no value."""
+    fault = checked_request((*GET, ("te", "secret"))).fault
+
+    assert "a field that has no place in a request: te" == fault
