@@ -1,0 +1,356 @@
+"""One HTTP/1.1 connection: a request out, its response in, then the next one.
+
+In: request heads and bodies as bytes; what the loop reads. Out: to an Exchange, the response as it comes; to the owner, when
+the connection is free again and when it is gone. llhttp parses; what bounds the response's size is here and in the Exchange.
+
+All connections of a pool read into one buffer: the loop fills it and hands it over in one step, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol, cast
+
+from httptools import (
+    HttpParserCallbackError,
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpResponseParser,
+)
+
+from bridge.carriers.origin import Origin
+from bridge.carriers.tls import ResumingContext
+from bridge.rpc.errors import BadReply, ConnectionLost, RpcError
+
+MAX_HEAD = 64 << 10
+"""The largest head of a response that takes more than one read, interim responses included; and the most bytes between two parts of
+a body. One read (HttpClient's buffer) bounds the rest."""
+
+MAX_FIELDS = 512
+"""Header fields of a response, interim responses included."""
+
+JOINED_BELOW = 64 << 10
+"""Below this size (bytes) a head and a body are joined for one write; above it copying costs more than a second write."""
+
+Fields = list[tuple[bytes, bytes]]
+"""Header fields in the order received; names in lower case."""
+
+
+class Exchange(Protocol):
+    """Takes one response. What it finds wrong it returns, and the connection ends with it."""
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the response any more."""
+        ...
+
+    def begin(self, status: int, fields: Fields) -> None:
+        """The head has come."""
+        ...
+
+    def expect(self, length: int) -> RpcError | None:
+        """The declared length of a body that did not come whole with its head."""
+        ...
+
+    def add(self, body: bytes) -> RpcError | None:
+        """A part of the body."""
+        ...
+
+    def end(self) -> None:
+        """The response is whole."""
+        ...
+
+    def fail(self, error: RpcError) -> None:
+        """The response will not become whole."""
+        ...
+
+
+class Owner(Protocol):
+    """Whose connection it is."""
+
+    origin: Origin
+
+    def opened(self, connection: Connection) -> None: ...
+
+    def released(self, connection: Connection) -> None:
+        """It may carry the next request."""
+        ...
+
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Phase(Enum):
+    """How far the connection is with a response."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    WHOLE = auto()
+    """Until the bytes that came with its end are read: there should be none."""
+    CLOSED = auto()
+
+
+IDLE, HEAD, BODY, WHOLE, CLOSED = Phase
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One exchange at a time."""
+
+    def __init__(self, owner: Owner, opened: socket.socket, buffer: memoryview) -> None:
+        self._owner = owner
+        self._socket = opened
+        self._buffer = buffer
+        self._parser = HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._exchange: Exchange | None = None
+        self._phase: Phase = IDLE
+        self._head: Fields = []
+        self._fields: Fields = []
+        self._interim_fields = 0
+        self._is_announced = False
+        self._unparsed = 0
+        self._can_stay = True
+        self._is_paused = False
+        self.served = 0
+        """Responses received whole."""
+        self.idle_since = 0.0
+        """Loop time."""
+
+    # -- for the owner ---------------------------------------------------------------------------------------------------
+
+    def is_usable(self) -> bool:
+        return self._phase is IDLE and not self._transport.is_closing()
+
+    def has_news(self) -> bool:
+        """Whether bytes, or the end, have arrived that the loop has not read yet: on an idle connection, the end of it."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
+    def start(self, exchange: Exchange, head: bytes, body: bytes | Sequence[bytes]) -> bool:
+        """Send a request. False: not a byte of it left this process, the connection is dead and the exchange not begun."""
+        transport = self._transport
+        if transport.is_closing():
+            return False
+        if not isinstance(body, bytes):
+            transport.writelines((head, *body))
+        elif len(body) < JOINED_BELOW:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
+        if transport.is_closing():
+            # The first attempt to send failed; a transport that has sent anything keeps the rest for later.
+            return False
+        self._exchange = exchange
+        self._phase = HEAD
+        return True
+
+    def abort(self) -> None:
+        """Close now: nothing that is unsent goes out."""
+        self._phase = CLOSED
+        self._exchange = None
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Abort; an exchange under way fails with ConnectionLost."""
+        self._lose()
+
+    def pause(self) -> None:
+        """Read no more until `resume`."""
+        if self._phase is BODY and not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    # -- for the loop ----------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio.Transports, but not by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+        self._owner.opened(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's signature)
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._exchange is None:
+            # Idle: a server has nothing to say before it is asked. Closed: nobody listens.
+            self.abort()
+            return
+        self._unparsed += nbytes
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except HttpParserCallbackError:
+            raise  # a bug of ours: the loop logs it and closes the connection
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._can_stay = False
+            if self._phase is not WHOLE:
+                self._fail(BadReply(f"{self._owner.origin} does not answer in HTTP/1.1"), error)
+        if self._phase is WHOLE:
+            self._settle()
+        else:
+            self._check_what_is_to_come()
+
+    def eof_received(self) -> None:
+        # RFC 9112 6.3: without a length the body ends with the connection.
+        if self._phase is BODY and ends_with_connection(self._head) and self._is_clean_end():
+            self._can_stay = False
+            self._settle()
+        else:
+            self._lose()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(exc)
+        self._owner.lost(self)
+
+    # -- for the parser --------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._phase is WHOLE:
+            self._can_stay = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._phase is not HEAD:
+            return
+        fields = self._fields
+        if len(fields) > MAX_FIELDS:
+            self._fail(self._head_too_large())
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            # Interim (RFC 9110 15.2): the response is still to come. Its fields count, and mean nothing.
+            self._interim_fields = len(fields)
+            return
+        if self._interim_fields:
+            del fields[: self._interim_fields]
+        self._head = fields
+        self._fields = []  # for trailers, which nobody reads
+        self._unparsed = 0
+        self._phase = BODY
+        self._begun().begin(status, fields)
+
+    def on_body(self, body: bytes) -> None:
+        if self._phase is BODY:
+            self._unparsed = 0
+            error = self._begun().add(body)
+            if error is not None:
+                self._fail(error)
+
+    def on_message_complete(self) -> None:
+        if self._phase is BODY:
+            self._can_stay = self._can_stay and self._parser.should_keep_alive()
+            self._phase = WHOLE
+
+    def _check_what_is_to_come(self) -> None:
+        """After a read that did not end the response: will the rest stay within its bounds?"""
+        if self._unparsed > MAX_HEAD or len(self._fields) > MAX_FIELDS:
+            self._fail(self._head_too_large())
+        elif self._phase is BODY and not self._is_announced:
+            self._is_announced = True
+            length = declared_length(self._head)
+            error = None if length is None else self._begun().expect(length)
+            if error is not None:
+                self._fail(error)
+
+    def _begun(self) -> Exchange:
+        """The exchange of phases HEAD, BODY and WHOLE."""
+        assert self._exchange is not None
+        return self._exchange
+
+    # -- the end of an exchange ------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """The response is whole: give it, and the connection, on."""
+        exchange = self._begun()
+        # A server may answer before it has read the request; what is still unsent would come before the next one.
+        is_reusable = (
+            self._can_stay
+            and not exchange.is_abandoned
+            and self._transport.get_write_buffer_size() == 0
+            and not self._transport.is_closing()
+        )
+        exchange.end()
+        if not is_reusable:
+            self.abort()
+            return
+        if self.served == 0:
+            self._remember_session()
+        self.served += 1
+        self._exchange = None
+        self._phase = IDLE
+        self._unparsed = 0
+        if self._fields:
+            self._fields = []
+        self._interim_fields = 0
+        self._is_announced = False
+        self.resume()
+        self._owner.released(self)
+
+    def _fail(self, error: RpcError, cause: BaseException | None = None) -> None:
+        exchange = self._exchange
+        error.__cause__ = cause
+        self.abort()
+        if exchange is not None:
+            exchange.fail(error)
+
+    def _lose(self, cause: Exception | None = None) -> None:
+        """The connection ended, whatever it was doing."""
+        self._fail(
+            ConnectionLost(
+                f"the connection to {self._owner.origin} was lost before the answer was whole; the function may have run"
+            ),
+            cause,
+        )
+
+    def _head_too_large(self) -> BadReply:
+        return BadReply(
+            f"{self._owner.origin} answers with too large a head: more than {MAX_HEAD} bytes or {MAX_FIELDS} fields"
+        )
+
+    def _is_clean_end(self) -> bool:
+        """Whether TLS, if there is any, says that this is the end: a cut must not pass for one (RFC 9112 9.8)."""
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            # asyncio calls `eof_received` for both; only after a close_notify there is an end to read.
+            return bool(tls.read(1) == b"")
+        except ssl.SSLError:
+            return False
+
+    def _remember_session(self) -> None:
+        context = self._transport.get_extra_info("sslcontext")
+        if isinstance(context, ResumingContext):
+            context.remember(self._transport.get_extra_info("ssl_object"))
+
+
+def declared_length(fields: Fields) -> int | None:
+    """The length that the head of a response declares for its body, which llhttp has found to be one number."""
+    for name, value in fields:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return None
+
+
+def ends_with_connection(fields: Fields) -> bool:
+    """Whether nothing in the head says where the body ends (RFC 9112 6.3)."""
+    codings = [value for name, value in fields if name == b"transfer-encoding"]
+    if codings:
+        return not codings[-1].lower().endswith(b"chunked")
+    return declared_length(fields) is None

@@ -1,0 +1,263 @@
+"""The connections to one origin: kept alive, bounded in number, the freshest used first; who finds none free waits in turn.
+
+A caller waits for whatever comes first, a connection that another gives back or one that is being opened. Opening belongs to the
+pool, not to the caller: who gives up waiting does not waste the handshake, the next one finds the connection open.
+
+Nothing is sent twice. A request goes to a second connection only if not a byte of it left for the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+
+from bridge.carriers.connect import Dialer
+from bridge.carriers.http_connection import Connection
+from bridge.carriers.http_exchange import Gathering, Response, StreamedResponse
+from bridge.carriers.origin import Origin
+from bridge.rpc.errors import Draining, Overloaded, Unreachable
+from bridge.rpc.value import Value
+
+LOOKED_AT_AFTER = 1.0
+"""Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
+
+
+class PoolLimits(Value, frozen=True):
+    idle_connections: int = 256
+    """Kept open without use, for each origin."""
+    idle_timeout: float = 20.0
+    """Seconds without use after which a connection is closed: before the server does it."""
+    open_connections: int = 4096
+    """In use or not, for each origin."""
+    waiting: int = 10_000
+    """Callers without a connection, for each origin; more are refused."""
+
+
+class Pool:
+    """Requests to one origin."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        tls: ssl.SSLContext | None,
+        *,
+        dialer: Dialer,
+        limits: PoolLimits,
+        buffer: memoryview,
+    ) -> None:
+        """Belongs to the running loop. `tls` may be None for an http origin only."""
+        self.origin = origin
+        self._tls = tls
+        self._dialer = dialer
+        self._idle_timeout = limits.idle_timeout
+        self._max_idle = limits.idle_connections
+        self._max_open = limits.open_connections
+        self._max_waiting = limits.waiting
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._idle: deque[Connection] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
+        self._dials: set[asyncio.Task[None]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._emptied: asyncio.Future[None] | None = None
+        proxy = dialer.proxy_for(origin)
+        self._plain_proxy = proxy if not origin.is_secure else None
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle_count(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    async def exchange(
+        self, head: bytes, body: bytes | Sequence[bytes] = b"", *, max_body: int
+    ) -> Response:
+        """Send a request and gather its response, a body of at most `max_body` bytes.
+
+        `head` ends with the empty line and says the body's length. Cancelling aborts the connection. Raises Unreachable,
+        CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge, Overloaded, Draining.
+        """
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        connection = self._take() or await self._wait()
+        gathering = Gathering(answer, max_body)
+        if self._plain_proxy is not None:
+            head = self._plain_proxy.absolute_form(head, self.origin)
+        while not connection.start(gathering, head, body):
+            connection = await self._replace(connection)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Else the answer is there, and the connection is another caller's already.
+            if answer.cancelled():
+                connection.abort()
+            raise
+
+    async def open(self, head: bytes, body: bytes | Sequence[bytes] = b"") -> StreamedResponse:
+        """Send a request; return when its response begins. The same errors as `exchange`, and the caller closes the response."""
+        begun: asyncio.Future[None] = self._loop.create_future()
+        connection = self._take() or await self._wait()
+        response = StreamedResponse(begun)
+        response.carried_by(connection)
+        if self._plain_proxy is not None:
+            head = self._plain_proxy.absolute_form(head, self.origin)
+        while not connection.start(response, head, body):
+            connection = await self._replace(connection)
+            response.carried_by(connection)
+        try:
+            await begun
+        except asyncio.CancelledError:
+            response.close()
+            raise
+        return response
+
+    async def close(self) -> None:
+        """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
+        self._is_closed = True
+        if self._sweep is not None:
+            self._sweep.cancel()
+        while self._waiting:
+            waiter, _ = self._waiting.popitem()
+            if not waiter.done():
+                waiter.set_exception(Draining("the bridge stops"))
+        for dial in self._dials:
+            dial.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        for connection in list(self._open):
+            connection.close()
+        if self._open:
+            self._emptied = self._loop.create_future()
+            await self._emptied
+
+    # -- finding a connection --------------------------------------------------------------------------------------------
+
+    def _take(self) -> Connection | None:
+        """The connection that was in use last, of those that are still good."""
+        if not self._idle:
+            return None
+        now = self._loop.time()
+        while self._idle:
+            connection = self._idle.pop()
+            idle = now - connection.idle_since
+            if (
+                connection.is_usable()
+                and idle < self._idle_timeout
+                and (idle < LOOKED_AT_AFTER or not connection.has_news())
+            ):
+                return connection
+            connection.abort()
+        return None
+
+    async def _wait(self) -> Connection:
+        """The next connection that comes free or is opened."""
+        if self._is_closed:
+            raise Draining("the bridge stops")
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                f"{len(self._waiting)} calls wait for a connection to {self.origin} already",
+                kind="connections",
+            )
+        waiter: asyncio.Future[Connection] = self._loop.create_future()
+        self._waiting[waiter] = None
+        self._dial_as_needed()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._waiting.pop(waiter, None)
+            if not waiter.cancelled() and waiter.exception() is None:
+                self._offer(waiter.result())
+            raise
+
+    async def _replace(self, dead: Connection) -> Connection:
+        """Another connection for one that ended before a byte of the request left."""
+        dead.abort()
+        if dead.served == 0:
+            raise Unreachable(f"{self.origin} closes connections before they are used")
+        return self._take() or await self._wait()
+
+    def _offer(self, connection: Connection) -> None:
+        """Give a free connection to whoever waits longest, else keep it."""
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if self._is_closed or len(self._idle) >= self._max_idle:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._idle_timeout, self._close_stale)
+
+    def _close_stale(self) -> None:
+        """Close what was idle too long: the oldest stand first."""
+        self._sweep = None
+        stale = self._loop.time() - self._idle_timeout
+        while self._idle and self._idle[0].idle_since <= stale:
+            self._idle.popleft().abort()
+        if self._idle:
+            due = self._idle[0].idle_since + self._idle_timeout
+            self._sweep = self._loop.call_at(due, self._close_stale)
+
+    # -- opening connections ---------------------------------------------------------------------------------------------
+
+    def _dial_as_needed(self) -> None:
+        """One connection on its way for each waiting caller, within the bound."""
+        if self._is_closed:
+            return
+        while (
+            len(self._dials) < len(self._waiting)
+            and len(self._open) + len(self._dials) < self._max_open
+        ):
+            dial = self._loop.create_task(
+                self._dialer.dial(self.origin, self._tls, self._make_connection)
+            )
+            self._dials.add(dial)
+            dial.add_done_callback(self._dialled)
+
+    def _make_connection(self, opened: socket.socket) -> Connection:
+        return Connection(self, opened, self._buffer)
+
+    def _dialled(self, dial: asyncio.Task[None]) -> None:
+        self._dials.discard(dial)
+        if dial.cancelled():
+            return
+        error = dial.exception()
+        if error is not None:
+            self._refuse_oldest(error)
+        self._dial_as_needed()
+
+    def _refuse_oldest(self, error: BaseException) -> None:
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_exception(error)
+                return
+
+    # -- for the connections ---------------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+        self._offer(connection)
+
+    def released(self, connection: Connection) -> None:
+        self._offer(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._emptied is not None and not self._open and not self._emptied.done():
+            self._emptied.set_result(None)
+        self._dial_as_needed()

@@ -1,0 +1,114 @@
+"""Names to addresses: looked up off the loop, kept for a while, and kept longer while the resolver fails.
+
+A host that was found once stays reachable when DNS does not answer: calls must not stop because a resolver does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from itertools import chain, zip_longest
+from typing import Any
+
+from bridge.rpc.errors import Unreachable
+
+Address = tuple[int, tuple[Any, ...]]
+"""An address family and what `socket.connect` takes for it."""
+
+Lookup = Callable[[str, int], Awaitable[list[Address]]]
+"""Raises OSError."""
+
+FRESH = 60.0
+"""How long an answer is used without asking again."""
+
+PATIENCE = 1.0
+"""How long a lookup may take before the last answer serves in its place."""
+
+PAUSE = 5.0
+"""How long the last answer serves after a lookup has failed."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Answer:
+    __slots__ = ("addresses", "fresh_until", "turns")
+
+    def __init__(self, addresses: list[Address], fresh_until: float) -> None:
+        self.addresses = addresses
+        self.fresh_until = fresh_until
+        self.turns = 0
+
+    def next_order(self) -> list[Address]:
+        """All addresses, families in turn (RFC 8305 4), beginning one further each time: connections spread over a host's addresses."""
+        families: dict[int, list[Address]] = {}
+        for address in self.addresses:
+            families.setdefault(address[0], []).append(address)
+        turned = []
+        for members in families.values():
+            start = self.turns % len(members)
+            turned.append(members[start:] + members[:start])
+        self.turns += 1
+        return [address for address in chain(*zip_longest(*turned)) if address is not None]
+
+
+class Resolver:
+    """One answer is kept for each host ever asked for: those of the configuration."""
+
+    def __init__(self, lookup: Lookup | None = None, *, fresh: float = FRESH) -> None:
+        self._lookup = lookup or look_up
+        self._fresh = fresh
+        self._answers: dict[tuple[str, int], _Answer] = {}
+        self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """The addresses of a host, in the order to try them. Raises Unreachable."""
+        loop = asyncio.get_running_loop()
+        place = (host, port)
+        answer = self._answers.get(place)
+        if answer is not None and loop.time() < answer.fresh_until:
+            return answer.next_order()
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            lookup = loop.create_task(self._ask(place))
+            self._lookups[place] = lookup
+            lookup.add_done_callback(lambda _: self._lookups.pop(place, None))
+        # A lookup serves all who wait for it: one who gives up does not end it.
+        await asyncio.wait((lookup,), timeout=None if answer is None else PATIENCE)
+        answer = self._answers.get(place)
+        if answer is None:
+            raise Unreachable(f"no address is known for {host}: check the name and the DNS")
+        return answer.next_order()
+
+    def doubt(self, host: str, port: int) -> None:
+        """None of the addresses took a connection: they may be old, so ask again next time."""
+        answer = self._answers.get((host, port))
+        if answer is not None:
+            answer.fresh_until = 0.0
+
+    async def _ask(self, place: tuple[str, int]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            addresses = await self._lookup(*place)
+        except OSError as error:
+            addresses = []
+            _log.warning("no answer from DNS for %s: %s", place[0], error)
+        if addresses:
+            self._answers[place] = _Answer(addresses, loop.time() + self._fresh)
+        elif place in self._answers:
+            self._answers[place].fresh_until = loop.time() + PAUSE
+
+    async def close(self) -> None:
+        """End the lookups under way."""
+        lookups = list(self._lookups.values())
+        for lookup in lookups:
+            lookup.cancel()
+        await asyncio.gather(*lookups, return_exceptions=True)
+
+
+async def look_up(host: str, port: int) -> list[Address]:
+    """The system's own answer, from a thread. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(family, address) for family, _, _, _, address in found]
