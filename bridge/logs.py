@@ -1,0 +1,78 @@
+"""How the bridge's own log lines look: one event a line to stderr, for people on a terminal, as JSON elsewhere.
+
+Clients and functions choose part of what is logged, so nothing in it may begin a line or steer a terminal.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+from msgspec.json import encode
+
+Format = Literal["auto", "console", "json"]
+
+_LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
+_RESET = "\x1b[0m"
+
+
+def is_console(log_format: Format) -> bool:
+    """Whether lines are for people: asked for, or by `auto` because stderr is a terminal."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
+def set_up(*, level: str, log_format: Format) -> None:
+    """Send the bridge's log to stderr; what libraries say matters from WARNING up."""
+    stream = logging.StreamHandler(sys.stderr)
+    stream.setFormatter(_ConsoleFormatter() if is_console(log_format) else _JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [stream]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("bridge").setLevel(level.upper())
+
+
+def one_line(text: str) -> str:
+    """The text on one line for a terminal: control characters, line ends and lone surrogates as Python escapes them."""
+    if text.isprintable():
+        return text
+    return "".join(
+        [
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+            for letter in text
+        ]
+    )
+
+
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot hold (lone surrogates: bytes that were no UTF-8) escaped."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, str] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": encodable(record.getMessage()),
+        }
+        if record.exc_info:
+            fields["traceback"] = encodable(self.formatException(record.exc_info))
+        return encode(fields).decode()
+
+
+class _ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = f"{datetime.fromtimestamp(record.created).astimezone():%H:%M:%S}"
+        level = f" {record.levelname.lower()}:" if record.levelno >= logging.WARNING else ""
+        line = f"{clock}{level} {one_line(record.getMessage())}"
+        if record.exc_info:
+            # Indented: no line of a traceback, its exception's text among them, can pass for an event.
+            traceback = self.formatException(record.exc_info).split("\n")
+            line = "\n".join([line, *(f"  {one_line(part)}" for part in traceback)])
+        colour = _LEVEL_COLOURS.get(record.levelno) if sys.stderr.isatty() else None
+        return f"{colour}{line}{_RESET}" if colour else line

@@ -1,0 +1,126 @@
+"""One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Encoder
+
+from bridge.logs import encodable, one_line
+from bridge.rpc.call import Call
+from bridge.rpc.status import CODES, StatusCode
+
+_FLUSH_AFTER = 0.2
+"""Seconds an entry may wait."""
+_FLUSH_AT = 256
+_LONGEST_TEXT = 500
+"""Characters of a path or a status message: whoever sends long ones does not fill the log."""
+_LONGEST_ID = 100
+
+
+class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is known of a call at its end. Durations in microseconds, sizes in bytes."""
+
+    time: datetime
+    method: str
+    code: str
+    duration_us: int
+    upstream_us: int
+    attempts: int
+    received: int
+    sent: int
+    peer: str
+    message: str | UnsetType = UNSET
+    """The status message, for calls that failed."""
+    request_id: str | UnsetType = UNSET
+    """AWS's id of the last attempt."""
+    trace_id: str | UnsetType = UNSET
+
+
+Format = Callable[[list[Entry]], bytes]
+
+json_lines: Format = Encoder().encode_lines
+
+
+def console_lines(entries: list[Entry]) -> bytes:
+    """For people: time, code, method, duration, and what went wrong."""
+    return "".join([_console_line(entry) for entry in entries]).encode()
+
+
+def _console_line(entry: Entry) -> str:
+    clock = f"{entry.time.astimezone():%H:%M:%S}"
+    attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
+    message = f"  {entry.message}" if entry.message is not UNSET else ""
+    milliseconds = entry.duration_us / 1000
+    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{attempts}{message}"
+    return one_line(line) + "\n"
+
+
+class AccessLog:
+    """Gathers entries, formats and writes them in batches to a file descriptor."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        wall_clock: Callable[[], float],
+        line_format: Format = json_lines,
+        descriptor: int = 2,
+        is_on: bool = True,
+    ) -> None:
+        self._loop = loop
+        self._wall_clock = wall_clock
+        self._format = line_format
+        self._descriptor = descriptor
+        self._entries: list[Entry] = []
+        self.is_on = is_on
+
+    def write(self, call: Call, code: StatusCode, seconds: float) -> None:
+        if not self.is_on:
+            return
+        entries = self._entries
+        if not entries:
+            self._loop.call_later(_FLUSH_AFTER, self.flush)
+        status = call.status
+        entries.append(
+            Entry(
+                datetime.fromtimestamp(self._wall_clock(), UTC),
+                call.path[:_LONGEST_TEXT],
+                CODES[code].name,
+                int(seconds * 1e6),
+                int(call.upstream_seconds * 1e6),
+                call.attempts,
+                call.bytes_received,
+                call.bytes_sent,
+                call.peer.address,
+                encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
+                call.request_id[:_LONGEST_ID] or UNSET,
+                _trace_id_of(call) or UNSET,
+            )
+        )
+        if len(entries) >= _FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._entries:
+            return
+        entries, self._entries = self._entries, []
+        unwritten = memoryview(self._format(entries))
+        try:
+            while unwritten:  # a pipe may take a part
+                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
+        except OSError:
+            pass  # nobody reads the log any more; calls go on
+
+
+def _trace_id_of(call: Call) -> str:
+    for name, value in call.metadata:
+        if name == "traceparent":
+            return value[3:35]  # W3C Trace Context: version-traceid-parentid-flags
+        if name == "x-amzn-trace-id":
+            return value[:_LONGEST_ID]
+    return ""

@@ -1,0 +1,100 @@
+"""Calls that the bridge makes itself, straight at a target: what reflection asks a function, for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bridge.rpc.call import Handler, Peer, Route
+from bridge.rpc.envelope import data_of, envelope
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import NEXT_PHASE, Message, Phase, ResponseEvent, Trailers
+from bridge.rpc.figures import MethodFigures
+from bridge.rpc.limits import Limits
+from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.status import Status, StatusCode
+
+_MAX_GATHERED = 32 << 20
+"""Bytes of response that an own call holds at most."""
+
+
+class OwnCall:
+    """A call without a client: its request is given, its response is gathered."""
+
+    def __init__(
+        self, path: str, body: bytes, *, route: Route, deadline: float, started: float
+    ) -> None:
+        self.path = path
+        self.metadata: Metadata = EMPTY
+        self.content_type = "application/grpc"
+        self.authority = "localhost"
+        self.peer = Peer("127.0.0.1")
+        self.deadline: float | None = deadline
+        self.started = started
+        self.route = route
+        self.phase = Phase.NEW
+        self.status: Status | None = None
+        self.cause: RpcError | None = None
+        self.messages_received = self.messages_sent = 0
+        self.bytes_received = len(body)
+        self.bytes_sent = self.attempts = 0
+        self.upstream_seconds = 0.0
+        self.request_id = ""
+        self.messages: list[bytes] = []
+        self._body = body
+
+    def send(self, event: ResponseEvent) -> bool:
+        self.phase = NEXT_PHASE[self.phase][type(event)]
+        if isinstance(event, Message):
+            self.bytes_sent += len(event.envelope)
+            if self.bytes_sent > _MAX_GATHERED:
+                raise OwnCallFailed(
+                    Status(StatusCode.RESOURCE_EXHAUSTED, "the answer is too large")
+                )
+            self.messages.append(data_of(event.envelope))
+        elif isinstance(event, Trailers):
+            self.status = event.status
+        return True
+
+    async def writable(self) -> None:
+        return
+
+    async def read_all(self) -> bytes:
+        return self._body
+
+    async def read_envelope(self) -> bytes | None:
+        body, self._body = self._body, b""
+        return body or None
+
+    def abort(self, cause: RpcError) -> None:
+        self.cause = cause
+
+
+class OwnCallFailed(RpcError):
+    """The target answered an own call with another status than OK."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.message or status.code.name)
+        self.code = status.code
+
+
+async def exchange(
+    handler: Handler,
+    path: str,
+    messages: Sequence[bytes],
+    *,
+    seconds: float,
+    clock: Callable[[], float],
+) -> list[bytes]:
+    """Sends the messages, returns those that come back. Raises RpcError. The caller bounds the time as well.
+
+    `seconds`: what the function is told of its time; `clock` reads the monotonic time.
+    """
+    service, _, method = path[1:].rpartition("/")
+    route = Route(service, handler, MethodFigures(service, method), Limits())
+    now = clock()
+    body = b"".join([envelope(message) for message in messages])
+    call = OwnCall(path, body, route=route, deadline=now + seconds, started=now)
+    await handler(call)
+    if call.status is None or call.status.code is not StatusCode.OK:
+        raise OwnCallFailed(call.status or Status(StatusCode.INTERNAL, "no status"))
+    return call.messages

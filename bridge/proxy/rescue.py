@@ -1,0 +1,48 @@
+"""rescue: whatever ends a call becomes its Status here, once, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from bridge.rpc.call import Call, Handler
+from bridge.rpc.errors import Bug, RefusedCall, RequestError, RpcError
+from bridge.rpc.events import Phase, Trailers
+from bridge.rpc.figures import BridgeFigures
+
+_log = logging.getLogger(__name__)
+
+
+def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
+    async def rescued(call: Call) -> None:
+        cause: RpcError
+        try:
+            await _serve_whole(inner, call)
+        except RpcError as error:
+            # What aborted the call says more than what the abortion broke on its way out.
+            cause = call.cause or error
+        except asyncio.CancelledError:
+            if call.cause is None:
+                raise  # the process stops
+            cause = call.cause
+        except Exception:  # noqa: BLE001 - the one place where any exception becomes a status
+            _log.exception("a bug in the bridge ended a call to %s", call.path)
+            cause = call.cause or Bug("the bridge has an error; its log has the details")
+        else:
+            return
+        if isinstance(cause, RequestError | RefusedCall):
+            figures.refused[cause.reason] += 1
+        if cause.request_id:
+            call.request_id = cause.request_id
+        if call.phase is not Phase.DONE:
+            call.send(Trailers(cause.status, cause.trailing))
+
+    return rescued
+
+
+async def _serve_whole(inner: Handler, call: Call) -> None:
+    if call.cause is not None:
+        raise call.cause  # aborted before its first step
+    await inner(call)
+    if call.phase is not Phase.DONE:
+        raise AssertionError("the handler left the call without a status")

@@ -1,0 +1,153 @@
+"""From a call's path to its Route: built-in services, configured entries, or the one route of all that is unknown.
+
+A path is looked up once and remembered, so that the cost of a call does not depend on how many services are configured.
+What is remembered, and how many label values metrics get, is bounded: clients choose paths.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from bridge.routing.router import Router, pick
+from bridge.rpc.call import Call, Handler, Route
+from bridge.rpc.errors import NoRoute
+from bridge.rpc.figures import MethodFigures
+from bridge.rpc.limits import Limits
+
+_MAX_PATHS = 10_000
+_MAX_METHODS = 1_000
+"""Methods that get metrics of their own; those beyond share the label `other`."""
+_MAX_PATH_LENGTH = 512
+
+
+class Leg:
+    """One target of an entry and its part of the calls."""
+
+    __slots__ = ("handler", "weight")
+
+    def __init__(self, handler: Handler, weight: float = 1) -> None:
+        self.handler = handler
+        self.weight = weight
+
+
+class Entry:
+    """One line of `services:`, ready to serve."""
+
+    __slots__ = ("legs", "limits", "name", "timeout")
+
+    def __init__(
+        self, name: str, legs: Sequence[Leg], *, limits: Limits, timeout: float | None
+    ) -> None:
+        self.name = name
+        self.legs = tuple(legs)
+        """Empty: the configuration says null, and calls get UNIMPLEMENTED."""
+        self.limits = limits
+        self.timeout = timeout
+
+
+class Builtin:
+    """A service that is answered here."""
+
+    __slots__ = ("handler", "methods")
+
+    def __init__(self, handler: Handler, methods: Collection[str]) -> None:
+        self.handler = handler
+        self.methods = methods
+
+
+class MethodRegistry:
+    """The figures of each method, kept over reloads."""
+
+    def __init__(self, kind_of: Callable[[str], str]) -> None:
+        self._kind_of = kind_of
+        self._methods: dict[tuple[str, str], MethodFigures] = {}
+        self.unknown = MethodFigures("unknown", "unknown")
+        """Of calls without a route."""
+        self.other = MethodFigures("other", "other")
+        """Of methods beyond the bound."""
+
+    def of(self, service: str, method: str) -> MethodFigures:
+        key = (service, method)
+        found = self._methods.get(key)
+        if found is None:
+            if len(self._methods) >= _MAX_METHODS:
+                return self.other
+            kind = self._kind_of(f"/{service}/{method}")
+            found = self._methods[key] = MethodFigures(service, method, kind)
+        return found
+
+    def all(self) -> list[MethodFigures]:
+        rare = [figures for figures in (self.unknown, self.other) if figures.started]
+        return [*self._methods.values(), *rare]
+
+
+class RouteTable:
+    """Resolves paths. Replaced as a whole when the configuration is reloaded."""
+
+    def __init__(
+        self,
+        router: Router[Entry],
+        *,
+        builtin: Mapping[str, Builtin],
+        methods: MethodRegistry,
+        point: Callable[[], float] = random.random,
+    ) -> None:
+        """`builtin`: by service name; `point` gives a number from 0 to just under 1."""
+        self._router = router
+        self._builtin = builtin
+        self._methods = methods
+        self._point = point
+        self._known: dict[str, _Choice] = {}
+        self._unknown = _Choice((Route("unknown", _no_route, methods.unknown, Limits()),), (1,))
+
+    def resolve(self, path: str) -> Route:
+        choice = self._known.get(path)
+        if choice is None:
+            choice = self._find(path)
+        return choice.only or choice.at(self._point())
+
+    def _find(self, path: str) -> _Choice:
+        service, _, method = path[1:].rpartition("/")
+        builtin = self._builtin.get(service)
+        if builtin is not None and not self._router.names(path):
+            # Clients choose paths: only methods that exist get figures of their own.
+            is_known = method in builtin.methods
+            figures = self._methods.of(service, method) if is_known else self._methods.unknown
+            return self._remember(
+                path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,))
+            )
+        entry = self._router.match(path)
+        if entry is None or not entry.legs:
+            return self._unknown
+        figures = self._methods.of(service, method)
+        routes = [
+            Route(entry.name, leg.handler, figures, entry.limits, entry.timeout)
+            for leg in entry.legs
+        ]
+        return self._remember(path, _Choice(routes, [leg.weight for leg in entry.legs]))
+
+    def _remember(self, path: str, choice: _Choice) -> _Choice:
+        if len(self._known) < _MAX_PATHS and len(path) <= _MAX_PATH_LENGTH:
+            self._known[path] = choice
+        return choice
+
+
+class _Choice:
+    """The routes of one path: one, or the legs of a split."""
+
+    __slots__ = ("_routes", "_weights", "only")
+
+    def __init__(self, routes: Sequence[Route], weights: Sequence[float]) -> None:
+        self._routes = routes
+        self._weights = weights
+        self.only = routes[0] if len(routes) == 1 else None
+
+    def at(self, point: float) -> Route:
+        return self._routes[pick(self._weights, point)]
+
+
+async def _no_route(call: Call) -> None:
+    raise NoRoute(
+        f"no service is configured for {call.path[:200]}; see `services` in the configuration"
+    )

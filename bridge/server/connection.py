@@ -1,0 +1,377 @@
+"""One client connection: owns the socket, feeds the engine, runs a task per call. All time-based limits live here.
+
+The engine says what happened; this module decides which call it concerns and when bytes leave: once per loop turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from time import monotonic
+from typing import assert_never, cast
+
+from bridge.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    ErrorCode,
+    PingAcknowledged,
+    RequestReceived,
+    StreamReset,
+    Violation,
+    WindowOpened,
+)
+from bridge.http2.interface import Engine
+from bridge.rpc.call import Handler, Peer, Resolve
+from bridge.rpc.errors import ClientGone, Draining, RpcError
+from bridge.rpc.figures import BridgeFigures
+from bridge.server.call import SEND_STALL, ServedCall
+from bridge.server.peer import peer_of
+from bridge.server.request import Refusal, RequestHead, parse_head
+
+_log = logging.getLogger(__name__)
+
+_OUTPUT_HIGH = 1 << 20
+"""Unsent bytes above which the client is not read from: it must take answers before it asks for more."""
+_KEEPALIVE_PING = b"bridgeka"
+_DRAIN_PING = b"bridgedr"
+_DRAIN_PING_WAIT = 5.0
+"""Seconds until the second GOAWAY if the client does not answer the PING (as grpc-go waits)."""
+_AGE_JITTER = 0.1
+_CANCELLED = "the client cancelled the call"
+_BROKEN = "the client broke the protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """How long a connection may take for what. Seconds; None: no limit."""
+
+    handshake: float = 10.0
+    """From the connection to its SETTINGS; also the silence allowed inside a header block."""
+    write_stall: float = 60.0
+    keepalive_interval: float | None = 300.0
+    keepalive_timeout: float = 20.0
+    max_age: float | None = None
+    idle: float | None = None
+    grace: float = 25.0
+    """How long calls may finish on a connection that is too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What all connections of a server share."""
+
+    handler: Handler
+    resolve: Resolve
+    figures: BridgeFigures
+    new_engine: Callable[[], Engine]
+    limits: ConnectionLimits
+    max_buffered: int
+    """Bytes of requests that all calls of the process may hold."""
+
+
+class State(Enum):
+    OPEN = auto()
+    LEAVING = auto()
+    """Told to go elsewhere; calls that cross the first GOAWAY are still served."""
+    DRAINING = auto()
+    """The second GOAWAY is out: when the last call ends, the connection closes."""
+    CLOSED = auto()
+
+
+class Connection:
+    """The part that does not depend on how bytes arrive; see PlainConnection and TlsConnection."""
+
+    def __init__(self, serving: Serving, connections: set[Connection]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.engine = serving.new_engine()
+        self.figures = serving.figures
+        self.max_buffered = serving.max_buffered
+        self.peer = Peer("unknown")
+        self.is_choked = False
+        """Whether the socket takes no more bytes."""
+        self.state = State.OPEN
+        self._serving = serving
+        self._limits = serving.limits
+        self._connections = connections
+        self.tasks: set[asyncio.Task[None]] = set()
+        """One for each call whose handler has not returned."""
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        """Done when the socket is."""
+        self._calls: dict[int, ServedCall] = {}
+        self._unread: dict[int, float] = {}
+        """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
+        self._flush_is_due = False
+        self._last_fields: object = None
+        self._last_head: RequestHead | Refusal | None = None
+        self._transport: asyncio.Transport
+        # The clock of these limits is the loop's: coarse, and read once a turn.
+        self._opened = self._last_received = self._idle_since = self._state_since = 0.0
+        self._choked_since = self._pinged_at = 0.0
+        self._max_age: float | None = None
+
+    # -- the socket ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast: uvloop's transports have the methods of asyncio.Transport but are none.
+        self._transport = transport = cast("asyncio.Transport", transport)
+        transport.set_write_buffer_limits(high=_OUTPUT_HIGH)
+        self.peer = peer_of(transport)
+        now = self.loop.time()
+        self._opened = self._last_received = self._idle_since = self._state_since = now
+        if self._limits.max_age is not None:
+            # Spread the clients of a fleet over time, and so over its replicas (gRFC A9).
+            self._max_age = self._limits.max_age * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - no secret
+        self._connections.add(self)
+        self.figures.connections_open += 1
+        self.figures.connections_accepted += 1
+        self.flush()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self.state = State.CLOSED
+        self._connections.discard(self)
+        self.figures.connections_open -= 1
+        self.abort_calls(ClientGone("the connection was lost"))
+        self.closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self.is_choked = True
+        self._choked_since = self.loop.time()
+        # Whoever does not take our bytes gets no more of our work: floods of PING or RST end here.
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.is_choked = False
+        self._transport.resume_reading()
+        for call in tuple(self._calls.values()):
+            call.transport_drained()
+
+    def received(self, data: bytes) -> None:
+        if self.state is State.CLOSED:
+            return
+        self._last_received = now = self.loop.time()
+        for event in self.engine.receive(data, now=now):
+            match event:
+                case RequestReceived():
+                    self._begin(event)
+                case DataReceived(stream_id, data, ended):
+                    call = self._calls.get(stream_id)
+                    if call is not None:
+                        call.received(data, ended=ended)
+                    elif data:
+                        self.engine.credit(stream_id, len(data))
+                case WindowOpened(stream_id):
+                    call = self._calls.get(stream_id)
+                    if call is not None:
+                        call.window_opened()
+                case StreamReset(stream_id, _, by_peer):
+                    call = self._calls.get(stream_id)
+                    if call is not None:
+                        call.abort(ClientGone(_CANCELLED if by_peer else _BROKEN))
+                case PingAcknowledged(data):
+                    if data == _DRAIN_PING and self.state is State.LEAVING:
+                        self._settle()
+                case Violation(kind):
+                    self.figures.protocol_errors[kind] += 1
+                case ConnectionFailed(code, reason):
+                    self._fail(code, reason)
+                    return
+                case _:
+                    assert_never(event)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Send what is queued at the end of this loop turn, all at once."""
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self.loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        self._flush_is_due = False
+        if self.state is State.CLOSED:
+            return
+        data = self.engine.bytes_to_send()
+        if data:
+            self._transport.write(data)
+        if self.state is State.DRAINING and not self._calls and not self.engine.open_streams:
+            self.close()
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.flush()
+        self.close()
+        self.abort_calls(ClientGone(_BROKEN))
+        if code:
+            _log.info("connection from %s ended: %s", self.peer.address, reason)
+
+    def close(self) -> None:
+        """Send what is queued, then close."""
+        if self.state is not State.CLOSED:
+            self._enter(State.CLOSED)
+            self._transport.close()
+
+    def end(self) -> None:
+        """Close without waiting for calls; GOAWAY and what is queued go out first."""
+        if self.state in (State.OPEN, State.LEAVING):
+            self._settle()
+        self.flush()
+        self.close()
+
+    def kill(self) -> None:
+        """Close without sending what is queued."""
+        self._enter(State.CLOSED)
+        self._transport.abort()
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, event: RequestReceived) -> None:
+        if event.fields is not self._last_fields:
+            # Engines hand out the same tuple for the same block, so most calls skip the reading.
+            self._last_fields, self._last_head = event.fields, parse_head(event.fields)
+        head = self._last_head
+        assert head is not None
+        if isinstance(head, Refusal):
+            self.figures.protocol_errors[head.kind] += 1
+            self.engine.send_trailers(event.stream_id, head.fields)
+            return
+        serving = self._serving
+        call = ServedCall(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
+        self._calls[event.stream_id] = call
+        self.figures.streams_open += 1
+        if event.ended:
+            call.received(b"", ended=True)
+        task = call.run(serving.handler)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def forget(self, stream_id: int) -> None:
+        """The call's handler has returned."""
+        if self._calls.pop(stream_id, None) is not None:
+            self.figures.streams_open -= 1
+            if not self._calls:
+                self._idle_since = self.loop.time()
+                self.flush_soon()
+
+    def abort_calls(self, cause: RpcError) -> None:
+        for call in tuple(self._calls.values()):
+            call.abort(cause)
+
+    # -- leaving ------------------------------------------------------------------------------------------------------
+
+    def leave(self, reason: bytes = b"") -> None:
+        """Begin a drain: no call is lost, new ones go elsewhere (RFC 9113 6.8, two GOAWAYs)."""
+        if self.state is not State.OPEN:
+            return
+        if not self.engine.has_handshaken:
+            self.close()  # it has no calls, and could not read a GOAWAY
+            return
+        self._enter(State.LEAVING)
+        self.engine.announce_goaway(reason)
+        self.engine.ping(_DRAIN_PING)
+        self.flush()
+
+    def _settle(self) -> None:
+        self._enter(State.DRAINING)
+        self.engine.goaway()
+        self.flush_soon()
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._state_since = self.loop.time()
+
+    # -- time ---------------------------------------------------------------------------------------------------------
+
+    def check_time(self, now: float) -> None:
+        """Called about once a second, with the loop's time."""
+        limits = self._limits
+        in_state = now - self._state_since
+        if self.state is State.CLOSED:
+            if in_state > limits.write_stall:
+                self.kill()  # the last bytes are not taken either
+        elif self.is_choked:
+            if now - self._choked_since > limits.write_stall:
+                self._give_up("write_stall")
+                self.kill()
+        elif not self.engine.has_handshaken and now - self._opened > limits.handshake:
+            self._give_up("handshake_timeout")
+        elif self.engine.has_open_block and now - self._last_received > limits.handshake:
+            self._give_up("header_timeout")
+        elif self.state is State.LEAVING and in_state > _DRAIN_PING_WAIT:
+            self._settle()
+        elif self.state is State.DRAINING and in_state > limits.grace:
+            self._end_grace()
+        elif self.state is State.OPEN:
+            self._check_age(now)
+            self._check_alive(now)
+        self._end_unread(now)
+
+    def _end_grace(self) -> None:
+        if self._calls:
+            self.abort_calls(Draining("the connection was closed for its age; call again"))
+        else:
+            self.close()  # a tick later: the last words have had their time
+
+    def _end_unread(self, now: float) -> None:
+        """The call is over and counts no more, but its reply waits for the client's window: not for ever."""
+        unread = [
+            stream_id for stream_id in self.engine.open_streams if stream_id not in self._calls
+        ]
+        self._unread = {stream_id: self._unread.get(stream_id, now) for stream_id in unread}
+        for stream_id, since in self._unread.items():
+            if now - since > SEND_STALL:
+                self.figures.protocol_errors["unread_reply"] += 1
+                self.engine.reset(stream_id, ErrorCode.CANCEL)
+                self.flush_soon()
+
+    def _check_age(self, now: float) -> None:
+        if self._max_age is not None and now - self._opened > self._max_age:
+            self.leave(b"max_age")
+        elif (
+            self._limits.idle is not None
+            and not self._calls
+            and now - self._idle_since > self._limits.idle
+        ):
+            self.leave(b"max_idle")
+
+    def _check_alive(self, now: float) -> None:
+        interval, silent = self._limits.keepalive_interval, now - self._last_received
+        if self._pinged_at > self._last_received:
+            if now - self._pinged_at > self._limits.keepalive_timeout:
+                self._give_up("keepalive_timeout")
+        elif interval is not None and silent > interval:
+            self._pinged_at = now
+            self.engine.ping(_KEEPALIVE_PING)
+            self.flush()
+
+    def _give_up(self, kind: str) -> None:
+        self.figures.protocol_errors[kind] += 1
+        _log.info("connection from %s closed: %s", self.peer.address, kind)
+        self.engine.goaway(ErrorCode.NO_ERROR, kind.encode())
+        self.flush()
+        self.close()
+        self.abort_calls(ClientGone(f"the connection was closed: {kind}"))
+
+
+class PlainConnection(Connection, asyncio.Protocol):
+    """Over TCP or a Unix socket: the loop hands over bytes of just the size that came."""
+
+    def data_received(self, data: bytes) -> None:
+        self.received(data)
+
+
+class TlsConnection(Connection, asyncio.BufferedProtocol):
+    """Over TLS: uvloop would make a new 256 KiB buffer for each read, so all connections share one."""
+
+    def __init__(self, serving: Serving, connections: set[Connection], buffer: bytearray) -> None:
+        super().__init__(serving, connections)
+        self._buffer = memoryview(buffer)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        del sizehint
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received(bytes(self._buffer[:nbytes]))

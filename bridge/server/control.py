@@ -1,0 +1,98 @@
+"""What the supervisor and a worker say to each other: one JSON line each, over a pair of connected sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from msgspec import DecodeError, Raw, Struct
+from msgspec.json import Decoder, encode
+
+_MAX_LINE = 64 << 20
+"""Bytes: a snapshot of 1,000 methods has about 1 MB."""
+
+
+class Begin(Struct, frozen=True, tag=True):
+    """To a worker, first: what to serve."""
+
+    file: str
+    """The configuration, which the worker reads for itself."""
+    overrides: dict[str, str]
+    """What flags say instead, by key path."""
+    listeners: tuple[int, ...]
+    """File descriptors of the listening sockets, in the order of the configuration."""
+    local_endpoint: str
+
+
+class Reload(Struct, frozen=True, tag=True):
+    """To a worker: read the configuration again."""
+
+    local_endpoint: str
+
+
+class Drain(Struct, frozen=True, tag=True):
+    """To a worker: stop accepting, finish, end."""
+
+
+class Report(Struct, frozen=True, tag=True):
+    """To a worker: send a Snapshot."""
+
+    number: int
+
+
+class Serving(Struct, frozen=True, tag=True):
+    """From a worker: it accepts calls."""
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """From a worker that cannot begin: why."""
+
+    message: str
+
+
+class Unready(Struct, frozen=True, tag=True):
+    """From a worker, when it changes: why calls should not be sent to it."""
+
+    reasons: tuple[str, ...]
+
+
+class Figures(Struct, frozen=True, tag=True):
+    """From a worker, for a Report."""
+
+    number: int
+    snapshot: Raw
+    """An encoded snapshot, which is not read here."""
+
+
+Message = Begin | Reload | Drain | Report | Serving | Failed | Unready | Figures
+
+_decode = Decoder(Message).decode
+
+
+class Channel:
+    """One end of the pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> Channel:
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_MAX_LINE)
+        return cls(reader, writer)
+
+    def send(self, message: Message) -> None:
+        """Queue a message; one to an end that has gone is lost, and `receive` will say so."""
+        if not self._writer.is_closing():
+            self._writer.write(encode(message) + b"\n")
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the other end has gone."""
+        try:
+            line = await self._reader.readline()
+            return _decode(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError, DecodeError):
+            return None
+
+    def close(self) -> None:
+        self._writer.close()

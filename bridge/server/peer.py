@@ -1,0 +1,70 @@
+"""Who is at the other end of a socket: its address and, after mutual TLS, its certificate in API Gateway's terms."""
+
+from __future__ import annotations
+
+import ssl
+from asyncio import Transport
+from typing import Any
+
+from bridge.rpc.call import ClientCertificate, Peer
+
+
+def peer_of(transport: Transport) -> Peer:
+    name = transport.get_extra_info("peername")
+    tls = transport.get_extra_info("ssl_object")
+    return Peer(_address_of(name), None if tls is None else _certificate_of(tls))
+
+
+def _address_of(name: tuple[str, int] | str | bytes | None) -> str:
+    if isinstance(name, tuple):
+        # A listener on "::" sees IPv4 clients in mapped form (RFC 4291 2.5.5.2).
+        return name[0].removeprefix("::ffff:")
+    return "unknown" if name is None else "unix"  # None: gone before it was asked
+
+
+def _certificate_of(tls: ssl.SSLObject) -> ClientCertificate | None:
+    fields: dict[str, Any] = tls.getpeercert() or {}
+    der = tls.getpeercert(binary_form=True)
+    if not fields or der is None:
+        return None  # none sent, or none asked for
+    return ClientCertificate(
+        pem=ssl.DER_cert_to_PEM_cert(der),
+        subject=_distinguished_name(fields["subject"]),
+        issuer=_distinguished_name(fields["issuer"]),
+        serial_number=_colon_hex(fields["serialNumber"]),
+        not_before=fields["notBefore"],
+        not_after=fields["notAfter"],
+    )
+
+
+_SHORT_NAMES = {
+    "commonName": "CN",
+    "countryName": "C",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+}
+
+
+def _distinguished_name(name: tuple[tuple[tuple[str, str], ...], ...]) -> str:
+    """RFC 4514, most specific part first: `CN=client,O=Example`."""
+    parts = [
+        "+".join(f"{_SHORT_NAMES.get(key, key)}={_escape(value)}" for key, value in relative)
+        for relative in name
+    ]
+    return ",".join(reversed(parts))
+
+
+def _escape(value: str) -> str:
+    escaped = "".join(f"\\{letter}" if letter in ',+"\\<>;=' else letter for letter in value)
+    if escaped[:1] in ("#", " "):
+        escaped = "\\" + escaped
+    if escaped.endswith(" ") and len(value) > 1:
+        escaped = escaped[:-1] + "\\ "
+    return escaped.replace("\0", "\\00")
+
+
+def _colon_hex(serial: str) -> str:
+    digits = serial.lower().zfill(len(serial) + len(serial) % 2)
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))

@@ -1,0 +1,88 @@
+"""Response events as header lists: what HEADERS and trailers hold, and how trailers that are too large are cut down."""
+
+from __future__ import annotations
+
+from bridge.http2.events import Fields
+from bridge.http2.headers import FIELD_OVERHEAD
+from bridge.rpc.events import OK_TRAILERS, Trailers
+from bridge.rpc.metadata import Metadata, encode_binary, size_of
+from bridge.rpc.status import Status, encode_message
+from bridge.server.request import CONTENT_TYPE
+
+_STATUS_200 = (":status", "200")
+_PLAIN_HEADERS: Fields = (_STATUS_200, ("content-type", CONTENT_TYPE))
+_OK_FIELDS: Fields = (("grpc-status", "0"),)
+_MESSAGE = "grpc-message"
+_CUT_MARK = " [cut]"
+
+
+def head_fields(content_type: str, metadata: Metadata) -> Fields:
+    """The fields that open a response; the content type is the one the client sent."""
+    if content_type == CONTENT_TYPE:
+        return (*_PLAIN_HEADERS, *metadata) if metadata else _PLAIN_HEADERS
+    return (_STATUS_200, ("content-type", content_type), *metadata)
+
+
+def trailer_fields(trailers: Trailers) -> Fields:
+    """The fields that end a response."""
+    if trailers is OK_TRAILERS:
+        return _OK_FIELDS
+    status = trailers.status
+    fields = _code_field(status)
+    if status.message:
+        fields += ((_MESSAGE, encode_message(status.message)),)
+    if status.details:
+        fields += _details_field(status)
+    return fields + trailers.metadata
+
+
+def _code_field(status: Status) -> Fields:
+    return (("grpc-status", str(int(status.code))),)
+
+
+def _details_field(status: Status) -> Fields:
+    return (("grpc-status-details-bin", encode_binary(status.details)),)
+
+
+def shorten(trailers: Trailers, *, room: int) -> Trailers:
+    """The same end within `room` bytes of header list, counted as size_of does; without room for it, the bare status code.
+
+    The message is shortened first, then the details go whole, then metadata that does not fit. Clients drop the whole call
+    over trailers that are too large (gRPC-core at 16 KiB), so the status must come through. A reply's trailers may be
+    megabytes: each part is looked at once, and a message never further than there is room.
+    """
+    status, left = trailers.status, room - size_of(_code_field(trailers.status))
+    metadata = trailers.metadata
+    metadata_size = size_of(metadata)
+    details = status.details
+    details_size = size_of(_details_field(status)) if details else 0
+    if details_size + metadata_size > left:
+        details, details_size = b"", 0
+    if metadata_size > left:
+        metadata = _that_fit(metadata, left)
+        metadata_size = size_of(metadata)
+    left -= details_size + metadata_size
+    message = _cut(status.message, left - len(_MESSAGE) - FIELD_OVERHEAD)
+    return Trailers(Status(status.code, message, details), metadata)
+
+
+def _that_fit(metadata: Metadata, room: int) -> Metadata:
+    kept = []
+    for pair in metadata:
+        size = size_of((pair,))
+        if size <= room:
+            kept.append(pair)
+            room -= size
+    return tuple(kept)
+
+
+def _cut(message: str, room: int) -> str:
+    """As much of the message as `room` bytes on the wire hold, marked if that is not all; cut at a character border."""
+    if not message or (len(message) <= room and len(encode_message(message)) <= room):
+        return message
+    room -= len(_CUT_MARK)
+    for at, letter in enumerate(message):
+        room -= len(encode_message(letter))
+        if room < 0:
+            return message[:at] + _CUT_MARK if at else ""
+    raise AssertionError("a message that fits was cut")

@@ -1,0 +1,62 @@
+"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and a look at the files' times so that new ones are taken up."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of a listener."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+    """Clients must show a certificate from this authority."""
+
+    def context(self) -> ssl.SSLContext:
+        """A server context from the files as they are now. Raises OSError that names the file at fault."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # RFC 9113 9.2: TLS 1.2 at least, no compression, no renegotiation; its cipher block list leaves these.
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+        context.set_alpn_protocols(["h2"])
+        try:
+            context.load_cert_chain(self.cert, self.key, password=_no_password)
+        except OSError as error:
+            raise OSError(
+                f"{self.cert} and {self.key} are not a certificate and its key in PEM: {_reason(error)}"
+            ) from error
+        if self.client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self._trust(context, self.client_ca)
+        return context
+
+    def _trust(self, context: ssl.SSLContext, client_ca: Path) -> None:
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:
+            raise OSError(f"{client_ca} has no certificates in PEM: {_reason(error)}") from error
+
+    def stamp(self) -> tuple[tuple[int, int], ...]:
+        """Changes whenever one of the files does; empty while one of them is missing."""
+        try:
+            stats = [
+                path.stat() for path in (self.cert, self.key, self.client_ca) if path is not None
+            ]
+        except OSError:
+            return ()
+        return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+
+
+def _no_password() -> str:
+    # Without this, OpenSSL would ask at the terminal and hold the process.
+    raise ssl.SSLError("the key file is encrypted; give one that is not")
+
+
+def _reason(error: OSError) -> str:
+    """OpenSSL's reason without its numbers; an SSLError that Python raises itself has none."""
+    return getattr(error, "reason", None) or error.strerror or str(error)

@@ -1,0 +1,193 @@
+"""Worker processes: spawned and never forked, each kept alive, all told and asked as one.
+
+It knows how to run a command N times over inherited sockets. What the workers serve is their own business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Raw
+
+from bridge.server.control import (
+    Begin,
+    Channel,
+    Drain,
+    Failed,
+    Figures,
+    Message,
+    Report,
+    Serving,
+    Unready,
+)
+
+_log = logging.getLogger(__name__)
+
+_START_TIMEOUT = 60.0
+_REPORT_TIMEOUT = 5.0
+_STABLE_AFTER = 10.0
+"""Seconds of life after which a worker's end is an accident and not a habit."""
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+
+
+class WorkerFailed(Exception):
+    """A worker could not begin; the text is its own."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One process."""
+
+    number: int
+    process: asyncio.subprocess.Process
+    channel: Channel
+    started: float
+    serving: asyncio.Future[None]
+    unready: tuple[str, ...] = ("starting",)
+    reports: dict[int, asyncio.Future[Raw]] = field(default_factory=dict)
+
+
+class Workers:
+    """Belongs to the running loop."""
+
+    def __init__(self, count: int, command: Sequence[str], begin: Begin) -> None:
+        """`command` is run with the number of its control socket behind it."""
+        self._count = count
+        self._command = command
+        self._begin = begin
+        self._workers: dict[int, _Worker] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._is_stopping = False
+        self._reports = 0
+
+    @property
+    def unready(self) -> list[str]:
+        """Why workers should get no calls, each reason once."""
+        missing = ["a worker is starting"] if len(self._workers) < self._count else []
+        reasons = [reason for worker in self._workers.values() for reason in worker.unready]
+        return list(dict.fromkeys([*missing, *reasons]))
+
+    async def start(self) -> None:
+        """Return when every worker accepts calls. Raises WorkerFailed."""
+        first = [await self._spawn(number) for number in range(1, self._count + 1)]
+        loop = asyncio.get_running_loop()
+        self._keepers = [loop.create_task(self._keep(worker)) for worker in first]
+        async with asyncio.timeout(_START_TIMEOUT):
+            await asyncio.gather(*(worker.serving for worker in first))
+
+    async def _spawn(self, number: int) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *self._begin.listeners),
+            )
+        channel = await Channel.over(ours)
+        channel.send(self._begin)
+        loop = asyncio.get_running_loop()
+        worker = _Worker(number, process, channel, loop.time(), loop.create_future())
+        self._workers[number] = worker
+        return worker
+
+    async def _keep(self, worker: _Worker) -> None:
+        """Listen to the worker, and replace it whenever it ends."""
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE
+        while True:
+            await self._listen(worker)
+            code = await worker.process.wait()
+            self._lose(worker, code)
+            if self._is_stopping:
+                return
+            _log.warning("worker %d ended with %d; starting another", worker.number, code)
+            pause = _FIRST_PAUSE if loop.time() - worker.started > _STABLE_AFTER else pause * 2
+            await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+            worker = await self._spawn(worker.number)
+
+    async def _listen(self, worker: _Worker) -> None:
+        while (message := await worker.channel.receive()) is not None:
+            match message:
+                case Serving():
+                    _settle(worker.serving)
+                case Failed(text):
+                    if not worker.serving.done():
+                        worker.serving.set_exception(WorkerFailed(text))
+                        worker.serving.exception()  # whoever waits for it is told; nobody need
+                case Unready(reasons):
+                    worker.unready = reasons
+                case Figures(number, snapshot):
+                    report = worker.reports.pop(number, None)
+                    if report is not None and not report.done():
+                        report.set_result(snapshot)
+                case _:
+                    _log.error("worker %d says what is not its to say", worker.number)
+
+    def _lose(self, worker: _Worker, code: int) -> None:
+        worker.channel.close()
+        self._workers.pop(worker.number, None)
+        if not worker.serving.done():
+            worker.serving.set_exception(
+                WorkerFailed(f"a worker ended with {code} before it served")
+            )
+            worker.serving.exception()
+        for report in worker.reports.values():
+            report.cancel()
+
+    def tell(self, message: Message) -> None:
+        """Send to every worker; those that start later read the configuration as it is then."""
+        for worker in self._workers.values():
+            worker.channel.send(message)
+
+    def begin_with(self, begin: Begin) -> None:
+        """What workers that start from now on are told first."""
+        self._begin = begin
+
+    async def report(self) -> list[Raw]:
+        """The encoded snapshots of all workers that answer in time."""
+        loop = asyncio.get_running_loop()
+        self._reports += 1
+        asked: list[asyncio.Future[Raw]] = []
+        for worker in self._workers.values():
+            answer = worker.reports[self._reports] = loop.create_future()
+            worker.channel.send(Report(self._reports))
+            asked.append(answer)
+        if not asked:
+            return []
+        done, late = await asyncio.wait(asked, timeout=_REPORT_TIMEOUT)
+        for answer in late:
+            answer.cancel()
+        return [answer.result() for answer in done if not answer.cancelled()]
+
+    async def drain(self, *, allowed: float) -> None:
+        """Tell every worker to finish; those that have not ended after `allowed` seconds are killed."""
+        self._is_stopping = True
+        self.tell(Drain())
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=allowed)
+        await self.close()
+
+    async def close(self) -> None:
+        """End every worker now."""
+        self._is_stopping = True
+        for worker in tuple(self._workers.values()):
+            if worker.process.returncode is None:
+                worker.process.kill()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def this_python(module: str) -> tuple[str, ...]:
+    """The command that runs a module with this interpreter."""
+    return (sys.executable, "-m", module)

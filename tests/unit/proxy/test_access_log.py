@@ -1,0 +1,245 @@
+"""The access log: what a line says, when lines are written, what cannot break them."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from bridge.proxy.access_log import AccessLog, Entry, console_lines, json_lines
+from bridge.rpc.call import Peer
+from bridge.rpc.events import OK_TRAILERS, Trailers
+from bridge.rpc.status import Status, StatusCode
+from tests.support.fakes import RecordingCall
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def _written(reader: int) -> list[bytes]:
+    try:
+        return os.read(reader, 1 << 16).splitlines(keepends=True)
+    except BlockingIOError:
+        return []
+
+
+def _log(descriptor: int, **options: object) -> AccessLog:
+    return AccessLog(
+        loop=asyncio.get_running_loop(),
+        wall_clock=lambda: 1_700_000_000.0,
+        descriptor=descriptor,
+        **options,  # type: ignore[arg-type] # the keyword arguments of AccessLog
+    )
+
+
+def _ended(status: Status | None = None, **facts: object) -> RecordingCall:
+    call = RecordingCall("/a.B/C", body=b"12345", peer=Peer("10.0.0.9"))
+    call.send(OK_TRAILERS if status is None else Trailers(status))
+    for name, value in facts.items():
+        setattr(call, name, value)
+    return call
+
+
+def _entry(**facts: object) -> Entry:
+    plain: dict[str, object] = {
+        "time": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "method": "/a.B/C",
+        "code": "OK",
+        "duration_us": 1234,
+        "upstream_us": 1000,
+        "attempts": 1,
+        "received": 5,
+        "sent": 7,
+        "peer": "10.0.0.9",
+    }
+    return Entry(**(plain | facts))  # type: ignore[arg-type] # the fields of Entry
+
+
+async def test_line_says_what_is_known_of_a_call(pipe: tuple[int, int]) -> None:
+    """Time, method, code, durations, attempts, sizes, peer, AWS's request id, trace id; no message for success."""
+    reader, writer = pipe
+    log = _log(writer)
+    call = _ended(
+        upstream_seconds=0.25,
+        attempts=2,
+        bytes_sent=7,
+        request_id="c6af9ac6-7b61",
+        metadata=(("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),),
+    )
+    log.write(call, StatusCode.OK, 0.5)
+    log.flush()
+
+    assert [
+        {
+            "time": "2023-11-14T22:13:20Z",
+            "method": "/a.B/C",
+            "code": "OK",
+            "duration_us": 500_000,
+            "upstream_us": 250_000,
+            "attempts": 2,
+            "received": 5,
+            "sent": 7,
+            "peer": "10.0.0.9",
+            "request_id": "c6af9ac6-7b61",
+            "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        }
+    ] == [msgspec.json.decode(line) for line in _written(reader)]
+
+
+async def test_failed_call_has_its_message(pipe: tuple[int, int]) -> None:
+    """The status message tells what went wrong."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(Status(StatusCode.INTERNAL, "it broke")), StatusCode.INTERNAL, 0.1)
+    log.flush()
+    (line,) = _written(reader)
+
+    assert "it broke" == msgspec.json.decode(line)["message"]
+
+
+async def test_xray_trace_id_is_taken_as_it_is(pipe: tuple[int, int]) -> None:
+    """AWS's own header, where there is no traceparent."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(metadata=(("x-amzn-trace-id", "Root=1-67891233-abcdef"),)), StatusCode.OK, 0.1)
+    log.flush()
+    (line,) = _written(reader)
+
+    assert "Root=1-67891233-abcdef" == msgspec.json.decode(line)["trace_id"]
+
+
+async def test_long_texts_are_cut(pipe: tuple[int, int]) -> None:
+    """Neither a client's path nor a function's message fills the log."""
+    reader, writer = pipe
+    log = _log(writer)
+    call = _ended(Status(StatusCode.UNKNOWN, "m" * 5000), path="/" + "p" * 5000)
+    log.write(call, StatusCode.UNKNOWN, 0.1)
+    log.flush()
+    (line,) = _written(reader)
+
+    assert "m" * 500 == msgspec.json.decode(line)["message"]
+    assert 500 == len(msgspec.json.decode(line)["method"])
+
+
+async def test_message_that_is_no_utf_8_costs_no_line(pipe: tuple[int, int]) -> None:
+    """One call's odd message must not lose the lines of the calls it is written with, nor fail its own."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.write(_ended(Status(StatusCode.UNKNOWN, "caf\udce9")), StatusCode.UNKNOWN, 0.1)
+    log.flush()
+    lines = [msgspec.json.decode(line) for line in _written(reader)]
+
+    assert ["OK", "UNKNOWN"] == [line["code"] for line in lines]
+    assert "caf\\udce9" == lines[1]["message"]
+
+
+async def test_lines_are_written_after_a_moment(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written at once; a timer writes what has gathered."""
+    monkeypatch.setattr("bridge.proxy.access_log._FLUSH_AFTER", 0.0)
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    before = _written(reader)
+    while not (after := _written(reader)):
+        await asyncio.sleep(0)
+
+    assert [] == before
+    assert 2 == len(after)
+
+
+async def test_full_batch_is_written_at_once(pipe: tuple[int, int]) -> None:
+    """What waits is bounded."""
+    reader, writer = pipe
+    log = _log(writer)
+    for _ in range(256):
+        log.write(_ended(), StatusCode.OK, 0.1)
+
+    assert 256 == len(_written(reader))
+
+
+async def test_log_that_is_off_writes_nothing(pipe: tuple[int, int]) -> None:
+    """`log: {access: false}`."""
+    reader, writer = pipe
+    log = _log(writer, is_on=False)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.flush()
+
+    assert [] == _written(reader)
+
+
+async def test_calls_go_on_when_nobody_reads_the_log() -> None:
+    """A closed pipe loses lines and nothing else."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    log = _log(writer)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.flush()
+    os.close(writer)
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.flush()
+
+
+async def test_batch_larger_than_the_pipe_takes_is_written_whole(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that takes a part is followed by one for the rest."""
+    taken: list[bytes] = []
+
+    def take_seven(descriptor: int, data: bytes) -> int:
+        taken.append(bytes(data[:7]))
+        return len(taken[-1])
+
+    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_seven)
+    log = _log(pipe[1])
+    log.write(_ended(), StatusCode.OK, 0.1)
+    log.flush()
+
+    assert b"".join(taken).endswith(b"}\n")
+    assert "/a.B/C" == msgspec.json.decode(b"".join(taken))["method"]
+
+
+def test_json_lines_are_one_a_call() -> None:
+    """Absent facts are left out."""
+    lines = json_lines([_entry(), _entry(code="UNKNOWN", message="a\nb\x1b[2J")]).splitlines()
+
+    assert 2 == len(lines)
+    assert b"message" not in lines[0]
+    assert b"\x1b" not in lines[1]
+
+
+def test_console_line_is_for_people() -> None:
+    """Clock, code, method, milliseconds; retries and the message if there are any."""
+    plain, failed = (
+        console_lines([_entry(), _entry(code="UNAVAILABLE", attempts=3, message="try later")])
+        .decode()
+        .splitlines()
+    )
+
+    assert "OK                /a.B/C  1.2 ms" == plain.split(" ", 1)[1]
+    assert "UNAVAILABLE       /a.B/C  1.2 ms attempts=3  try later" == failed.split(" ", 1)[1]
+
+
+@pytest.mark.parametrize("field", ["method", "message"])
+@pytest.mark.parametrize(
+    "text",
+    ["a\nfake line", "a\r\x1b[2Jb", "a\x9b31mb", "a\u2028b", "a\u202eb", "a\x00b", "a\udce9b"],
+)
+def test_console_line_cannot_be_broken_or_coloured(field: str, text: str) -> None:
+    """A client's path and a function's message may hold anything; line ends and escapes are shown, not obeyed."""
+    line = console_lines([_entry(**{field: text})]).decode()
+
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    assert "\\" in line

@@ -1,0 +1,112 @@
+"""deadline: calls end at their deadline, in buckets of 5 ms, never before it."""
+
+import asyncio
+from time import monotonic
+
+import pytest
+
+from bridge.proxy.deadline import Deadlines, deadline
+from bridge.proxy.rescue import rescue
+from bridge.rpc.call import Call, Handler
+from bridge.rpc.errors import DeadlineExceeded
+from bridge.rpc.events import OK_TRAILERS
+from bridge.rpc.figures import BridgeFigures
+from bridge.rpc.status import StatusCode
+from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.running import RunningCall
+
+
+async def _answer(call: Call) -> None:
+    call.send(OK_TRAILERS)
+
+
+async def _wait_for_ever(call: Call) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def _layer(inner: Handler, deadlines: Deadlines) -> Handler:
+    return deadline(inner, deadlines=deadlines, clock=monotonic)
+
+
+async def test_call_in_time_leaves_nothing_behind() -> None:
+    """Its bucket is removed with it, and the timer with the bucket."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    call = RecordingCall(deadline=monotonic() + 60)
+    await _layer(_answer, deadlines)(call)
+
+    assert StatusCode.OK is call.status.code
+    assert {} == deadlines._buckets
+
+
+async def test_failed_call_leaves_nothing_behind() -> None:
+    """Whatever the inner layers raise."""
+
+    async def fail(call: Call) -> None:
+        raise ZeroDivisionError
+
+    deadlines = Deadlines(asyncio.get_running_loop())
+
+    with pytest.raises(ZeroDivisionError):
+        await _layer(fail, deadlines)(RecordingCall(deadline=monotonic() + 60))
+    assert {} == deadlines._buckets
+
+
+async def test_calls_of_the_same_moment_share_a_bucket() -> None:
+    """It goes with the last of them."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    one, other = RecordingCall(), RecordingCall()
+    ticks = {deadlines.add(one, 1e6 + 0.001), deadlines.add(other, 1e6 + 0.002)}
+    (tick,) = ticks
+    deadlines.discard(one, tick)
+    left = len(deadlines._buckets)
+    deadlines.discard(other, tick)
+    deadlines.discard(other, tick)
+
+    assert (1, {}) == (left, deadlines._buckets)
+
+
+async def test_call_without_a_deadline_needs_no_timer() -> None:
+    """Nor does one whose deadline no process lives to see."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    buckets: list[int] = []
+
+    async def look(call: Call) -> None:
+        buckets.append(len(deadlines._buckets))
+
+    for at in (None, monotonic() + 30 * 24 * 3600, monotonic() + 60):
+        await _layer(look, deadlines)(RecordingCall(deadline=at))
+
+    assert [0, 0, 1] == buckets
+
+
+async def test_deadline_that_has_passed_wakes_nobody() -> None:
+    """`grpc-timeout: 0m`: the inner layers are never reached."""
+    clock = FakeClock(100.0)
+    layer = deadline(_wait_for_ever, deadlines=Deadlines(asyncio.get_running_loop()), clock=clock)
+
+    with pytest.raises(DeadlineExceeded, match="when the call arrived"):
+        await layer(RecordingCall(deadline=100.0))
+
+
+async def test_calls_end_at_their_deadlines_and_never_before() -> None:
+    """Thirty deadlines some milliseconds apart on a real loop."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    lateness: list[float] = []
+
+    async def note_the_end(call: Call) -> None:
+        try:
+            await _wait_for_ever(call)
+        finally:
+            assert call.deadline is not None
+            lateness.append(monotonic() - call.deadline)
+
+    layers = rescue(_layer(note_the_end, deadlines), figures=BridgeFigures())
+    now = monotonic()
+    calls = [RunningCall(deadline=now + 0.02 + step * 0.0037) for step in range(30)]
+    await asyncio.wait([call.run(layers) for call in calls])
+
+    assert [StatusCode.DEADLINE_EXCEEDED] * 30 == [call.status.code for call in calls]
+    assert min(lateness) >= 0
+    # A bucket is 5 ms; the median shrugs off a machine that was busy elsewhere.
+    assert sorted(lateness)[15] < 0.010
+    assert {} == deadlines._buckets

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import gzip
+import json
+from base64 import b64decode, b64encode
+from typing import Any, Literal
+
+import pytest
+
+from bridge.aws.invoke import InvokeReply
+from bridge.proxy.lambda_target import LambdaTarget
+from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
+from bridge.rpc.errors import (
+    BadReply,
+    ConnectionLost,
+    CutReply,
+    FunctionFailed,
+    MalformedRequest,
+    MessageTooLarge,
+    PayloadTooLarge,
+    ReplyTooLarge,
+    RpcError,
+    Throttled,
+)
+from bridge.rpc.events import Headers, Message, Phase, Trailers
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.limits import Limits
+from bridge.rpc.metadata import Metadata
+from bridge.rpc.status import Status, StatusCode
+from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
+
+HELLO = envelope(b"hello")
+WORLD = envelope(b"world")
+OK = envelope(b"grpc-status:0\r\n", flags=TRAILERS)
+WEB = {"content-type": "application/grpc-web+proto"}
+REQUEST_ID = ("x-amzn-requestid", "id-1")
+
+
+def reply(
+    body: bytes, *, headers: dict[str, Any] | None = None, request_id: str = "id-1"
+) -> InvokeReply:
+    payload = {
+        "statusCode": 200,
+        "headers": WEB | (headers or {}),
+        "body": b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+    return InvokeReply(json.dumps(payload).encode(), request_id, "application/json")
+
+
+def prelude(body: bytes) -> InvokeReply:
+    head = json.dumps({"statusCode": 200, "headers": WEB, "cookies": []}).encode()
+    return InvokeReply(
+        head + bytes(8) + body, "id-1", "application/vnd.awslambda.http-integration-response"
+    )
+
+
+class Bench:
+    """A target with its carrier and clocks."""
+
+    def __init__(
+        self,
+        *script: InvokeReply | RpcError,
+        compression: Literal["pass", "identity"] = "pass",
+        takes: float = 0.0,
+    ) -> None:
+        self.clock = FakeClock()
+        self.carrier = FakeCarrier(*script, clock=self.clock, takes=takes)
+        self.figures = TargetFigures("greeter")
+        self.target = LambdaTarget(
+            self.carrier,
+            figures=self.figures,
+            clock=self.clock,
+            wall_clock=lambda: 1_773_341_838.25,
+            compression=compression,
+        )
+
+    def event(self, number: int = -1) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(self.carrier.payloads[number])
+        return event
+
+
+@pytest.mark.parametrize(
+    "answer", [reply(WORLD + OK), prelude(WORLD + OK)], ids=["object", "prelude"]
+)
+async def test_unary(answer: InvokeReply) -> None:
+    """One event goes up, one response comes down, with AWS's request id behind it."""
+    bench, call = Bench(answer), RecordingCall(body=HELLO)
+
+    await bench.target.handle(call)
+
+    assert HELLO == b64decode(bench.event()["body"])
+    assert [
+        Headers(),
+        Message(WORLD),
+        Trailers(Status(StatusCode.OK), (REQUEST_ID,)),
+    ] == call.events
+    assert "id-1" == call.request_id
+    assert 1 == call.messages_received
+
+
+async def test_streams_are_gathered_and_given_back_in_order() -> None:
+    """All request messages are one body; all response messages come out of one."""
+    bench = Bench(reply(WORLD * 3 + OK))
+    call = RecordingCall(body=HELLO * 4)
+
+    await bench.target.handle(call)
+
+    assert HELLO * 4 == b64decode(bench.event()["body"])
+    assert [b"world"] * 3 == call.messages
+
+
+async def test_metadata_both_ways() -> None:
+    metadata: Metadata = (("x-up", "1"), ("user-agent", "test"))
+    end = envelope(b"grpc-status:0\r\nx-last:3\r\n", flags=TRAILERS)
+    bench = Bench(reply(WORLD + end, headers={"x-down": "2"}))
+    call = RecordingCall(body=HELLO, metadata=metadata)
+
+    await bench.target.handle(call)
+
+    assert "1" == bench.event()["headers"]["x-up"]
+    assert (("x-down", "2"),) == call.initial_metadata
+    assert (("x-last", "3"), REQUEST_ID) == call.trailing_metadata
+
+
+async def test_function_s_own_status_is_no_error_of_ours() -> None:
+    """It reaches the client as the function said it, in trailers-only form."""
+    answer = reply(b"", headers={"grpc-status": "5", "grpc-message": "no%20such"})
+    bench, call = Bench(answer), RecordingCall(body=HELLO)
+
+    await bench.target.handle(call)
+
+    assert [Trailers(Status(StatusCode.NOT_FOUND, "no such"), (REQUEST_ID,))] == call.events
+
+
+async def test_deadline_goes_up_as_what_is_left() -> None:
+    bench = Bench(reply(WORLD + OK))
+    call = RecordingCall(body=HELLO, deadline=bench.clock() + 1.5)
+
+    await bench.target.handle(call)
+
+    assert "1500m" == bench.event()["headers"]["grpc-timeout"]
+
+
+async def test_upstream_time_adds_up_over_attempts() -> None:
+    """Failed attempts count too."""
+    bench = Bench(Throttled("busy"), reply(WORLD + OK), takes=0.25)
+    call = RecordingCall(body=HELLO)
+
+    with pytest.raises(Throttled):
+        await bench.target.handle(call)
+    await bench.target.handle(call)
+
+    assert 0.5 == call.upstream_seconds
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (ConnectionLost("gone"), ConnectionLost),
+        (FunctionFailed("boom"), FunctionFailed),
+        (reply(WORLD), CutReply),
+        (reply(WORLD + OK + WORLD), BadReply),
+        (reply(WORLD + b"\x09"), BadReply),
+        (InvokeReply(b"null", "id-1", "application/json"), BadReply),
+    ],
+)
+async def test_nothing_is_sent_before_the_reply_is_known_to_be_good(
+    answer: InvokeReply | RpcError, error: type[RpcError]
+) -> None:
+    """Whatever messages came before the fault: the client gets trailers-only, and the retry layer a clean call."""
+    bench, call = Bench(answer), RecordingCall(body=HELLO)
+
+    with pytest.raises(error):
+        await bench.target.handle(call)
+
+    assert not call.events
+    assert Phase.NEW is call.phase
+
+
+async def test_request_id_is_known_even_of_a_bad_reply() -> None:
+    bench, call = Bench(reply(WORLD)), RecordingCall(body=HELLO)
+
+    with pytest.raises(CutReply):
+        await bench.target.handle(call)
+
+    assert "id-1" == call.request_id
+
+
+async def test_reply_without_a_request_id() -> None:
+    bench, call = Bench(reply(WORLD + OK, request_id="")), RecordingCall(body=HELLO)
+
+    await bench.target.handle(call)
+
+    assert () == call.trailing_metadata
+
+
+async def test_slow_clients_are_waited_for() -> None:
+    """A full window holds the next message back."""
+    bench, call = Bench(reply(WORLD * 5 + OK)), RecordingCall(body=HELLO, window=2)
+
+    await bench.target.handle(call)
+
+    assert [b"world"] * 5 == call.messages
+    assert 2 == call.waits
+
+
+async def test_clients_that_go_away_while_they_are_waited_for() -> None:
+    bench, call = Bench(reply(WORLD * 5 + OK)), RecordingCall(body=HELLO, window=1)
+    call.abort(ConnectionLost("the client is gone"))
+
+    with pytest.raises(ConnectionLost):
+        await bench.target.handle(call)
+
+    assert [b"world"] == call.messages
+
+
+async def test_response_message_above_the_route_s_limit() -> None:
+    bench = Bench(reply(WORLD + OK))
+    call = RecordingCall(body=HELLO, limits=Limits(max_response=4))
+
+    with pytest.raises(ReplyTooLarge):
+        await bench.target.handle(call)
+
+
+async def test_event_too_large_never_leaves() -> None:
+    bench = Bench()
+    call = RecordingCall(body=envelope(bytes(5 << 20)), limits=Limits(max_request=6 << 20))
+
+    with pytest.raises(PayloadTooLarge):
+        await bench.target.handle(call)
+
+    assert not bench.carrier.payloads
+    assert 0.0 == call.upstream_seconds
+
+
+async def test_request_that_cannot_be_read_never_leaves() -> None:
+    bench, call = Bench(), RecordingCall(read_error=MessageTooLarge("too large"))
+
+    with pytest.raises(MessageTooLarge):
+        await bench.target.handle(call)
+
+    assert not bench.carrier.payloads
+
+
+@pytest.mark.parametrize(
+    "answer", [{"x-lambda-fn-cold-start": "1"}, {"X-Lambda-Fn-Cold-Start": "1", "x-a": "2"}]
+)
+async def test_cold_starts_are_counted_and_go_no_further(answer: dict[str, str]) -> None:
+    bench, call = (
+        Bench(reply(WORLD + OK, headers=answer), reply(WORLD + OK)),
+        RecordingCall(body=HELLO),
+    )
+
+    await bench.target.handle(call)
+    await bench.target.handle(RecordingCall(body=HELLO))
+
+    assert 1 == bench.figures.cold_starts
+    assert "x-lambda-fn-cold-start" not in dict(call.initial_metadata)
+
+
+# -- compression -------------------------------------------------------------------------------------------------------------
+
+GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity,gzip"))
+
+
+async def test_compression_passes_both_ways() -> None:
+    squeezed = envelope(gzip.compress(b"hello"), flags=COMPRESSED)
+    bench = Bench(reply(squeezed + OK, headers={"grpc-encoding": "gzip"}))
+    call = RecordingCall(body=squeezed, metadata=GZIP)
+
+    await bench.target.handle(call)
+
+    assert squeezed == b64decode(bench.event()["body"])
+    assert "gzip" == bench.event()["headers"]["grpc-encoding"]
+    assert Message(squeezed) in call.events
+    assert (("grpc-encoding", "gzip"),) == call.initial_metadata
+
+
+async def test_identity_undoes_compression_both_ways() -> None:
+    """The function sees none and is offered none; should it compress all the same, that is undone too."""
+    squeezed = envelope(gzip.compress(b"hello"), flags=COMPRESSED)
+    bench = Bench(reply(squeezed + OK, headers={"grpc-encoding": "gzip"}), compression="identity")
+    call = RecordingCall(body=squeezed, metadata=GZIP)
+
+    await bench.target.handle(call)
+
+    assert HELLO == b64decode(bench.event()["body"])
+    assert not [name for name in bench.event()["headers"] if name.startswith("grpc-")]
+    assert [Headers(), Message(HELLO)] == call.events[:2]
+
+
+async def test_identity_refuses_what_does_not_inflate() -> None:
+    bench = Bench(compression="identity")
+    call = RecordingCall(body=envelope(b"nonsense", flags=COMPRESSED), metadata=GZIP)
+
+    with pytest.raises(MalformedRequest):
+        await bench.target.handle(call)
+
+    assert not bench.carrier.payloads
+
+
+async def test_other_message_formats() -> None:
+    """The function answers in the format that the client speaks."""
+    bench = Bench(reply(WORLD + OK, headers={"content-type": "application/grpc-web+json"}))
+    call = RecordingCall(body=HELLO, content_type="application/grpc+json")
+
+    await bench.target.handle(call)
+
+    assert "application/grpc-web+json" == bench.event()["headers"]["content-type"]
+    assert [b"world"] == call.messages

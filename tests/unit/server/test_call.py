@@ -1,0 +1,600 @@
+"""ServedCall: gathering, reading, sending, limits, and what it gives back; through a real engine, without a socket."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from bridge.http2.events import ErrorCode
+from bridge.http2.h2_adapter import H2Engine
+from bridge.http2.interface import Engine, EngineLimits
+from bridge.http2.native import NativeEngine
+from bridge.rpc.call import Call
+from bridge.rpc.envelope import envelope
+from bridge.rpc.errors import DeadlineExceeded, RpcError
+from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Phase, Trailers
+from bridge.rpc.limits import Limits
+from bridge.rpc.status import Status, StatusCode
+from bridge.server import call as call_module
+from tests.support.h2_client import H2Client
+from tests.support.serving import MemoryWire, echo, echo_each, serving, wait_for_ever
+
+_ENGINES: list[Callable[[EngineLimits], Engine]] = [H2Engine, NativeEngine]
+_HELLO = envelope(b"hello")
+
+
+@pytest.fixture(params=_ENGINES, ids=["h2", "native"])
+def new_engine(request: pytest.FixtureRequest) -> Callable[[EngineLimits], Engine]:
+    engine: Callable[[EngineLimits], Engine] = request.param
+    return engine
+
+
+def _wire(handler: Callable[[Call], object] = echo, **options: object) -> MemoryWire:
+    return MemoryWire(serving(handler, **options))  # type: ignore[arg-type] # the options of `serving`
+
+
+# -- gathering --------------------------------------------------------------------------------------------------------
+
+
+async def test_body_is_gathered_and_answered(new_engine: object) -> None:
+    """In whatever pieces it comes; each message counts."""
+    wire = _wire(new_engine=new_engine)
+    client = await wire.open()
+    body = _HELLO + envelope(b"x" * 100) + envelope(b"")
+    stream = client.call(ended=False)
+    for at in range(0, len(body), 7):
+        client.send(stream, body[at : at + 7], ended=at + 7 >= len(body))
+        await wire.settle()
+
+    assert body == client.replies[stream].data
+    assert (0, "") == client.replies[stream].status
+    assert (0, 0) == (wire.figures.buffered_bytes, wire.figures.streams_open)
+    await wire.close()
+
+
+async def test_body_can_be_gathered_again() -> None:
+    """A retry asks for it once more and gets the same bytes."""
+    seen: list[object] = []
+
+    async def twice(call: Call) -> None:
+        seen.extend([await call.read_all(), await call.read_all(), call.messages_received])
+        call.send(OK_TRAILERS)
+
+    wire = _wire(twice)
+    client = await wire.open()
+    client.call(_HELLO)
+    await wire.settle()
+
+    assert [_HELLO, _HELLO, 1] == seen
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        (b"\x00\x00\x00\x00\x09short", StatusCode.INTERNAL, "middle of a message"),
+        (b"\x80\x00\x00\x00\x00", StatusCode.INTERNAL, "flag byte 0x80"),
+        (
+            b"\x00\x00\x00\x00\xff",
+            StatusCode.RESOURCE_EXHAUSTED,
+            "255 bytes is above max_request (100 bytes)",
+        ),
+        (_HELLO * 30, StatusCode.RESOURCE_EXHAUSTED, "larger than max_buffered (200 bytes)"),
+        (envelope(b"x", flags=1), StatusCode.INTERNAL, "names no grpc-encoding"),
+    ],
+)
+async def test_request_above_a_limit_or_against_the_protocol_is_refused(
+    body: bytes, code: StatusCode, text: str
+) -> None:
+    """Each with its reason; nothing stays held."""
+    wire = _wire(limits=Limits(max_request=100, max_buffered=200))
+    client = await wire.open()
+    stream = client.call(body)
+    await wire.settle()
+    status = client.replies[stream].status
+
+    assert code == status[0]
+    assert text in status[1]
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+async def test_declared_length_refuses_before_the_message_comes() -> None:
+    """The client is told while it has sent five bytes, and that it may stop (RST_STREAM NO_ERROR)."""
+    wire = _wire(limits=Limits(max_request=100))
+    client = await wire.open()
+    stream = client.call(b"\x00\x00\x00\x00\xff", ended=False)
+    await wire.settle()
+
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[stream].status[0]
+    assert ErrorCode.NO_ERROR == client.replies[stream].reset
+    await wire.close()
+
+
+async def test_first_reason_to_refuse_counts() -> None:
+    """What follows a message that is too large is not looked at, whatever it looks like."""
+    go = asyncio.Event()
+
+    async def late(call: Call) -> None:
+        await go.wait()
+        await echo(call)
+
+    wire = _wire(late, limits=Limits(max_request=100))
+    client = await wire.open()
+    stream = client.call(b"\x00\x00\x00\x00\xff", ended=False)
+    client.send(stream, b"\x99" * 10)
+    await wire.settle()
+    go.set()
+    await wire.settle()
+
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[stream].status[0]
+    await wire.close()
+
+
+async def test_compressed_message_with_a_named_encoding_passes() -> None:
+    """What the encoding is, the function must know."""
+    wire = _wire()
+    client = await wire.open()
+    stream = client.call(envelope(b"x", flags=1), ("grpc-encoding", "snappy"))
+    await wire.settle()
+
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+async def test_process_that_holds_too_much_refuses() -> None:
+    """`buffers` counts the bytes of all calls; the call that passes it is refused and gives its own back."""
+    wire = _wire(wait_for_ever, max_buffered=150)
+    client = await wire.open()
+    client.call(b"\x00\x00\x00\x00\x64" + b"x" * 95, ended=False)
+    await wire.settle()
+    held = wire.figures.buffered_bytes
+    wire.serving.resolve("").handler = echo
+    second = client.call(b"\x00\x00\x00\x00\x64" + b"x" * 95, ended=False)
+    await wire.settle()
+
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[second].status[0]
+    assert (100, 100) == (held, wire.figures.buffered_bytes)
+    client.h2.reset_stream(1)
+    await wire.settle()
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+# -- reading message by message ---------------------------------------------------------------------------------------
+
+
+async def test_messages_are_read_as_they_come(new_engine: object) -> None:
+    """The answer to the first is there before the second is sent."""
+    wire = _wire(echo_each, new_engine=new_engine)
+    client = await wire.open()
+    stream = client.call(_HELLO, ended=False)
+    await wire.settle()
+    first = bytes(client.replies[stream].data)
+    client.send(stream, envelope(b"again"), ended=True)
+    await wire.settle()
+
+    assert _HELLO == first
+    assert _HELLO + envelope(b"again") == client.replies[stream].data
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+async def test_partial_message_counts_as_held() -> None:
+    """It waits in memory, wherever exactly."""
+    wire = _wire(echo_each)
+    client = await wire.open()
+    stream = client.call(_HELLO[:7], ended=False)
+    await wire.settle()
+    held = wire.figures.buffered_bytes
+    client.send(stream, _HELLO[7:] + _HELLO[:3])
+    await wire.settle()
+
+    assert (7, 3) == (held, wire.figures.buffered_bytes)
+    await wire.close()
+    assert 0 == wire.figures.buffered_bytes
+
+
+async def test_stream_that_ends_inside_a_message_fails() -> None:
+    """After the whole ones have been answered."""
+    wire = _wire(echo_each)
+    client = await wire.open()
+    stream = client.call(_HELLO + b"\x00\x00")
+    await wire.settle()
+
+    assert _HELLO == client.replies[stream].data
+    assert StatusCode.INTERNAL == client.replies[stream].status[0]
+    await wire.close()
+
+
+# -- windows ----------------------------------------------------------------------------------------------------------
+
+
+async def test_client_that_filled_its_window_before_anybody_read_goes_on(
+    new_engine: object,
+) -> None:
+    """The credit for what is gathered late leaves by itself: the client, its window shut, sends nothing that would carry it."""
+    go = asyncio.Event()
+
+    async def late(call: Call) -> None:
+        await go.wait()
+        await echo(call)
+
+    wire = _wire(late, new_engine=new_engine, engine=EngineLimits(stream_window=1000))
+    client = await wire.open()
+    body = envelope(b"x" * 1995)
+    stream = client.call(body[:1000], ended=False)
+    await wire.settle()
+    shut = client.h2.local_flow_control_window(stream)
+    go.set()
+    await wire.settle()
+    client.send(stream, body[1000:], ended=True)
+    await wire.settle()
+
+    assert 0 == shut
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+@pytest.mark.parametrize("handler", [echo, echo_each, wait_for_ever])
+async def test_body_of_an_aborted_call_is_credited_once(
+    handler: Callable[[Call], object], new_engine: object
+) -> None:
+    """Gathered, cut up or never read: after the reset the connection's window is what it was, no less and no more."""
+    limits = EngineLimits(connection_window=70_000, stream_window=20_000)
+    wire = _wire(handler, new_engine=new_engine, engine=limits)
+    client = await wire.open()
+    for _ in range(20):
+        stream = client.call(b"\x00\x00\x01\x00\x00" + b"x" * 15_995, ended=False)
+        await wire.settle()
+        client.h2.reset_stream(stream)
+        await wire.settle()
+    window = client.h2.outbound_flow_control_window
+
+    assert limits.connection_window // 2 <= window <= limits.connection_window
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+async def test_data_after_the_answer_is_credited(new_engine: object) -> None:
+    """A client that goes on sending after our trailers does not use up its neighbours' window."""
+
+    async def answer_at_once(call: Call) -> None:
+        call.send(OK_TRAILERS)
+
+    limits = EngineLimits(connection_window=70_000, stream_window=20_000)
+    wire = _wire(answer_at_once, new_engine=new_engine, engine=limits)
+    client = await wire.open()
+    for number in range(20):
+        stream = client.call(ended=False)
+        frame = (
+            (16_000).to_bytes(3, "big") + b"\x00\x00" + stream.to_bytes(4, "big") + bytes(16_000)
+        )
+        if number % 2:
+            await wire.settle()  # late: the trailers are out
+        client.raw(frame)
+        await wire.settle()
+
+    assert all(reply.status == (0, "") for reply in client.replies.values())
+    # h2 does not know of the raw frames, so what the server credits shows as growth over what h2 saw spent.
+    assert client.h2.outbound_flow_control_window >= limits.connection_window + 20 * 16_000 - 35_000
+    await wire.close()
+
+
+async def test_shut_window_holds_the_handler_back(new_engine: object) -> None:
+    """One message waits in the engine, not a hundred."""
+    sent: list[bool] = []
+
+    async def pour(call: Call) -> None:
+        call.send(EMPTY_HEADERS)
+        for _ in range(100):
+            sent.append(call.send(Message(envelope(b"x" * 995))))
+            if not sent[-1]:
+                await call.writable()
+        call.send(OK_TRAILERS)
+
+    wire = MemoryWire(
+        serving(pour, new_engine=new_engine),  # type: ignore[arg-type] # an engine's class
+        H2Client(window=1500),
+    )
+    wire.client.takes_data = False
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    before, queued = list(sent), wire.connection.engine.queued_bytes
+    client.takes_data = True
+    client.h2.acknowledge_received_data(1500, stream)
+    for _ in range(10):
+        await wire.settle()
+
+    assert ([True, False], 500) == (before, queued)
+    assert (100_000, 0) == (len(client.replies[stream].data), client.replies[stream].status[0])
+    await wire.close()
+
+
+async def test_choked_socket_holds_every_handler_back() -> None:
+    """The windows are open, the socket is not: `send` says wait, and the client is not read from."""
+    said: list[bool] = []
+
+    async def one_more(call: Call) -> None:
+        call.send(EMPTY_HEADERS)
+        said.append(call.send(Message(_HELLO)))
+        await call.writable()
+        call.send(OK_TRAILERS)
+
+    wire = _wire(one_more)
+    client = await wire.open()
+    stream = client.call(_HELLO, ended=True)
+    wire.connection.data_received(client.bytes_to_send())
+    wire.connection.pause_writing()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    held = (wire.transport.takes_bytes, len(wire.connection.tasks))
+    wire.connection.resume_writing()
+    await wire.settle()
+
+    assert ([False], (False, 1)) == (said, held)
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream is reset and its call ends."""
+    monkeypatch.setattr(call_module, "SEND_STALL", 0.0)
+    ends: list[RpcError] = []
+
+    async def pour(call: Call) -> None:
+        call.send(EMPTY_HEADERS)
+        call.send(Message(envelope(b"x" * 1000)))
+        try:
+            await call.writable()
+        except RpcError as error:
+            ends.append(error)
+            raise
+
+    wire = MemoryWire(serving(pour), H2Client(window=100))
+    wire.client.takes_data = False
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    for _ in range(3):
+        await wire.settle()
+
+    assert ["ClientGone"] == [error.reason for error in ends]
+    assert ErrorCode.CANCEL == client.replies[stream].reset
+    assert 0 == wire.connection.engine.queued_bytes
+    await wire.close()
+
+
+# -- rule 12: full duplex towards a target that takes its input whole -----------------------------------------------------
+
+
+class Alarm:
+    """The loop's clock and its timers, moved by the test."""
+
+    def __init__(self, wire: MemoryWire, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 1000.0
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        loop = wire.connection.loop
+        self._loop_time = loop.time
+        monkeypatch.setattr(loop, "time", lambda: self._now)
+        monkeypatch.setattr(loop, "call_at", self._call_at)
+
+    def _call_at(
+        self, when: float, act: Callable[..., None], *arguments: object
+    ) -> asyncio.TimerHandle:
+        self._timers.append((when, lambda: act(*arguments)))
+        loop = asyncio.get_running_loop()
+        return asyncio.TimerHandle(when, act, arguments, loop)
+
+    def advance(self, seconds: float) -> None:
+        """Passing time rings what is due."""
+        self._now += seconds
+        due = [act for when, act in self._timers if when <= self._now]
+        self._timers = [timer for timer in self._timers if timer[0] > self._now]
+        for act in due:
+            act()
+
+
+async def test_silence_after_a_message_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted from the last byte, to the second, saying what to use instead."""
+    wire = _wire(limits=Limits(half_close=60.0))
+    alarm = Alarm(wire, monkeypatch)
+    client = await wire.open()
+    stream = client.call(ended=False)
+    await wire.settle()
+    alarm.advance(50)
+    client.send(stream, _HELLO)
+    await wire.settle()
+    alarm.advance(59)
+    await wire.settle()
+    early = client.replies[stream].has_ended
+    alarm.advance(1)
+    await wire.settle()
+
+    assert not early
+    assert StatusCode.UNIMPLEMENTED == client.replies[stream].status[0]
+    assert "full duplex needs a grpc:// target" in client.replies[stream].status[1]
+    await wire.close()
+
+
+@pytest.mark.parametrize(("first", "allowed"), [(b"", 60.0), (_HELLO, None)])
+async def test_silence_is_allowed(
+    first: bytes, allowed: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first message, and with `half_close: null`: the deadline decides."""
+    wire = _wire(limits=Limits(half_close=allowed))
+    alarm = Alarm(wire, monkeypatch)
+    client = await wire.open()
+    stream = client.call(first, ended=False)
+    await wire.settle()
+    for _ in range(10):
+        alarm.advance(600)
+        await wire.settle()
+
+    assert not client.replies[stream].has_ended
+    client.send(stream, _HELLO, ended=True)
+    await wire.settle()
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+# -- the response -----------------------------------------------------------------------------------------------------
+
+
+async def test_failure_before_headers_is_trailers_only(new_engine: object) -> None:
+    """One block opens and ends the response, with the content type that was sent."""
+
+    async def refuse(call: Call) -> None:
+        call.send(Trailers(Status(StatusCode.NOT_FOUND, "no such order"), (("x-reason", "gone"),)))
+
+    wire = _wire(refuse, new_engine=new_engine)
+    client = await wire.open()
+    stream = client.call(_HELLO, content_type="application/grpc+proto")
+    await wire.settle()
+    reply = client.replies[stream]
+
+    assert {
+        ":status": "200",
+        "content-type": "application/grpc+proto",
+        "grpc-status": "5",
+        "grpc-message": "no such order",
+        "x-reason": "gone",
+    } == reply.fields
+    assert (None, True) == (reply.trailers, reply.has_ended)
+    await wire.close()
+
+
+async def test_events_out_of_order_are_errors() -> None:
+    """And change nothing: the call can still be ended."""
+    outcomes: list[Phase | str] = []
+
+    async def hasty(call: Call) -> None:
+        for event in (Message(_HELLO), EMPTY_HEADERS, EMPTY_HEADERS, OK_TRAILERS, OK_TRAILERS):
+            try:
+                call.send(event)
+            except KeyError:
+                outcomes.append("refused")
+            outcomes.append(call.phase)
+
+    wire = _wire(hasty)
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+
+    assert [
+        *("refused", Phase.NEW, Phase.OPEN),
+        *("refused", Phase.OPEN, Phase.DONE),
+        *("refused", Phase.DONE),
+    ] == outcomes
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_trailers_that_cannot_be_sent_still_end_the_call(
+    begun: bool, new_engine: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A value that is no text is a bug of ours; the client gets INTERNAL instead of waiting for ever."""
+
+    async def stumble(call: Call) -> None:
+        if begun:
+            call.send(Headers())
+        call.send(Trailers(Status(StatusCode.OK), (("x", None),)))  # type: ignore[arg-type] # the bug
+
+    wire = _wire(stumble, new_engine=new_engine)
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+
+    assert StatusCode.INTERNAL == client.replies[stream].status[0]
+    assert "a bug in the bridge" in caplog.text
+    await wire.close()
+
+
+@pytest.mark.parametrize(("max_trailers", "client_limit"), [(300, None), (8192, 300)])
+async def test_trailers_are_cut_to_the_smaller_limit(
+    max_trailers: int, client_limit: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The configuration's or the client's own; counted and logged. The head of a trailers-only block counts too."""
+
+    async def talk(call: Call) -> None:
+        call.send(Trailers(Status(StatusCode.ABORTED, "m" * 1000, b"d" * 1000)))
+
+    wire = MemoryWire(
+        serving(talk, limits=Limits(max_trailers=max_trailers)),
+        H2Client(max_header_list=client_limit),
+    )
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    fields = client.replies[stream].fields
+    size = sum(len(name) + len(value) + 32 for name, value in fields.items())
+
+    assert StatusCode.ABORTED == int(fields["grpc-status"])
+    assert fields["grpc-message"].endswith(" [cut]")
+    assert (
+        300 if client_limit is None else 299
+    ) == size  # gRPC-core drops a call that reaches its limit
+    assert 1 == wire.figures.shortened_trailers
+    assert "trailers were cut" in caplog.text
+    await wire.close()
+
+
+# -- its end ----------------------------------------------------------------------------------------------------------
+
+
+async def test_first_abort_counts() -> None:
+    """And none after the status."""
+    calls: list[Call] = []
+
+    async def remember(call: Call) -> None:
+        calls.append(call)
+        await wait_for_ever(call)
+
+    wire = _wire(remember)
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    (call,) = calls
+    call.abort(DeadlineExceeded("first"))
+    call.abort(DeadlineExceeded("second"))
+    await wire.settle()
+    call.abort(DeadlineExceeded("third"))
+
+    assert (StatusCode.DEADLINE_EXCEEDED, "first") == client.replies[stream].status
+    assert "first" == str(call.cause)
+    await wire.close()
+
+
+async def test_handler_that_ends_without_rescue_resets_the_stream(new_engine: object) -> None:
+    """Whatever broke, the client does not wait for a status that nobody will send."""
+    wire = _wire(wait_for_ever, new_engine=new_engine)
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    (task,) = wire.connection.tasks
+    task.cancel()
+    await wire.settle()
+
+    assert ErrorCode.INTERNAL_ERROR == client.replies[stream].reset
+    assert 0 == wire.figures.streams_open
+    await wire.close()
+
+
+async def test_deadline_is_the_earlier_of_the_clients_and_the_routes() -> None:
+    """Counted from the headers."""
+    left: list[float | None] = []
+
+    async def note(call: Call) -> None:
+        left.append(None if call.deadline is None else round(call.deadline - call.started, 6))
+        call.send(OK_TRAILERS)
+
+    for timeout in (None, 3.0, 9.0):
+        wire = _wire(note, timeout=timeout)
+        client = await wire.open()
+        client.call(_HELLO)
+        client.call(_HELLO, ("grpc-timeout", "5S"))
+        await wire.settle()
+        await wire.close()
+
+    assert [None, 5.0, 3.0, 3.0, 9.0, 5.0] == left

@@ -1,0 +1,142 @@
+"""The bridge's own log lines: for people and for machines, and never more than one event a line."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from bridge import logs
+
+_NASTY = "a\nfake\r line\x1b[2J \x9b31m \u2028 \u202e \x00 \udce9"
+
+
+@pytest.fixture(autouse=True)
+def _root_logger_as_it_was() -> Iterator[None]:
+    root, own = logging.getLogger(), logging.getLogger("bridge")
+    before = (list(root.handlers), root.level, own.level)
+    yield
+    root.handlers[:], root.level = before[0], before[1]
+    own.setLevel(before[2])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_auto_is_console_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON elsewhere; a format that was asked for is taken anywhere."""
+    piped = [logs.is_console("auto"), logs.is_console("console"), logs.is_console("json")]
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    shown = [logs.is_console("auto"), logs.is_console("console"), logs.is_console("json")]
+
+    assert [False, True, False] == piped
+    assert [True, True, False] == shown
+
+
+def test_json_line_has_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """Time in UTC, level, logger, message."""
+    logs.set_up(level="info", log_format="json")
+    logging.getLogger("bridge.server").info("listening on %s", "127.0.0.1:50051")
+    line = json.loads(capsys.readouterr().err)
+
+    assert {
+        "level": "info",
+        "logger": "bridge.server",
+        "message": "listening on 127.0.0.1:50051",
+    } == {key: value for key, value in line.items() if key != "time"}
+    assert line["time"].endswith("+00:00")
+
+
+def test_json_line_holds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line still."""
+    logs.set_up(level="info", log_format="json")
+    _log_an_exception(_NASTY)
+    text = capsys.readouterr().err
+
+    assert 1 == text.count("\n")
+    assert "ZeroDivisionError" in json.loads(text)["traceback"]
+
+
+def test_level_is_the_bridges_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """What libraries say matters from WARNING up, whatever our level."""
+    logs.set_up(level="debug", log_format="json")
+    logging.getLogger("bridge.server").debug("ours")
+    logging.getLogger("botocore").info("theirs")
+    logging.getLogger("botocore").warning("theirs, and it matters")
+
+    assert ["ours", "theirs, and it matters"] == [
+        json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()
+    ]
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_message_cannot_start_another_line(
+    log_format: logs.Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients and functions choose part of a message; they choose no line."""
+    logs.set_up(level="info", log_format=log_format)
+    logging.getLogger("bridge").info("the function said: %s", _NASTY)
+    text = capsys.readouterr().err
+
+    assert 1 == text.count("\n")
+    assert not {"\x1b", "\r", "\x00", "\udce9"} & set(text)
+
+
+def test_console_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    """No line of it, the exception's own text among them, looks like an event."""
+    logs.set_up(level="info", log_format="console")
+    _log_an_exception("harmless\n12:00:00 fake event\x1b[2J")
+    first, *rest = capsys.readouterr().err.splitlines()
+
+    assert first.endswith("error: it broke")
+    assert "  ZeroDivisionError: harmless" in rest
+    assert all(line.startswith("  ") for line in rest)
+    assert not any("\x1b" in line for line in rest)
+
+
+def test_warnings_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only there."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    logs.set_up(level="info", log_format="auto")
+    logging.getLogger("bridge").info("plain")
+    logging.getLogger("bridge").warning("look here")
+    plain, warning = terminal.getvalue().splitlines()
+
+    assert "\x1b" not in plain
+    assert warning.startswith("\x1b[33m")
+    assert warning.endswith("warning: look here\x1b[0m")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("grüße 😀", "grüße 😀"),
+        ("a\tb", "a\\tb"),
+        ("a\nb", "a\\nb"),
+        ("\x1b[2J", "\\x1b[2J"),
+        ("\u202e", "\\u202e"),
+    ],
+)
+def test_one_line_shows_what_it_does_not_obey(text: str, line: str) -> None:
+    """Letters of any language stay; control characters are escaped."""
+    assert line == logs.one_line(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("plain", "plain"), ("grüße", "grüße"), ("caf\udce9", "caf\\udce9")]
+)
+def test_encodable_escapes_only_what_utf_8_cannot_hold(text: str, line: str) -> None:
+    """Lone surrogates: bytes that were no UTF-8."""
+    assert line == logs.encodable(text)
+
+
+def _log_an_exception(text: str) -> None:
+    try:
+        raise ZeroDivisionError(text)
+    except ZeroDivisionError:
+        logging.getLogger("bridge").exception("it broke")
