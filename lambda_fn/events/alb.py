@@ -1,0 +1,54 @@
+"""The event of an Application Load Balancer's Lambda target group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lambda_fn.events.shape import Event, Shape, body_of, gathered, headers_of, joined
+from lambda_fn.http import HttpReply, HttpRequest, Peer
+
+_MAX_REPLY = 1 << 20
+"""ELB developer guide, "Lambda functions as targets": the response JSON may have 1 MB."""
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    415: "Unsupported Media Type",
+}
+
+
+def matches(event: Event) -> bool:
+    context = event.get("requestContext")
+    return "httpMethod" in event and isinstance(context, dict) and "elb" in context
+
+
+def decode(event: Event) -> HttpRequest:
+    """Raises BadEvent."""
+    headers = headers_of(event)
+    forwarded = [value for name, value in headers if name == "x-forwarded-for"]
+    # The balancer appends the address it saw; whatever stands before it is the client's word.
+    address = forwarded[-1].rpartition(",")[2].strip() if forwarded else ""
+    return HttpRequest(
+        method=event["httpMethod"],
+        path=event.get("path") or "",
+        headers=headers,
+        body=body_of(event),
+        peer=Peer(address),
+    )
+
+
+def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:
+    values = gathered(reply.headers)
+    head: dict[str, Any] = {
+        "statusCode": reply.status,
+        "statusDescription": f"{reply.status} {_REASONS.get(reply.status, '')}".strip(),
+    }
+    # A target group with multi-value headers reads only the one form, a target group without only the other.
+    if "multiValueHeaders" in event:
+        return head | {"multiValueHeaders": values}
+    return head | {"headers": joined(values)}
+
+
+SHAPE = Shape("alb", matches, decode, encode_head, _MAX_REPLY)

@@ -1,0 +1,56 @@
+"""The function-URL and HTTP-API event, payload version 2.0: what the bridge sends by default.
+
+The reply's `headers` hold one string a name, repeats joined by commas: all that AWS reads there. When a name repeats,
+`multiValueHeaders` list every header too; AWS ignores it, the bridge prefers it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lambda_fn.events.shape import (
+    Event,
+    Shape,
+    body_of,
+    certificate_of,
+    gathered,
+    headers_of,
+    joined,
+    seconds_of,
+)
+from lambda_fn.http import HttpReply, HttpRequest, Peer
+
+
+def matches(event: Event) -> bool:
+    context = event.get("requestContext")
+    return isinstance(context, dict) and isinstance(context.get("http"), dict)
+
+
+def decode(event: Event) -> HttpRequest:
+    """Raises BadEvent."""
+    context = event["requestContext"]
+    headers = headers_of(event)
+    if cookies := event.get("cookies"):
+        headers = (*headers, ("cookie", "; ".join(cookies)))
+    authentication = context.get("authentication") or {}
+    return HttpRequest(
+        method=context["http"].get("method", ""),
+        path=event.get("rawPath") or context["http"].get("path", ""),
+        headers=headers,
+        body=body_of(event),
+        peer=Peer(
+            context["http"].get("sourceIp") or "", certificate_of(authentication.get("clientCert"))
+        ),
+        sent_at=seconds_of(context.get("timeEpoch")),
+    )
+
+
+def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001  (every shape takes the event)
+    values = gathered(reply.headers)
+    head: dict[str, Any] = {"statusCode": reply.status, "headers": joined(values)}
+    if len(values) < len(reply.headers):
+        head["multiValueHeaders"] = values
+    return head
+
+
+SHAPE = Shape("http-v2", matches, decode, encode_head)

@@ -1,0 +1,108 @@
+"""What every shape of event has in common: the Shape itself, header lists, bodies."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from lambda_fn.http import Certificate, Headers, HttpReply, HttpRequest
+
+Event = Mapping[str, Any]
+
+LAMBDA_MAX_REPLY = 6 * (1 << 20) + 100
+"""Bytes of JSON that Lambda takes as a reply (its message says "maximum allowed payload size (6291556 bytes)")."""
+
+
+class UnknownEvent(ValueError):
+    """The event is no HTTP request: not a function URL's, not API Gateway's, not a load balancer's."""
+
+    def __init__(self, event: object) -> None:
+        keys = sorted(map(str, event))[:10] if isinstance(event, Mapping) else type(event).__name__
+        super().__init__(
+            "this handler answers HTTP events (the gRPC bridge, a function URL, API Gateway, a load balancer); "
+            f"this event has {keys}"
+        )
+
+
+class BadEvent(ValueError):
+    """The event has the right shape and a body that is not what it says."""
+
+
+class Shape(NamedTuple):
+    """One way AWS spells an HTTP request and its reply."""
+
+    name: str
+    matches: Callable[[Event], bool]
+    decode: Callable[[Event], HttpRequest]
+    """Raises BadEvent."""
+    encode_head: Callable[[HttpReply, Event], dict[str, Any]]
+    """The reply without its body; the event says which form of headers its sender reads."""
+    max_reply: int = LAMBDA_MAX_REPLY
+    """Bytes of JSON that the sender of the event takes as a reply."""
+
+    def encode(self, reply: HttpReply, event: Event) -> dict[str, Any]:
+        is_text = reply.is_text or not reply.body
+        body = reply.body if is_text else b64encode(reply.body)
+        return self.encode_head(reply, event) | {
+            "body": body.decode("ascii"),
+            "isBase64Encoded": not is_text,
+        }
+
+    def size_of(self, reply: HttpReply, event: Event) -> int:
+        """Bytes of JSON that `encode` leads to."""
+        size = len(reply.body) if reply.is_text else (len(reply.body) + 2) // 3 * 4
+        return size + len(json.dumps(self.encode(reply._replace(body=b""), event)))
+
+
+def headers_of(event: Event) -> Headers:
+    """The event's headers in order, each name under `multiValueHeaders` in place of its comma-joined form."""
+    several = {
+        name.lower(): values
+        for name, values in (event.get("multiValueHeaders") or {}).items()
+        if values is not None
+    }
+    single = {
+        name.lower(): [value] if isinstance(value, str) else value
+        for name, value in (event.get("headers") or {}).items()
+        if value is not None
+    }
+    return tuple(
+        (name, str(value)) for name, values in (single | several).items() for value in values
+    )
+
+
+def body_of(event: Event) -> bytes:
+    """Raises BadEvent."""
+    body = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return str(body).encode()
+    try:
+        return b64decode(body, validate=True)
+    except (Base64Error, ValueError, TypeError) as error:
+        raise BadEvent("the event says isBase64Encoded, and its body is not base64") from error
+
+
+def certificate_of(found: Mapping[str, Any] | None) -> Certificate | None:
+    """The certificate in API Gateway's `clientCert`."""
+    if not found:
+        return None
+    return Certificate(found.get("clientCertPem", ""), found.get("subjectDN", ""))
+
+
+def seconds_of(epoch_milliseconds: object) -> float | None:
+    return epoch_milliseconds / 1000 if isinstance(epoch_milliseconds, (int, float)) else None
+
+
+def gathered(headers: Headers) -> dict[str, list[str]]:
+    """The values of each name, in order."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return values
+
+
+def joined(values: Mapping[str, list[str]]) -> dict[str, str]:
+    return {name: ",".join(several) for name, several in values.items()}

@@ -1,0 +1,56 @@
+"""HTTP as Lambda's events carry it: one request, one reply, whatever the shape of the event."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, str], ...]
+"""Names in lower case, in the order sent; a name may repeat."""
+
+
+class Certificate(NamedTuple):
+    """A client certificate that the front end verified."""
+
+    pem: str
+    subject: str
+    """The subject's distinguished name, `CN=…,O=…`."""
+
+
+class Peer(NamedTuple):
+    """Who calls."""
+
+    address: str = ""
+    """An IP address, `unix`, or empty if the event does not say."""
+    certificate: Certificate | None = None
+
+
+class HttpRequest(NamedTuple):
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    peer: Peer
+    sent_at: float | None = None
+    """When the front end took the request: seconds since the epoch."""
+
+    def header(self, name: str) -> str | None:
+        """The first value under this name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class HttpReply(NamedTuple):
+    status: int
+    headers: Headers = ()
+    body: bytes = b""
+    is_text: bool = False
+    """The body is ASCII and travels as it is; otherwise as base64."""
+
+
+def plain_reply(status: int, text: str, *, headers: Headers = ()) -> HttpReply:
+    """A reply for people: a sentence."""
+    return HttpReply(
+        status,
+        (("content-type", "text/plain; charset=utf-8"), *headers),
+        f"{text}\n".encode(),
+        is_text=True,
+    )

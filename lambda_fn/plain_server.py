@@ -1,0 +1,168 @@
+"""The same service as a plain grpcio server, for the day it leaves Lambda, and for local work."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from lambda_fn import async_servicer
+from lambda_fn.interceptors import Chain, Handler
+from lambda_fn.registry import Registry
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class PlainServer:
+    """A grpcio server over the methods and interceptors of a LambdaServer."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        chain: Chain,
+        *,
+        options: Sequence[tuple[str, Any]],
+        compression: grpc.Compression | None,
+        max_workers: int | None,
+    ) -> None:
+        self._registry = registry
+        self._chain = chain
+        self._options = options
+        self._compression = compression
+        self._max_workers = max_workers
+
+    def run(
+        self, address: str, *, grace: float, credentials: grpc.ServerCredentials | None
+    ) -> None:
+        """Serve until SIGTERM or SIGINT, then let calls in flight finish for `grace` seconds."""
+        with _told_to_stop() as wait, ThreadPoolExecutor(self._max_workers) as pool:
+            if self._is_async():
+                asyncio.run(self._run_async(pool, wait, address, grace, credentials))
+            else:
+                self._run_sync(pool, wait, address, grace, credentials)
+
+    def _is_async(self) -> bool:
+        if self._chain.is_async:
+            return True
+        return any(async_servicer.is_async(handler) for handler in self._handlers())
+
+    def _handlers(self) -> Iterator[Handler]:
+        yield from self._registry.methods.values()
+        for generic in self._registry.generic_handlers:
+            # What grpc.method_handlers_generic_handler makes keeps its methods here; others reveal theirs call by call.
+            yield from getattr(generic, "_method_handlers", {}).values()
+
+    def _run_sync(
+        self,
+        pool: ThreadPoolExecutor,
+        wait: Callable[[], object],
+        address: str,
+        grace: float,
+        credentials: grpc.ServerCredentials | None,
+    ) -> None:
+        server = grpc.server(
+            pool,
+            handlers=[_Methods(self._registry)],
+            interceptors=list(self._chain.interceptors),
+            options=self._options,
+            compression=self._compression,
+        )
+        port = _listen(server, address, credentials)
+        server.start()
+        _announce(address, port)
+        wait()
+        server.stop(grace).wait()
+
+    async def _run_async(
+        self,
+        pool: ThreadPoolExecutor,
+        wait: Callable[[], object],
+        address: str,
+        grace: float,
+        credentials: grpc.ServerCredentials | None,
+    ) -> None:
+        server = grpc.aio.server(
+            interceptors=[_WholeChain(self._chain, self._registry, pool)],
+            options=self._options,
+            compression=self._compression,
+        )
+        port = _listen(server, address, credentials)
+        await server.start()
+        _announce(address, port)
+        await asyncio.to_thread(wait)
+        await server.stop(grace)
+
+
+def _listen(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    if credentials is None:
+        return int(server.add_insecure_port(address))
+    return int(server.add_secure_port(address, credentials))
+
+
+def _announce(address: str, port: int) -> None:
+    # For whoever started it by hand: logging is not set up then.
+    sys.stderr.write(f"serving gRPC on {address} (port {port})\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[Callable[[], object]]:
+    """How to wait, in any thread, for SIGTERM or SIGINT. Elsewhere than in the main thread Python has no signals: then forever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield threading.Event().wait
+        return
+    reader, writer = socket.socketpair()
+    writer.settimeout(0)
+
+    def wait() -> None:
+        while reader.recv(1)[0] not in _STOP_SIGNALS:
+            continue
+
+    # The signal arrives as a byte: a handler in Python would run only when the main thread happens to wake.
+    former = {each: signal.signal(each, lambda *_: None) for each in _STOP_SIGNALS}
+    former_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield wait
+    finally:
+        signal.set_wakeup_fd(former_writer)
+        for each, action in former.items():
+            signal.signal(each, action)
+        reader.close()
+        writer.close()
+
+
+class _Methods(grpc.GenericRpcHandler):
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        return self._registry.find(handler_call_details)
+
+
+class _WholeChain(grpc.aio.ServerInterceptor):
+    """The chain and what it leads to as one aio interceptor: grpc.aio.server itself takes no sync ones, and runs sync methods by halves."""
+
+    def __init__(self, chain: Chain, registry: Registry, pool: ThreadPoolExecutor) -> None:
+        self._chain = chain
+        self._registry = registry
+        self._pool = pool
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],  # noqa: ARG002
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        handler = await self._chain.resolve_async(self._registry.find, handler_call_details)
+        if handler is None or async_servicer.is_async(handler):
+            return handler
+        from lambda_fn.sync_over_aio import as_async
+
+        return as_async(handler, self._pool)

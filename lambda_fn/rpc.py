@@ -1,0 +1,93 @@
+"""The gRPC vocabulary of the function side: what protocols decode into and encode from. No I/O, no clock, no grpc import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from lambda_fn.http import HttpReply, Peer
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+"""Names in lower case; values of names in `-bin` are bytes, all others text."""
+
+# The codes of gRPC's statuscodes.md that this package gives by itself.
+OK = 0
+CANCELLED = 1
+UNKNOWN = 2
+DEADLINE_EXCEEDED = 4
+RESOURCE_EXHAUSTED = 8
+UNIMPLEMENTED = 12
+INTERNAL = 13
+
+IDENTITY = "identity"
+
+
+class Status(NamedTuple):
+    """How a call ended."""
+
+    code: int
+    message: str = ""
+
+
+class Refused(Exception):
+    """What arrived cannot be served; carries the status that says why."""
+
+    def __init__(self, code: int, message: str, trailing: Metadata = ()) -> None:
+        super().__init__(message)
+        self.status = Status(code, message)
+        self.trailing = trailing
+
+
+class IncomingCall(NamedTuple):
+    """A call as a protocol decoded it."""
+
+    method: str
+    """`/package.Service/Method`."""
+    metadata: Metadata
+    messages: Iterator[bytes]
+    """The request messages, plain; inflated one at a time. Raises Refused."""
+    timeout: float | None
+    """Seconds that the caller gives the call."""
+    accepted: frozenset[str]
+    """Compressions that the caller reads."""
+    peer: Peer
+
+
+class Responder(Protocol):
+    """The reply side of a protocol, for one call."""
+
+    def message(self, data: bytes, compression: str) -> bytes:
+        """One reply message as it travels in the body."""
+        ...
+
+    def head(self, initial: Metadata, compression: str) -> HttpReply:
+        """The reply's head, before anything is known of its end. Its body is empty."""
+        ...
+
+    def end(self, status: Status, trailing: Metadata) -> bytes:
+        """The last bytes of a body whose head has left."""
+        ...
+
+    def whole(self, reply: WholeReply) -> HttpReply:
+        """A reply of which everything is known."""
+        ...
+
+
+class WholeReply(NamedTuple):
+    """A call's reply, complete."""
+
+    status: Status
+    trailing: Metadata = ()
+    initial: Metadata | None = None
+    """None: neither initial metadata nor a message was sent."""
+    compression: str = IDENTITY
+    messages: tuple[bytes, ...] = ()
+    """As `Responder.message` made them."""
+
+
+def reply_too_large(size: int, limit: int) -> Status:
+    """The status in place of a reply of `size` bytes or more, where `limit` are taken."""
+    return Status(
+        RESOURCE_EXHAUSTED,
+        f"the reply is {size} bytes or more, the limit of this invocation {limit}, base64 included",
+    )

@@ -1,0 +1,395 @@
+"""LambdaServer: what stands where `grpc.server(...)` stood. From Lambda's event to its reply."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import grpc
+
+from lambda_fn import async_servicer, deadline, sync_servicer
+from lambda_fn.call import Call
+from lambda_fn.contexts import COMPRESSION_NAMES
+from lambda_fn.deadline import Deadline
+from lambda_fn.events import shape_of
+from lambda_fn.events.shape import BadEvent, Event, Shape
+from lambda_fn.http import HttpReply, plain_reply
+from lambda_fn.interceptors import CallDetails, Chain, Handler
+from lambda_fn.protocols import protocol_of
+from lambda_fn.registry import Registry
+from lambda_fn.rpc import (
+    CANCELLED,
+    IDENTITY,
+    UNIMPLEMENTED,
+    UNKNOWN,
+    IncomingCall,
+    Refused,
+    Responder,
+    Status,
+    WholeReply,
+    reply_too_large,
+)
+from lambda_fn.streaming import StreamingReply
+from lambda_fn.threads import LoopThread, Saturated, Workers
+
+logger = logging.getLogger("lambda_fn")
+
+Reply = dict[str, Any] | StreamingReply
+
+_MAX_MESSAGE = 4 << 20
+"""Bytes of one request message, unless `grpc.max_receive_message_length` says otherwise: grpcio's default."""
+
+_CLEANUP = 0.1
+"""Seconds that a stopped coroutine has for its `finally` before the reply leaves: Lambda freezes the process with it."""
+
+_COLD_START = ("x-lambda-fn-cold-start", "1")
+"""On the first reply of an instance; the bridge counts it and takes it away."""
+
+
+class LambdaServer:
+    """A gRPC server inside Lambda.
+
+        server = LambdaServer(interceptors=[...])                  # in place of grpc.server(...)
+        helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
+        handler = server.handler                                   # the Lambda handler
+        if __name__ == "__main__":
+            server.serve("0.0.0.0:50051")                          # the same service as a plain gRPC server
+
+    Servicers may be sync (as under `grpc.server`) or async (as under `grpc.aio.server`), also within one service. A call arrives whole:
+    request streams are read from memory, and no more than Lambda's 6 MB go in or out. Sync methods run in a thread that is kept from
+    call to call, async ones on one event loop that is kept too; make async clients inside a method, not while the module loads.
+
+    When a call's deadline passes, or Lambda's own time for the invocation is about to end, the caller gets DEADLINE_EXCEEDED at once. A
+    coroutine is cancelled; a plain function cannot be: it runs on, with `context.is_active()` False, until Lambda freezes the instance.
+
+    Besides grpcio's, the contexts have `lambda_event` (the event as it came) and `lambda_context` (Lambda's context object).
+    """
+
+    def __init__(
+        self,
+        *,
+        interceptors: Sequence[Any] = (),
+        handlers: Sequence[grpc.GenericRpcHandler] = (),
+        options: Sequence[tuple[str, Any]] = (),
+        compression: grpc.Compression | None = None,
+        reflection: bool = True,
+        stream_replies: bool | None = None,
+    ) -> None:
+        """All arguments are optional.
+
+        interceptors: `grpc.ServerInterceptor` and `grpc.aio.ServerInterceptor` in any mix, the first one outermost.
+        handlers: generic handlers to begin with.
+        options: grpcio's channel arguments. Inside Lambda `grpc.max_receive_message_length` counts (bytes, -1: any; by default
+            4 MiB); `serve` passes on all of them.
+        compression: of replies, where a caller reads it and the method does not choose another.
+        reflection: answer server reflection (v1 and v1alpha) for the registered services.
+        stream_replies: whether replies leave in Lambda's streaming form, which takes `lambda_fn.runtime`. None: those of methods
+            that stream responses. True: all, for a function URL with `InvokeMode: RESPONSE_STREAM`. False: none, for API Gateway
+            and a URL with `BUFFERED`. The bridge reads both forms in either invoke mode.
+        """
+        self._options = tuple(options)
+        self._compression = compression
+        self._stream_replies = stream_replies
+        self._max_message = _max_message(self._options)
+        self._is_cold = True
+        self._workers = Workers()
+        self._loop = LoopThread()
+        self._chain = Chain(interceptors, self._workers)
+        self._registry = Registry(reflects=reflection)
+        self._registry.add_generic(handlers)
+
+    # -- what generated code calls --
+
+    def add_generic_rpc_handlers(
+        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
+    ) -> None:
+        """Register handlers that find their methods themselves."""
+        self._registry.add_generic(generic_rpc_handlers)
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        """Register the methods of a service by name."""
+        self._registry.add_methods(service_name, method_handlers)
+
+    # -- outside Lambda --
+
+    def serve(
+        self,
+        address: str = "0.0.0.0:50051",
+        *,
+        grace: float = 30.0,
+        credentials: grpc.ServerCredentials | None = None,
+        max_workers: int | None = None,
+    ) -> None:
+        """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to finish.
+
+        An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without `credentials`
+        the port is plaintext. Raises RuntimeError if the address cannot be bound.
+        """
+        from lambda_fn.plain_server import PlainServer
+
+        PlainServer(
+            self._registry,
+            self._chain,
+            options=self._options,
+            compression=self._compression,
+            max_workers=max_workers,
+        ).run(address, grace=grace, credentials=credentials)
+
+    def close(self) -> None:
+        """Stop the threads. Lambda never needs it; a test or a notebook may."""
+        self._workers.close()
+        self._loop.close()
+
+    # -- the Lambda handler --
+
+    def handler(self, event: Event, context: Any) -> Reply:
+        """Answer one event: from the bridge, a function URL, API Gateway or a load balancer.
+
+        Raises UnknownEvent for what is no HTTP request, and what a servicer raises to end the process (SystemExit).
+        """
+        invocation = _Invocation(event, context, shape_of(event))
+        try:
+            request = invocation.shape.decode(event)
+        except BadEvent as error:
+            return self._sent(invocation, plain_reply(400, str(error)))
+        protocol = protocol_of(request)
+        if isinstance(protocol, HttpReply):
+            return self._sent(invocation, protocol)
+        responder = protocol.responder(request)
+        try:
+            incoming = protocol.decode(request, self._max_message)
+        except Refused as refusal:
+            refused = WholeReply(refusal.status, refusal.trailing)
+            return self._sent(invocation, responder.whole(refused))
+        return self._answer(invocation, incoming, responder, request.sent_at)
+
+    def _answer(
+        self,
+        invocation: _Invocation,
+        incoming: IncomingCall,
+        responder: Responder,
+        sent_at: float | None,
+    ) -> Reply:
+        due = _deadline_of(incoming.timeout, sent_at, invocation.context)
+        may_stream = self._stream_replies is not False and invocation.can_stream
+        call = Call(
+            incoming,
+            responder,
+            deadline=None if due is None else due.at,
+            compression=COMPRESSION_NAMES[self._compression] if self._compression else IDENTITY,
+            max_reply=invocation.shape.max_reply,
+            is_streamed=may_stream,
+            event=invocation.event,
+            lambda_context=invocation.context,
+        )
+        self._start(call)
+        if may_stream:
+            _wait(call, lambda call: call.streams_responses or call.is_closed, due)
+            if call.streams_responses:
+                return self._streamed(invocation, responder, call, due)
+        _wait(call, _is_closed, due)
+        _raise_crash(call)
+        return self._fitting(invocation, responder, call.reply())
+
+    # -- serving a call --
+
+    def _start(self, call: Call) -> None:
+        """Have the call served; it is closed when that is over. One that came too late is left to be interrupted."""
+        if call.deadline is not None and call.deadline <= time.monotonic():
+            return
+        # As with grpcio, context variables start empty and pass from interceptors to the servicer.
+        fresh = contextvars.Context()
+        if self._chain.is_async:
+            fresh.run(self._run_on_loop, call, partial(self._serve_on_loop, call))
+            return
+        try:
+            self._workers.start(partial(fresh.run, self._serve_in_worker, call))
+        except Saturated as refusal:
+            call.end(refusal.status)
+            call.close()
+
+    def _serve_in_worker(self, call: Call) -> None:
+        try:
+            handler = self._resolve(call)
+            if handler is not None and async_servicer.is_async(handler):
+                self._run_on_loop(call, partial(async_servicer.serve, call, handler, self._workers))
+                return
+            if handler is not None:
+                sync_servicer.serve(call, handler)
+            call.close()
+        except BaseException as error:  # noqa: BLE001  (SystemExit and its like are for Lambda's own thread)
+            call.crash_with(error)
+
+    def _resolve(self, call: Call) -> Handler | None:
+        try:
+            return _found(call, self._chain.resolve(self._registry.find, _details(call)))
+        except Exception:
+            logger.exception("%s: an interceptor raised", call.method)
+            call.end(Status(UNKNOWN, "Error in service handler!"))
+            return None
+
+    def _run_on_loop(
+        self, call: Call, serve: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        call.stop = self._loop.start(partial(_guarded, call, serve), closed=call.close)
+        if call.is_interrupted:  # before there was a way to stop it
+            call.stop()
+
+    async def _serve_on_loop(self, call: Call) -> None:
+        try:
+            handler = _found(
+                call, await self._chain.resolve_async(self._registry.find, _details(call))
+            )
+        except Refused as refusal:
+            call.end(refusal.status)
+            return
+        except Exception as error:
+            logger.exception("%s: an interceptor raised", call.method)
+            call.end(Status(UNKNOWN, f"Unexpected {type(error)}: {error}"))
+            return
+        if handler is None:
+            return
+        if async_servicer.is_async(handler):
+            await async_servicer.serve(call, handler, self._workers)
+        else:
+            await self._serve_sync(call, handler)
+
+    async def _serve_sync(self, call: Call, handler: Handler) -> None:
+        try:
+            await self._workers.call(partial(sync_servicer.serve, call, handler))
+        except Saturated as refusal:
+            call.end(refusal.status)
+
+    # -- the reply --
+
+    def _fitting(self, invocation: _Invocation, responder: Responder, whole: WholeReply) -> Reply:
+        """The reply as Lambda wants it; in place of one larger than Lambda takes, a status that says so."""
+        reply = responder.whole(whole)
+        limit = invocation.shape.max_reply
+        size = invocation.shape.size_of(reply, invocation.event)
+        if size > limit:
+            reply = responder.whole(WholeReply(reply_too_large(size, limit)))
+        return self._sent(invocation, reply)
+
+    def _sent(self, invocation: _Invocation, reply: HttpReply) -> Reply:
+        shape, event = invocation.shape, invocation.event
+        marked = self._marked(reply)
+        if self._stream_replies and invocation.can_stream:
+            return StreamingReply((reply.body,), head=shape.encode_head(marked, event))
+        return shape.encode(marked, event)
+
+    def _streamed(
+        self, invocation: _Invocation, responder: Responder, call: Call, due: Deadline | None
+    ) -> StreamingReply:
+        _wait(call, lambda call: call.is_open or call.is_closed, due)
+        _raise_crash(call)
+        if call.is_open:
+            initial, compression = call.opened()
+            head = responder.head(initial, compression)
+            chunks: Iterable[bytes] = _chunks(responder, call, due)
+        else:
+            head = responder.whole(call.reply())
+            chunks = (head.body,)
+        shape, event = invocation.shape, invocation.event
+        return StreamingReply(chunks, head=shape.encode_head(self._marked(head), event))
+
+    def _marked(self, reply: HttpReply) -> HttpReply:
+        """The reply, with the sign of a cold start if it is this instance's first."""
+        if not self._is_cold:
+            return reply
+        self._is_cold = False
+        return reply._replace(headers=(*reply.headers, _COLD_START))
+
+
+class _Invocation(NamedTuple):
+    """An event, and how it is to be answered."""
+
+    event: Event
+    context: Any
+    shape: Shape
+
+    @property
+    def can_stream(self) -> bool:
+        return getattr(self.context, "can_stream_replies", False) is True
+
+
+def _max_message(options: Sequence[tuple[str, Any]]) -> int | None:
+    size = dict(options).get("grpc.max_receive_message_length", _MAX_MESSAGE)
+    return None if size < 0 else int(size)
+
+
+def _deadline_of(timeout: float | None, sent_at: float | None, context: Any) -> Deadline | None:
+    now = time.monotonic()
+    arrived_at = time.time()  # noqa: TID251  (the event tells wall time)
+    return deadline.earlier(
+        deadline.of_caller(timeout, sent_at=sent_at, arrived_at=arrived_at, now=now),
+        deadline.of_lambda(context, now=now),
+    )
+
+
+def _details(call: Call) -> CallDetails:
+    return CallDetails(call.method, call.metadata)
+
+
+def _found(call: Call, handler: Handler | None) -> Handler | None:
+    if handler is None:
+        call.end(Status(UNIMPLEMENTED, "Method not found!"))
+    else:
+        call.found(streams_responses=bool(handler.response_streaming))
+    return handler
+
+
+async def _guarded(call: Call, serve: Callable[[], Coroutine[object, object, None]]) -> None:
+    """The outermost frame of what serves a call on the loop."""
+    try:
+        await serve()
+    except asyncio.CancelledError:
+        call.end(Status(CANCELLED, "CANCELLED"))
+        raise
+    except BaseException as error:  # noqa: BLE001  (SystemExit and its like are for Lambda's own thread)
+        call.crash_with(error)
+
+
+def _is_closed(call: Call) -> bool:
+    return call.is_closed
+
+
+def _wait(call: Call, condition: Callable[[Call], bool], due: Deadline | None) -> None:
+    """Return when `condition` holds or, its deadline past, the call has been interrupted."""
+    if due is None:
+        call.wait(condition, until=None)
+    elif not call.wait(condition, until=due.at):
+        call.interrupt(due.status)
+        call.wait(_is_closed, until=time.monotonic() + _CLEANUP)
+        call.close()
+
+
+def _raise_crash(call: Call) -> None:
+    if call.crash is not None:
+        raise call.crash
+
+
+def _chunks(responder: Responder, call: Call, due: Deadline | None) -> Iterator[bytes]:
+    """The body of a streamed reply, as it comes."""
+    try:
+        while True:
+            _wait(call, lambda call: call.has_messages() or call.is_closed, due)
+            messages = call.take_messages()
+            if not messages:
+                break
+            yield b"".join(messages)
+        _raise_crash(call)
+        reply = call.reply()
+        yield responder.end(reply.status, reply.trailing)
+    finally:
+        call.interrupt(_ABANDONED)
+
+
+_ABANDONED = Status(CANCELLED, "nobody takes the reply any more")

@@ -1,0 +1,176 @@
+"""The threads that servicers run on: workers for plain functions, one event loop for coroutines.
+
+Lambda's own thread only waits, so that it can answer in time whatever a servicer does. Both kinds of thread are kept from call to call
+(with their thread-locals and connections), started when first needed, and die with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import TypeVar
+
+from lambda_fn.rpc import RESOURCE_EXHAUSTED, Refused
+
+T = TypeVar("T")
+
+_MAX_WORKERS = 32
+"""Threads at most. Lambda sends one call at a time: more than a few are there only if servicers outlive their deadlines."""
+
+
+class Saturated(Refused):
+    """Every worker is still busy with a call whose deadline has passed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            RESOURCE_EXHAUSTED,
+            "earlier calls of this instance outlived their deadlines and still run",
+        )
+
+
+class _Worker:
+    __slots__ = ("jobs", "thread")
+
+    def __init__(self, run: Callable[[_Worker], None]) -> None:
+        self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.thread = Thread(target=run, args=(self,), name="lambda_fn worker", daemon=True)
+
+
+class Workers:
+    """Daemon threads, the last one used first."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._idle: list[_Worker] = []
+        self._all: list[_Worker] = []
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Run `job`, which must not raise, in a worker. Raises Saturated."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else self._new()
+        worker.jobs.put(job)
+
+    def _new(self) -> _Worker:
+        if len(self._all) >= _MAX_WORKERS:
+            raise Saturated
+        worker = _Worker(self._run)
+        self._all.append(worker)
+        worker.thread.start()
+        return worker
+
+    def _run(self, worker: _Worker) -> None:
+        while (job := worker.jobs.get()) is not None:
+            job()
+            del job
+            with self._lock:
+                self._idle.append(worker)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """The result of `function`, run in a worker with a copy of the caller's context variables. Raises Saturated."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                result = context.run(function)
+            except BaseException as error:  # noqa: BLE001  (it is raised where the result is awaited)
+                loop.call_soon_threadsafe(_fail, future, error)
+            else:
+                loop.call_soon_threadsafe(_succeed, future, result)
+
+        self.start(run)
+        return await future
+
+    def close(self) -> None:
+        """Let the workers end; those that are busy end after their job."""
+        with self._lock:
+            workers, self._all, self._idle = self._all, [], []
+        for worker in workers:
+            worker.jobs.put(None)
+
+
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if future.done():
+        return
+    if isinstance(error, StopIteration):  # a Future refuses it
+        error = RuntimeError("StopIteration raised in a worker")
+    future.set_exception(error)
+
+
+class LoopThread:
+    """One event loop in a thread of its own, so that clients a servicer keeps (channels, sessions) stay on their loop."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: Thread | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(
+        self,
+        function: Callable[[], Coroutine[object, object, None]],
+        *,
+        closed: Callable[[], None],
+    ) -> Callable[[], None]:
+        """Run the coroutine function on the loop, then call `closed`, also if it is stopped before its first step; how to stop it.
+
+        It gets a copy of the caller's context variables, and must not raise.
+        """
+        loop = self._running()
+        started: list[asyncio.Task[None]] = []
+
+        def start() -> None:
+            task = loop.create_task(function())
+            started.append(task)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: closed())
+
+        def stop() -> None:
+            # Callbacks of a loop keep their order: the task exists when this one runs.
+            loop.call_soon_threadsafe(lambda: [task.cancel() for task in started])
+
+        loop.call_soon_threadsafe(start, context=contextvars.copy_context())
+        return stop
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = Thread(
+                    target=self._run, args=(self._loop,), name="lambda_fn loop", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            loop.close()
+
+    def close(self) -> None:
+        """Stop the loop; what still runs on it is cancelled."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(self._stop, loop)
+        thread.join()
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        for task in self._tasks:
+            task.cancel()
+        loop.call_soon(loop.stop)

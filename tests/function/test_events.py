@@ -1,0 +1,147 @@
+"""The shapes of events beside http-v2, and how each is told from the others."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+import pytest
+
+from lambda_fn.events import shape_of
+from lambda_fn.http import Certificate, HttpReply, HttpRequest, Peer
+from tests.support.lambda_channel import frame, http_v2_event
+
+BODY = b64encode(frame(b"hi")).decode()
+
+HTTP_V1: dict[str, Any] = {
+    "version": "1.0",
+    "resource": "/{proxy+}",
+    "path": "/s.S/M",
+    "httpMethod": "POST",
+    "headers": {"Content-Type": "application/grpc-web", "X-Name": "2"},
+    "multiValueHeaders": {"Content-Type": ["application/grpc-web"], "X-Name": ["1", "2"]},
+    "requestContext": {
+        "httpMethod": "POST",
+        "identity": {
+            "sourceIp": "192.0.2.1",
+            "clientCert": {"clientCertPem": "PEM", "subjectDN": "CN=a"},
+        },
+        "requestTimeEpoch": 1_700_000_000_500,
+    },
+    "body": BODY,
+    "isBase64Encoded": True,
+}
+
+ALB: dict[str, Any] = {
+    "requestContext": {"elb": {"targetGroupArn": "arn:aws:…"}},
+    "httpMethod": "POST",
+    "path": "/s.S/M",
+    "headers": {
+        "content-type": "application/grpc-web",
+        "x-forwarded-for": "203.0.113.9, 192.0.2.1",
+    },
+    "body": BODY,
+    "isBase64Encoded": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [(http_v2_event("/s.S/M", b""), "http-v2"), (HTTP_V1, "http-v1"), (ALB, "alb")],
+    ids=["http-v2", "http-v1", "alb"],
+)
+def test_an_event_is_known_by_its_shape(event: dict[str, Any], name: str) -> None:
+    """No shape is taken for another."""
+    assert name == shape_of(event).name
+
+
+def test_http_v1_is_read() -> None:
+    """Names in lower case; repeats from multiValueHeaders."""
+    assert HttpRequest(
+        "POST",
+        "/s.S/M",
+        (
+            ("content-type", "application/grpc-web"),
+            ("x-name", "1"),
+            ("x-name", "2"),
+        ),
+        frame(b"hi"),
+        Peer("192.0.2.1", Certificate("PEM", "CN=a")),
+        1_700_000_000.5,
+    ) == shape_of(HTTP_V1).decode(HTTP_V1)
+
+
+def test_alb_is_read() -> None:
+    """The peer is the address that the balancer itself saw: the last one."""
+    request = shape_of(ALB).decode(ALB)
+
+    assert Peer("192.0.2.1") == request.peer
+    assert (None, frame(b"hi")) == (request.sent_at, request.body)
+
+
+REPLY = HttpReply(200, (("content-type", "x/y"), ("a", "1"), ("a", "2")), b"\x00\xff")
+JOINED = {"content-type": "x/y", "a": "1,2"}
+LISTED = {"content-type": ["x/y"], "a": ["1", "2"]}
+
+
+def test_a_reply_to_http_v1_has_both_forms_of_headers() -> None:
+    """API Gateway merges them."""
+    assert {
+        "statusCode": 200,
+        "headers": JOINED,
+        "multiValueHeaders": LISTED,
+        "body": "AP8=",
+        "isBase64Encoded": True,
+    } == shape_of(HTTP_V1).encode(REPLY, HTTP_V1)
+
+
+def test_a_reply_to_alb_has_the_form_of_headers_that_the_event_had() -> None:
+    """A target group reads only the one it is set to."""
+    single = shape_of(ALB).encode(REPLY, ALB)
+    several = shape_of(ALB).encode(REPLY, ALB | {"multiValueHeaders": {}})
+
+    assert {
+        "statusCode": 200,
+        "statusDescription": "200 OK",
+        "headers": JOINED,
+        "body": "AP8=",
+        "isBase64Encoded": True,
+    } == single
+    assert (LISTED, False) == (several["multiValueHeaders"], "headers" in several)
+
+
+def test_text_and_empty_bodies_are_not_encoded() -> None:
+    """What is ASCII already need not be base64, and API Gateway v1 would hand it on as such."""
+    event = http_v2_event("/s.S/M", b"")
+    text = shape_of(event).encode(HttpReply(200, body=b"AP8=", is_text=True), event)
+    empty = shape_of(event).encode(HttpReply(200), event)
+
+    assert ("AP8=", False) == (text["body"], text["isBase64Encoded"])
+    assert ("", False) == (empty["body"], empty["isBase64Encoded"])
+
+
+def test_cookies_are_one_header() -> None:
+    """HTTP API 2.0 takes them out of the headers."""
+    event = http_v2_event("/s.S/M", b"") | {"cookies": ["a=1", "b=2"]}
+
+    assert "a=1; b=2" == shape_of(event).decode(event).header("cookie")
+
+
+def test_header_values_may_be_lists_and_nulls() -> None:
+    """Emulators and hand-written events have them."""
+    event = http_v2_event("/s.S/M", b"")
+    event |= {"headers": {"A": ["1", "2"], "b": None}, "multiValueHeaders": None}
+
+    assert (("a", "1"), ("a", "2")) == shape_of(event).decode(event).headers
+
+
+def test_the_size_of_a_reply_is_that_of_its_json() -> None:
+    """Known without making it; a byte too many, at most."""
+    import json
+
+    event = http_v2_event("/s.S/M", b"")
+    for size in range(4):
+        reply = HttpReply(200, (("a", "b"),), bytes(size))
+        actual = len(json.dumps(shape_of(event).encode(reply, event)))
+
+        assert 0 <= shape_of(event).size_of(reply, event) - actual <= 1
