@@ -45,6 +45,9 @@ imports: $(READY)
 fast: $(READY)
 	@$(BIN)/pytest -q -n 2 tests/unit tests/function -m "not slow"
 
+generate: $(READY) ## make the generated code of the examples anew
+	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto
+
 lock: $(READY) ## resolve requirements-dev.lock anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate -o requirements-dev.lock

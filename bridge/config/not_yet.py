@@ -46,7 +46,6 @@ def _is_any(value: object) -> bool:
 
 
 NOT_YET: tuple[NotYet, ...] = (
-    NotYet("workers", unlike(1), "more than one worker"),
     NotYet("aws.role_arn", _is_any, "assumed roles"),
     NotYet("services.target", _is_http, "http:// and https:// targets"),
     NotYet("services.target", _is_grpc, "grpc:// and grpcs:// targets"),
@@ -67,7 +66,6 @@ NOT_YET: tuple[NotYet, ...] = (
     NotYet("services.tls", _is_any, "tls of a target"),
     NotYet("services.headers", _is_any, "headers of a target"),
     NotYet("services.auth", _is_any, "auth of a target"),
-    NotYet("services.compression", equal("identity"), "compression identity"),
     NotYet("functions.url", _is_any, "URLs of local functions"),
 )
 

@@ -9,7 +9,6 @@ from bridge.config.problems import Place
 from tests.support.configured import problems
 
 SAMPLES = {
-    "workers": "workers: 2",
     "aws.role_arn": "aws: {role_arn: 'arn:aws:iam::123456789012:role/x'}",
     "services.target": "services: {a.B: 'https://h', c.D: 'grpc://h:1', e.F: 'unix:/s', g.H: 'grpcs://h:1'}",
     "services.split": "services: {a.B: {split: {function:f: 1}}}",
@@ -23,7 +22,6 @@ SAMPLES = {
     "services.tls": "defaults: {tls: {server_name: x}}",
     "services.headers": "defaults: {headers: {x: y}}",
     "services.auth": "defaults: {auth: iam}",
-    "services.compression": "services: {a.B: {target: function:f, compression: identity}}",
     "functions.url": "functions: {f: {handler: a.b, url: {}}}",
 }  # fmt: skip
 """A file that uses what each key of the table refuses. One whose key has left the table may go."""
@@ -64,12 +62,6 @@ def test_defaults_work() -> None:
 def test_a_refusal_has_its_place() -> None:
     assert ["bridge.yaml:2: services.a.B: not yet: http:// and https:// targets"] == problems(
         "services:\n  a.B: https://h", unfinished=NOT_YET
-    )
-
-
-def test_a_variable_is_refused_too() -> None:
-    assert ["BRIDGE_WORKERS: not yet: more than one worker"] == problems(
-        "services:", environ={"BRIDGE_WORKERS": "0"}, unfinished=NOT_YET
     )
 
 

@@ -1,0 +1,267 @@
+"""One process that serves calls: built from a configuration, reloaded, drained.
+
+The layers of a call are listed in `stack.py`; what a bridge has once, however many processes it is, is in `companions.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bridge import logs
+from bridge.config.reload import after_reload
+from bridge.config.schema import Config
+from bridge.http2.interface import Engine, EngineLimits
+from bridge.proxy.access_log import AccessLog, console_lines, json_lines
+from bridge.proxy.deadline import Deadlines
+from bridge.proxy.route_table import Builtin, MethodRegistry, RouteTable
+from bridge.rpc.call import Route
+from bridge.rpc.errors import RpcError
+from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.server.connection import ConnectionLimits, Serving
+from bridge.server.server import ListenAddress, Server
+from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
+from bridge.services.health import HealthService
+from bridge.services.reflection import ReflectionService
+from bridge.stack import Shared, Stack, front
+
+if TYPE_CHECKING:
+    from bridge.admin.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+
+_HEALTH_INTERVAL = 30.0
+"""Seconds between two looks at every function (health.functions)."""
+
+
+class Bridge:
+    """`start`, then `reload` any number of times, then `drain` or `close`."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        *,
+        environ: Mapping[str, str],
+    ) -> None:
+        """Belongs to the running loop. `listeners` are bound; the bridge listens on copies of them."""
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self.figures = BridgeFigures()
+        self._targets: dict[tuple[str, str], TargetFigures] = {}
+        self._methods = MethodRegistry(self._kind_of)
+        self._shared = Shared(self.figures, self._targets, Deadlines(loop), environ)
+        self._access_log = AccessLog(
+            loop=loop,
+            wall_clock=time.time,  # noqa: TID251 - log lines carry the time of day
+            line_format=console_lines if logs.is_console(config.log.format) else json_lines,
+            is_on=config.log.access,
+        )
+        self._health = HealthService(matches=self._serves, names=self._service_names)
+        self._reflection = ReflectionService(lambda: self._in_force.sources)
+        self._stack: Stack | None = None
+        self._table: RouteTable
+        self._former: set[asyncio.Task[None]] = set()
+        self._probe: asyncio.Task[None] | None = None
+        self._is_draining = False
+        self._server = Server(
+            Serving(
+                handler=front(log=self._access_log, figures=self.figures),
+                resolve=self._resolve,
+                figures=self.figures,
+                new_engine=partial(_engine_type(config), _engine_limits(config)),
+                limits=_connection_limits(config),
+                max_buffered=config.buffers,
+            ),
+            listeners,
+        )
+
+    @property
+    def addresses(self) -> list[str]:
+        return self._server.addresses
+
+    @property
+    def unready(self) -> list[str]:
+        """Why calls should not be sent here; empty: they may."""
+        reasons = []
+        if self._is_draining:
+            reasons.append("draining")
+        credentials = self._in_force.credentials
+        if credentials is not None and not credentials.is_ready:
+            reasons.append("no AWS credentials yet")
+        return reasons
+
+    def snapshot(self) -> Snapshot:
+        """All figures of this process, now."""
+        from bridge.admin.process import process_snapshot
+        from bridge.admin.snapshot import take_snapshot
+
+        credentials = self._in_force.credentials
+        return take_snapshot(
+            self.figures,
+            methods=self._methods.all(),
+            targets=self._targets.values(),
+            credentials_age=None if credentials is None else credentials.age,
+            process=process_snapshot(),
+        )
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, *, local_endpoint: str) -> None:
+        """Accept calls. `local_endpoint`: where `local:` targets are, or "".
+
+        Raises OSError for certificates that cannot be used, ValueError and BadDescriptors for what else cannot.
+        """
+        self._install(await self._build(self.config, local_endpoint))
+        await self._server.start()
+
+    async def reload(self, config: Config, *, local_endpoint: str) -> None:
+        """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""
+        config = after_reload(self.config, config)
+        stack = await self._build(config, local_endpoint)
+        former, self.config = self._in_force, config
+        self._install(stack)
+        logs.set_up(level=config.log.level, log_format=config.log.format)
+        self._access_log.is_on = config.log.access
+        self._retire(former)
+
+    async def wait_until_ready(self, *, seconds: float) -> None:
+        """Return when calls can be served, at the latest after so long."""
+        credentials = self._in_force.credentials
+        if credentials is None:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await credentials.wait_until_ready()
+        except TimeoutError:
+            pass  # calls say what is missing
+
+    async def drain(self) -> None:
+        """Tell everybody, keep accepting for `drain_delay`, let calls in flight finish for `drain`."""
+        self._is_draining = True
+        self._health.drain()
+        await asyncio.sleep(self.config.drain_delay)
+        self._health.close()
+        await self._server.drain(allowed=self.config.drain)
+
+    async def close(self) -> None:
+        """End everything now. Fine at any time, and twice."""
+        if self._probe is not None:
+            self._probe.cancel()
+        await self._server.close()
+        for task in tuple(self._former):
+            task.cancel()
+        await asyncio.gather(*self._former, return_exceptions=True)
+        if self._stack is not None:
+            await self._stack.close()
+        self._access_log.flush()
+
+    # -- one configuration --------------------------------------------------------------------------------------------
+
+    @property
+    def _in_force(self) -> Stack:
+        assert self._stack is not None, "start() comes first"
+        return self._stack
+
+    async def _build(self, config: Config, local_endpoint: str) -> Stack:
+        stack = Stack(config, self._shared, local_endpoint=local_endpoint)
+        try:
+            await stack.open()
+        except BaseException:
+            await stack.close()
+            raise
+        return stack
+
+    def _install(self, stack: Stack) -> None:
+        config = stack.config
+        self._stack = stack
+        self._table = RouteTable(stack.router, builtin=self._builtin(config), methods=self._methods)
+        # What is known of functions is kept only while somebody looks after it.
+        self._health.routes_changed(config.services if config.health.functions else ())
+        self._watch_functions(stack)
+
+    def _retire(self, stack: Stack) -> None:
+        """Calls that began under a former stack end under it."""
+        task = asyncio.get_running_loop().create_task(stack.retire())
+        self._former.add(task)
+        task.add_done_callback(self._former.discard)
+
+    def _builtin(self, config: Config) -> dict[str, Builtin]:
+        handlers = {HEALTH: self._health.handler}
+        if config.reflection:
+            handlers[REFLECTION] = handlers[REFLECTION_ALPHA] = self._reflection.handler
+        return {name: Builtin(handler, METHODS[name]) for name, handler in handlers.items()}
+
+    def _resolve(self, path: str) -> Route:
+        return self._table.resolve(path)
+
+    def _kind_of(self, path: str) -> str:
+        return self._in_force.sources.method_kind(path)
+
+    def _serves(self, service: str) -> bool:
+        return service in self._builtin(self.config) or self._in_force.router.serves(service)
+
+    def _service_names(self) -> list[str]:
+        return sorted({*self._in_force.router.services, *self._builtin(self.config)})
+
+    # -- health.functions ---------------------------------------------------------------------------------------------
+
+    def _watch_functions(self, stack: Stack) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+        if stack.config.health.functions:
+            loop = asyncio.get_running_loop()
+            self._probe = loop.create_task(self._probe_functions(stack))
+
+    async def _probe_functions(self, stack: Stack) -> None:
+        """A service is SERVING only while AWS would let us call all its functions."""
+        while True:
+            is_serving: dict[str, bool] = {}
+            for invocation in stack.invocations:
+                try:
+                    async with asyncio.timeout(_HEALTH_INTERVAL):
+                        await invocation.carrier.dry_run()
+                except (RpcError, TimeoutError) as error:
+                    _log.warning("%s is not serving: %s", invocation.key, error)
+                    is_serving[invocation.key] = False
+                else:
+                    is_serving.setdefault(invocation.key, True)
+            for key, answer in is_serving.items():
+                self._health.set_serving(key, answer)
+            await asyncio.sleep(_HEALTH_INTERVAL)
+
+
+def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:
+    if config.http2.engine == "h2":
+        from bridge.http2.h2_adapter import H2Engine
+
+        _log.warning("http2.engine is h2, the reference: it has no limits against abuse")
+        return H2Engine
+    from bridge.http2.native import NativeEngine
+
+    return NativeEngine
+
+
+def _engine_limits(config: Config) -> EngineLimits:
+    return EngineLimits(
+        max_concurrent_streams=config.http2.max_concurrent_streams,
+        max_header_list=config.http2.max_header_list,
+        min_ping_interval=config.http2.keepalive.min_client_interval,
+    )
+
+
+def _connection_limits(config: Config) -> ConnectionLimits:
+    keepalive = config.http2.keepalive
+    return ConnectionLimits(
+        keepalive_interval=keepalive.interval,
+        keepalive_timeout=keepalive.timeout,
+        max_age=config.http2.max_connection_age,
+        idle=config.http2.idle_timeout,
+        grace=config.drain,
+    )

@@ -1,0 +1,197 @@
+"""The command line: words in, an exit code out. 0: fine; 1: failed; 2: wrong usage or configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from bridge.commands.failure import CommandFailed
+from bridge.config.problems import ConfigErrors
+
+_EPILOG = """\
+Start with `grpc-lambda-bridge serve -c bridge.yaml`, where bridge.yaml holds
+
+  services:
+    helloworld.Greeter: arn:aws:lambda:eu-west-1:123456789012:function:greeter
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code."""
+    try:
+        chosen = _parser().parse_args(arguments)
+        return _run(chosen)
+    except ConfigErrors as errors:
+        for problem in errors.problems:
+            print(problem, file=sys.stderr)
+        count = len(errors.problems)
+        print(f"{count} problem{'s' if count > 1 else ''}; nothing was started", file=sys.stderr)
+        return 2
+    except CommandFailed as failure:
+        print(f"grpc-lambda-bridge: {failure}", file=sys.stderr)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    # Each command is imported when it is asked for: `--help` and `check` must not wait for what `serve` needs.
+    match chosen.command:
+        case "serve":
+            from bridge.commands.serve import serve
+
+            return serve(chosen)
+        case "check":
+            from bridge.commands.check import check
+
+            return check(chosen)
+        case "routes":
+            from bridge.commands.routes import routes
+
+            return routes(chosen)
+        case "emulate":
+            from bridge.commands.emulate import emulate
+
+            return emulate(chosen)
+        case _:
+            # The local Lambda starts processes beside gRPC's threads. They exec at once: nothing of gRPC's needs to survive.
+            os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+            from bridge.commands.call import call
+
+            return call(chosen)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="grpc-lambda-bridge",
+        description="Lets unmodified gRPC clients call AWS Lambda functions.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version("grpc-lambda-bridge"))
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_check(commands)
+    _add_routes(commands)
+    _add_emulate(commands)
+    _add_call(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - the type has no public name
+
+
+def _add(
+    commands: _Commands[argparse.ArgumentParser], name: str, summary: str, example: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="the configuration (else BRIDGE_CONFIG, else ./bridge.yaml)",
+    )
+    return command
+
+
+def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands, "serve", "Run the bridge.", "grpc-lambda-bridge serve -c bridge.yaml --watch"
+    )
+    command.add_argument(
+        "--listen",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH, instead of `listen`",
+    )
+    command.add_argument("--admin", metavar="HOST:PORT", help="instead of `admin`; `null`: none")
+    command.add_argument("--workers", metavar="N", help="processes; 0: one per core")
+    command.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    command.add_argument("--log-format", choices=("auto", "console", "json"))
+    command.add_argument(
+        "--watch",
+        action="store_true",
+        help="reload when the configuration file changes (as SIGHUP does)",
+    )
+
+
+def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "check",
+        "Say what is wrong with a configuration, without starting anything.",
+        "grpc-lambda-bridge check -c bridge.yaml --live",
+    )
+    command.add_argument(
+        "--live",
+        action="store_true",
+        help="also ask AWS (DryRun, nothing runs) which functions the credentials may call",
+    )
+
+
+def _add_routes(commands: _Commands[argparse.ArgumentParser]) -> None:
+    _add(commands, "routes", "Show what goes where.", "grpc-lambda-bridge routes -c bridge.yaml")
+
+
+def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "emulate",
+        "Run the local Lambda alone: AWS's API for boto3, the AWS CLI and other tools.",
+        "grpc-lambda-bridge emulate -c bridge.yaml",
+    )
+    command.add_argument("--emulator", metavar="HOST:PORT", help="instead of `emulator`")
+
+
+def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "call",
+        "Call a method with JSON: through a running bridge, or straight at a target.",
+        'grpc-lambda-bridge call helloworld.Greeter/SayHello \'{"name": "world"}\'\n'
+        "  grpc-lambda-bridge call --target function:greeter helloworld.Greeter/SayHello '{}'",
+    )
+    where = command.add_mutually_exclusive_group()
+    where.add_argument(
+        "--to",
+        default="localhost:50051",
+        metavar="ADDRESS",
+        help="a running bridge (default: %(default)s)",
+    )
+    where.add_argument(
+        "--target",
+        metavar="TARGET",
+        help="an ARN, function:NAME or local:NAME, without a running bridge",
+    )
+    command.add_argument(
+        "-H",
+        "--header",
+        action="append",
+        default=[],
+        metavar="K:V",
+        help="metadata; may be repeated",
+    )
+    command.add_argument("--timeout", metavar="TIME", help="the call's deadline, such as 5s")
+    command.add_argument("--tls", action="store_true", help="speak TLS to --to")
+    command.add_argument("method", metavar="SERVICE/METHOD")
+    command.add_argument(
+        "messages",
+        nargs="?",
+        default="{}",
+        metavar="JSON",
+        help="one message, or several one after the other for client streaming; -: standard input",
+    )

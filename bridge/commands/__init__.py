@@ -1,0 +1,1 @@
+"""The commands, one page each: arguments in, an exit code out."""

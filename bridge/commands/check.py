@@ -1,0 +1,79 @@
+"""`check`: what is wrong with a configuration; with --live, what AWS says about each of its functions."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+
+from bridge.carriers.credentials import NONE_YET
+from bridge.commands.failure import CommandFailed
+from bridge.commands.loading import load_config
+from bridge.config.schema import Config
+from bridge.proxy.deadline import Deadlines
+from bridge.rpc.errors import RpcError
+from bridge.rpc.figures import BridgeFigures
+from bridge.services.errors import BadDescriptors
+from bridge.stack import Invocation, Shared, Stack, conflicts_of
+
+_CREDENTIALS_SECONDS = 20.0
+_DRY_RUN_SECONDS = 20.0
+
+
+def check(chosen: argparse.Namespace) -> int:
+    """Returns 0 if all is well, 1 if AWS would refuse a call. Raises ConfigErrors and CommandFailed."""
+    path, config = load_config(chosen)
+    try:
+        warnings = [*config.warnings, *conflicts_of(config)]
+    except BadDescriptors as error:
+        raise CommandFailed(f"{path}: {error}", exit_code=2) from error
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    count = len(config.services)
+    print(f"{path}: fine, {count} service entr{'y' if count == 1 else 'ies'}")
+    return asyncio.run(_check_live(config)) if chosen.live else 0
+
+
+async def _check_live(config: Config) -> int:
+    refused = 0
+    async for key, error in _dry_runs(config):
+        refused += error is not None
+        print(f"  {key}: {error or 'may be called'}", flush=True)
+    return 1 if refused else 0
+
+
+async def _dry_runs(config: Config) -> AsyncIterator[tuple[str, str | None]]:
+    """Each function on AWS with what keeps us from calling it. Local functions are not asked: nothing runs them now."""
+    shared = Shared(BridgeFigures(), {}, Deadlines(asyncio.get_running_loop()), os.environ)
+    stack = Stack(config, shared, local_endpoint="http://127.0.0.1:1")
+    await stack.open()
+    try:
+        await _wait_for_credentials(stack)
+        for invocation in stack.invocations:
+            if not invocation.is_local:
+                yield invocation.key, await _dry_run(invocation)
+    finally:
+        await stack.close()
+
+
+async def _wait_for_credentials(stack: Stack) -> None:
+    if stack.credentials is None:
+        return
+    try:
+        async with asyncio.timeout(_CREDENTIALS_SECONDS):
+            await stack.credentials.wait_until_ready()
+    except TimeoutError as error:
+        raise CommandFailed(NONE_YET) from error
+
+
+async def _dry_run(invocation: Invocation) -> str | None:
+    try:
+        async with asyncio.timeout(_DRY_RUN_SECONDS):
+            await invocation.carrier.dry_run()
+    except RpcError as error:
+        return str(error)
+    except TimeoutError:
+        return f"no answer within {_DRY_RUN_SECONDS:g} s"
+    return None

@@ -1,0 +1,56 @@
+"""`emulate`: the local Lambda alone, for boto3, the AWS CLI and other tools that speak AWS's API."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from bridge import logs
+from bridge.commands.failure import CommandFailed
+from bridge.commands.loading import load_config
+from bridge.companions import reason_of
+from bridge.config.schema import Config, TcpAddress
+from bridge.emulator.local_lambda import LocalLambda
+
+
+def emulate(chosen: argparse.Namespace) -> int:
+    """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
+    path, config = load_config(chosen)
+    logs.set_up(level=config.log.level, log_format=config.log.format)
+    if not config.functions:
+        raise CommandFailed(f"{path} has no `functions` to run", exit_code=2)
+    if not isinstance(config.emulator, TcpAddress):
+        raise CommandFailed(
+            f"`emulator` is {config.emulator}: a local Lambda that runs elsewhere; give an address",
+            exit_code=2,
+        )
+    uvloop.run(_emulate(config, config.emulator))
+    return 0
+
+
+async def _emulate(config: Config, address: TcpAddress) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    local = LocalLambda(config.functions)
+    try:
+        try:
+            port = await local.start(address.host, address.port)
+        except OSError as error:
+            raise CommandFailed(
+                f"cannot listen on {address}: {reason_of(error)}; --emulator chooses another address"
+            ) from error
+        names = ", ".join(config.functions)
+        print(
+            f"local Lambda on http://{TcpAddress(address.host, port)}: {names}\n"
+            f"  aws lambda invoke --endpoint-url http://{TcpAddress(address.host, port)} --function-name NAME out.json",
+            file=sys.stderr,
+        )
+        await stopping.wait()
+    finally:
+        await local.close()

@@ -1,0 +1,108 @@
+"""A bridge of one's own for one target: `call --target` starts it on a Unix socket, calls through it, and ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+
+from bridge import logs
+from bridge.commands.failure import CommandFailed
+from bridge.config.load import FILE_NAME, load, parse
+from bridge.config.schema import Config, LocalTarget, Log, TcpAddress, UnixAddress
+from bridge.server.server import ListenAddress, bind
+from bridge.single import SingleProcess
+
+_START_SECONDS = 30.0
+
+
+@contextmanager
+def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
+    """The gRPC address of a bridge on which every service leads to `target`. Raises ConfigErrors and CommandFailed.
+
+    The configuration, if there is one, says the rest: `aws`, `functions`.
+    """
+    with tempfile.TemporaryDirectory(prefix="grpc-lambda-bridge-") as folder:
+        socket_path = Path(folder) / "bridge.sock"
+        config = _config_for(config_file, target)
+        logs.set_up(level="warning", log_format="auto")
+        thread = _BridgeThread(config, socket_path)
+        thread.start()
+        try:
+            thread.wait_until_started()
+            yield str(UnixAddress(socket_path))
+        finally:
+            thread.stop()
+
+
+def _config_for(config_file: Path | None, target: str) -> Config:
+    named = config_file or os.environ.get("BRIDGE_CONFIG")
+    base = Config()
+    if named or Path(FILE_NAME).exists():
+        base = load(Path(named or FILE_NAME), environ=os.environ)
+    # The emulator's URL keeps the target from being looked for among functions that are not in this text.
+    text = f'services: {{"*": {json.dumps(target)}}}\nemulator: http://127.0.0.1:1\n'
+    services = parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services
+    for leg in services["*"].legs:
+        if isinstance(leg.target, LocalTarget) and leg.target.name not in base.functions:
+            raise CommandFailed(
+                f"{target} is not among the `functions` of {named or FILE_NAME}; name the file with -c",
+                exit_code=2,
+            )
+    emulator = (
+        TcpAddress("127.0.0.1", 0) if isinstance(base.emulator, TcpAddress) else base.emulator
+    )
+    log = Log(level="warning", format=base.log.format, access=False)
+    return replace(
+        base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log
+    )
+
+
+class _BridgeThread:
+    """A bridge in a loop of its own, so that the client beside it can block."""
+
+    def __init__(self, config: Config, socket_path: Path) -> None:
+        self._config = config
+        self._path = socket_path
+        self._loop = uvloop.new_event_loop()
+        self._stopping = asyncio.Event()
+        self._started = threading.Event()
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="own-bridge", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait_until_started(self) -> None:
+        if not self._started.wait(_START_SECONDS):
+            raise CommandFailed(f"the bridge did not start within {_START_SECONDS:g} s")
+        if self._failure is not None:
+            raise CommandFailed(str(self._failure)) from self._failure
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(_START_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        address = ListenAddress(path=self._path)
+        bridge = SingleProcess(self._config, [(address, bind(address))], environ=os.environ)
+        try:
+            await bridge.start()
+            await bridge.wait_until_ready(seconds=_START_SECONDS / 2)
+        except OSError as error:
+            self._failure = error
+        self._started.set()
+        await self._stopping.wait()
+        await bridge.close()

@@ -1,0 +1,135 @@
+"""`serve`: the bridge as a process: sockets first, then the rest, signals until the drain is over."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from bridge import logs
+from bridge.commands.failure import CommandFailed
+from bridge.commands.listening import bind_all
+from bridge.commands.loading import load_config, overrides_of
+from bridge.config.problems import ConfigErrors
+from bridge.config.reload import changed_sections
+from bridge.server.server import unbind
+from bridge.services.errors import BadDescriptors
+from bridge.single import SingleProcess
+from bridge.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+
+Running = SingleProcess | Supervisor
+
+
+def serve(chosen: argparse.Namespace) -> int:
+    """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
+    path, config = load_config(chosen)
+    logs.set_up(level=config.log.level, log_format=config.log.format)
+    for warning in config.warnings:
+        _log.warning("%s", warning)
+    _raise_file_limit()
+    listeners = bind_all(config)
+
+    def start() -> Running:
+        if config.workers == 1:
+            return SingleProcess(config, listeners, environ=os.environ)
+        return Supervisor(config, listeners, file=path, overrides=overrides_of(chosen))
+
+    try:
+        uvloop.run(_serve(start, path, chosen))
+    finally:
+        for address, sock in listeners:
+            unbind(address, sock)
+    return 0
+
+
+def _raise_file_limit() -> None:
+    """Each connection is a file; the soft limit of most systems, 1024, is not meant for servers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    bridge = make()
+    try:
+        await bridge.start()
+    except (OSError, BadDescriptors, ValueError) as error:
+        await bridge.close()
+        raise CommandFailed(
+            _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
+        ) from error
+    _greet(bridge)
+    stopping, reloads = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stopping, loop)
+    loop.add_signal_handler(signal.SIGHUP, reloads.set)
+    background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
+    if chosen.watch:
+        background.append(loop.create_task(_watch(path, reloads)))
+    try:
+        await stopping.wait()
+        _log.info("draining: calls in flight have %g s", bridge.config.drain)
+        await bridge.drain()
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await bridge.close()
+    _log.info("stopped")
+
+
+def _text_of(error: Exception) -> str:
+    """Without the number that OSError puts before its text."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _greet(bridge: Running) -> None:
+    _log.info("serving gRPC on %s", ", ".join(bridge.addresses))
+    for key, service in bridge.config.services.items():
+        targets = ", ".join(str(leg.target) for leg in service.legs)
+        _log.info("  %s -> %s", key, targets or "UNIMPLEMENTED")
+
+
+def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """The first signal drains; a second one ends the process as the signal would."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    stopping.set()
+
+
+async def _reload_when_asked(
+    bridge: Running, asked: asyncio.Event, chosen: argparse.Namespace
+) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            # Reading files and compiling .proto folders blocks: calls go on meanwhile.
+            _, config = await asyncio.to_thread(load_config, chosen)
+            changes = changed_sections(bridge.config, config)
+            await bridge.reload(config)
+        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+            _log.error("the new configuration is refused, the old one stays:\n%s", error)
+            continue
+        for section in changes.needs_restart:
+            _log.warning("%s has changed, which needs a restart", section)
+        _log.info("reloaded: %s", ", ".join(changes.applied) or "nothing has changed")
+
+
+async def _watch(path: Path, changed: asyncio.Event) -> None:
+    from watchfiles import awatch
+
+    # Kubernetes mounts a ConfigMap as a link to ..data/FILE and swaps ..data: the folder is what changes.
+    async for _ in awatch(path.parent, recursive=False):
+        changed.set()

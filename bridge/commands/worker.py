@@ -1,0 +1,137 @@
+"""`python -m bridge.commands.worker FD`: one worker of a supervisor, told over the control socket FD what to serve and when to end.
+
+It ends, after a drain, when it is told to, when it gets SIGTERM itself, and when the supervisor has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+from msgspec import Raw
+from msgspec.json import encode
+
+from bridge import logs
+from bridge.app import Bridge
+from bridge.commands.listening import listen_address
+from bridge.config.load import load
+from bridge.config.problems import ConfigErrors
+from bridge.config.schema import Config
+from bridge.server.control import (
+    Begin,
+    Channel,
+    Drain,
+    Failed,
+    Figures,
+    Reload,
+    Report,
+    Serving,
+    Unready,
+)
+from bridge.server.server import ListenAddress
+from bridge.services.errors import BadDescriptors
+
+_log = logging.getLogger(__name__)
+
+_READINESS_INTERVAL = 0.25
+
+
+def main() -> int:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    # The terminal's Ctrl-C and a reload reach the whole process group: they are the supervisor's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    return uvloop.run(_Worker(control).run())
+
+
+class _Worker:
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._channel: Channel
+        self._begin: Begin
+
+    async def run(self) -> int:
+        self._channel = await Channel.over(self._control)
+        begin = await self._channel.receive()
+        if not isinstance(begin, Begin):
+            return 1
+        self._begin = begin
+        try:
+            config = self._load()
+            logs.set_up(level=config.log.level, log_format=config.log.format)
+            bridge = Bridge(config, self._listeners(config), environ=os.environ)
+            await bridge.start(local_endpoint=begin.local_endpoint)
+        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+            self._channel.send(Failed(str(error)))
+            await asyncio.sleep(0.1)  # for the message to leave
+            return 1
+        self._channel.send(Serving())
+        try:
+            await self._obey(bridge)
+            await bridge.drain()
+        finally:
+            await bridge.close()
+        return 0
+
+    def _load(self) -> Config:
+        begin = self._begin
+        return load(Path(begin.file), environ=os.environ, overrides=begin.overrides)
+
+    def _listeners(self, config: Config) -> list[tuple[ListenAddress, socket.socket]]:
+        return [
+            (listen_address(listener, is_shared=True), socket.socket(fileno=descriptor))
+            for listener, descriptor in zip(config.listen, self._begin.listeners, strict=True)
+        ]
+
+    async def _obey(self, bridge: Bridge) -> None:
+        """Do what the supervisor says, until it says drain."""
+        loop = asyncio.get_running_loop()
+        told = loop.create_task(self._converse(bridge))
+        terminated = asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, terminated.set)
+        others = [
+            loop.create_task(self._tell_readiness(bridge)),
+            loop.create_task(terminated.wait()),
+        ]
+        try:
+            await asyncio.wait((told, others[1]), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (told, *others):
+                task.cancel()
+            await asyncio.gather(told, *others, return_exceptions=True)
+
+    async def _converse(self, bridge: Bridge) -> None:
+        while (message := await self._channel.receive()) is not None:
+            match message:
+                case Drain():
+                    return
+                case Reload(local_endpoint):
+                    await self._reload(bridge, local_endpoint)
+                case Report(number):
+                    self._channel.send(Figures(number, Raw(encode(bridge.snapshot()))))
+                case _:
+                    _log.error("the supervisor says what is not its to say")
+
+    async def _reload(self, bridge: Bridge, local_endpoint: str) -> None:
+        try:
+            await bridge.reload(await asyncio.to_thread(self._load), local_endpoint=local_endpoint)
+        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+            _log.error("this worker keeps the old configuration: %s", error)
+
+    async def _tell_readiness(self, bridge: Bridge) -> None:
+        told: list[str] | None = None
+        while True:
+            if bridge.unready != told:
+                told = bridge.unready
+                self._channel.send(Unready(tuple(told)))
+            await asyncio.sleep(_READINESS_INTERVAL)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,119 @@
+"""What a bridge has once, however many processes serve its calls: the local Lambda and the admin server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from bridge.config.schema import Config, TcpAddress
+from bridge.config.units import format_duration
+
+if TYPE_CHECKING:
+    from bridge.admin.overview import RouteLine
+    from bridge.admin.server import AdminServer
+    from bridge.admin.snapshot import Snapshot
+    from bridge.emulator.local_lambda import LocalLambda
+
+_log = logging.getLogger(__name__)
+
+
+class Companions:
+    """Belongs to the running loop. aiohttp is imported only if one of the two is wanted."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._local: LocalLambda | None = None
+        self._admin: AdminServer | None = None
+        self._started = time.monotonic()
+
+    async def start_local_lambda(self, config: Config) -> str:
+        """The endpoint of the local Lambda: one that is started for this configuration's functions, the one that it names, or "".
+
+        Raises OSError if the address cannot be had.
+        """
+        address = config.emulator
+        if not isinstance(address, TcpAddress):
+            return str(address)
+        if self._local is None and config.functions:
+            from bridge.emulator.local_lambda import LocalLambda
+
+            self._local = LocalLambda(config.functions)
+            await self._listen(
+                self._local.start(address.host, address.port),
+                f"the local Lambda cannot listen on {address}",
+                "`emulator` chooses another address",
+            )
+        return "" if self._local is None else self._local.endpoint_url
+
+    async def start_admin(
+        self,
+        *,
+        listeners: Callable[[], Sequence[str]],
+        unready: Callable[[], Sequence[str]],
+        snapshot: Callable[[], Awaitable[Snapshot]],
+    ) -> None:
+        """Serve the admin port, if there is to be one. Raises OSError if the address cannot be had."""
+        address = self._config.admin
+        if address is None:
+            return
+        from bridge.admin.server import AdminServer, Reports
+
+        self._admin = AdminServer(
+            Reports(
+                version=version("grpc-lambda-bridge"),
+                uptime=lambda: time.monotonic() - self._started,
+                listeners=listeners,
+                unready=unready,
+                routes=lambda: _route_lines(self._config),
+                snapshot=snapshot,
+            )
+        )
+        port = await self._listen(
+            self._admin.start(address),
+            f"the admin server cannot listen on {address}",
+            "--admin chooses another address, `admin: null` does without",
+        )
+        _log.info("admin on http://%s/", TcpAddress(address.host, port))
+
+    async def _listen(self, starting: Awaitable[int], failed: str, remedy: str) -> int:
+        try:
+            return await starting
+        except OSError as error:
+            raise OSError(error.errno, f"{failed}: {reason_of(error)}; {remedy}") from error
+
+    async def reload(self, config: Config) -> None:
+        """Run and tell what this configuration says from now on."""
+        self._config = config
+        if self._local is not None:
+            await self._local.update(config.functions)
+
+    async def close(self) -> None:
+        if self._admin is not None:
+            await self._admin.close()
+        if self._local is not None:
+            await self._local.close()
+
+
+def reason_of(error: OSError) -> str:
+    """Why an address cannot be had, in the system's words: asyncio's repeat the address."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
+
+
+def _route_lines(config: Config) -> list[RouteLine]:
+    from bridge.admin.overview import RouteLine, RouteTarget
+
+    return [
+        RouteLine(
+            service.key,
+            tuple(RouteTarget(str(leg.target), leg.weight) for leg in service.legs),
+            {"timeout": format_duration(service.timeout)} if service.timeout is not None else {},
+        )
+        for service in config.services.values()
+    ]

@@ -1,0 +1,68 @@
+"""A bridge in one process (`workers: 1`): what serves calls and its companions, side by side."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bridge.app import Bridge
+from bridge.companions import Companions
+from bridge.config.schema import Config
+from bridge.server.server import ListenAddress
+
+if TYPE_CHECKING:
+    from bridge.admin.snapshot import Snapshot
+
+
+class SingleProcess:
+    """Belongs to the running loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        *,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._companions = Companions(config)
+        self._bridge = Bridge(config, listeners, environ=environ)
+
+    @property
+    def config(self) -> Config:
+        return self._bridge.config
+
+    @property
+    def addresses(self) -> list[str]:
+        return self._bridge.addresses
+
+    async def start(self) -> None:
+        """Raises OSError for an address in use, and as Bridge.start does."""
+        endpoint = await self._companions.start_local_lambda(self.config)
+        await self._bridge.start(local_endpoint=endpoint)
+        await self._companions.start_admin(
+            listeners=lambda: self._bridge.addresses,
+            unready=lambda: self._bridge.unready,
+            snapshot=self._snapshot,
+        )
+
+    async def _snapshot(self) -> Snapshot:
+        return self._bridge.snapshot()
+
+    async def reload(self, config: Config) -> None:
+        """Raises what is wrong with the new configuration; then the old one stays."""
+        endpoint = await self._companions.start_local_lambda(config)
+        await self._bridge.reload(config, local_endpoint=endpoint)
+        await self._companions.reload(self.config)
+
+    async def wait_until_ready(self, *, seconds: float) -> None:
+        """Return when calls can be served, at the latest after so long."""
+        await self._bridge.wait_until_ready(seconds=seconds)
+
+    async def drain(self) -> None:
+        await self._bridge.drain()
+
+    async def close(self) -> None:
+        """Fine at any time, and twice."""
+        await self._bridge.close()
+        await self._companions.close()

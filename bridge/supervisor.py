@@ -1,0 +1,122 @@
+"""A bridge in several processes (`workers: N`): sockets bound once, workers that inherit them, the companions here.
+
+One gRPC channel is one connection and so one worker: more workers help many channels, not one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.companions import Companions
+from bridge.config.reload import after_reload
+from bridge.config.schema import Config
+from bridge.server.control import Begin, Reload
+from bridge.server.server import BACKLOG, ListenAddress, unbind
+from bridge.server.workers import WorkerFailed, Workers, this_python
+
+if TYPE_CHECKING:
+    from bridge.admin.snapshot import Snapshot
+
+_SLACK = 5.0
+"""Seconds beyond its drain that a worker may take to end."""
+
+
+class Supervisor:
+    """Belongs to the running loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        *,
+        file: Path,
+        overrides: Mapping[str, str],
+    ) -> None:
+        """`listeners` are bound. `file` and `overrides` are what `config` was read from: workers read it for themselves."""
+        self.config = config
+        self._listeners = listeners
+        self.addresses = [address.bound_as(sock) for address, sock in listeners]
+        self._file = file
+        self._overrides = dict(overrides)
+        self._companions = Companions(config)
+        self._workers: Workers | None = None
+        self._is_draining = False
+
+    async def start(self) -> None:
+        """Raises OSError for an address in use or what keeps a worker from serving."""
+        endpoint = await self._companions.start_local_lambda(self.config)
+        for _, sock in self._listeners:
+            sock.listen(BACKLOG)  # connections queue while workers start, or start again
+        count = self.config.workers or usable_cores()
+        self._workers = Workers(count, this_python("bridge.commands.worker"), self._begin(endpoint))
+        try:
+            await self._workers.start()
+        except (WorkerFailed, TimeoutError) as error:
+            raise OSError(str(error) or "the workers did not start in time") from error
+        await self._companions.start_admin(
+            listeners=lambda: self.addresses, unready=self._unready, snapshot=self._snapshot
+        )
+
+    def _begin(self, endpoint: str) -> Begin:
+        descriptors = tuple(sock.fileno() for _, sock in self._listeners)
+        return Begin(str(self._file), self._overrides, descriptors, endpoint)
+
+    def _unready(self) -> list[str]:
+        workers = [] if self._workers is None else self._workers.unready
+        return ["draining", *workers] if self._is_draining else workers
+
+    async def _snapshot(self) -> Snapshot:
+        from msgspec.json import decode
+
+        from bridge.admin.process import process_snapshot
+        from bridge.admin.snapshot import Snapshot
+
+        whole = Snapshot(process=process_snapshot())
+        if self._workers is not None:
+            for encoded in await self._workers.report():
+                whole.add(decode(encoded, type=Snapshot))
+        return whole
+
+    async def reload(self, config: Config) -> None:
+        """Each worker reads the configuration for itself; one that cannot use it says so in the log and keeps the old one."""
+        endpoint = await self._companions.start_local_lambda(config)
+        self.config = after_reload(self.config, config)
+        await self._companions.reload(self.config)
+        if self._workers is not None:
+            self._workers.begin_with(self._begin(endpoint))
+            self._workers.tell(Reload(endpoint))
+
+    async def drain(self) -> None:
+        self._is_draining = True
+        self._stop_listening()
+        if self._workers is not None:
+            allowed = self.config.drain_delay + self.config.drain + _SLACK
+            await self._workers.drain(allowed=allowed)
+
+    def _stop_listening(self) -> None:
+        """Our copies; the workers have theirs, and accept for `drain_delay`."""
+        for address, sock in self._listeners:
+            unbind(address, sock)
+
+    async def close(self) -> None:
+        """Fine at any time, and twice."""
+        self._stop_listening()
+        if self._workers is not None:
+            await self._workers.close()
+        await self._companions.close()
+
+
+def usable_cores(
+    affinity: Mapping[int, object] | None = None, quota_file: Path = Path("/sys/fs/cgroup/cpu.max")
+) -> int:
+    """The cores that this process may use: its affinity, and the cgroup's quota rounded up (cgroup v2 cpu.max)."""
+    cores = len(affinity) if affinity is not None else len(os.sched_getaffinity(0))
+    try:
+        quota, period = quota_file.read_text().split()
+        return max(1, min(cores, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        return cores  # no quota, or not Linux
