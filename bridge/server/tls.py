@@ -54,7 +54,7 @@ class TlsFiles:
 
 def _no_password() -> str:
     # Without this, OpenSSL would ask at the terminal and hold the process.
-    raise ssl.SSLError("the key file is encrypted; give one that is not")
+    raise OSError("the key file is encrypted; give one that is not")
 
 
 def _reason(error: OSError) -> str:
