@@ -48,9 +48,13 @@ fast: $(READY)
 generate: $(READY) ## make the generated code of the examples anew
 	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto
 
-lock: $(READY) ## resolve requirements-dev.lock anew from pyproject.toml
+LOCKED := --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate
+lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate -o requirements-dev.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local $(LOCKED) -o requirements-dev.lock
+	@$(BIN)/uv pip compile pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/bridge.lock
+	@$(BIN)/uv pip compile lambda_fn/pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/function/requirements.txt
+	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile - $(LOCKED) -c requirements-dev.lock -o docker/build.lock
 
 wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
 	@$(BIN)/python -m build --quiet --wheel --outdir dist .

@@ -11,11 +11,13 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs
+from bridge.carriers.credentials import SoughtCredentials
 from bridge.config.reload import after_reload
-from bridge.config.schema import Config
+from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.access_log import AccessLog, console_lines, json_lines
 from bridge.proxy.deadline import Deadlines
@@ -68,6 +70,7 @@ class Bridge:
         self._table: RouteTable
         self._former: set[asyncio.Task[None]] = set()
         self._probe: asyncio.Task[None] | None = None
+        self._exposure: asyncio.Task[None] | None = None
         self._is_draining = False
         self._server = Server(
             Serving(
@@ -141,6 +144,16 @@ class Bridge:
         except TimeoutError:
             pass  # calls say what is missing
 
+    def warn_of_exposure(self) -> None:
+        """Log once, when there are credentials, that whoever reaches a listener acts with them."""
+        credentials = self._in_force.credentials
+        exposed = [
+            str(listener.address) for listener in self.config.listen if _is_exposed(listener)
+        ]
+        if credentials is not None and exposed:
+            warning = _warn_of_exposure(credentials, ", ".join(exposed))
+            self._exposure = asyncio.get_running_loop().create_task(warning)
+
     async def drain(self) -> None:
         """Tell everybody, keep accepting for `drain_delay`, let calls in flight finish for `drain`."""
         self._is_draining = True
@@ -151,8 +164,9 @@ class Bridge:
 
     async def close(self) -> None:
         """End everything now. Fine at any time, and twice."""
-        if self._probe is not None:
-            self._probe.cancel()
+        for task in (self._probe, self._exposure):
+            if task is not None:
+                task.cancel()
         await self._server.close()
         for task in tuple(self._former):
             task.cancel()
@@ -235,6 +249,27 @@ class Bridge:
             for key, answer in is_serving.items():
                 self._health.set_serving(key, answer)
             await asyncio.sleep(_HEALTH_INTERVAL)
+
+
+def _is_exposed(listener: Listener) -> bool:
+    """Whether clients on other hosts reach it, and no certificate is asked of them."""
+    if not isinstance(listener.address, TcpAddress):
+        return False
+    if listener.tls is not None and listener.tls.client_ca is not None:
+        return False
+    try:
+        return not ip_address(listener.address.host).is_loopback
+    except ValueError:
+        return listener.address.host != "localhost"
+
+
+async def _warn_of_exposure(credentials: SoughtCredentials, listeners: str) -> None:
+    await credentials.wait_until_ready()
+    _log.warning(
+        "whoever reaches %s calls functions as %s; `client_ca` on the listener asks clients for a certificate",
+        listeners,
+        credentials.identity,
+    )
 
 
 def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:

@@ -40,6 +40,7 @@ class SingleProcess:
         """Raises OSError for an address in use, and as Bridge.start does."""
         endpoint = await self._companions.start_local_lambda(self.config)
         await self._bridge.start(local_endpoint=endpoint)
+        self._bridge.warn_of_exposure()
         await self._companions.start_admin(
             listeners=lambda: self._bridge.addresses,
             unready=lambda: self._bridge.unready,

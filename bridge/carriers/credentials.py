@@ -157,6 +157,13 @@ class SoughtCredentials:
         await self._ready.wait()
 
     @property
+    def identity(self) -> str:
+        """Whose they are as far as that can be said without asking AWS: the id of the key, which is no secret."""
+        if self._found is None:
+            return "unknown"
+        return f"access key {self._found.credentials.access_key} ({self._found.place})"
+
+    @property
     def age(self) -> float | None:
         """Seconds since a search last succeeded; None: never."""
         return None if self._found is None else self._clock() - self._found_at

@@ -48,7 +48,7 @@ async def _emulate(config: Config, address: TcpAddress) -> None:
         names = ", ".join(config.functions)
         print(
             f"local Lambda on http://{TcpAddress(address.host, port)}: {names}\n"
-            f"  aws lambda invoke --endpoint-url http://{TcpAddress(address.host, port)} --function-name NAME out.json",
+            f"  aws lambda invoke --endpoint-url {local.endpoint_url} --function-name NAME out.json",
             file=sys.stderr,
         )
         await stopping.wait()

@@ -60,6 +60,11 @@ def _raise_file_limit() -> None:
 
 async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
+    stopping, reloads = asyncio.Event(), asyncio.Event()
+    # Before the start: SIGHUP would end the process, and whoever sees it serve may send one at once.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stopping, loop)
+    loop.add_signal_handler(signal.SIGHUP, reloads.set)
     bridge = make()
     try:
         await bridge.start()
@@ -69,10 +74,6 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
             _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
         ) from error
     _greet(bridge)
-    stopping, reloads = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stopping, loop)
-    loop.add_signal_handler(signal.SIGHUP, reloads.set)
     background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
     if chosen.watch:
         background.append(loop.create_task(_watch(path, reloads)))

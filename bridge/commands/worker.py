@@ -71,6 +71,8 @@ class _Worker:
             self._channel.send(Failed(str(error)))
             await asyncio.sleep(0.1)  # for the message to leave
             return 1
+        if begin.number == 1:
+            bridge.warn_of_exposure()  # once for all workers
         self._channel.send(Serving())
         try:
             await self._obey(bridge)

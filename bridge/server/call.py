@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_SMALL_CHUNK = 1024
+"""Bytes below which an arriving chunk is joined to the one before it."""
+_JOINED_CHUNK = 64 << 10
+"""Bytes from which a chunk is not joined to any more."""
+
 SEND_STALL = 300.0
 """Seconds a client may keep its window shut while a message waits for it."""
 
@@ -75,7 +80,7 @@ class ServedCall:
         self.upstream_seconds = 0.0
         self.request_id = ""
 
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | bytearray] = deque()
         """Body bytes that nobody has taken yet."""
         self._ended = False
         self._body: bytes | None = None
@@ -156,10 +161,21 @@ class ServedCall:
         if self._failure is not None:
             self._credit(len(data))
             return
-        self._chunks.append(data)
+        self._keep(data)
         self._hold(len(data))
         if self._scanner is not None:
             self._scan(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Small chunks are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
+        chunks = self._chunks
+        if len(data) >= _SMALL_CHUNK or not chunks or len(chunks[-1]) >= _JOINED_CHUNK:
+            chunks.append(data)
+            return
+        last = chunks[-1]
+        if not isinstance(last, bytearray):
+            last = chunks[-1] = bytearray(last)
+        last += data
 
     def _hold(self, size: int) -> None:
         figures = self._connection.figures
@@ -180,7 +196,7 @@ class ServedCall:
         self._engine.credit(self._id, size)
         self._connection.flush_soon()
 
-    def _scan(self, data: bytes) -> None:
+    def _scan(self, data: bytes | bytearray) -> None:
         """Gathering: check each chunk as it comes, and let the client send as much again."""
         assert self._scanner is not None
         self._credit(len(data))
@@ -194,7 +210,7 @@ class ServedCall:
             )
             return
         try:
-            self._scanner.feed(data)
+            self._scanner.feed(bytes(data))
         except RpcError as error:
             self._failure = error
 
@@ -214,7 +230,7 @@ class ServedCall:
         self._scanner.finish()
         self.messages_received = self._scanner.count
         self._refuse_unnamed_compression()
-        self._body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._body = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         return self._body
 
@@ -240,7 +256,7 @@ class ServedCall:
             if self._chunks:
                 chunk = self._chunks.popleft()
                 self._credit(len(chunk))
-                self._reader.feed(chunk)
+                self._reader.feed(bytes(chunk))
                 continue
             if self._failure is not None:
                 raise self._failure

@@ -111,6 +111,8 @@ class Connection:
         # The clock of these limits is the loop's: coarse, and read once a turn.
         self._opened = self._last_received = self._idle_since = self._state_since = 0.0
         self._choked_since = self._pinged_at = 0.0
+        self._block_since: float | None = None
+        """When the header block began that is still open."""
         self._max_age: float | None = None
 
     # -- the socket ---------------------------------------------------------------------------------------------------
@@ -154,7 +156,12 @@ class Connection:
         if self.state is State.CLOSED:
             return
         self._last_received = now = self.loop.time()
-        for event in self.engine.receive(data, now=now):
+        events = self.engine.receive(data, now=now)
+        if not self.engine.has_open_block:
+            self._block_since = None
+        elif self._block_since is None:
+            self._block_since = now
+        for event in events:
             match event:
                 case RequestReceived():
                     self._begin(event)
@@ -297,7 +304,7 @@ class Connection:
                 self.kill()
         elif not self.engine.has_handshaken and now - self._opened > limits.handshake:
             self._give_up("handshake_timeout")
-        elif self.engine.has_open_block and now - self._last_received > limits.handshake:
+        elif self._block_since is not None and now - self._block_since > limits.handshake:
             self._give_up("header_timeout")
         elif self.state is State.LEAVING and in_state > _DRAIN_PING_WAIT:
             self._settle()

@@ -22,6 +22,8 @@ class Begin(Struct, frozen=True, tag=True):
     listeners: tuple[int, ...]
     """File descriptors of the listening sockets, in the order of the configuration."""
     local_endpoint: str
+    number: int = 0
+    """The worker's, from 1."""
 
 
 class Reload(Struct, frozen=True, tag=True):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from bridge.server.control import (
     Begin,
@@ -91,7 +92,7 @@ class Workers:
                 pass_fds=(theirs.fileno(), *self._begin.listeners),
             )
         channel = await Channel.over(ours)
-        channel.send(self._begin)
+        channel.send(replace(self._begin, number=number))
         loop = asyncio.get_running_loop()
         worker = _Worker(number, process, channel, loop.time(), loop.create_future())
         self._workers[number] = worker
