@@ -84,7 +84,7 @@ def reported_in_trailers(error_type: str, encoded_body: str) -> Failure:
 def _type_in(body: bytes) -> str:
     try:
         return json.decode(body, type=_Reported).errorType
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 
 

@@ -57,6 +57,10 @@ class Function:
         if self._event_worker is None:
             self._event_worker = asyncio.get_running_loop().create_task(self._work_off_events())
 
+    def note(self, line: str) -> None:
+        """Write a line of our own where the function's lines go."""
+        self._log(line)
+
     def renew(self, config: FunctionConfig) -> None:
         """Let the next invocations run in fresh processes; those in flight end where they are."""
         self.config = config

@@ -1,14 +1,14 @@
 """One invocation, and what it gives back as it comes: the runtime's side feeds a Reply, the invoker's side reads it.
 
 A Reply is a stream whether the function streams or not; plain Invoke reads it whole. It holds at most HIGH_WATER bytes that
-nobody has read and knows neither HTTP nor processes.
+nobody has read and knows neither HTTP nor processes. Who no longer reads says so: the invocation goes on without a reader.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from bridge.aws.invoke import MAX_REPLY
 from bridge.emulator import failures
@@ -36,21 +36,29 @@ class Invocation(Value, frozen=True):
 class Reply:
     """Chunks, then an end: whole, or with a Failure. What comes after the end is dropped."""
 
-    __slots__ = ("_arrived", "_chunks", "_limit", "_on_drained", "_over", "_unread", "content_type", "failure",
-                 "is_streamed", "size")  # fmt: skip
+    __slots__ = ("_arrived", "_chunks", "_is_abandoned", "_limit", "_on_drained", "_over", "_streamed_limit", "_unread",
+                 "content_type", "failure", "is_streamed", "size")  # fmt: skip
 
-    def __init__(self, *, limit: int = MAX_REPLY) -> None:
+    def __init__(self, *, limit: int = MAX_REPLY, streamed_limit: int = MAX_REPLY) -> None:
+        """`streamed_limit` holds instead of `limit` if the function streams: for invokers that can take it as it comes."""
         self.content_type = "application/json"
         self.is_streamed = False
         self.failure: Failure | None = None
         self.size = 0
         """Bytes so far; above the limit the reply fails."""
         self._limit = limit
+        self._streamed_limit = streamed_limit
+        self._is_abandoned = False
         self._chunks: deque[bytes] = deque()
         self._unread = 0
         self._arrived = asyncio.Event()
         self._over = asyncio.Event()
         self._on_drained: Callable[[], None] | None = None
+
+    @property
+    def limit(self) -> int:
+        """Bytes that it may have."""
+        return self._streamed_limit if self.is_streamed else self._limit
 
     # -- the runtime's side
 
@@ -59,8 +67,10 @@ class Reply:
         if self.is_over:
             return True
         self.size += len(chunk)
-        if self.size > self._limit:
-            self.fail(failures.too_large(self._limit))
+        if self.size > self.limit:
+            self.fail(failures.too_large(self.limit))
+            return True
+        if self._is_abandoned:
             return True
         self._chunks.append(chunk)
         self._unread += len(chunk)
@@ -91,7 +101,7 @@ class Reply:
         """Return when the reply has ended, read or not."""
         await self._over.wait()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield what comes until the end; then look at `failure`."""
         while True:
             while self._chunks:
@@ -104,6 +114,13 @@ class Reply:
                 return
             self._arrived.clear()
             await self._arrived.wait()
+
+    def abandon(self) -> None:
+        """Nobody reads any more: the rest is dropped as it comes, and the runtime not held back."""
+        self._is_abandoned = True
+        self._chunks.clear()
+        self._unread = 0
+        self._drained()
 
     async def whole(self) -> bytes:
         """Return the body: the function's, or that of its failure."""

@@ -1,4 +1,4 @@
-"""AWS's Lambda API, as far as the local Lambda serves it, over HTTP.
+"""AWS's Lambda API, as far as the local Lambda serves it, over HTTP; on the same address, the functions' URLs.
 
 HTTP requests come in; invocations go to a Function and what they give back goes out. Refusals become responses here and nowhere
 else. This module knows nothing of processes.
@@ -10,8 +10,6 @@ import asyncio
 import json
 import logging
 import math
-import secrets
-import time
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,8 +20,10 @@ from aiohttp import web
 
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
 from bridge.config.schema import FunctionConfig
-from bridge.emulator import naming, refusals, signature
+from bridge.emulator import event_stream, naming, refusals, signature
 from bridge.emulator.function import Function
+from bridge.emulator.function_urls import PATH, FunctionUrls
+from bridge.emulator.identity import REQUEST_ID, trace_id_of
 from bridge.emulator.invocation import Invocation, Reply
 from bridge.emulator.logs import MIB
 from bridge.emulator.naming import FunctionId
@@ -31,16 +31,17 @@ from bridge.emulator.naming import FunctionId
 MAX_EVENT = 1024 * 1024
 """Bytes of an asynchronous payload, exclusive, as for MAX_REQUEST."""
 LIMITS = {"RequestResponse": MAX_REQUEST, "DryRun": MAX_REQUEST, "Event": MAX_EVENT}
+STREAMED = ("RequestResponse", "DryRun")
+"""The types of InvokeWithResponseStream."""
 MAX_COUNTED = 64 * MAX_REQUEST
 """Bytes after which an endless body is no longer counted to say how long it is."""
-MAX_TRACE_ID = 1024
 
 SERVED = (
-    "The local Lambda serves POST /2015-03-31/functions/NAME/invocations, GET /2015-03-31/functions, "
-    "GET /2015-03-31/functions/NAME and GET /2015-03-31/functions/NAME/configuration."
+    "The local Lambda serves POST /2015-03-31/functions/NAME/invocations, "
+    "POST /2021-11-15/functions/NAME/response-streaming-invocations, GET /2015-03-31/functions, "
+    "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration and /lambda-url/NAME/."
 )
 
-REQUEST_ID = web.RequestKey("request_id", str)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _logger = logging.getLogger(__name__)
@@ -49,18 +50,20 @@ _logger = logging.getLogger(__name__)
 class InvokeApi:
     """`functions` is looked at anew for each request."""
 
-    def __init__(self, functions: Mapping[str, Function]) -> None:
+    def __init__(self, functions: Mapping[str, Function], urls: FunctionUrls) -> None:
         self._functions = functions
+        self._urls = urls
 
     def application(self) -> web.Application:
-        application = web.Application(middlewares=[_answer_refusals])
+        application = web.Application(middlewares=[_answer_refusals, self._urls.serve_by_host])
         application.add_routes([
             web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
             web.get("/2015-03-31/functions", self._list, allow_head=False),
             web.get("/2015-03-31/functions/", self._list, allow_head=False),
             web.get("/2015-03-31/functions/{name}", self._describe, allow_head=False),
             web.get("/2015-03-31/functions/{name}/configuration", self._describe_configuration, allow_head=False),
-            web.post("/2021-11-15/functions/{name}/response-streaming-invocations", _not_streamed),
+            web.post("/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream),
+            web.route("*", PATH, self._urls.serve_by_path),
             web.route("*", "/{path:.*}", _unknown),
         ])  # fmt: skip
         return application
@@ -68,21 +71,8 @@ class InvokeApi:
     # -- Invoke
 
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
-        function_id, function = self._find(request)
-        invocation_type = request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
-        if invocation_type not in LIMITS:
-            raise refusals.InvalidParameter(
-                f"X-Amz-Invocation-Type must be one of {', '.join(LIMITS)}"
-            )
-        invocation = Invocation(
-            request_id=request[REQUEST_ID],
-            payload=await _read_payload(request, invocation_type),
-            arn=function_id.arn,
-            trace_id=_trace_id(request),
-            client_context=_client_context(request),
-            wants_log=_wants_log(request),
-        )
-        match invocation_type:
+        function, invocation = await self._read(request, tuple(LIMITS))
+        match _invocation_type(request):
             case "DryRun":
                 return web.Response(status=204)
             case "Event":
@@ -90,6 +80,32 @@ class InvokeApi:
                 return web.Response(status=202)
             case _:
                 return await _run(function, invocation)
+
+    async def _invoke_with_response_stream(self, request: web.Request) -> web.StreamResponse:
+        function, invocation = await self._read(request, STREAMED)
+        if _invocation_type(request) == "DryRun":
+            return web.Response(status=204)
+        return await event_stream.run(request, function, invocation)
+
+    async def _read(
+        self, request: web.Request, types: tuple[str, ...]
+    ) -> tuple[Function, Invocation]:
+        """Read a whole request. Raise a Refusal."""
+        function_id, function = self._find(request)
+        invocation_type = _invocation_type(request)
+        if invocation_type not in types:
+            raise refusals.InvalidParameter(
+                f"X-Amz-Invocation-Type must be one of {', '.join(types)}"
+            )
+        invocation = Invocation(
+            request_id=request[REQUEST_ID],
+            payload=await _read_payload(request, invocation_type),
+            arn=function_id.arn,
+            trace_id=trace_id_of(request),
+            client_context=_client_context(request),
+            wants_log=_wants_log(request),
+        )
+        return function, invocation
 
     def _find(self, request: web.Request) -> tuple[FunctionId, Function]:
         signature.check(request.headers)
@@ -141,10 +157,6 @@ async def _unknown(request: web.Request) -> web.StreamResponse:
     raise refusals.UnknownOperation(f"{request.method} {request.path} is not served here. {SERVED}")
 
 
-async def _not_streamed(_request: web.Request) -> web.StreamResponse:
-    raise refusals.UnknownOperation(f"InvokeWithResponseStream is not served yet: use Invoke. {SERVED}")  # fmt: skip
-
-
 @web.middleware
 async def _answer_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = request_id = str(uuid4())
@@ -172,6 +184,10 @@ def _refused(refusal: refusals.Refusal) -> web.Response:
 
 
 # -- what a request says
+
+
+def _invocation_type(request: web.Request) -> str:
+    return request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
 
 
 async def _read_payload(request: web.Request, invocation_type: str) -> bytes:
@@ -227,15 +243,6 @@ def _wants_log(request: web.Request) -> bool:
     if log_type not in ("None", "Tail"):
         raise refusals.InvalidParameter("X-Amz-Log-Type must be None or Tail")
     return log_type == "Tail"
-
-
-def _trace_id(request: web.Request) -> str:
-    given = request.headers.get("X-Amzn-Trace-Id", "")
-    if given.startswith("Root=") and len(given) <= MAX_TRACE_ID and given.isascii() and given.isprintable():  # fmt: skip
-        return given
-    # AWS X-Ray's form: the wall clock in hex, then a random number.
-    now = int(time.time())  # noqa: TID251
-    return f"Root=1-{now:08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
 
 
 # -- what a function looks like

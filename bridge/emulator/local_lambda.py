@@ -1,11 +1,12 @@
-"""The local Lambda: named functions behind AWS's API on one address. The composition root of this package.
+"""The local Lambda: named functions behind AWS's API and at URLs, on one address. The composition root of this package.
 
-Configuration comes in; an endpoint for SDKs, the AWS CLI and the bridge's own Lambda targets goes out.
+Configuration comes in; an endpoint for SDKs, the AWS CLI, HTTP clients and the bridge's own targets goes out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,12 +15,15 @@ from pathlib import Path
 from aiohttp import web
 
 from bridge.config.schema import FunctionConfig
+from bridge.emulator import naming
 from bridge.emulator.console import Console
 from bridge.emulator.environment import Interpreters
 from bridge.emulator.file_watch import FileWatch
 from bridge.emulator.function import Function
+from bridge.emulator.function_urls import FunctionUrls
 from bridge.emulator.instance import Facilities
 from bridge.emulator.invoke_api import InvokeApi
+from bridge.emulator.url_signature import known_keys
 from bridge.emulator.warden import Warden
 
 MAX_HEADER = 16 * 1024
@@ -50,16 +54,31 @@ class LocalLambda:
         self._watch = FileWatch(self._reload)
         self._runner: web.AppRunner | None = None
         self._endpoint_url = ""
+        self._port = 0
 
     @property
     def endpoint_url(self) -> str:
         """For SDKs (`endpoint_url`) and the CLI (`--endpoint-url`); known once started."""
         return self._endpoint_url
 
+    @property
+    def urls(self) -> Mapping[str, str]:
+        """The functions' URLs by name, for clients that look up *.localhost (curl, browsers); by path it is `path_url`."""
+        return {
+            name: f"http://{naming.url_domain(name)}:{self._port}/"
+            for name, config in self._configured.items()
+            if config.url is not None
+        }
+
+    def path_url(self, name: str) -> str:
+        """The same URL for every client: below the endpoint."""
+        return f"{self._endpoint_url}/lambda-url/{name}/"
+
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port: the one chosen if 0 was asked for. Raise OSError if the address cannot be had."""
+        urls = FunctionUrls(self._functions, known_keys(os.environ))
         self._runner = web.AppRunner(
-            InvokeApi(self._functions).application(),
+            InvokeApi(self._functions, urls).application(),
             access_log=None,
             auto_decompress=False,
             max_line_size=MAX_HEADER,
@@ -73,7 +92,7 @@ class LocalLambda:
         except OSError:
             await self.close()
             raise
-        actual: int = self._runner.addresses[0][1]
+        self._port = actual = int(self._runner.addresses[0][1])
         shown = WILDCARDS.get(host, host)
         self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"  # fmt: skip
         return actual

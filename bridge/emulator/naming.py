@@ -23,6 +23,11 @@ QUALIFIER = re.compile(r"\$LATEST|[A-Za-z0-9_-]{1,128}")
 VERSION = re.compile(r"[0-9]+")
 
 
+def url_domain(name: str) -> str:
+    """The host name of a function's URL: AWS's, but below `localhost`, whose names mean loopback (RFC 6761)."""
+    return f"{name}.lambda-url.{REGION}.localhost"
+
+
 class FunctionId(Value, frozen=True):
     """A function and, if the caller named one, the version or alias."""
 

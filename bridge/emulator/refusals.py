@@ -1,4 +1,4 @@
-"""What the Invoke API answers instead of running a function, in AWS's words: status, error type, JSON body, headers.
+"""What the Invoke API and function URLs answer instead of what a function gives, in AWS's words: status, error type, JSON body, headers.
 
 Each class is one cause; it is raised where the fact is known and becomes an HTTP response in one place (`invoke_api`).
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from msgspec import json
+
+from bridge.aws.invoke import MAX_REQUEST
 
 
 class Refusal(Exception):
@@ -138,3 +140,55 @@ class ServiceFailed(Refusal):
     @property
     def fields(self) -> Mapping[str, str]:
         return {"Type": "Service"}
+
+
+class UrlRefusal(Refusal):
+    """A function URL's answer; it says little, since anybody may read it. What was wrong stands in the function's log."""
+
+    message_key = "Message"
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        return {}
+
+
+class Forbidden(UrlRefusal):
+    """A URL with `auth: iam`, and a request that is not signed rightly."""
+
+    http_status = 403
+    error_type = "AccessDeniedException"
+
+    def __init__(self) -> None:
+        super().__init__("Forbidden")
+
+
+class NoUrl(UrlRefusal):
+    """No such function, or one without `url`. AWS has no message for it."""
+
+    http_status = 403
+    error_type = "AccessDeniedException"
+
+    @property
+    def body(self) -> bytes:
+        return b'{"Message":null}'
+
+
+class UrlRequestTooLarge(UrlRefusal):
+    http_status = 413
+    error_type = "RequestEntityTooLargeException"
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation"
+        )
+
+
+class FunctionFailed(UrlRefusal):
+    """The function failed, or its reply is no HTTP response."""
+
+    http_status = 502
+    error_type = "InternalServerErrorException"
+
+    @property
+    def body(self) -> bytes:
+        return b"Internal Server Error"

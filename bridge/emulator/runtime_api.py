@@ -246,7 +246,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._is_replying = False
         self._session.answer(failure)
         if failure is not None and failure.error_type == failures.TOO_LARGE:
-            self._refuse_size()
+            self._refuse_size(MAX_REPLY if self._reply is None else self._reply.limit)
         self._answer()
 
     def _fail_init(self) -> None:
@@ -272,8 +272,8 @@ class RuntimeConnection(asyncio.Protocol):
     def _refuse_path(self, path: str) -> None:
         self._refuse(HTTPStatus.NOT_FOUND, "NotFound", f"Nothing is served at {path[:200]}")
 
-    def _refuse_size(self) -> None:
-        message = f"Exceeded maximum allowed payload size ({MAX_REPLY} bytes)."
+    def _refuse_size(self, limit: int) -> None:
+        message = f"Exceeded maximum allowed payload size ({limit} bytes)."
         self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "RequestEntityTooLarge", message)
 
     def _refuse(self, status: HTTPStatus, error_type: str, message: str) -> None:

@@ -1,4 +1,7 @@
-"""Whether a request is signed at all. The local Lambda has no keys to verify a signature with, but refuses who forgot to sign."""
+"""Whether a request to the Invoke API is signed at all: any keys do there, but who forgot to sign is told so.
+
+Signatures of requests to function URLs are `url_signature`'s, which verifies them.
+"""
 
 from __future__ import annotations
 

@@ -348,7 +348,6 @@ async def test_a_request_must_be_signed_and_make_sense(
         ("GET", "/", "serves POST /2015-03-31/functions/NAME/invocations"),
         ("GET", "/2015-03-31/functions/fn/invocations", "serves POST"),
         ("POST", "/2015-03-31/functions", "serves POST"),
-        ("POST", "/2021-11-15/functions/fn/response-streaming-invocations", "not served yet"),
     ],
 )
 async def test_what_is_not_served_names_what_is(

@@ -37,6 +37,33 @@ def next_invocation():
 
 def answer(request_id, result):
     return ask("POST", f"/invocation/{request_id}/response", json.dumps(result))
+
+def begin(request_id, content_type="application/octet-stream"):
+    stream = http.client.HTTPConnection(host)
+    stream.putrequest("POST", f"/2018-06-01/runtime/invocation/{request_id}/response")
+    stream.putheader("Lambda-Runtime-Function-Response-Mode", "streaming")
+    stream.putheader("Transfer-Encoding", "chunked")
+    stream.putheader("Content-Type", content_type)
+    stream.endheaders()
+    return stream
+
+def begin_http(request_id, head):
+    stream = begin(request_id, "application/vnd.awslambda.http-integration-response")
+    write(stream, json.dumps(head).encode() + bytes(8))
+    return stream
+
+def write(stream, data):
+    stream.send(b"%x\\r\\n%b\\r\\n" % (len(data), data))
+
+def end(stream, trailers=b""):
+    stream.send(b"0\\r\\n" + trailers + b"\\r\\n")
+    status = stream.getresponse().status
+    stream.close()
+    return status
+
+def wait_for(name):
+    while not os.path.exists(name):
+        time.sleep(0.005)
 """
 """What the tests' own runtimes begin with: the Runtime API in the standard library."""
 

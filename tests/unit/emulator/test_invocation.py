@@ -73,6 +73,30 @@ async def test_above_its_limit_a_reply_fails_and_takes_no_more() -> None:
     assert reply.failure.error_type == "Function.ResponseSizeTooLarge"
 
 
+async def test_what_is_streamed_may_have_a_limit_of_its_own() -> None:
+    """Only if the function streams."""
+    whole, streamed = Reply(limit=3, streamed_limit=5), Reply(limit=3, streamed_limit=5)
+    streamed.is_streamed = True
+    for reply in (whole, streamed):
+        reply.feed(b"abcd", ignore)
+
+    assert (whole.failure is None, streamed.failure is None) == (False, True)
+
+
+async def test_an_abandoned_reply_holds_nothing_and_nobody_back() -> None:
+    """What was held is dropped, as is all that follows; its end still comes."""
+    reply = Reply()
+    resumed: list[str] = []
+    reply.feed(b"x" * HIGH_WATER, lambda: resumed.append("now"))
+    reply.abandon()
+    goes_on = reply.feed(b"x" * HIGH_WATER, ignore)
+    reply.end()
+
+    assert (resumed, goes_on) == (["now"], True)
+    assert await reply.whole() == b""
+    assert reply.size == 2 * HIGH_WATER
+
+
 async def test_unread_bytes_pause_the_runtime_until_they_are_read() -> None:
     reply = Reply()
     resumed: list[str] = []

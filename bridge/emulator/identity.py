@@ -1,0 +1,21 @@
+"""What a request of the local Lambda is known by: its request id and its trace id."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from aiohttp import web
+
+REQUEST_ID = web.RequestKey("request_id", str)
+MAX_TRACE_ID = 1024
+
+
+def trace_id_of(request: web.Request) -> str:
+    """The client's trace id, or a new one that is not sampled."""
+    given = request.headers.get("X-Amzn-Trace-Id", "")
+    if given.startswith("Root=") and len(given) <= MAX_TRACE_ID and given.isascii() and given.isprintable():  # fmt: skip
+        return given
+    # AWS X-Ray's form: the wall clock in hex, then a random number.
+    now = int(time.time())  # noqa: TID251
+    return f"Root=1-{now:08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
