@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 _INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
+_STREAM_PATH = "/2021-11-15/functions/{}/response-streaming-invocations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,11 @@ class FunctionName:
     def invoke_path(self) -> str:
         """The path of Invoke. With an account it holds the ARN, so that a function of another account is found."""
         return _INVOKE_PATH.format(quote(self._unqualified, safe=""))
+
+    @property
+    def stream_path(self) -> str:
+        """The path of InvokeWithResponseStream; its query is that of Invoke."""
+        return _STREAM_PATH.format(quote(self._unqualified, safe=""))
 
     @property
     def _unqualified(self) -> str:

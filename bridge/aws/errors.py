@@ -225,7 +225,9 @@ def failure_of(payload: bytes, *, function: str) -> RpcError:
             f"{function} was killed, most likely out of memory: raise the function's memory"
         )
     told = ": ".join(part for part in (_short(error_type), _short(message)) if part)
-    return FunctionFailed(f"{function} failed: {told or 'it gave no reason'}")
+    failed = FunctionFailed(f"{function} failed: {told or 'it gave no reason'}")
+    failed.error_type, failed.error_message = error_type, message
+    return failed
 
 
 def _was_killed(error_type: str, message: str) -> bool:
@@ -236,7 +238,7 @@ def _read_failure(payload: bytes) -> tuple[str, str]:
     """Type and message; a body that is not the JSON object is itself the message."""
     try:
         failure = _decode_failure(payload)
-    except (DecodeError, RecursionError):
+    except (DecodeError, UnicodeDecodeError, RecursionError):
         return "", payload[: 4 * _MAX_TEXT].decode("utf-8", "replace")
     error_type = failure.errorType if isinstance(failure.errorType, str) else ""
     message = failure.errorMessage if isinstance(failure.errorMessage, str) else ""

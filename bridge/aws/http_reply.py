@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import Decoder
@@ -34,39 +34,44 @@ class HttpReply(Value, frozen=True):
 
 
 _Scalar = str | int | float | bool | None
-_Headers = dict[str, _Scalar | list[_Scalar]]
+FieldValues = dict[str, _Scalar | list[_Scalar]]
 
 
-class _ReplyObject(Struct, gc=False):
+class ReplyObject(Struct, gc=False):
+    """The reply as JSON has it."""
+
     statusCode: int | str | None = None  # noqa: N815 - the wire's name
-    headers: _Headers | None = None
-    multiValueHeaders: _Headers | None = None  # noqa: N815
+    headers: FieldValues | None = None
+    multiValueHeaders: FieldValues | None = None  # noqa: N815
     cookies: list[str] | None = None
     body: str | None = None
     isBase64Encoded: bool | None = None  # noqa: N815
 
 
-_decode = Decoder(_ReplyObject).decode
+_decode = Decoder(ReplyObject).decode
 
 
 def decode_reply(payload: bytes) -> HttpReply:
     """The reply in this payload. Raises BadReply."""
+    return reply_of(payload, _decode, expected=_EXPECTED)
+
+
+def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected: str) -> HttpReply:
+    """The reply in this payload, its JSON read by `decode`; `expected` says what that is. Raises BadReply."""
     # JSON text cannot hold a NUL, so the first one ends a prelude.
     nul = payload.find(b"\0", 0, _MAX_PRELUDE)
     if nul >= 0:
-        return _decode_prelude(payload, nul)
-    found = _parse(payload)
+        end = nul + len(_SEPARATOR)
+        if payload[nul:end] != _SEPARATOR:
+            raise BadReply(
+                f"the function returned neither JSON nor a prelude and a body: {expected}"
+            )
+        found = _parse(payload[:nul], decode, expected)
+        return HttpReply(_http_status(found.statusCode), _headers_of(found), payload[end:])
+    found = _parse(payload, decode, expected)
     if found.statusCode is None and found.headers is None and found.body is None:
-        raise BadReply(f"the function returned JSON that is no HTTP reply: {_EXPECTED}")
+        raise BadReply(f"the function returned JSON that is no HTTP reply: {expected}")
     return HttpReply(_http_status(found.statusCode), _headers_of(found), _body_of(found))
-
-
-def _decode_prelude(payload: bytes, nul: int) -> HttpReply:
-    end = nul + len(_SEPARATOR)
-    if payload[nul:end] != _SEPARATOR:
-        raise BadReply(f"the function returned neither JSON nor a prelude and a body: {_EXPECTED}")
-    found = _parse(payload[:nul])
-    return HttpReply(_http_status(found.statusCode), _headers_of(found), payload[end:])
 
 
 # What a JSON text is, by its first character.
@@ -74,15 +79,15 @@ _KINDS = {b"[": "a list", b'"': "a string", b"n": "null", b"t": "true", b"f": "f
           **{b"%c" % digit: "a number" for digit in b"-0123456789"}}  # fmt: skip
 
 
-def _parse(text: bytes) -> _ReplyObject:
+def _parse(text: bytes, decode: Callable[[bytes], ReplyObject], expected: str) -> ReplyObject:
     try:
-        return _decode(text)
+        return decode(text)
     except ValidationError as error:
         kind = _KINDS.get(text.lstrip()[:1], "an object with a field of the wrong type")
-        raise BadReply(f"the function returned {kind}: {_EXPECTED}") from error
-    except (DecodeError, RecursionError) as error:
+        raise BadReply(f"the function returned {kind}: {expected}") from error
+    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = "no JSON" if text else "nothing"
-        raise BadReply(f"the function returned {kind}: {_EXPECTED}") from error
+        raise BadReply(f"the function returned {kind}: {expected}") from error
 
 
 def _http_status(value: int | str | None) -> int:
@@ -97,7 +102,7 @@ def _http_status(value: int | str | None) -> int:
     return http_status
 
 
-def _headers_of(found: _ReplyObject) -> Metadata:
+def _headers_of(found: ReplyObject) -> Metadata:
     """The headers in order. A name in multiValueHeaders is taken from there alone; cookies are a field of their own."""
     fields = _flatten(found.headers) if found.headers else []
     if found.multiValueHeaders:
@@ -132,7 +137,7 @@ def _as_sent(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8").decode("latin-1")
 
 
-def _body_of(found: _ReplyObject) -> bytes:
+def _body_of(found: ReplyObject) -> bytes:
     if not found.body:
         return b""
     if not found.isBase64Encoded:

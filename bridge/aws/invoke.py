@@ -10,6 +10,9 @@ MAX_REQUEST = 6 << 20
 MAX_REPLY = MAX_REQUEST + 100
 """The largest payload that Lambda returns unstreamed (bytes): 6,291,556."""
 
+MAX_STREAMED_REPLY = 200 << 20
+"""The largest payload that Lambda returns streamed (bytes)."""
+
 MAX_CLIENT_CONTEXT = 3_583
 """The largest X-Amz-Client-Context (bytes of base64)."""
 

@@ -7,40 +7,26 @@ codec: its gRPC body is a gRPC-Web body already. Knows nothing of how the reply 
 from __future__ import annotations
 
 import re
-from binascii import Error as Base64Error
 from binascii import a2b_base64
 
-from msgspec import DecodeError, Struct
-from msgspec.json import Decoder
-
 from bridge.codecs.fields import ReplyFields, sort_fields
-from bridge.rpc.compression import IDENTITY, SUPPORTED, accepts, inflate
-from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS, envelope
+from bridge.codecs.inflation import inflater_for
+from bridge.codecs.texts import ERROR_MARK, OPAQUE_KEPT, broken_off, http_refusal
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import (
     BadReply,
     CutReply,
     FunctionFailed,
     HttpRefusal,
-    MessageTooLarge,
     NoStatus,
     ReplyTooLarge,
     RpcError,
 )
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
-from bridge.rpc.status import code_of_http_status
 
 MAX_TRAILERS = 1 << 20
 """Bytes of a reply's trailers, inflated. What reaches the client is bounded far below this, by `max_trailers`."""
-
-MAX_INFLATED = 64 << 20
-"""Bytes that all messages of one reply may inflate to where the bridge inflates them."""
-
-_MAX_EXCERPT = 200
-"""Characters of a foreign body in a message."""
-
-_OPAQUE_KEPT = 4 * _MAX_EXCERPT
-"""Bytes kept of a body that is no gRPC-Web, to quote from."""
 
 
 def decode(
@@ -65,6 +51,33 @@ def decode(
     return events
 
 
+class GrpcWeb:
+    """The codec."""
+
+    is_identity = False
+
+    def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format
+        return body
+
+    def reader(
+        self,
+        http_status: int,
+        headers: Metadata,
+        *,
+        path: str,  # noqa: ARG002 - the same for every method
+        accept_encoding: str | None,
+        max_response: int | None,
+        message_format: str,
+    ) -> GrpcWebReader:
+        return GrpcWebReader(
+            http_status,
+            headers,
+            accept_encoding=accept_encoding,
+            max_response=max_response,
+            message_format=message_format,
+        )
+
+
 class GrpcWebReader:
     """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the chunks.
 
@@ -72,7 +85,7 @@ class GrpcWebReader:
     by `finish` alone, because bytes behind the trailers make the reply a bad one.
     """
 
-    __slots__ = ("_block", "_body", "_budget", "_failure", "_fields", "_has_body", "_headers", "_http_status", "_inflates",
+    __slots__ = ("_block", "_body", "_failure", "_fields", "_has_body", "_headers", "_http_status", "_inflater",
                  "_is_framed", "_max_response", "_text")  # fmt: skip
 
     def __init__(
@@ -88,7 +101,6 @@ class GrpcWebReader:
         self._http_status = http_status
         self._fields = fields = _PLAIN if headers == _PLAIN_HEADERS else sort_fields(headers)
         self._max_response = max_response
-        self._budget = MAX_INFLATED
         self._body = bytearray()
         """Bytes that do not make an envelope yet; the beginning of a body that is no gRPC-Web."""
         self._block: bytes | None = None
@@ -104,15 +116,27 @@ class GrpcWebReader:
             self._failure = BadReply(
                 f"the function answered in {sent_format[:40]} messages, the client speaks {message_format[:40]}"
             )
-        self._inflates = bool(fields.encoding) and not accepts(accept_encoding, fields.encoding)
+        self._inflater = inflater_for(
+            fields.encoding, accept_encoding=accept_encoding, max_response=max_response
+        )
         self._headers: Headers | None = self._make_headers()
         """None once they are given out."""
 
     def _make_headers(self) -> Headers:
         fields = self._fields
-        if fields.encoding and not self._inflates:
+        if fields.encoding and not self._inflater.is_needed:
             return Headers((("grpc-encoding", fields.encoding), *fields.metadata))
         return Headers(fields.metadata) if fields.metadata else EMPTY_HEADERS
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more of the body can change the outcome."""
+        return self._is_framed or len(self._body) < OPAQUE_KEPT
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the trailers have come."""
+        return self._block is not None
 
     def open(self) -> list[ResponseEvent]:
         """The Headers, if they can leave before any of the body has come: for replies that are streamed."""
@@ -129,7 +153,7 @@ class GrpcWebReader:
             return []
         self._has_body = True
         if not self._is_framed:
-            self._body += data[: _OPAQUE_KEPT - len(self._body)]
+            self._body += data[: OPAQUE_KEPT - len(self._body)]
             return []
         if self._failure is not None:
             raise self._blame(self._failure)
@@ -169,11 +193,14 @@ class GrpcWebReader:
                 if start + size > end:
                     break
                 if flags & TRAILERS:
-                    self._block = self._plain_trailers(flags, bytes(body[start : start + size]))
+                    block = bytes(body[start : start + size])
+                    if flags & COMPRESSED:
+                        block = self._inflater.inflate(block, MAX_TRAILERS, "trailers")
+                    self._block = block
                 else:
                     message = bytes(body[at : start + size])
                     if flags:
-                        message = self._acceptable(message)
+                        message = self._inflater.acceptable(message)
                     events += self._take_headers()
                     events.append(Message(message))
                 at = start + size
@@ -201,37 +228,6 @@ class GrpcWebReader:
             raise ReplyTooLarge(
                 f"a response message of {size} bytes is above max_response ({self._max_response} bytes)"
             )
-
-    # -- compression ----------------------------------------------------------------------------------------------------
-
-    def _acceptable(self, message: bytes) -> bytes:
-        """A compressed message as the client can take it: in an encoding that it listed, else inflated."""
-        if self._fields.encoding in ("", IDENTITY):
-            raise BadReply("the function sent a compressed message but names no grpc-encoding")
-        if not self._inflates:
-            return message
-        plain = self._inflate(message[PREFIX_SIZE:], self._inflated_limit, "a response message")
-        self._budget -= len(plain)
-        return envelope(plain)
-
-    @property
-    def _inflated_limit(self) -> int:
-        return self._budget if self._max_response is None else min(self._max_response, self._budget)
-
-    def _plain_trailers(self, flags: int, block: bytes) -> bytes:
-        return self._inflate(block, MAX_TRAILERS, "trailers") if flags & COMPRESSED else block
-
-    def _inflate(self, data: bytes, limit: int, what: str) -> bytes:
-        encoding = self._fields.encoding
-        if encoding not in SUPPORTED or encoding == IDENTITY:
-            raise BadReply(
-                f"the function compressed {what} with {encoding[:40] or 'an encoding it does not name'}, which neither the"
-                " client offered nor the bridge can undo"
-            )
-        try:
-            return inflate(data, encoding, max_size=limit)
-        except MessageTooLarge as error:
-            raise ReplyTooLarge(f"{what} of the function inflates beyond {limit} bytes") from error
 
     # -- the end --------------------------------------------------------------------------------------------------------
 
@@ -268,9 +264,9 @@ class GrpcWebReader:
 
     def _unfinished(self) -> RpcError:
         """Why there are no trailers."""
-        broken = _ERROR_TEXT.search(self._body)
+        broken = broken_off(self._body)
         if broken is not None:
-            return FunctionFailed(_broken_off(broken))
+            return FunctionFailed(broken)
         if self._http_status != 200:
             return self._http_refusal()
         if not self._has_body:
@@ -286,9 +282,7 @@ class GrpcWebReader:
         return error
 
     def _http_refusal(self) -> HttpRefusal:
-        excerpt = "" if self._is_framed else _excerpt(self._body)
-        told = f"the function answered HTTP {self._http_status}{': ' if excerpt else ''}{excerpt}"
-        return HttpRefusal(told, code=code_of_http_status(self._http_status))
+        return http_refusal(self._http_status, b"" if self._is_framed else self._body)
 
     def _not_grpc_web(self) -> RpcError:
         if self._http_status != 200:
@@ -299,8 +293,8 @@ class GrpcWebReader:
 
     def _check_error_text(self, body: bytes | bytearray, at: int) -> None:
         """Returns if what stands in place of an envelope can be a runtime's report that the function's stream failed."""
-        beginning = bytes(body[at : at + len(_ERROR_MARK)])
-        if _ERROR_MARK.startswith(beginning) and len(body) - at <= MAX_TRAILERS:
+        beginning = bytes(body[at : at + len(ERROR_MARK)])
+        if ERROR_MARK.startswith(beginning) and len(body) - at <= MAX_TRAILERS:
             return
         hint = "; is it base64 without isBase64Encoded?" if beginning[:1].isalnum() else ""
         raise BadReply(
@@ -378,38 +372,3 @@ _GROUPS = re.compile(rb"(?>(?:[A-Za-z0-9+/]{4})++|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/
 
 _PIECES = re.compile(rb"[^=]+=*").findall
 """Of a valid text, each with its padding."""
-
-
-# -- texts in place of gRPC ------------------------------------------------------------------------------------------------
-
-_ERROR_MARK = b"Lambda-Runtime-Function-Error-Type:"
-"""Runtimes report a failed response stream in HTTP trailers; over Invoke these end up as text behind the body."""
-
-_ERROR_TEXT = re.compile(
-    _ERROR_MARK + rb"[ \t]*(?P<type>[^\r\n]*)"
-    rb"(?:\r?\nLambda-Runtime-Function-Error-Body:[ \t]*(?P<body>[A-Za-z0-9+/=]*))?"
-)
-
-
-class _ErrorBody(Struct, gc=False):
-    errorMessage: str = ""  # noqa: N815 - the wire's name
-
-
-_decode_error_body = Decoder(_ErrorBody).decode
-
-
-def _broken_off(found: re.Match[bytes]) -> str:
-    told = ["the function failed while it answered"]
-    try:
-        message = _decode_error_body(a2b_base64(found["body"] or b"")).errorMessage
-    except (Base64Error, DecodeError, RecursionError):
-        message = ""
-    told += [text for text in (_excerpt(found["type"]), _excerpt(message.encode())) if text]
-    return ": ".join(told)
-
-
-def _excerpt(text: bytes | bytearray) -> str:
-    """The first line that says something, if it is text."""
-    line = next((line for line in text.split(b"\n") if line.strip()), b"").strip()
-    words = line[:_OPAQUE_KEPT].decode("utf-8", "replace")
-    return words[:_MAX_EXCERPT] if words.isprintable() and "\ufffd" not in words else ""

@@ -6,11 +6,12 @@ A message says what happened, where, and what to do next; it never quotes a fore
 
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug
-      RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  NoRoute  FullDuplexNeeded
+      RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
+                       FullDuplexNeeded
       RefusedCall      Overloaded  NotReady
       CarrierError     Unreachable  CertificateRefused  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
-          AccessRefused  StaleCredentials
+          AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
       ReplyError       BadReply  NoStatus  CutReply  HttpRefusal
 """
@@ -103,6 +104,18 @@ class UnsupportedCompression(RequestError):
         return (("grpc-accept-encoding", "identity,deflate,gzip"),)
 
 
+class UnsupportedCall(RequestError):
+    """The target's payload format cannot carry what the client sent: several messages, or messages that are no protobuf."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
+class UnknownMethod(RequestError):
+    """A method that the target's descriptors lack, where messages cannot be read without."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
 class NoRoute(RequestError):
     code = StatusCode.UNIMPLEMENTED
 
@@ -178,11 +191,15 @@ class AwsRefusal(CarrierError):
 
     @property
     def trailing(self) -> Metadata:
+        return (*self._pushback, *super().trailing) if self.is_transient else super().trailing
+
+    @property
+    def _pushback(self) -> Metadata:
         # gRFC A6: a pushback tells the client when to try again, in a signed 32-bit number of milliseconds.
-        if self.retry_after is None or not self.is_transient:
-            return super().trailing
+        if self.retry_after is None:
+            return EMPTY
         milliseconds = min(max(0, round(self.retry_after * 1000)), _LONGEST_PUSHBACK)
-        return (("grpc-retry-pushback-ms", str(milliseconds)), *super().trailing)
+        return (("grpc-retry-pushback-ms", str(milliseconds)),)
 
 
 class Throttled(AwsRefusal):
@@ -200,6 +217,17 @@ class Throttled(AwsRefusal):
     ) -> None:
         super().__init__(message, error_type=error_type, retry_after=retry_after)
         self.throttle_reason = throttle_reason
+
+
+class HttpThrottled(Throttled):
+    """HTTP 429 of any server. Nothing says what had happened before: the client may try again, the bridge does not."""
+
+    may_have_run = True
+    is_transient = False
+
+    @property
+    def trailing(self) -> Metadata:
+        return (*self._pushback, *super().trailing)
 
 
 class NotStarted(AwsRefusal):
@@ -253,6 +281,11 @@ class FunctionError(CarrierError):
 
 class FunctionFailed(FunctionError):
     """The function raised, crashed or ran out of memory."""
+
+    error_type = ""
+    """What it raised, as its runtime names it; empty if that is not known."""
+    error_message = ""
+    """What that said."""
 
 
 class FunctionTimedOut(FunctionError):

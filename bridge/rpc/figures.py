@@ -110,7 +110,7 @@ class BridgeFigures:
         self.connections_accepted = 0
         self.streams_open = 0
         self.buffered_bytes = 0
-        """Bytes that calls have gathered and not yet given up."""
+        """Bytes of requests that calls have gathered and not yet given up, and of replies that clients have not taken yet."""
         self.shortened_trailers = 0
         self.protocol_errors: Counter[str] = Counter()
         """By kind: what clients did against HTTP/2 or gRPC."""

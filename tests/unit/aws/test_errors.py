@@ -4,7 +4,7 @@ import json
 
 import botocore.session
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.aws.errors import failure_of, refusal_of
@@ -319,6 +319,7 @@ def test_long_messages_are_cut() -> None:
 
 
 @given(st.binary(max_size=200) | st.just(b"[" * 100_000))
+@example(b'{"errorMessage":"\xff"}')
 def test_any_body_is_a_failure(body: bytes) -> None:
     error = failure_of(body, function="greeter")
 

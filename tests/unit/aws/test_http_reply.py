@@ -41,7 +41,7 @@ def test_replies(vector: dict[str, Any]) -> None:
         (b'{"statusCode":200,"body":"!","isBase64Encoded":true}', "not base64"),
         (b'{"statusCode":200,"body":"AAA","isBase64Encoded":true}', "not base64"),
         ('{"statusCode":200,"body":"é","isBase64Encoded":true}'.encode(), "not base64"),
-        (b'{"a":' * 100_000, "no JSON"),
+        (b'{"a":' * 100_000, "no JSON"), (b'{"statusCode":200,"body":"\xff"}', "no JSON"),
         (b'{"statusCode":200}' + bytes(7), "neither JSON nor a prelude"), (b'{"statusCode":200}\0x', "neither JSON nor a prelude"),
         (EIGHT_NULS, "nothing"), (b"null" + EIGHT_NULS + b"x", "null"), (b"\0\0\0\0\x05hello", "neither JSON nor a prelude"),
     ],

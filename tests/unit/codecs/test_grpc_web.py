@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.codecs.grpc_web import MAX_INFLATED, MAX_TRAILERS, GrpcWebReader, decode
+from bridge.codecs.grpc_web import MAX_TRAILERS, GrpcWebReader, decode
+from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,

@@ -28,6 +28,8 @@ _CAUSES = {
     "MalformedRequest": (StatusCode.INTERNAL, False, False),
     "MessageTooLarge": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "UnsupportedCompression": (StatusCode.UNIMPLEMENTED, False, False),
+    "UnsupportedCall": (StatusCode.UNIMPLEMENTED, False, False),
+    "UnknownMethod": (StatusCode.UNIMPLEMENTED, False, False),
     "NoRoute": (StatusCode.UNIMPLEMENTED, False, False),
     "FullDuplexNeeded": (StatusCode.UNIMPLEMENTED, False, False),
     "Overloaded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
@@ -36,6 +38,7 @@ _CAUSES = {
     "CertificateRefused": (StatusCode.UNAVAILABLE, False, False),
     "ConnectionLost": (StatusCode.UNAVAILABLE, True, False),
     "Throttled": (StatusCode.UNAVAILABLE, False, True),
+    "HttpThrottled": (StatusCode.UNAVAILABLE, True, False),
     "NotStarted": (StatusCode.UNAVAILABLE, False, True),
     "FunctionNotFound": (StatusCode.UNIMPLEMENTED, False, False),
     "AccessRefused": (StatusCode.PERMISSION_DENIED, False, False),
@@ -125,7 +128,7 @@ def test_overload_gives_its_kind_as_the_reason() -> None:
         (1e12, (("grpc-retry-pushback-ms", str(2**31 - 1)),)),
     ],
 )
-@pytest.mark.parametrize("cause", [errors.Throttled, errors.NotStarted])
+@pytest.mark.parametrize("cause", [errors.Throttled, errors.NotStarted, errors.HttpThrottled])
 def test_retry_after_becomes_a_pushback(
     cause: type[errors.AwsRefusal], retry_after: float | None, trailing: object
 ) -> None:

@@ -1,0 +1,85 @@
+"""The event and the reply of Envoy's aws_lambda filter, so that functions written for it move over: JSON in snake case.
+
+https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/aws_lambda_filter
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from msgspec import Struct
+from msgspec.json import Decoder, Encoder
+from msgspec.structs import astuple
+
+from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
+from bridge.aws.event_headers import HeaderWriter, encode_headers
+from bridge.aws.http_reply import FieldValues, HttpReply, ReplyObject, reply_of
+from bridge.rpc.call import Call, ClientCertificate
+from bridge.rpc.metadata import Metadata, clean_value
+
+_encode = Encoder().encode
+
+
+class EventEncoder:
+    """Encodes calls as events."""
+
+    __slots__ = ("_headers", "_is_text")
+
+    def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:  # noqa: ARG002 - all shapes are made alike; this one has no request id
+        self._headers = HeaderWriter(kind)
+        self._is_text = kind.is_text
+
+    def encode(
+        self,
+        call: Call,
+        metadata: Metadata,
+        body: bytes,
+        *,
+        timeout: float | None,
+        now: float,  # noqa: ARG002 - this shape tells no time
+    ) -> bytes:
+        """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
+        authority = self._headers.authority_of(call)
+        written, _ = self._headers.write(call, metadata, authority, timeout=timeout)
+        headers, _ = encode_headers(written)
+        if call.peer.certificate is not None:
+            headers["x-forwarded-client-cert"] = _forwarded(call.peer.certificate)
+        event = {
+            "raw_path": call.path,
+            "method": "POST",
+            "headers": self._headers.constant | headers,
+            "query_string_parameters": {},
+            "is_base64_encoded": not self._is_text,
+        }
+        return with_body(_encode(event)[:-1] + b',"body":', body, is_text=self._is_text)
+
+
+def _forwarded(certificate: ClientCertificate) -> str:
+    """A verified client certificate as Envoy's x-forwarded-client-cert has it."""
+    subject = clean_value(certificate.subject).replace("\\", "\\\\").replace('"', '\\"')
+    return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'
+
+
+class _Reply(Struct, gc=False):
+    """The fields of ReplyObject under Envoy's names."""
+
+    status_code: int | str | None = None
+    headers: FieldValues | None = None
+    multi_value_headers: FieldValues | None = None
+    cookies: list[str] | None = None
+    body: str | None = None
+    is_base64_encoded: bool | None = None
+
+
+_EXPECTED = "expected an object with status_code, headers, body and is_base64_encoded"
+
+_decode = Decoder(_Reply).decode
+
+
+def decode_reply(payload: bytes) -> HttpReply:
+    """The reply in this payload. Raises BadReply."""
+    return reply_of(payload, _decode_object, expected=_EXPECTED)
+
+
+def _decode_object(text: bytes) -> ReplyObject:
+    return ReplyObject(*astuple(_decode(text)))

@@ -1,0 +1,68 @@
+"""How the body of a call travels in an event: as what it is labelled, as text or base64, and how much of it Lambda takes.
+
+One BodyKind for each payload format; the shapes of events put it where theirs belongs. Knows nothing of what the body holds.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+
+from msgspec.json import Encoder
+
+from bridge.aws.invoke import MAX_REQUEST
+from bridge.rpc.errors import PayloadTooLarge
+from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.value import Value
+
+_encode = Encoder().encode
+
+
+def message_format_of(content_type: str) -> str:
+    """The `X` of `application/grpc+X`; `proto` if it has none. Parameters do not count."""
+    if content_type == "application/grpc":
+        return "proto"
+    return content_type.partition(";")[0].partition("+")[2].strip().lower() or "proto"
+
+
+class BodyKind(Value, frozen=True):
+    """What an HTTP request says of its body."""
+
+    media_type: str
+    names_format: bool = False
+    """Whether the message format stands behind the type, as in `+proto`."""
+    is_text: bool = False
+    """Whether it is UTF-8 text, which JSON carries as it is; bytes travel as base64."""
+    marks: Metadata = EMPTY
+    """Further headers that such requests have."""
+
+    def content_type(self, sent: str) -> str:
+        """The content type for the function, from the client's."""
+        return f"{self.media_type}+{message_format_of(sent)}" if self.names_format else self.media_type  # fmt: skip
+
+
+GRPC_WEB = BodyKind("application/grpc-web", names_format=True, marks=(("x-grpc-web", "1"),))
+GRPC = BodyKind("application/grpc", names_format=True, marks=(("te", "trailers"),))
+PROTOBUF = BodyKind("application/x-protobuf")
+JSON = BodyKind("application/json", is_text=True)
+
+
+def with_body(start: bytes, body: bytes, *, is_text: bool) -> bytes:
+    """The event, given all of it that stands before the body's string. Raises PayloadTooLarge."""
+    if is_text:
+        text = _encode(body.decode())
+        event = b"".join((start, text, b"}"))
+        if len(event) >= MAX_REQUEST:
+            raise _too_large(len(event), body)
+        return event
+    # Measured before the base64 is made.
+    size = len(start) + 4 * ((len(body) + 2) // 3) + 3
+    if size >= MAX_REQUEST:
+        raise _too_large(size, body)
+    return b"".join((start, b'"', b2a_base64(body, newline=False), b'"}'))
+
+
+def _too_large(size: int, body: bytes) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"the request of {len(body)} bytes makes an event of {size} bytes, and Lambda takes"
+        f" at most {MAX_REQUEST - 1}: send less in one call"
+    )

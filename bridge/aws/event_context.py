@@ -1,0 +1,110 @@
+"""Who calls, under which name, and when, as events tell it: authorities, addresses, certificates, request ids and times.
+
+What does not change from call to call is made once and remembered; clients choose what that is, so it is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from bridge.rpc.call import ClientCertificate, Peer
+from bridge.rpc.value import Value
+
+_MAX_REMEMBERED = 1024
+_MAX_KEY = 512
+"""Entries of a cache, and characters of a key. Clients choose the keys: a full cache is emptied, a long key not kept."""
+
+_Made = TypeVar("_Made")
+
+
+def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
+    """Keeps what was made for this key, within bounds; returns it."""
+    if len(key) <= _MAX_KEY:
+        if len(cache) >= _MAX_REMEMBERED:
+            cache.clear()
+        cache[key] = made
+    return made
+
+
+# -- names -----------------------------------------------------------------------------------------------------------------
+
+
+class Authority(Value, frozen=True):
+    """A call's authority as an event carries it."""
+
+    host: str
+    """For the `host` header: with a port, if the client named one."""
+    domain: str
+    prefix: str
+    """The domain's first label."""
+
+
+_HOST = re.compile(r"([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?)(?::(\d{1,5}))?").fullmatch
+_NUMBER = re.compile(r"\d+|0[xX][0-9A-Fa-f]*").fullmatch
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}").fullmatch
+_MAX_PORT = 65_535
+
+
+def read_authority(authority: str) -> Authority:
+    """A plain host and port as they are; anything else is `localhost`: odd ones crash common runtimes."""
+    found = _HOST(authority)
+    if found is None or not _is_url_host(found[1]) or int(found[2] or 0) > _MAX_PORT:
+        return Authority("localhost", "localhost", "localhost")
+    return Authority(authority, found[1], found[1].partition(".")[0])
+
+
+def _is_url_host(host: str) -> bool:
+    """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL, "host parsing")."""
+    last = host.rstrip(".").rpartition(".")[2]
+    return _NUMBER(last) is None or _IPV4(host) is not None
+
+
+def source_of(peer: Peer) -> str:
+    """The peer's IP address; who comes over a Unix socket is on this machine."""
+    return "127.0.0.1" if peer.address == "unix" else peer.address
+
+
+def client_cert(certificate: ClientCertificate) -> dict[str, object]:
+    """A verified client certificate as API Gateway's `clientCert`."""
+    return {
+        "clientCertPem": certificate.pem,
+        "subjectDN": certificate.subject,
+        "issuerDN": certificate.issuer,
+        "serialNumber": certificate.serial_number,
+        "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
+    }
+
+
+# -- ids and times ---------------------------------------------------------------------------------------------------------
+
+# Not %b, which speaks the locale's language.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+class Stamps:
+    """Request ids, and times as access logs write them."""
+
+    __slots__ = ("_count", "_instance", "_second", "_time")
+
+    def __init__(self, instance: str) -> None:
+        """`instance` begins every id: choose it at random, so that the ids of two processes differ."""
+        self._instance = instance
+        self._count = 0
+        self._second = -1
+        self._time = ""
+
+    def new_id(self) -> str:
+        self._count += 1
+        return f"{self._instance}-{self._count:x}"
+
+    def time_at(self, now: float) -> str:
+        """`12/Mar/2026:19:03:58 +0000`, made once a second."""
+        second = int(now)
+        if second != self._second:
+            at = datetime.fromtimestamp(second, UTC)
+            self._second = second
+            self._time = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+        return self._time

@@ -1,0 +1,68 @@
+"""Codec: one payload format, from a gathered call to the body that a backend gets, and from its reply to response events."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bridge.rpc.events import ResponseEvent
+from bridge.rpc.metadata import Metadata
+
+
+class Reader(Protocol):
+    """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the chunks.
+
+    All raise RpcError for a reply that is none.
+    """
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more of the body can change the outcome."""
+        ...
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the call's end has come, so that the body should be over."""
+        ...
+
+    def open(self) -> list[ResponseEvent]:
+        """The Headers, if they can leave before any of the body has come: for replies that are streamed."""
+        ...
+
+    def feed(self, data: bytes) -> list[ResponseEvent]:
+        """The events that these bytes complete."""
+        ...
+
+    def finish(self) -> list[ResponseEvent]:
+        """The reply is over: its last events, Trailers at their end."""
+        ...
+
+
+class Codec(Protocol):
+    """One payload format."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether it can only carry messages that are not compressed."""
+        ...
+
+    def encode(self, path: str, message_format: str, body: bytes) -> bytes:
+        """The body for the backend from that of the call, which is whole and checked, and not compressed if `is_identity`.
+
+        `message_format`: the client's subtype. Raises UnsupportedCall, UnknownMethod, MalformedRequest.
+        """
+        ...
+
+    def reader(
+        self,
+        http_status: int,
+        headers: Metadata,
+        *,
+        path: str,
+        accept_encoding: str | None,
+        max_response: int | None,
+        message_format: str,
+    ) -> Reader:
+        """For the reply to one call. `headers`: names in lower case; `accept_encoding`: what the client lists; `max_response`:
+        bytes of one message.
+        """
+        ...

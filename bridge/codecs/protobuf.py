@@ -1,0 +1,41 @@
+"""The bare protobuf message each way: functions written for Envoy's grpc_http1_reverse_bridge with withheld frames.
+
+Unary only. Where that filter knows the HTTP status alone, a grpc-status among the reply's headers counts here, with its message
+and details.
+"""
+
+from __future__ import annotations
+
+from bridge.codecs.unary import UnaryReader, only_message
+from bridge.rpc.errors import NoStatus
+from bridge.rpc.metadata import Metadata
+
+
+class Protobuf:
+    """The codec."""
+
+    is_identity = True
+
+    def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method
+        return only_message(body, message_format, payload="protobuf")
+
+    def reader(
+        self,
+        http_status: int,
+        headers: Metadata,
+        *,
+        path: str,  # noqa: ARG002 - the same for every method
+        accept_encoding: str | None,  # noqa: ARG002 - never compressed
+        max_response: int | None,
+        message_format: str,  # noqa: ARG002 - `encode` has seen to it
+    ) -> UnaryReader:
+        return UnaryReader(http_status, headers, decode=_decode, max_response=max_response)
+
+
+def _decode(body: bytes, content_type: str) -> bytes:
+    """Any type that may be protobuf is taken for it: what such functions call it, each filter's configuration chose."""
+    if content_type.startswith("text/") or content_type.endswith(("/json", "+json")):
+        raise NoStatus(
+            f"the function answered with content-type {content_type[:80]} in place of application/x-protobuf"
+        )
+    return body
