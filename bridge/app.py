@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs
-from bridge.carriers.credentials import SoughtCredentials
+from bridge.carriers.assumed_role import Identities
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.http2.interface import Engine, EngineLimits
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_CREDENTIALS_PATIENCE = 30.0
+"""Seconds that a reload waits for credentials."""
 _HEALTH_INTERVAL = 30.0
 """Seconds between two looks at every function (health.functions)."""
 
@@ -127,11 +129,29 @@ class Bridge:
         """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""
         config = after_reload(self.config, config)
         stack = await self._build(config, local_endpoint)
+        try:
+            await self._wait_for_credentials(stack)
+        except BaseException:
+            await stack.close()
+            raise
         former, self.config = self._in_force, config
         self._install(stack)
         logs.set_up(level=config.log.level, log_format=config.log.format)
         self._access_log.is_on = config.log.access
         self._retire(former)
+
+    async def _wait_for_credentials(self, stack: Stack) -> None:
+        """A stack seeks its own credentials: one that has none yet does not take the place of one that has. Raises ValueError."""
+        sought, former = stack.credentials, self._in_force.credentials
+        if sought is None or former is None or not former.is_ready:
+            return
+        try:
+            async with asyncio.timeout(_CREDENTIALS_PATIENCE):
+                await sought.wait_until_ready()
+        except TimeoutError:
+            raise ValueError(
+                f"no AWS credentials were found with it within {_CREDENTIALS_PATIENCE:g} s"
+            ) from None
 
     async def wait_until_ready(self, *, seconds: float) -> None:
         """Return when calls can be served, at the latest after so long."""
@@ -173,7 +193,7 @@ class Bridge:
         await asyncio.gather(*self._former, return_exceptions=True)
         if self._stack is not None:
             await self._stack.close()
-        self._access_log.flush()
+        self._access_log.close()
 
     # -- one configuration --------------------------------------------------------------------------------------------
 
@@ -263,7 +283,7 @@ def _is_exposed(listener: Listener) -> bool:
         return listener.address.host != "localhost"
 
 
-async def _warn_of_exposure(credentials: SoughtCredentials, listeners: str) -> None:
+async def _warn_of_exposure(credentials: Identities, listeners: str) -> None:
     await credentials.wait_until_ready()
     _log.warning(
         "whoever reaches %s calls functions as %s; `client_ca` on the listener asks clients for a certificate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_FORMER_STAY = 5.0
+"""Seconds that a function which the configuration no longer has may still be called."""
+
 
 class Companions:
     """Belongs to the running loop. aiohttp is imported only if one of the two is wanted."""
@@ -29,6 +33,7 @@ class Companions:
         self._config = config
         self._local: LocalLambda | None = None
         self._admin: AdminServer | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._started = time.monotonic()
 
     async def start_local_lambda(self, config: Config) -> str:
@@ -42,12 +47,15 @@ class Companions:
         if self._local is None and config.functions:
             from bridge.emulator.local_lambda import LocalLambda
 
-            self._local = LocalLambda(config.functions)
+            local = LocalLambda(config.functions)
             await self._listen(
-                self._local.start(address.host, address.port),
+                local.start(address.host, address.port),
                 f"the local Lambda cannot listen on {address}",
                 "`emulator` chooses another address",
             )
+            self._local = local
+            for name, url in self._local.urls.items():
+                _log.info("URL of %s: %s or %s", name, url, self._local.path_url(name))
         return "" if self._local is None else self._local.endpoint_url
 
     async def start_admin(
@@ -87,12 +95,27 @@ class Companions:
             raise OSError(error.errno, f"{failed}: {reason_of(error)}; {remedy}") from error
 
     async def reload(self, config: Config) -> None:
-        """Run and tell what this configuration says from now on."""
-        self._config = config
-        if self._local is not None:
-            await self._local.update(config.functions)
+        """Run and tell what this configuration says from now on.
+
+        To be done before its routes apply. Functions that are gone stay for a moment: calls are on their way to them.
+        """
+        former, self._config = self._config, config
+        if self._local is None:
+            return
+        if self._leaving is not None:
+            self._leaving.cancel()
+        await self._local.update({**former.functions, **config.functions})
+        loop = asyncio.get_running_loop()
+        self._leaving = loop.create_task(self._drop_former(self._local))
+
+    async def _drop_former(self, local: LocalLambda) -> None:
+        await asyncio.sleep(_FORMER_STAY)
+        await local.update(self._config.functions)
 
     async def close(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
         if self._admin is not None:
             await self._admin.close()
         if self._local is not None:

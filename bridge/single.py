@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bridge.app import Bridge
 from bridge.companions import Companions
+from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.server import ListenAddress
 
@@ -52,9 +53,14 @@ class SingleProcess:
 
     async def reload(self, config: Config) -> None:
         """Raises what is wrong with the new configuration; then the old one stays."""
+        former = self.config
         endpoint = await self._companions.start_local_lambda(config)
-        await self._bridge.reload(config, local_endpoint=endpoint)
-        await self._companions.reload(self.config)
+        await self._companions.reload(after_reload(former, config))
+        try:
+            await self._bridge.reload(config, local_endpoint=endpoint)
+        except BaseException:
+            await self._companions.reload(former)
+            raise
 
     async def wait_until_ready(self, *, seconds: float) -> None:
         """Return when calls can be served, at the latest after so long."""

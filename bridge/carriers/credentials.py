@@ -127,8 +127,11 @@ class SoughtCredentials:
         *,
         clock: Callable[[], float] = time.monotonic,
         first_pause: float = FIRST_PAUSE,
+        none_yet: str = NONE_YET,
     ) -> None:
+        """`none_yet`: what a call is told until there are any."""
         self._search = search
+        self._none_yet = none_yet
         self._clock = clock
         self._first_pause = first_pause
         self._found: Found | None = None
@@ -138,9 +141,9 @@ class SoughtCredentials:
         self._keeper: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin to search, in the running loop."""
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+    def start(self, *, after: SoughtCredentials | None = None) -> None:
+        """Begin to search, in the running loop; with `after`, when those are found."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(after))
 
     async def close(self) -> None:
         tasks = [task for task in (self._keeper, self._forced) if task is not None]
@@ -170,14 +173,16 @@ class SoughtCredentials:
 
     @property
     def settings(self) -> AwsSettings:
-        if self._found is None:
-            raise NotReady(NONE_YET)
-        return self._found.settings
+        return self.found().settings
 
     def current(self) -> Credentials:
+        return self.found().credentials
+
+    def found(self) -> Found:
+        """What the last search brought; from any thread. Raises NotReady."""
         if self._found is None:
-            raise NotReady(NONE_YET)
-        return self._found.credentials
+            raise NotReady(self._none_yet)
+        return self._found
 
     async def refresh_now(self, refused: Credentials) -> None:
         if self._found is None or self._found.credentials is not refused:
@@ -195,7 +200,9 @@ class SoughtCredentials:
     def _forget_forced(self) -> None:
         self._forced = None
 
-    async def _keep(self) -> None:
+    async def _keep(self, after: SoughtCredentials | None) -> None:
+        if after is not None:
+            await after.wait_until_ready()
         pause = self._first_pause
         look: Callable[[], Found] = self._search.find
         while True:

@@ -140,6 +140,16 @@ class StreamedResponse:
         self._parts.clear()
         self._wake()
 
+    async def gather(self, max_body: int) -> Response:
+        """The whole response after all, a body of at most so many bytes. Raises ReplyTooLarge as well."""
+        parts, size = [], 0
+        async for part in self:
+            parts.append(part)
+            size += len(part)
+            if size > max_body:
+                raise ReplyTooLarge(f"a reply of more than {max_body} bytes, which is the limit")
+        return Response(self.status, self.fields, b"".join(parts))
+
     def __aiter__(self) -> Self:
         return self
 

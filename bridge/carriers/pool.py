@@ -121,6 +121,14 @@ class Pool:
             raise
         return response
 
+    async def connect(self) -> None:
+        """Return when there is a connection: whether the origin can be reached. Raises as `exchange` does before it sends."""
+        connection = self._take()
+        if connection is None:
+            self._offer(await self._wait())
+        else:
+            self._idle.append(connection)  # as idle as it was: nothing has been sent on it
+
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
         self._is_closed = True

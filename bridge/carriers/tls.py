@@ -18,6 +18,7 @@ class ResumingContext(ssl.SSLContext):
     """
 
     _sessions: dict[str, ssl.SSLSession]
+    _server_name: str | None
 
     def wrap_bio(
         self,
@@ -27,6 +28,8 @@ class ResumingContext(ssl.SSLContext):
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
+        if self._server_name is not None:
+            server_hostname = self._server_name
         if session is None and isinstance(server_hostname, str):
             session = self._sessions.get(server_hostname)
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
@@ -42,13 +45,15 @@ def client_context(
     ca: Path | None = None,
     certificate: Path | None = None,
     key: Path | None = None,
+    server_name: str | None = None,
 ) -> ResumingContext:
     """A context that verifies certificates and host names: against `ca`, else what this system trusts.
 
-    Raises OSError and ssl.SSLError for files that cannot be used.
+    `server_name`: the name that a certificate must bear, and that is asked for, in place of the host's. Raises OSError and ssl.SSLError for files that cannot be used.
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._sessions = {}  # noqa: SLF001 (SSLContext is made in __new__, which takes no more arguments)
+    context._server_name = server_name  # noqa: SLF001 (as above)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
     if ca is not None:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import AsyncIterator
 
-from bridge.carriers.credentials import NONE_YET
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.config.schema import Config
@@ -65,7 +64,7 @@ async def _wait_for_credentials(stack: Stack) -> None:
         async with asyncio.timeout(_CREDENTIALS_SECONDS):
             await stack.credentials.wait_until_ready()
     except TimeoutError as error:
-        raise CommandFailed(NONE_YET) from error
+        raise CommandFailed(stack.credentials.missing) from error
 
 
 async def _dry_run(invocation: Invocation) -> str | None:

@@ -49,6 +49,8 @@ async def _emulate(config: Config, address: TcpAddress) -> None:
         print(
             f"local Lambda on http://{TcpAddress(address.host, port)}: {names}\n"
             f"  aws lambda invoke --endpoint-url {local.endpoint_url} --function-name NAME out.json",
+            *(f"  {name}: {url} or {local.path_url(name)}" for name, url in local.urls.items()),
+            sep="\n",
             file=sys.stderr,
         )
         await stopping.wait()

@@ -99,6 +99,8 @@ def _greet(bridge: Running) -> None:
     for key, service in bridge.config.services.items():
         targets = ", ".join(str(leg.target) for leg in service.legs)
         _log.info("  %s -> %s", key, targets or "UNIMPLEMENTED")
+    if logs.is_console(bridge.config.log.format):
+        _log.info("try: grpcurl -plaintext %s list", bridge.addresses[0])
 
 
 def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:

@@ -106,20 +106,27 @@ def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
 def _listeners(element: Element) -> tuple[Listener, ...]:
     if not element.is_list:
         return (_listener(element),)
-    listeners: dict[Address, Listener] = {}
+    listeners: list[Listener] = []
     items = element.items()
     if not items:
         raise element.refuse("needs at least one address")
     for item in items:
         try:
             listener = _listener(item)
-            if listener.address in listeners and listener.address != _NOWHERE:
+            if _is_a_place(listener.address) and listener.address in [
+                each.address for each in listeners
+            ]:
                 raise item.refuse(f"{listener.address} is listed twice")
         except Refused as refused:
             element.document.note(refused)
             continue
-        listeners[listener.address] = listener
-    return tuple(listeners.values())
+        listeners.append(listener)
+    return tuple(listeners)
+
+
+def _is_a_place(given: Address) -> bool:
+    """Whether it can be had once only: each port 0 becomes another port."""
+    return not isinstance(given, TcpAddress) or given.port != 0
 
 
 def _listener(element: Element) -> Listener:

@@ -1,9 +1,14 @@
-"""One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing."""
+"""One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing.
+
+Writing never waits: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, not calls.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import select
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -17,9 +22,19 @@ from bridge.rpc.status import CODES, StatusCode
 _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
+_PIECE = select.PIPE_BUF
+"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between the lines
+of other processes."""
+_MOST_UNWRITTEN = 1 << 20
+"""Bytes that may wait for a reader that has stopped."""
 _LONGEST_TEXT = 500
 """Characters of a path or a status message: whoever sends long ones does not fill the log."""
 _LONGEST_ID = 100
+
+
+_LAST_PATIENCE = 0.5
+
+_log = logging.getLogger(__name__)
 
 
 class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -77,14 +92,20 @@ class AccessLog:
         self._format = line_format
         self._descriptor = descriptor
         self._entries: list[Entry] = []
+        self._unwritten = b""
+        self._lost = 0
+        """Lines that found no room in it."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
         self.is_on = is_on
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
             return
         entries = self._entries
-        if not entries:
-            self._loop.call_later(_FLUSH_AFTER, self.flush)
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
         status = call.status
         entries.append(
             Entry(
@@ -106,15 +127,44 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        if not self._entries:
-            return
+        """Write what can be written now; the rest is tried again in a moment."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         entries, self._entries = self._entries, []
-        unwritten = memoryview(self._format(entries))
+        if len(self._unwritten) > _MOST_UNWRITTEN:
+            self._lost += len(entries)
+        elif entries:
+            self._unwritten += self._format(entries)
+        self._write_out(patience=0)
+        if self._unwritten:
+            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            _log.warning("%d lines of the access log were lost: nobody took them", lost)
+
+    def close(self) -> None:
+        """The last lines get a moment that others do not: nobody comes back for them."""
+        self.flush()
+        self._write_out(patience=_LAST_PATIENCE)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _write_out(self, *, patience: float) -> None:
+        """`patience`: seconds to wait for room, each time there is none."""
+        text, at = self._unwritten, 0
         try:
-            while unwritten:  # a pipe may take a part
-                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
+            while at < len(text) and self._room.poll(patience * 1000):
+                at += os.write(self._descriptor, text[at : _end_of_piece(text, at)])
         except OSError:
-            pass  # nobody reads the log any more; calls go on
+            at = len(text)  # nobody reads the log any more; calls go on
+        self._unwritten = text[at:]
+
+
+def _end_of_piece(text: bytes, at: int) -> int:
+    if len(text) - at <= _PIECE:
+        return len(text)
+    return text.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
 
 
 def _trace_id_of(call: Call) -> str:

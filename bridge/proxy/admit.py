@@ -25,7 +25,7 @@ def admit(
             )
         if process.buffered_bytes >= buffers:
             raise Overloaded(
-                f"the bridge holds {buffers} bytes of requests (buffers); try again later",
+                f"the bridge holds {buffers} bytes for calls (buffers); try again later",
                 kind="buffers",
             )
         target.in_flight += 1

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from secrets import token_hex
-from typing import Literal, Protocol
+from typing import Protocol
 
-from bridge.aws.http_reply import decode_reply
-from bridge.aws.http_v2 import EventEncoder, message_format_of
+from bridge.aws.event_body import message_format_of
 from bridge.aws.invoke import InvokeReply
-from bridge.codecs import grpc_web
-from bridge.codecs.identity import uncompressed
+from bridge.proxy.cold_start import counted
+from bridge.proxy.gathered import CompressionMode, gathered
+from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
+from bridge.proxy.request_id import with_request_id
 from bridge.rpc.call import Call
-from bridge.rpc.events import ResponseEvent, Trailers
+from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import REQUEST_ID, Metadata, value_of
-
-COLD_START = "x-lambda-fn-cold-start"
-"""lambda_fn sets this header once per instance; it is counted here and goes no further."""
+from bridge.rpc.metadata import Metadata, value_of
 
 
 class Carrier(Protocol):
@@ -32,9 +30,9 @@ class Carrier(Protocol):
 
 
 class LambdaTarget:
-    """Event `http-v2`, payload `grpc-web`, invoke mode `buffered`."""
+    """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_compression", "_events", "_figures", "_wall_clock")
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -43,26 +41,28 @@ class LambdaTarget:
         figures: TargetFigures,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        compression: Literal["pass", "identity"] = "pass",
+        compression: CompressionMode = "pass",
+        payload: Payload = GRPC_WEB,
+        event: Event = HTTP_V2,
     ) -> None:
         self._carrier = carrier
         self._figures = figures
         self._clock = clock
         self._wall_clock = wall_clock
-        self._compression = compression
-        self._events = EventEncoder(instance=token_hex(6))
+        self._codec = payload.codec
+        self._compression: CompressionMode = "identity" if payload.codec.is_identity else compression  # fmt: skip
+        self._events = event.new_encoder(token_hex(6), payload.kind)
+        self._decode_reply = event.decode_reply
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = call.metadata, await call.read_all()
-        if self._compression == "identity":
-            limits = call.route.limits
-            metadata, body = uncompressed(
-                metadata, body, max_message=limits.max_request, max_body=limits.max_buffered
-            )
-        reply = await self._invoke(call, metadata, body)
-        call.request_id = reply.request_id
-        for event in self._read(call, metadata, reply):
+        metadata, body = await gathered(call, self._compression)
+        message_format = message_format_of(call.content_type)
+        body = self._codec.encode(call.path, message_format, body)
+        # The reply itself is let go here: while a client is slow, its messages are held, not the JSON around them as well.
+        for event in self._read(
+            call, metadata, message_format, await self._invoke(call, metadata, body)
+        ):
             if not call.send(event):
                 await call.writable()
 
@@ -75,21 +75,19 @@ class LambdaTarget:
         finally:
             call.upstream_seconds += self._clock() - started
 
-    def _read(self, call: Call, metadata: Metadata, reply: InvokeReply) -> list[ResponseEvent]:
-        found = decode_reply(reply.payload)
-        headers = found.headers
-        if len(headers) > 1 and value_of(headers, COLD_START) is not None:
-            self._figures.cold_starts += 1
-            headers = tuple([field for field in headers if field[0] != COLD_START])
-        events = grpc_web.decode(
+    def _read(
+        self, call: Call, metadata: Metadata, message_format: str, reply: InvokeReply
+    ) -> list[ResponseEvent]:
+        call.request_id = reply.request_id
+        found = self._decode_reply(reply.payload)
+        reader = self._codec.reader(
             found.http_status,
-            headers,
-            found.body,
+            counted(found.headers, self._figures),
+            path=call.path,
             accept_encoding=value_of(metadata, "grpc-accept-encoding"),
             max_response=call.route.limits.max_response,
-            message_format=message_format_of(call.content_type),
+            message_format=message_format,
         )
-        end = events[-1]
-        if reply.request_id and isinstance(end, Trailers):
-            events[-1] = Trailers(end.status, (*end.metadata, (REQUEST_ID, reply.request_id)))
-        return events
+        events = reader.feed(found.body)
+        events += reader.finish()
+        return with_request_id(events, reply.request_id)

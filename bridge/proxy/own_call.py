@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bridge.rpc.call import Handler, Peer, Route
-from bridge.rpc.envelope import data_of, envelope
+from bridge.rpc.envelope import EnvelopeReader, data_of, envelope
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import NEXT_PHASE, Message, Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import MethodFigures
@@ -41,6 +41,8 @@ class OwnCall:
         self.request_id = ""
         self.messages: list[bytes] = []
         self._body = body
+        self._reader = EnvelopeReader(max_message=len(body))
+        self._reader.feed(body)
 
     def send(self, event: ResponseEvent) -> bool:
         self.phase = NEXT_PHASE[self.phase][type(event)]
@@ -62,8 +64,7 @@ class OwnCall:
         return self._body
 
     async def read_envelope(self) -> bytes | None:
-        body, self._body = self._body, b""
-        return body or None
+        return self._reader.next_envelope()
 
     def abort(self, cause: RpcError) -> None:
         self.cause = cause

@@ -24,11 +24,15 @@ _MAX_PATH_LENGTH = 512
 class Leg:
     """One target of an entry and its part of the calls."""
 
-    __slots__ = ("handler", "weight")
+    __slots__ = ("handler", "timeout", "weight")
 
-    def __init__(self, handler: Handler, weight: float = 1) -> None:
+    def __init__(
+        self, handler: Handler, weight: float = 1, *, timeout: float | None = None
+    ) -> None:
         self.handler = handler
         self.weight = weight
+        self.timeout = timeout
+        """Seconds: how long the target itself can take at most."""
 
 
 class Entry:
@@ -122,7 +126,13 @@ class RouteTable:
             return self._unknown
         figures = self._methods.of(service, method)
         routes = [
-            Route(entry.name, leg.handler, figures, entry.limits, entry.timeout)
+            Route(
+                entry.name,
+                leg.handler,
+                figures,
+                entry.limits,
+                leg.timeout if entry.timeout is None else entry.timeout,
+            )
             for leg in entry.legs
         ]
         return self._remember(path, _Choice(routes, [leg.weight for leg in entry.legs]))

@@ -183,7 +183,7 @@ class ServedCall:
         figures.buffered_bytes += size
         if figures.buffered_bytes > self._connection.max_buffered:
             self._failure = Overloaded(
-                f"the bridge holds {self._connection.max_buffered} bytes of requests (buffers); try again later",
+                f"the bridge holds {self._connection.max_buffered} bytes for calls (buffers); try again later",
                 kind="buffers",
             )
 
@@ -300,6 +300,12 @@ class ServedCall:
         before, after = self.phase, NEXT_PHASE[self.phase][type(event)]
         is_open = self._engine.is_open(self._id)
         if isinstance(event, Message):
+            if self._connection.is_too_far_behind:
+                raise Overloaded(
+                    f"the bridge holds {self._connection.max_buffered} bytes (buffers), replies among them that this client"
+                    " has not taken; this reply is dropped",
+                    kind="buffers",
+                )
             self.phase = after
             self.messages_sent += 1
             self.bytes_sent += len(event.envelope)
@@ -307,6 +313,7 @@ class ServedCall:
                 return True
             if not self._engine.send_data(self._id, event.envelope):
                 self._is_full = True
+            self._connection.count_message(len(event.envelope))
             self._connection.flush_soon()
             return not (self._is_full or self._connection.is_choked)
         if isinstance(event, Headers):

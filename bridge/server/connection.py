@@ -70,7 +70,7 @@ class Serving:
     new_engine: Callable[[], Engine]
     limits: ConnectionLimits
     max_buffered: int
-    """Bytes of requests that all calls of the process may hold."""
+    """Bytes that the process may hold: requests of all calls, and replies that clients do not take."""
 
 
 class State(Enum):
@@ -105,6 +105,8 @@ class Connection:
         self._unread: dict[int, float] = {}
         """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
         self._flush_is_due = False
+        self._untaken = 0
+        """Bytes of replies that the client has not taken, as counted in the process's buffers."""
         self._last_fields: object = None
         self._last_head: RequestHead | Refusal | None = None
         self._transport: asyncio.Transport
@@ -137,6 +139,11 @@ class Connection:
         self.state = State.CLOSED
         self._connections.discard(self)
         self.figures.connections_open -= 1
+        self._count_untaken(0)
+        for stream_id in tuple(self.engine.open_streams):
+            self.engine.reset(
+                stream_id, ErrorCode.CANCEL
+            )  # lets go of what waits for the client's windows
         self.abort_calls(ClientGone("the connection was lost"))
         self.closed.set_result(None)
 
@@ -149,6 +156,7 @@ class Connection:
     def resume_writing(self) -> None:
         self.is_choked = False
         self._transport.resume_reading()
+        self._look_at_untaken()
         for call in tuple(self._calls.values()):
             call.transport_drained()
 
@@ -202,17 +210,36 @@ class Connection:
         if self.state is State.CLOSED:
             return
         data = self.engine.bytes_to_send()
+        self._look_at_untaken()  # before the write: uvloop sends at the end of the turn, all would seem untaken
         if data:
             self._transport.write(data)
         if self.state is State.DRAINING and not self._calls and not self.engine.open_streams:
             self.close()
+
+    def count_message(self, size: int) -> None:
+        """A message was sent: it counts as untaken until the turn's flush has looked."""
+        self._untaken += size
+        self.figures.buffered_bytes += size
+
+    def _look_at_untaken(self) -> None:
+        """Replies wait in the engine for the client's windows and in the transport for its reading: both are memory of ours."""
+        self._count_untaken(self.engine.queued_bytes + self._transport.get_write_buffer_size())
+
+    def _count_untaken(self, untaken: int) -> None:
+        self.figures.buffered_bytes += untaken - self._untaken
+        self._untaken = untaken
+
+    @property
+    def is_too_far_behind(self) -> bool:
+        """Whether the process's buffers are full, and bytes that this client does not take are among what fills them."""
+        return self.figures.buffered_bytes > self.max_buffered and self._untaken > 0
 
     def _fail(self, code: int, reason: str) -> None:
         self.flush()
         self.close()
         self.abort_calls(ClientGone(_BROKEN))
         if code:
-            _log.info("connection from %s ended: %s", self.peer.address, reason)
+            _log.debug("connection from %s ended: %s", self.peer.address, reason)
 
     def close(self) -> None:
         """Send what is queued, then close."""
@@ -295,6 +322,8 @@ class Connection:
         """Called about once a second, with the loop's time."""
         limits = self._limits
         in_state = now - self._state_since
+        if self.state is not State.CLOSED:
+            self._look_at_untaken()
         if self.state is State.CLOSED:
             if in_state > limits.write_stall:
                 self.kill()  # the last bytes are not taken either
@@ -355,7 +384,7 @@ class Connection:
 
     def _give_up(self, kind: str) -> None:
         self.figures.protocol_errors[kind] += 1
-        _log.info("connection from %s closed: %s", self.peer.address, kind)
+        _log.debug("connection from %s closed: %s", self.peer.address, kind)
         self.engine.goaway(ErrorCode.NO_ERROR, kind.encode())
         self.flush()
         self.close()

@@ -31,11 +31,11 @@ def tool(name: str) -> str:
     return str(found)
 
 
-def node_program(name: str) -> list[str]:
-    """The command that runs a script of tests/crossing/node."""
-    if not (NODE / "node_modules").exists():
-        _missing("the npm packages of tests/crossing/node")
-    return [tool("node"), str(NODE / name)]
+def node_program(name: str, *, folder: Path = NODE) -> list[str]:
+    """The command that runs a script of a folder with npm packages of its own."""
+    if not (folder / "node_modules").exists():
+        _missing(f"the npm packages of {folder.relative_to(ROOT)}")
+    return [tool("node"), str(folder / name)]
 
 
 def node_binary(name: str) -> str:

@@ -73,6 +73,8 @@ class MemoryTransport(asyncio.Transport):
         self._written = b""
         self.takes_bytes = True
         self.was_aborted = False
+        self.unsent = 0
+        """What the socket has not taken, as a test says."""
         self._is_closing = False
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
@@ -84,6 +86,9 @@ class MemoryTransport(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def pause_reading(self) -> None:
         self.takes_bytes = False

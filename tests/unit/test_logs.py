@@ -3,10 +3,12 @@
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from bridge import logs
 
@@ -140,3 +142,33 @@ def _log_an_exception(text: str) -> None:
         raise ZeroDivisionError(text)
     except ZeroDivisionError:
         logging.getLogger("bridge").exception("it broke")
+
+
+def test_what_is_no_http_is_not_our_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever knocks at the admin port with garbage leaves no traceback; our own errors do."""
+    logs.set_up(level="info", log_format="json")
+    for error in (BadHttpMessage("garbage"), ValueError("ours")):
+        try:
+            raise error
+        except (BadHttpMessage, ValueError):
+            logging.getLogger("aiohttp.server").exception("Error handling request")
+
+    [line] = capsys.readouterr().err.splitlines()
+    assert "ours" in json.loads(line)["traceback"]
+
+
+def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pipe is not waited for, or the log's reader would decide whether calls are served; afterwards lines come again."""
+    monkeypatch.setattr("bridge.logs._PATIENCE", 1.0)
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.set_up(level="info", log_format="json")
+        for number in range(2000):
+            logging.getLogger("bridge.server").info("%04d %s", number, "x" * 200)
+        taken = log.read(1 << 20).count(b"\n")
+        logging.getLogger("bridge.server").info("again")
+        last = log.read(1 << 20)
+
+    assert 0 < taken < 2000
+    assert b"again" in last

@@ -15,7 +15,8 @@ from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST, InvokeReply
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.credentials import AwsSettings
 from bridge.carriers.http_client import HttpClient
-from bridge.carriers.lambda_invoke import MAX_BODY, LambdaInvoke, parse_retry_after
+from bridge.carriers.lambda_api import MAX_BODY
+from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.rpc.errors import (
     AccessRefused,
     FunctionFailed,
@@ -228,7 +229,9 @@ async def test_throttle_brings_its_reason_and_wait(client: HttpClient, name: str
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"not JSON", b"[1]", b'{"message": 7}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"not JSON", b"[1]", b'{"message": 7}', b'{"message": "\xff"}', b"[" * 100_000]
+)
 async def test_refusal_with_any_body_is_a_refusal(client: HttpClient, body: bytes) -> None:
     answer = response(body, status="404 Not Found", x_amzn_ErrorType="ResourceNotFoundException")
     async with serving(always(answer)) as upstream:
@@ -399,7 +402,7 @@ async def test_endpoint_of_aws_follows_the_arn(
     """The ARN's region always wins; FIPS endpoints are used where they are asked for."""
     invoke = LambdaInvoke(ARN, client=client, credentials=FakeSource(OLD, settings=settings))
 
-    assert f"https://{host}" == str(invoke._find_way(OLD).pool.origin)
+    assert f"https://{host}" == str(invoke._api._find_way(OLD).pool.origin)
 
 
 async def test_cancelling_a_call_ends_the_request(client: HttpClient) -> None:
@@ -418,20 +421,3 @@ async def test_cancelling_a_call_ends_the_request(client: HttpClient) -> None:
         await gone.wait()
 
     assert call.cancelled()
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("0", 0.0),
-        ("17", 17.0),
-        (formatdate(NOW + 60, usegmt=True), 60.0),
-        (formatdate(NOW - 60, usegmt=True), 0.0),
-        ("", None),
-        ("-1", None),
-        ("soon", None),
-        ("9" * 30, None),
-    ],
-)
-async def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> None:
-    assert seconds == parse_retry_after(value, now=NOW)

@@ -153,6 +153,13 @@ def test_what_is_no_listener_is_refused(found: list[str], text: str) -> None:
     assert sorted(f"bridge.yaml:1: {line}" for line in found) == sorted(problems(f"listen: {text}"))
 
 
+def test_port_0_may_be_listed_twice() -> None:
+    """Each is another port, chosen by the system."""
+    assert (Listener(TcpAddress("127.0.0.1", 0)),) * 2 == configured(
+        "listen: ['127.0.0.1:0', '127.0.0.1:0']"
+    ).listen
+
+
 def test_two_servers_cannot_have_one_address() -> None:
     assert [
         "bridge.yaml:2: admin: 127.0.0.1:50051 is taken by listen",

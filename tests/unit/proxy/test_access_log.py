@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import select
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -189,6 +191,67 @@ async def test_calls_go_on_when_nobody_reads_the_log() -> None:
     os.close(writer)
     log.write(_ended(), StatusCode.OK, 0.1)
     log.flush()
+
+
+async def test_calls_go_on_when_the_log_is_not_taken(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
+    monkeypatch.setattr("bridge.proxy.access_log._MOST_UNWRITTEN", 100_000)
+    reader, writer = pipe
+    log = _log(writer)
+    for _ in range(1024):
+        log.write(_ended(path="/" + "p" * 400), StatusCode.OK, 0.1)
+    received = b""
+    while len(lines := received.splitlines(keepends=True)) < 512:
+        received += b"".join(_written(reader))
+        log.flush()
+
+    assert 512 == len(lines)
+    assert {"/" + "p" * 400} == {msgspec.json.decode(line)["method"] for line in lines}
+    assert ["512 lines of the access log were lost: nobody took them"] == caplog.messages
+
+
+async def test_the_last_lines_wait_for_a_slow_reader(pipe: tuple[int, int]) -> None:
+    """At the end of the process there is no later."""
+    reader, writer = pipe
+    os.set_blocking(reader, True)
+    log = _log(writer)
+    for _ in range(1024):
+        log.write(_ended(path="/" + "p" * 400), StatusCode.OK, 0.1)
+    received: list[bytes] = []
+
+    def read() -> None:
+        while sum(chunk.count(b"\n") for chunk in received) < 1024:
+            received.append(os.read(reader, 1 << 16))
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    log.close()
+    reading.join()
+
+    assert 1024 == b"".join(received).count(b"\n")
+
+
+async def test_lines_stay_whole_beside_those_of_other_processes(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write is of whole lines and as large as a pipe takes in one piece."""
+    pieces: list[bytes] = []
+
+    def take_all(descriptor: int, data: bytes) -> int:
+        pieces.append(bytes(data))
+        return len(data)
+
+    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_all)
+    log = _log(pipe[1])
+    for _ in range(200):
+        log.write(_ended(), StatusCode.OK, 0.1)
+    log.flush()
+
+    assert len(pieces) > 1
+    assert max(map(len, pieces)) <= select.PIPE_BUF
+    assert all(piece.endswith(b"}\n") for piece in pieces)
 
 
 async def test_batch_larger_than_the_pipe_takes_is_written_whole(

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import pytest
 
 from bridge.aws.invoke import InvokeReply
+from bridge.config.schema import EventShape, Payload
 from bridge.proxy.lambda_target import LambdaTarget
+from bridge.proxy.payload import EVENTS, payload_of
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -309,3 +311,86 @@ async def test_other_message_formats() -> None:
 
     assert "application/grpc-web+json" == bench.event()["headers"]["content-type"]
     assert [b"world"] == call.messages
+
+
+# -- payload x event ----------------------------------------------------------------------------------------------------
+
+
+class Quoting:
+    """A Transcode whose JSON is the message as a string."""
+
+    def to_json(self, path: str, message: bytes) -> bytes:
+        return json.dumps(message.decode()).encode()
+
+    def from_json(self, path: str, text: bytes) -> bytes:
+        return str(json.loads(text)).encode()
+
+
+BODIES = {
+    "grpc-web": (HELLO, WORLD + OK),
+    "grpc": (HELLO, WORLD),
+    "protobuf": (b"hello", b"world"),
+    "json": (b'"hello"', b'"world"'),
+}
+"""What goes up and what comes down."""
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("payload", BODIES)
+async def test_every_crossing(payload: Payload, event: EventShape) -> None:
+    """Each payload in each event: one message and its metadata both ways."""
+    up, down = BODIES[payload]
+    kind = payload_of(payload, Quoting()).kind
+    camel = {
+        "statusCode": 200,
+        "headers": {"content-type": kind.content_type("application/grpc"), "x-down": "2"},
+        "body": b64encode(down).decode(),
+        "isBase64Encoded": True,
+    }
+    snake = {"statusCode": "status_code", "isBase64Encoded": "is_base64_encoded"}
+    sent = {snake.get(name, name): value for name, value in camel.items()} if event == "envoy" else camel  # fmt: skip
+    carrier = FakeCarrier(InvokeReply(json.dumps(sent).encode(), "id-1", "application/json"))
+    target = LambdaTarget(
+        carrier,
+        figures=TargetFigures("f"),
+        clock=FakeClock(),
+        wall_clock=FakeClock(),
+        payload=payload_of(payload, Quoting()),
+        event=EVENTS[event],
+    )
+    call = RecordingCall(body=HELLO, metadata=(("x-up", "1"),))
+
+    await target.handle(call)
+
+    seen = json.loads(carrier.payloads[0])
+    is_base64 = seen.get("isBase64Encoded", seen.get("is_base64_encoded"))
+    assert up == (b64decode(seen["body"]) if is_base64 else seen["body"].encode())
+    assert "1" == seen["headers"]["x-up"]
+    assert [
+        Headers((("x-down", "2"),)),
+        Message(WORLD),
+        Trailers(Status(StatusCode.OK), (REQUEST_ID,)),
+    ] == call.events
+
+
+@pytest.mark.parametrize("payload", ["protobuf", "json"])
+async def test_bare_messages_are_never_compressed(payload: Payload) -> None:
+    """The bridge inflates the request and tells the function of no compression."""
+    carrier = FakeCarrier(Throttled("busy"))
+    target = LambdaTarget(
+        carrier,
+        figures=TargetFigures("f"),
+        clock=FakeClock(),
+        wall_clock=FakeClock(),
+        payload=payload_of(payload, Quoting()),
+    )
+    packed = envelope(gzip.compress(b"hello"), flags=COMPRESSED)
+    metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"))
+
+    with pytest.raises(Throttled):
+        await target.handle(RecordingCall(body=packed, metadata=metadata))
+
+    event = json.loads(carrier.payloads[0])
+    body = b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
+    assert BODIES[payload][0] == body
+    assert not [name for name in event["headers"] if name.startswith("grpc-")]

@@ -11,6 +11,7 @@ from bridge.rpc.errors import (
     AccessRefused,
     ConnectionLost,
     FunctionFailed,
+    HttpThrottled,
     NotStarted,
     RpcError,
     ServiceFailed,
@@ -197,6 +198,21 @@ async def test_throttling_has_the_status_that_the_route_wants(
         await layer(call)
     assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
     assert {"CallerRateLimitExceeded": 1, "unknown": 1} == dict(target.throttled)
+
+
+async def test_http_429_has_that_status_too_and_is_not_repeated(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """Nothing proves that the function did not run."""
+    target = TargetFigures("web")
+    call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
+    layer = _layer(_failing(HttpThrottled("busy", retry_after=2.0)), clock, target=target)
+
+    with pytest.raises(HttpThrottled) as caught:
+        await layer(call)
+    assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
+    assert {"unknown": 1} == dict(target.throttled)
+    assert [] == pauses.taken
 
 
 async def test_outage_is_not_multiplied(clock: FakeClock, pauses: Pauses) -> None:

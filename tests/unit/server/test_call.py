@@ -161,6 +161,93 @@ async def test_process_that_holds_too_much_refuses() -> None:
     await wire.close()
 
 
+class _Answers:
+    """A handler whose calls answer 100 bytes, one at a time as they are let."""
+
+    def __init__(self) -> None:
+        self.let = asyncio.Semaphore(0)
+
+    async def __call__(self, call: Call) -> None:
+        await call.read_all()
+        await self.let.acquire()
+        call.send(EMPTY_HEADERS)
+        if not call.send(Message(envelope(b"x" * 95))):
+            await call.writable()
+        call.send(OK_TRAILERS)
+
+
+async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: object) -> None:
+    """With its windows shut it cannot fill the memory: beyond `buffers` replies are dropped, and at its end all is given back."""
+    answers = _Answers()
+    served = serving(answers, max_buffered=250, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
+    wire = MemoryWire(served, H2Client(window=0))
+    client = await wire.open()
+    streams = [client.call(envelope(b"")) for _ in range(4)]
+    held = []
+    for _ in streams:
+        answers.let.release()
+        await wire.settle()
+        held.append(wire.figures.buffered_bytes)
+
+    assert held[-1] == held[-2] - 5, "the last call keeps nothing, and has given its request back"
+    assert 300 <= held[-1] < 400
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[streams[-1]].status[0]
+    await wire.close()
+    assert 0 == wire.figures.buffered_bytes
+
+
+async def test_a_client_that_takes_its_replies_gets_them_while_another_does_not() -> None:
+    """Who fills the buffers loses replies, nobody else."""
+    answers = _Answers()
+    served = serving(answers, max_buffered=250, new_engine=NativeEngine)
+    slow, fast = MemoryWire(served, H2Client(window=0)), MemoryWire(served)
+    slow_client, fast_client = await slow.open(), await fast.open()
+    for _ in range(3):
+        slow_client.call(envelope(b""))
+    await slow.settle()
+    stream = fast_client.call(envelope(b""))
+    await fast.settle()
+    for _ in range(4):
+        answers.let.release()
+        await slow.settle()
+        await fast.settle()
+
+    assert served.figures.buffered_bytes > 250
+    assert 0 == fast_client.replies[stream].status[0]
+    await slow.close()
+    await fast.close()
+
+
+async def test_what_the_socket_does_not_take_counts_too() -> None:
+    """The windows may be wide open: bytes then wait behind a client that does not read."""
+    wire = _wire()
+    client = await wire.open()
+    wire.transport.unsent = 1000
+    wire.later(1)
+    held = wire.figures.buffered_bytes
+    wire.transport.unsent = 0
+    client.call(_HELLO)
+    await wire.settle()
+
+    assert (1000, 0) == (held, wire.figures.buffered_bytes)
+    await wire.close()
+
+
+async def test_nothing_is_kept_of_what_a_lost_client_did_not_take() -> None:
+    """Its replies go with its connection, not some time later."""
+    answers = _Answers()
+    wire = MemoryWire(serving(answers, new_engine=NativeEngine), H2Client(window=0))
+    client = await wire.open()
+    client.call(envelope(b""))
+    answers.let.release()
+    await wire.settle()
+    waiting = wire.connection.engine.queued_bytes
+    await wire.close()
+
+    assert (100, 0) == (waiting, wire.connection.engine.queued_bytes)
+    assert [] == list(wire.connection.engine.open_streams)
+
+
 # -- reading message by message ---------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,55 @@
+"""An HTTP answer in which AWS refuses a request, read for its facts: type, message, reason, when to come back."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+from msgspec import DecodeError
+from msgspec.json import Decoder
+
+from bridge.aws.errors import refusal_of
+from bridge.carriers.http_exchange import Response
+from bridge.rpc.errors import RpcError
+
+
+def refusal_in(response: Response, *, function: str, now: float) -> RpcError:
+    """The cause of an answer that is an error. `function`: how messages name it; `now`: Unix seconds."""
+    facts = _error_body(response.body)
+    error = refusal_of(
+        http_status=response.status,
+        error_type=response.field(b"x-amzn-errortype") or facts.get("__type", ""),
+        message=facts.get("message", ""),
+        reason=facts.get("reason", ""),
+        retry_after=parse_retry_after(response.field(b"retry-after"), now=now),
+        function=function,
+    )
+    error.request_id = response.field(b"x-amzn-requestid")
+    return error
+
+
+_decode_error = Decoder(dict[str, object]).decode
+
+
+def _error_body(body: bytes) -> dict[str, str]:
+    """The texts in the body of an AWS error, by their names in lower case: services write `message` or `Message`."""
+    try:
+        fields = _decode_error(body)
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return {}
+    return {name.lower(): value for name, value in fields.items() if isinstance(value, str)}
+
+
+def parse_retry_after(value: str, *, now: float) -> float | None:
+    """The seconds that a Retry-After asks for (RFC 9110 10.2.3): a number, or a date from which `now` (Unix seconds) is taken."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    date = parse_date(value)
+    return None if date is None else max(0.0, date - now)
+
+
+def parse_date(value: str) -> float | None:
+    """The Unix seconds of an HTTP date; None for anything else."""
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None

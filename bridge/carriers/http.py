@@ -1,0 +1,171 @@
+"""Requests to an HTTP server: function URLs, API Gateways, load balancers, any gRPC-Web server.
+
+In: a path, fields and a body. Out: the response as it comes, whatever its status. Signed requests are repeated in a single case: AWS
+refused the signature, and other credentials or the right time are to be had. Redirects are not followed, and nothing is retried.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+
+from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
+from bridge.carriers.aws_answer import refusal_in
+from bridge.carriers.credentials import CredentialSource
+from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http_exchange import StreamedResponse
+from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
+from bridge.carriers.origin import parse_url
+from bridge.carriers.pool import Pool
+from bridge.carriers.signing import Signing
+from bridge.rpc.errors import AccessRefused, AwsRefusal, Misconfigured, StaleCredentials
+from bridge.rpc.value import Value
+
+MAX_REFUSAL = 64 << 10
+"""Bytes read of an answer in which AWS refuses a signed request."""
+
+MAX_SIGNERS = 256
+"""Paths whose signatures are prepared; clients choose the paths."""
+
+_PERMISSIONS = {"lambda": "lambda:InvokeFunctionUrl", "execute-api": "execute-api:Invoke"}
+
+
+class Iam(Value, frozen=True):
+    """Requests are signed: for whom, with whose keys."""
+
+    service: str
+    region: str
+    credentials: CredentialSource
+    clock: Callable[[], float]
+    """Reads the wall time (Unix seconds)."""
+
+
+class HttpCarrier:
+    """One server, or what is behind one prefix of it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        client: HttpClient,
+        tls: ssl.SSLContext | None = None,
+        iam: Iam | None = None,
+    ) -> None:
+        """`tls`: instead of the system's authorities. Raises ValueError for what is no URL."""
+        self._origin, self._prefix = parse_url(url)
+        self._client = client
+        self._tls = tls
+        self._signer = None if iam is None else _Signer(iam, self._origin.authority)
+        self._pool: Pool | None = None
+        self.name = url
+        """As messages name it."""
+
+    async def open(self, path: str, fields: Headers, body: bytes) -> StreamedResponse:
+        """Post; return when the response begins. The caller closes it. `path` follows the prefix, percent-encoded.
+
+        Raises what HttpClient raises, Misconfigured; if requests are signed, NotReady and AccessRefused as well.
+        """
+        pool, path = self._pool or self._find_pool(), self._prefix + path
+        if self._signer is None:
+            return await pool.open(self._head(path, fields, body), body)
+        return await self._open_signed(pool, self._signer, path, fields, body)
+
+    async def dry_run(self) -> None:
+        """Ask whether the server can be reached, and whether there are credentials if it needs any. Raises as `open` does."""
+        if self._signer is not None:
+            self._signer.signing.current()
+        await (self._pool or self._find_pool()).connect()
+
+    async def _open_signed(
+        self, pool: Pool, signer: _Signer, path: str, fields: Headers, body: bytes
+    ) -> StreamedResponse:
+        is_small = len(body) <= HASHED_ON_LOOP
+        hashed = payload_hash(body) if is_small else await hash_in_thread(body)
+        credentials, skew = signer.signing.current(), signer.signing.skew
+        signed = signer.sign(credentials, path, fields, hashed)
+        response = await pool.open(self._head(path, signed, body), body)
+        error = await self._refusal(signer, response)
+        if error is None:
+            return response
+        date = response.field(b"date")
+        if not isinstance(error, StaleCredentials) or not await signer.signing.renew(
+            credentials, skew, date
+        ):
+            raise error
+        signed = signer.sign(signer.signing.current(), path, fields, hashed)
+        response = await pool.open(self._head(path, signed, body), body)
+        error = await self._refusal(signer, response)
+        if error is not None:
+            raise error
+        return response
+
+    async def _refusal(self, signer: _Signer, response: StreamedResponse) -> AwsRefusal | None:
+        """Why AWS refused the request in front of the function; None if it did not."""
+        if response.status != 403 or not response.field(b"x-amzn-errortype"):
+            return None
+        async with response:
+            whole = await response.gather(MAX_REFUSAL)
+        found = refusal_in(whole, function=self.name, now=signer.signing.now())
+        assert isinstance(found, AwsRefusal)
+        error = found
+        if not isinstance(found, StaleCredentials):
+            permission = _PERMISSIONS.get(signer.service, "the right")
+            error = AccessRefused(
+                f"AWS refuses the bridge's credentials for {self.name} ({found.error_type}):"
+                f" they need {permission} on it; the bridge's log has the details",
+                error_type=found.error_type,
+            )
+            error.request_id = found.request_id
+            for note in getattr(found, "__notes__", ()):
+                error.add_note(note)
+        signer.signing.report(error)
+        return error
+
+    def _find_pool(self) -> Pool:
+        try:
+            self._pool = self._client.pool(self._origin, self._tls)
+        except OSError as error:
+            raise Misconfigured(
+                "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
+            ) from error
+        return self._pool
+
+    def _head(self, path: str, fields: Headers, body: bytes) -> bytes:
+        lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
+        return (
+            f"POST {path} HTTP/1.1\r\nhost: {self._origin.authority}\r\n{lines}"
+            f"content-length: {len(body)}\r\n\r\n"
+        ).encode("ascii")
+
+
+class _Signer:
+    """Signs what AWS wants signed, and what stays the same from call to call: host and content type."""
+
+    def __init__(self, iam: Iam, authority: str) -> None:
+        self.signing = Signing(iam.credentials, iam.clock)
+        self.service = iam.service
+        self._region = iam.region
+        self._authority = authority
+        self._credentials: Credentials | None = None
+        self._key: SigningKey
+        self._prepared: dict[tuple[str, str], RequestSigner] = {}
+
+    def sign(self, credentials: Credentials, path: str, fields: Headers, hashed: str) -> Headers:
+        """The fields, signature and all. `hashed`: of the body."""
+        if credentials is not self._credentials:
+            self._key = SigningKey(credentials, region=self._region, service=self.service)
+            self._credentials = credentials
+            self._prepared.clear()
+        content_type = next(value for name, value in fields if name == "content-type")
+        signer = self._prepared.get((path, content_type))
+        if signer is None:
+            signer = self._prepare(path, content_type)
+        return (*fields, *signer.headers_to_add(hashed, self.signing.now()))
+
+    def _prepare(self, path: str, content_type: str) -> RequestSigner:
+        if len(self._prepared) >= MAX_SIGNERS:
+            self._prepared.clear()
+        headers = (("host", self._authority), ("content-type", content_type))
+        signer = RequestSigner(self._key, method="POST", path=path, headers=headers)
+        self._prepared[path, content_type] = signer
+        return signer

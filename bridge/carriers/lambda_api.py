@@ -1,0 +1,192 @@
+"""The Lambda API of one function: requests signed, sent to the right endpoint, and refusals read.
+
+It repeats a request in a single case: AWS refused the signature, and other credentials or the right time are to be had. What is
+asked for and what comes back is the business of lambda_invoke and lambda_stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from bridge.aws.arn import FunctionName
+from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
+from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
+from bridge.carriers.aws_answer import refusal_in
+from bridge.carriers.credentials import AwsSettings, CredentialSource
+from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http_exchange import Response, StreamedResponse
+from bridge.carriers.origin import Origin, parse_url
+from bridge.carriers.pool import Pool
+from bridge.carriers.signing import Signing
+from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
+
+SERVICE = "lambda"
+
+USER_AGENT = "grpc-lambda-bridge"
+
+HASHED_ON_LOOP = 256 << 10
+"""Up to this size (bytes) a payload is hashed at once; above it in a thread, for it would stop all other calls for a millisecond."""
+
+MAX_BODY = MAX_REPLY + (4 << 10)
+"""The largest reply gathered (bytes). Lambda keeps to MAX_REPLY; stand-ins for it count a little differently."""
+
+Answer = TypeVar("Answer", Response, StreamedResponse)
+
+
+class LambdaApi:
+    """Requests to one path of the API."""
+
+    def __init__(
+        self,
+        function: FunctionName,
+        path: str,
+        *,
+        client: HttpClient,
+        credentials: CredentialSource,
+        endpoint_url: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
+    ) -> None:
+        """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
+        self._function = function
+        self._path = path
+        self._client = client
+        self._signing = Signing(credentials, clock)
+        self._endpoint = None if endpoint_url is None else parse_url(endpoint_url)
+        self._tls = tls
+        self._clock = clock
+        self._way: _Way | None = None
+
+    def exchange(self, payload: bytes, extra: Headers = ()) -> Coroutine[Any, Any, Response]:
+        """The whole response to a request that Lambda accepted. `extra`: headers to send and sign.
+
+        Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
+        """
+        return self._send(payload, extra, _exchange)
+
+    def open(self, payload: bytes, extra: Headers = ()) -> Coroutine[Any, Any, StreamedResponse]:
+        """The beginning of such a response; the caller closes it. Raises as `exchange` does."""
+        return self._send(payload, extra, Pool.open)
+
+    async def dry_run(self) -> None:
+        """Ask whether the function exists and the credentials may call it, without running it. Raises as `exchange` does."""
+        await self.exchange(b"", (("x-amz-invocation-type", "DryRun"),))
+
+    async def _send(
+        self,
+        payload: bytes,
+        extra: Headers,
+        send: Callable[[Pool, bytes, bytes], Awaitable[Answer]],
+    ) -> Answer:
+        if len(payload) >= MAX_REQUEST:
+            raise PayloadTooLarge(
+                f"an event of {len(payload)} bytes for {self._function}; Lambda takes less than {MAX_REQUEST}"
+            )
+        is_small = len(payload) <= HASHED_ON_LOOP
+        hashed = payload_hash(payload) if is_small else await hash_in_thread(payload)
+        credentials, skew = self._signing.current(), self._signing.skew
+        way, head = self._sign(credentials, payload, hashed, extra)
+        answer = await send(way.pool, head, payload)
+        if answer.status < 300:
+            return answer
+        error = await self._refusal(answer)
+        if not isinstance(error, StaleCredentials):
+            raise error
+        if not await self._signing.renew(credentials, skew, answer.field(b"date")):
+            raise error
+        way, head = self._sign(self._signing.current(), payload, hashed, extra)
+        answer = await send(way.pool, head, payload)
+        if answer.status < 300:
+            return answer
+        raise await self._refusal(answer)
+
+    def _sign(
+        self, credentials: Credentials, payload: bytes, hashed: str, extra: Headers
+    ) -> tuple[_Way, bytes]:
+        way = self._way
+        if way is None or way.credentials is not credentials:
+            way = self._way = self._find_way(credentials)
+        signer = way.signer if not extra else way.signer_for(extra)
+        return way, signer.head(hashed, len(payload), self._signing.now())
+
+    def _find_way(self, credentials: Credentials) -> _Way:
+        settings = self._signing.settings
+        region = self._function.region or settings.region
+        if region is None:
+            raise Misconfigured(
+                f"function {self._function} needs a region: set aws.region or use its ARN"
+            )
+        try:
+            origin, prefix = self._find_endpoint(region, settings)
+            pool = self._client.pool(origin, self._tls)
+        except ValueError as error:
+            raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
+        except OSError as error:
+            raise Misconfigured(
+                "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
+            ) from error
+        return _Way(
+            pool=pool,
+            key=SigningKey(credentials, region=region, service=SERVICE),
+            path=prefix + self._path,
+            query=self._function.invoke_query,
+        )
+
+    def _find_endpoint(self, region: str, settings: AwsSettings) -> tuple[Origin, str]:
+        """The origin of the Lambda API and what its paths begin with. Raises ValueError."""
+        if self._endpoint is not None:
+            return self._endpoint
+        if settings.lambda_endpoint is not None:
+            return parse_url(settings.lambda_endpoint)
+        host = self._function.endpoint_host(region)
+        if settings.uses_fips:
+            host = host.replace("lambda.", "lambda-fips.", 1)
+        return Origin("https", host, 443), ""
+
+    async def _refusal(self, answer: Response | StreamedResponse) -> RpcError:
+        if isinstance(answer, StreamedResponse):
+            async with answer:
+                answer = await answer.gather(MAX_BODY)
+        error = refusal_in(answer, function=str(self._function), now=self._clock())
+        self._signing.report(error)
+        return error
+
+
+def _exchange(pool: Pool, head: bytes, payload: bytes) -> Awaitable[Response]:
+    return pool.exchange(head, payload, max_body=MAX_BODY)
+
+
+async def hash_in_thread(payload: bytes) -> str:
+    """The payload's hash for its signature, without holding up other calls."""
+    return await asyncio.get_running_loop().run_in_executor(None, payload_hash, payload)
+
+
+class _Way:
+    """How requests reach the function with one pair of keys."""
+
+    def __init__(self, *, pool: Pool, key: SigningKey, path: str, query: str) -> None:
+        self.pool = pool
+        self.credentials = key.credentials
+        self._key = key
+        self._path = path
+        self._query = query
+        self.signer = self.signer_for(())
+
+    def signer_for(self, extra: Headers) -> RequestSigner:
+        """A signer for requests with these headers as well."""
+        return RequestSigner(
+            self._key,
+            method="POST",
+            path=self._path,
+            query=self._query,
+            headers=(
+                ("host", self.pool.origin.authority),
+                ("content-type", "application/json"),
+                *extra,
+            ),
+            unsigned=(("user-agent", USER_AGENT),),
+        )

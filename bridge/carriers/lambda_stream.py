@@ -1,0 +1,99 @@
+"""Lambda InvokeWithResponseStream: a payload to one function, its reply back as the function writes it.
+
+In: the event as bytes. Out: the bytes of the reply in the chunks that come, no faster than they are taken; the way it failed comes
+behind them. Deadlines are the caller's: cancelling closes the connection (the function itself runs on).
+
+https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+
+from bridge.aws.arn import FunctionName
+from bridge.aws.errors import failure_of
+from bridge.aws.response_stream import ResponseStream
+from bridge.carriers.credentials import CredentialSource
+from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http_exchange import StreamedResponse
+from bridge.carriers.lambda_api import MAX_BODY, LambdaApi
+from bridge.rpc.errors import RpcError
+
+
+class Reply:
+    """A reply under way. `chunks` is read once, to its end or until nobody wants more."""
+
+    __slots__ = ("chunks", "request_id")
+
+    def __init__(self, chunks: AsyncIterator[bytes], request_id: str) -> None:
+        self.chunks = chunks
+        """What the function wrote, as it comes. Raises the FunctionErrors, ConnectionLost, CutReply, BadReply, ServiceFailed."""
+        self.request_id = request_id
+        """AWS's id of the invocation."""
+
+
+class LambdaStream:
+    """One function, called for a stream. Functions that don't stream answer in one or a few chunks."""
+
+    def __init__(
+        self,
+        function: FunctionName,
+        *,
+        client: HttpClient,
+        credentials: CredentialSource,
+        endpoint_url: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
+    ) -> None:
+        """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
+        self._function = function
+        self._api = LambdaApi(
+            function,
+            function.stream_path,
+            client=client,
+            credentials=credentials,
+            endpoint_url=endpoint_url,
+            tls=tls,
+            clock=clock,
+        )
+
+    @asynccontextmanager
+    async def invoke(
+        self, payload: bytes, *, client_context: str | None = None
+    ) -> AsyncIterator[Reply]:
+        """Run the function; the reply is good until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes.
+
+        Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
+        """
+        extra = () if client_context is None else (("x-amz-client-context", client_context),)
+        response = await self._api.open(payload, extra)
+        request_id = response.field(b"x-amzn-requestid")
+        async with response, aclosing(self._chunks(response, request_id)) as chunks:
+            yield Reply(chunks, request_id)
+
+    async def dry_run(self) -> None:
+        """Ask whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
+        await self._api.dry_run()
+
+    async def _chunks(
+        self, response: StreamedResponse, request_id: str
+    ) -> AsyncGenerator[bytes, None]:
+        try:
+            if response.field(b"x-amz-function-error"):
+                # Not in AWS's description of this API; stand-ins for it answer as Invoke does.
+                whole = await response.gather(MAX_BODY)
+                raise failure_of(whole.body, function=str(self._function))
+            stream = ResponseStream(function=str(self._function))
+            async for part in response:
+                written, failure = stream.feed(part)
+                for chunk in written:
+                    yield chunk
+                if failure is not None:
+                    raise failure
+            stream.finish()
+        except RpcError as error:
+            error.request_id = request_id
+            raise

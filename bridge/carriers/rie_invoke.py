@@ -1,0 +1,37 @@
+"""Invoke against AWS's local emulator and its relatives: failures are found in the reply, and nothing can be asked beforehand."""
+
+from __future__ import annotations
+
+from bridge.aws.arn import FunctionName
+from bridge.aws.errors import failure_of
+from bridge.aws.invoke import InvokeReply
+from bridge.aws.rie import as_invoked, is_failure
+from bridge.carriers.credentials import local_credentials
+from bridge.carriers.http_client import HttpClient
+from bridge.carriers.lambda_invoke import LambdaInvoke
+
+
+class RieInvoke:
+    """The one function of an emulator. Requests are signed with dummy keys, which nobody checks."""
+
+    def __init__(self, function: FunctionName, *, client: HttpClient, endpoint_url: str) -> None:
+        """Raises ValueError if `endpoint_url` is none."""
+        self._function = function
+        self._invoke = LambdaInvoke(
+            as_invoked(function),
+            client=client,
+            credentials=local_credentials(),
+            endpoint_url=endpoint_url,
+        )
+
+    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
+        """Run the function. Raises as LambdaInvoke does."""
+        reply = await self._invoke.invoke(payload, client_context=client_context)
+        if is_failure(reply.payload):
+            failure = failure_of(reply.payload, function=str(self._function))
+            failure.request_id = reply.request_id
+            raise failure
+        return reply
+
+    async def dry_run(self) -> None:
+        """Nothing is asked: an emulator does not know DryRun and would run the function."""

@@ -1,0 +1,17 @@
+"""Cold starts: lambda_fn marks the first reply of an instance; the mark is counted here and goes no further."""
+
+from __future__ import annotations
+
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.metadata import Metadata, value_of
+
+COLD_START = "x-lambda-fn-cold-start"
+"""The header."""
+
+
+def counted(headers: Metadata, figures: TargetFigures) -> Metadata:
+    """A reply's headers without the mark."""
+    if len(headers) < 2 or value_of(headers, COLD_START) is None:
+        return headers
+    figures.cold_starts += 1
+    return tuple([field for field in headers if field[0] != COLD_START])

@@ -1,0 +1,50 @@
+"""A reply passed on while it comes: each message leaves when it is whole, and none is read before the client takes the last.
+
+In: a reader of the payload format, and the body in whatever parts it arrives. Knows nothing of how it travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from bridge.codecs.codec import Reader
+from bridge.proxy.request_id import with_request_id
+from bridge.rpc.call import Call
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import ResponseEvent
+
+LARGEST_MESSAGE = 64 << 20
+"""Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
+
+
+def largest_message(max_response: int | None) -> int:
+    """The bound on one streamed message (bytes)."""
+    return LARGEST_MESSAGE if max_response is None else max_response
+
+
+async def relay(
+    call: Call, reader: Reader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
+) -> None:
+    """Sends the whole response. `begun`: what has come of the body already; `request_id`: AWS's, empty if there is none.
+
+    Raises what the reader, `parts` and the call's window raise.
+    """
+    await _send(call, reader.open())
+    await _send(call, reader.feed(begun))
+    while reader.wants_more:
+        try:
+            part = await anext(parts)
+        except StopAsyncIteration:
+            break
+        except RpcError:
+            if not reader.has_ended:
+                raise
+            break
+        await _send(call, reader.feed(part))
+    await _send(call, with_request_id(reader.finish(), request_id))
+
+
+async def _send(call: Call, events: list[ResponseEvent]) -> None:
+    for event in events:
+        if not call.send(event):
+            await call.writable()

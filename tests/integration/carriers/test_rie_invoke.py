@@ -1,0 +1,75 @@
+"""`quirks: rie`: against what AWS's local emulator answers (its source: internal/lambda/rie/handlers.go)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bridge.aws.arn import FunctionName
+from bridge.carriers.http_client import HttpClient
+from bridge.carriers.rie_invoke import RieInvoke
+from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError
+from tests.support.upstream import Peer, ReceivedRequest, response, serving
+
+ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    made = HttpClient(environment={})
+    yield made
+    await made.close()
+
+
+class Emulator:
+    """Answers every request with the same bytes."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self.received: list[ReceivedRequest] = []
+
+    async def __call__(self, peer: Peer) -> None:
+        while True:
+            self.received.append(await peer.request())
+            await peer.send(response(self._body))
+
+
+async def test_the_path_is_the_emulators_own(client: HttpClient) -> None:
+    """Neither account nor qualifier: relatives refuse any query."""
+    emulator = Emulator(b'{"statusCode":200}')
+    async with serving(emulator) as upstream:
+        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        reply = await carrier.invoke(b"{}")
+        await carrier.dry_run()
+
+    assert b'{"statusCode":200}' == reply.payload
+    assert ["POST /2015-03-31/functions/function/invocations HTTP/1.1"] == [
+        request.line for request in emulator.received
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected", "message"),
+    [
+        (
+            b"Task timed out after 3.00 seconds",
+            FunctionTimedOut,
+            "orders:live ran out of its own time after 3 s: raise the function's timeout",
+        ),
+        (
+            b'{"errorMessage": "no such order", "errorType": "KeyError", "stackTrace": ["secret"]}',
+            FunctionFailed,
+            "orders:live failed: KeyError: no such order",
+        ),
+    ],
+)
+async def test_failures_come_with_http_200(
+    client: HttpClient, body: bytes, expected: type[RpcError], message: str
+) -> None:
+    async with serving(Emulator(body)) as upstream:
+        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        with pytest.raises(expected) as found:
+            await carrier.invoke(b"{}")
+
+    assert message == str(found.value)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from msgspec import Raw
+
+from bridge.server.control import (
+    Begin,
+    Channel,
+    Drain,
+    Failed,
+    Figures,
+    Message,
+    Reload,
+    Report,
+    Serving,
+    Unready,
+)
+
+MESSAGES: list[Message] = [
+    Begin("bridge.yaml", {"listen": "a:1"}, (3, 4), "http://127.0.0.1:9001", 2),
+    Reload("http://127.0.0.1:9001"),
+    Drain(),
+    Report(7),
+    Serving(),
+    Failed("näh"),
+    Unready(("draining",)),
+    Figures(7, Raw(b'{"methods":{}}')),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+async def test_every_message_crosses(message: Message) -> None:
+    """What one end sends the other receives."""
+    ours, theirs = socket.socketpair()
+    sender, receiver = await Channel.over(ours), await Channel.over(theirs)
+    sender.send(message)
+    received = await receiver.receive()
+    sender.close()
+    receiver.close()
+
+    assert message == received
+
+
+@pytest.mark.parametrize("line", [b"nonsense\n", b'{"type":"Other"}\n', b'{"type":"Drain"}'])
+async def test_what_is_no_message_ends_the_conversation(line: bytes) -> None:
+    """Garbage, an unknown message and one that is cut off are as good as an end that has gone."""
+    ours, theirs = socket.socketpair()
+    receiver = await Channel.over(theirs)
+    with ours:
+        await asyncio.get_running_loop().sock_sendall(ours, line)
+    received = await receiver.receive()
+    receiver.close()
+
+    assert received is None
