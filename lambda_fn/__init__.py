@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lambda_fn.forwarding import forward
     from lambda_fn.server import LambdaServer
     from lambda_fn.streaming import StreamingReply
 
 __version__ = "0.1.0"
-__all__ = ["LambdaServer", "StreamingReply"]
+__all__ = ["LambdaServer", "StreamingReply", "forward"]
 
 
 def __getattr__(name: str) -> object:
@@ -30,4 +31,8 @@ def __getattr__(name: str) -> object:
         from lambda_fn.streaming import StreamingReply
 
         return StreamingReply
+    if name == "forward":
+        from lambda_fn.forwarding import forward
+
+        return forward
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

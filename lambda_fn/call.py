@@ -18,6 +18,7 @@ from lambda_fn.rpc import (
     UNKNOWN,
     IncomingCall,
     Metadata,
+    Refused,
     Responder,
     Status,
     WholeReply,
@@ -120,7 +121,11 @@ class Call:
         self.open()
         compression = self._sent_compression if self.compress_next else IDENTITY
         self.compress_next = True
-        message = self._responder.message(data, compression)
+        try:
+            message = self._responder.message(data, compression)
+        except Refused as refusal:
+            self.end(refusal.status, refusal.trailing)
+            return False
         with self._changed:
             if self.status is not None:
                 return False

@@ -51,5 +51,6 @@ def deflate(message: bytes, encoding: str) -> bytes | None:
 
 
 def accepted(header: str | None) -> frozenset[str]:
-    """What a caller that sent this `grpc-accept-encoding` reads."""
-    return frozenset((IDENTITY, *(part.strip() for part in (header or "").split(","))))
+    """What a caller that sent this `grpc-accept-encoding`, or this `accept-encoding` of HTTP, reads."""
+    parts = (part.partition(";")[0].strip() for part in (header or "").split(","))
+    return frozenset((IDENTITY, *parts))

@@ -32,6 +32,10 @@ class HttpRequest(NamedTuple):
     peer: Peer
     sent_at: float | None = None
     """When the front end took the request: seconds since the epoch."""
+    query: tuple[tuple[str, str], ...] = ()
+    """The query's names and values, decoded, in the order sent."""
+    takes_streams: bool = False
+    """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one or the other and don't say which."""
 
     def header(self, name: str) -> str | None:
         """The first value under this name."""
@@ -47,10 +51,10 @@ class HttpReply(NamedTuple):
 
 
 def plain_reply(status: int, text: str, *, headers: Headers = ()) -> HttpReply:
-    """A reply for people: a sentence."""
+    """A reply for people: a sentence. What of it is not ASCII is escaped: it may quote the request."""
     return HttpReply(
         status,
         (("content-type", "text/plain; charset=utf-8"), *headers),
-        f"{text}\n".encode(),
+        f"{text}\n".encode("ascii", "backslashreplace"),
         is_text=True,
     )

@@ -20,6 +20,9 @@ _TRANSPORT = frozenset(
 )  # fmt: skip
 """Names that belong to the HTTP connection or to gRPC-Web, not to the call."""
 
+_FRONT_END = frozenset(("x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"))
+"""What URLs, gateways and balancers write on the way; native gRPC has none of it, and `context.peer()` tells the caller."""
+
 _PASSED_GRPC = frozenset(("grpc-previous-rpc-attempts", "grpc-trace-bin", "grpc-tags-bin"))
 """The `grpc-*` request names that a servicer sees; all others are gRPC's own."""
 
@@ -60,7 +63,7 @@ def of_request(headers: Headers) -> Metadata:
 def _is_passed(name: str) -> bool:
     if name.startswith("grpc-"):
         return name in _PASSED_GRPC
-    return name not in _TRANSPORT
+    return name not in _TRANSPORT and name not in _FRONT_END
 
 
 def _decode(name: str, value: str) -> bytes:

@@ -9,13 +9,14 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
 
 from lambda_fn import async_servicer
 from lambda_fn.interceptors import Chain, Handler
+from lambda_fn.plain_http import CannotListen, HttpSide
 from lambda_fn.registry import Registry
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -35,15 +36,31 @@ class PlainServer:
     ) -> None:
         self._registry = registry
         self._chain = chain
-        self._options = options
+        # Without this, two servers on one port would share its connections, and nobody be told.
+        self._options = tuple(({"grpc.so_reuseport": 0} | dict(options)).items())
         self._compression = compression
         self._max_workers = max_workers
 
     def run(
-        self, address: str, *, grace: float, credentials: grpc.ServerCredentials | None
+        self,
+        address: str,
+        *,
+        grace: float,
+        credentials: grpc.ServerCredentials | None,
+        beside: HttpSide | None = None,
     ) -> None:
-        """Serve until SIGTERM or SIGINT, then let calls in flight finish for `grace` seconds."""
-        with _told_to_stop() as wait, ThreadPoolExecutor(self._max_workers) as pool:
+        """Serve until SIGTERM or SIGINT, then let calls in flight finish for `grace` seconds; `beside` too. Raises CannotListen."""
+        with (
+            _told_to_stop() as told,
+            beside or nullcontext(),
+            ThreadPoolExecutor(self._max_workers) as pool,
+        ):
+
+            def wait() -> None:
+                told()
+                if beside is not None:
+                    beside.stop_accepting()
+
             if self._is_async():
                 asyncio.run(self._run_async(pool, wait, address, grace, credentials))
             else:
@@ -102,9 +119,14 @@ class PlainServer:
 
 
 def _listen(server: Any, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    if credentials is None:
-        return int(server.add_insecure_port(address))
-    return int(server.add_secure_port(address, credentials))
+    try:
+        if credentials is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError as error:
+        raise CannotListen(
+            f"Failed to bind to {address}: it is in use, or no address of this machine"
+        ) from error
 
 
 def _announce(address: str, port: int) -> None:

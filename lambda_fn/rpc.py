@@ -14,6 +14,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 OK = 0
 CANCELLED = 1
 UNKNOWN = 2
+INVALID_ARGUMENT = 3
 DEADLINE_EXCEEDED = 4
 RESOURCE_EXHAUSTED = 8
 UNIMPLEMENTED = 12
@@ -56,8 +57,13 @@ class IncomingCall(NamedTuple):
 class Responder(Protocol):
     """The reply side of a protocol, for one call."""
 
+    @property
+    def can_stream(self) -> bool:
+        """Whether the head may leave before the call's end is known."""
+        ...
+
     def message(self, data: bytes, compression: str) -> bytes:
-        """One reply message as it travels in the body."""
+        """One reply message as it travels in the body. Raises Refused for one that the protocol cannot carry."""
         ...
 
     def head(self, initial: Metadata, compression: str) -> HttpReply:

@@ -15,12 +15,13 @@ import grpc
 from lambda_fn import async_servicer, deadline, sync_servicer
 from lambda_fn.call import Call
 from lambda_fn.contexts import COMPRESSION_NAMES
+from lambda_fn.cors import Cors
 from lambda_fn.deadline import Deadline
 from lambda_fn.events import shape_of
 from lambda_fn.events.shape import BadEvent, Event, Shape
-from lambda_fn.http import HttpReply, plain_reply
+from lambda_fn.http import HttpReply, HttpRequest, Peer, plain_reply
 from lambda_fn.interceptors import CallDetails, Chain, Handler
-from lambda_fn.protocols import protocol_of
+from lambda_fn.protocols import Protocols
 from lambda_fn.registry import Registry
 from lambda_fn.rpc import (
     CANCELLED,
@@ -35,7 +36,7 @@ from lambda_fn.rpc import (
     reply_too_large,
 )
 from lambda_fn.streaming import StreamingReply
-from lambda_fn.threads import LoopThread, Saturated, Workers
+from lambda_fn.threads import MAX_WORKERS, LoopThread, Saturated, Workers
 
 logger = logging.getLogger("lambda_fn")
 
@@ -77,8 +78,10 @@ class LambdaServer:
         handlers: Sequence[grpc.GenericRpcHandler] = (),
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
+        max_workers: int = MAX_WORKERS,
         reflection: bool = True,
         stream_replies: bool | None = None,
+        cors: str | Sequence[str] | None = "*",
     ) -> None:
         """All arguments are optional.
 
@@ -87,21 +90,27 @@ class LambdaServer:
         options: grpcio's channel arguments. Inside Lambda `grpc.max_receive_message_length` counts (bytes, -1: any; by default
             4 MiB); `serve` passes on all of them.
         compression: of replies, where a caller reads it and the method does not choose another.
+        max_workers: threads for sync methods and interceptors at most; a call that finds all of them busy is RESOURCE_EXHAUSTED.
         reflection: answer server reflection (v1 and v1alpha) for the registered services.
         stream_replies: whether replies leave in Lambda's streaming form, which takes `lambda_fn.runtime`. None: those of methods
-            that stream responses. True: all, for a function URL with `InvokeMode: RESPONSE_STREAM`. False: none, for API Gateway
-            and a URL with `BUFFERED`. The bridge reads both forms in either invoke mode.
+            that stream responses, to the bridge, which reads both forms in either invoke mode. True: all, to everyone, for a function
+            URL with `InvokeMode: RESPONSE_STREAM`. False: none.
+        cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies. None: say nothing,
+            for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many), and for functions
+            that only a network's inside may reach.
         """
         self._options = tuple(options)
         self._compression = compression
         self._stream_replies = stream_replies
         self._max_message = _max_message(self._options)
         self._is_cold = True
-        self._workers = Workers()
+        self._workers = Workers(max_workers)
         self._loop = LoopThread()
         self._chain = Chain(interceptors, self._workers)
         self._registry = Registry(reflects=reflection)
         self._registry.add_generic(handlers)
+        self._protocols = Protocols(self._registry.services)
+        self._cors = None if cors is None else Cors(cors)
 
     # -- what generated code calls --
 
@@ -123,6 +132,7 @@ class LambdaServer:
         self,
         address: str = "0.0.0.0:50051",
         *,
+        http: str | None = None,
         grace: float = 30.0,
         credentials: grpc.ServerCredentials | None = None,
         max_workers: int | None = None,
@@ -130,17 +140,23 @@ class LambdaServer:
         """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to finish.
 
         An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without `credentials`
-        the port is plaintext. Raises RuntimeError if the address cannot be bound.
+        the port is plaintext. With `http`, a second address, HTTP/1.1 is served there beside it: all that a function URL would answer
+        (REST, gRPC-Web, Connect). Raises RuntimeError if an address cannot be bound.
         """
         from lambda_fn.plain_server import PlainServer
 
+        beside = None
+        if http is not None:
+            from lambda_fn.plain_http import HttpSide
+
+            beside = HttpSide(self.handler, http, grace=grace)
         PlainServer(
             self._registry,
             self._chain,
             options=self._options,
             compression=self._compression,
             max_workers=max_workers,
-        ).run(address, grace=grace, credentials=credentials)
+        ).run(address, grace=grace, credentials=credentials, beside=beside)
 
     def close(self) -> None:
         """Stop the threads. Lambda never needs it; a test or a notebook may."""
@@ -159,26 +175,27 @@ class LambdaServer:
             request = invocation.shape.decode(event)
         except BadEvent as error:
             return self._sent(invocation, plain_reply(400, str(error)))
-        protocol = protocol_of(request)
-        if isinstance(protocol, HttpReply):
-            return self._sent(invocation, protocol)
-        responder = protocol.responder(request)
+        invocation = invocation._replace(request=request)
+        if self._cors is not None and (preflight := self._cors.preflight(request)) is not None:
+            return self._sent(invocation, preflight)
+        accepted = self._protocols.accept(request)
+        if isinstance(accepted, HttpReply):
+            return self._sent(invocation, accepted)
         try:
-            incoming = protocol.decode(request, self._max_message)
+            incoming = accepted.decode(self._max_message)
         except Refused as refusal:
             refused = WholeReply(refusal.status, refusal.trailing)
-            return self._sent(invocation, responder.whole(refused))
-        return self._answer(invocation, incoming, responder, request.sent_at)
+            return self._sent(invocation, accepted.responder.whole(refused))
+        return self._answer(invocation, incoming, accepted.responder)
 
     def _answer(
         self,
         invocation: _Invocation,
         incoming: IncomingCall,
         responder: Responder,
-        sent_at: float | None,
     ) -> Reply:
-        due = _deadline_of(incoming.timeout, sent_at, invocation.context)
-        may_stream = self._stream_replies is not False and invocation.can_stream
+        due = _deadline_of(incoming.timeout, invocation.request.sent_at, invocation.context)
+        may_stream = self._streams_to(invocation) and responder.can_stream
         call = Call(
             incoming,
             responder,
@@ -197,6 +214,12 @@ class LambdaServer:
         _wait(call, _is_closed, due)
         _raise_crash(call)
         return self._fitting(invocation, responder, call.reply())
+
+    def _streams_to(self, invocation: _Invocation) -> bool:
+        """Whether replies to this sender may leave in Lambda's streaming form."""
+        if self._stream_replies is None:
+            return invocation.can_stream and invocation.request.takes_streams
+        return invocation.can_stream and self._stream_replies
 
     # -- serving a call --
 
@@ -280,8 +303,8 @@ class LambdaServer:
 
     def _sent(self, invocation: _Invocation, reply: HttpReply) -> Reply:
         shape, event = invocation.shape, invocation.event
-        marked = self._marked(reply)
-        if self._stream_replies and invocation.can_stream:
+        marked = self._marked(invocation, reply)
+        if self._stream_replies and self._streams_to(invocation):
             return StreamingReply((reply.body,), head=shape.encode_head(marked, event))
         return shape.encode(marked, event)
 
@@ -298,14 +321,19 @@ class LambdaServer:
             head = responder.whole(call.reply())
             chunks = (head.body,)
         shape, event = invocation.shape, invocation.event
-        return StreamingReply(chunks, head=shape.encode_head(self._marked(head), event))
+        return StreamingReply(chunks, head=shape.encode_head(self._marked(invocation, head), event))
 
-    def _marked(self, reply: HttpReply) -> HttpReply:
-        """The reply, with the sign of a cold start if it is this instance's first."""
-        if not self._is_cold:
-            return reply
-        self._is_cold = False
-        return reply._replace(headers=(*reply.headers, _COLD_START))
+    def _marked(self, invocation: _Invocation, reply: HttpReply) -> HttpReply:
+        """The reply, with what browsers want to hear and, if it is this instance's first, the sign of a cold start."""
+        request = invocation.request
+        headers = reply.headers
+        if self._cors is not None and request.method != "OPTIONS":
+            headers += self._cors.headers(request, reply)
+        if self._is_cold:
+            self._is_cold = False
+            headers += (_COLD_START,)
+        body = b"" if request.method == "HEAD" else reply.body
+        return reply._replace(headers=headers, body=body)
 
 
 class _Invocation(NamedTuple):
@@ -314,10 +342,14 @@ class _Invocation(NamedTuple):
     event: Event
     context: Any
     shape: Shape
+    request: HttpRequest = HttpRequest("", "", (), b"", Peer())
+    """Empty until the event has been read."""
 
     @property
     def can_stream(self) -> bool:
-        return getattr(self.context, "can_stream_replies", False) is True
+        """Whether the runtime sends streamed replies, and this one has a body to stream."""
+        does_runtime = getattr(self.context, "can_stream_replies", False) is True
+        return does_runtime and self.request.method != "HEAD"
 
 
 def _max_message(options: Sequence[tuple[str, Any]]) -> int | None:

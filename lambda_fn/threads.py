@@ -17,8 +17,9 @@ from lambda_fn.rpc import RESOURCE_EXHAUSTED, Refused
 
 T = TypeVar("T")
 
-_MAX_WORKERS = 32
-"""Threads at most. Lambda sends one call at a time: more than a few are there only if servicers outlive their deadlines."""
+MAX_WORKERS = 32
+"""Threads at most, unless the server says otherwise. Lambda sends one call at a time: more than a few are there only if servicers
+outlive their deadlines."""
 
 
 class Saturated(Refused):
@@ -40,9 +41,10 @@ class _Worker:
 
 
 class Workers:
-    """Daemon threads, the last one used first."""
+    """Daemon threads, at most `limit` of them, the last one used first."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_WORKERS) -> None:
+        self._limit = limit
         self._lock = Lock()
         self._idle: list[_Worker] = []
         self._all: list[_Worker] = []
@@ -54,7 +56,7 @@ class Workers:
         worker.jobs.put(job)
 
     def _new(self) -> _Worker:
-        if len(self._all) >= _MAX_WORKERS:
+        if len(self._all) >= self._limit:
             raise Saturated
         worker = _Worker(self._run)
         self._all.append(worker)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from lambda_fn.events.shape import Event, Shape, body_of, gathered, headers_of, joined
+from lambda_fn.events.shape import (
+    Event,
+    Shape,
+    body_of,
+    gathered,
+    headers_of,
+    joined,
+    query_of,
+    query_pairs_of,
+)
 from lambda_fn.http import HttpReply, HttpRequest, Peer
 
 _MAX_REPLY = 1 << 20
@@ -12,10 +21,20 @@ _MAX_REPLY = 1 << 20
 
 _REASONS = {
     200: "OK",
+    204: "No Content",
     400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    409: "Conflict",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
+    499: "Client Closed Request",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -36,6 +55,8 @@ def decode(event: Event) -> HttpRequest:
         headers=headers,
         body=body_of(event),
         peer=Peer(address),
+        # Unlike API Gateway, the balancer hands the query on as it came: percent-encoded.
+        query=query_of("&".join(f"{name}={value}" for name, value in query_pairs_of(event))),
     )
 
 

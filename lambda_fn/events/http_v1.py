@@ -12,6 +12,7 @@ from lambda_fn.events.shape import (
     gathered,
     headers_of,
     joined,
+    query_pairs_of,
     seconds_of,
 )
 from lambda_fn.http import HttpReply, HttpRequest, Peer
@@ -32,6 +33,8 @@ def decode(event: Event) -> HttpRequest:
         body=body_of(event),
         peer=Peer(identity.get("sourceIp") or "", certificate_of(identity.get("clientCert"))),
         sent_at=seconds_of(context.get("requestTimeEpoch")),
+        query=query_pairs_of(event),
+        takes_streams=context.get("apiId") == "bridge",
     )
 
 

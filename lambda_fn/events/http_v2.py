@@ -16,6 +16,7 @@ from lambda_fn.events.shape import (
     gathered,
     headers_of,
     joined,
+    query_of,
     seconds_of,
 )
 from lambda_fn.http import HttpReply, HttpRequest, Peer
@@ -35,14 +36,25 @@ def decode(event: Event) -> HttpRequest:
     authentication = context.get("authentication") or {}
     return HttpRequest(
         method=context["http"].get("method", ""),
-        path=event.get("rawPath") or context["http"].get("path", ""),
+        path=_path_of(event),
         headers=headers,
         body=body_of(event),
         peer=Peer(
             context["http"].get("sourceIp") or "", certificate_of(authentication.get("clientCert"))
         ),
         sent_at=seconds_of(context.get("timeEpoch")),
+        query=query_of(event.get("rawQueryString")),
+        # The bridge's, or written by hand: AWS always names the API or the URL.
+        takes_streams=context.get("apiId") in (None, "bridge"),
     )
+
+
+def _path_of(event: Event) -> str:
+    """The path behind the stage: an HTTP API puts the name of a stage other than `$default` before it."""
+    context = event["requestContext"]
+    path: str = event.get("rawPath") or context["http"].get("path", "")
+    prefix = f"/{context.get('stage')}/"
+    return path[len(prefix) - 1 :] if path.startswith(prefix) else path
 
 
 def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001  (every shape takes the event)

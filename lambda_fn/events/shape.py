@@ -53,8 +53,13 @@ class Shape(NamedTuple):
 
     def size_of(self, reply: HttpReply, event: Event) -> int:
         """Bytes of JSON that `encode` leads to."""
-        size = len(reply.body) if reply.is_text else (len(reply.body) + 2) // 3 * 4
+        size = _escaped_size(reply.body) if reply.is_text else (len(reply.body) + 2) // 3 * 4
         return size + len(json.dumps(self.encode(reply._replace(body=b""), event)))
+
+
+def _escaped_size(text: bytes) -> int:
+    """Bytes of ASCII text inside a JSON string, its quotes not counted."""
+    return len(text) + sum(text.count(each) for each in (b'"', b"\\", b"\n", b"\r", b"\t"))
 
 
 def headers_of(event: Event) -> Headers:
@@ -83,6 +88,23 @@ def body_of(event: Event) -> bytes:
         return b64decode(body, validate=True)
     except (Base64Error, ValueError, TypeError) as error:
         raise BadEvent("the event says isBase64Encoded, and its body is not base64") from error
+
+
+def query_of(text: str | None) -> tuple[tuple[str, str], ...]:
+    """The names and values of a query string, decoded."""
+    if not text:
+        return ()
+    from urllib.parse import parse_qsl
+
+    return tuple(parse_qsl(text, keep_blank_values=True))
+
+
+def query_pairs_of(event: Event) -> tuple[tuple[str, str], ...]:
+    """The names and values of a query that the event lists by name, as they stand there."""
+    several = event.get("multiValueQueryStringParameters") or {}
+    single = event.get("queryStringParameters") or {}
+    values = {name: [value] for name, value in single.items()} | several
+    return tuple((name, str(value)) for name, listed in values.items() for value in listed)
 
 
 def certificate_of(found: Mapping[str, Any] | None) -> Certificate | None:

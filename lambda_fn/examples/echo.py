@@ -99,9 +99,7 @@ class Echo(echo_pb2_grpc.EchoServicer):
             remaining_before=before, remaining_after=context.time_remaining()
         )
 
-    def Big(
-        self, request: echo_pb2.BigRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.BigReply:
+    def Big(self, request: echo_pb2.BigRequest, context: grpc.ServicerContext) -> echo_pb2.BigReply:
         return echo_pb2.BigReply(data=bytes(request.size))
 
 

@@ -9,11 +9,12 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from lambda_fn import compression, metadata
-from lambda_fn.http import Headers, HttpReply, HttpRequest
-from lambda_fn.protocols.protocol import Protocol
+from lambda_fn.http import Headers, HttpReply, HttpRequest, plain_reply
+from lambda_fn.protocols.protocol import Accepted, Exchange, method_of
 from lambda_fn.rpc import (
     IDENTITY,
     INTERNAL,
@@ -25,6 +26,9 @@ from lambda_fn.rpc import (
     Status,
     WholeReply,
 )
+
+if TYPE_CHECKING:
+    from lambda_fn.transcode import Codec
 
 _BINARY = "application/grpc-web"
 _TEXT = "application/grpc-web-text"
@@ -48,41 +52,50 @@ _timeout = re.compile(r"([0-9]{1,8})([HMSmun])").fullmatch
 _padded_parts = re.compile(rb"[^=]+=*").findall
 
 
-def matches(request: HttpRequest) -> bool:
-    return _content_type(request.header("content-type") or "") is not None
-
-
-def responder(request: HttpRequest) -> GrpcWebResponder:
+def accept(request: HttpRequest) -> Accepted:
+    """Any request with gRPC-Web's content type."""
     found = _content_type(request.header("content-type") or "")
-    family, suffix = (found[1].lower(), found[2] or "+proto") if found else (_BINARY, "+proto")
-    accept = request.header("accept") or ""
-    if _BINARY in accept:
-        family = _TEXT if _TEXT in accept else _BINARY
-    return GrpcWebResponder(family + suffix, is_text=family == _TEXT)
+    if found is None:
+        return None
+    if request.method != "POST":
+        return plain_reply(405, "a gRPC call is a POST", headers=(("allow", "POST"),))
+    sent, suffix = found[1].lower(), found[2] or "+proto"
+    wanted = request.header("accept") or ""
+    preferred = _TEXT if _TEXT in wanted else _BINARY
+    family = preferred if _BINARY in wanted else sent
+    codec = _json_codec(request) if suffix.lower() == "+json" else None
+    return Exchange(
+        GrpcWebResponder(family + suffix, is_text=family == _TEXT, codec=codec),
+        partial(_decode_text_call if sent == _TEXT else _decode, request, codec),
+    )
 
 
-def decode(request: HttpRequest, max_message: int | None) -> IncomingCall:
-    """Raises Refused."""
+def _json_codec(request: HttpRequest) -> Codec | None:
+    """None for a method without a descriptor: what its servicer makes of JSON is its own affair."""
+    from lambda_fn import transcode
+
+    descriptor = transcode.find_method(method_of(request.path))
+    return descriptor and transcode.json_codec(descriptor, prints_defaults=False)
+
+
+def _decode_text_call(
+    request: HttpRequest, codec: Codec | None, max_message: int | None
+) -> IncomingCall:
+    return _decode(request._replace(body=_decode_text(request.body)), codec, max_message)
+
+
+def _decode(request: HttpRequest, codec: Codec | None, max_message: int | None) -> IncomingCall:
     encoding = request.header("grpc-encoding") or IDENTITY
     compression.check(encoding)
-    is_text = (request.header("content-type") or "").lstrip().lower().startswith(_TEXT)
-    body = _decode_text(request.body) if is_text else request.body
+    messages = messages_in(request.body, encoding, max_message)
     return IncomingCall(
-        method=_method_of(request.path),
+        method=method_of(request.path),
         metadata=metadata.of_request(request.headers),
-        messages=_messages(body, cut(body, max_message), encoding, max_message),
+        messages=messages if codec is None else map(codec.decode, messages),
         timeout=parse_timeout(request.header("grpc-timeout")),
         accepted=compression.accepted(request.header("grpc-accept-encoding")),
         peer=request.peer,
     )
-
-
-PROTOCOL = Protocol(f"{_BINARY}+proto", matches, responder, decode)
-
-
-def _method_of(path: str) -> str:
-    """The last two segments: a stage or a base path of API Gateway may stand before them."""
-    return "/" + "/".join(path.split("/")[-2:])
 
 
 def parse_timeout(value: str | None) -> float | None:
@@ -121,7 +134,12 @@ def cut(body: bytes, max_message: int | None) -> list[tuple[int, int, int]]:
     return found
 
 
-def _messages(
+def messages_in(body: bytes, encoding: str, max_message: int | None) -> Iterator[bytes]:
+    """The messages behind their prefixes, each inflated when it is taken. Raises Refused, for bad prefixes at once."""
+    return _inflated(body, cut(body, max_message), encoding, max_message)
+
+
+def _inflated(
     body: bytes, places: list[tuple[int, int, int]], encoding: str, max_message: int | None
 ) -> Iterator[bytes]:
     for flags, start, end in places:
@@ -129,7 +147,7 @@ def _messages(
         yield compression.inflate(data, encoding, max_size=max_message) if flags else data
 
 
-def _frame(flags: int, data: bytes) -> bytes:
+def frame(flags: int, data: bytes) -> bytes:
     return bytes((flags,)) + len(data).to_bytes(4, "big") + data
 
 
@@ -148,10 +166,18 @@ class GrpcWebResponder(NamedTuple):
 
     content_type: str
     is_text: bool
+    codec: Codec | None = None
+    """Between protobuf and what the caller reads, if that is not protobuf."""
+
+    @property
+    def can_stream(self) -> bool:
+        return True
 
     def message(self, data: bytes, encoding: str) -> bytes:
+        if self.codec is not None:
+            data = self.codec.encode(data)
         packed = compression.deflate(data, encoding)
-        return self._travelling(_frame(0, data) if packed is None else _frame(_COMPRESSED, packed))
+        return self._travelling(frame(0, data) if packed is None else frame(_COMPRESSED, packed))
 
     def head(self, initial: Metadata, encoding: str) -> HttpReply:
         named = (("grpc-encoding", encoding),) if encoding != IDENTITY else ()
@@ -160,7 +186,7 @@ class GrpcWebResponder(NamedTuple):
 
     def end(self, status: Status, trailing: Metadata) -> bytes:
         lines = [f"{name}:{value}\r\n" for name, value in _status_headers(status, trailing)]
-        return self._travelling(_frame(_TRAILERS, "".join(lines).encode("ascii")))
+        return self._travelling(frame(_TRAILERS, "".join(lines).encode("ascii")))
 
     def whole(self, reply: WholeReply) -> HttpReply:
         if reply.initial is None and reply.status.code != OK:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from lambda_fn import deadline, threads
+from lambda_fn import deadline
 from tests.support.lambda_channel import (
     LambdaContextDouble,
     Outcome,
@@ -250,17 +250,14 @@ def test_a_cold_start_eats_into_the_callers_time(serve: Serve) -> None:
     assert 1.0 < float(channel.send(event).messages[0]) <= 2.1
 
 
-def test_servicers_that_outlive_their_deadlines_are_bounded(
-    serve: Serve, released: Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_servicers_that_outlive_their_deadlines_are_bounded(serve: Serve, released: Event) -> None:
     """When every worker is stuck, further calls are refused and nothing piles up."""
 
     def stuck(request: bytes, context: Any) -> bytes:
         released.wait()
         return b""
 
-    monkeypatch.setattr(threads, "_MAX_WORKERS", 2)
-    channel = serve({"Stuck": ("unary_unary", stuck)})
+    channel = serve({"Stuck": ("unary_unary", stuck)}, max_workers=2)
     outcomes = [channel.call("/test.Test/Stuck", timeout=0.05) for _ in range(2)]
 
     assert [EXCEEDED] * 2 == outcomes

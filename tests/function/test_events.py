@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -137,11 +138,48 @@ def test_header_values_may_be_lists_and_nulls() -> None:
 
 def test_the_size_of_a_reply_is_that_of_its_json() -> None:
     """Known without making it; a byte too many, at most."""
-    import json
-
     event = http_v2_event("/s.S/M", b"")
     for size in range(4):
         reply = HttpReply(200, (("a", "b"),), bytes(size))
         actual = len(json.dumps(shape_of(event).encode(reply, event)))
 
         assert 0 <= shape_of(event).size_of(reply, event) - actual <= 1
+
+
+def test_an_http_api_puts_its_stage_before_the_path() -> None:
+    """It is no part of a template; `$default` is not there."""
+    event = http_v2_event("/prod/v1/ping", b"", stage="prod")
+    other = http_v2_event("/production/v1/ping", b"", stage="prod")
+
+    assert "/v1/ping" == shape_of(event).decode(event).path
+    assert "/production/v1/ping" == shape_of(other).decode(other).path
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        http_v2_event("/", b"") | {"rawQueryString": "a=1&a=%26&b="},
+        HTTP_V1 | {"multiValueQueryStringParameters": {"a": ["1", "&"], "b": [""]}},
+        ALB | {"multiValueQueryStringParameters": {"a": ["1", "%26"], "b": [""]}},
+    ],
+    ids=["http-v2", "http-v1", "alb"],
+)
+def test_the_query_is_decoded_once(event: dict[str, Any]) -> None:
+    """API Gateway decodes it for us, a load balancer does not."""
+    assert (("a", "1"), ("a", "&"), ("b", "")) == shape_of(event).decode(event).query
+
+
+def test_a_query_may_have_one_value_a_name() -> None:
+    """A target group without multi-value headers."""
+    event = ALB | {"queryStringParameters": {"a": "x%20y"}}
+
+    assert (("a", "x y"),) == shape_of(event).decode(event).query
+
+
+def test_the_size_of_json_text_counts_its_escapes() -> None:
+    """A JSON reply inside the reply's JSON."""
+    event = http_v2_event("/s.S/M", b"")
+    reply = HttpReply(200, (), b'{"a":"\\u00e9\n"}\n', is_text=True)
+    actual = len(json.dumps(shape_of(event).encode(reply, event)))
+
+    assert 0 <= shape_of(event).size_of(reply, event) - actual <= 1

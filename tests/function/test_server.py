@@ -6,6 +6,8 @@ import gzip
 import json
 import zlib
 from base64 import b64decode, b64encode
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import grpc
@@ -20,6 +22,7 @@ from tests.support.lambda_channel import (
     body_of,
     frame,
     http_v2_event,
+    outcome_of,
 )
 
 OK = grpc.StatusCode.OK
@@ -90,9 +93,9 @@ def test_only_the_first_reply_of_an_instance_tells_of_the_cold_start(serve: Serv
     assert ["1", None] == marks
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/grpc", "text/plain"])
+@pytest.mark.parametrize("content_type", ["application/grpc", "text/plain"])
 def test_another_content_type_gets_415(serve: Serve, content_type: str) -> None:
-    """A request that is no gRPC-Web learns what to send."""
+    """A request in no protocol of ours learns what to send."""
     event = http_v2_event("/test.Test/Echo", b"{}", {"content-type": content_type})
     reply: Any = serve(ECHO).server.handler(event, None)
 
@@ -359,7 +362,7 @@ SHOWS = {"Shows": ("unary_unary", _shows)}
 
 
 def test_the_servicer_sees_what_the_caller_sent(serve: Serve) -> None:
-    """HTTP's and gRPC's own headers stay out, except those that gRPC passes on."""
+    """HTTP's, gRPC's and the front end's own headers stay out, except those that gRPC passes on."""
     headers = {
         "user-agent": "test",
         "grpc-timeout": "5S",
@@ -369,6 +372,9 @@ def test_the_servicer_sees_what_the_caller_sent(serve: Serve) -> None:
         "grpc-foo": "dropped",
         "content-length": "5",
         "x-amzn-trace-id": "Root=1",
+        "x-forwarded-for": "192.0.2.1",
+        "x-forwarded-port": "443",
+        "x-forwarded-proto": "https",
     }
     outcome = serve(SHOWS).call("/test.Test/Shows", headers=headers)
 
@@ -500,3 +506,29 @@ def test_system_exit_reaches_lambdas_own_thread(serve: Serve, behaviour: Any) ->
 
     with pytest.raises(SystemExit, match="7"):
         channel.call("/test.Test/Exits")
+
+
+def test_several_threads_may_call_the_handler_at_once(serve: Serve) -> None:
+    """As under Lambda Managed Instances: each call has its own metadata, messages and reply."""
+    everyone_is_here = Barrier(8)
+
+    def meets(request: bytes, context: Any) -> bytes:
+        everyone_is_here.wait(10)
+        found = dict(context.invocation_metadata())["x-number"]
+        context.set_trailing_metadata((("number", found),))
+        return request
+
+    channel = serve({"Meets": ("unary_unary", meets)})
+
+    def call(number: int) -> Outcome:
+        event = http_v2_event("/test.Test/Meets", frame(b"%d" % number), {"x-number": str(number)})
+        reply: Any = channel.server.handler(event, None)
+        return outcome_of(reply, body_of(reply))
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(call, range(8)))
+
+    assert [
+        Outcome(OK, messages=(b"%d" % number,), trailing=(("number", str(number)),))
+        for number in range(8)
+    ] == outcomes

@@ -85,15 +85,26 @@ def test_methods_with_one_response_are_buffered(serve: Serve) -> None:
     assert isinstance(reply_to(serve(methods, stream_replies=False), "Stream"), dict)
 
 
+def test_a_url_gets_streams_whole_unless_it_is_said_that_it_streams(serve: Serve) -> None:
+    """AWS's event does not tell the URL's invoke mode, and a buffered URL makes a 502 of a streamed reply."""
+    event = http_v2_event("/test.Test/Stream", frame(b""), apiId="abc123")
+    methods = {"Stream": SYNC["Stream"]}
+    whole = serve(methods).server.handler(event, STREAMING)
+    streamed = serve(methods, stream_replies=True).server.handler(event, STREAMING)
+
+    assert isinstance(whole, dict)
+    assert isinstance(streamed, StreamingReply)
+
+
 @pytest.mark.parametrize(
     ("event", "status"),
     [
         (http_v2_event("/test.Test/Echo", frame(b"hi")), 200),
         (http_v2_event("/test.Test/Echo", b"\x00"), 200),
         (http_v2_event("/test.Test/Nowhere", frame(b"hi")), 200),
-        (http_v2_event("/", b"", {"content-type": "text/html"}), 415),
+        (http_v2_event("/", b"", {"content-type": "text/html"}), 404),
     ],
-    ids=["unary", "malformed", "unknown", "not gRPC-Web"],
+    ids=["unary", "malformed", "unknown", "nothing there"],
 )
 def test_a_url_that_streams_gets_every_reply_in_that_form(
     serve: Serve, event: Any, status: int

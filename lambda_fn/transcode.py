@@ -1,0 +1,166 @@
+"""JSON to protobuf's bytes and back, by the descriptors that generated code has registered. Nothing else is known here.
+
+Servicers keep their own (de)serializers: what reaches them is always protobuf's bytes, whatever the caller wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from lambda_fn.rpc import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, Refused
+
+
+class Codec(NamedTuple):
+    """Between a message as a caller wrote or wants it, and protobuf's bytes."""
+
+    decode: Callable[[bytes], bytes]
+    """Raises Refused."""
+    encode: Callable[[bytes], bytes]
+    """Raises Refused."""
+
+
+PROTO = Codec(bytes, bytes)
+"""What travels is protobuf already."""
+
+
+def find_method(method: str) -> Any:
+    """The MethodDescriptor of `/package.Service/Method`; None if its .proto has not been imported."""
+    from google.protobuf import descriptor_pool
+
+    service, _, name = method.removeprefix("/").rpartition("/")
+    try:
+        return descriptor_pool.Default().FindServiceByName(service).methods_by_name.get(name)
+    except KeyError:
+        return None
+
+
+def json_codec(descriptor: Any, *, prints_defaults: bool) -> Codec:
+    """JSON by protobuf's mapping. Fields that a message does not know are passed over, so that a newer caller can call an older function."""
+    if descriptor is None:
+        return Codec(_undescribed, _undescribed)
+
+    def decode(text: bytes) -> bytes:
+        return message_from(text, descriptor.input_type).SerializeToString()  # type: ignore[no-any-return]  # untyped message
+
+    def encode(data: bytes) -> bytes:
+        return to_json(data, descriptor.output_type, prints_defaults=prints_defaults)
+
+    return Codec(decode, encode)
+
+
+def _undescribed(_: bytes) -> bytes:
+    raise Refused(UNIMPLEMENTED, "JSON takes the method's descriptor, which is not loaded here")
+
+
+def new_message(descriptor: Any) -> Any:
+    from google.protobuf import message_factory
+
+    return message_factory.GetMessageClass(descriptor)()
+
+
+def message_from(text: bytes, descriptor: Any) -> Any:
+    """The message in this JSON. Raises Refused, saying what does not fit."""
+    from google.protobuf import json_format
+
+    message = new_message(descriptor)
+    try:
+        return json_format.Parse(text, message, ignore_unknown_fields=True)
+    except (json_format.ParseError, ValueError, RecursionError) as error:
+        raise _not_fitting(descriptor, error) from error
+
+
+def merge(found: Any, message: Any, *, passes_over_unknown: bool) -> None:
+    """Set in `message` what this JSON value (dicts, lists, scalars) says. Raises Refused."""
+    from google.protobuf import json_format
+
+    try:
+        json_format.ParseDict(found, message, ignore_unknown_fields=passes_over_unknown)
+    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+        raise _not_fitting(message.DESCRIPTOR, error) from error
+
+
+def _not_fitting(descriptor: Any, error: Exception) -> Refused:
+    # The parser's text says where in the caller's own input it stopped.
+    return Refused(
+        INVALID_ARGUMENT, f"the request is no {descriptor.full_name} in JSON: {str(error)[:500]}"
+    )
+
+
+def to_json(
+    data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: str | None = None
+) -> bytes:
+    """The JSON of a serialized message, or of one of its fields (named as in the .proto); ASCII, on one line. Raises Refused."""
+    import json
+
+    from google.protobuf import json_format, message
+
+    try:
+        found: Any = json_format.MessageToDict(
+            new_message(descriptor).FromString(data),
+            always_print_fields_with_no_presence=prints_defaults,
+        )
+    except (
+        json_format.Error,
+        message.DecodeError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ) as error:
+        raise Refused(INTERNAL, f"the reply has no JSON as {descriptor.full_name}") from error
+    if only_field is not None:
+        found = found.get(descriptor.fields_by_name[only_field].json_name)
+    return json.dumps(found, separators=(",", ":")).encode("ascii")
+
+
+def any_as_json(type_url: str, value: bytes) -> Any:
+    """A google.protobuf.Any as JSON has it; None if its type is not loaded here or its bytes are no such message."""
+    from google.protobuf import any_pb2, json_format, message
+
+    try:
+        return json_format.MessageToDict(any_pb2.Any(type_url=type_url, value=value))
+    except (json_format.Error, message.DecodeError, TypeError, ValueError):
+        return None
+
+
+def find_field(message: Any, path: tuple[str, ...]) -> Any:
+    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON; None if there is none.
+
+    All fields before the last are single messages.
+    """
+    field = None
+    for name in path:
+        if message is None or (field is not None and field.is_repeated):
+            return None
+        field = next((each for each in message.fields if name in (each.name, each.json_name)), None)
+        if field is None:
+            return None
+        message = field.message_type
+    return field
+
+
+def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
+    """Set a field from text, as a path or a query gives it. Raises Refused for what does not fit, and for several values of a single field."""
+    field = find_field(message.DESCRIPTOR, path)
+    name = ".".join(path)
+    if not field.is_repeated and len(values) > 1:
+        raise Refused(INVALID_ARGUMENT, f"{name} is a single field and has {len(values)} values")
+    for part in path[:-1]:
+        parent = find_field(message.DESCRIPTOR, (part,))
+        message = getattr(message, parent.name)
+    message.ClearField(field.name)
+    converted = [_json_value(field, value) for value in values]
+    value = converted if field.is_repeated else converted[0]
+    merge({field.name: value}, message, passes_over_unknown=False)
+
+
+_BOOL_VALUE = "google.protobuf.BoolValue"
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _json_value(field: Any, text: str) -> Any:
+    """The text as protobuf's JSON mapping wants it: numbers, names of enums, timestamps and their like are text there, too."""
+    is_boolean = field.type == field.TYPE_BOOL or (
+        field.message_type is not None and field.message_type.full_name == _BOOL_VALUE
+    )
+    return _BOOLEANS.get(text.lower(), text) if is_boolean else text
