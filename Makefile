@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help run test check format lint types imports fast generate lock wheels clean
+.PHONY: help run test check format lint types imports fast generate lock wheels lambda-zip bench bench-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ fast: $(READY)
 	@$(BIN)/pytest -q -n 2 tests/unit tests/function -m "not slow"
 
 generate: $(READY) ## make the generated code of the examples anew
-	@$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto
+	@$(BIN)/python -m grpc_tools.protoc -I . -I $$($(BIN)/python -c 'import google.api, pathlib; print(pathlib.Path(google.api.__path__[0]).parents[1])') --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto lambda_fn/examples/ping.proto tests/support/protos/interop.proto
 
 LOCKED := --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate
 lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
@@ -59,6 +59,12 @@ lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
 	@$(BIN)/python -m build --quiet --wheel --outdir dist .
 	@$(BIN)/python -m build --quiet --wheel --outdir dist lambda_fn
+
+ARCH           ?= x86_64
+PYTHON_VERSION ?= 3.13
+lambda-zip: $(READY) ## dist/greeter.zip for Lambda (ARCH=arm64, PYTHON_VERSION=3.12)
+	@builder=python$(PYTHON_VERSION); $$builder -m pip --version >/dev/null 2>&1 || builder=$(BIN)/python; \
+	 $$builder deploy/lambda_zip.py --arch $(ARCH) --python $(PYTHON_VERSION)
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache

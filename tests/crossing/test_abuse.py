@@ -1,0 +1,221 @@
+"""Attackers at the port of a running bridge: each is cut off or bounded, while another client's calls go on undisturbed."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from json import dumps
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.echo_api import AWS, FAULT, ID, EchoApi, echo_api
+from tests.support.frames import PREFACE, FrameFactory, parse, raw
+from tests.support.lambda_api import answer, lambda_api
+
+pytestmark = pytest.mark.slow
+
+MIB = 1 << 20
+INITIAL_WINDOW_SIZE = 4
+FLOODED = 20_000
+"""Frames of a flood."""
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[EchoApi]:
+    with echo_api() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def bridge(api: EchoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
+    """With one more function whose replies are large."""
+    frames = (
+        b"\0" + (4 * MIB).to_bytes(4, "big") + bytes(4 * MIB) + b"\x80\0\0\0\x0fgrpc-status:0\r\n"
+    )
+    headers = {"content-type": "application/grpc-web+proto"}
+    body = b64encode(frames).decode()
+    reply = {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}
+    with lambda_api({"large": answer(200, dumps(reply))}) as large:
+        services = {
+            "t.Echo": {"target": "function:echo", "endpoint_url": f"http://127.0.0.1:{api.port}"},
+            "t.Large": {
+                "target": "function:large",
+                "endpoint_url": f"http://127.0.0.1:{large.port}",
+            },
+        }
+        config = {"services": services, "buffers": "64MiB"}
+        with running_bridge(tmp_path_factory.mktemp("abuse"), config, environ=AWS) as running:
+            running.wait_for_line("AWS credentials found")
+            yield running
+    assert not [line for line in running.lines if "Traceback" in line or '"error"' in line]
+
+
+@contextmanager
+def a_client_beside(bridge: RunningBridge) -> Iterator[None]:
+    """Calls all the time and must get each of its replies."""
+    ended = threading.Event()
+    failed: list[str] = []
+
+    def call_until_ended() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(bridge.address, options) as channel:
+            invoke = channel.unary_unary("/t.Echo/Beside")
+            while True:
+                try:
+                    invoke(b"hello", timeout=10, metadata=((ID, "beside"),))
+                except grpc.RpcError as error:
+                    failed.append(f"{error.code()}: {error.details()}")
+                if ended.is_set():
+                    return
+
+    calling = threading.Thread(target=call_until_ended)
+    calling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        calling.join()
+    assert [] == failed
+
+
+@contextmanager
+def attacker(bridge: RunningBridge) -> Iterator[socket.socket]:
+    host, _, port = bridge.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        yield connection
+
+
+def sent(connection: socket.socket, data: bytes) -> bytes:
+    """Everything the bridge says to these bytes until it hangs up, or for half a second."""
+    received = b""
+    with suppress(OSError):
+        connection.sendall(data)
+    connection.settimeout(0.5)
+    with suppress(OSError):
+        while part := connection.recv(MIB):
+            received += part
+    return received
+
+
+def request(make: FrameFactory, stream_id: int, path: str, fault: str = "") -> bytes:
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "x")]
+    fields += [("te", "trailers"), ("content-type", "application/grpc"), (ID, "a"), (FAULT, fault)]
+    return make.request(stream_id, fields)
+
+
+def resident(bridge: RunningBridge) -> int:
+    """Bytes."""
+    return int(Path(f"/proc/{bridge.process.pid}/statm").read_text().split()[1]) * 4096
+
+
+def gauge(bridge: RunningBridge, name: str) -> float:
+    families = text_string_to_metric_families(bridge.get("/metrics"))
+    return sum(s.value for family in families for s in family.samples if s.name == name)
+
+
+Flood = Callable[[FrameFactory], bytes]
+
+FLOODS: dict[str, Flood] = {
+    "too_many_resets": lambda make: b"".join(
+        request(make, stream_id, "/t.Echo/M", "silence") + make.rst_stream(stream_id)
+        for stream_id in range(1, 4000, 2)
+    ),
+    "too_many_stream_errors": lambda make: b"".join(
+        request(make, stream_id, "/t.Echo/M", "silence") + make.window_update(stream_id, 2**31 - 1)
+        for stream_id in range(1, 4000, 2)
+    ),
+    "too_many_pings": lambda make: make.ping() * FLOODED,
+    "too_many_settings": lambda make: make.settings() * FLOODED,
+    "too_many_useless_frames": lambda make: make.priority(1) * FLOODED,
+    "too_many_window_updates": lambda make: make.window_update(0, 1) * FLOODED,
+    "too_many_continuations": lambda make: (
+        make.headers(1, flags=()) + raw(0x9, 0, 1, b"") * FLOODED
+    ),
+    "too_many_empty_data_frames": lambda make: make.headers(1) + make.data(1, b"") * FLOODED,
+    "too_many_small_data_frames": lambda make: make.headers(1) + make.data(1, b"\0") * FLOODED,
+}
+
+
+@pytest.mark.parametrize("reason", FLOODS)
+def test_a_flood_is_cut_off(bridge: RunningBridge, reason: str) -> None:
+    """GOAWAY with ENHANCE_YOUR_CALM and the reason; no memory is lost to it."""
+    make = FrameFactory()
+    with a_client_beside(bridge), attacker(bridge) as connection:
+        before = resident(bridge)
+        answered = sent(connection, make.start() + FLOODS[reason](make))
+        grown = resident(bridge) - before
+
+    [goaway] = [frame for frame in parse(answered) if type(frame).__name__ == "GoAwayFrame"]
+    # What one read brings decides whether the answers that it makes are too many first.
+    assert goaway.additional_data.decode() in (reason, "too_many_unsent_answers")
+    assert 0xB == goaway.error_code
+    assert grown < 32 * MIB
+    bridge.wait_until(lambda: gauge(bridge, "bridge_streams") == 0)
+
+
+def test_garbage_and_clients_that_leave_at_any_byte(bridge: RunningBridge) -> None:
+    """A call cut off after each of its bytes, half of them by a TCP reset: nothing stays behind."""
+    make = FrameFactory()
+    call = request(make, 1, "/t.Echo/M", "silence")
+    whole = PREFACE + make.settings() + call
+    with a_client_beside(bridge):
+        for cut in range(len(whole) + 1):
+            with attacker(bridge) as connection:
+                connection.sendall(whole[:cut])
+                if cut % 2:
+                    linger = struct.pack("ii", 1, 0)
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        with attacker(bridge) as connection:
+            sent(connection, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+
+    bridge.wait_until(lambda: gauge(bridge, "bridge_streams") == 0)
+    assert 0 == gauge(bridge, "bridge_buffered_bytes")
+
+
+def test_a_thousand_connections(bridge: RunningBridge) -> None:
+    """Each costs some kilobytes, and none is in another's way."""
+    before = resident(bridge)
+    with a_client_beside(bridge):
+        connections = []
+        try:
+            for _ in range(1000):
+                with attacker(bridge) as connection:
+                    connections.append(connection.dup())
+                connections[-1].sendall(FrameFactory().start())
+            bridge.wait_until(lambda: gauge(bridge, "bridge_connections") > 1000)
+            grown = resident(bridge) - before
+        finally:
+            for connection in connections:
+                connection.close()
+
+    assert grown < 64 * MIB
+    bridge.wait_until(lambda: gauge(bridge, "bridge_connections") == 0)
+
+
+def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(bridge: RunningBridge) -> None:
+    """A hundred tiny requests for 4 MiB each behind a shut window: 64 MiB are held, the rest refused, all given back at the end."""
+    make = FrameFactory()
+    with attacker(bridge) as connection:
+        calls = b"".join(request(make, stream_id, "/t.Large/M") for stream_id in range(1, 200, 2))
+        connection.sendall(make.start({INITIAL_WINDOW_SIZE: 0}) + calls)
+        bridge.wait_until(
+            lambda: (
+                any(entry["code"] == "RESOURCE_EXHAUSTED" for entry in bridge.access_log())
+                and gauge(bridge, "bridge_streams") < 20
+            ),
+            seconds=30,
+        )
+        held = gauge(bridge, "bridge_buffered_bytes")
+
+    assert 60 * MIB < held < 80 * MIB
+    bridge.wait_until(lambda: gauge(bridge, "bridge_buffered_bytes") == 0)
+    with a_client_beside(bridge):
+        pass

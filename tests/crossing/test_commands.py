@@ -1,0 +1,241 @@
+"""The other commands as a user types them: check, routes, call and emulate."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import yaml
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.support.bridge_process import (
+    EXAMPLES,
+    RunningBridge,
+    bridge_command,
+    plain_environment,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With a bridge.yaml that serves the examples."""
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(EXAMPLES))
+    return tmp_path
+
+
+# -- check and routes --------------------------------------------------------------------------------------------------
+
+
+def test_check_is_content_with_the_examples(folder: Path) -> None:
+    """One line, exit code 0."""
+    ended = bridge_command("check", folder=folder)
+
+    assert (0, "bridge.yaml: fine, 2 service entries\n") == (ended.returncode, ended.stdout)
+
+
+def test_routes_shows_what_goes_where(tmp_path: Path) -> None:
+    """A line for each entry with its targets."""
+    services = {
+        "a.First": "function:first:live",
+        "a.Second": {"target": "function:second", "timeout": "2s"},
+        "*": None,
+    }
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump({"services": services}))
+    ended = bridge_command("routes", folder=tmp_path)
+
+    rows = [line.split() for line in ended.stdout.splitlines()]
+    assert 0 == ended.returncode
+    assert ["a.First", "function:first:live"] in [row[:2] for row in rows]
+    [second] = [row for row in rows if row[0] == "a.Second"]
+    assert "2s" in second
+    [rest] = [row for row in rows if row[0] == "*"]
+    assert "UNIMPLEMENTED" in rest
+
+
+# -- call --------------------------------------------------------------------------------------------------------------
+
+
+def test_call_through_a_running_bridge(bridge: RunningBridge, tmp_path: Path) -> None:
+    """The message on standard output, the rest on standard error."""
+    ended = bridge_command(
+        "call",
+        "--to",
+        bridge.address,
+        "-H",
+        "echo-initial-a: one",
+        "dev.Echo/Unary",
+        '{"text": "hi"}',
+        folder=tmp_path,
+    )
+
+    assert (0, "hi") == (ended.returncode, json.loads(ended.stdout)["text"])
+    lines = ended.stderr.splitlines()
+    assert "< echo-initial-a: one" in lines
+    assert "OK" == lines[-1]
+    assert any(line.startswith("<< x-amzn-requestid: ") for line in lines)
+
+
+def test_call_streams(bridge: RunningBridge, tmp_path: Path) -> None:
+    """Several messages in from standard input, several out."""
+    ended = bridge_command(
+        "call",
+        "--to",
+        bridge.address,
+        "dev.Echo/BidiStream",
+        "-",
+        folder=tmp_path,
+        text_in='{"text": "a"}\n{"text": "b"}\n',
+    )
+
+    assert ["a", "b"] == [reply["text"] for reply in documents(ended.stdout)]
+
+
+def documents(text: str) -> Iterator[dict[str, Any]]:
+    """JSON documents, one after the other."""
+    while text := text.lstrip():
+        document, end = json.JSONDecoder().raw_decode(text)
+        yield document
+        text = text[end:]
+
+
+def test_call_tells_the_status(bridge: RunningBridge, tmp_path: Path) -> None:
+    """A failed call is exit code 1 and its status the last line."""
+    ended = bridge_command(
+        "call",
+        "--to",
+        bridge.address,
+        "dev.Echo/Fail",
+        '{"code": 5, "message": "no such order"}',
+        folder=tmp_path,
+    )
+
+    assert 1 == ended.returncode
+    assert "NOT_FOUND: no such order" == ended.stderr.splitlines()[-1]
+
+
+def test_call_bounds_its_time(bridge: RunningBridge, tmp_path: Path) -> None:
+    """--timeout is the call's deadline."""
+    ended = bridge_command(
+        "call",
+        "--to",
+        bridge.address,
+        "--timeout",
+        "300ms",
+        "dev.Echo/Sleep",
+        '{"seconds": 5}',
+        folder=tmp_path,
+    )
+
+    assert 1 == ended.returncode
+    assert "DEADLINE_EXCEEDED" in ended.stderr
+
+
+def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
+    """--target local:NAME, by the functions of the configuration; nothing but the answer is written."""
+    ended = bridge_command(
+        "call",
+        "--target",
+        "local:greeter",
+        "helloworld.Greeter/SayHello",
+        '{"name": "you"}',
+        folder=folder,
+    )
+
+    assert (0, {"message": "Hello, you!"}) == (ended.returncode, json.loads(ended.stdout))
+    [request_id, status] = ended.stderr.splitlines()
+    assert request_id.startswith("<< x-amzn-requestid: ")
+    assert "OK" == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (("--target", "local:nobody", "a.B/C"), 2, ["local:nobody", "functions"]),
+        (("--target", "nonsense", "a.B/C"), 2, ["nonsense", "function:NAME"]),
+        (("--target", "local:greeter", "helloworld.Greeter/No"), 1, ["has no method No"]),
+        (("--target", "local:greeter", "helloworld.Greeter"), 2, ["SERVICE/METHOD"]),
+        (("--target", "local:greeter", "helloworld.Greeter/SayHello", "{"), 2, ["JSON"]),
+        (("--target", "local:greeter", "-H", "x", "helloworld.Greeter/SayHello"), 2, ["NAME:VALUE"]),
+        (("--timeout", "5", "helloworld.Greeter/SayHello"), 2, ["unit"]),
+        (("--to", "127.0.0.1:1", "helloworld.Greeter/SayHello"), 1, ["127.0.0.1:1"]),
+    ],
+    ids=["function", "target", "method", "name", "json", "header", "timeout", "refused"],
+)  # fmt: skip
+def test_call_says_what_is_wrong(
+    folder: Path, arguments: tuple[str, ...], exit_code: int, words: list[str]
+) -> None:
+    """In a line, with the exit code of wrong usage or of failure."""
+    ended = bridge_command("call", *arguments, folder=folder)
+
+    assert exit_code == ended.returncode, ended.stderr
+    assert "Traceback" not in ended.stderr
+    for word in words:
+        assert word in ended.stderr
+
+
+def test_call_does_not_wait_where_nothing_listens(tmp_path: Path) -> None:
+    """A refused connection is told at once, not after gRPC's own attempts."""
+    started = time.monotonic()
+    bridge_command("call", "--to", "127.0.0.1:1", "a.B/C", folder=tmp_path)
+
+    assert time.monotonic() - started < 5
+
+
+# -- emulate -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endpoint_url(folder: Path) -> Iterator[str]:
+    """The local Lambda alone; afterwards it must end with exit code 0."""
+    emulating = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "emulate", "-c", str(folder / "bridge.yaml"), "--emulator", "127.0.0.1:0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=plain_environment(),
+    )  # fmt: skip
+    assert emulating.stderr is not None
+    greeting = emulating.stderr.readline()
+    try:
+        yield greeting.removeprefix("local Lambda on ").partition(": ")[0]
+    finally:
+        emulating.send_signal(signal.SIGTERM)
+        emulating.communicate(timeout=10)
+    assert 0 == emulating.returncode
+
+
+def test_emulate_serves_the_sdk(endpoint_url: str) -> None:
+    """boto3, unmodified: Invoke, DryRun, Event and ListFunctions."""
+    client = boto3.client(
+        "lambda",
+        endpoint_url=endpoint_url,
+        region_name="eu-west-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    try:
+        payload = json.dumps({"rawPath": "/", "headers": {}, "requestContext": {"http": {}}})
+        answer = client.invoke(FunctionName="greeter", Payload=payload)
+        dry = client.invoke(FunctionName="greeter", InvocationType="DryRun")
+        names = [each["FunctionName"] for each in client.list_functions()["Functions"]]
+        with pytest.raises(ClientError) as caught:
+            client.invoke(FunctionName="nobody")
+    finally:
+        client.close()
+
+    assert 200 == answer["StatusCode"]
+    assert "statusCode" in json.loads(answer["Payload"].read())
+    assert 204 == dry["StatusCode"]
+    assert ["echo", "greeter"] == sorted(names)
+    assert "ResourceNotFoundException" == caught.value.response["Error"]["Code"]
