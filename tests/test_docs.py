@@ -91,7 +91,7 @@ def test_every_commented_line_of_the_example_works(tmp_path: Path) -> None:
     (tmp_path / "rusty").mkdir()
     text = uncommented()
 
-    config = parse(text, file="f", folder=tmp_path, environ={"KEY": "k"}, unfinished=())
+    config = parse(text, file="f", folder=tmp_path, environ={"KEY": "k"})
     assert {
         "shop.v1.*",
         "orders.v1.Orders",

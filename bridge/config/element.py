@@ -45,15 +45,13 @@ class Document:
     environ: Mapping[str, str] | None
     """Fills `${…}`; None: the text stands for itself."""
     problems: list[Problem] = field(default_factory=list)
-    read: list[tuple[str, object, Place]] = field(default_factory=list)
-    """Each value read, with its key's name in the schema."""
     overrides: dict[str, Element] = field(default_factory=dict)
     """What flags and variables put in the place of keys, by the keys' names in the schema."""
     values: int = 0
 
     def literal(self, file: str, folder: Path) -> Document:
         """A source beside the file, that fills no variables and reports with it."""
-        return Document(file, folder, environ=None, problems=self.problems, read=self.read)
+        return Document(file, folder, environ=None, problems=self.problems)
 
     def count(self, place: Place) -> None:
         self.values += 1

@@ -5,12 +5,11 @@ Values come from a flag, a BRIDGE_ variable, the file, or the default, in that o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from bridge.config.element import MAX_FILE, Document, Element, compose
-from bridge.config.not_yet import NOT_YET, NotYet, not_yet
 from bridge.config.problems import ConfigErrors, Place, Problem
 from bridge.config.schema import Config
 from bridge.config.sections import read_config
@@ -52,11 +51,10 @@ def load(
     *,
     environ: Mapping[str, str],
     overrides: Mapping[str, str] | None = None,
-    unfinished: Iterable[NotYet] = NOT_YET,
 ) -> Config:
     """Read and check a file. `overrides` are the flags: texts by key, such as `log.level`.
 
-    `unfinished` are the features to refuse. Raises ConfigErrors with all problems; reads no more than MAX_FILE bytes of the file, and
+    Raises ConfigErrors with all problems; reads no more than MAX_FILE bytes of the file, and
     looks whether the files that it names are there.
     """
     text = _read(path)
@@ -68,7 +66,6 @@ def load(
         folder=folder,
         environ=environ,
         overrides=overrides,
-        unfinished=unfinished,
     )
 
 
@@ -79,16 +76,14 @@ def parse(
     folder: Path,
     environ: Mapping[str, str],
     overrides: Mapping[str, str] | None = None,
-    unfinished: Iterable[NotYet] = NOT_YET,
 ) -> Config:
     """`load` for the text of a file: `file` is its name in messages, `folder` where it stands."""
     document = Document(file, folder, environ)
     root = compose(text, document)
     document.overrides = _overrides(document, environ, overrides or {})
     config = read_config(root, environ)
-    problems = [*document.problems, *not_yet(document.read, unfinished)]
-    if problems:
-        raise ConfigErrors(problems)
+    if document.problems:
+        raise ConfigErrors(document.problems)
     return config
 
 

@@ -263,14 +263,11 @@ class ServicesReader:
         split = settings.get("split")
         if split is None:
             element = settings["target"]
-            found = target(element)
-            element.document.read.append(("services.target", found, element.place))
-            yield self._leg(found, element, settings, entry)
+            yield self._leg(target(element), element, settings, entry)
             return
         legs = split.keys()
         if not legs:
             raise split.refuse("needs at least one target with its weight")
-        split.document.read.append(("services.split", legs, split.place))
         for text, element in legs.items():
             try:
                 yield self._split_leg(text, element, settings, entry)
@@ -282,7 +279,6 @@ class ServicesReader:
         literal = document.literal(document.file, document.folder)
         as_target = Element.of_text(text, element.place, literal)
         found = parse_target(as_target, text)
-        document.read.append(("services.target", found, element.place))
         own = _read_settings(element, ("weight", *LEG_KEYS), scalar="weight")
         weighed = Keys(element, "services", own).need("weight", weight, 1.0)
         problems = len(document.problems)

@@ -61,11 +61,11 @@ class Keys:
     def take_written(self, name: str, read: Read[T], default: T) -> T:
         self._known.append(name)
         element = self.elements.get(name)
-        return default if element is None else self._read(name, read, element, default)
+        return default if element is None else self._read(read, element, default)
 
     def take_override(self, name: str, read: Read[T], written: T) -> T:
         element = self.element.document.overrides.get(self._path(name))
-        return written if element is None else self._read(name, read, element, written)
+        return written if element is None else self._read(read, element, written)
 
     def need(self, name: str, read: Read[T], stand_in: T) -> T:
         """Like `take`, for a key that must be there."""
@@ -91,14 +91,12 @@ class Keys:
             if name not in self._known:
                 note_unknown_key(element, name, self._known)
 
-    def _read(self, name: str, read: Read[T], element: Element, stand_in: T) -> T:
+    def _read(self, read: Read[T], element: Element, stand_in: T) -> T:
         try:
-            value = read(element)
+            return read(element)
         except Refused as refused:
             element.document.note(refused)
             return stand_in
-        element.document.read.append((self._path(name), value, element.place))
-        return value
 
     def _path(self, name: str) -> str:
         return f"{self._section}.{name}" if self._section else name

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from bridge.config.load import parse
-from bridge.config.not_yet import NotYet
 from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config, Leg, Service
 
@@ -19,16 +18,13 @@ def configured(
     folder: Path = Path("/nowhere"),
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
-    unfinished: Iterable[NotYet] = (),
 ) -> Config:
-    """All features count as finished unless `unfinished` says otherwise."""
     return parse(
         text,
         file=FILE,
         folder=folder,
         environ=environ or {},
         overrides=overrides,
-        unfinished=unfinished,
     )
 
 
@@ -38,11 +34,10 @@ def problems(
     folder: Path = Path("/nowhere"),
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, str] | None = None,
-    unfinished: Iterable[NotYet] = (),
 ) -> list[str]:
     """What the text is refused for, a line each; none if it is not."""
     try:
-        configured(text, folder=folder, environ=environ, overrides=overrides, unfinished=unfinished)
+        configured(text, folder=folder, environ=environ, overrides=overrides)
     except ConfigErrors as errors:
         return [str(problem) for problem in errors.problems]
     return []
