@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from bridge.commands.failure import CommandFailed
 from bridge.config.problems import ConfigErrors
@@ -37,9 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): that is its right.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _let_go_of(stream)
+
+
+def _let_go_of(stream: TextIO) -> None:
+    """The reader of our output may have gone (`| head`): that is its right, and no reason for Python's exit code 120."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ Clients and functions choose part of what is logged, so nothing in it may begin 
 from __future__ import annotations
 
 import logging
+import select
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TextIO
 
 from msgspec.json import encode
 
@@ -16,6 +17,8 @@ Format = Literal["auto", "console", "json"]
 
 _LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
+_PATIENCE = 100.0
+"""Milliseconds that a line may wait."""
 
 
 def is_console(log_format: Format) -> bool:
@@ -25,12 +28,19 @@ def is_console(log_format: Format) -> bool:
 
 def set_up(*, level: str, log_format: Format) -> None:
     """Send the bridge's log to stderr; what libraries say matters from WARNING up."""
-    stream = logging.StreamHandler(sys.stderr)
+    stream = _PatientHandler(sys.stderr)
     stream.setFormatter(_ConsoleFormatter() if is_console(log_format) else _JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(logging.WARNING)
     logging.getLogger("bridge").setLevel(level.upper())
+    logging.getLogger("aiohttp.server").addFilter(_is_no_mistake_of_a_client)
+
+
+def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
+    """What is no HTTP gets its 400; aiohttp logs it as an error, with a traceback: strangers would fill the log."""
+    error = record.exc_info[0] if record.exc_info else None
+    return error is None or error.__module__ != "aiohttp.http_exceptions"
 
 
 def one_line(text: str) -> str:
@@ -50,6 +60,29 @@ def encodable(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+class _PatientHandler(logging.StreamHandler[TextIO]):
+    """Waits a moment for a reader that is slow, once for one that has stopped: a pipe that nobody empties, or a terminal held by
+    Ctrl-S, costs lines, not calls.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._room: select.poll | None = None
+        self._has_stopped = False
+        try:
+            descriptor = stream.fileno()
+        except OSError:  # no file
+            return
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._room is not None:
+            self._has_stopped = not self._room.poll(0 if self._has_stopped else _PATIENCE)
+        if not self._has_stopped:
+            super().emit(record)
 
 
 class _JsonFormatter(logging.Formatter):

@@ -46,7 +46,11 @@ _BRIDGE_COUNTERS = (
 _BRIDGE_GAUGES = (
     ("bridge_connections", "Client connections open.", "connections_open"),
     ("bridge_streams", "Streams open: calls in flight.", "streams_open"),
-    ("bridge_buffered_bytes", "Bytes that calls in flight have gathered.", "buffered_bytes"),
+    (
+        "bridge_buffered_bytes",
+        "Bytes held for calls: requests gathered, replies not taken yet.",
+        "buffered_bytes",
+    ),
     (
         "bridge_credentials_age_seconds",
         "Age of the oldest AWS credentials in use.",

@@ -15,7 +15,8 @@ from bridge.proxy.deadline import Deadlines
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
 from bridge.services.errors import BadDescriptors
-from bridge.stack import Invocation, Shared, Stack, conflicts_of
+from bridge.stack import Shared, Stack, conflicts_of
+from bridge.targets import Invocation
 
 _CREDENTIALS_SECONDS = 20.0
 _DRY_RUN_SECONDS = 20.0
