@@ -13,6 +13,9 @@ from bridge.rpc.value import Value
 class State(Enum):
     """A stream as the server sees it. Half-closed (local) is missing: where we end first, we reset (RFC 9113 8.1)."""
 
+    # Enum's own hash is a Python function, and every frame looks its stream's state up; members are singletons.
+    __hash__ = object.__hash__
+
     IDLE = auto()
     OPEN = auto()
     HALF_CLOSED = auto()

@@ -38,6 +38,9 @@ OK_TRAILERS = Trailers(status.OK)
 class Phase(Enum):
     """How far a call's response has come."""
 
+    # Enum's own hash is a Python function, and every event of a call looks its phase up; members are singletons.
+    __hash__ = object.__hash__
+
     NEW = auto()
     OPEN = auto()
     DONE = auto()
