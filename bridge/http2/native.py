@@ -126,18 +126,6 @@ class NativeEngine:
             ),
             frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW),
         ]
-        self._receivers = (
-            self._receive_data,
-            self._receive_headers,
-            self._receive_priority,
-            self._receive_rst_stream,
-            self._receive_settings,
-            self._receive_push_promise,
-            self._receive_ping,
-            self._receive_goaway,
-            self._receive_window_update,
-            self._receive_continuation,
-        )
 
     @property
     def open_streams(self) -> Collection[int]:
@@ -175,7 +163,7 @@ class NativeEngine:
 
     def _receive_frames(self, data: bytes, at: int) -> int:
         """Takes the frames from this position on; returns where the first incomplete one begins."""
-        end, receivers, known_types = len(data), self._receivers, len(self._receivers)
+        end, receivers, known_types = len(data), _RECEIVERS, len(_RECEIVERS)
         while end - at >= HEAD_SIZE:
             high, low, kind, flags, stream_id = parse_head(data, at)
             size = high << 8 | low
@@ -190,7 +178,7 @@ class NativeEngine:
                 raise protocol_fault(_MISPLACED[self._expected])
             try:
                 if kind < known_types:
-                    receivers[kind](flags, stream_id & frames.MAX_STREAM_ID, data[start:at])
+                    receivers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, data[start:at])
                 else:
                     self._budgets.useless_frame(self._streams_begun)
             except StreamFault as fault:
@@ -727,3 +715,18 @@ def _dependency(payload: bytes) -> int:
     """The stream that a priority names (RFC 7540 5.3.1)."""
     dependency: int = frames.UINT32.unpack_from(payload)[0] & frames.MAX_STREAM_ID
     return dependency
+
+
+# By frame type. Functions and not bound methods: an engine that refers to itself would stay until the next full collection.
+_RECEIVERS = (
+    NativeEngine._receive_data,  # noqa: SLF001 - this module's own
+    NativeEngine._receive_headers,  # noqa: SLF001
+    NativeEngine._receive_priority,  # noqa: SLF001
+    NativeEngine._receive_rst_stream,  # noqa: SLF001
+    NativeEngine._receive_settings,  # noqa: SLF001
+    NativeEngine._receive_push_promise,  # noqa: SLF001
+    NativeEngine._receive_ping,  # noqa: SLF001
+    NativeEngine._receive_goaway,  # noqa: SLF001
+    NativeEngine._receive_window_update,  # noqa: SLF001
+    NativeEngine._receive_continuation,  # noqa: SLF001
+)
