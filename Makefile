@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 .PHONY: help run test check format lint types imports fast generate lock wheels lambda-zip bench bench-check clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml requirements-dev.lock
 	@echo "setting up $(VENV) (first time: about half a minute) ..."
@@ -59,6 +59,14 @@ lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
 	@$(BIN)/python -m build --quiet --wheel --outdir dist .
 	@$(BIN)/python -m build --quiet --wheel --outdir dist lambda_fn
+
+BENCH ?= --pairs 5
+bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pairs 2 --only cpu")
+	@bash benchmarks/prepare
+	@.cache/bench/python/bin/python -m benchmarks.run --envoy .cache/bench/envoy-binary --out benchmarks/results $(BENCH)
+
+bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to a loop of plain Python
+	@$(BIN)/python -m benchmarks.regression
 
 ARCH           ?= x86_64
 PYTHON_VERSION ?= 3.13

@@ -1,0 +1,115 @@
+"""Has a call become dearer? The whole path in one process, as a ratio to a loop of plain Python that takes the machine's measure.
+
+CPU time of this thread, the least of many short rounds of either in turn: neighbours, clock speed and time of day fall out of the ratio. What
+is left differs between versions of Python, so each has a baseline of its own in baseline.json; one without is measured and not judged.
+
+    python -m benchmarks.regression             exit code 1 if a call is dearer than the baseline allows
+    python -m benchmarks.regression --accept    write what was measured as the new baseline of this version
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+
+from benchmarks.in_process import InProcess, run
+
+BASELINE = Path(__file__).with_name("baseline.json")
+ROUNDS = 60
+BATCHES = 20
+"""Reads of 16 calls in one round."""
+ALLOWED = 1.12
+"""Times the baseline. Repeated runs differ by some 3 %, on a busy machine by some 6 %."""
+
+CASES = {"same header blocks": False, "header blocks that differ": True}
+"""By name: whether each call has a grpc-timeout of its own."""
+
+Ratios = dict[str, float]
+
+
+def measure(rounds: int = ROUNDS) -> Ratios:
+    """What a call costs, in calibration loops, by case."""
+    return {case: _ratio(varies=varies, rounds=rounds) for case, varies in CASES.items()}
+
+
+def _ratio(*, varies: bool, rounds: int) -> float:
+    async def best(bridge: InProcess) -> float:
+        await bridge.serve(BATCHES)
+        calls, loops = [], []
+        for _ in range(rounds):
+            loops.append(calibrate())
+            calls.append(await bridge.serve(BATCHES))
+        return min(calls) / min(loops)
+
+    found: float = run(best, varies=varies)
+    return found
+
+
+class _Pair:
+    __slots__ = ("left", "right")
+
+    def __init__(self, left: int, right: bytes) -> None:
+        self.left = left
+        self.right = right
+
+
+def calibrate(loops: int = 300) -> float:
+    """CPU seconds of one loop of what the path is made of: objects, attributes, dicts, calls, bytes, a hash."""
+    began = time.thread_time()
+    table: dict[int, _Pair] = {}
+    for number in range(loops):
+        pair = _Pair(number, b"%d:%b" % (number, b"value"))
+        table[number] = pair
+        joined = b"".join((pair.right, b'{"name":"', pair.right, b'"}'))
+        digest = sha256(joined).hexdigest()
+        for letter in digest[:8]:
+            if letter in "0123":
+                pair.left += _weight(letter, pair)
+        table.pop(number, None)
+    return (time.thread_time() - began) / loops
+
+
+def _weight(letter: str, pair: _Pair) -> int:
+    return len(letter) + (pair.left & 1)
+
+
+def verdicts(found: Ratios, baseline: Ratios) -> list[str]:
+    """What is dearer than it may be; empty: nothing."""
+    return [
+        f"{case}: a call costs {found[case]:.2f} calibration loops, {found[case] / before:.2f} times the baseline of {before:.2f}"
+        for case, before in baseline.items()
+        if found[case] > before * ALLOWED
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.regression")
+    parser.add_argument("--accept", action="store_true", help="make this the baseline")
+    chosen = parser.parse_args()
+    known: dict[str, Ratios] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = measure()
+    for case, ratio in found.items():
+        before = known.get(version, {}).get(case)
+        beside = (
+            "no baseline"
+            if before is None
+            else f"baseline {before:.2f}, {ratio / before:.2f} times"
+        )
+        print(f"{case}: {ratio:.2f} calibration loops a call ({beside})")
+    if chosen.accept:
+        known[version] = {case: round(ratio, 2) for case, ratio in found.items()}
+        BASELINE.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+        return 0
+    wrong = verdicts(found, known.get(version, {}))
+    for line in wrong:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

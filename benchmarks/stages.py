@@ -1,0 +1,210 @@
+"""Where a call's time goes: the stages of the path, measured in their places while calls pass, in microseconds.
+
+A stopwatch is put around the functions that make a stage, and counts for each what it spends itself, not what it calls. What the
+stopwatch costs is measured and taken off. Layers are coroutines, which a stopwatch would slow too much: they are taken out, and what
+the path then costs less is theirs. "The rest" is tasks, turns of the loop, and the coroutines between the stages.
+
+Two columns: header blocks that repeat, as load generators send them, and blocks that all differ, as grpc-go sends them (a grpc-timeout
+of its own for each call).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import bridge.carriers.lambda_api
+import bridge.stack
+from benchmarks.in_process import InProcess, run
+from bridge.aws.http_v2 import EventEncoder
+from bridge.aws.sigv4 import RequestSigner
+from bridge.carriers.http_connection import Connection as UpstreamConnection
+from bridge.http2.native import NativeEngine
+from bridge.proxy.access_log import AccessLog
+from bridge.proxy.lambda_target import LambdaTarget
+from bridge.rpc.call import Handler
+from bridge.rpc.figures import MethodFigures
+from bridge.server.call import ServedCall
+from bridge.server.connection import Connection
+
+AT_ONCE = 16
+"""Calls that arrive in one read."""
+ROUNDS = 30
+BATCHES = 40
+"""Reads in one round."""
+
+Functions = tuple[tuple[Any, str], ...]
+"""Each by where it is looked up."""
+
+STAGES: Mapping[str, Functions] = {
+    "HTTP/2 in": ((NativeEngine, "receive"), (NativeEngine, "credit")),
+    "connection, the call's object": (
+        (Connection, "received"),
+        (Connection, "flush"),
+        (Connection, "forget"),
+    ),
+    "event encoded": ((EventEncoder, "encode"),),
+    "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
+    "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
+    "reply decoded": ((LambdaTarget, "_read"),),
+    "response events out": ((ServedCall, "send"), (NativeEngine, "bytes_to_send")),
+    "metrics": ((MethodFigures, "finished"),),
+    "access log": ((AccessLog, "write"), (AccessLog, "flush")),
+}
+
+LAYERS: Mapping[str, tuple[str, ...]] = {
+    "rescue, admit, retry": ("rescue", "admit", "retry"),
+    "deadline": ("deadline",),
+}
+"""By their names in bridge.stack."""
+
+REST, WHOLE = "the rest", "the whole path"
+
+Profile = dict[str, float]
+"""Microseconds of one call by stage, then REST, then WHOLE."""
+
+
+def profile(*, varies: bool, rounds: int = ROUNDS) -> Profile:
+    """`varies`: no two header blocks are the same."""
+
+    async def whole(bridge: InProcess) -> float:
+        await bridge.serve(BATCHES)
+        return min([await bridge.serve(BATCHES) for _ in range(rounds)])
+
+    async def watched(bridge: InProcess) -> list[Profile]:
+        await bridge.serve(BATCHES)
+        found = []
+        for _ in range(rounds):
+            watch.reset()
+            each = await bridge.serve(BATCHES)
+            found.append(watch.net((each - in_all) * calls))
+        return found
+
+    def without(layers: Iterable[str]) -> float:
+        with _taken_out(layers):
+            found: list[float] = [run(whole, varies=varies) for _ in range(3)]
+            return min(found)
+
+    calls = BATCHES * AT_ONCE
+    in_all = without(())
+    watch = Stopwatch()
+    with watch.around(STAGES):
+        rounds_found: list[Profile] = run(watched, varies=varies)
+    costs = {stage: median(each[stage] for each in rounds_found) / calls for stage in STAGES}
+    for name, layers in LAYERS.items():
+        costs[name] = in_all - without(layers)
+    costs[REST] = in_all - sum(costs.values())
+    costs[WHOLE] = in_all
+    return {stage: 1e6 * seconds for stage, seconds in costs.items()}
+
+
+@contextmanager
+def _replaced(replacements: Iterable[tuple[Any, str, object]]) -> Generator[None]:
+    """Other attributes until the block ends."""
+    with ExitStack() as undo:
+        for owner, name, replacement in replacements:
+            undo.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, replacement)
+        yield
+
+
+def _taken_out(layers: Iterable[str]) -> AbstractContextManager[None]:
+    def nothing_around(inner: Handler, **_: object) -> Handler:
+        return inner
+
+    return _replaced([(bridge.stack, layer, nothing_around) for layer in layers])
+
+
+def table(same: Profile, varied: Profile) -> str:
+    """Markdown."""
+    lines = ["| stage | us a call | header blocks differ |", "|---|---:|---:|"]
+    lines += [f"| {name} | {same[name]:.1f} | {varied[name]:.1f} |" for name in same]
+    return "\n".join(lines)
+
+
+class Stopwatch:
+    """Time spent by stage, each without the stages that it calls."""
+
+    def __init__(self) -> None:
+        self._spent: defaultdict[str, float] = defaultdict(float)
+        self._overhead: defaultdict[str, float] = defaultdict(float)
+        """What the stopwatch adds to each stage, by the calibration; in its place it adds more, in proportion."""
+        self._running: list[str] = []
+        self._since = 0.0
+        self._own_cost = self._callers_cost = 0.0
+        self._calibrate()
+
+    def reset(self) -> None:
+        self._spent.clear()
+        self._overhead.clear()
+
+    def net(self, overhead: float) -> dict[str, float]:
+        """Seconds by stage, without the stopwatch, which cost so many seconds in all."""
+        scale = overhead / sum(self._overhead.values())
+        return {
+            stage: spent - scale * self._overhead[stage] for stage, spent in self._spent.items()
+        }
+
+    def around(self, stages: Mapping[str, Functions]) -> AbstractContextManager[None]:
+        """Put itself around what makes the stages, until the block ends."""
+        return _replaced(
+            [
+                (owner, name, self._around(stage, getattr(owner, name)))
+                for stage, functions in stages.items()
+                for owner, name in functions
+            ]
+        )
+
+    def _around(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            self._enter(stage)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._leave(stage)
+
+        return watched
+
+    def _enter(self, stage: str) -> None:
+        now = perf_counter()
+        if self._running:
+            caller = self._running[-1]
+            self._spent[caller] += now - self._since
+            self._overhead[caller] += self._callers_cost
+        else:
+            self._overhead[REST] += self._callers_cost
+        self._overhead[stage] += self._own_cost
+        self._running.append(stage)
+        self._since = perf_counter()
+
+    def _leave(self, stage: str) -> None:
+        now = perf_counter()
+        self._spent[stage] += now - self._since
+        self._running.pop()
+        self._since = perf_counter()
+
+    def _calibrate(self) -> None:
+        """What a stopwatch around nothing adds to what it is around, and to the caller of that."""
+        count = 10_000
+        nothing = self._around("nothing", int)
+
+        def many() -> None:
+            for _ in range(count):
+                nothing()
+
+        caller = self._around("caller", many)
+        found = []
+        for _ in range(5):
+            self.reset()
+            caller()
+            found.append((self._spent["nothing"] / count, self._spent["caller"] / count))
+        self.reset()
+        self._own_cost, self._callers_cost = min(found)
+
+
+if __name__ == "__main__":
+    print(table(profile(varies=False), profile(varies=True)))
