@@ -22,8 +22,10 @@ BASELINE = Path(__file__).with_name("baseline.json")
 ROUNDS = 60
 BATCHES = 20
 """Reads of 16 calls in one round."""
-ALLOWED = 1.12
-"""Times the baseline. Repeated runs differ by some 3 %, on a busy machine by some 6 %."""
+ALLOWED = 1.2
+"""Times the baseline. Runs differ by 2 %, on a machine with every core busy by 8 %, plain and release builds of Python by 7 %."""
+TRIES = 3
+"""A call is dearer only if it is so each time."""
 
 CASES = {"same header blocks": False, "header blocks that differ": True}
 """By name: whether each call has a grpc-timeout of its own."""
@@ -34,6 +36,10 @@ Ratios = dict[str, float]
 def measure(rounds: int = ROUNDS) -> Ratios:
     """What a call costs, in calibration loops, by case."""
     return {case: _ratio(varies=varies, rounds=rounds) for case, varies in CASES.items()}
+
+
+def least(one: Ratios, other: Ratios) -> Ratios:
+    return {case: min(one[case], other[case]) for case in one}
 
 
 def _ratio(*, varies: bool, rounds: int) -> float:
@@ -93,6 +99,9 @@ def main() -> int:
     known: dict[str, Ratios] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = measure()
+    for _ in range(TRIES - 1):
+        if chosen.accept or verdicts(found, known.get(version, {})):
+            found = least(found, measure())
     for case, ratio in found.items():
         before = known.get(version, {}).get(case)
         beside = (

@@ -84,7 +84,7 @@ def _is_chosen(name: str, chosen: argparse.Namespace) -> bool:
 
 def _measure(contenders: list[Peer], folder: Folder, chosen: argparse.Namespace) -> Results:
     chance = random.Random(chosen.seed)
-    results = Results()
+    results = Results(peer.name for peer in contenders)
     for number in range(chosen.pairs):
         if _is_chosen("fresh", chosen):
             for peer in _shuffled([peer for peer in contenders if peer.answers_grpc], chance):
@@ -145,7 +145,7 @@ def _with_config(bridge: Peer, config: Path) -> tuple[str, ...]:
 def _report(results: Results, flat: Results, chosen: argparse.Namespace, envoy: Path) -> str:
     lines = ["# The bridge beside Envoy", "", *(f"- {line}" for line in machine.environment(envoy))]
     effort = "" if chosen.effort == 1 else f", {chosen.effort:g} of the usual calls"
-    lines += [f"- {chosen.pairs} rounds{effort}; medians; ratios within a round, lowest and highest in brackets", ""]  # fmt: skip
+    lines += [f"- rounds: {chosen.pairs}{effort}; medians; ratios within a round, lowest and highest in brackets", ""]  # fmt: skip
     if results.figures:
         lines += [table.markdown(results), "", _NOTES, ""]
     for peer in flat.peers:

@@ -1,8 +1,8 @@
 """Where a call's time goes: the stages of the path, measured in their places while calls pass, in microseconds.
 
 A stopwatch is put around the functions that make a stage, and counts for each what it spends itself, not what it calls. What the
-stopwatch costs is measured and taken off. Layers are coroutines, which a stopwatch would slow too much: they are taken out, and what
-the path then costs less is theirs. "The rest" is tasks, turns of the loop, and the coroutines between the stages.
+stopwatch costs is measured and taken off. Layers are coroutines, which a stopwatch would slow too much: they are measured alone, around a
+handler that does nothing. "The rest" is the task, turns of the loop, the coroutines between the stages.
 
 Two columns: header blocks that repeat, as load generators send them, and blocks that all differ, as grpc-go sends them (a grpc-timeout
 of its own for each call).
@@ -10,24 +10,29 @@ of its own for each call).
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from statistics import median
-from time import perf_counter
-from typing import Any
+from time import monotonic, perf_counter
+from typing import Any, cast
 
 import bridge.carriers.lambda_api
-import bridge.stack
 from benchmarks.in_process import InProcess, run
 from bridge.aws.http_v2 import EventEncoder
 from bridge.aws.sigv4 import RequestSigner
 from bridge.carriers.http_connection import Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
 from bridge.proxy.access_log import AccessLog
+from bridge.proxy.admit import admit
+from bridge.proxy.deadline import Deadlines, deadline
 from bridge.proxy.lambda_target import LambdaTarget
-from bridge.rpc.call import Handler
-from bridge.rpc.figures import MethodFigures
+from bridge.proxy.rescue import rescue
+from bridge.proxy.retry import RetryPolicy, retry
+from bridge.rpc.call import Call, Handler
+from bridge.rpc.events import Phase
+from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
 from bridge.server.call import ServedCall
 from bridge.server.connection import Connection
 
@@ -56,12 +61,6 @@ STAGES: Mapping[str, Functions] = {
     "access log": ((AccessLog, "write"), (AccessLog, "flush")),
 }
 
-LAYERS: Mapping[str, tuple[str, ...]] = {
-    "rescue, admit, retry": ("rescue", "admit", "retry"),
-    "deadline": ("deadline",),
-}
-"""By their names in bridge.stack."""
-
 REST, WHOLE = "the rest", "the whole path"
 
 Profile = dict[str, float]
@@ -84,19 +83,13 @@ def profile(*, varies: bool, rounds: int = ROUNDS) -> Profile:
             found.append(watch.net((each - in_all) * calls))
         return found
 
-    def without(layers: Iterable[str]) -> float:
-        with _taken_out(layers):
-            found: list[float] = [run(whole, varies=varies) for _ in range(3)]
-            return min(found)
-
     calls = BATCHES * AT_ONCE
-    in_all = without(())
+    in_all: float = min([run(whole, varies=varies) for _ in range(3)])
     watch = Stopwatch()
     with watch.around(STAGES):
         rounds_found: list[Profile] = run(watched, varies=varies)
     costs = {stage: median(each[stage] for each in rounds_found) / calls for stage in STAGES}
-    for name, layers in LAYERS.items():
-        costs[name] = in_all - without(layers)
+    costs |= run(_layers)
     costs[REST] = in_all - sum(costs.values())
     costs[WHOLE] = in_all
     return {stage: 1e6 * seconds for stage, seconds in costs.items()}
@@ -112,11 +105,44 @@ def _replaced(replacements: Iterable[tuple[Any, str, object]]) -> Generator[None
         yield
 
 
-def _taken_out(layers: Iterable[str]) -> AbstractContextManager[None]:
-    def nothing_around(inner: Handler, **_: object) -> Handler:
-        return inner
+async def _layers(_: InProcess) -> Profile:
+    target, process = TargetFigures("greeter"), BridgeFigures()
+    inner = retry(_answered, policy=RetryPolicy(), target=target, clock=monotonic)
+    inner = admit(inner, target=target, max_concurrency=1000, process=process, buffers=1 << 29)
+    deadlines = Deadlines(asyncio.get_running_loop())
+    nothing = _alone(_answered)
+    return {
+        "rescue, admit, retry": _alone(rescue(inner, figures=process)) - nothing,
+        "deadline": _alone(deadline(_answered, deadlines=deadlines, clock=monotonic)) - nothing,
+    }
 
-    return _replaced([(bridge.stack, layer, nothing_around) for layer in layers])
+
+def _alone(handler: Handler) -> float:
+    """Seconds that the handler takes for a call, if it waits for nothing."""
+    call, count, found = cast("Call", _Call()), 1000, []
+    for _ in range(ROUNDS):
+        began = perf_counter()
+        for _ in range(count):
+            try:
+                cast("Coroutine[Any, Any, None]", handler(call)).send(None)
+            except StopIteration:
+                continue
+        found.append((perf_counter() - began) / count)
+    return min(found)
+
+
+class _Call:
+    """As much of a call as layers look at."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.DONE
+        self.cause = None
+        self.attempts = 0
+        self.deadline = monotonic() + 60.0
+
+
+async def _answered(_: Call) -> None:
+    pass
 
 
 def table(same: Profile, varied: Profile) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
@@ -23,8 +24,9 @@ class Spread:
 class Results:
     """Figures by peer, gathered round by round."""
 
-    def __init__(self) -> None:
-        self._found: dict[str, dict[Figure, dict[int, float]]] = {}
+    def __init__(self, peers: Iterable[str] = ()) -> None:
+        """`peers`: in the order of the table."""
+        self._found: dict[str, dict[Figure, dict[int, float]]] = {name: {} for name in peers}
 
     def add(self, peer: str, round_number: int, figures: Figures) -> None:
         mine = self._found.setdefault(peer, {})
@@ -33,8 +35,10 @@ class Results:
 
     @property
     def peers(self) -> list[str]:
-        """As they were given, the one that ratios are to first."""
-        return sorted(self._found, key=lambda name: name != PEER)
+        """Those with figures, the one that ratios are to first."""
+        return sorted(
+            (name for name, mine in self._found.items() if mine), key=lambda name: name != PEER
+        )
 
     @property
     def figures(self) -> list[Figure]:
