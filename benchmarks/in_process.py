@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from hpack import Encoder
 
-from bridge.carriers.connect import Dialer, MakeProtocol
+from bridge.carriers.connect import Dialer
 from bridge.carriers.http_client import BUFFER_SIZE, HttpClient
 from bridge.carriers.http_connection import Connection as UpstreamConnection
 from bridge.carriers.origin import Origin
@@ -176,7 +176,7 @@ class CannedDialer(Dialer):
         self,
         origin: Origin,  # noqa: ARG002 (Dialer's signature)
         tls: ssl.SSLContext | None,  # noqa: ARG002
-        make_protocol: MakeProtocol,
+        make_protocol: Any,
     ) -> Any:
         sock = socket.socket()
         connection = cast("UpstreamConnection", make_protocol(sock))

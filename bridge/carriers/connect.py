@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from bridge.carriers.origin import Origin
 from bridge.carriers.proxies import Proxies, Proxy
@@ -47,7 +47,7 @@ _PROXY_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]").match
 OpenSocket = Callable[[Address], Coroutine[Any, Any, socket.socket]]
 """Raises OSError."""
 
-MakeProtocol = Callable[[socket.socket], asyncio.BaseProtocol]
+Made = TypeVar("Made", bound=asyncio.BaseProtocol)
 
 
 class Dialer:
@@ -70,22 +70,27 @@ class Dialer:
         return self._proxies.proxy_for(origin)
 
     async def dial(
-        self, origin: Origin, tls: ssl.SSLContext | None, make_protocol: MakeProtocol
-    ) -> None:
-        """Connect a protocol to the origin; its `connection_made` is called before this returns.
+        self,
+        origin: Origin,
+        tls: ssl.SSLContext | None,
+        make_protocol: Callable[[socket.socket], Made],
+    ) -> Made:
+        """Connect a protocol to the origin. It must not be closed before this returns.
 
-        Raises Unreachable, CertificateRefused.
+        uvloop ties the socket to the transport only after `connection_made`: a transport that is aborted in there closes the
+        descriptor, and the socket closes the same number again later, by then another connection's. Raises Unreachable, CertificateRefused.
         """
         try:
             async with asyncio.timeout(self._timeout):
                 connected = await self._reach(origin)
                 # From here on the loop owns the socket, and closes it if the handshake fails.
-                await asyncio.get_running_loop().create_connection(
+                _, protocol = await asyncio.get_running_loop().create_connection(
                     lambda: make_protocol(connected),
                     sock=connected,
                     ssl=tls,
                     server_hostname=origin.host if tls is not None else None,
                 )
+                return protocol
         except ssl.SSLCertVerificationError as error:
             fault = _CERTIFICATE_FAULTS.get(error.verify_code, "it does not verify")
             raise CertificateRefused(

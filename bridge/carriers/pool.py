@@ -61,7 +61,7 @@ class Pool:
         self._open: set[Connection] = set()
         self._idle: deque[Connection] = deque()
         self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
-        self._dials: set[asyncio.Task[None]] = set()
+        self._dials: set[asyncio.Task[Connection]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._emptied: asyncio.Future[None] | None = None
@@ -237,13 +237,16 @@ class Pool:
     def _make_connection(self, opened: socket.socket) -> Connection:
         return Connection(self, opened, self._buffer)
 
-    def _dialled(self, dial: asyncio.Task[None]) -> None:
+    def _dialled(self, dial: asyncio.Task[Connection]) -> None:
         self._dials.discard(dial)
         if dial.cancelled():
             return
         error = dial.exception()
         if error is not None:
             self._refuse_oldest(error)
+        elif dial.result().is_usable():
+            # Not in `opened`: whoever gets it, or nobody, may close it, and that is too early there (see Dialer.dial).
+            self._offer(dial.result())
         self._dial_as_needed()
 
     def _refuse_oldest(self, error: BaseException) -> None:
@@ -257,7 +260,6 @@ class Pool:
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
-        self._offer(connection)
 
     def released(self, connection: Connection) -> None:
         self._offer(connection)
