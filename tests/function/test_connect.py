@@ -224,7 +224,11 @@ def test_another_verb_gets_405(http: HttpCaller) -> None:
         (b"{}", {"connect-timeout-ms": "soon"}, "invalid_argument"),
         (b"{}", {"connect-timeout-ms": "12345678901"}, "invalid_argument"),
         (b"{}", {"content-encoding": "br"}, "unimplemented"),
-        (gzip.compress(bytes(5 << 20), mtime=0), {"content-encoding": "gzip"}, "resource_exhausted"),
+        (
+            gzip.compress(bytes(5 << 20), mtime=0),
+            {"content-encoding": "gzip"},
+            "resource_exhausted",
+        ),
         (bytes(5 << 20), {}, "resource_exhausted"),
     ],
 )
