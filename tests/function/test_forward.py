@@ -185,7 +185,8 @@ def test_a_request_that_does_not_decode_never_looks_whole_to_the_server() -> Non
 
     def gather(requests: Iterator[bytes], context: Any) -> bytes:
         cancelled = threading.Event()
-        context.add_callback(cancelled.set)
+        if not context.add_callback(cancelled.set):
+            cancelled.set()  # before the handler began
         try:
             for _ in requests:
                 pass
