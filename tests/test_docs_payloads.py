@@ -51,7 +51,7 @@ class Running:
             failed = FunctionFailed("failed")
             failed.error_type, failed.error_message = type(error).__name__, str(error)
             raise failed from error
-        return InvokeReply(json.dumps(result).encode(), "id-1", "application/json")
+        return InvokeReply(json.dumps(result).encode(), "id-1")
 
 
 def handler_of(crossing: str) -> Any:

@@ -91,8 +91,8 @@ def _parse(text: bytes, decode: Callable[[bytes], ReplyObject], expected: str) -
 
 
 def _http_status(value: int | str | None) -> int:
-    if value is None:
-        return 200  # as function URLs assume
+    if value is None or value == 200:
+        return 200  # without one: as function URLs assume
     try:
         http_status = int(value)
     except ValueError:
@@ -119,7 +119,7 @@ def _flatten(headers: Mapping[str, _Scalar | list[_Scalar]]) -> list[tuple[str, 
     for sent_name, value in headers.items():
         name = sent_name.lower()
         if isinstance(value, str):
-            fields.append((name, _as_sent(value)))
+            fields.append((name, value if value.isascii() else _as_sent(value)))
         elif isinstance(value, list):
             fields += [(name, _text_of(part)) for part in value if part is not None]
         elif value is not None:

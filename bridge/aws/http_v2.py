@@ -11,16 +11,39 @@ from msgspec.json import Encoder
 from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
 from bridge.aws.event_context import Stamps, client_cert, remember, source_of
 from bridge.aws.event_headers import HeaderWriter, encode_headers
-from bridge.rpc.call import Call, ClientCertificate
+from bridge.rpc.call import Call, ClientCertificate, Peer
+from bridge.rpc.deadline import format_timeout
 from bridge.rpc.metadata import Metadata, clean_value
+from bridge.rpc.value import Value
 
 _encode = Encoder().encode
+
+
+class _Sender(Value, frozen=True):
+    """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in common."""
+
+    metadata: Metadata
+    content_type: str
+    authority: str
+    peer: Peer
+    headers: bytes
+    """Up to their closing brace."""
+    context: bytes
+    """From there to the path in requestContext."""
+
+    def sends(self, call: Call, metadata: Metadata) -> bool:
+        return (
+            metadata == self.metadata
+            and call.authority == self.authority
+            and call.content_type == self.content_type
+            and call.peer == self.peer
+        )
 
 
 class EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
-    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_stamps")
+    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")
 
     def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:
         """`instance` begins every event's requestId: choose it at random, so that the ids of two processes differ."""
@@ -29,6 +52,8 @@ class EventEncoder:
         self._before_body = b'},"isBase64Encoded":%b,"body":' % _encode(not kind.is_text)
         self._stamps = Stamps(instance)
         self._paths: dict[str, tuple[bytes, bytes]] = {}
+        self._sender: _Sender | None = None
+        """That of the last call."""
 
     def encode(
         self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
@@ -37,33 +62,47 @@ class EventEncoder:
         call; `now`: wall time. Raises PayloadTooLarge.
         """
         before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
-        authority = self._headers.authority_of(call)
-        headers, repeats = self._headers.write(call, metadata, authority, timeout=timeout)
-        cookie = headers.pop("cookie", None)
-        headers, encoded = encode_headers(headers)
+        sender = self._sender
+        if sender is None or not sender.sends(call, metadata):
+            sender = self._sender = self._encode_sender(call, metadata)
         stamps = self._stamps
         start = b"".join(
             (
                 before_headers,
-                encoded[1:],
-                b"" if cookie is None else _cookies(cookie),
-                self._multi_value_headers(metadata, headers) if repeats else b"",
-                b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
-                _authentication(call.peer.certificate),
-                b',"http":{"method":"POST","path":',
+                sender.headers,
+                b"}" if timeout is None else b',"grpc-timeout":"%b"}' % format_timeout(timeout).encode(),
+                sender.context,
                 path,
-                b',"protocol":"HTTP/1.1","userAgent":',
-                _encode(headers.get("user-agent", "")),
                 # Nothing in these needs an escape.
                 (
-                    f',"sourceIp":"{source_of(call.peer)}"}},"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'
-                    f',"requestId":"{stamps.new_id()}","routeKey":"$default","stage":"$default"'
+                    f'}},"requestId":"{stamps.new_id()}","routeKey":"$default","stage":"$default"'
                     f',"time":"{stamps.time_at(now)}","timeEpoch":{int(now * 1000)}'
                 ).encode(),
                 self._before_body,
             )
-        )
+        )  # fmt: skip
         return with_body(start, body, is_text=self._is_text)
+
+    def _encode_sender(self, call: Call, metadata: Metadata) -> _Sender:
+        authority = self._headers.authority_of(call)
+        headers, repeats = self._headers.write(call, metadata, authority, timeout=None)
+        cookie = headers.pop("cookie", None)
+        headers, encoded = encode_headers(headers)
+        context = b"".join(
+            (
+                b"" if cookie is None else _cookies(cookie),
+                self._multi_value_headers(metadata, headers) if repeats else b"",
+                b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
+                _authentication(call.peer.certificate),
+                f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
+                f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
+                _encode(headers.get("user-agent", "")),
+                b',"path":',
+            )
+        )
+        return _Sender(
+            metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context
+        )
 
     def _encode_path(self, path: str) -> tuple[bytes, bytes]:
         """What stands before the headers of this path's events, the constant ones included; the path itself, encoded."""

@@ -23,5 +23,3 @@ class InvokeReply(Value, frozen=True):
     payload: bytes
     request_id: str
     """AWS's id of the invocation (x-amzn-RequestId)."""
-    content_type: str
-    """Of the payload, as the function's runtime named it; what the payload is, only the payload says."""

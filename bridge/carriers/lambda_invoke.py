@@ -58,11 +58,7 @@ class LambdaInvoke:
             failure = failure_of(response.body, function=str(self._function))
             failure.request_id = request_id
             raise failure
-        return InvokeReply(
-            response.body,
-            request_id,
-            fields.get(b"content-type", b"").decode("latin-1"),
-        )
+        return InvokeReply(response.body, request_id)
 
     async def dry_run(self) -> None:
         """Ask whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""

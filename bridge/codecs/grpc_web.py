@@ -12,7 +12,7 @@ from binascii import a2b_base64
 from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.inflation import inflater_for
 from bridge.codecs.texts import ERROR_MARK, OPAQUE_KEPT, broken_off, http_refusal
-from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
     CutReply,
@@ -29,26 +29,31 @@ MAX_TRAILERS = 1 << 20
 """Bytes of a reply's trailers, inflated. What reaches the client is bounded far below this, by `max_trailers`."""
 
 
-def decode(
+def usual_reply(
     http_status: int,
     headers: Metadata,
     body: bytes,
     *,
-    accept_encoding: str | None,
     max_response: int | None,
-    message_format: str = "proto",
-) -> list[ResponseEvent]:
-    """The events of a whole reply, Trailers last. Raises as GrpcWebReader does."""
-    reader = GrpcWebReader(
-        http_status,
-        headers,
-        accept_encoding=accept_encoding,
-        max_response=max_response,
-        message_format=message_format,
-    )
-    events = reader.feed(body)
-    events += reader.finish()
-    return events
+    message_format: str,
+) -> list[ResponseEvent] | None:
+    """The events of a whole reply that is as most are: one message as it is, then OK. None: read it with a GrpcWebReader.
+
+    What it returns is what the reader would make of the reply, for a fifth of the price.
+    """
+    if http_status != 200 or message_format != "proto" or len(body) < PREFIX_SIZE or body[0]:
+        return None
+    size = int.from_bytes(body[1:PREFIX_SIZE], "big")
+    end = PREFIX_SIZE + size
+    is_bounded = max_response is None or size <= max_response
+    if not is_bounded or len(body) - end > _LONGEST_USUAL_END or body[end:] not in _USUAL_ENDS:
+        return None
+    if headers == _PLAIN_HEADERS:
+        return [EMPTY_HEADERS, Message(body[:end]), OK_TRAILERS]
+    fields = sort_fields(headers)
+    if fields.content_type != _PLAIN.content_type or fields.encoding:
+        return None
+    return [Headers(fields.metadata), Message(body[:end]), OK_TRAILERS]
 
 
 class GrpcWeb:
@@ -324,6 +329,9 @@ _USUAL_TRAILERS = {
     b"grpc-message: \r\ngrpc-status: 0\r\n": OK_TRAILERS,
 }
 """The end of most calls, as servers write it."""
+
+_USUAL_ENDS = {envelope(block, flags=TRAILERS) for block in _USUAL_TRAILERS}
+_LONGEST_USUAL_END = max(map(len, _USUAL_ENDS))
 
 
 def _lines(block: bytes) -> list[tuple[str, str]]:

@@ -71,6 +71,10 @@ class H2Engine:
         return self._streams.keys()
 
     @property
+    def has_output(self) -> bool:
+        return True
+
+    @property
     def has_open_block(self) -> bool:
         return self._is_in_block or (self._has_preface and frames.begins_block(self._in))
 
@@ -260,9 +264,10 @@ class H2Engine:
         if self._forget(stream_id):
             self._h2.reset_stream(stream_id, code)
 
-    def credit(self, stream_id: int, size: int) -> None:
+    def credit(self, stream_id: int, size: int) -> bool:
         if not self._is_over:
             self._h2.acknowledge_received_data(size, stream_id)
+        return not self._is_over
 
     def ping(self, data: bytes) -> None:
         if not self._is_over:

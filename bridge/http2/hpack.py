@@ -281,7 +281,7 @@ def encode(fields: Fields) -> bytes:
     """The header block of these fields. Names must be lower case and values clean; what is not Latin-1 becomes a question mark."""
     return b"".join(
         [
-            _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _encoded(field)
+            _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _literal(field)
             for field in fields
         ]
     )
@@ -289,10 +289,18 @@ def encode(fields: Fields) -> bytes:
 
 def _encoded(field: Field) -> bytes:
     index = _INDEX_OF_FIELD.get(field)
-    if index is not None:
-        return bytes((_INDEXED | index,))
-    value = field[1].encode("latin-1", "replace")
-    return _literal_name(field[0]) + _encoded_integer(len(value), 0x7F) + value
+    return _literal(field) if index is None else bytes((_INDEXED | index,))
+
+
+def _literal(field: Field) -> bytes:
+    name, value = field
+    octets = value.encode("latin-1", "replace")
+    size = len(octets)
+    return b"%b%b%b" % (_literal_name(name), _SHORT[size] if size < 0x7F else _encoded_integer(size, 0x7F), octets)  # fmt: skip
+
+
+_SHORT = [bytes((size,)) for size in range(0x7F)]
+"""The encoded length of strings so short that it takes one byte."""
 
 
 # Most of what is sent is sent always: a status, a content type. What differs from call to call is longer: ids, messages.

@@ -52,6 +52,11 @@ class Engine(Protocol):
         """
         ...
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `bytes_to_send` may have something."""
+        ...
+
     def is_open(self, stream_id: int) -> bool:
         """Whether the stream can still be sent on."""
         ...
@@ -103,8 +108,11 @@ class Engine(Protocol):
         """Abandon the stream. No event comes for it."""
         ...
 
-    def credit(self, stream_id: int, size: int) -> None:
-        """The consumer took this many body bytes: let the client send as many more. Fine for streams that have ended."""
+    def credit(self, stream_id: int, size: int) -> bool:
+        """The consumer took this many body bytes: let the client send as many more. Fine for streams that have ended.
+
+        False: nothing was queued, small credits are gathered.
+        """
         ...
 
     def ping(self, data: bytes) -> None:

@@ -70,7 +70,7 @@ _FIELDS_TOO_LARGE = hpack.encode(
     )
 )
 
-_OPEN = State.OPEN
+_OPEN, _HALF_CLOSED = State.OPEN, State.HALF_CLOSED
 
 
 class NativeEngine:
@@ -78,6 +78,7 @@ class NativeEngine:
 
     def __init__(self, limits: EngineLimits) -> None:
         self.has_handshaken = False
+        self.has_open_block = False
         self.queued_bytes = 0
         self.peer_max_header_list: int | None = None
         self._limits = limits
@@ -105,6 +106,8 @@ class NativeEngine:
         self._block_stream = 0
 
         self._window_in = limits.connection_window
+        self._connection_credit_step = -(-limits.connection_window // _CREDIT_SHARE)
+        self._stream_credit_step = -(-limits.stream_window // _CREDIT_SHARE)
         self._granted_in = limits.connection_window
         """All that the client has ever been allowed to send."""
         self._uncredited = 0
@@ -114,6 +117,9 @@ class NativeEngine:
         self._data_sent = 0
         """DATA frames, a large one counting for several of the default size."""
         self._headers_sent = 0
+        self._head_fields: Fields = ()
+        """What opened the last response, and (below) its block."""
+        self._head_block = b""
         self._pings_sent = 0
         """Those that have not been answered."""
         self._out: list[bytes] = [
@@ -132,8 +138,8 @@ class NativeEngine:
         return self._streams.keys()
 
     @property
-    def has_open_block(self) -> bool:
-        return self._expected == CONTINUATION or frames.begins_block(self._partial)
+    def has_output(self) -> bool:
+        return bool(self._out)
 
     def is_open(self, stream_id: int) -> bool:
         stream = self._streams.get(stream_id)
@@ -159,6 +165,7 @@ class NativeEngine:
             self._end_connection(fault)
             return events
         self._partial = data[at:]
+        self.has_open_block = self._expected == CONTINUATION or frames.begins_block(self._partial)
         return events
 
     def _receive_frames(self, data: bytes, at: int) -> int:
@@ -250,7 +257,7 @@ class NativeEngine:
         if stream.body_left is not None:
             self._count_body(stream_id, stream, len(payload), ended=ended)
         if ended:
-            stream.state = State.HALF_CLOSED
+            stream.state = _HALF_CLOSED
         self._events.append(DataReceived(stream_id, payload, ended))
 
     def _count_late(self, stream_id: int, size: int) -> None:
@@ -319,18 +326,18 @@ class NativeEngine:
     def _receive_request(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
         self._last_stream = stream_id
         self._streams_begun += 1
+        limits = self._limits
         refusal = self._refusal(stream_id, decoded, ended=ended)
         if refusal is not None:
             if not ended:
-                self._expect_late(stream_id, self._limits.stream_window)
+                self._expect_late(stream_id, limits.stream_window)
             raise StreamFault(stream_id, *refusal)
-        stream = Stream(
-            State.HALF_CLOSED if ended else _OPEN,
-            self._limits.stream_window,
+        stream = self._streams[stream_id] = Stream(
+            _HALF_CLOSED if ended else _OPEN,
+            limits.stream_window,
             self._initial_window_out,
             decoded.content_length,
         )
-        self._streams[stream_id] = stream
         if decoded.is_too_large:
             self._answer_too_large(stream_id, stream)
         else:
@@ -364,7 +371,7 @@ class NativeEngine:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.MALFORMED_HEADERS)
         if stream.body_left:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH)
-        stream.state = State.HALF_CLOSED
+        stream.state = _HALF_CLOSED
         self._events.append(DataReceived(stream_id, b"", ended=True))
 
     # -- the other frames -----------------------------------------------------------------------------------------------
@@ -526,26 +533,30 @@ class NativeEngine:
 
     # -- credit ---------------------------------------------------------------------------------------------------------
 
-    def credit(self, stream_id: int, size: int) -> None:
+    def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
-            return
-        self._credit_connection(size)
+            return False
+        is_told = self._credit_connection(size)
         stream = self._streams.get(stream_id)
         if stream is None or stream.state is not _OPEN:
-            return
+            return is_told
         stream.uncredited += size
-        if stream.uncredited * _CREDIT_SHARE >= self._limits.stream_window:
-            stream.window_in += stream.uncredited
-            self._out.append(frames.window_update(stream_id, stream.uncredited))
-            stream.uncredited = 0
+        if stream.uncredited < self._stream_credit_step:
+            return is_told
+        stream.window_in += stream.uncredited
+        self._out.append(frames.window_update(stream_id, stream.uncredited))
+        stream.uncredited = 0
+        return True
 
-    def _credit_connection(self, size: int) -> None:
+    def _credit_connection(self, size: int) -> bool:
         self._uncredited += size
-        if self._uncredited * _CREDIT_SHARE >= self._limits.connection_window:
-            self._window_in += self._uncredited
-            self._granted_in += self._uncredited
-            self._out.append(frames.window_update(0, self._uncredited))
-            self._uncredited = 0
+        if self._uncredited < self._connection_credit_step:
+            return False
+        self._window_in += self._uncredited
+        self._granted_in += self._uncredited
+        self._out.append(frames.window_update(0, self._uncredited))
+        self._uncredited = 0
+        return True
 
     # -- bytes out ------------------------------------------------------------------------------------------------------
 
@@ -559,8 +570,11 @@ class NativeEngine:
 
     def send_headers(self, stream_id: int, fields: Fields) -> None:
         stream = self._streams.get(stream_id)
-        if stream is not None and stream.trailers is None:
-            self._send_block(stream_id, hpack.encode(fields), 0)
+        if stream is None or stream.trailers is not None:
+            return
+        if fields is not self._head_fields:  # most calls of a process begin with the same tuple
+            self._head_fields, self._head_block = fields, hpack.encode(fields)
+        self._send_block(stream_id, self._head_block, 0)
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
         stream = self._streams.get(stream_id)

@@ -34,6 +34,9 @@ _LONGEST_ID = 100
 
 _LAST_PATIENCE = 0.5
 
+_NAMES = tuple(code.name for code in CODES)
+"""By code."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -111,7 +114,7 @@ class AccessLog:
             Entry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
                 call.path[:_LONGEST_TEXT],
-                CODES[code].name,
+                _NAMES[code],
                 int(seconds * 1e6),
                 int(call.upstream_seconds * 1e6),
                 call.attempts,

@@ -64,7 +64,7 @@ class HttpTarget:
         self._wall_clock = wall_clock
         self._fields = fields
         self._is_signed = is_signed
-        self._codec, self._kind = payload
+        self._codec, self._kind = payload.codec, payload.kind
         self._compression: CompressionMode = "identity" if payload.codec.is_identity else compression  # fmt: skip
 
     async def handle(self, call: Call) -> None:

@@ -32,7 +32,7 @@ class Carrier(Protocol):
 class LambdaTarget:
     """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_decode_reply", "_events", "_figures", "_usual_reply", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class LambdaTarget:
         self._clock = clock
         self._wall_clock = wall_clock
         self._codec = payload.codec
+        self._usual_reply = payload.usual_reply
         self._compression: CompressionMode = "identity" if payload.codec.is_identity else compression  # fmt: skip
         self._events = event.new_encoder(token_hex(6), payload.kind)
         self._decode_reply = event.decode_reply
@@ -60,11 +61,9 @@ class LambdaTarget:
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
         # The reply itself is let go here: while a client is slow, its messages are held, not the JSON around them as well.
-        for event in self._read(
-            call, metadata, message_format, await self._invoke(call, metadata, body)
-        ):
-            if not call.send(event):
-                await call.writable()
+        await call.send_all(
+            self._read(call, metadata, message_format, await self._invoke(call, metadata, body))
+        )
 
     async def _invoke(self, call: Call, metadata: Metadata, body: bytes) -> InvokeReply:
         started = self._clock()
@@ -80,14 +79,26 @@ class LambdaTarget:
     ) -> list[ResponseEvent]:
         call.request_id = reply.request_id
         found = self._decode_reply(reply.payload)
-        reader = self._codec.reader(
-            found.http_status,
-            counted(found.headers, self._figures),
-            path=call.path,
-            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-            max_response=call.route.limits.max_response,
-            message_format=message_format,
-        )
-        events = reader.feed(found.body)
-        events += reader.finish()
+        headers = counted(found.headers, self._figures)
+        max_response = call.route.limits.max_response
+        events = None
+        if self._usual_reply is not None:
+            events = self._usual_reply(
+                found.http_status,
+                headers,
+                found.body,
+                max_response=max_response,
+                message_format=message_format,
+            )
+        if events is None:
+            reader = self._codec.reader(
+                found.http_status,
+                headers,
+                path=call.path,
+                accept_encoding=value_of(metadata, "grpc-accept-encoding"),
+                max_response=max_response,
+                message_format=message_format,
+            )
+            events = reader.feed(found.body)
+            events += reader.finish()
         return with_request_id(events, reply.request_id)

@@ -57,6 +57,10 @@ class OwnCall:
             self.status = event.status
         return True
 
+    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        for event in events:
+            self.send(event)
+
     async def writable(self) -> None:
         return
 

@@ -14,20 +14,38 @@ from bridge.aws.event_body import BodyKind
 from bridge.aws.http_reply import HttpReply
 from bridge.codecs.codec import Codec
 from bridge.codecs.grpc import Grpc
-from bridge.codecs.grpc_web import GrpcWeb
+from bridge.codecs.grpc_web import GrpcWeb, usual_reply
 from bridge.codecs.json import Json, Transcode
 from bridge.codecs.protobuf import Protobuf
 from bridge.config import schema
 from bridge.rpc.call import Call
+from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata
+
+
+class UsualReply(Protocol):
+    """Reads the whole replies that are as most are, at a glance; what it returns is just what the codec's reader would."""
+
+    def __call__(
+        self,
+        http_status: int,
+        headers: Metadata,
+        body: bytes,
+        *,
+        max_response: int | None,
+        message_format: str,
+    ) -> list[ResponseEvent] | None:
+        """The events; None: ask a reader."""
+        ...
 
 
 class Payload(NamedTuple):
     codec: Codec
     kind: BodyKind
+    usual_reply: UsualReply | None = None
 
 
-GRPC_WEB = Payload(GrpcWeb(), event_body.GRPC_WEB)
+GRPC_WEB = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)
 
 _PAYLOADS: Mapping[schema.Payload, Payload] = {
     "grpc-web": GRPC_WEB,

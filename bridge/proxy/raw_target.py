@@ -52,9 +52,7 @@ class RawTarget:
                 raise
             call.request_id = error.request_id
             events = [Trailers(status, error.trailing)]
-        for each in events:
-            if not call.send(each):
-                await call.writable()
+        await call.send_all(events)
 
     async def _invoke(self, call: Call, metadata: Metadata, event: bytes) -> InvokeReply:
         started = self._clock()

@@ -11,7 +11,6 @@ from bridge.codecs.codec import Reader
 from bridge.proxy.request_id import with_request_id
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
-from bridge.rpc.events import ResponseEvent
 
 LARGEST_MESSAGE = 64 << 20
 """Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
@@ -29,8 +28,8 @@ async def relay(
 
     Raises what the reader, `parts` and the call's window raise.
     """
-    await _send(call, reader.open())
-    await _send(call, reader.feed(begun))
+    await call.send_all(reader.open())
+    await call.send_all(reader.feed(begun))
     while reader.wants_more:
         try:
             part = await anext(parts)
@@ -40,11 +39,5 @@ async def relay(
             if not reader.has_ended:
                 raise
             break
-        await _send(call, reader.feed(part))
-    await _send(call, with_request_id(reader.finish(), request_id))
-
-
-async def _send(call: Call, events: list[ResponseEvent]) -> None:
-    for event in events:
-        if not call.send(event):
-            await call.writable()
+        await call.send_all(reader.feed(part))
+    await call.send_all(with_request_id(reader.finish(), request_id))

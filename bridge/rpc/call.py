@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from bridge.rpc.errors import RpcError
@@ -66,6 +66,10 @@ class Call(Protocol):
 
     def send(self, event: ResponseEvent) -> bool:
         """Queue an event. False: the client's window is full; await `writable()` before the next one."""
+        ...
+
+    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        """Send what is at hand, waiting for the client's window where it is full. Raises what `writable` raises."""
         ...
 
     async def writable(self) -> None:

@@ -33,6 +33,16 @@ def _check(flags: int, size: int, max_message: int) -> None:
         )
 
 
+def is_one_plain_message(body: bytes | bytearray, max_message: int) -> bool:
+    """Whether the body is one message, not compressed and within the limit, as most are: then there is nothing else to check."""
+    size = len(body) - PREFIX_SIZE
+    return (
+        0 <= size <= max_message
+        and not body[0]
+        and int.from_bytes(body[1:PREFIX_SIZE], "big") == size
+    )
+
+
 class EnvelopeScanner:
     """Follows a body across its chunks: counts messages, checks flags and declared sizes, holds at most a prefix."""
 

@@ -87,4 +87,7 @@ def value_of(metadata: Metadata, name: str) -> str | None:
 
 def size_of(metadata: Metadata) -> int:
     """Bytes as header limits count them: name, value and 32 each (RFC 9113 6.5.2)."""
-    return sum([len(name) + len(value) + 32 for name, value in metadata])
+    size = 32 * len(metadata)
+    for name, value in metadata:
+        size += len(name) + len(value)
+    return size

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.compression import IDENTITY
 from bridge.rpc.deadline import earliest
-from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
+from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner, is_one_plain_message
 from bridge.rpc.errors import (
     ClientGone,
     FullDuplexNeeded,
@@ -21,7 +22,6 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.events import (
     NEXT_PHASE,
-    OK_TRAILERS,
     Headers,
     Message,
     Phase,
@@ -113,6 +113,7 @@ class ServedCall:
             await handler(self)
         finally:
             self._release()
+            self._connection.forget(self._id, self._task)
 
     def abort(self, cause: RpcError) -> None:
         """End the call from outside. The first cause counts; a call that has its status is left alone."""
@@ -129,26 +130,27 @@ class ServedCall:
             self._silence.cancel()
             self._silence = None
         self._let_go(self._held)
-        if self._chunks and self._scanner is None:  # what was gathered has been credited
-            self._credit(sum(map(len, self._chunks)))
-        self._chunks.clear()
-        self._failure = self._failure or ClientGone("the call has ended")
+        if self._chunks:
+            if self._scanner is None:  # what was gathered has been credited
+                self._credit(sum(map(len, self._chunks)))
+            self._chunks.clear()
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
             # Only a stopping process or a bug outside rescue ends a call so: the client must not wait for more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
             self._connection.flush_soon()
-        self._connection.forget(self._id)
 
     # -- the request, fed by the connection ---------------------------------------------------------------------------
 
-    def received(self, data: bytes, *, ended: bool) -> None:
+    def received(self, data: bytes, *, ended: bool, now: float) -> None:
+        """`now`: the loop's time."""
         if data:
             self.bytes_received += len(data)
             self._take(data)
-            self._last_received = self._connection.loop.time()
+            self._last_received = now
         if ended:
             self._ended = True
-        self._wake_reader()
+        if self._wake is not None:
+            self._wake_reader()
 
     def _wake_reader(self) -> None:
         if self._wake is None or self._wake.done():
@@ -161,7 +163,10 @@ class ServedCall:
         if self._failure is not None:
             self._credit(len(data))
             return
-        self._keep(data)
+        if self._chunks:
+            self._keep(data)
+        else:
+            self._chunks.append(data)
         self._hold(len(data))
         if self._scanner is not None:
             self._scan(data)
@@ -169,7 +174,7 @@ class ServedCall:
     def _keep(self, data: bytes) -> None:
         """Small chunks are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
         chunks = self._chunks
-        if len(data) >= _SMALL_CHUNK or not chunks or len(chunks[-1]) >= _JOINED_CHUNK:
+        if len(data) >= _SMALL_CHUNK or len(chunks[-1]) >= _JOINED_CHUNK:
             chunks.append(data)
             return
         last = chunks[-1]
@@ -193,8 +198,8 @@ class ServedCall:
 
     def _credit(self, size: int) -> None:
         # The flush matters: a client whose window is shut sends nothing, so nothing else would carry the credit out.
-        self._engine.credit(self._id, size)
-        self._connection.flush_soon()
+        if self._engine.credit(self._id, size):
+            self._connection.flush_soon()
 
     def _scan(self, data: bytes | bytearray) -> None:
         """Gathering: check each chunk as it comes, and let the client send as much again."""
@@ -219,6 +224,16 @@ class ServedCall:
     async def read_all(self) -> bytes:
         if self._body is not None:
             return self._body
+        if self._ended and len(self._chunks) == 1 and self._failure is None:
+            whole, limits = self._chunks[0], self.route.limits
+            if len(whole) <= limits.max_buffered and is_one_plain_message(
+                whole, limits.max_request
+            ):
+                self._credit(len(whole))
+                self._chunks.clear()
+                self.messages_received = 1
+                self._body = bytes(whole)
+                return self._body
         self._scanner = EnvelopeScanner(self.route.limits.max_request)
         for chunk in self._chunks:
             self._scan(chunk)
@@ -297,8 +312,21 @@ class ServedCall:
     # -- the response -------------------------------------------------------------------------------------------------
 
     def send(self, event: ResponseEvent) -> bool:
-        before, after = self.phase, NEXT_PHASE[self.phase][type(event)]
-        is_open = self._engine.is_open(self._id)
+        has_room = self._queue(event)
+        self._connection.flush_soon()
+        return has_room
+
+    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        for event in events:
+            if not self._queue(event):
+                self._connection.flush_soon()
+                await self.writable()
+        # Now and not at the end of the turn: the transport puts together what several calls write, and a turn less is the gain.
+        self._connection.flush()
+
+    def _queue(self, event: ResponseEvent) -> bool:
+        """Hand the event to the engine; whether there is room for another."""
+        after = NEXT_PHASE[self.phase][type(event)]
         if isinstance(event, Message):
             if self._connection.is_too_far_behind:
                 raise Overloaded(
@@ -307,43 +335,33 @@ class ServedCall:
                     kind="buffers",
                 )
             self.phase = after
-            self.messages_sent += 1
-            self.bytes_sent += len(event.envelope)
-            if not is_open:
-                return True
-            if not self._engine.send_data(self._id, event.envelope):
-                self._is_full = True
-            self._connection.count_message(len(event.envelope))
-            self._connection.flush_soon()
-            return not (self._is_full or self._connection.is_choked)
+            return self._queue_message(event.envelope)
         if isinstance(event, Headers):
-            if is_open:
-                fields = head_fields(self.content_type, event.metadata)
-                self._engine.send_headers(self._id, fields)
-                self._connection.flush_soon()
+            self._engine.send_headers(self._id, head_fields(self.content_type, event.metadata))
             self.phase = after
-            return True
-        if is_open:
+        else:
             # Trailers-only: one block opens and ends the response.
-            head = head_fields(self.content_type, ()) if before is Phase.NEW else ()
-            self._engine.send_trailers(self._id, (*head, *self._fitting(event, head)))
-            self._connection.flush_soon()
-        # Last: should a field be one that cannot be sent, rescue must still be able to end the call.
-        self.phase, self.status = after, event.status
+            head = head_fields(self.content_type, ()) if self.phase is Phase.NEW else ()
+            self._engine.send_trailers(self._id, self._end_fields(event, head))
+            # Last: should a field be one that cannot be sent, rescue must still be able to end the call.
+            self.phase, self.status = after, event.status
         return True
 
-    def _fitting(self, trailers: Trailers, head: Fields) -> Fields:
-        """The trailers' fields, cut down if the client or the configuration would not have them whole."""
-        if trailers is OK_TRAILERS:
-            return trailer_fields(trailers)
+    def _queue_message(self, envelope: bytes) -> bool:
+        self.messages_sent += 1
+        self.bytes_sent += len(envelope)
+        if not self._engine.send_data(self._id, envelope):
+            self._is_full = True
+        self._connection.count_message(len(envelope))
+        return not (self._is_full or self._connection.is_choked)
+
+    def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
+        """The fields that end the call, cut down if the client or the configuration would not have them whole."""
         room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
-        if client_room is not None:
-            room = min(
-                room, client_room - 1
-            )  # gRPC-core drops a call whose metadata reaches its limit
-        room -= size_of(head)
+        if client_room is not None and client_room <= room:
+            room = client_room - 1  # gRPC-core drops a call whose metadata reaches its limit
         if len(trailers.status.message) <= room:  # else it need not be encoded to know
-            fields = trailer_fields(trailers)
+            fields = head + trailer_fields(trailers)
             if size_of(fields) <= room:
                 return fields
         self._connection.figures.shortened_trailers += 1
@@ -352,7 +370,7 @@ class ServedCall:
             self.path,
             room,
         )
-        return trailer_fields(shorten(trailers, room=room))
+        return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
 
     async def writable(self) -> None:
         while self._engine.is_open(self._id) and (self._is_full or self._connection.is_choked):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from bridge.http2.events import Fields
 from bridge.http2.headers import FIELD_OVERHEAD
-from bridge.rpc.events import OK_TRAILERS, Trailers
+from bridge.rpc.events import Trailers
 from bridge.rpc.metadata import Metadata, encode_binary, size_of
-from bridge.rpc.status import Status, encode_message
+from bridge.rpc.status import CODES, Status, encode_message
 from bridge.server.request import CONTENT_TYPE
 
 _STATUS_200 = (":status", "200")
 _PLAIN_HEADERS: Fields = (_STATUS_200, ("content-type", CONTENT_TYPE))
-_OK_FIELDS: Fields = (("grpc-status", "0"),)
+_CODE_FIELDS: tuple[Fields, ...] = tuple((("grpc-status", str(int(code))),) for code in CODES)
+"""By code."""
 _MESSAGE = "grpc-message"
 _CUT_MARK = " [cut]"
 
@@ -25,19 +26,13 @@ def head_fields(content_type: str, metadata: Metadata) -> Fields:
 
 def trailer_fields(trailers: Trailers) -> Fields:
     """The fields that end a response."""
-    if trailers is OK_TRAILERS:
-        return _OK_FIELDS
     status = trailers.status
-    fields = _code_field(status)
+    fields = _CODE_FIELDS[status.code]
     if status.message:
         fields += ((_MESSAGE, encode_message(status.message)),)
     if status.details:
         fields += _details_field(status)
     return fields + trailers.metadata
-
-
-def _code_field(status: Status) -> Fields:
-    return (("grpc-status", str(int(status.code))),)
 
 
 def _details_field(status: Status) -> Fields:
@@ -51,7 +46,7 @@ def shorten(trailers: Trailers, *, room: int) -> Trailers:
     over trailers that are too large (gRPC-core at 16 KiB), so the status must come through. A reply's trailers may be
     megabytes: each part is looked at once, and a message never further than there is room.
     """
-    status, left = trailers.status, room - size_of(_code_field(trailers.status))
+    status, left = trailers.status, room - size_of(_CODE_FIELDS[trailers.status.code])
     metadata = trailers.metadata
     metadata_size = size_of(metadata)
     details = status.details

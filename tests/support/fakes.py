@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from bridge.aws.invoke import InvokeReply
@@ -124,6 +124,11 @@ class RecordingCall:
             if self._room is not None:
                 self._room -= 1
         return self._room != 0
+
+    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        for event in events:
+            if not self.send(event):
+                await self.writable()
 
     async def writable(self) -> None:
         self.waits += 1

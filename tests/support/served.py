@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from bridge.rpc.call import Handler, Peer, Route
@@ -105,6 +106,10 @@ class StreamedCall:
             self.status = event.status
         asyncio.get_running_loop().create_task(self._notify())
         return self.is_window_open
+
+    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        for event in events:
+            self.send(event)
 
     async def writable(self) -> None:
         async with self._changed:

@@ -122,7 +122,7 @@ async def test_payload_goes_out_signed_and_the_reply_comes_back(client: HttpClie
         headers=(("host", host), ("content-type", "application/json")),
     )
 
-    assert InvokeReply(b'"fine"', "id-1", "application/json") == reply
+    assert InvokeReply(b'"fine"', "id-1") == reply
     assert f"POST {PATH}?Qualifier=live HTTP/1.1" == request.line
     assert b'{"a":1}' == request.body
     assert {

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.codecs.grpc_web import MAX_TRAILERS, GrpcWebReader, decode
+from bridge.codecs.grpc_web import MAX_TRAILERS, GrpcWebReader, usual_reply
 from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
@@ -47,14 +47,25 @@ def read(
     max_response: int | None = None,
     message_format: str = "proto",
 ) -> list[ResponseEvent]:
-    return decode(
+    """What the reader makes of it, and, if it is usual, the glance as well."""
+    reader = GrpcWebReader(
         http_status,
         headers,
-        body,
         accept_encoding=accept_encoding,
         max_response=max_response,
         message_format=message_format,
     )
+    glanced = usual_reply(
+        http_status, headers, body, max_response=max_response, message_format=message_format
+    )
+    try:
+        events = reader.feed(body)
+        events += reader.finish()
+    except RpcError:
+        assert glanced is None
+        raise
+    assert glanced in (None, events)
+    return events
 
 
 # -- messages and their end --------------------------------------------------------------------------------------------
@@ -63,6 +74,37 @@ def read(
 def test_unary() -> None:
     """A message and an OK."""
     assert [Headers(), Message(HELLO), OK_END] == read(HELLO + OK)
+
+
+@pytest.mark.parametrize("headers", [WEB, (*WEB, ("x-a", "1"), ("date", "today"))])
+def test_most_replies_need_no_reader(headers: Metadata) -> None:
+    """One message and an OK, whatever initial metadata comes with them (and `read` compares what both make of a reply)."""
+    glanced = usual_reply(200, headers, HELLO + OK, max_response=5, message_format="proto")
+
+    assert read(HELLO + OK, headers) == glanced
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", HELLO[:-1] + OK, OK, HELLO, HELLO + HELLO + OK, HELLO + OK + b"\0", HELLO + OK[:-1],
+     envelope(b"x", flags=COMPRESSED) + OK, HELLO + envelope(b"grpc-status:5\r\n", flags=TRAILERS)],
+)  # fmt: skip
+def test_other_replies_need_one(body: bytes) -> None:
+    assert usual_reply(200, WEB, body, max_response=None, message_format="proto") is None
+
+
+def test_glance_knows_the_limits() -> None:
+    """The HTTP status, the client's message format, the size of a message, a type that is no gRPC-Web."""
+    for status, headers, limit, kind in (
+        (500, WEB, None, "proto"),
+        (200, WEB, None, "json"),
+        (200, WEB, 4, "proto"),
+        (200, TEXT, None, "proto"),
+        (200, (*WEB, ("grpc-encoding", "gzip")), None, "proto"),
+    ):
+        glanced = usual_reply(status, headers, HELLO + OK, max_response=limit, message_format=kind)
+
+        assert glanced is None
 
 
 def test_stream() -> None:

@@ -8,7 +8,7 @@ import pytest
 from bridge.proxy.deadline import Deadlines, deadline
 from bridge.proxy.rescue import rescue
 from bridge.rpc.call import Call, Handler
-from bridge.rpc.errors import DeadlineExceeded
+from bridge.rpc.errors import DeadlineExceeded, RpcError
 from bridge.rpc.events import OK_TRAILERS
 from bridge.rpc.figures import BridgeFigures
 from bridge.rpc.status import StatusCode
@@ -29,7 +29,7 @@ def _layer(inner: Handler, deadlines: Deadlines) -> Handler:
 
 
 async def test_call_in_time_leaves_nothing_behind() -> None:
-    """Its bucket is removed with it, and the timer with the bucket."""
+    """Its bucket is removed with it."""
     deadlines = Deadlines(asyncio.get_running_loop())
     call = RecordingCall(deadline=monotonic() + 60)
     await _layer(_answer, deadlines)(call)
@@ -63,6 +63,37 @@ async def test_calls_of_the_same_moment_share_a_bucket() -> None:
     deadlines.discard(other, tick)
 
     assert (1, {}) == (left, deadlines._buckets)
+
+
+async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
+    """One timer serves all: it moves forward for a nearer deadline, and on to the next when it has rung."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    aborted: list[str] = []
+
+    class Named(RecordingCall):
+        def abort(self, cause: RpcError) -> None:
+            aborted.append(self.path)
+
+    now = monotonic()
+    for name, seconds in (("/late", 0.12), ("/early", 0.04), ("/ended", 0.06), ("/between", 0.08)):
+        call = Named(name)
+        tick = deadlines.add(call, now + seconds)
+        if name == "/ended":
+            deadlines.discard(call, tick)
+    while deadlines._buckets:
+        await asyncio.sleep(0.01)
+
+    assert ["/early", "/between", "/late"] == aborted
+
+
+async def test_deadlines_far_away_leave_nothing_that_grows() -> None:
+    """A million calls an hour from their deadline, one after the other, must not leave a million buckets' ticks."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    call = RecordingCall()
+    for number in range(20_000):
+        deadlines.discard(call, deadlines.add(call, 1e6 + number))
+
+    assert len(deadlines._ticks) <= 4098
 
 
 async def test_call_without_a_deadline_needs_no_timer() -> None:

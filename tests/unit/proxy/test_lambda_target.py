@@ -47,14 +47,12 @@ def reply(
         "body": b64encode(body).decode(),
         "isBase64Encoded": True,
     }
-    return InvokeReply(json.dumps(payload).encode(), request_id, "application/json")
+    return InvokeReply(json.dumps(payload).encode(), request_id)
 
 
 def prelude(body: bytes) -> InvokeReply:
     head = json.dumps({"statusCode": 200, "headers": WEB, "cookies": []}).encode()
-    return InvokeReply(
-        head + bytes(8) + body, "id-1", "application/vnd.awslambda.http-integration-response"
-    )
+    return InvokeReply(head + bytes(8) + body, "id-1")
 
 
 class Bench:
@@ -164,7 +162,7 @@ async def test_upstream_time_adds_up_over_attempts() -> None:
         (reply(WORLD), CutReply),
         (reply(WORLD + OK + WORLD), BadReply),
         (reply(WORLD + b"\x09"), BadReply),
-        (InvokeReply(b"null", "id-1", "application/json"), BadReply),
+        (InvokeReply(b"null", "id-1"), BadReply),
     ],
 )
 async def test_nothing_is_sent_before_the_reply_is_known_to_be_good(
@@ -349,7 +347,7 @@ async def test_every_crossing(payload: Payload, event: EventShape) -> None:
     }
     snake = {"statusCode": "status_code", "isBase64Encoded": "is_base64_encoded"}
     sent = {snake.get(name, name): value for name, value in camel.items()} if event == "envoy" else camel  # fmt: skip
-    carrier = FakeCarrier(InvokeReply(json.dumps(sent).encode(), "id-1", "application/json"))
+    carrier = FakeCarrier(InvokeReply(json.dumps(sent).encode(), "id-1"))
     target = LambdaTarget(
         carrier,
         figures=TargetFigures("f"),

@@ -43,8 +43,7 @@ class Bench:
     def __init__(self, *script: bytes | RpcError) -> None:
         self.clock = FakeClock()
         replies = [
-            InvokeReply(each, "id-1", "application/json") if isinstance(each, bytes) else each
-            for each in script
+            InvokeReply(each, "id-1") if isinstance(each, bytes) else each for each in script
         ]
         self.carrier = FakeCarrier(*replies, clock=self.clock, takes=0.25)
         self.target = RawTarget(self.carrier, transcode=Reversing(), clock=self.clock)
