@@ -58,20 +58,31 @@ def decode_reply(payload: bytes) -> HttpReply:
 
 def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected: str) -> HttpReply:
     """The reply in this payload, its JSON read by `decode`; `expected` says what that is. Raises BadReply."""
-    # JSON text cannot hold a NUL, so the first one ends a prelude.
-    nul = payload.find(b"\0", 0, _MAX_PRELUDE)
-    if nul >= 0:
-        end = nul + len(_SEPARATOR)
-        if payload[nul:end] != _SEPARATOR:
-            raise BadReply(
-                f"the function returned neither JSON nor a prelude and a body: {expected}"
-            )
-        found = _parse(payload[:nul], decode, expected)
-        return HttpReply(_http_status(found.statusCode), _headers_of(found), payload[end:])
-    found = _parse(payload, decode, expected)
+    try:
+        found = decode(payload)
+    except _UNREADABLE as error:
+        # JSON text cannot hold a NUL, so the first one ends a prelude.
+        nul = payload.find(b"\0", 0, _MAX_PRELUDE)
+        if nul < 0:
+            raise _no_reply(payload, error, expected) from error
+        return _reply_behind_prelude(payload, nul, decode, expected)
     if found.statusCode is None and found.headers is None and found.body is None:
         raise BadReply(f"the function returned JSON that is no HTTP reply: {expected}")
     return HttpReply(_http_status(found.statusCode), _headers_of(found), _body_of(found))
+
+
+def _reply_behind_prelude(
+    payload: bytes, nul: int, decode: Callable[[bytes], ReplyObject], expected: str
+) -> HttpReply:
+    """`nul`: where the prelude ends."""
+    end = nul + len(_SEPARATOR)
+    if payload[nul:end] != _SEPARATOR:
+        raise BadReply(f"the function returned neither JSON nor a prelude and a body: {expected}")
+    try:
+        found = decode(payload[:nul])
+    except _UNREADABLE as error:
+        raise _no_reply(payload[:nul], error, expected) from error
+    return HttpReply(_http_status(found.statusCode), _headers_of(found), payload[end:])
 
 
 # What a JSON text is, by its first character.
@@ -79,15 +90,16 @@ _KINDS = {b"[": "a list", b'"': "a string", b"n": "null", b"t": "true", b"f": "f
           **{b"%c" % digit: "a number" for digit in b"-0123456789"}}  # fmt: skip
 
 
-def _parse(text: bytes, decode: Callable[[bytes], ReplyObject], expected: str) -> ReplyObject:
-    try:
-        return decode(text)
-    except ValidationError as error:
+_UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def _no_reply(text: bytes, error: Exception, expected: str) -> BadReply:
+    """What to say of a text that `decode` does not read."""
+    if isinstance(error, ValidationError):
         kind = _KINDS.get(text.lstrip()[:1], "an object with a field of the wrong type")
-        raise BadReply(f"the function returned {kind}: {expected}") from error
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+    else:
         kind = "no JSON" if text else "nothing"
-        raise BadReply(f"the function returned {kind}: {expected}") from error
+    return BadReply(f"the function returned {kind}: {expected}")
 
 
 def _http_status(value: int | str | None) -> int:

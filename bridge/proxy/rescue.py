@@ -17,7 +17,11 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
     async def rescued(call: Call) -> None:
         cause: RpcError
         try:
-            await _serve_whole(inner, call)
+            if call.cause is not None:
+                raise call.cause  # aborted before its first step
+            await inner(call)
+            if call.phase is not Phase.DONE:
+                raise AssertionError("the handler left the call without a status")
         except RpcError as error:
             # What aborted the call says more than what the abortion broke on its way out.
             cause = call.cause or error
@@ -38,11 +42,3 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
             call.send(Trailers(cause.status, cause.trailing))
 
     return rescued
-
-
-async def _serve_whole(inner: Handler, call: Call) -> None:
-    if call.cause is not None:
-        raise call.cause  # aborted before its first step
-    await inner(call)
-    if call.phase is not Phase.DONE:
-        raise AssertionError("the handler left the call without a status")

@@ -12,7 +12,10 @@ from bridge.rpc.value import Value
 
 CONTENT_TYPE = "application/grpc"
 
-_NOT_METADATA = HOP_BY_HOP | {"content-type", "content-length", "host", "grpc-timeout"}
+_PASSED = PASSED_GRPC_REQUEST | {"user-agent"}
+_OWN = HOP_BY_HOP | {"content-type", "content-length", "host"}
+_NOT_PASSED = (":", "grpc-")
+"""What the names of pseudo-headers begin with, and those that are gRPC's own."""
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
 
@@ -54,9 +57,7 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
     metadata: list[tuple[str, str]] = []
     for field in fields:
         name, value = field
-        if name not in _NOT_METADATA and name[0] != ":":
-            if name.startswith("grpc-") and name not in PASSED_GRPC_REQUEST:
-                continue
+        if name in _PASSED or (name not in _OWN and not name.startswith(_NOT_PASSED)):
             # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
             if name.endswith("-bin") and _BASE64_LIST(value) is None:
                 return _malformed(f"the metadata {name[:60]} is not base64", "bad_binary_metadata")
@@ -69,15 +70,15 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
             content_type = value
         elif name == ":authority":
             authority = value
-        elif name == "host":
-            if host:
-                return _malformed("more than one host", "bad_host")
-            host = value
         elif name == "grpc-timeout":
             try:
                 timeout = parse_timeout(value)
             except ValueError as error:
                 return _malformed(str(error), "bad_timeout")
+        elif name == "host":
+            if host:
+                return _malformed("more than one host", "bad_host")
+            host = value
     if method != "POST":
         return _not_a_call(405, "gRPC calls are POST requests", "bad_method", (("allow", "POST"),))
     if not is_grpc(content_type):
