@@ -104,6 +104,13 @@ class Engine(Protocol):
         """
         ...
 
+    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields) -> bool:
+        """Send a whole response at once, if all of it can leave: what send_headers, send_data and send_trailers do in turn.
+
+        False: nothing was done, do it in turn.
+        """
+        ...
+
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Abandon the stream. No event comes for it."""
         ...

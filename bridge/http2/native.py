@@ -71,6 +71,9 @@ _FIELDS_TOO_LARGE = hpack.encode(
 )
 
 _OPEN, _HALF_CLOSED = State.OPEN, State.HALF_CLOSED
+_END_OF_BOTH = END_HEADERS | END_STREAM
+_WHOLE_AND_PLAIN = END_HEADERS | PADDED | HAS_PRIORITY
+"""The flags that say whether a HEADERS frame is a header block and nothing else."""
 
 
 class NativeEngine:
@@ -277,6 +280,9 @@ class NativeEngine:
     # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if flags & _WHOLE_AND_PLAIN == END_HEADERS:
+            self._receive_block(flags, stream_id, payload)
+            return
         depends_on_itself = False
         if flags & PADDED:
             payload = _unpadded(payload)
@@ -312,11 +318,10 @@ class NativeEngine:
         # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
         decoded = self._decoder.decode(block)
         ended = flags & END_STREAM != 0
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            self._receive_trailers(stream_id, stream, decoded, ended=ended)
-        elif stream_id > self._last_stream and stream_id & 1:
+        if stream_id > self._last_stream and stream_id & 1:
             self._receive_request(stream_id, decoded, ended=ended)
+        elif (stream := self._streams.get(stream_id)) is not None:
+            self._receive_trailers(stream_id, stream, decoded, ended=ended)
         elif stream_id & 1:
             self._judge(HEADERS, stream_id)
             self._budgets.useless_frame(self._streams_begun)
@@ -327,11 +332,13 @@ class NativeEngine:
         self._last_stream = stream_id
         self._streams_begun += 1
         limits = self._limits
-        refusal = self._refusal(stream_id, decoded, ended=ended)
-        if refusal is not None:
-            if not ended:
-                self._expect_late(stream_id, limits.stream_window)
-            raise StreamFault(stream_id, *refusal)
+        if (
+            stream_id > self._last_accepted
+            or len(self._streams) >= limits.max_concurrent_streams
+            or decoded.fault is not None
+            or (ended and decoded.content_length)
+        ):
+            raise self._refusal(stream_id, decoded, ended=ended)
         stream = self._streams[stream_id] = Stream(
             _HALF_CLOSED if ended else _OPEN,
             limits.stream_window,
@@ -343,18 +350,19 @@ class NativeEngine:
         else:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
-    def _refusal(
-        self, stream_id: int, decoded: HeaderList, *, ended: bool
-    ) -> tuple[ErrorCode, ViolationKind | None] | None:
+    def _refusal(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> StreamFault:
+        """Why this request is not taken."""
+        if not ended:
+            self._expect_late(stream_id, self._limits.stream_window)
         if stream_id > self._last_accepted:
-            return ErrorCode.REFUSED_STREAM, None
+            return StreamFault(stream_id, ErrorCode.REFUSED_STREAM, None)
         if len(self._streams) >= self._limits.max_concurrent_streams:
-            return ErrorCode.REFUSED_STREAM, ViolationKind.TOO_MANY_STREAMS
-        if decoded.fault is not None:
-            return ErrorCode.PROTOCOL_ERROR, ViolationKind.MALFORMED_HEADERS
-        if ended and decoded.content_length:
-            return ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH
-        return None
+            return StreamFault(
+                stream_id, ErrorCode.REFUSED_STREAM, ViolationKind.TOO_MANY_STREAMS
+            )
+        is_malformed = decoded.fault is not None
+        kind = ViolationKind.MALFORMED_HEADERS if is_malformed else ViolationKind.CONTENT_LENGTH
+        return StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, kind)
 
     def _answer_too_large(self, stream_id: int, stream: Stream) -> None:
         """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits."""
@@ -572,9 +580,44 @@ class NativeEngine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.trailers is not None:
             return
-        if fields is not self._head_fields:  # most calls of a process begin with the same tuple
+        self._send_block(stream_id, self._encode_head(fields), 0)
+
+    def _encode_head(self, fields: Fields) -> bytes:
+        """Most responses begin with the very same tuple."""
+        if fields is not self._head_fields:
             self._head_fields, self._head_block = fields, hpack.encode(fields)
-        self._send_block(stream_id, self._head_block, 0)
+        return self._head_block
+
+    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields) -> bool:
+        stream = self._streams.get(stream_id)
+        size = len(body)
+        if (
+            stream is None
+            or stream.state is not _HALF_CLOSED
+            or stream.pending
+            or stream.trailers is not None
+            or not 0 < size <= frames.SMALLEST_MAX_FRAME
+            or size > stream.window_out
+            or size > self._window_out
+            or not self._headers_sent
+        ):
+            return False
+        begin, finish = self._encode_head(head), hpack.encode(end)
+        if len(begin) > frames.SMALLEST_MAX_FRAME or len(finish) > frames.SMALLEST_MAX_FRAME:
+            return False
+        del self._streams[stream_id]
+        self._window_out -= size
+        self._data_sent += 1
+        self._headers_sent += 2
+        self._out += (
+            pack_head(len(begin) >> 8, len(begin) & 0xFF, HEADERS, END_HEADERS, stream_id),
+            begin,
+            pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id),
+            body,
+            pack_head(len(finish) >> 8, len(finish) & 0xFF, HEADERS, _END_OF_BOTH, stream_id),
+            finish,
+        )
+        return True
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
         stream = self._streams.get(stream_id)

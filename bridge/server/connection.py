@@ -207,12 +207,19 @@ class Connection:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
+    def flush_for_one(self) -> None:
+        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call."""
+        if len(self._calls) == 1:
+            self.flush()
+        else:
+            self.flush_soon()
+
     def flush(self) -> None:
         self._flush_is_due = False
         if self.state is State.CLOSED:
             return
         if self._untaken:
-            self._look_at_untaken()  # before the write: uvloop sends at the end of the turn, all would seem untaken
+            self._look_at_untaken()  # before the write, which the client may take at once
         data = self.engine.bytes_to_send()
         if data:
             self._transport.write(data)
