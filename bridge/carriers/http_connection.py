@@ -243,12 +243,14 @@ class Connection(asyncio.BufferedProtocol):
         self._fields = []  # for trailers, which nobody reads
         self._unparsed = 0
         self._phase = BODY
-        self._begun().begin(status, fields)
+        assert self._exchange is not None
+        self._exchange.begin(status, fields)
 
     def on_body(self, body: bytes) -> None:
         if self._phase is BODY:
+            assert self._exchange is not None
             self._unparsed = 0
-            error = self._begun().add(body)
+            error = self._exchange.add(body)
             if error is not None:
                 self._fail(error)
 
@@ -264,42 +266,39 @@ class Connection(asyncio.BufferedProtocol):
         elif self._phase is BODY and not self._is_announced:
             self._is_announced = True
             length = declared_length(self._head)
-            error = None if length is None else self._begun().expect(length)
+            assert self._exchange is not None
+            error = None if length is None else self._exchange.expect(length)
             if error is not None:
                 self._fail(error)
-
-    def _begun(self) -> Exchange:
-        """The exchange of phases HEAD, BODY and WHOLE."""
-        assert self._exchange is not None
-        return self._exchange
 
     # -- the end of an exchange ------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """The response is whole: give it, and the connection, on."""
-        exchange = self._begun()
+        exchange, transport = self._exchange, self._transport
+        assert exchange is not None
         # A server may answer before it has read the request; what is still unsent would come before the next one.
         is_reusable = (
             self._can_stay
             and not exchange.is_abandoned
-            and self._transport.get_write_buffer_size() == 0
-            and not self._transport.is_closing()
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
         )
         exchange.end()
         if not is_reusable:
             self.abort()
             return
-        if self.served == 0:
+        if not self.served:
             self._remember_session()
         self.served += 1
         self._exchange = None
         self._phase = IDLE
-        self._unparsed = 0
+        self._unparsed = self._interim_fields = 0
+        self._is_announced = False
         if self._fields:
             self._fields = []
-        self._interim_fields = 0
-        self._is_announced = False
-        self.resume()
+        if self._is_paused:
+            self.resume()
         self._owner.released(self)
 
     def _fail(self, error: RpcError, cause: BaseException | None = None) -> None:

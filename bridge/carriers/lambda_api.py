@@ -88,7 +88,8 @@ class LambdaApi:
             )
         is_small = len(payload) <= HASHED_ON_LOOP
         hashed = payload_hash(payload) if is_small else await hash_in_thread(payload)
-        credentials, skew = self._signing.current(), self._signing.skew
+        signing = self._signing
+        credentials, skew = signing.current(), signing.skew
         way, head = self._sign(credentials, payload, hashed, extra)
         answer = await send(way.pool, head, payload)
         if answer.status < 300:
@@ -96,9 +97,9 @@ class LambdaApi:
         error = await self._refusal(answer)
         if not isinstance(error, StaleCredentials):
             raise error
-        if not await self._signing.renew(credentials, skew, answer.field(b"date")):
+        if not await signing.renew(credentials, skew, answer.field(b"date")):
             raise error
-        way, head = self._sign(self._signing.current(), payload, hashed, extra)
+        way, head = self._sign(signing.current(), payload, hashed, extra)
         answer = await send(way.pool, head, payload)
         if answer.status < 300:
             return answer

@@ -125,7 +125,7 @@ class Pool:
         """Return when there is a connection: whether the origin can be reached. Raises as `exchange` does before it sends."""
         connection = self._take()
         if connection is None:
-            self._offer(await self._wait())
+            self.released(await self._wait())
         else:
             self._idle.append(connection)  # as idle as it was: nothing has been sent on it
 
@@ -183,7 +183,7 @@ class Pool:
         except asyncio.CancelledError:
             self._waiting.pop(waiter, None)
             if not waiter.cancelled() and waiter.exception() is None:
-                self._offer(waiter.result())
+                self.released(waiter.result())
             raise
 
     async def _replace(self, dead: Connection) -> Connection:
@@ -193,7 +193,7 @@ class Pool:
             raise Unreachable(f"{self.origin} closes connections before they are used")
         return self._take() or await self._wait()
 
-    def _offer(self, connection: Connection) -> None:
+    def released(self, connection: Connection) -> None:
         """Give a free connection to whoever waits longest, else keep it."""
         while self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
@@ -246,7 +246,7 @@ class Pool:
             self._refuse_oldest(error)
         elif dial.result().is_usable():
             # Not in `opened`: whoever gets it, or nobody, may close it, and that is too early there (see Dialer.dial).
-            self._offer(dial.result())
+            self.released(dial.result())
         self._dial_as_needed()
 
     def _refuse_oldest(self, error: BaseException) -> None:
@@ -260,9 +260,6 @@ class Pool:
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
-
-    def released(self, connection: Connection) -> None:
-        self._offer(connection)
 
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)

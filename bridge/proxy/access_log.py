@@ -17,6 +17,7 @@ from msgspec.json import Encoder
 
 from bridge.logs import encodable, one_line
 from bridge.rpc.call import Call
+from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.status import CODES, StatusCode
 
 _FLUSH_AFTER = 0.2
@@ -102,6 +103,8 @@ class AccessLog:
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
         self.is_on = is_on
+        self._last_metadata: Metadata = EMPTY
+        self._last_trace_id = ""
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
@@ -123,11 +126,17 @@ class AccessLog:
                 call.peer.address,
                 encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
                 call.request_id[:_LONGEST_ID] or UNSET,
-                _trace_id_of(call) or UNSET,
+                self._trace_id_of(call.metadata) or UNSET,
             )
         )
         if len(entries) >= _FLUSH_AT:
             self.flush()
+
+    def _trace_id_of(self, metadata: Metadata) -> str:
+        """Calls with the same header block share their metadata."""
+        if metadata is not self._last_metadata:
+            self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
+        return self._last_trace_id
 
     def flush(self) -> None:
         """Write what can be written now; the rest is tried again in a moment."""
@@ -170,8 +179,8 @@ def _end_of_piece(text: bytes, at: int) -> int:
     return text.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
 
 
-def _trace_id_of(call: Call) -> str:
-    for name, value in call.metadata:
+def _trace_id_in(metadata: Metadata) -> str:
+    for name, value in metadata:
         if name == "traceparent":
             return value[3:35]  # W3C Trace Context: version-traceid-parentid-flags
         if name == "x-amzn-trace-id":

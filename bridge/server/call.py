@@ -145,8 +145,11 @@ class ServedCall:
         """`now`: the loop's time."""
         if data:
             self.bytes_received += len(data)
-            self._take(data)
             self._last_received = now
+            if self._failure is None:
+                self._take(data)
+            else:
+                self._credit(len(data))
         if ended:
             self._ended = True
         if self._wake is not None:
@@ -160,14 +163,19 @@ class ServedCall:
             self._wake.set_result(None)
 
     def _take(self, data: bytes) -> None:
-        if self._failure is not None:
-            self._credit(len(data))
-            return
         if self._chunks:
             self._keep(data)
         else:
             self._chunks.append(data)
-        self._hold(len(data))
+        connection, size = self._connection, len(data)
+        figures = connection.figures
+        self._held += size
+        figures.buffered_bytes += size
+        if figures.buffered_bytes > connection.max_buffered:
+            self._failure = Overloaded(
+                f"the bridge holds {connection.max_buffered} bytes for calls (buffers); try again later",
+                kind="buffers",
+            )
         if self._scanner is not None:
             self._scan(data)
 
@@ -181,16 +189,6 @@ class ServedCall:
         if not isinstance(last, bytearray):
             last = chunks[-1] = bytearray(last)
         last += data
-
-    def _hold(self, size: int) -> None:
-        figures = self._connection.figures
-        self._held += size
-        figures.buffered_bytes += size
-        if figures.buffered_bytes > self._connection.max_buffered:
-            self._failure = Overloaded(
-                f"the bridge holds {self._connection.max_buffered} bytes for calls (buffers); try again later",
-                kind="buffers",
-            )
 
     def _let_go(self, size: int) -> None:
         self._held -= size
