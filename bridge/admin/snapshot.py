@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from bridge.rpc.figures import (
     BYTES,
@@ -155,6 +156,19 @@ class Snapshot(Struct):
         _add_counts(self.refused, other.refused)
         self.credentials_age = _of_present(max, self.credentials_age, other.credentials_age)
         self.process.add(other.process)
+
+    def counts(self) -> Snapshot:
+        """What still counts when the process has ended: what it did, and nothing that it held."""
+        targets = {name: replace(target, in_flight=0) for name, target in self.targets.items()}
+        return replace(
+            self,
+            targets=targets,
+            connections_open=0,
+            streams_open=0,
+            buffered_bytes=0,
+            credentials_age=None,
+            process=ProcessSnapshot(cpu_seconds=self.process.cpu_seconds),
+        )
 
     def add_method(self, path: str, method: MethodSnapshot) -> None:
         known = self.methods.setdefault(path, method)

@@ -56,6 +56,21 @@ def test_workers_add_up() -> None:
     assert ({"rapid_reset": 24}, {"NoRoute": 26}) == (total.protocol_errors, total.refused)
 
 
+def test_a_process_that_has_ended_keeps_its_counts_only() -> None:
+    """What it held (connections, streams, buffers, memory, credentials) went with it; what it did stays done."""
+    former = full_snapshot()
+    counts = former.counts()
+
+    assert former.methods == counts.methods
+    assert [0] == [target.in_flight for target in counts.targets.values()]
+    assert [4] == [target.retries for target in counts.targets.values()]
+    assert (0, 8, 0) == (counts.connections_open, counts.connections_accepted, counts.streams_open)
+    assert (0, 11) == (counts.buffered_bytes, counts.shortened_trailers)
+    assert ({"rapid_reset": 12}, {"NoRoute": 13}) == (counts.protocol_errors, counts.refused)
+    assert counts.credentials_age is None
+    assert ProcessSnapshot(cpu_seconds=former.process.cpu_seconds) == counts.process
+
+
 def test_ages_and_starts_do_not_add_up() -> None:
     """The oldest credentials and the oldest process count; memory and files are sums."""
     total = Snapshot(credentials_age=3.0, process=ProcessSnapshot(1.0, 200.0, 1, 2, 3, 4))
