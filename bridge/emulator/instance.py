@@ -27,6 +27,8 @@ from bridge.emulator.warden import Warden
 
 WEIGH_EVERY = 0.1
 """Seconds between two looks at the memory of a busy instance."""
+LAST_WORDS = 1.0
+"""Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its connection."""
 INIT_ERROR_GRACE = 1.0
 """Seconds that a process may take to end by itself after it reported an init error."""
 
@@ -169,6 +171,9 @@ class Instance:
             exit_status = await process.run(self._facilities.warden)
             for line in self._lines.finish():
                 self._log(line)
+            if self._reply is not None:
+                # Its end and its last bytes come by different ways; the bytes were first.
+                await self._api.last_words(seconds=LAST_WORDS)
             self._finish(lambda request_id: failures.exited(request_id, exit_status))
         finally:
             self.kill()  # if we failed ourselves; otherwise it has ended
