@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import select
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -16,23 +14,19 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from bridge.logs import encodable, one_line
+from bridge.outlet import Outlet
 from bridge.rpc.call import Call
 from bridge.rpc.status import CODES, StatusCode
 
 _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
-_PIECE = select.PIPE_BUF
-"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between the lines
-of other processes."""
-_MOST_UNWRITTEN = 1 << 20
-"""Bytes that may wait for a reader that has stopped."""
 _LONGEST_TEXT = 500
 """Characters of a path or a status message: whoever sends long ones does not fill the log."""
 _LONGEST_ID = 100
 
 
-_LAST_PATIENCE = 0.5
+_LAST_PATIENCE = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +84,11 @@ class AccessLog:
         self._loop = loop
         self._wall_clock = wall_clock
         self._format = line_format
-        self._descriptor = descriptor
         self._entries: list[Entry] = []
-        self._unwritten = b""
+        self._outlet = Outlet(descriptor)
         self._lost = 0
         """Lines that found no room in it."""
         self._timer: asyncio.TimerHandle | None = None
-        self._room = select.poll()
-        self._room.register(descriptor, select.POLLOUT)
         self.is_on = is_on
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
@@ -132,12 +123,12 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         entries, self._entries = self._entries, []
-        if len(self._unwritten) > _MOST_UNWRITTEN:
+        if self._outlet.is_full:
             self._lost += len(entries)
         elif entries:
-            self._unwritten += self._format(entries)
-        self._write_out(patience=0)
-        if self._unwritten:
+            self._outlet.add(self._format(entries))
+        self._outlet.write_out()
+        if not self._outlet.is_empty:
             self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
@@ -146,25 +137,9 @@ class AccessLog:
     def close(self) -> None:
         """The last lines get a moment that others do not: nobody comes back for them."""
         self.flush()
-        self._write_out(patience=_LAST_PATIENCE)
+        self._outlet.write_out(patience=_LAST_PATIENCE)
         if self._timer is not None:
             self._timer.cancel()
-
-    def _write_out(self, *, patience: float) -> None:
-        """`patience`: seconds to wait for room, each time there is none."""
-        text, at = self._unwritten, 0
-        try:
-            while at < len(text) and self._room.poll(patience * 1000):
-                at += os.write(self._descriptor, text[at : _end_of_piece(text, at)])
-        except OSError:
-            at = len(text)  # nobody reads the log any more; calls go on
-        self._unwritten = text[at:]
-
-
-def _end_of_piece(text: bytes, at: int) -> int:
-    if len(text) - at <= _PIECE:
-        return len(text)
-    return text.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
 
 
 def _trace_id_of(call: Call) -> str:

@@ -197,7 +197,7 @@ async def test_calls_go_on_when_the_log_is_not_taken(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
-    monkeypatch.setattr("bridge.proxy.access_log._MOST_UNWRITTEN", 100_000)
+    monkeypatch.setattr("bridge.outlet._MOST_WAITING", 100_000)
     reader, writer = pipe
     log = _log(writer)
     for _ in range(1024):
@@ -243,7 +243,7 @@ async def test_lines_stay_whole_beside_those_of_other_processes(
         pieces.append(bytes(data))
         return len(data)
 
-    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_all)
+    monkeypatch.setattr("bridge.outlet.os.write", take_all)
     log = _log(pipe[1])
     for _ in range(200):
         log.write(_ended(), StatusCode.OK, 0.1)
@@ -264,7 +264,7 @@ async def test_batch_larger_than_the_pipe_takes_is_written_whole(
         taken.append(bytes(data[:7]))
         return len(taken[-1])
 
-    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_seven)
+    monkeypatch.setattr("bridge.outlet.os.write", take_seven)
     log = _log(pipe[1])
     log.write(_ended(), StatusCode.OK, 0.1)
     log.flush()
