@@ -15,8 +15,8 @@ from msgspec.json import Encoder
 
 from bridge.logs import encodable, one_line
 from bridge.outlet import Outlet
-from bridge.rpc.call import Call
-from bridge.rpc.status import CODES, StatusCode
+from bridge.rpc.call import Call, Peer
+from bridge.rpc.status import CODES, Status, StatusCode
 
 _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
@@ -94,11 +94,8 @@ class AccessLog:
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
             return
-        entries = self._entries
-        if self._timer is None:
-            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
         status = call.status
-        entries.append(
+        self._add(
             Entry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
                 call.path[:_LONGEST_TEXT],
@@ -114,6 +111,32 @@ class AccessLog:
                 _trace_id_of(call) or UNSET,
             )
         )
+
+    def write_refused(self, path: str, status: Status, peer: Peer) -> None:
+        """The line of a request that is no call: it went nowhere."""
+        if self.is_on:
+            now = datetime.fromtimestamp(self._wall_clock(), UTC)
+            code = CODES[status.code].name
+            self._add(
+                Entry(
+                    now,
+                    path[:_LONGEST_TEXT],
+                    code,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    peer.address,
+                    encodable(status.message[:_LONGEST_TEXT]),
+                )
+            )
+
+    def _add(self, entry: Entry) -> None:
+        entries = self._entries
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+        entries.append(entry)
         if len(entries) >= _FLUSH_AT:
             self.flush()
 

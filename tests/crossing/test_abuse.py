@@ -121,6 +121,30 @@ def gauge(bridge: RunningBridge, name: str) -> float:
     return sum(s.value for family in families for s in family.samples if s.name == name)
 
 
+def test_what_is_no_call_has_its_line_in_the_log(bridge: RunningBridge) -> None:
+    """Whoever looks for a request that was refused finds it: its path, why, and where it came from."""
+    make = FrameFactory()
+    plain = {":method": "POST", ":scheme": "http", ":authority": "x", "content-type": "application/grpc"}  # fmt: skip
+    refused = {
+        "/no.Call/Method": {":method": "GET"},
+        "/no.Call/Type": {"content-type": "application/json"},
+        "/no.Call/Binary": {"x-bin": "!!"},
+        "/no.Call/Timeout": {"grpc-timeout": "soon"},
+    }
+    frames = b""
+    for number, (path, changed) in enumerate(refused.items()):
+        fields = sorted({**plain, ":path": path, **changed}.items())
+        frames += make.request(2 * number + 1, fields)
+    with attacker(bridge) as connection:
+        sent(connection, make.start() + frames)
+    entries = [bridge.wait_for_log(path) for path in refused]
+
+    assert [1, 1, 1, 1] == list(map(len, entries))
+    assert {"INTERNAL"} == {entry["code"] for [entry] in entries}
+    assert {"gRPC calls are POST requests"} < {entry["message"] for [entry] in entries}
+    assert {"127.0.0.1"} == {entry["peer"] for [entry] in entries}
+
+
 Flood = Callable[[FrameFactory], bytes]
 
 FLOODS: dict[str, Flood] = {

@@ -171,11 +171,25 @@ async def test_full_batch_is_written_at_once(pipe: tuple[int, int]) -> None:
     assert 256 == len(_written(reader))
 
 
+async def test_a_refused_request_has_a_line(pipe: tuple[int, int]) -> None:
+    """With what is known of it, bounded like that of a call."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write_refused("/" + "p" * 1000, Status(StatusCode.INTERNAL, "no gRPC"), Peer("10.0.0.9"))
+    log.flush()
+    [line] = [msgspec.json.decode(line) for line in _written(reader)]
+
+    assert ("INTERNAL", "no gRPC", "10.0.0.9") == (line["code"], line["message"], line["peer"])
+    assert 500 == len(line["method"])
+    assert 0 == line["duration_us"] == line["attempts"] == line["received"] == line["sent"]
+
+
 async def test_log_that_is_off_writes_nothing(pipe: tuple[int, int]) -> None:
     """`log: {access: false}`."""
     reader, writer = pipe
     log = _log(writer, is_on=False)
     log.write(_ended(), StatusCode.OK, 0.1)
+    log.write_refused("/a.B/C", Status(StatusCode.INTERNAL, "no gRPC"), Peer("10.0.0.9"))
     log.flush()
 
     assert [] == _written(reader)
