@@ -134,6 +134,7 @@ class Snapshot(Struct):
     connections_accepted: int = 0
     streams_open: int = 0
     buffered_bytes: int = 0
+    shortened_headers: int = 0
     shortened_trailers: int = 0
     protocol_errors: Counts = field(default_factory=dict)
     refused: Counts = field(default_factory=dict)
@@ -151,6 +152,7 @@ class Snapshot(Struct):
         self.connections_accepted += other.connections_accepted
         self.streams_open += other.streams_open
         self.buffered_bytes += other.buffered_bytes
+        self.shortened_headers += other.shortened_headers
         self.shortened_trailers += other.shortened_trailers
         _add_counts(self.protocol_errors, other.protocol_errors)
         _add_counts(self.refused, other.refused)
@@ -195,6 +197,7 @@ def take_snapshot(
         connections_accepted=bridge.connections_accepted,
         streams_open=bridge.streams_open,
         buffered_bytes=bridge.buffered_bytes,
+        shortened_headers=bridge.shortened_headers,
         shortened_trailers=bridge.shortened_trailers,
         protocol_errors=dict(bridge.protocol_errors),
         refused=dict(bridge.refused),

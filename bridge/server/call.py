@@ -28,9 +28,9 @@ from bridge.rpc.events import (
     ResponseEvent,
     Trailers,
 )
-from bridge.rpc.metadata import size_of, value_of
+from bridge.rpc.metadata import Metadata, size_of, value_of
 from bridge.server.request import RequestHead
-from bridge.server.response import head_fields, shorten, trailer_fields
+from bridge.server.response import head_fields, shorten, those_that_fit, trailer_fields
 
 if TYPE_CHECKING:
     from bridge.rpc.call import Handler, Route
@@ -318,7 +318,9 @@ class ServedCall:
             return not (self._is_full or self._connection.is_choked)
         if isinstance(event, Headers):
             if is_open:
-                fields = head_fields(self.content_type, event.metadata)
+                fields = head_fields(
+                    self.content_type, event.metadata and self._that_fits(event.metadata)
+                )
                 self._engine.send_headers(self._id, fields)
                 self._connection.flush_soon()
             self.phase = after
@@ -336,12 +338,7 @@ class ServedCall:
         """The trailers' fields, cut down if the client or the configuration would not have them whole."""
         if trailers is OK_TRAILERS:
             return trailer_fields(trailers)
-        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
-        if client_room is not None:
-            room = min(
-                room, client_room - 1
-            )  # gRPC-core drops a call whose metadata reaches its limit
-        room -= size_of(head)
+        room = self._room_for_fields() - size_of(head)
         if len(trailers.status.message) <= room:  # else it need not be encoded to know
             fields = trailer_fields(trailers)
             if size_of(fields) <= room:
@@ -353,6 +350,25 @@ class ServedCall:
             room,
         )
         return trailer_fields(shorten(trailers, room=room))
+
+    def _that_fits(self, metadata: Metadata) -> Metadata:
+        """Initial metadata within the limit of trailers: clients drop the whole call over it as well."""
+        room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
+        if size_of(metadata) <= room:
+            return metadata
+        self._connection.figures.shortened_headers += 1
+        _log.warning(
+            "%s: initial metadata was cut to %d bytes (max_trailers or the client's own limit)",
+            self.path,
+            room,
+        )
+        return those_that_fit(metadata, room)
+
+    def _room_for_fields(self) -> int:
+        """Bytes of one header list."""
+        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
+        # gRPC-core drops a call whose metadata reaches its limit.
+        return room if client_room is None else min(room, client_room - 1)
 
     async def writable(self) -> None:
         while self._engine.is_open(self._id) and (self._is_full or self._connection.is_choked):

@@ -52,7 +52,11 @@ def test_workers_add_up() -> None:
         total.connections_accepted,
         total.streams_open,
     )
-    assert (20, 22) == (total.buffered_bytes, total.shortened_trailers)
+    assert (20, 22, 30) == (
+        total.buffered_bytes,
+        total.shortened_trailers,
+        total.shortened_headers,
+    )
     assert ({"rapid_reset": 24}, {"NoRoute": 26}) == (total.protocol_errors, total.refused)
 
 
