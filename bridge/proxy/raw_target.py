@@ -53,8 +53,7 @@ class RawTarget:
             call.request_id = error.request_id
             events = [Trailers(status, error.trailing)]
         for each in events:
-            if not call.send(each):
-                await call.writable()
+            call.send(each)
 
     async def _invoke(self, call: Call, metadata: Metadata, event: bytes) -> InvokeReply:
         started = self._clock()

@@ -65,7 +65,7 @@ class Call(Protocol):
     """AWS's id of the last attempt."""
 
     def send(self, event: ResponseEvent) -> bool:
-        """Queue an event. False: the client's window is full; await `writable()` before the next one."""
+        """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or made."""
         ...
 
     async def writable(self) -> None:

@@ -79,8 +79,12 @@ class RecordingCall:
         limits: Limits | None = None,
         window: int | None = None,
         read_error: RpcError | None = None,
+        holds_what_is_whole: bool = False,
     ) -> None:
-        """`window`: messages that fit until `writable()` is awaited; None: all. `read_error`: why the body cannot be read."""
+        """`window`: messages that fit until `writable()` is awaited; None: all. `read_error`: why the body cannot be read.
+
+        `holds_what_is_whole`: the handler has its whole reply and need not wait for the window.
+        """
         service, _, method = path[1:].rpartition("/")
         self.path = path
         self.metadata = metadata
@@ -107,12 +111,13 @@ class RecordingCall:
         self._window = window
         self._room = window
         self._read_error = read_error
+        self._holds_what_is_whole = holds_what_is_whole
         self._reader: EnvelopeReader | None = None
 
     # -- what a handler uses ------------------------------------------------------------------------------------------
 
     def send(self, event: ResponseEvent) -> bool:
-        if self._room == 0:
+        if self._room == 0 and not self._holds_what_is_whole:
             raise AssertionError("sent into a full window: await writable() first")
         self.phase = NEXT_PHASE[self.phase][type(event)]
         self.events.append(event)
@@ -121,7 +126,7 @@ class RecordingCall:
         if isinstance(event, Message):
             self.messages_sent += 1
             self.bytes_sent += len(event.envelope)
-            if self._room is not None:
+            if self._room:
                 self._room -= 1
         return self._room != 0
 
