@@ -21,7 +21,7 @@ class Outlet:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._waiting = b""
+        self._waiting = bytearray()
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
 
@@ -47,10 +47,10 @@ class Outlet:
                 at += os.write(self._descriptor, lines[at : _end_of_piece(lines, at)])
         except OSError:
             at = len(lines)  # nobody reads any more; what writes here goes on
-        self._waiting = lines[at:]
+        del lines[:at]
 
 
-def _end_of_piece(lines: bytes, at: int) -> int:
+def _end_of_piece(lines: bytearray, at: int) -> int:
     if len(lines) - at <= _PIECE:
         return len(lines)
     return lines.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE

@@ -80,6 +80,8 @@ class Instance:
         self._request_id = ""
         self._reply: Reply | None = None
         self._is_retired = False
+        self._is_claimed = False
+        """Whether `run` is under way."""
         self._end: Callable[[str], Failure] | None = None
         """How it ended: the failure of an invocation that had begun or that it was started for, by request id."""
         self._changed = asyncio.Event()
@@ -101,6 +103,15 @@ class Instance:
 
     async def run(self, invocation: Invocation, reply: Reply) -> bytes:
         """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply untouched."""
+        self._is_claimed = True
+        try:
+            return await self._run(invocation, reply)
+        finally:
+            self._is_claimed = False
+            if self._is_retired and self.is_ready:
+                self.kill()
+
+    async def _run(self, invocation: Invocation, reply: Reply) -> bytes:
         is_cold = self._started is None
         if is_cold:
             await self._start()
@@ -114,7 +125,7 @@ class Instance:
     def retire(self) -> None:
         """Take no more invocations: end now, or when the one in flight (or the first, for which it starts) is done."""
         self._is_retired = True
-        if self.is_ready:
+        if self.is_ready and not self._is_claimed:
             self.kill()
 
     def kill(self) -> None:
