@@ -82,6 +82,9 @@ class Bridge:
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
                 limits=_connection_limits(config),
                 max_buffered=config.buffers,
+                refused=lambda refusal, peer: self._access_log.write_refused(
+                    refusal.path, refusal.status, peer
+                ),
             ),
             listeners,
         )

@@ -6,19 +6,20 @@ Clients and functions choose part of what is logged, so nothing in it may begin 
 from __future__ import annotations
 
 import logging
-import select
 import sys
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 from msgspec.json import encode
 
+from bridge.outlet import Outlet
+
 Format = Literal["auto", "console", "json"]
 
 _LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
-_PATIENCE = 100.0
-"""Milliseconds that a line may wait."""
+_PATIENCE = 0.1
+"""Seconds that a line may wait."""
 
 
 def is_console(log_format: Format) -> bool:
@@ -69,20 +70,27 @@ class _PatientHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._room: select.poll | None = None
         self._has_stopped = False
         try:
-            descriptor = stream.fileno()
+            self._outlet: Outlet | None = Outlet(stream.fileno())
         except OSError:  # no file
-            return
-        self._room = select.poll()
-        self._room.register(descriptor, select.POLLOUT)
+            self._outlet = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._room is not None:
-            self._has_stopped = not self._room.poll(0 if self._has_stopped else _PATIENCE)
-        if not self._has_stopped:
+        if self._outlet is None:
             super().emit(record)
+            return
+        try:
+            line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
+        except Exception:  # noqa: BLE001 - as every logging.Handler: a line that cannot be made ends no call
+            self.handleError(record)
+            return
+        patience = 0.0 if self._has_stopped else _PATIENCE
+        self._outlet.write_out()  # the end of a line that was cut
+        if self._outlet.is_empty:
+            self._outlet.add(line)
+            self._outlet.write_out(patience=patience)
+        self._has_stopped = not self._outlet.is_empty
 
 
 class _JsonFormatter(logging.Formatter):

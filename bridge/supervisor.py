@@ -44,6 +44,8 @@ class Supervisor:
         self._overrides = dict(overrides)
         self._companions = Companions(config)
         self._workers: Workers | None = None
+        self._departed = b""
+        """The encoded counts of workers that have ended, added up: a counter never goes backwards."""
         self._is_draining = False
 
     async def start(self) -> None:
@@ -70,15 +72,22 @@ class Supervisor:
         return ["draining", *workers] if self._is_draining else workers
 
     async def _snapshot(self) -> Snapshot:
-        from msgspec.json import decode
+        from msgspec.json import decode, encode
 
         from bridge.admin.process import process_snapshot
         from bridge.admin.snapshot import Snapshot
 
         whole = Snapshot(process=process_snapshot())
-        if self._workers is not None:
-            for encoded in await self._workers.report():
-                whole.add(decode(encoded, type=Snapshot))
+        if self._workers is None:
+            return whole
+        serving = await self._workers.report()
+        departed = decode(self._departed, type=Snapshot) if self._departed else Snapshot()
+        for encoded in self._workers.take_last_words():
+            departed.add(decode(encoded, type=Snapshot).counts())
+        self._departed = encode(departed)
+        whole.add(departed)
+        for encoded in serving:
+            whole.add(decode(encoded, type=Snapshot))
         return whole
 
     async def reload(self, config: Config) -> None:

@@ -41,6 +41,7 @@ _TARGET_COUNTERS = (
 )
 _BRIDGE_COUNTERS = (
     ("bridge_connections_accepted", "Client connections accepted.", "connections_accepted"),
+    ("bridge_shortened_headers", "Initial metadata cut down to fit a limit.", "shortened_headers"),
     ("bridge_shortened_trailers", "Trailers cut down to fit a limit.", "shortened_trailers"),
 )
 _BRIDGE_GAUGES = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from bridge.rpc.figures import (
     BYTES,
@@ -133,6 +134,7 @@ class Snapshot(Struct):
     connections_accepted: int = 0
     streams_open: int = 0
     buffered_bytes: int = 0
+    shortened_headers: int = 0
     shortened_trailers: int = 0
     protocol_errors: Counts = field(default_factory=dict)
     refused: Counts = field(default_factory=dict)
@@ -150,11 +152,25 @@ class Snapshot(Struct):
         self.connections_accepted += other.connections_accepted
         self.streams_open += other.streams_open
         self.buffered_bytes += other.buffered_bytes
+        self.shortened_headers += other.shortened_headers
         self.shortened_trailers += other.shortened_trailers
         _add_counts(self.protocol_errors, other.protocol_errors)
         _add_counts(self.refused, other.refused)
         self.credentials_age = _of_present(max, self.credentials_age, other.credentials_age)
         self.process.add(other.process)
+
+    def counts(self) -> Snapshot:
+        """What still counts when the process has ended: what it did, and nothing that it held."""
+        targets = {name: replace(target, in_flight=0) for name, target in self.targets.items()}
+        return replace(
+            self,
+            targets=targets,
+            connections_open=0,
+            streams_open=0,
+            buffered_bytes=0,
+            credentials_age=None,
+            process=ProcessSnapshot(cpu_seconds=self.process.cpu_seconds),
+        )
 
     def add_method(self, path: str, method: MethodSnapshot) -> None:
         known = self.methods.setdefault(path, method)
@@ -181,6 +197,7 @@ def take_snapshot(
         connections_accepted=bridge.connections_accepted,
         streams_open=bridge.streams_open,
         buffered_bytes=bridge.buffered_bytes,
+        shortened_headers=bridge.shortened_headers,
         shortened_trailers=bridge.shortened_trailers,
         protocol_errors=dict(bridge.protocol_errors),
         refused=dict(bridge.refused),

@@ -16,6 +16,7 @@ from bridge.carriers.pool import Pool, PoolLimits
 from bridge.carriers.proxies import Proxies
 from bridge.carriers.resolver import Resolver
 from bridge.carriers.tls import context_from_environment
+from bridge.carriers.turns import Turns
 
 BUFFER_SIZE = 256 << 10
 """What one read may bring (bytes)."""
@@ -40,6 +41,8 @@ class HttpClient:
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
+        self.turns = Turns()
+        """Shared by all that read large bodies."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
         """The connections to this origin, made with this context; None: the system's authorities. Raises OSError for bad CA files."""

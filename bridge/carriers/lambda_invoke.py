@@ -18,6 +18,7 @@ from bridge.aws.invoke import InvokeReply
 from bridge.carriers.credentials import CredentialSource
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.lambda_api import LambdaApi
+from bridge.carriers.turns import LARGE
 
 
 class LambdaInvoke:
@@ -35,6 +36,7 @@ class LambdaInvoke:
     ) -> None:
         """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
         self._function = function
+        self._turns = client.turns
         self._api = LambdaApi(
             function,
             function.invoke_path,
@@ -54,6 +56,8 @@ class LambdaInvoke:
         response = await self._api.exchange(payload, extra)
         fields = dict(response.fields)
         request_id = fields.get(b"x-amzn-requestid", b"").decode("latin-1")
+        if len(response.body) > LARGE:
+            await self._turns.next()  # whoever gets it reads it at once
         if b"x-amz-function-error" in fields:
             failure = failure_of(response.body, function=str(self._function))
             failure.request_id = request_id

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
-from watchfiles import DefaultFilter, awatch
+from watchfiles import Change, DefaultFilter, awatch
 
 DEBOUNCE_MS = 200
 """An editor or compiler writes several files; what comes within this time is one change."""
@@ -16,8 +17,21 @@ DEBOUNCE_MS = 200
 _logger = logging.getLogger(__name__)
 
 
+class _Sources(DefaultFilter):
+    """Leaves out what no source is. A log must not count: the line that tells of a change would be the next change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ours = {os.path.realpath(f"/proc/self/fd/{number}") for number in (1, 2)}
+
+    def __call__(self, change: Change, path: str) -> bool:
+        return (
+            super().__call__(change, path) and not path.endswith(".log") and path not in self._ours
+        )
+
+
 class FileWatch:
-    """Follows one set of folders at a time. Caches, virtual environments and .git do not count."""
+    """Follows one set of folders at a time. Caches, virtual environments, .git, logs and our own output do not count."""
 
     def __init__(self, on_change: Callable[[set[Path]], None]) -> None:
         self._on_change = on_change
@@ -46,7 +60,7 @@ class FileWatch:
     async def _watch(self, folders: frozenset[Path], stop: asyncio.Event) -> None:
         try:
             async for changes in awatch(
-                *folders, watch_filter=DefaultFilter(), debounce=DEBOUNCE_MS, stop_event=stop
+                *folders, watch_filter=_Sources(), debounce=DEBOUNCE_MS, stop_event=stop
             ):
                 changed = {Path(path) for _, path in changes}
                 self._on_change(

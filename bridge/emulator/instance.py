@@ -27,6 +27,8 @@ from bridge.emulator.warden import Warden
 
 WEIGH_EVERY = 0.1
 """Seconds between two looks at the memory of a busy instance."""
+LAST_WORDS = 1.0
+"""Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its connection."""
 INIT_ERROR_GRACE = 1.0
 """Seconds that a process may take to end by itself after it reported an init error."""
 
@@ -78,6 +80,8 @@ class Instance:
         self._request_id = ""
         self._reply: Reply | None = None
         self._is_retired = False
+        self._is_claimed = False
+        """Whether `run` is under way."""
         self._end: Callable[[str], Failure] | None = None
         """How it ended: the failure of an invocation that had begun or that it was started for, by request id."""
         self._changed = asyncio.Event()
@@ -99,6 +103,15 @@ class Instance:
 
     async def run(self, invocation: Invocation, reply: Reply) -> bytes:
         """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply untouched."""
+        self._is_claimed = True
+        try:
+            return await self._run(invocation, reply)
+        finally:
+            self._is_claimed = False
+            if self._is_retired and self.is_ready:
+                self.kill()
+
+    async def _run(self, invocation: Invocation, reply: Reply) -> bytes:
         is_cold = self._started is None
         if is_cold:
             await self._start()
@@ -112,7 +125,7 @@ class Instance:
     def retire(self) -> None:
         """Take no more invocations: end now, or when the one in flight (or the first, for which it starts) is done."""
         self._is_retired = True
-        if self.is_ready:
+        if self.is_ready and not self._is_claimed:
             self.kill()
 
     def kill(self) -> None:
@@ -169,6 +182,9 @@ class Instance:
             exit_status = await process.run(self._facilities.warden)
             for line in self._lines.finish():
                 self._log(line)
+            if self._reply is not None:
+                # Its end and its last bytes come by different ways; the bytes were first.
+                await self._api.last_words(seconds=LAST_WORDS)
             self._finish(lambda request_id: failures.exited(request_id, exit_status))
         finally:
             self.kill()  # if we failed ourselves; otherwise it has ended

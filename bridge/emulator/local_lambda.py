@@ -45,7 +45,8 @@ class LocalLambda:
         idle_timeout: float = 300.0,
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr."""
-        self._log = log or Console(sys.stderr)
+        self._console = Console(sys.stderr)
+        self._log = log or self._console
         self._configured = dict(functions)
         self._facilities = Facilities(Warden(), Interpreters(), init_timeout, idle_timeout)
         self._functions: dict[str, Function] = {}
@@ -122,6 +123,7 @@ class LocalLambda:
             await runner.cleanup()
         self._functions.clear()
         await self._facilities.warden.close()
+        self._console.close()
 
     def _retire(self, function: Function) -> None:
         task = asyncio.get_running_loop().create_task(function.drain())

@@ -53,6 +53,12 @@ class RuntimeApi:
         self._server = await loop.create_server(self._connection, "127.0.0.1", 0)
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
+    async def last_words(self, *, seconds: float) -> None:
+        """Return when all that a process sent before it died has been read: when its connections have ended, or after so long."""
+        ended = [connection.ended for connection in self._connections]
+        if ended:
+            await asyncio.wait(ended, timeout=seconds)
+
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
@@ -71,6 +77,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._siblings = siblings
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_answering = False
         """A request is complete and its response is not."""
         self._is_unread = False
@@ -93,6 +100,7 @@ class RuntimeConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._transport = None
         self._siblings.discard(self)
+        self.ended.set_result(None)
         self._session.forget(self._send_invocation)
         if self._is_replying:
             asyncio.get_running_loop().call_later(CUT_GRACE, self._session.cut)

@@ -357,9 +357,7 @@ class NativeEngine:
         if stream_id > self._last_accepted:
             return StreamFault(stream_id, ErrorCode.REFUSED_STREAM, None)
         if len(self._streams) >= self._limits.max_concurrent_streams:
-            return StreamFault(
-                stream_id, ErrorCode.REFUSED_STREAM, ViolationKind.TOO_MANY_STREAMS
-            )
+            return StreamFault(stream_id, ErrorCode.REFUSED_STREAM, ViolationKind.TOO_MANY_STREAMS)
         is_malformed = decoded.fault is not None
         kind = ViolationKind.MALFORMED_HEADERS if is_malformed else ViolationKind.CONTENT_LENGTH
         return StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, kind)

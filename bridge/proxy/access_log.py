@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import select
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -16,24 +14,20 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from bridge.logs import encodable, one_line
-from bridge.rpc.call import Call
+from bridge.outlet import Outlet
+from bridge.rpc.call import Call, Peer
 from bridge.rpc.metadata import EMPTY, Metadata
-from bridge.rpc.status import CODES, StatusCode
+from bridge.rpc.status import CODES, Status, StatusCode
 
 _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
-_PIECE = select.PIPE_BUF
-"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between the lines
-of other processes."""
-_MOST_UNWRITTEN = 1 << 20
-"""Bytes that may wait for a reader that has stopped."""
 _LONGEST_TEXT = 500
 """Characters of a path or a status message: whoever sends long ones does not fill the log."""
 _LONGEST_ID = 100
 
 
-_LAST_PATIENCE = 0.5
+_LAST_PATIENCE = 1.0
 
 _NAMES = tuple(code.name for code in CODES)
 """By code."""
@@ -94,14 +88,11 @@ class AccessLog:
         self._loop = loop
         self._wall_clock = wall_clock
         self._format = line_format
-        self._descriptor = descriptor
         self._entries: list[Entry] = []
-        self._unwritten = b""
+        self._outlet = Outlet(descriptor)
         self._lost = 0
         """Lines that found no room in it."""
         self._timer: asyncio.TimerHandle | None = None
-        self._room = select.poll()
-        self._room.register(descriptor, select.POLLOUT)
         self.is_on = is_on
         self._last_metadata: Metadata = EMPTY
         self._last_trace_id = ""
@@ -109,11 +100,8 @@ class AccessLog:
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
             return
-        entries = self._entries
-        if self._timer is None:
-            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
         status = call.status
-        entries.append(
+        self._add(
             Entry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
                 call.path[:_LONGEST_TEXT],
@@ -129,6 +117,32 @@ class AccessLog:
                 self._trace_id_of(call.metadata) or UNSET,
             )
         )
+
+    def write_refused(self, path: str, status: Status, peer: Peer) -> None:
+        """The line of a request that is no call: it went nowhere."""
+        if self.is_on:
+            now = datetime.fromtimestamp(self._wall_clock(), UTC)
+            code = CODES[status.code].name
+            self._add(
+                Entry(
+                    now,
+                    path[:_LONGEST_TEXT],
+                    code,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    peer.address,
+                    encodable(status.message[:_LONGEST_TEXT]),
+                )
+            )
+
+    def _add(self, entry: Entry) -> None:
+        entries = self._entries
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+        entries.append(entry)
         if len(entries) >= _FLUSH_AT:
             self.flush()
 
@@ -144,12 +158,12 @@ class AccessLog:
             self._timer.cancel()
             self._timer = None
         entries, self._entries = self._entries, []
-        if len(self._unwritten) > _MOST_UNWRITTEN:
+        if self._outlet.is_full:
             self._lost += len(entries)
         elif entries:
-            self._unwritten += self._format(entries)
-        self._write_out(patience=0)
-        if self._unwritten:
+            self._outlet.add(self._format(entries))
+        self._outlet.write_out()
+        if not self._outlet.is_empty:
             self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
@@ -158,25 +172,9 @@ class AccessLog:
     def close(self) -> None:
         """The last lines get a moment that others do not: nobody comes back for them."""
         self.flush()
-        self._write_out(patience=_LAST_PATIENCE)
+        self._outlet.write_out(patience=_LAST_PATIENCE)
         if self._timer is not None:
             self._timer.cancel()
-
-    def _write_out(self, *, patience: float) -> None:
-        """`patience`: seconds to wait for room, each time there is none."""
-        text, at = self._unwritten, 0
-        try:
-            while at < len(text) and self._room.poll(patience * 1000):
-                at += os.write(self._descriptor, text[at : _end_of_piece(text, at)])
-        except OSError:
-            at = len(text)  # nobody reads the log any more; calls go on
-        self._unwritten = text[at:]
-
-
-def _end_of_piece(text: bytes, at: int) -> int:
-    if len(text) - at <= _PIECE:
-        return len(text)
-    return text.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
 
 
 def _trace_id_in(metadata: Metadata) -> str:

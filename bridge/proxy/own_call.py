@@ -57,7 +57,7 @@ class OwnCall:
             self.status = event.status
         return True
 
-    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+    def send_all(self, events: Sequence[ResponseEvent]) -> None:
         for event in events:
             self.send(event)
 

@@ -52,7 +52,7 @@ class RawTarget:
                 raise
             call.request_id = error.request_id
             events = [Trailers(status, error.trailing)]
-        await call.send_all(events)
+        call.send_all(events)
 
     async def _invoke(self, call: Call, metadata: Metadata, event: bytes) -> InvokeReply:
         started = self._clock()

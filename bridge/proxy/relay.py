@@ -11,6 +11,7 @@ from bridge.codecs.codec import Reader
 from bridge.proxy.request_id import with_request_id
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
+from bridge.rpc.events import ResponseEvent
 
 LARGEST_MESSAGE = 64 << 20
 """Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
@@ -28,8 +29,8 @@ async def relay(
 
     Raises what the reader, `parts` and the call's window raise.
     """
-    await call.send_all(reader.open())
-    await call.send_all(reader.feed(begun))
+    await _send(call, reader.open())
+    await _send(call, reader.feed(begun))
     while reader.wants_more:
         try:
             part = await anext(parts)
@@ -39,5 +40,11 @@ async def relay(
             if not reader.has_ended:
                 raise
             break
-        await call.send_all(reader.feed(part))
-    await call.send_all(with_request_id(reader.finish(), request_id))
+        await _send(call, reader.feed(part))
+    call.send_all(with_request_id(reader.finish(), request_id))
+
+
+async def _send(call: Call, events: list[ResponseEvent]) -> None:
+    for event in events:
+        if not call.send(event):
+            await call.writable()

@@ -17,11 +17,7 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
     async def rescued(call: Call) -> None:
         cause: RpcError
         try:
-            if call.cause is not None:
-                raise call.cause  # aborted before its first step
-            await inner(call)
-            if call.phase is not Phase.DONE:
-                raise AssertionError("the handler left the call without a status")
+            await _serve_whole(inner, call)
         except RpcError as error:
             # What aborted the call says more than what the abortion broke on its way out.
             cause = call.cause or error
@@ -42,3 +38,11 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
             call.send(Trailers(cause.status, cause.trailing))
 
     return rescued
+
+
+async def _serve_whole(inner: Handler, call: Call) -> None:
+    if call.cause is not None:
+        raise call.cause  # aborted before its first step
+    await inner(call)
+    if call.phase is not Phase.DONE:
+        raise AssertionError("the handler left the call without a status")

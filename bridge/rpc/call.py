@@ -65,11 +65,11 @@ class Call(Protocol):
     """AWS's id of the last attempt."""
 
     def send(self, event: ResponseEvent) -> bool:
-        """Queue an event. False: the client's window is full; await `writable()` before the next one."""
+        """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or made."""
         ...
 
-    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
-        """Send what is at hand, waiting for the client's window where it is full. Raises what `writable` raises."""
+    def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        """Send a response that is whole: nobody waits, what the client does not take counts in the process's buffers."""
         ...
 
     async def writable(self) -> None:

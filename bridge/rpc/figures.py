@@ -102,7 +102,7 @@ class TargetFigures:
 class BridgeFigures:
     """The figures of one process."""
 
-    __slots__ = ("buffered_bytes", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_trailers",
+    __slots__ = ("buffered_bytes", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
                  "streams_open")  # fmt: skip
 
     def __init__(self) -> None:
@@ -111,6 +111,7 @@ class BridgeFigures:
         self.streams_open = 0
         self.buffered_bytes = 0
         """Bytes of requests that calls have gathered and not yet given up, and of replies that clients have not taken yet."""
+        self.shortened_headers = 0
         self.shortened_trailers = 0
         self.protocol_errors: Counter[str] = Counter()
         """By kind: what clients did against HTTP/2 or gRPC."""

@@ -28,9 +28,9 @@ from bridge.rpc.events import (
     ResponseEvent,
     Trailers,
 )
-from bridge.rpc.metadata import size_of, value_of
+from bridge.rpc.metadata import Metadata, size_of, value_of
 from bridge.server.request import RequestHead
-from bridge.server.response import head_fields, shorten, trailer_fields
+from bridge.server.response import head_fields, shorten, those_that_fit, trailer_fields
 
 if TYPE_CHECKING:
     from bridge.rpc.call import Handler, Route
@@ -314,12 +314,10 @@ class ServedCall:
         self._connection.flush_soon()
         return has_room
 
-    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+    def send_all(self, events: Sequence[ResponseEvent]) -> None:
         if not self._queue_response(events):
             for event in events:
-                if not self._queue(event):
-                    self._connection.flush_soon()
-                    await self.writable()
+                self._queue(event)
         self._connection.flush_for_one()
 
     def _queue_response(self, events: Sequence[ResponseEvent]) -> bool:
@@ -328,14 +326,15 @@ class ServedCall:
             return False
         begin, message, end = events
         if not (
-            isinstance(begin, Headers) and isinstance(message, Message) and isinstance(end, Trailers)
+            isinstance(begin, Headers)
+            and isinstance(message, Message)
+            and isinstance(end, Trailers)
         ):
             return False
         connection = self._connection
         if connection.is_too_far_behind or connection.is_choked:
             return False
-        head = head_fields(self.content_type, begin.metadata)
-        envelope = message.envelope
+        head, envelope = self._head_fields(begin.metadata), message.envelope
         if not self._engine.send_response(self._id, head, envelope, self._end_fields(end, ())):
             return False
         self.messages_sent = 1
@@ -357,7 +356,7 @@ class ServedCall:
             self.phase = after
             return self._queue_message(event.envelope)
         if isinstance(event, Headers):
-            self._engine.send_headers(self._id, head_fields(self.content_type, event.metadata))
+            self._engine.send_headers(self._id, self._head_fields(event.metadata))
             self.phase = after
         else:
             # Trailers-only: one block opens and ends the response.
@@ -375,11 +374,12 @@ class ServedCall:
         self._connection.count_message(len(envelope))
         return not (self._is_full or self._connection.is_choked)
 
+    def _head_fields(self, metadata: Metadata) -> Fields:
+        return head_fields(self.content_type, metadata and self._that_fits(metadata))
+
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
         """The fields that end the call, cut down if the client or the configuration would not have them whole."""
-        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
-        if client_room is not None and client_room <= room:
-            room = client_room - 1  # gRPC-core drops a call whose metadata reaches its limit
+        room = self._room_for_fields()
         if len(trailers.status.message) <= room:  # else it need not be encoded to know
             fields = head + trailer_fields(trailers)
             if size_of(fields) <= room:
@@ -391,6 +391,25 @@ class ServedCall:
             room,
         )
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
+
+    def _that_fits(self, metadata: Metadata) -> Metadata:
+        """Initial metadata within the limit of trailers: clients drop the whole call over it as well."""
+        room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
+        if size_of(metadata) <= room:
+            return metadata
+        self._connection.figures.shortened_headers += 1
+        _log.warning(
+            "%s: initial metadata was cut to %d bytes (max_trailers or the client's own limit)",
+            self.path,
+            room,
+        )
+        return those_that_fit(metadata, room)
+
+    def _room_for_fields(self) -> int:
+        """Bytes of one header list."""
+        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
+        # gRPC-core drops a call whose metadata reaches its limit.
+        return room if client_room is None else min(room, client_room - 1)
 
     async def writable(self) -> None:
         while self._engine.is_open(self._id) and (self._is_full or self._connection.is_choked):

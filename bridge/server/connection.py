@@ -71,6 +71,8 @@ class Serving:
     limits: ConnectionLimits
     max_buffered: int
     """Bytes that the process may hold: requests of all calls, and replies that clients do not take."""
+    refused: Callable[[Refusal, Peer], None]
+    """Told of each request that is no call."""
 
 
 class State(Enum):
@@ -280,6 +282,7 @@ class Connection:
         assert head is not None
         if isinstance(head, Refusal):
             self.figures.protocol_errors[head.kind] += 1
+            self._serving.refused(head, self.peer)
             self.engine.send_trailers(event.stream_id, head.fields)
             return
         serving = self._serving

@@ -37,6 +37,7 @@ class Refusal(Value, frozen=True):
     status: Status
     kind: str
     """A short constant: the metric label."""
+    path: str
     extra: Fields = ()
 
     @property
@@ -60,7 +61,9 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
         if name in _PASSED or (name not in _OWN and not name.startswith(_NOT_PASSED)):
             # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
             if name.endswith("-bin") and _BASE64_LIST(value) is None:
-                return _malformed(f"the metadata {name[:60]} is not base64", "bad_binary_metadata")
+                return _malformed(
+                    f"the metadata {name[:60]} is not base64", "bad_binary_metadata", path
+                )
             metadata.append(field)
         elif name == ":path":
             path = value
@@ -70,21 +73,23 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
             content_type = value
         elif name == ":authority":
             authority = value
+        elif name == "host":
+            if host:
+                return _malformed("more than one host", "bad_host", path)
+            host = value
         elif name == "grpc-timeout":
             try:
                 timeout = parse_timeout(value)
             except ValueError as error:
-                return _malformed(str(error), "bad_timeout")
-        elif name == "host":
-            if host:
-                return _malformed("more than one host", "bad_host")
-            host = value
+                return _malformed(str(error), "bad_timeout", path)
     if method != "POST":
-        return _not_a_call(405, "gRPC calls are POST requests", "bad_method", (("allow", "POST"),))
+        status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
+        return Refusal(405, status, "bad_method", path, (("allow", "POST"),))
     if not is_grpc(content_type):
-        return _not_a_call(
-            415, "this port speaks gRPC: content-type must be application/grpc", "bad_content_type"
+        status = Status(
+            StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
         )
+        return Refusal(415, status, "bad_content_type", path)
     # gRFC A41: the authority decides, a host beside it is dropped.
     return RequestHead(path, tuple(metadata), content_type, authority or host, timeout)
 
@@ -96,9 +101,5 @@ def is_grpc(content_type: str) -> bool:
     )
 
 
-def _malformed(message: str, kind: str) -> Refusal:
-    return Refusal(400, Status(StatusCode.INTERNAL, message), kind)
-
-
-def _not_a_call(http_status: int, message: str, kind: str, extra: Fields = ()) -> Refusal:
-    return Refusal(http_status, Status(StatusCode.INTERNAL, message), kind, extra)
+def _malformed(message: str, kind: str, path: str) -> Refusal:
+    return Refusal(400, Status(StatusCode.INTERNAL, message), kind, path)

@@ -54,14 +54,15 @@ def shorten(trailers: Trailers, *, room: int) -> Trailers:
     if details_size + metadata_size > left:
         details, details_size = b"", 0
     if metadata_size > left:
-        metadata = _that_fit(metadata, left)
+        metadata = those_that_fit(metadata, left)
         metadata_size = size_of(metadata)
     left -= details_size + metadata_size
     message = _cut(status.message, left - len(_MESSAGE) - FIELD_OVERHEAD)
     return Trailers(Status(status.code, message, details), metadata)
 
 
-def _that_fit(metadata: Metadata, room: int) -> Metadata:
+def those_that_fit(metadata: Metadata, room: int) -> Metadata:
+    """In order; one that is too large for what is left is passed over."""
     kept = []
     for pair in metadata:
         size = size_of((pair,))

@@ -52,6 +52,8 @@ class _Worker:
     serving: asyncio.Future[None]
     unready: tuple[str, ...] = ("starting",)
     reports: dict[int, asyncio.Future[Raw]] = field(default_factory=dict)
+    latest: Raw | None = None
+    """The last snapshot that it sent."""
 
 
 class Workers:
@@ -66,6 +68,8 @@ class Workers:
         self._keepers: list[asyncio.Task[None]] = []
         self._is_stopping = False
         self._reports = 0
+        self._last_words: list[Raw] = []
+        """The last snapshots of workers that have ended, until they are taken."""
 
     @property
     def unready(self) -> list[str]:
@@ -125,6 +129,7 @@ class Workers:
                 case Unready(reasons):
                     worker.unready = reasons
                 case Figures(number, snapshot):
+                    worker.latest = snapshot
                     report = worker.reports.pop(number, None)
                     if report is not None and not report.done():
                         report.set_result(snapshot)
@@ -141,6 +146,8 @@ class Workers:
             worker.serving.exception()
         for report in worker.reports.values():
             report.cancel()
+        if worker.latest is not None:
+            self._last_words.append(worker.latest)
 
     def tell(self, message: Message) -> None:
         """Send to every worker; those that start later read the configuration as it is then."""
@@ -152,20 +159,27 @@ class Workers:
         self._begin = begin
 
     async def report(self) -> list[Raw]:
-        """The encoded snapshots of all workers that answer in time."""
+        """The encoded snapshots of all workers: as they are now, or for those that do not answer in time as they last were."""
         loop = asyncio.get_running_loop()
         self._reports += 1
+        number = self._reports
         asked: list[asyncio.Future[Raw]] = []
         for worker in self._workers.values():
-            answer = worker.reports[self._reports] = loop.create_future()
-            worker.channel.send(Report(self._reports))
+            answer = worker.reports[number] = loop.create_future()
+            worker.channel.send(Report(number))
             asked.append(answer)
-        if not asked:
-            return []
-        done, late = await asyncio.wait(asked, timeout=_REPORT_TIMEOUT)
-        for answer in late:
-            answer.cancel()
-        return [answer.result() for answer in done if not answer.cancelled()]
+        if asked:
+            await asyncio.wait(asked, timeout=_REPORT_TIMEOUT)
+        for worker in self._workers.values():
+            late = worker.reports.pop(number, None)
+            if late is not None:
+                late.cancel()
+        return [worker.latest for worker in self._workers.values() if worker.latest is not None]
+
+    def take_last_words(self) -> list[Raw]:
+        """The last snapshots of workers that have ended since they were taken last."""
+        words, self._last_words = self._last_words, []
+        return words
 
     async def drain(self, *, allowed: float) -> None:
         """Tell every worker to finish; those that have not ended after `allowed` seconds are killed."""

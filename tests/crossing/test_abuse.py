@@ -34,21 +34,36 @@ def api() -> Iterator[EchoApi]:
         yield serving
 
 
+def reply_of(*sizes: int) -> bytes:
+    """What a function answers that sends messages of these sizes."""
+    frames = b"".join(b"\0" + size.to_bytes(4, "big") + bytes(size) for size in sizes)
+    headers = {"content-type": "application/grpc-web+proto"}
+    body = b64encode(frames + b"\x80\0\0\0\x0fgrpc-status:0\r\n").decode()
+    reply = {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}
+    return dumps(reply).encode()
+
+
 @pytest.fixture(scope="module")
 def bridge(api: EchoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """With one more function whose replies are large."""
-    frames = (
-        b"\0" + (4 * MIB).to_bytes(4, "big") + bytes(4 * MIB) + b"\x80\0\0\0\x0fgrpc-status:0\r\n"
-    )
-    headers = {"content-type": "application/grpc-web+proto"}
-    body = b64encode(frames).decode()
-    reply = {"statusCode": 200, "headers": headers, "body": body, "isBase64Encoded": True}
-    with lambda_api({"large": answer(200, dumps(reply))}) as large:
+    one, many = reply_of(4 * MIB), reply_of(*[64 << 10] * 64)
+    with lambda_api(
+        {"large": answer(200, one), "many": answer(200, many), "tiny": answer(200, reply_of(10))}
+    ) as large:
         services = {
             "t.Echo": {"target": "function:echo", "endpoint_url": f"http://127.0.0.1:{api.port}"},
             "t.Large": {
                 "target": "function:large",
                 "endpoint_url": f"http://127.0.0.1:{large.port}",
+            },
+            "t.Many": {
+                "target": "function:many",
+                "endpoint_url": f"http://127.0.0.1:{large.port}",
+            },
+            "t.Tiny": {
+                "target": "function:tiny",
+                "endpoint_url": f"http://127.0.0.1:{large.port}",
+                "max_concurrency": 20,
             },
         }
         config = {"services": services, "buffers": "64MiB"}
@@ -119,6 +134,30 @@ def resident(bridge: RunningBridge) -> int:
 def gauge(bridge: RunningBridge, name: str) -> float:
     families = text_string_to_metric_families(bridge.get("/metrics"))
     return sum(s.value for family in families for s in family.samples if s.name == name)
+
+
+def test_what_is_no_call_has_its_line_in_the_log(bridge: RunningBridge) -> None:
+    """Whoever looks for a request that was refused finds it: its path, why, and where it came from."""
+    make = FrameFactory()
+    plain = {":method": "POST", ":scheme": "http", ":authority": "x", "content-type": "application/grpc"}  # fmt: skip
+    refused = {
+        "/no.Call/Method": {":method": "GET"},
+        "/no.Call/Type": {"content-type": "application/json"},
+        "/no.Call/Binary": {"x-bin": "!!"},
+        "/no.Call/Timeout": {"grpc-timeout": "soon"},
+    }
+    frames = b""
+    for number, (path, changed) in enumerate(refused.items()):
+        fields = sorted({**plain, ":path": path, **changed}.items())
+        frames += make.request(2 * number + 1, fields)
+    with attacker(bridge) as connection:
+        sent(connection, make.start() + frames)
+    entries = [bridge.wait_for_log(path) for path in refused]
+
+    assert [1, 1, 1, 1] == list(map(len, entries))
+    assert {"INTERNAL"} == {entry["code"] for [entry] in entries}
+    assert {"gRPC calls are POST requests"} < {entry["message"] for [entry] in entries}
+    assert {"127.0.0.1"} == {entry["peer"] for [entry] in entries}
 
 
 Flood = Callable[[FrameFactory], bytes]
@@ -200,22 +239,41 @@ def test_a_thousand_connections(bridge: RunningBridge) -> None:
     bridge.wait_until(lambda: gauge(bridge, "bridge_connections") == 0)
 
 
-def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(bridge: RunningBridge) -> None:
-    """A hundred tiny requests for 4 MiB each behind a shut window: 64 MiB are held, the rest refused, all given back at the end."""
+@pytest.mark.parametrize("method", ["/t.Large/M", "/t.Many/M"])
+def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(
+    bridge: RunningBridge, method: str
+) -> None:
+    """A hundred tiny requests for 4 MiB each behind a shut window: 64 MiB are held, the rest refused, all given back at the end.
+
+    In one message or in 64.
+    """
     make = FrameFactory()
     with attacker(bridge) as connection:
-        calls = b"".join(request(make, stream_id, "/t.Large/M") for stream_id in range(1, 200, 2))
+        calls = b"".join(request(make, stream_id, method) for stream_id in range(1, 200, 2))
         connection.sendall(make.start({INITIAL_WINDOW_SIZE: 0}) + calls)
-        bridge.wait_until(
-            lambda: (
-                any(entry["code"] == "RESOURCE_EXHAUSTED" for entry in bridge.access_log())
-                and gauge(bridge, "bridge_streams") < 20
-            ),
-            seconds=30,
-        )
+        bridge.wait_for_log(method, 100)
+        refused = [
+            entry
+            for entry in bridge.access_log()
+            if entry["method"] == method and entry["code"] == "RESOURCE_EXHAUSTED"
+        ]
         held = gauge(bridge, "bridge_buffered_bytes")
 
+    assert 80 <= len(refused)
     assert 60 * MIB < held < 80 * MIB
     bridge.wait_until(lambda: gauge(bridge, "bridge_buffered_bytes") == 0)
     with a_client_beside(bridge):
         pass
+
+
+def test_a_client_that_takes_nothing_holds_no_place(bridge: RunningBridge) -> None:
+    """Functions that have answered are no calls in flight: 20 replies behind a shut window leave max_concurrency to others."""
+    make = FrameFactory()
+    with attacker(bridge) as connection:
+        calls = b"".join(request(make, stream_id, "/t.Tiny/M") for stream_id in range(1, 41, 2))
+        connection.sendall(make.start({INITIAL_WINDOW_SIZE: 0}) + calls)
+        bridge.wait_for_log("/t.Tiny/M", 20)
+        with grpc.insecure_channel(bridge.address) as channel:
+            answer = channel.unary_unary("/t.Tiny/Other")(b"", timeout=5)
+
+    assert bytes(10) == answer

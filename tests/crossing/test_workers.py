@@ -74,6 +74,26 @@ def test_a_worker_that_dies_is_replaced_and_calls_go_on(workers: RunningBridge) 
     workers.wait_for_line("worker 1 ended with -9")
 
 
+def test_what_a_dead_worker_counted_stays_counted(workers: RunningBridge) -> None:
+    """Counters in /metrics never go backwards: neither when a worker dies nor when its successor begins at zero."""
+    counters = ("grpc_server_started_total", "grpc_server_handled_total", "grpc_server_handling_seconds_count",
+                "bridge_connections_accepted_total", "process_cpu_seconds_total")  # fmt: skip
+    for _ in range(10):
+        greet(workers)
+    before = {name: figure(workers, name) for name in counters}
+    former = children(workers)
+    for pid in former:
+        os.kill(pid, signal.SIGKILL)
+    dead = {name: figure(workers, name) for name in counters}
+    workers.wait_until(lambda: len(set(children(workers)) - set(former)) == 2)
+    workers.wait_until(lambda: workers.get_whole("/readyz")[0] == 200)
+    greet(workers)
+    after = {name: figure(workers, name) for name in counters}
+
+    assert [] == [name for name in counters if not before[name] <= dead[name] <= after[name]]
+    assert before["grpc_server_started_total"] + 1 == after["grpc_server_started_total"]
+
+
 def test_sigterm_drains_every_worker(tmp_path: Path) -> None:
     """The call in flight finishes; the supervisor ends with 0 and leaves no process."""
     from lambda_fn.examples import echo_pb2, echo_pb2_grpc

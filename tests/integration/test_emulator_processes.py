@@ -373,10 +373,14 @@ async def test_an_interpreter_without_lambda_fn_is_lent_ours(tmp_path: Path) -> 
 
 
 async def test_instances_are_reused_last_in_first_out(tmp_path: Path) -> None:
-    """Two at once need two processes; afterwards one serves alone."""
+    """Two at once need two processes; afterwards one serves alone, if it is back for each call."""
     async with local_lambda(runtime(tmp_path, PID, concurrency=2)) as caller:
-        pair = await asyncio.gather(*(caller.invoke({"sleep": 0.2}) for _ in range(2)))
-        alone = {(await caller.invoke()).result for _ in range(5)}
+        pair = await asyncio.gather(*(caller.invoke({"sleep": 0.5}) for _ in range(2)))
+        alone = set()
+        for _ in range(5):
+            while not all(one.is_ready for one in caller.local._functions["fn"]._instances):
+                await asyncio.sleep(0.01)
+            alone.add((await caller.invoke()).result)
 
     assert len({answer.result for answer in pair}) == 2
     assert len(alone) == 1
@@ -445,6 +449,8 @@ async def test_a_changed_file_brings_fresh_processes(tmp_path: Path) -> None:
         first = await caller.invoke()
         async with asyncio.TaskGroup() as tasks:
             busy = tasks.create_task(caller.invoke({"sleep": 1}))
+            while not caller.local._functions["fn"]._in_flight:
+                await asyncio.sleep(0.01)
             path = tmp_path / "fn.py"
             path.write_text(path.read_text().replace("V = 1", "V = 2"))
             await caller.line("files changed: the next invocation starts anew")
@@ -452,6 +458,21 @@ async def test_a_changed_file_brings_fresh_processes(tmp_path: Path) -> None:
         after = await caller.invoke()
 
     assert [a.result for a in (first, busy.result(), fresh, after)] == [1, 1, 2, 2]
+
+
+async def test_a_change_during_a_cold_start_costs_no_invocation(tmp_path: Path) -> None:
+    """The moment between a runtime's first request and its first invocation is no time to kill it."""
+    async with local_lambda(runtime(tmp_path, PID)) as caller:
+        function = caller.local._functions["fn"]
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(caller.invoke())
+            while not any(instance.is_ready for instance in function._instances):
+                await asyncio.sleep(0)
+            function.renew(function.config)
+        second = await caller.invoke()
+
+    assert (None, None) == (first.result().function_error, second.function_error)
+    assert first.result().result != second.result
 
 
 async def test_the_functions_can_be_changed_while_running(tmp_path: Path) -> None:

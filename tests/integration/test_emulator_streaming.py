@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from botocore.exceptions import ClientError
 
 from bridge.aws.event_stream import EventStreamReader
@@ -100,6 +102,39 @@ async def test_what_is_written_arrives_before_there_is_more(tmp_path: Path) -> N
 
     assert first == {"PayloadChunk": {"Payload": b"first"}}
     assert payload(rest) == b"last"
+
+
+def test_what_was_sent_before_a_crash_arrives(tmp_path: Path) -> None:
+    """A process that writes and dies while the local Lambda is busy: its bytes and its end are there to be seen at once."""
+    kept = uvloop.run(
+        crash_in_busy_moments(tmp_path)
+    )  # the bridge's loop: asyncio's own is slower to see the end
+
+    assert [b"last"] * 10 == [payload(rest) for rest in kept]
+    assert {"Runtime.ExitError"} == {rest[-1]["InvokeComplete"]["ErrorCode"] for rest in kept}
+
+
+async def crash_in_busy_moments(folder: Path) -> list[list[dict[str, Any]]]:
+    """The events of ten invocations."""
+    source = """
+    while True:
+        request_id, event, _ = next_invocation()
+        print("waits", flush=True)
+        wait_for(event["go"])
+        write(begin(request_id), b"last")
+        os._exit(1)
+    """
+    kept = []
+    async with local_lambda(runtime(folder, source)) as caller:
+        for number in range(10):
+            invoked = asyncio.get_running_loop().create_task(
+                events_of(caller, Payload=json.dumps({"go": f"go{number}"}))
+            )
+            await caller.line("waits", times=number + 1)
+            (folder / f"go{number}").touch()
+            time.sleep(0.1)  # the loop is the local Lambda's: this is the busy moment
+            kept.append(await invoked)
+    return kept
 
 
 async def test_a_function_that_does_not_stream_is_one_chunk(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ class StreamedCall:
         asyncio.get_running_loop().create_task(self._notify())
         return self.is_window_open
 
-    async def send_all(self, events: Sequence[ResponseEvent]) -> None:
+    def send_all(self, events: Sequence[ResponseEvent]) -> None:
         for event in events:
             self.send(event)
 

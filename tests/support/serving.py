@@ -10,11 +10,12 @@ from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.rescue import rescue
 from bridge.proxy.route import route
-from bridge.rpc.call import Call, Handler, Route
+from bridge.rpc.call import Call, Handler, Peer, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.server.connection import Connection, ConnectionLimits, PlainConnection, Serving
+from bridge.server.request import Refusal
 from tests.support.h2_client import H2Client
 
 
@@ -49,6 +50,7 @@ def serving(
     max_buffered: int = 1 << 30,
     layer: Callable[[Handler], Handler] = lambda inner: inner,
     timeout: float | None = None,
+    refused: Callable[[Refusal, Peer], None] = lambda refusal, peer: None,
 ) -> Serving:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
     figures = BridgeFigures()
@@ -61,6 +63,7 @@ def serving(
         new_engine=lambda: new_engine(engine_limits),
         limits=connection or ConnectionLimits(),
         max_buffered=max_buffered,
+        refused=refused,
     )
 
 

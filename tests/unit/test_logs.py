@@ -159,7 +159,7 @@ def test_what_is_no_http_is_not_our_error(capsys: pytest.CaptureFixture[str]) ->
 
 def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full pipe is not waited for, or the log's reader would decide whether calls are served; afterwards lines come again."""
-    monkeypatch.setattr("bridge.logs._PATIENCE", 1.0)
+    monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
@@ -172,3 +172,19 @@ def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert 0 < taken < 2000
     assert b"again" in last
+
+
+def test_a_long_line_does_not_wait_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback is longer than what a pipe takes at once when it says that it has room: the rest comes with the next line."""
+    monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.set_up(level="info", log_format="json")
+        logging.getLogger("bridge").info("a" * 100_000)
+        first = log.read(1 << 20)
+        logging.getLogger("bridge").info("b")
+        whole = first + log.read(1 << 20)
+
+    assert len(first) < 100_000
+    assert ["a" * 100_000, "b"] == [json.loads(line)["message"] for line in whole.splitlines()]

@@ -107,6 +107,36 @@ STALE = refusal("403 Forbidden", "ExpiredTokenException", {"message": "expired"}
 GOOD = response(b'"fine"', x_amzn_RequestId="id-1", content_type="application/json")
 
 
+async def test_large_replies_come_one_by_one(
+    client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading one holds the loop for milliseconds: twenty at once would hold up every other call."""
+    given: list[int] = []
+    turn = 0
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr("bridge.carriers.lambda_invoke.LARGE", 1000)
+    async with serving(always(response(b"x" * 1001))) as upstream:
+        invoke = carrier(client, upstream).invoke
+
+        async def call() -> None:
+            await invoke(b"{}")
+            given.append(turn)
+
+        counting = asyncio.get_running_loop().create_task(count_turns())
+        try:
+            await asyncio.gather(*(call() for _ in range(20)))
+        finally:
+            counting.cancel()
+
+    assert 20 == len(given) == len(set(given))
+
+
 async def test_payload_goes_out_signed_and_the_reply_comes_back(client: HttpClient) -> None:
     """POST to the function's ARN and qualifier, signed for its region, and nothing else."""
     api = FakeLambda(GOOD)

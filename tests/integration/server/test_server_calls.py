@@ -245,6 +245,26 @@ async def test_trailers_fit_what_grpc_core_takes() -> None:
     assert 1 == served.figures.shortened_trailers
 
 
+async def test_initial_metadata_fits_what_grpc_core_takes() -> None:
+    """What a function says before its first message cannot cost the call."""
+
+    async def talk(call: Call) -> None:
+        call.send(Headers((("small", "1"), ("large", "m" * 50_000))))
+        call.send(Message(await call.read_all()))
+        call.send(OK_TRAILERS)
+
+    served = serving(talk)
+    async with listening(served) as server, _channel(server) as channel:
+        invoked = channel.unary_unary(_METHOD)(b"hello", timeout=5)
+        answer = await invoked
+        initial = dict(await invoked.initial_metadata())
+
+    assert b"hello" == answer
+    assert "1" == initial["small"]
+    assert "large" not in initial
+    assert 1 == served.figures.shortened_headers
+
+
 # -- how calls end early ----------------------------------------------------------------------------------------------
 
 

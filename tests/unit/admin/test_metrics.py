@@ -54,6 +54,7 @@ SCRAPED = scraped(FULL_SNAPSHOT)
         ("bridge_streams", {}, 9),
         ("bridge_buffered_bytes", {}, 10),
         ("bridge_shortened_trailers_total", {}, 11),
+        ("bridge_shortened_headers_total", {}, 15),
         ("bridge_protocol_errors_total", {"kind": "rapid_reset"}, 12),
         ("bridge_refused_total", {"reason": "NoRoute"}, 13),
         ("bridge_credentials_age_seconds", {}, 14),

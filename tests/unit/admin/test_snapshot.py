@@ -52,8 +52,27 @@ def test_workers_add_up() -> None:
         total.connections_accepted,
         total.streams_open,
     )
-    assert (20, 22) == (total.buffered_bytes, total.shortened_trailers)
+    assert (20, 22, 30) == (
+        total.buffered_bytes,
+        total.shortened_trailers,
+        total.shortened_headers,
+    )
     assert ({"rapid_reset": 24}, {"NoRoute": 26}) == (total.protocol_errors, total.refused)
+
+
+def test_a_process_that_has_ended_keeps_its_counts_only() -> None:
+    """What it held (connections, streams, buffers, memory, credentials) went with it; what it did stays done."""
+    former = full_snapshot()
+    counts = former.counts()
+
+    assert former.methods == counts.methods
+    assert [0] == [target.in_flight for target in counts.targets.values()]
+    assert [4] == [target.retries for target in counts.targets.values()]
+    assert (0, 8, 0) == (counts.connections_open, counts.connections_accepted, counts.streams_open)
+    assert (0, 11) == (counts.buffered_bytes, counts.shortened_trailers)
+    assert ({"rapid_reset": 12}, {"NoRoute": 13}) == (counts.protocol_errors, counts.refused)
+    assert counts.credentials_age is None
+    assert ProcessSnapshot(cpu_seconds=former.process.cpu_seconds) == counts.process
 
 
 def test_ages_and_starts_do_not_add_up() -> None:

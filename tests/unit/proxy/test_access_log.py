@@ -171,11 +171,25 @@ async def test_full_batch_is_written_at_once(pipe: tuple[int, int]) -> None:
     assert 256 == len(_written(reader))
 
 
+async def test_a_refused_request_has_a_line(pipe: tuple[int, int]) -> None:
+    """With what is known of it, bounded like that of a call."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write_refused("/" + "p" * 1000, Status(StatusCode.INTERNAL, "no gRPC"), Peer("10.0.0.9"))
+    log.flush()
+    [line] = [msgspec.json.decode(line) for line in _written(reader)]
+
+    assert ("INTERNAL", "no gRPC", "10.0.0.9") == (line["code"], line["message"], line["peer"])
+    assert 500 == len(line["method"])
+    assert 0 == line["duration_us"] == line["attempts"] == line["received"] == line["sent"]
+
+
 async def test_log_that_is_off_writes_nothing(pipe: tuple[int, int]) -> None:
     """`log: {access: false}`."""
     reader, writer = pipe
     log = _log(writer, is_on=False)
     log.write(_ended(), StatusCode.OK, 0.1)
+    log.write_refused("/a.B/C", Status(StatusCode.INTERNAL, "no gRPC"), Peer("10.0.0.9"))
     log.flush()
 
     assert [] == _written(reader)
@@ -197,7 +211,7 @@ async def test_calls_go_on_when_the_log_is_not_taken(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
-    monkeypatch.setattr("bridge.proxy.access_log._MOST_UNWRITTEN", 100_000)
+    monkeypatch.setattr("bridge.outlet._MOST_WAITING", 100_000)
     reader, writer = pipe
     log = _log(writer)
     for _ in range(1024):
@@ -243,7 +257,7 @@ async def test_lines_stay_whole_beside_those_of_other_processes(
         pieces.append(bytes(data))
         return len(data)
 
-    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_all)
+    monkeypatch.setattr("bridge.outlet.os.write", take_all)
     log = _log(pipe[1])
     for _ in range(200):
         log.write(_ended(), StatusCode.OK, 0.1)
@@ -264,7 +278,7 @@ async def test_batch_larger_than_the_pipe_takes_is_written_whole(
         taken.append(bytes(data[:7]))
         return len(taken[-1])
 
-    monkeypatch.setattr("bridge.proxy.access_log.os.write", take_seven)
+    monkeypatch.setattr("bridge.outlet.os.write", take_seven)
     log = _log(pipe[1])
     log.write(_ended(), StatusCode.OK, 0.1)
     log.flush()

@@ -195,24 +195,15 @@ async def test_reply_without_a_request_id() -> None:
     assert () == call.trailing_metadata
 
 
-async def test_slow_clients_are_waited_for() -> None:
-    """A full window holds the next message back."""
-    bench, call = Bench(reply(WORLD * 5 + OK)), RecordingCall(body=HELLO, window=2)
+async def test_slow_clients_are_not_waited_for() -> None:
+    """The reply is whole: it waits in the engine, where it is counted, and the call is over."""
+    bench = Bench(reply(WORLD * 5 + OK))
+    call = RecordingCall(body=HELLO, window=2)
 
     await bench.target.handle(call)
 
     assert [b"world"] * 5 == call.messages
-    assert 2 == call.waits
-
-
-async def test_clients_that_go_away_while_they_are_waited_for() -> None:
-    bench, call = Bench(reply(WORLD * 5 + OK)), RecordingCall(body=HELLO, window=1)
-    call.abort(ConnectionLost("the client is gone"))
-
-    with pytest.raises(ConnectionLost):
-        await bench.target.handle(call)
-
-    assert [b"world"] == call.messages
+    assert 0 == call.waits
 
 
 async def test_response_message_above_the_route_s_limit() -> None:

@@ -627,6 +627,33 @@ async def test_trailers_are_cut_to_the_smaller_limit(
     await wire.close()
 
 
+@pytest.mark.parametrize(("max_trailers", "client_limit"), [(300, None), (8192, 300)])
+async def test_initial_metadata_is_cut_to_the_smaller_limit(
+    max_trailers: int, client_limit: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the client would drop the call, its messages and its status; counted and logged."""
+
+    async def talk(call: Call) -> None:
+        call.send(Headers((("a", "1"), ("huge", "h" * 1000), ("b", "2"))))
+        call.send(Message(_HELLO))
+        call.send(OK_TRAILERS)
+
+    wire = MemoryWire(
+        serving(talk, limits=Limits(max_trailers=max_trailers)),
+        H2Client(max_header_list=client_limit),
+    )
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    fields = client.replies[stream].fields
+
+    assert ("1", "2", None) == (fields["a"], fields["b"], fields.get("huge"))
+    assert 0 == client.replies[stream].status[0]
+    assert 1 == wire.figures.shortened_headers
+    assert "initial metadata was cut" in caplog.text
+    await wire.close()
+
+
 # -- its end ----------------------------------------------------------------------------------------------------------
 
 

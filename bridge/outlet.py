@@ -1,0 +1,56 @@
+"""Lines to a descriptor whose reader may stop: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, never time.
+
+What finds no room waits here up to a bound. When it is tried again is its owner's business.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic
+
+_PIECE = select.PIPE_BUF
+"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between the lines
+of other processes."""
+_MOST_WAITING = 1 << 20
+"""Bytes that may wait for a reader that has stopped."""
+
+
+class Outlet:
+    """What is added leaves in order, in pieces of whole lines."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = bytearray()
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more should be dropped in place of being added."""
+        return len(self._waiting) > _MOST_WAITING
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all has left."""
+        return not self._waiting
+
+    def add(self, lines: bytes) -> None:
+        self._waiting += lines
+
+    def write_out(self, *, patience: float = 0.0) -> None:
+        """Write what can be written. `patience`: seconds to wait for room, in all."""
+        lines, at = self._waiting, 0
+        until = monotonic() + patience
+        try:
+            while at < len(lines) and self._room.poll(max(0.0, until - monotonic()) * 1000):
+                at += os.write(self._descriptor, lines[at : _end_of_piece(lines, at)])
+        except OSError:
+            at = len(lines)  # nobody reads any more; what writes here goes on
+        del lines[:at]
+
+
+def _end_of_piece(lines: bytearray, at: int) -> int:
+    if len(lines) - at <= _PIECE:
+        return len(lines)
+    return lines.rfind(b"\n", at, at + _PIECE) + 1 or at + _PIECE
