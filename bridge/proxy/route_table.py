@@ -24,14 +24,14 @@ _MAX_PATH_LENGTH = 512
 class Leg:
     """One target of an entry and its part of the calls."""
 
-    __slots__ = ("handler", "timeout", "weight")
+    __slots__ = ("handler", "longest", "weight")
 
     def __init__(
-        self, handler: Handler, weight: float = 1, *, timeout: float | None = None
+        self, handler: Handler, weight: float = 1, *, longest: float | None = None
     ) -> None:
         self.handler = handler
         self.weight = weight
-        self.timeout = timeout
+        self.longest = longest
         """Seconds: how long the target itself can take at most."""
 
 
@@ -131,7 +131,8 @@ class RouteTable:
                 leg.handler,
                 figures,
                 entry.limits,
-                leg.timeout if entry.timeout is None else entry.timeout,
+                entry.timeout,
+                leg.longest,
             )
             for leg in entry.legs
         ]

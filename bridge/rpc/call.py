@@ -101,7 +101,7 @@ Layer = Callable[[Handler], Handler]
 class Route:
     """What a call's path led to: who handles it, under which limits, counted where."""
 
-    __slots__ = ("figures", "handler", "limits", "name", "timeout")
+    __slots__ = ("figures", "handler", "limits", "longest", "name", "timeout")
 
     def __init__(
         self,
@@ -110,6 +110,7 @@ class Route:
         figures: MethodFigures,
         limits: Limits,
         timeout: float | None = None,
+        longest: float | None = None,
     ) -> None:
         self.name = name
         """The configuration's key, or the built-in service."""
@@ -118,6 +119,8 @@ class Route:
         self.limits = limits
         self.timeout = timeout
         """Seconds: the configuration's upper bound on the call."""
+        self.longest = longest
+        """Seconds: after so long a call without any deadline ends. No deadline of its own: the function is not told."""
 
 
 Resolve = Callable[[str], Route]

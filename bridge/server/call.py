@@ -14,6 +14,7 @@ from bridge.rpc.deadline import earliest
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner, is_one_plain_message
 from bridge.rpc.errors import (
     ClientGone,
+    DeadlineExceeded,
     FullDuplexNeeded,
     MalformedRequest,
     MessageTooLarge,
@@ -123,6 +124,12 @@ class ServedCall:
         # A task cancelled before its first step would run none of the layers: it starts, and rescue finds the cause.
         if self._is_running:
             self._task.cancel()
+
+    def check_age(self, now: float) -> None:
+        """Called about once a second: ends a call that has no deadline but has taken longer than its target ever does."""
+        longest = self.route.longest
+        if self.deadline is None and longest is not None and now - self.started > longest:
+            self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
 
     def _release(self) -> None:
         """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""

@@ -357,6 +357,8 @@ class Connection:
             self._check_age(now)
             self._check_alive(now)
         self._end_unread(now)
+        for call in tuple(self._calls.values()):
+            call.check_age(now)
 
     def _end_grace(self) -> None:
         if self._calls:

@@ -50,11 +50,12 @@ def serving(
     max_buffered: int = 1 << 30,
     layer: Callable[[Handler], Handler] = lambda inner: inner,
     timeout: float | None = None,
+    longest: float | None = None,
     refused: Callable[[Refusal, Peer], None] = lambda refusal, peer: None,
 ) -> Serving:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
     figures = BridgeFigures()
-    only = Route("a.B", handler, MethodFigures("a.B", "C"), limits or Limits(), timeout)
+    only = Route("a.B", handler, MethodFigures("a.B", "C"), limits or Limits(), timeout, longest)
     engine_limits = engine or EngineLimits()
     return Serving(
         handler=layer(rescue(route, figures=figures)),

@@ -40,14 +40,11 @@ def test_calls_fall_on_the_legs_by_weight() -> None:
     assert 1 == len({id(route.figures) for route in picked})
 
 
-@pytest.mark.parametrize(
-    ("configured", "expected"), [(None, {910.0, None}), (5.0, {5.0})], ids=["none", "5 s"]
-)
-def test_a_leg_may_have_an_end_of_its_own(
-    configured: float | None, expected: set[float | None]
-) -> None:
+def test_a_leg_may_have_an_end_of_its_own() -> None:
     """A function runs 15 minutes at most, a native stream as long as it likes; a configured timeout counts for both."""
-    split = Entry("a.B", [Leg(old, timeout=910.0), Leg(new)], limits=Limits(), timeout=configured)
-    routes = table(split)
+    split = Entry("a.B", [Leg(old, longest=910.0), Leg(new)], limits=Limits(), timeout=5.0)
+    routes = [table(split).resolve("/a.B/C") for _ in range(100)]
+    routes += [table(split, seed).resolve("/a.B/C") for seed in range(100)]
 
-    assert expected == {routes.resolve("/a.B/C").timeout for _ in range(100)}
+    assert {910.0, None} == {route.longest for route in routes}
+    assert {5.0} == {route.timeout for route in routes}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 import pytest
 
@@ -692,6 +693,31 @@ async def test_handler_that_ends_without_rescue_resets_the_stream(new_engine: ob
 
     assert ErrorCode.INTERNAL_ERROR == client.replies[stream].reset
     assert 0 == wire.figures.streams_open
+    await wire.close()
+
+
+async def test_call_without_a_deadline_ends_when_its_target_must_have() -> None:
+    """Its handler is told of no deadline, and one whose client has set one is left to that."""
+    deadlines: list[float | None] = []
+
+    async def wait(call: Call) -> None:
+        deadlines.append(call.deadline)
+        await wait_for_ever(call)
+
+    wire = _wire(wait, longest=910.0)
+    client = await wire.open()
+    stream, patient = client.call(_HELLO), client.call(_HELLO, ("grpc-timeout", "1H"))
+    await wire.settle()
+    now = monotonic()
+    wire.connection.check_time(now + 909)
+    await wire.settle()
+    had_ended = client.replies[stream].has_ended
+    wire.connection.check_time(now + 911)
+    await wire.settle()
+
+    assert deadlines[0] is None
+    assert (False, False) == (had_ended, client.replies[patient].has_ended)
+    assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
     await wire.close()
 
 
