@@ -49,6 +49,8 @@ _HEAD = Layout(">HBBBL")
 parse_head = _HEAD.unpack_from
 """From (bytes, position): the length's upper two bytes and its lowest one, type, flags, reserved bit and stream id."""
 pack_head = _HEAD.pack
+pack_small_head = Layout(">BHBBL").pack
+"""For lengths that fit two bytes: 0, the length, type, flags, stream id."""
 
 
 def head(size: int, kind: int, flags: int, stream_id: int) -> bytes:

@@ -48,6 +48,7 @@ from bridge.http2.frames import (
     SETTINGS,
     frame,
     pack_head,
+    pack_small_head,
     parse_head,
 )
 from bridge.http2.headers import HeaderList, trailers_fault
@@ -601,18 +602,20 @@ class NativeEngine:
         ):
             return False
         begin, finish = self._encode_head(head), hpack.encode(end)
-        if len(begin) > frames.SMALLEST_MAX_FRAME or len(finish) > frames.SMALLEST_MAX_FRAME:
+        begin_size, finish_size = len(begin), len(finish)
+        if begin_size > frames.SMALLEST_MAX_FRAME or finish_size > frames.SMALLEST_MAX_FRAME:
             return False
         del self._streams[stream_id]
         self._window_out -= size
         self._data_sent += 1
         self._headers_sent += 2
+        # In one go: what fits the smallest frame leaves the upper byte of a length 0.
         self._out += (
-            pack_head(len(begin) >> 8, len(begin) & 0xFF, HEADERS, END_HEADERS, stream_id),
+            pack_small_head(0, begin_size, HEADERS, END_HEADERS, stream_id),
             begin,
-            pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id),
+            pack_small_head(0, size, DATA, 0, stream_id),
             body,
-            pack_head(len(finish) >> 8, len(finish) & 0xFF, HEADERS, _END_OF_BOTH, stream_id),
+            pack_small_head(0, finish_size, HEADERS, _END_OF_BOTH, stream_id),
             finish,
         )
         return True

@@ -3,8 +3,6 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-import pytest
-
 from bridge.proxy.route_table import Entry, Leg, MethodRegistry, RouteTable
 from bridge.routing.router import Router
 from bridge.rpc.call import Call

@@ -6,7 +6,6 @@ from bridge.rpc.figures import (
     BYTES,
     SECONDS,
     BridgeFigures,
-    Histogram,
     MethodFigures,
     TargetFigures,
 )
@@ -15,16 +14,15 @@ from tests.support.fakes import RecordingCall
 
 
 @pytest.mark.parametrize(
-    ("value", "counts"),
-    [(0.0, [1, 0, 0]), (1.0, [1, 0, 0]), (1.5, [0, 1, 0]), (2.0, [0, 1, 0]), (2.1, [0, 0, 1])],
+    ("value", "place"), [(0.0, 0), (SECONDS[0], 0), (0.0011, 1), (SECONDS[1], 1), (1000.0, -1)]
 )
-def test_value_counts_in_the_first_bound_not_below_it(value: float, counts: list[int]) -> None:
+def test_value_counts_in_the_first_bound_not_below_it(value: float, place: int) -> None:
     """A bound holds what is equal to it, as Prometheus' `le` does; the last count is for what lies above."""
-    histogram = Histogram((1.0, 2.0))
-    histogram.observe(value)
+    figures = MethodFigures("a.B", "C")
+    figures.finished(RecordingCall(), StatusCode.OK, value)
 
-    assert counts == histogram.counts
-    assert value == histogram.total
+    assert 1 == figures.seconds.counts[place] == sum(figures.seconds.counts)
+    assert value == figures.seconds.total
 
 
 @pytest.mark.parametrize("bounds", [SECONDS, BYTES])
