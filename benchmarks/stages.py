@@ -56,7 +56,7 @@ STAGES: Mapping[str, Functions] = {
     "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
     "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
     "reply decoded": ((LambdaTarget, "_read"),),
-    "response events out": ((ServedCall, "send"), (NativeEngine, "bytes_to_send")),
+    "response out": ((ServedCall, "send_all"), (NativeEngine, "bytes_to_send")),
     "metrics": ((MethodFigures, "finished"),),
     "access log": ((AccessLog, "write"), (AccessLog, "flush")),
 }

@@ -61,6 +61,32 @@ def test_whole_event() -> None:
     assert VECTOR == event
 
 
+def test_what_calls_have_in_common_is_theirs_alone() -> None:
+    """The encoder remembers the last client: whatever the next one differs in, its event is its own."""
+    shared = EventEncoder("b0")
+    usual: dict[str, Any] = {"metadata": (("x-a", "1"), ("cookie", "a=1")), "timeout": 5.0}
+    others: list[dict[str, Any]] = [
+        {},
+        {"metadata": (("x-a", "2"),)},
+        {"metadata": (("x-a", "1"), ("x-a", "1"))},
+        {"content_type": "application/grpc+json"},
+        {"authority": "other.example"},
+        {"peer": Peer("203.0.113.7")},
+        {"peer": Peer("127.0.0.1", ClientCertificate("pem", "CN=a", "CN=b", "1", "from", "to"))},
+        {"path": "/other.Echo/Say"},
+        {"timeout": None},
+        {"timeout": 0.25},
+        {"body": b"other"},
+    ]
+    for other in [each for pair in zip(others, [{}] * len(others), strict=True) for each in pair]:
+        arguments = usual | other
+        event, alone = event_of(**arguments, encoder=shared), event_of(**arguments)
+        for each in (event, alone):
+            del each["requestContext"]["requestId"]
+
+        assert alone == event
+
+
 def test_no_method_of_the_older_format() -> None:
     """With requestContext.httpMethod common runtimes would take the event for format 1.0."""
     assert "httpMethod" not in event_of()["requestContext"]

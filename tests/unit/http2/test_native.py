@@ -785,3 +785,73 @@ def test_credit_is_given_in_halves_of_the_window() -> None:
 
     assert [] == few
     assert [(1, 500)] == increments(client.hear())
+
+
+# -- whole responses -----------------------------------------------------------------------------------------------------
+
+
+def in_turn(client: Client, stream_id: int, body: bytes) -> None:
+    client.engine.send_headers(stream_id, RESPONSE)
+    client.engine.send_data(stream_id, body)
+    client.engine.send_trailers(stream_id, TRAILERS)
+
+
+@pytest.mark.parametrize("body", [b"\0\0\0\0\1x", bytes(16_384)], ids=["small", "a whole frame"])
+def test_whole_response_is_what_its_parts_are_in_turn(body: bytes) -> None:
+    """To the byte, windows and all that is counted included."""
+    engines = []
+    for is_whole in (True, False):
+        client = Client(NativeEngine(EngineLimits()))
+        client.say(client.make.request(1), client.make.request(3))
+        in_turn(client, 1, body)
+        if is_whole:
+            assert client.engine.send_response(3, RESPONSE, body, TRAILERS)
+        else:
+            in_turn(client, 3, body)
+        engines.append((client.engine.bytes_to_send(), client.engine.is_open(3)))
+        client.say(client.make.request(5))
+        client.engine.send_data(5, bytes(65_535))
+        engines[-1] += (len(body_of(client.hear(), 5)),)
+
+    assert engines[0] == engines[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "frames", "body"),
+    [
+        ({}, "headers", b"x"),  # the client has not ended its side: a reset follows the trailers
+        ({4: 5}, "request", b"123456"),
+        ({}, "request", bytes(16_385)),
+        ({}, "request", b""),
+    ],
+    ids=["open", "window", "frame size", "empty"],
+)
+def test_whole_response_that_cannot_leave_at_once(
+    settings: dict[int, int], frames: str, body: bytes
+) -> None:
+    """Nothing is done then, not half of it."""
+    client = Client(NativeEngine(EngineLimits()), settings)
+    client.say(client.make.request(1))
+    in_turn(client, 1, b"12345")
+    client.say(getattr(client.make, frames)(3))
+    client.hear()
+
+    assert not client.engine.send_response(3, RESPONSE, body, TRAILERS)
+    assert [] == client.hear()
+    assert client.engine.is_open(3)
+
+
+def test_whole_response_waits_for_its_turn(client: Client) -> None:
+    """Not past the connection's window, not before a connection's first block, not on a stream that has something waiting or is over."""
+    client.say(client.make.settings({4: 100_000}), client.make.request(1))
+    first = client.engine.send_response(1, RESPONSE, b"x", TRAILERS)
+    in_turn(client, 1, bytes(65_530))
+    client.say(client.make.request(3), client.make.request(5))
+    client.engine.send_data(3, b"123456")
+    waiting = client.engine.send_response(3, RESPONSE, b"x", TRAILERS)
+    shut = client.engine.send_response(5, RESPONSE, b"123456", TRAILERS)
+    client.engine.send_trailers(3, TRAILERS)
+
+    assert (False, False, False) == (first, waiting, shut)
+    assert not client.engine.send_response(3, RESPONSE, b"x", TRAILERS)
+    assert not client.engine.send_response(1, RESPONSE, b"x", TRAILERS)
