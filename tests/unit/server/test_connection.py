@@ -10,7 +10,7 @@ from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.http2.preface import HTTP1_ANSWER
-from bridge.rpc.call import Call
+from bridge.rpc.call import Call, Handler
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import Draining
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
@@ -493,18 +493,23 @@ async def test_calls_can_be_ended_from_outside() -> None:
     await wire.close()
 
 
-async def test_replies_of_one_turn_leave_in_one_write() -> None:
+class CountingTransport(MemoryTransport):
+    writes = 0
+
+    def write(self, data: bytes) -> None:  # type: ignore[override] # bytes are what the connection writes
+        self.writes += 1
+        super().write(data)
+
+
+async def _echo_whole(call: Call) -> None:
+    call.send_all([EMPTY_HEADERS, Message(await call.read_all()), OK_TRAILERS])
+
+
+@pytest.mark.parametrize("handler", [echo, _echo_whole])
+async def test_replies_of_one_turn_leave_in_one_write(handler: Handler) -> None:
     """A write costs more than a reply."""
-
-    class Counting(MemoryTransport):
-        writes = 0
-
-        def write(self, data: bytes) -> None:  # type: ignore[override] # bytes are what the connection writes
-            self.writes += 1
-            super().write(data)
-
-    wire = _wire(engine=NativeEngine)
-    wire.transport = Counting(wire.connection)
+    wire = _wire(handler, engine=NativeEngine)
+    wire.transport = CountingTransport(wire.connection)
     wire.connection._transport = wire.transport
     client = await wire.open()
     for _ in range(20):
@@ -517,6 +522,19 @@ async def test_replies_of_one_turn_leave_in_one_write() -> None:
     assert wire.transport.writes <= 2
     client.receive(wire.transport.take())
     assert all(reply.status == (0, "") for reply in client.replies.values())
+    await wire.close()
+
+
+async def test_whole_reply_to_the_only_call_leaves_at_once() -> None:
+    """With no other to wait for, a turn of the loop would only make it late."""
+    wire = _wire(_echo_whole, engine=NativeEngine)
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    wire.connection.data_received(client.bytes_to_send())
+    await asyncio.sleep(0)
+    client.receive(wire.transport.take())
+
+    assert (0, "") == client.replies[stream].status
     await wire.close()
 
 
