@@ -23,6 +23,7 @@ Start with `grpc-lambda-bridge serve -c bridge.yaml`, where bridge.yaml holds
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
+    _open_what_is_closed()
     try:
         chosen = _parser().parse_args(arguments)
         return _run(chosen)
@@ -42,6 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _let_go_of(stream)
+
+
+def _open_what_is_closed() -> None:
+    """Started without stderr (`2>&-`), we would give its number to a socket, and write our log to whoever is at its other end."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - it takes the lowest free number: this one
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _let_go_of(stream: TextIO) -> None:

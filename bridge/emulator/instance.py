@@ -147,7 +147,7 @@ class Instance:
             self._process = process = await self._start_process()
         except OSError as error:
             self._api.close()
-            reason = f"fork/exec {error.filename}: {(error.strerror or 'failed').lower()}"
+            reason = _why_not_started(error, self._config)
             self._finish(lambda request_id: failures.not_started(request_id, reason))
             self._owner.instance_gone(self)
             return
@@ -323,6 +323,13 @@ class Instance:
         for timer in (self._limit, self._scales):
             if timer is not None:
                 timer.cancel()
+
+
+def _why_not_started(error: OSError, config: FunctionConfig) -> str:
+    # The error for a folder that is gone looks like the one for a program that is not there, and may name neither.
+    folder_is_there = config.code.is_dir()
+    at = f"fork/exec {error.filename or config.name}" if folder_is_there else f"chdir {config.code}"
+    return f"{at}: {(error.strerror or 'failed').lower()}"
 
 
 def _outcome(failure: Failure) -> str:

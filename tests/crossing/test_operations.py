@@ -17,6 +17,7 @@ import grpc
 import pytest
 import yaml
 
+from lambda_fn.examples import helloworld_pb2, helloworld_pb2_grpc
 from tests.support.bridge_process import EXAMPLES, bridge_command, plain_environment, running_bridge
 from tests.support.echo_api import AWS, FAULT, ID, EchoApi, echo_api
 
@@ -256,4 +257,29 @@ def test_calls_go_on_without_a_reader_of_the_log(api: EchoApi, tmp_path: Path, r
         exit_code = process.wait(10)
 
     assert [None] * 500 == failures
+    assert 0 == exit_code
+
+
+def test_calls_are_served_without_standard_streams(tmp_path: Path) -> None:
+    """`<&- >&- 2>&-`, as some supervisors start what they run: the log must not take a client's connection for stderr."""
+    file, address = tmp_path / "bridge.yaml", tmp_path / "b.sock"
+    file.write_text(
+        yaml.safe_dump(
+            {"listen": f"unix:{address}", "admin": None, "emulator": "127.0.0.1:0", **EXAMPLES}
+        )
+    )
+    command = [sys.executable, "-m", "bridge", "serve", "-c", str(file)]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], env=plain_environment()
+    )
+    try:
+        with grpc.insecure_channel(f"unix:{address}") as channel:
+            stub = helloworld_pb2_grpc.GreeterStub(channel)
+            request = helloworld_pb2.HelloRequest(name="you")
+            answers = [stub.SayHello(request, timeout=30, wait_for_ready=True) for _ in range(3)]
+    finally:
+        process.terminate()
+        exit_code = process.wait(30)
+
+    assert ["Hello, you!"] * 3 == [answer.message for answer in answers]
     assert 0 == exit_code

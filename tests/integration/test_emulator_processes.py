@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from bridge.config.schema import MIB, FunctionConfig
 from bridge.emulator.local_lambda import LocalLambda
@@ -254,6 +255,20 @@ async def test_init_takes_too_long(tmp_path: Path) -> None:
     assert answer.result["errorMessage"].endswith("Task timed out after 0.40 seconds")
     assert "Phase: init\tStatus: timeout" in answer.log
     assert killed
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    """While the bridge runs, somebody removes the function's code. On the bridge's loop: errors differ between loops."""
+
+    async def invoke() -> str:
+        folder = tmp_path / "gone"
+        folder.mkdir()
+        async with local_lambda(handler(folder, "handler = None")) as caller:
+            shutil.rmtree(folder)
+            answer = await caller.invoke()
+            return str(answer.result["errorMessage"]).rpartition("Error: ")[2]
+
+    assert f"chdir {tmp_path / 'gone'}: no such file or directory" == uvloop.run(invoke())
 
 
 @pytest.mark.parametrize("command", ["./nosuch", "no-such-program"])
