@@ -44,13 +44,12 @@ def first_field(fields: Fields, name: bytes) -> str:
 class Gathering:
     """Gathers a response of at most `max_body` bytes."""
 
-    __slots__ = ("_fields", "_max_body", "_parts", "_size", "_status", "answer")
+    __slots__ = ("_fields", "_left", "_max_body", "_parts", "_status", "answer")
 
     def __init__(self, answer: asyncio.Future[Response], max_body: int) -> None:
         self.answer = answer
-        self._max_body = max_body
+        self._max_body = self._left = max_body
         self._parts: list[bytes] = []
-        self._size = 0
 
     @property
     def is_abandoned(self) -> bool:
@@ -66,8 +65,8 @@ class Gathering:
         return None
 
     def add(self, body: bytes) -> RpcError | None:
-        self._size += len(body)
-        if self._size > self._max_body:
+        self._left -= len(body)
+        if self._left < 0:
             return ReplyTooLarge(f"a reply of more than {self._max_body} bytes, which is the limit")
         self._parts.append(body)
         return None

@@ -53,6 +53,7 @@ class Pool:
         self._tls = tls
         self._dialer = dialer
         self._idle_timeout = limits.idle_timeout
+        self._trusted = min(LOOKED_AT_AFTER, limits.idle_timeout)
         self._max_idle = limits.idle_connections
         self._max_open = limits.open_connections
         self._max_waiting = limits.waiting
@@ -151,16 +152,13 @@ class Pool:
 
     def _take(self) -> Connection | None:
         """The connection that was in use last, of those that are still good."""
-        if not self._idle:
-            return None
-        now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
+        available = self._idle
+        now = self._loop.time() if available else 0.0
+        while available:
+            connection = available.pop()
             idle = now - connection.idle_since
-            if (
-                connection.is_usable()
-                and idle < self._idle_timeout
-                and (idle < LOOKED_AT_AFTER or not connection.has_news())
+            if connection.is_usable() and (
+                idle < self._trusted or (idle < self._idle_timeout and not connection.has_news())
             ):
                 return connection
             connection.abort()

@@ -43,6 +43,7 @@ from bridge.http2.frames import (
     HAS_PRIORITY,
     HEAD_SIZE,
     HEADERS,
+    MAX_STREAM_ID,
     MAX_WINDOW,
     PADDED,
     SETTINGS,
@@ -94,7 +95,7 @@ class NativeEngine:
         self._starved: OrderedDict[int, Stream] = OrderedDict()
         """Streams that wait for the connection's window alone, the longest waiting first."""
         self._last_stream = 0
-        self._last_accepted = frames.MAX_STREAM_ID
+        self._last_accepted = MAX_STREAM_ID
         self._streams_begun = 0
         self._now = 0.0
         self._events: list[Event] = []
@@ -189,7 +190,7 @@ class NativeEngine:
                 raise protocol_fault(_MISPLACED[self._expected])
             try:
                 if kind < known_types:
-                    receivers[kind](self, flags, stream_id & frames.MAX_STREAM_ID, data[start:at])
+                    receivers[kind](self, flags, stream_id & MAX_STREAM_ID, data[start:at])
                 else:
                     self._budgets.useless_frame(self._streams_begun)
             except StreamFault as fault:
@@ -748,7 +749,7 @@ class NativeEngine:
 
     def announce_goaway(self, reason: bytes = b"") -> None:
         if not self._is_over:
-            self._out.append(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR, reason))
+            self._out.append(frames.goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, reason))
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
         if not self._is_over:
@@ -771,7 +772,7 @@ def _unpadded(payload: bytes) -> bytes:
 
 def _dependency(payload: bytes) -> int:
     """The stream that a priority names (RFC 7540 5.3.1)."""
-    dependency: int = frames.UINT32.unpack_from(payload)[0] & frames.MAX_STREAM_ID
+    dependency: int = frames.UINT32.unpack_from(payload)[0] & MAX_STREAM_ID
     return dependency
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from itertools import chain
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -87,7 +88,4 @@ def value_of(metadata: Metadata, name: str) -> str | None:
 
 def size_of(metadata: Metadata) -> int:
     """Bytes as header limits count them: name, value and 32 each (RFC 9113 6.5.2)."""
-    size = 32 * len(metadata)
-    for name, value in metadata:
-        size += len(name) + len(value)
-    return size
+    return 32 * len(metadata) + sum(map(len, chain.from_iterable(metadata)))
