@@ -63,7 +63,7 @@ wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
 BENCH ?= --pairs 5
 bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pairs 2 --only cpu")
 	@bash benchmarks/prepare
-	@.cache/bench/python/bin/python -m benchmarks.run --envoy .cache/bench/envoy-binary --out benchmarks/results $(BENCH)
+	@$$(head -n 1 .cache/bench/interpreters) -m benchmarks.run --envoy .cache/bench/envoy-binary --out benchmarks/results --python $$(cat .cache/bench/interpreters) $(BENCH)
 
 bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to a loop of plain Python
 	@$(BIN)/python -m benchmarks.regression

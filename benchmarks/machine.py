@@ -13,9 +13,9 @@ PROXY_CORE, LOAD_CORE = 0, 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _DESCRIBE = """
-import platform, sys, sysconfig
+import platform, sysconfig
 options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-is_distribution = sys.base_prefix == "/usr"
+is_distribution = "'--prefix=/usr'" in options
 build = "release build" if is_distribution or "--enable-optimizations" in options else "plain build"
 print(f"Python {platform.python_version()}, {build}")
 """
