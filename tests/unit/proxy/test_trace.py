@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -75,6 +79,12 @@ class Traces:
 
 @pytest.fixture
 def traces() -> Iterator[Traces]:
+    with tracing() as made:
+        yield made
+
+
+@contextmanager
+def tracing() -> Iterator[Traces]:
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
@@ -152,6 +162,38 @@ async def test_a_call_without_context_begins_a_trace(traces: Traces, sent: Metad
 
     assert span.parent is None
     assert (("traceparent", traceparent_of(span)),) == call.metadata
+
+
+@given(
+    metadata=st.lists(
+        st.tuples(
+            st.sampled_from(["traceparent", "tracestate", "baggage", "x"]),
+            st.one_of(
+                st.text(st.characters(max_codepoint=255)),
+                st.from_regex(
+                    r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", fullmatch=True
+                ),
+                st.from_regex(r"([a-z@*/-]{1,9}=[ -~]{0,9},? ?){1,40}", fullmatch=True),
+            ),
+        ),
+        max_size=6,
+    )
+)
+def test_no_context_that_a_client_sends_harms_its_call(metadata: list[tuple[str, str]]) -> None:
+    """The target gets a valid one, once, and all the rest as it was."""
+    own = ("traceparent", "tracestate")
+    call = RecordingCall(metadata=tuple(metadata))
+    with tracing() as traces:
+        asyncio.run(traces.around_both(answer)(call))
+
+    assert Status(StatusCode.OK) == call.status
+    assert 1 == len([value for name, value in call.metadata if name == "traceparent"])
+    assert re.fullmatch(
+        r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", value_of(call.metadata, "traceparent")
+    )
+    assert [pair for pair in metadata if pair[0] not in own] == [
+        pair for pair in call.metadata if pair[0] not in own
+    ]
 
 
 async def test_unknown_methods_share_one_name(traces: Traces) -> None:
