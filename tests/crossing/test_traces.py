@@ -89,6 +89,21 @@ def test_client_bridge_and_function_are_one_trace(
     assert trace_id in {entry["trace_id"] for entry in bridge.wait_for_log("/dev.Echo/Unary")}
 
 
+def test_a_broken_context_fills_no_log(
+    collector: Collector, bridge: RunningBridge, stub: echo_pb2_grpc.EchoStub
+) -> None:
+    """Strangers choose these values."""
+    trace_id, span_id, _ = new_context()
+    broken = (("tracestate", "?=!,"), ("baggage", ";;"))
+    metadata = (("traceparent", f"00-{trace_id}-{span_id}-01"), *broken)
+    stub.Unary(echo_pb2.EchoRequest(text="a"), metadata=metadata, timeout=10)
+    stub.Unary(echo_pb2.EchoRequest(text="a"), metadata=(("traceparent", "00-0-0-00"), *broken))
+    spans = spans_of(collector, trace_id)
+
+    assert span_id == spans["SERVER"].parent_id
+    assert [] == [line for line in bridge.lines if "opentelemetry" in line]
+
+
 def test_a_client_without_context_gets_a_trace_that_the_log_names(
     collector: Collector, bridge: RunningBridge, stub: echo_pb2_grpc.EchoStub
 ) -> None:
