@@ -14,7 +14,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from bridge import logs
+from bridge import logs, tracing
 from bridge.carriers.assumed_role import Identities
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 _CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
+_LAST_SPANS = 3.0
+"""Seconds that a collector has for the spans that are left at the end: less than a supervisor waits beyond the drain."""
 _HEALTH_INTERVAL = 30.0
 """Seconds between two looks at every function (health.functions)."""
 
@@ -59,7 +61,8 @@ class Bridge:
         self.figures = BridgeFigures()
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
-        self._shared = Shared(self.figures, self._targets, Deadlines(loop), environ)
+        self._tracing = tracing.start(environ)
+        self._shared = Shared(self.figures, self._targets, Deadlines(loop), environ, self._tracing)
         self._access_log = AccessLog(
             loop=loop,
             wall_clock=time.time,  # noqa: TID251 - log lines carry the time of day
@@ -76,7 +79,7 @@ class Bridge:
         self._is_draining = False
         self._server = Server(
             Serving(
-                handler=front(log=self._access_log, figures=self.figures),
+                handler=front(log=self._access_log, figures=self.figures, tracing=self._tracing),
                 resolve=self._resolve,
                 figures=self.figures,
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
@@ -196,6 +199,8 @@ class Bridge:
         await asyncio.gather(*self._former, return_exceptions=True)
         if self._stack is not None:
             await self._stack.close()
+        if self._tracing is not None:
+            await self._tracing.close(seconds=_LAST_SPANS)
         self._access_log.close()
 
     # -- one configuration --------------------------------------------------------------------------------------------

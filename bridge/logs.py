@@ -36,6 +36,8 @@ def set_up(*, level: str, log_format: Format) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("bridge").setLevel(level.upper())
     logging.getLogger("aiohttp.server").addFilter(_is_no_mistake_of_a_client)
+    # A warning for each odd tracestate that a client sends: strangers would fill the log.
+    logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 
 
 def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:

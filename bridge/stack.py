@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.carriers.assumed_role import Identities
-from bridge.config.schema import Config, LambdaTarget, Leg, LocalTarget, Service
+from bridge.config.schema import Config, LambdaTarget, Leg, LocalTarget, Service, Target
 from bridge.proxy import route_table
 from bridge.proxy.access_log import AccessLog
 from bridge.proxy.admit import admit
@@ -31,6 +31,7 @@ from bridge.services.conflicts import conflicts
 from bridge.services.descriptors import Descriptors, load_descriptors
 from bridge.services.sources import Source, Sources
 from bridge.targets import Invocation, Targets
+from bridge.tracing import Tracing
 
 LONGEST_INVOKE = 910.0
 """Seconds after which a Lambda call without deadline and timeout ends: a function runs 900 at most."""
@@ -38,15 +39,18 @@ LONGEST_INVOKE = 910.0
 _clock = time.monotonic
 
 
-def front(*, log: AccessLog, figures: BridgeFigures) -> Handler:
+def front(*, log: AccessLog, figures: BridgeFigures, tracing: Tracing | None = None) -> Handler:
     """What every call passes through, the outermost first; its route's own layers follow."""
-    return observe(          # counts and logs it once, however it ends
-        rescue(              # turns whatever goes wrong into its status
-            route,           # hands it to its route: a built-in service, or the layers of a target
-            figures=figures,
+    return _traced(              # gives it a span; no layer at all while traces are off
+        observe(                 # counts and logs it once, however it ends
+            rescue(              # turns whatever goes wrong into its status
+                route,           # hands it to its route: a built-in service, or the layers of a target
+                figures=figures,
+            ),
+            log=log,
+            clock=_clock,
         ),
-        log=log,
-        clock=_clock,
+        tracing,
     )  # fmt: skip
 
 
@@ -59,6 +63,8 @@ class Shared:
     """By services key and target."""
     deadlines: Deadlines
     environ: Mapping[str, str]
+    tracing: Tracing | None = None
+    """None: traces are off."""
 
 
 class Stack:
@@ -118,7 +124,7 @@ class Stack:
             figures = self._figures_of(service, leg)
             target = self._targets.of(service, leg, figures)
             longest = LONGEST_INVOKE if _is_lambda(leg) else None
-            layers = self._layers(service, target, figures)
+            layers = self._layers(service, leg, target, figures)
             legs.append(route_table.Leg(layers, leg.weight, longest=longest))
             asks.append((leg.weight, leg, target))
         entry = Entry(service.key, legs, limits=service.limits, timeout=service.timeout)
@@ -140,7 +146,9 @@ class Stack:
         name = str(leg.target)
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
-    def _layers(self, service: Service, target: Handler, figures: TargetFigures) -> Handler:
+    def _layers(
+        self, service: Service, leg: Leg, target: Handler, figures: TargetFigures
+    ) -> Handler:
         """What a call to this target passes through behind `front`, the outermost first."""
         policy = RetryPolicy(
             attempts=service.retry.attempts,
@@ -151,7 +159,10 @@ class Stack:
         return deadline(         # ends it at its deadline, gathering and waits included
             admit(               # refuses it while the target or the process is full
                 retry(           # repeats it if it provably did not reach the function
-                    target,      # codec and carrier
+                    _traced_attempt( # gives each attempt a span; no layer at all while traces are off
+                        target,  # codec and carrier
+                        leg.target, self._shared.tracing,
+                    ),
                     policy=policy, target=figures, clock=_clock,
                 ),
                 target=figures, max_concurrency=service.max_concurrency,
@@ -159,6 +170,24 @@ class Stack:
             ),
             deadlines=self._shared.deadlines, clock=_clock,
         )  # fmt: skip
+
+
+def _traced(inner: Handler, tracing: Tracing | None) -> Handler:
+    if tracing is None:
+        return inner
+    from bridge.proxy.trace import traced
+
+    return traced(inner, tracer=tracing.tracer, propagator=tracing.propagator)
+
+
+def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> Handler:
+    if tracing is None:
+        return inner
+    from bridge.proxy.trace import traced_attempt
+
+    return traced_attempt(
+        inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator
+    )
 
 
 def _is_lambda(leg: Leg) -> bool:

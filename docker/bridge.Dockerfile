@@ -11,15 +11,18 @@ FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
+# bridge-otel.lock: with what OpenTelemetry traces need.
+ARG LOCK=bridge.lock
+
 # Wheels only: the base has no compiler, and no package gets to run a script of its own here. The secrets are optional, for an
 # index or an authority of one's own; they are there while this RUN lasts, and in no layer.
-COPY docker/build.lock docker/bridge.lock docker/
+COPY docker/build.lock docker/bridge.lock docker/bridge-otel.lock docker/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt \
     python -m venv /opt/build \
  && python -m venv --without-pip /opt/bridge \
  && /opt/build/bin/pip install --require-hashes --only-binary :all: -r docker/build.lock \
- && /opt/build/bin/pip --python /opt/bridge install --require-hashes --only-binary :all: -r docker/bridge.lock
+ && /opt/build/bin/pip --python /opt/bridge install --require-hashes --only-binary :all: -r docker/${LOCK}
 
 COPY pyproject.toml README.md LICENSE ./
 COPY bridge bridge

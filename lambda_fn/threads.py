@@ -68,6 +68,8 @@ class Workers:
             job()
             del job
             with self._lock:
+                if worker not in self._all:  # closed meanwhile: it has been told to end
+                    return
                 self._idle.append(worker)
 
     async def call(self, function: Callable[[], T]) -> T:

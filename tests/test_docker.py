@@ -182,6 +182,10 @@ def locked(file: Path) -> dict[str, set[str]]:
 
 LOCKS = {
     DOCKER / "bridge.lock": PROJECT["dependencies"],
+    DOCKER / "bridge-otel.lock": [
+        *PROJECT["dependencies"],
+        *PROJECT["optional-dependencies"]["otel"],
+    ],
     DOCKER / "build.lock": ["hatchling"],
     DOCKER / "function" / "requirements.txt": tomllib.loads(
         (REPOSITORY / "lambda_fn" / "pyproject.toml").read_text()

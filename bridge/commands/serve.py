@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from bridge import logs
+from bridge import logs, tracing
 from bridge.commands.failure import CommandFailed
 from bridge.commands.listening import bind_all
 from bridge.commands.loading import load_config, overrides_of
@@ -35,6 +35,8 @@ def serve(chosen: argparse.Namespace) -> int:
     logs.set_up(level=config.log.level, log_format=config.log.format)
     for warning in config.warnings:
         _log.warning("%s", warning)
+    if (why := tracing.problem(os.environ)) is not None:
+        _log.warning("%s", why)
     _raise_file_limit()
     listeners = bind_all(config)
 

@@ -169,11 +169,11 @@ def bridge_command(
 
 
 def plain_environment() -> dict[str, str]:
-    """This process's environment without what would change a bridge: AWS and BRIDGE variables, proxies."""
+    """This process's environment without what would change a bridge: AWS, BRIDGE and OTEL variables, proxies."""
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "BRIDGE_", "PYTHON"))
+        if not name.startswith(("AWS_", "BRIDGE_", "OTEL_", "PYTHON"))
         and not name.lower().endswith("_proxy")
     }
 
