@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import regression, stages
 from benchmarks.in_process import InProcess, run
+from benchmarks.steps import steps
 
 
 @pytest.mark.parametrize("varies", [False, True])
@@ -34,12 +35,24 @@ def test_every_stage_is_found_and_the_stages_make_up_the_whole() -> None:
 
 
 def test_a_dearer_call_is_told() -> None:
-    """Beyond the allowance, with both figures."""
-    (line,) = regression.verdicts({"same": 50.0, "other": 50.0}, {"same": 40.0, "other": 49.0})
+    """By its own allowance for each measure, with both figures."""
+    found = {"same": {"steps": 1040.0, "loops": 50.0}, "other": {"steps": 1020.0, "loops": 50.0}}
+    baseline = {"same": {"steps": 1000.0, "loops": 40.0}, "other": {"steps": 1000.0, "loops": 30.0}}
 
-    assert "same: a call costs 50.00 calibration loops, 1.25 times the baseline of 40.00" == line
+    assert [
+        "same: a call costs 1040 steps, 1.04 times the baseline of 1000",
+        "other: a call costs 50 loops, 1.67 times the baseline of 30",
+    ] == regression.verdicts(found, baseline)
 
 
 def test_a_case_without_baseline_is_not_judged() -> None:
     """Another version of Python has none at first."""
-    assert [] == regression.verdicts({"same": 50.0}, {})
+    assert [] == regression.verdicts({"same": {"steps": 50.0}}, {})
+
+
+def test_steps_are_the_same_each_time() -> None:
+    """But for what comes round once a second, and once in so many calls."""
+    one, other = steps(varies=False), steps(varies=False)
+
+    assert one == pytest.approx(other, rel=0.01)
+    assert 1000 < one < 10_000

@@ -1,0 +1,53 @@
+"""How many bytecodes of ours a call runs through: the same on every machine, however busy it is.
+
+Nearly all of the path's time is the interpreter's, so a step more is time more; what one step of C costs, only a clock can tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+from benchmarks.in_process import InProcess, run
+
+_BATCHES = 40
+"""Reads of 16 calls."""
+_OURS = "/bridge/"
+"""In the file names of what counts."""
+
+
+def steps(*, varies: bool) -> float:
+    """Bytecodes of one call. `varies`: no two header blocks are the same."""
+
+    async def counted(bridge: InProcess) -> float:
+        await bridge.serve(_BATCHES)
+        counter = _Counter()
+        sys.settrace(counter.enter)
+        try:
+            await bridge.serve(_BATCHES)
+        finally:
+            sys.settrace(None)
+        return counter.steps / (_BATCHES * 16)
+
+    found: float = run(counted, varies=varies)
+    return found
+
+
+class _Counter:
+    """A trace function; see sys.settrace."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def enter(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        if _OURS not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        return self._step
+
+    def _step(self, _frame: FrameType, event: str, _argument: Any) -> Any:
+        if event == "opcode":
+            self.steps += 1
+        return self._step
