@@ -31,6 +31,8 @@ _RULES = {
     "upgrade": _FORBIDDEN,
     ":status": _FORBIDDEN,
 }  # fmt: skip
+_RARE = {name for name, rule in _RULES.items() if rule in (_FORBIDDEN, _CONTENT_LENGTH)}
+"""Names that need a closer look."""
 _REQUIRED = _METHOD | _SCHEME | _PATH
 _PSEUDO = _REQUIRED | _AUTHORITY
 _CONNECT = _METHOD | _AUTHORITY
@@ -82,6 +84,11 @@ def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
     """The list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw`: what its fields by themselves showed."""
     if flaw is not None:
         return HeaderList(fields, flaw, flaw)
+    return HeaderList(fields) if _is_usual(fields) else _looked_through(fields)
+
+
+def _looked_through(fields: Fields) -> HeaderList:
+    """The verdict on fields that are sound by themselves."""
     seen = 0
     content_length: int | None = None
     for name, value in fields:
@@ -105,6 +112,19 @@ def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
     if seen & _REQUIRED != _REQUIRED and seen & _PSEUDO != _CONNECT:
         return HeaderList(fields, None, ":method, :scheme or :path missing or empty")
     return HeaderList(fields, None, None, content_length)
+
+
+def _is_usual(fields: Fields) -> bool:
+    """Whether these are sound at a glance, as what gRPC clients send is: no name twice, the pseudo-headers in front, nothing rare."""
+    values = dict(fields)
+    return (
+        len(values) == len(fields) > 3
+        and _RARE.isdisjoint(values)
+        and fields[0][0][0] == fields[1][0][0] == fields[2][0][0] == ":"
+        and (fields[3][0][0] == ":") is (":authority" in values)
+        and bool(values.get(":method") and values.get(":scheme") and values.get(":path"))
+        and values.get("te", "trailers") == "trailers"
+    )
 
 
 def trailers_fault(fields: Fields) -> str | None:

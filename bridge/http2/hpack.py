@@ -160,7 +160,7 @@ class Decoder:
         flaw: str | None = None
         at = self._read_size_updates(block)
         changes_table = at > 0
-        end, room, count = len(block), self._max_list, 0
+        end, room = len(block), self._max_list
         while at < end:
             byte = block[at]
             at += 1
@@ -197,11 +197,10 @@ class Decoder:
                     changes_table = True
             else:
                 raise ValueError("a table size update behind the beginning of a block")
-            count += 1
             room -= size
             if room >= 0:
                 fields.append(field)
-        if room < 0 or count > self._max_fields:
+        if room < 0 or len(fields) > self._max_fields:
             # Read to its end all the same: what it inserted, later blocks refer to.
             return HeaderList((), is_too_large=True), changes_table
         whole = tuple(fields)

@@ -12,10 +12,11 @@ from bridge.rpc.value import Value
 
 CONTENT_TYPE = "application/grpc"
 
-_PASSED = PASSED_GRPC_REQUEST | {"user-agent"}
-_OWN = HOP_BY_HOP | {"content-type", "content-length", "host"}
-_NOT_PASSED = (":", "grpc-")
-"""What the names of pseudo-headers begin with, and those that are gRPC's own."""
+_OWN = HOP_BY_HOP | {
+    ":method", ":path", ":scheme", ":authority", "content-type", "content-length", "host", "grpc-timeout",
+}  # fmt: skip
+"""What is not metadata but says something about the call or its connection."""
+_GRPC = "grpc-"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
 
@@ -53,45 +54,42 @@ class Refusal(Value, frozen=True):
 
 def parse_head(fields: Fields) -> RequestHead | Refusal:
     """Reads a checked header list (names lower case, pseudo-headers first)."""
-    method = path = content_type = authority = host = ""
-    timeout: float | None = None
+    own: dict[str, str] = {}
     metadata: list[tuple[str, str]] = []
     for field in fields:
-        name, value = field
-        if name in _PASSED or (name not in _OWN and not name.startswith(_NOT_PASSED)):
+        name = field[0]
+        if name in _OWN:
+            if name in own and name == "host":
+                return _malformed("more than one host", "bad_host", own.get(":path", ""))
+            own[name] = field[1]
+        elif name in PASSED_GRPC_REQUEST or not name.startswith(_GRPC):
             # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
-            if name.endswith("-bin") and _BASE64_LIST(value) is None:
+            if name.endswith("-bin") and _BASE64_LIST(field[1]) is None:
                 return _malformed(
-                    f"the metadata {name[:60]} is not base64", "bad_binary_metadata", path
+                    f"the metadata {name[:60]} is not base64",
+                    "bad_binary_metadata",
+                    own.get(":path", ""),
                 )
             metadata.append(field)
-        elif name == ":path":
-            path = value
-        elif name == ":method":
-            method = value
-        elif name == "content-type":
-            content_type = value
-        elif name == ":authority":
-            authority = value
-        elif name == "host":
-            if host:
-                return _malformed("more than one host", "bad_host", path)
-            host = value
-        elif name == "grpc-timeout":
-            try:
-                timeout = parse_timeout(value)
-            except ValueError as error:
-                return _malformed(str(error), "bad_timeout", path)
-    if method != "POST":
+    path = own.get(":path", "")
+    timeout: float | None = None
+    if "grpc-timeout" in own:
+        try:
+            timeout = parse_timeout(own["grpc-timeout"])
+        except ValueError as error:
+            return _malformed(str(error), "bad_timeout", path)
+    if own.get(":method") != "POST":
         status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
         return Refusal(405, status, "bad_method", path, (("allow", "POST"),))
+    content_type = own.get("content-type", "")
     if not is_grpc(content_type):
         status = Status(
             StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
         )
         return Refusal(415, status, "bad_content_type", path)
     # gRFC A41: the authority decides, a host beside it is dropped.
-    return RequestHead(path, tuple(metadata), content_type, authority or host, timeout)
+    authority = own.get(":authority") or own.get("host", "")
+    return RequestHead(path, tuple(metadata), content_type, authority, timeout)
 
 
 def is_grpc(content_type: str) -> bool:

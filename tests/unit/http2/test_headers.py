@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from bridge.http2 import headers
 from bridge.http2.events import Fields
 from bridge.http2.headers import (
     checked_request,
@@ -130,3 +133,31 @@ def test_reasons_name_only_what_is_known() -> None:
     fault = checked_request((*GET, ("te", "secret"))).fault
 
     assert "a field that has no place in a request: te" == fault
+
+
+_SOME_FIELDS = st.sampled_from(
+    [(":method", "POST"), (":method", ""), (":path", "/a"), (":scheme", "http"), (":authority", "a"), (":authority", ""),
+     ("te", "trailers"), ("te", "Trailers"), ("te", "gzip"), ("x-a", "1"), ("x-b", "2"), ("content-length", "5"),
+     ("connection", "close")]
+)  # fmt: skip
+_AS_USUAL = [(":method", "POST"), (":scheme", "http"), (":path", "/a")]
+
+
+@given(
+    st.one_of(
+        st.lists(_SOME_FIELDS, max_size=6),
+        st.lists(_SOME_FIELDS, max_size=4).map(lambda more: [*_AS_USUAL, *more]),
+        st.permutations([*_AS_USUAL, (":authority", "a"), ("x-a", "1")]),
+    )
+)
+def test_glance_sees_what_a_closer_look_sees(fields: list[tuple[str, str]]) -> None:
+    """Usual lists are not looked through field by field; the verdict must not depend on that."""
+    assert headers._looked_through(tuple(fields)) == checked_request(tuple(fields))
+
+
+def test_usual_list_is_seen_at_a_glance() -> None:
+    """As gRPC clients send them, with an authority and without."""
+    more = [("content-type", "application/grpc"), ("te", "trailers")]
+
+    assert headers._is_usual((*_AS_USUAL, (":authority", "a"), *more))
+    assert headers._is_usual((*_AS_USUAL, *more))
