@@ -121,6 +121,11 @@ class Bridge:
             process=process_snapshot(),
         )
 
+    def forget(self, function: str) -> None:
+        """A local function has changed: what it said of itself holds no more."""
+        if self._stack is not None:
+            self._stack.sources.forget(f"local:{function}")
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, *, local_endpoint: str) -> None:

@@ -29,8 +29,10 @@ _FORMER_STAY = 5.0
 class Companions:
     """Belongs to the running loop. aiohttp is imported only if one of the two is wanted."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, changed: Callable[[str], None]) -> None:
+        """`changed` gets the name of a local function whose files have changed."""
         self._config = config
+        self._changed = changed
         self._local: LocalLambda | None = None
         self._admin: AdminServer | None = None
         self._leaving: asyncio.Task[None] | None = None
@@ -47,7 +49,7 @@ class Companions:
         if self._local is None and config.functions:
             from bridge.emulator.local_lambda import LocalLambda
 
-            local = LocalLambda(config.functions)
+            local = LocalLambda(config.functions, changed=self._changed)
             await self._listen(
                 local.start(address.host, address.port),
                 f"the local Lambda cannot listen on {address}",

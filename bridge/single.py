@@ -26,8 +26,8 @@ class SingleProcess:
         *,
         environ: Mapping[str, str],
     ) -> None:
-        self._companions = Companions(config)
         self._bridge = Bridge(config, listeners, environ=environ)
+        self._companions = Companions(config, changed=self._bridge.forget)
 
     @property
     def config(self) -> Config:

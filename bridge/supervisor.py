@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bridge.companions import Companions
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
-from bridge.server.control import Begin, Reload
+from bridge.server.control import Begin, Changed, Reload
 from bridge.server.server import BACKLOG, ListenAddress, unbind
 from bridge.server.workers import WorkerFailed, Workers, this_python
 
@@ -42,7 +42,7 @@ class Supervisor:
         self.addresses = [address.bound_as(sock) for address, sock in listeners]
         self._file = file
         self._overrides = dict(overrides)
-        self._companions = Companions(config)
+        self._companions = Companions(config, changed=self._changed)
         self._workers: Workers | None = None
         self._departed = b""
         """The encoded counts of workers that have ended, added up: a counter never goes backwards."""
@@ -89,6 +89,10 @@ class Supervisor:
         for encoded in serving:
             whole.add(decode(encoded, type=Snapshot))
         return whole
+
+    def _changed(self, function: str) -> None:
+        if self._workers is not None:
+            self._workers.tell(Changed(function))
 
     async def reload(self, config: Config) -> None:
         """Each worker reads the configuration for itself; one that cannot use it says so in the log and keeps the old one."""

@@ -169,6 +169,13 @@ class Identities:
         for source in self._all():
             await source.wait_until_ready()
 
+    async def wait_until_searched(self) -> None:
+        """Return when each has been sought once; roles are, once there is something to assume them with."""
+        await self._own.wait_until_searched()
+        if self._own.is_ready:
+            for source in self._roles.values():
+                await source.wait_until_searched()
+
     @property
     def missing(self) -> str:
         """What to tell who waited in vain."""

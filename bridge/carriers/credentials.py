@@ -140,6 +140,7 @@ class SoughtCredentials:
         self._forced: asyncio.Task[bool] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._searched = asyncio.Event()
 
     def start(self, *, after: SoughtCredentials | None = None) -> None:
         """Begin to search, in the running loop; with `after`, when those are found."""
@@ -158,6 +159,10 @@ class SoughtCredentials:
     async def wait_until_ready(self) -> None:
         """Return when there are credentials; until then for ever."""
         await self._ready.wait()
+
+    async def wait_until_searched(self) -> None:
+        """Return when the first search has ended, whatever it brought."""
+        await self._searched.wait()
 
     @property
     def identity(self) -> str:
@@ -223,6 +228,8 @@ class SoughtCredentials:
                 "no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried
             )
             return False
+        finally:
+            self._searched.set()
         if self._found is None:
             _log.info("AWS credentials found: %s", found.place)
         elif found == self._found:

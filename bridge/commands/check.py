@@ -63,9 +63,11 @@ async def _wait_for_credentials(stack: Stack) -> None:
         return
     try:
         async with asyncio.timeout(_CREDENTIALS_SECONDS):
-            await stack.credentials.wait_until_ready()
+            await stack.credentials.wait_until_searched()
     except TimeoutError as error:
         raise CommandFailed(stack.credentials.missing) from error
+    if not stack.credentials.is_ready:
+        raise CommandFailed(stack.credentials.missing)  # why is in the log
 
 
 async def _dry_run(invocation: Invocation) -> str | None:

@@ -25,6 +25,7 @@ from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config
 from bridge.server.control import (
     Begin,
+    Changed,
     Channel,
     Drain,
     Failed,
@@ -115,6 +116,8 @@ class _Worker:
                     return
                 case Reload(local_endpoint):
                     await self._reload(bridge, local_endpoint)
+                case Changed(function):
+                    bridge.forget(function)
                 case Report(number):
                     self._channel.send(Figures(number, Raw(encode(bridge.snapshot()))))
                 case _:

@@ -10,8 +10,8 @@ from bridge.outlet import Outlet
 
 COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
-_RETRY_AFTER = 0.05
-"""Seconds until lines that found no room are tried again."""
+_RETRY_AFTER = 0.002
+"""Seconds until lines that found no room are tried again: a pipe holds 64 KiB, a function may print 20 MB in a second."""
 _LAST_PATIENCE = 1.0
 
 

@@ -41,12 +41,17 @@ class LocalLambda:
         functions: Mapping[str, FunctionConfig],
         *,
         log: Callable[[str, str], None] | None = None,
+        changed: Callable[[str], None] | None = None,
         init_timeout: float = 10.0,
         idle_timeout: float = 300.0,
     ) -> None:
-        """`log` gets a function's name and a line of its output; by default they are written to stderr."""
+        """`log` gets a function's name and a line of its output; by default they are written to stderr.
+
+        `changed` gets the name of a function whose files have changed (`reload`).
+        """
         self._console = Console(sys.stderr)
         self._log = log or self._console
+        self._changed = changed
         self._configured = dict(functions)
         self._facilities = Facilities(Warden(), Interpreters(), init_timeout, idle_timeout)
         self._functions: dict[str, Function] = {}
@@ -135,3 +140,5 @@ class LocalLambda:
             if function.config.reload and function.config.code in changed:
                 self._log(name, "files changed: the next invocation starts anew")
                 function.renew(function.config)
+                if self._changed is not None:
+                    self._changed(name)

@@ -22,6 +22,8 @@ from bridge.rpc.status import CODES, Status, StatusCode
 _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
+_RETRY_AFTER = 0.01
+"""Seconds until what found no room is tried again: a pipe holds 64 KiB, a busy bridge writes megabytes in a second."""
 _LONGEST_TEXT = 500
 """Characters of a path or a status message: whoever sends long ones does not fill the log."""
 _LONGEST_ID = 100
@@ -164,7 +166,7 @@ class AccessLog:
             self._outlet.add(self._format(entries))
         self._outlet.write_out()
         if not self._outlet.is_empty:
-            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+            self._timer = self._loop.call_later(_RETRY_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
             _log.warning("%d lines of the access log were lost: nobody took them", lost)

@@ -32,6 +32,12 @@ class Reload(Struct, frozen=True, tag=True):
     local_endpoint: str
 
 
+class Changed(Struct, frozen=True, tag=True):
+    """To a worker: the files of a local function have changed."""
+
+    function: str
+
+
 class Drain(Struct, frozen=True, tag=True):
     """To a worker: stop accepting, finish, end."""
 
@@ -66,7 +72,7 @@ class Figures(Struct, frozen=True, tag=True):
     """An encoded snapshot, which is not read here."""
 
 
-Message = Begin | Reload | Drain | Report | Serving | Failed | Unready | Figures
+Message = Begin | Reload | Changed | Drain | Report | Serving | Failed | Unready | Figures
 
 _decode = Decoder(Message).decode
 

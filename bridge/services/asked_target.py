@@ -74,6 +74,13 @@ class AskedTarget:
             raise _copy(outcome)
         return outcome
 
+    def forget(self) -> None:
+        """The target has changed: the next describe asks anew. Who waits for an answer gets NotDescribed."""
+        self.known = self._failure = None
+        conversation, self._conversation = self._conversation, None
+        if conversation is not None:
+            conversation.cancel()
+
     def close(self) -> None:
         """Asks no more, and breaks off a conversation; who waits for it gets NotDescribed."""
         self._failure, self._retry_at = _replaced(), inf
@@ -91,7 +98,8 @@ class AskedTarget:
             self._retry_at = self._now() + FAILURE_MEMORY
             return self._failure
         finally:
-            self._conversation = None
+            if self._conversation is asyncio.current_task():
+                self._conversation = None
         return self.known
 
     def _explain(self, error: Exception) -> NotDescribed:
@@ -111,7 +119,7 @@ class AskedTarget:
 
 
 def _replaced() -> NotDescribed:
-    return NotDescribed("the configuration has changed; ask again", code=StatusCode.ABORTED)
+    return NotDescribed("what was asked has changed; ask again", code=StatusCode.ABORTED)
 
 
 def _copy(failure: NotDescribed) -> NotDescribed:

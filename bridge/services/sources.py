@@ -71,6 +71,12 @@ class Sources:
             if source.target is not None:
                 source.target.close()
 
+    def forget(self, target: str) -> None:
+        """What this target (its name) said of itself holds no more."""
+        for source in self._all:
+            if source.target is not None and source.target.name == target:
+                source.target.forget()
+
     # -- services and methods --------------------------------------------------------------------------------------------
 
     def services(self) -> list[str]:

@@ -44,6 +44,24 @@ def test_check_is_content_with_the_examples(folder: Path) -> None:
     assert (0, "bridge.yaml: fine, 2 service entries\n") == (ended.returncode, ended.stdout)
 
 
+def test_check_live_without_credentials_says_so_once(tmp_path: Path) -> None:
+    """Why, and where was looked: one search is enough for a command, nobody waits for the next."""
+    (tmp_path / "bridge.yaml").write_text("services: {a.B: 'function:x'}")
+    nowhere = {
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "half",
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+    }
+    ended = bridge_command("check", "--live", folder=tmp_path, environ=nowhere)
+    first, second = ended.stderr.splitlines()
+
+    assert 1 == ended.returncode
+    assert "missing: AWS_SECRET_ACCESS_KEY" in first
+    assert second.startswith("grpc-lambda-bridge: ")
+
+
 def test_routes_shows_what_goes_where(tmp_path: Path) -> None:
     """A line for each entry with its targets."""
     services = {

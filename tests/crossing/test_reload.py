@@ -14,7 +14,12 @@ import grpc
 import pytest
 import yaml
 
-from tests.support.bridge_process import RunningBridge, running_bridge, started_bridge
+from tests.support.bridge_process import (
+    RunningBridge,
+    bridge_command,
+    running_bridge,
+    started_bridge,
+)
 from tests.support.echo_api import AWS, echo_api
 
 pytestmark = pytest.mark.slow
@@ -319,3 +324,25 @@ def change_until(
         return has_applied()
 
     bridge.wait_until(changed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reflection_follows_a_function_that_changes(tmp_path: Path, workers: int) -> None:
+    """`reload: true`: what the function said of itself, or why it could not, goes with its old code."""
+    (tmp_path / "app.py").write_text("import no_such_module")
+    config = {
+        "services": {"helloworld.Greeter": "local:greeter"},
+        "functions": {"greeter": {"handler": "app.handler", "timeout": "10s", "reload": True}},
+        "workers": workers,
+    }
+    greet = ("helloworld.Greeter/SayHello", '{"name": "you"}')
+    with running_bridge(tmp_path, config) as bridge:
+        call = ("call", "--to", bridge.address, *greet)
+        before = bridge_command(*call, folder=tmp_path)
+        (tmp_path / "app.py").write_text("from lambda_fn.examples.greeter import handler")
+        bridge.wait_for_line("files changed")
+        after = bridge_command(*call, folder=tmp_path)
+
+    assert "No module named 'no_such_module'" in before.stderr
+    assert (0, "") == (after.returncode, after.stderr.replace("OK", "").partition("<<")[0].strip())
+    assert "Hello, you!" in after.stdout

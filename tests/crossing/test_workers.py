@@ -94,6 +94,20 @@ def test_what_a_dead_worker_counted_stays_counted(workers: RunningBridge) -> Non
     assert before["grpc_server_started_total"] + 1 == after["grpc_server_started_total"]
 
 
+def test_a_worker_that_does_not_answer_is_counted_as_it_was(workers: RunningBridge) -> None:
+    """Stopped, or too busy for the supervisor's question: what it last said holds until it says more."""
+    greet(workers)
+    before = figure(workers, "grpc_server_started_total")
+    stopped = children(workers)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        during = figure(workers, "grpc_server_started_total")
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+    assert before <= during
+
+
 def test_sigterm_drains_every_worker(tmp_path: Path) -> None:
     """The call in flight finishes; the supervisor ends with 0 and leaves no process."""
     from lambda_fn.examples import echo_pb2, echo_pb2_grpc

@@ -226,6 +226,33 @@ async def test_calls_go_on_when_the_log_is_not_taken(
     assert ["512 lines of the access log were lost: nobody took them"] == caplog.messages
 
 
+async def test_a_reader_that_reads_gets_every_line(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds less than a busy bridge writes between two flushes: the rest must not wait as long as for a stopped reader."""
+    monkeypatch.setattr("bridge.outlet._MOST_WAITING", 100_000)
+    reader, writer = pipe
+    log = _log(writer)
+    lines = 0
+
+    async def read() -> None:
+        nonlocal lines
+        while lines < 10 * 256:
+            received = b"".join(_written(reader))
+            lines += received.count(b"\n")
+            await asyncio.sleep(0.001)
+
+    reading = asyncio.get_running_loop().create_task(read())
+    for _ in range(10):
+        for _ in range(256):
+            log.write(_ended(path="/" + "p" * 300), StatusCode.OK, 0.1)
+        await asyncio.sleep(0.03)
+    async with asyncio.timeout(5):
+        await reading
+
+    assert 10 * 256 == lines
+
+
 async def test_the_last_lines_wait_for_a_slow_reader(pipe: tuple[int, int]) -> None:
     """At the end of the process there is no later."""
     reader, writer = pipe

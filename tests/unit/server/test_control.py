@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from bridge.server.control import (
     Begin,
+    Changed,
     Channel,
     Drain,
     Failed,
@@ -22,6 +23,7 @@ from bridge.server.control import (
 MESSAGES: list[Message] = [
     Begin("bridge.yaml", {"listen": "a:1"}, (3, 4), "http://127.0.0.1:9001", 2),
     Reload("http://127.0.0.1:9001"),
+    Changed("greeter"),
     Drain(),
     Report(7),
     Serving(),

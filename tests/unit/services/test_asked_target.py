@@ -37,6 +37,28 @@ async def test_a_target_is_asked_once() -> None:
     assert [["*", "helloworld.Greeter"]] == function.asked
 
 
+async def test_a_target_that_has_changed_is_asked_anew() -> None:
+    """What it said before, be it an answer or a failure, holds no more; who waits is told to ask again."""
+    function, clock = greeter(), FakeClock()
+    target = AskedTarget(function, name="greeter", now=clock)
+    function.failure = FunctionFailed("a typo")
+    with pytest.raises(NotDescribed):
+        await target.describe("helloworld.Greeter")
+    function.failure = None
+    target.forget()
+    first = await target.describe("helloworld.Greeter")
+    target.forget()
+    function.gate = asyncio.Event()
+    waiting = describing(target)
+    await asyncio.sleep(0)
+    target.forget()
+    with pytest.raises(NotDescribed, match="ask again"):
+        await waiting
+    function.gate.set()
+
+    assert first is not await target.describe("helloworld.Greeter")
+
+
 async def test_clients_share_one_conversation() -> None:
     """Who asks while the target is being asked waits for the same answer."""
     function = greeter()
