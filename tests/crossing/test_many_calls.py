@@ -99,6 +99,10 @@ def _plan(chosen: random.Random, call_id: str) -> Plan:
     )
 
 
+_PASSED_WHILE_SENDING = "Internal error from Core"
+"""What grpcio says, as INTERNAL, if a call's deadline passes while it writes a message: on a busy machine before the call has left."""
+
+
 async def run_call(channel: grpc.aio.Channel, plan: Plan) -> Outcome:
     messages = plan.messages()
     call = channel.stream_stream("/many.Calls/Echo")(
@@ -126,10 +130,12 @@ async def run_call(channel: grpc.aio.Channel, plan: Plan) -> Outcome:
         code = error.code()
     if code is Code.CANCELLED:
         return Outcome(code, "", plan.call_id, received == messages[: len(received)])
-    trailing = dict(await call.trailing_metadata() or ())
+    trailing, details = dict(await call.trailing_metadata() or ()), await call.details() or ""
+    if details == _PASSED_WHILE_SENDING:
+        code = Code.DEADLINE_EXCEEDED
     return Outcome(
         code,
-        await call.details() or "",
+        details,
         str(trailing.get(ID, "")),
         received == (messages if code is Code.OK else []),
     )
