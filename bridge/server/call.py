@@ -339,9 +339,10 @@ class ServedCall:
         ):
             return False
         connection = self._connection
-        if connection.is_too_far_behind or connection.is_choked:
-            return False
-        head, envelope = self._head_fields(begin.metadata), message.envelope
+        if connection.figures.buffered_bytes > connection.max_buffered or connection.is_choked:
+            return False  # `_queue` says what to do
+        metadata, envelope = begin.metadata, message.envelope
+        head = head_fields(self.content_type, metadata and self._that_fits(metadata))
         if not self._engine.send_response(self._id, head, envelope, self._end_fields(end, ())):
             return False
         self.messages_sent = 1
@@ -363,7 +364,8 @@ class ServedCall:
             self.phase = after
             return self._queue_message(event.envelope)
         if isinstance(event, Headers):
-            self._engine.send_headers(self._id, self._head_fields(event.metadata))
+            metadata = event.metadata and self._that_fits(event.metadata)
+            self._engine.send_headers(self._id, head_fields(self.content_type, metadata))
             self.phase = after
         else:
             # Trailers-only: one block opens and ends the response.
@@ -380,9 +382,6 @@ class ServedCall:
             self._is_full = True
         self._connection.count_message(len(envelope))
         return not (self._is_full or self._connection.is_choked)
-
-    def _head_fields(self, metadata: Metadata) -> Fields:
-        return head_fields(self.content_type, metadata and self._that_fits(metadata))
 
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
         """The fields that end the call, cut down if the client or the configuration would not have them whole."""
