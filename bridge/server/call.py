@@ -328,7 +328,7 @@ class ServedCall:
         self._connection.flush_for_one()
 
     def _queue_response(self, events: Sequence[ResponseEvent]) -> bool:
-        """Hand a whole response of one message to the engine at once, as most are; False: nothing was done."""
+        """Hand a whole response of one message to the engine at once, as most are; False: nothing was done, `_queue` says what to do."""
         if len(events) != 3 or self.phase is not Phase.NEW:
             return False
         begin, message, end = events
@@ -340,10 +340,15 @@ class ServedCall:
             return False
         connection = self._connection
         if connection.figures.buffered_bytes > connection.max_buffered or connection.is_choked:
-            return False  # `_queue` says what to do
-        metadata, envelope = begin.metadata, message.envelope
-        head = head_fields(self.content_type, metadata and self._that_fits(metadata))
-        if not self._engine.send_response(self._id, head, envelope, self._end_fields(end, ())):
+            return False
+        room = self._room_for_fields()
+        if len(end.status.message) > room:
+            return False
+        head, last = head_fields(self.content_type, begin.metadata), trailer_fields(end)
+        if size_of(last) > room or (begin.metadata and size_of(head) > room):
+            return False
+        envelope = message.envelope
+        if not self._engine.send_response(self._id, head, envelope, last):
             return False
         self.messages_sent = 1
         self.bytes_sent = len(envelope)
