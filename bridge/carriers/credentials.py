@@ -181,7 +181,9 @@ class SoughtCredentials:
         return self.found().settings
 
     def current(self) -> Credentials:
-        return self.found().credentials
+        if self._found is None:
+            raise NotReady(self._none_yet)
+        return self._found.credentials
 
     def found(self) -> Found:
         """What the last search brought; from any thread. Raises NotReady."""

@@ -25,12 +25,14 @@ _log = logging.getLogger(__name__)
 class Signing:
     """Belongs to one carrier."""
 
-    __slots__ = ("_clock", "_refused_until", "_source", "skew")
+    __slots__ = ("_clock", "_refused_until", "_source", "current", "skew")
 
     def __init__(self, source: CredentialSource, clock: Callable[[], float]) -> None:
         """`clock` reads the wall time (Unix seconds)."""
         self._source = source
         self._clock = clock
+        self.current = source.current
+        """The credentials to sign with. Raises NotReady."""
         self.skew = 0.0
         """Seconds by which AWS's clock is ahead of ours, as far as we were told."""
         self._refused_until = 0.0
@@ -38,10 +40,6 @@ class Signing:
     @property
     def settings(self) -> AwsSettings:
         return self._source.settings
-
-    def current(self) -> Credentials:
-        """Raises NotReady."""
-        return self._source.current()
 
     def now(self) -> float:
         """Unix seconds, as AWS counts them."""

@@ -102,7 +102,10 @@ class AccessLog:
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
             return
-        status = call.status
+        status, metadata = call.status, call.metadata
+        if metadata is not self._last_metadata:
+            # Calls with the same header block share their metadata.
+            self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
         self._add(
             Entry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
@@ -116,7 +119,7 @@ class AccessLog:
                 call.peer.address,
                 encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
                 call.request_id[:_LONGEST_ID] or UNSET,
-                self._trace_id_of(call.metadata) or UNSET,
+                self._last_trace_id or UNSET,
             )
         )
 
@@ -147,12 +150,6 @@ class AccessLog:
         entries.append(entry)
         if len(entries) >= _FLUSH_AT:
             self.flush()
-
-    def _trace_id_of(self, metadata: Metadata) -> str:
-        """Calls with the same header block share their metadata."""
-        if metadata is not self._last_metadata:
-            self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
-        return self._last_trace_id
 
     def flush(self) -> None:
         """Write what can be written now; the rest is tried again in a moment."""

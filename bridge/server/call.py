@@ -136,7 +136,8 @@ class ServedCall:
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        self._let_go(self._held)
+        if self._held:
+            self._let_go(self._held)
         if self._chunks:
             if self._scanner is None:  # what was gathered has been credited
                 self._credit(sum(map(len, self._chunks)))

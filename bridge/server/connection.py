@@ -213,7 +213,7 @@ class Connection:
         """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call."""
         if len(self._calls) == 1:
             self.flush()
-        else:
+        elif not self._flush_is_due:
             self.flush_soon()
 
     def flush(self) -> None:
