@@ -249,6 +249,7 @@ class InProcess:
             new_engine=partial(NativeEngine, EngineLimits()),
             limits=ConnectionLimits(),
             max_buffered=self._config.buffers,
+            refused=lambda *_: None,
         )
         self._connections: set[Connection] = set()
         self.connection = PlainConnection(serving, self._connections)
