@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from watchfiles import Change, DefaultFilter, awatch
 
+LOOKED_AFTER = 1.0
+"""Seconds between two looks whether the folders are still those that are watched."""
 DEBOUNCE_MS = 200
 """An editor or compiler writes several files; what comes within this time is one change."""
 
@@ -40,15 +42,17 @@ class FileWatch:
         self._task: asyncio.Task[None] | None = None
 
     async def follow(self, folders: AbstractSet[Path]) -> None:
-        """Watch these folders and no others. Those that do not exist are left out."""
-        wanted = frozenset(folder for folder in folders if folder.is_dir())
+        """Watch these folders and no others. One that is not there, or is removed, counts again when it comes."""
+        wanted = frozenset(folders)
         if wanted == self._folders:
             return
         await self.close()
         self._folders = wanted
         if wanted:
             self._stop = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(self._watch(wanted, self._stop))
+            self._task = asyncio.get_running_loop().create_task(
+                self._watch(wanted, _identities(wanted), self._stop)
+            )
 
     async def close(self) -> None:
         self._folders = frozenset()
@@ -57,15 +61,58 @@ class FileWatch:
             self._stop.set()
             await asyncio.wait([task])
 
-    async def _watch(self, folders: frozenset[Path], stop: asyncio.Event) -> None:
+    async def _watch(
+        self, folders: frozenset[Path], there: dict[Path, int], stop: asyncio.Event
+    ) -> None:
         try:
-            async for changes in awatch(
-                *folders, watch_filter=_Sources(), debounce=DEBOUNCE_MS, stop_event=stop
-            ):
-                changed = {Path(path) for _, path in changes}
-                self._on_change(
-                    {f for f in folders if any(path.is_relative_to(f) for path in changed)}
-                )
+            while not stop.is_set():
+                await self._watch_until_replaced(folders, there, stop)
+                before, there = there, _identities(folders)
+                if new := {folder for folder in there if there[folder] != before.get(folder)}:
+                    self._on_change(new)
         except Exception:
             # The outermost frame of the task.
             _logger.exception("changes of files are no longer followed")
+
+    async def _watch_until_replaced(
+        self, folders: frozenset[Path], there: dict[Path, int], stop: asyncio.Event
+    ) -> None:
+        """A build may remove its folder and make it anew: what watches the old one would see nothing."""
+        if not there:
+            await _soon(stop)
+            return
+        watching = awatch(
+            *there, watch_filter=_Sources(), debounce=DEBOUNCE_MS, stop_event=stop,
+            rust_timeout=int(LOOKED_AFTER * 1000), yield_on_timeout=True,
+        )  # fmt: skip
+        try:
+            async for changes in watching:
+                changed = {Path(path) for _, path in changes}
+                named = {f for f in there if any(path.is_relative_to(f) for path in changed)}
+                if named:
+                    self._on_change(named)
+                if _identities(folders) != there:
+                    return
+        except FileNotFoundError:  # gone since we looked
+            await _soon(stop)
+
+
+def _identities(folders: Iterable[Path]) -> dict[Path, int]:
+    """The folders that are there, each with its inode."""
+    found = {}
+    for folder in folders:
+        try:
+            if folder.is_dir():
+                found[folder] = folder.stat().st_ino
+        except OSError:
+            continue
+    return found
+
+
+async def _soon(stop: asyncio.Event) -> None:
+    """Return after a while, or when `stop` is set."""
+    try:
+        async with asyncio.timeout(LOOKED_AFTER):
+            await stop.wait()
+    except TimeoutError:
+        return

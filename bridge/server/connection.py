@@ -30,7 +30,7 @@ from bridge.rpc.errors import ClientGone, Draining, RpcError
 from bridge.rpc.figures import BridgeFigures
 from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.peer import peer_of
-from bridge.server.request import Refusal, RequestHead, parse_head
+from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_head
 
 _log = logging.getLogger(__name__)
 
@@ -251,7 +251,9 @@ class Connection:
         self.flush()
         self.close()
         self.abort_calls(ClientGone(_BROKEN))
-        if code:
+        if code == ErrorCode.HTTP_1_1_REQUIRED:
+            self._serving.refused(HTTP1_REFUSAL, self.peer)
+        elif code:
             _log.debug("connection from %s ended: %s", self.peer.address, reason)
 
     def close(self) -> None:

@@ -52,6 +52,15 @@ class Refusal(Value, frozen=True):
         )
 
 
+HTTP1_REFUSAL = Refusal(
+    400,
+    Status(StatusCode.INTERNAL, "an HTTP/1.x request: this port speaks gRPC over HTTP/2"),
+    "http1",
+    "",
+)
+"""What the engine has answered by itself. Its path was not read."""
+
+
 def parse_head(fields: Fields) -> RequestHead | Refusal:
     """Reads a checked header list (names lower case, pseudo-headers first)."""
     own: dict[str, str] = {}

@@ -152,9 +152,11 @@ def test_what_is_no_call_has_its_line_in_the_log(bridge: RunningBridge) -> None:
         frames += make.request(2 * number + 1, fields)
     with attacker(bridge) as connection:
         sent(connection, make.start() + frames)
-    entries = [bridge.wait_for_log(path) for path in refused]
+    with attacker(bridge) as connection:
+        assert b"400 Bad Request" in sent(connection, b"GET /no.Call HTTP/1.1\r\n\r\n")
+    entries = [bridge.wait_for_log(path) for path in (*refused, "")]
 
-    assert [1, 1, 1, 1] == list(map(len, entries))
+    assert [1, 1, 1, 1, 1] == list(map(len, entries))
     assert {"INTERNAL"} == {entry["code"] for [entry] in entries}
     assert {"gRPC calls are POST requests"} < {entry["message"] for [entry] in entries}
     assert {"127.0.0.1"} == {entry["peer"] for [entry] in entries}

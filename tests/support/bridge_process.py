@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 _SERVING = re.compile(r"serving gRPC on ([^\s\",]+)")

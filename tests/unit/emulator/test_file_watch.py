@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,28 @@ def test_our_own_output_does_not_count(tmp_path: Path) -> None:
         )
 
     assert ["False", "True"] == done.stdout.split()
+
+
+async def test_a_folder_that_is_made_anew_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rm -rf dist && build`: its coming counts as a change, and so does what changes in it afterwards; likewise one that comes late."""
+    monkeypatch.setattr("bridge.emulator.file_watch.LOOKED_AFTER", 0.05)
+    folder = tmp_path / "dist"
+    seen: asyncio.Queue[set[Path]] = asyncio.Queue()
+    watch = FileWatch(seen.put_nowait)
+    await watch.follow({folder})
+    try:
+        async with asyncio.timeout(20):
+            for _ in range(2):
+                folder.mkdir()
+                assert {folder} == await seen.get()
+                while seen.empty():  # the watcher starts in a thread
+                    (folder / "app.py").write_text(str(time.monotonic()))
+                    await asyncio.sleep(0.3)
+                shutil.rmtree(folder)
+                await asyncio.sleep(0.5)
+                while not seen.empty():
+                    seen.get_nowait()
+    finally:
+        await watch.close()
