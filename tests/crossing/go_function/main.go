@@ -23,7 +23,11 @@ import (
 )
 
 func main() {
-	_, served := devconnect.NewEchoHandler(echo{})
+	// Behind lambdaurl a panic is a race between an empty reply and the end of the process.
+	recovering := connect.WithRecover(func(_ context.Context, _ connect.Spec, _ http.Header, panicked any) error {
+		return connect.NewError(connect.CodeInternal, fmt.Errorf("%v", panicked))
+	})
+	_, served := devconnect.NewEchoHandler(echo{}, recovering)
 	// Calls for /any.Name/Method go to /dev.Echo/Method.
 	handler := http.HandlerFunc(func(writer http.ResponseWriter, request *http.Request) {
 		request.URL.Path = "/" + devconnect.EchoName + "/" + path.Base(request.URL.Path)
