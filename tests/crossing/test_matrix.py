@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -33,6 +31,7 @@ from tests.support.bridge_process import RunningBridge, running_bridge
 from tests.support.clients import ROOT, installed, tool
 from tests.support.configured import problems
 from tests.support.envoy import grpc_web_envoy
+from tests.support.programs import free_port, wait_until_listening
 
 pytestmark = [pytest.mark.slow, pytest.mark.clients]
 
@@ -41,7 +40,11 @@ FOLDER = Path(__file__).parent / "matrix"
 GO, RUST = "aws-lambda-go-function", "lambda-grpc-web-function"
 
 PROGRAMS: Mapping[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
-    "node": ("node", (str(FOLDER / "plain.js"),), {}),
+    "node": (
+        "node",
+        (str(FOLDER.parent / "orders" / "bootstrap.js"), str(FOLDER / "plain.js")),
+        {},
+    ),
     "rust": (RUST, (), {}),
     "rust-envoy": (RUST, (), {"SERVE": "envoy"}),
     "go-url": (GO, (), {"EVENT": "url"}),
@@ -101,35 +104,15 @@ def grpcio_server() -> Iterator[int]:
 
 @contextmanager
 def connect_server() -> Iterator[str]:
-    address = f"127.0.0.1:{free_port()}"
+    port = free_port()
+    address = f"127.0.0.1:{port}"
     process = subprocess.Popen([tool(GO), address], env={"EVENT": "none"})
     try:
-        wait_until_listening(address, process)
+        wait_until_listening(port, process)
         yield address
     finally:
         process.terminate()
         process.wait(10)
-
-
-def wait_until_listening(address: str, process: subprocess.Popen[bytes]) -> None:
-    host, _, port = address.rpartition(":")
-    until = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.02)
-        else:
-            return
-
-
-def free_port() -> int:
-    """Targets name the local Lambda's URLs before it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 # -- the bridge ----------------------------------------------------------------------------------------------------------
@@ -225,8 +208,9 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
 
 
 def rows() -> Iterator[Any]:
-    for scenario in SCENARIOS:
-        for crossing in CROSSINGS:
+    """Crossing by crossing, so that those that leave a function busy are far from each other."""
+    for crossing in CROSSINGS:
+        for scenario in SCENARIOS:
             yield pytest.param(crossing, scenario, id=f"{crossing.name}-{scenario.id}")
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.clients import tool
-
-_START_SECONDS = 20.0
+from tests.support.programs import free_port, wait_until_listening
 
 
 @contextmanager
@@ -21,12 +18,12 @@ def runtime_interface_emulator(
     command: Sequence[str], *, folder: Path, timeout: int
 ) -> Iterator[str]:
     """Its URL. `command`: the function; `folder`: where it runs; `timeout`: its time in seconds. Skips the test without the emulator."""
-    emulator, runtime = (f"127.0.0.1:{_free_port()}" for _ in range(2))
+    port = free_port()
     process = subprocess.Popen(
         [
             tool("aws-lambda-rie"),
-            "--runtime-interface-emulator-address", emulator,
-            "--runtime-api-address", runtime,
+            "--runtime-interface-emulator-address", f"127.0.0.1:{port}",
+            "--runtime-api-address", f"127.0.0.1:{free_port()}",
             *command,
         ],
         cwd=folder,
@@ -37,28 +34,8 @@ def runtime_interface_emulator(
         start_new_session=True,
     )  # fmt: skip
     try:
-        _wait_until_listening(emulator, process)
-        yield f"http://{emulator}"
+        wait_until_listening(port, process)
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def _wait_until_listening(address: str, process: subprocess.Popen[bytes]) -> None:
-    host, _, port = address.partition(":")
-    until = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise AssertionError("the emulator did not start") from None
-            time.sleep(0.02)
-        else:
-            return

@@ -197,8 +197,8 @@ TWO = (_echo("a"), _echo("b"))
 THREE = (("s", 0), ("s", 1), ("s", 2))
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("cancel", "unary", "SleepAsync", (pb.SleepRequest(seconds=0.5),), Outcome("CANCELLED", None), cancelled=True),
-    Scenario("cancel", "server stream", "ServerStream", (_echo("s", count=2, delay=0.2),), Outcome("CANCELLED", None, THREE[:1]), cancelled=True),
+    Scenario("cancel", "unary", "SleepAsync", (pb.SleepRequest(seconds=1),), Outcome("CANCELLED", None), cancelled=True),
+    Scenario("cancel", "server stream", "ServerStream", (_echo("s", count=2, delay=0.4),), Outcome("CANCELLED", None, THREE[:1]), cancelled=True),
     Scenario("ok", "unary", "Unary", (_echo("hé"),), Outcome(messages=(("hé", 0),))),
     Scenario("metadata", "unary", "Unary", (_echo("m"),), Outcome(messages=(("m", 0),), initial=UP, seen=UP), UP),
     Scenario("binary metadata", "unary", "Unary", (_echo("m"),), Outcome(messages=(("m", 0),), initial=UP_BINARY, seen=UP_BINARY), UP_BINARY),

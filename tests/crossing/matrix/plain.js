@@ -1,11 +1,11 @@
-// dev.Echo as a plain Node function: JSON in, JSON out, errors thrown; below it the loop that AWS's Node runtime is.
+// dev.Echo as a plain Node function: JSON in, JSON out, errors thrown.
 'use strict';
 
 const CODES = { 5: 'NotFound', 9: 'FAILED_PRECONDITION', 10: 'Aborted' };
 const sleep = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 const failure = (name, message) => Object.assign(new Error(message), { name });
 
-async function handler(event, { clientContext: { custom } }) {
+exports.handler = async (event, { clientContext: { custom } }) => {
   const padded = (text) => text.padEnd(Math.ceil(text.length / 4) * 4, '=');
   const metadata = Object.entries(custom).flatMap(([name, value]) =>
     name.endsWith('-bin')
@@ -30,23 +30,4 @@ async function handler(event, { clientContext: { custom } }) {
     case 'Big':
       return { data: Buffer.alloc(Number(event.size)).toString('base64') };
   }
-}
-
-const api = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation`;
-
-async function serve() {
-  const next = await fetch(`${api}/next`);
-  const id = next.headers.get('lambda-runtime-aws-request-id');
-  const clientContext = JSON.parse(next.headers.get('lambda-runtime-client-context') ?? 'null');
-  const post = (where, value) =>
-    fetch(`${api}/${id}/${where}`, { method: 'POST', body: JSON.stringify(value ?? null) });
-  try {
-    await post('response', await handler(await next.json(), { clientContext }));
-  } catch (error) {
-    await post('error', { errorType: error.name, errorMessage: error.message, trace: [] });
-  }
-}
-
-(async () => {
-  for (;;) await serve();
-})();
+};
