@@ -143,7 +143,7 @@ def refusal_of(
     reason: str,
     retry_after: float | None,
     function: str,
-) -> RpcError:
+) -> AwsRefusal:
     """The cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason, "" if absent."""
     name = _plain_type(error_type)
     kind, text = _rule_for(http_status, name)

@@ -1,6 +1,6 @@
 """AWS's local emulator and its relatives: what they answer differently from Lambda (`quirks: rie`).
 
-They know one function, and tell a failure by the reply's text alone: without X-Amz-Function-Error, with HTTP 200.
+They know one function, and tell a failure by the reply's text alone: without X-Amz-Function-Error, with HTTP 200, or 502 if its process ended.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def as_invoked(function: FunctionName) -> FunctionName:
 
 
 def is_failure(payload: bytes) -> bool:
-    """Whether a reply that came with HTTP 200 is a function's failure."""
+    """Whether what came is a function's failure."""
     if _TIMED_OUT(payload):
         return True
     try:

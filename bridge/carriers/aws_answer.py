@@ -24,6 +24,7 @@ def refusal_in(response: Response, *, function: str, now: float) -> RpcError:
         function=function,
     )
     error.request_id = response.field(b"x-amzn-requestid")
+    error.body = response.body
     return error
 
 

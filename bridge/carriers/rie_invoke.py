@@ -9,6 +9,7 @@ from bridge.aws.rie import as_invoked, is_failure
 from bridge.carriers.credentials import local_credentials
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.lambda_invoke import LambdaInvoke
+from bridge.rpc.errors import ServiceFailed
 
 
 class RieInvoke:
@@ -26,7 +27,12 @@ class RieInvoke:
 
     async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
         """Run the function. Raises as LambdaInvoke does."""
-        reply = await self._invoke.invoke(payload, client_context=client_context)
+        try:
+            reply = await self._invoke.invoke(payload, client_context=client_context)
+        except ServiceFailed as refused:
+            if is_failure(refused.body):  # the function's process has ended
+                raise failure_of(refused.body, function=str(self._function)) from None
+            raise
         if is_failure(reply.payload):
             failure = failure_of(reply.payload, function=str(self._function))
             failure.request_id = reply.request_id

@@ -22,6 +22,7 @@ from bridge.emulator.failures import Failure
 from bridge.emulator.invocation import Reply
 from bridge.emulator.lifecycle import Act, InvalidTransition
 from bridge.emulator.runtime_session import Delivery, RuntimeSession, UnknownInvocation
+from bridge.emulator.url_reply import HTTP_CONTENT_TYPE
 
 MAX_HEAD = 64 * 1024
 """Bytes that may pass without a byte of a body: a head, or trailers."""
@@ -214,9 +215,11 @@ class RuntimeConnection(asyncio.Protocol):
             self._session.refuse_mode()
             self._refuse(HTTPStatus.BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode")  # fmt: skip
             return
-        if mode:
+        content_type = self._headers.get("content-type", "application/octet-stream")
+        # aws-lambda-go names no mode: its streams are told by their type.
+        if mode or content_type == HTTP_CONTENT_TYPE:
             reply.is_streamed = True
-            reply.content_type = self._headers.get("content-type", "application/octet-stream")
+            reply.content_type = content_type
         self._reply, self._is_replying = reply, True
         self._take, self._finish = self._pass_on, self._end_response
 

@@ -181,6 +181,8 @@ class AwsRefusal(CarrierError):
     """The Lambda API refused to start the function."""
 
     may_have_run = False
+    body = b""
+    """As it came; emulators put a function's failure there."""
 
     def __init__(
         self, message: str, *, error_type: str = "", retry_after: float | None = None

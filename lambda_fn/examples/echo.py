@@ -29,15 +29,13 @@ class Echo(echo_pb2_grpc.EchoServicer):
     def Unary(
         self, request: echo_pb2.EchoRequest, context: grpc.ServicerContext
     ) -> echo_pb2.EchoReply:
-        metadata = context.invocation_metadata()
-        if initial := [pair for pair in metadata if pair.key.startswith(_INITIAL)]:
-            context.send_initial_metadata(initial)
-        context.set_trailing_metadata([pair for pair in metadata if pair.key.startswith(_TRAILING)])
+        _give_metadata_back(context)
         return _reply(request, context)
 
     def ServerStream(
         self, request: echo_pb2.EchoRequest, context: grpc.ServicerContext
     ) -> Iterator[echo_pb2.EchoReply]:
+        _give_metadata_back(context)
         for index in range(request.count or 3):
             if request.fail_after and index == request.fail_after:
                 context.abort(grpc.StatusCode.ABORTED, f"failed after {index}, as asked")
@@ -49,6 +47,7 @@ class Echo(echo_pb2_grpc.EchoServicer):
     def ClientStream(
         self, request_iterator: Iterator[echo_pb2.EchoRequest], context: grpc.ServicerContext
     ) -> echo_pb2.EchoReply:
+        _give_metadata_back(context)
         texts = [request.text for request in request_iterator]
         return echo_pb2.EchoReply(text=" ".join(texts), index=len(texts))
 
@@ -57,6 +56,10 @@ class Echo(echo_pb2_grpc.EchoServicer):
         request_iterator: AsyncIterator[echo_pb2.EchoRequest],
         context: grpc.aio.ServicerContext,
     ) -> AsyncIterator[echo_pb2.EchoReply]:
+        initial, trailing = _asked_back(context)
+        if initial:
+            await context.send_initial_metadata(initial)
+        context.set_trailing_metadata(trailing)
         index = 0
         async for request in request_iterator:
             yield _reply(request, context, index=index)
@@ -67,8 +70,9 @@ class Echo(echo_pb2_grpc.EchoServicer):
     ) -> echo_pb2.EchoReply:
         code = _CODES.get(request.code, grpc.StatusCode.UNKNOWN)
         details = _status_details(request.code, request.message, request.details)
+        _, trailing = _asked_back(context)
         context.abort_with_status(
-            RichStatus(code, request.message, (("grpc-status-details-bin", details),))
+            RichStatus(code, request.message, (("grpc-status-details-bin", details), *trailing))
         )
 
     def Raise(
@@ -101,6 +105,22 @@ class Echo(echo_pb2_grpc.EchoServicer):
 
     def Big(self, request: echo_pb2.BigRequest, context: grpc.ServicerContext) -> echo_pb2.BigReply:
         return echo_pb2.BigReply(data=bytes(request.size))
+
+
+def _give_metadata_back(context: grpc.ServicerContext) -> None:
+    initial, trailing = _asked_back(context)
+    if initial:
+        context.send_initial_metadata(initial)
+    context.set_trailing_metadata(trailing)
+
+
+def _asked_back(
+    context: grpc.ServicerContext | grpc.aio.ServicerContext,
+) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str | bytes]]]:
+    """What shall come back as initial and as trailing metadata."""
+    metadata = [(name, value) for name, value in context.invocation_metadata()]
+    initial = [pair for pair in metadata if pair[0].startswith(_INITIAL)]
+    return initial, [pair for pair in metadata if pair[0].startswith(_TRAILING)]
 
 
 def _reply(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.bridge_process import RunningBridge, running_bridge
 from tests.support.clients import ROOT, run, tool
+from tests.support.programs import free_port, wait_until_listening
 
 pytestmark = [pytest.mark.clients, pytest.mark.slow]
 
@@ -69,28 +68,14 @@ def play(case: str, bridge: RunningBridge) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _wait_until_listening(port: int) -> None:
-    until = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert time.monotonic() < until, "grpc-go's interop server does not listen"
-            time.sleep(0.02)
-        else:
-            return
-
-
 @pytest.fixture(scope="module")
 def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """A bridge before grpc-go's interop server."""
     command = tool("grpc-go-interop-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with subprocess.Popen([command, f"-port={port}"], stderr=subprocess.DEVNULL) as server:
         try:
-            _wait_until_listening(port)
+            wait_until_listening(port, server)
             services = {SERVICE: f"grpc://127.0.0.1:{port}"}
             with running_bridge(tmp_path_factory.mktemp("native"), {"services": services}) as bridge:  # fmt: skip
                 yield bridge

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 from bridge.services.descriptors import Descriptors, load_descriptors
 from tests.support.bridge_process import RunningBridge, running_bridge
 from tests.support.clients import run, tool
+from tests.support.programs import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -88,13 +88,6 @@ class Client:
         with pytest.raises(grpc.RpcError) as raised:
             self.call(service, method, request, *metadata)
         return raised.value.code(), raised.value.details()
-
-
-def free_port() -> int:
-    """Targets name the local Lambda's URLs before it listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

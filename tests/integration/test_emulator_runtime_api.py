@@ -161,6 +161,18 @@ async def test_a_response_becomes_the_reply() -> None:
     ) == (b'"done"', None, "application/json")
 
 
+async def test_a_stream_may_be_told_by_its_type_alone() -> None:
+    """aws-lambda-go names no response mode: the prelude of its streams was taken for JSON, and they were gathered."""
+    async with connected() as runtime:
+        await runtime.take()
+        kind = "application/vnd.awslambda.http-integration-response"
+        await runtime.ask(post("invocation/id-1/response", b"{}", f"Content-Type: {kind}"))
+        await runtime.observer.reply.whole()
+
+    assert runtime.observer.reply.is_streamed
+    assert kind == runtime.observer.reply.content_type
+
+
 async def test_an_error_becomes_the_failure_unchanged() -> None:
     """The header names the type, or else the body does."""
     async with connected() as runtime:

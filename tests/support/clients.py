@@ -23,9 +23,14 @@ def _missing(name: str) -> None:
     pytest.skip(f"{name} is not installed: {HOW_TO_GET}")
 
 
+def installed(name: str) -> str | None:
+    """The path of a program, if it is there."""
+    return shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
+
+
 def tool(name: str) -> str:
-    """The path of a command-line client; the test is skipped without it, in CI it fails."""
-    found = shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ['PATH']}")
+    """The path of a program; the test is skipped without it, in CI it fails."""
+    found = installed(name)
     if found is None:
         _missing(name)
     return str(found)

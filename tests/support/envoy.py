@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.clients import tool
+from tests.support.programs import free_port, wait_until_listening
 
-_START_SECONDS = 20.0
 _TYPES = "type.googleapis.com/envoy.extensions"
 _FILTERS = f"{_TYPES}.filters"
 
@@ -22,31 +20,17 @@ _FILTERS = f"{_TYPES}.filters"
 def grpc_web_envoy(folder: Path, server_port: int) -> Iterator[str]:
     """`host:port` of an Envoy that takes gRPC-Web over HTTP/1.1 for the server on this port. Skips the test without Envoy."""
     binary = tool("envoy")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     file = folder / "envoy.json"
     file.write_text(json.dumps(_config(port, server_port)))
     command = [binary, "-c", str(file), "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_until_listening(port, process)
+        wait_until_listening(port, process)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _wait_until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > until:
-                raise AssertionError("Envoy did not start") from None
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _config(port: int, server_port: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-// The smallest Runtime API loop: one invocation after another, as AWS's Node runtime runs a handler.
+// The smallest Runtime API loop: one invocation after another, as AWS's Node runtime runs a handler. Usage: bootstrap.js [MODULE]
 'use strict';
 
-const { handler } = require('./plain.js');
+const { handler } = require(process.argv[2] ?? './plain.js');
 
 const api = `http://${process.env.AWS_LAMBDA_RUNTIME_API}/2018-06-01/runtime/invocation`;
 

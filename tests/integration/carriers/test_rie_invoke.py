@@ -9,7 +9,7 @@ import pytest
 from bridge.aws.arn import FunctionName
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.rie_invoke import RieInvoke
-from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError
+from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError, ServiceFailed
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
 ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
@@ -25,14 +25,14 @@ async def client() -> AsyncIterator[HttpClient]:
 class Emulator:
     """Answers every request with the same bytes."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    def __init__(self, body: bytes, status: str = "200 OK") -> None:
+        self._body, self._status = body, status
         self.received: list[ReceivedRequest] = []
 
     async def __call__(self, peer: Peer) -> None:
         while True:
             self.received.append(await peer.request())
-            await peer.send(response(self._body))
+            await peer.send(response(self._body, status=self._status))
 
 
 async def test_the_path_is_the_emulators_own(client: HttpClient) -> None:
@@ -73,3 +73,21 @@ async def test_failures_come_with_http_200(
             await carrier.invoke(b"{}")
 
     assert message == str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"errorType":"Runtime.ExitError","errorMessage":"exit status 3"}', FunctionFailed),
+        (b"", ServiceFailed),
+        (b"out of order", ServiceFailed),
+    ],
+)
+async def test_a_process_that_ended_comes_with_http_502(
+    client: HttpClient, body: bytes, expected: type[RpcError]
+) -> None:
+    """It was taken for a fault of Lambda itself, UNAVAILABLE. A relative that says nothing still is."""
+    async with serving(Emulator(body, "502 Bad Gateway")) as upstream:
+        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        with pytest.raises(expected):
+            await carrier.invoke(b"{}")
