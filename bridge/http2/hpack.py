@@ -190,7 +190,8 @@ class Decoder:
                 value, at = _string(block, at)
                 size = len(name) + len(value) + FIELD_OVERHEAD
                 field = (name, stripped(value))
-                flaw = value_flaw(field[1]) or flaw
+                if not value.isprintable():
+                    flaw = value_flaw(field[1]) or flaw
                 if byte & _INSERTED:
                     self._insert(field, size)
                     self._is_tainted |= flaw is not None

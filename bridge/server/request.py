@@ -63,24 +63,20 @@ HTTP1_REFUSAL = Refusal(
 
 def parse_head(fields: Fields) -> RequestHead | Refusal:
     """Reads a checked header list (names lower case, pseudo-headers first)."""
-    own: dict[str, str] = {}
-    metadata: list[tuple[str, str]] = []
-    for field in fields:
-        name = field[0]
-        if name in _OWN:
-            if name in own and name == "host":
-                return _malformed("more than one host", "bad_host", own.get(":path", ""))
-            own[name] = field[1]
-        elif name in PASSED_GRPC_REQUEST or not name.startswith(_GRPC):
-            # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
-            if name.endswith("-bin") and _BASE64_LIST(field[1]) is None:
-                return _malformed(
-                    f"the metadata {name[:60]} is not base64",
-                    "bad_binary_metadata",
-                    own.get(":path", ""),
-                )
-            metadata.append(field)
+    own = dict(fields)
     path = own.get(":path", "")
+    metadata = []
+    for field in [each for each in fields if each[0] not in _OWN]:
+        name = field[0]
+        if name.startswith(_GRPC) and name not in PASSED_GRPC_REQUEST:
+            continue
+        # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
+        if name.endswith("-bin") and _BASE64_LIST(field[1]) is None:
+            reason = f"the metadata {name[:60]} is not base64"
+            return _malformed(reason, "bad_binary_metadata", path)
+        metadata.append(field)
+    if "host" in own and [name for name, _ in fields].count("host") > 1:
+        return _malformed("more than one host", "bad_host", path)
     timeout: float | None = None
     if "grpc-timeout" in own:
         try:
