@@ -24,8 +24,9 @@ content coding would change the body; x-forwarded-client-cert would vouch for a 
 _SINGLE = frozenset(("cookie", "x-forwarded-for"))
 """Names that are one value to those who read them, however often they were sent."""
 
-_AMAZON = "x-amz"
-_TRACE_ID = "x-amzn-trace-id"
+AMAZON = "x-amz"
+TRACE_ID = "x-amzn-trace-id"
+"""What names begin with that are AWS's, and the one of them that a client may send."""
 
 # As a function URL says it of itself: its port is always 443.
 _FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
@@ -119,7 +120,7 @@ def careful(headers: dict[str, str]) -> dict[str, str]:
     return {
         name: clean_value(value)
         for name, value in headers.items()
-        if not name.startswith(_AMAZON) or name == _TRACE_ID
+        if not name.startswith(AMAZON) or name == TRACE_ID
     }
 
 
