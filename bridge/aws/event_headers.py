@@ -72,6 +72,14 @@ class HeaderWriter:
             headers["grpc-timeout"] = format_timeout(timeout)
         return headers, repeats
 
+    def write_ready(
+        self, call: Call, metadata: Metadata, *, timeout: float | None
+    ) -> tuple[Authority, dict[str, str]]:
+        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to call."""
+        authority = self.authority_of(call)
+        written, _ = self.write(call, metadata, authority, timeout=timeout)
+        return authority, encode_headers(written)[0]
+
     def authority_of(self, call: Call) -> Authority:
         known = self._authorities.get(call.authority)
         if known is None:
