@@ -13,13 +13,7 @@ from bridge.codecs.fields import sort_fields
 from bridge.codecs.texts import broken_off, excerpt, http_refusal
 from bridge.rpc import status
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
-from bridge.rpc.errors import (
-    BadReply,
-    CutReply,
-    FunctionFailed,
-    NoStatus,
-    RpcError,
-)
+from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, NoStatus, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 

@@ -13,14 +13,7 @@ from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.texts import broken_off, http_refusal
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope
-from bridge.rpc.errors import (
-    BadReply,
-    CutReply,
-    FunctionFailed,
-    HttpRefusal,
-    NoStatus,
-    RpcError,
-)
+from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 

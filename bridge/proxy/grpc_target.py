@@ -13,15 +13,11 @@ from typing import Protocol
 from bridge.aws.event_body import message_format_of
 from bridge.aws.event_context import forwarded_cert, source_of
 from bridge.aws.event_headers import AMAZON, TRACE_ID
+from bridge.codecs.identity import inflate_message
 from bridge.rpc.call import Call
-from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
+from bridge.rpc.compression import IDENTITY
 from bridge.rpc.envelope import COMPRESSED, data_of, envelope
-from bridge.rpc.errors import (
-    BadReply,
-    MalformedRequest,
-    RequestError,
-    UnsupportedCompression,
-)
+from bridge.rpc.errors import MalformedRequest, RequestError
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, Phase, Trailers
 from bridge.rpc.metadata import Metadata, is_name, value_of
 from bridge.rpc.status import StatusCode
@@ -160,14 +156,7 @@ def _plain(found: bytes, encoding: str, limit: int) -> bytes:
         raise MalformedRequest(
             "a message has the compressed flag but the call names no grpc-encoding"
         )
-    if encoding not in SUPPORTED:
-        raise UnsupportedCompression(
-            f"the bridge cannot undo {encoding[:40]} for a grpc:// target; it reads {ACCEPT_ENCODING}"
-        )
-    try:
-        return inflate(message, encoding, max_size=limit)
-    except BadReply as error:
-        raise MalformedRequest(f"a request message does not decode as {encoding}") from error
+    return inflate_message(message, encoding, limit, place="for a grpc:// target")
 
 
 def _refuse_other_formats(content_type: str) -> None:
