@@ -132,10 +132,6 @@ class LambdaApi:
             pool = self._client.pool(origin)
         except ValueError as error:
             raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
-        except OSError as error:
-            raise Misconfigured(
-                "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
-            ) from error
         return _Way(
             pool=pool,
             key=SigningKey(credentials, region=region, service=SERVICE),
