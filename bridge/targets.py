@@ -183,7 +183,7 @@ class Targets:
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
         carrier = HttpCarrier(str(target.url), client=self._client, tls=tls, iam=iam)
-        self.invocations.append(Invocation(service.key, carrier, is_local=False))
+        self._remember(service, leg, carrier)
         return WebTarget(
             carrier,
             figures=figures,
@@ -204,7 +204,7 @@ class Targets:
 
         carrier = GrpcCarrier(server, tls=leg.tls, limits=service.limits)
         self._native.append(carrier)
-        self.invocations.append(Invocation(service.key, carrier, is_local=False))
+        self._remember(service, leg, carrier)
         return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle
 
     def _rie(self, leg: Leg) -> RieInvoke:

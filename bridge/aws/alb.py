@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from msgspec.json import Encoder
-
-from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.event_headers import HeaderWriter, encode_headers
+from bridge.aws.event_body import GRPC_WEB, BodyKind, object_with_body
+from bridge.aws.event_headers import HeaderWriter
 from bridge.rpc.call import Call, ClientCertificate
 from bridge.rpc.metadata import Metadata, clean_value
-
-_encode = Encoder().encode
 
 _TARGET_GROUP = (
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/bridge/0123456789abcdef"
@@ -45,9 +41,7 @@ class EventEncoder:
         now: float,  # noqa: ARG002 - this shape tells no time
     ) -> bytes:
         """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
-        authority = self._headers.authority_of(call)
-        written, _ = self._headers.write(call, metadata, authority, timeout=timeout)
-        headers, _ = encode_headers(written)
+        _, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         if call.peer.certificate is not None:
             headers |= _certificate_headers(call.peer.certificate)
         # A target group sends one of the two, by its own setting, and a function reads the one it knows.
@@ -61,7 +55,7 @@ class EventEncoder:
             "multiValueHeaders": self._headers.listed(metadata, headers),
             "isBase64Encoded": not self._is_text,
         }
-        return with_body(_encode(event)[:-1] + b',"body":', body, is_text=self._is_text)
+        return object_with_body(event, body, is_text=self._is_text)
 
 
 def _certificate_headers(certificate: ClientCertificate) -> dict[str, str]:

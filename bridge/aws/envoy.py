@@ -5,19 +5,16 @@ https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/aws_
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from msgspec import Struct
-from msgspec.json import Decoder, Encoder
+from msgspec.json import Decoder
 from msgspec.structs import astuple
 
-from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.event_headers import HeaderWriter, encode_headers
+from bridge.aws.event_body import GRPC_WEB, BodyKind, object_with_body
+from bridge.aws.event_context import forwarded_cert
+from bridge.aws.event_headers import HeaderWriter
 from bridge.aws.http_reply import FieldValues, HttpReply, ReplyObject, reply_of
-from bridge.rpc.call import Call, ClientCertificate
-from bridge.rpc.metadata import Metadata, clean_value
-
-_encode = Encoder().encode
+from bridge.rpc.call import Call
+from bridge.rpc.metadata import Metadata
 
 
 class EventEncoder:
@@ -39,11 +36,9 @@ class EventEncoder:
         now: float,  # noqa: ARG002 - this shape tells no time
     ) -> bytes:
         """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
-        authority = self._headers.authority_of(call)
-        written, _ = self._headers.write(call, metadata, authority, timeout=timeout)
-        headers, _ = encode_headers(written)
+        _, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         if call.peer.certificate is not None:
-            headers["x-forwarded-client-cert"] = _forwarded(call.peer.certificate)
+            headers["x-forwarded-client-cert"] = forwarded_cert(call.peer.certificate)
         event = {
             "raw_path": call.path,
             "method": "POST",
@@ -51,13 +46,7 @@ class EventEncoder:
             "query_string_parameters": {},
             "is_base64_encoded": not self._is_text,
         }
-        return with_body(_encode(event)[:-1] + b',"body":', body, is_text=self._is_text)
-
-
-def _forwarded(certificate: ClientCertificate) -> str:
-    """A verified client certificate as Envoy's x-forwarded-client-cert has it."""
-    subject = clean_value(certificate.subject).replace("\\", "\\\\").replace('"', '\\"')
-    return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'
+        return object_with_body(event, body, is_text=self._is_text)
 
 
 class _Reply(Struct, gc=False):

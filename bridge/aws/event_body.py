@@ -6,6 +6,7 @@ One BodyKind for each payload format; the shapes of events put it where theirs b
 from __future__ import annotations
 
 from binascii import b2a_base64
+from collections.abc import Mapping
 
 from msgspec.json import Encoder
 
@@ -59,6 +60,11 @@ def with_body(start: bytes, body: bytes, *, is_text: bool) -> bytes:
     if size >= MAX_REQUEST:
         raise _too_large(size, body)
     return b"".join((start, b'"', b2a_base64(body, newline=False), b'"}'))
+
+
+def object_with_body(event: Mapping[str, object], body: bytes, *, is_text: bool) -> bytes:
+    """The event, given all of its other fields. Raises PayloadTooLarge."""
+    return with_body(_encode(event)[:-1] + b',"body":', body, is_text=is_text)
 
 
 def _too_large(size: int, body: bytes) -> PayloadTooLarge:

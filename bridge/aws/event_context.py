@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TypeVar
+from urllib.parse import quote
 
 from bridge.rpc.call import ClientCertificate, Peer
+from bridge.rpc.metadata import clean_value
 from bridge.rpc.value import Value
 
 _MAX_REMEMBERED = 1024
@@ -76,6 +78,12 @@ def client_cert(certificate: ClientCertificate) -> dict[str, object]:
         "serialNumber": certificate.serial_number,
         "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
     }
+
+
+def forwarded_cert(certificate: ClientCertificate) -> str:
+    """A verified client certificate as Envoy's x-forwarded-client-cert has it."""
+    subject = clean_value(certificate.subject).replace("\\", r"\\").replace('"', r"\"")
+    return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'
 
 
 # -- ids and times ---------------------------------------------------------------------------------------------------------

@@ -24,8 +24,9 @@ content coding would change the body; x-forwarded-client-cert would vouch for a 
 _SINGLE = frozenset(("cookie", "x-forwarded-for"))
 """Names that are one value to those who read them, however often they were sent."""
 
-_AMAZON = "x-amz"
-_TRACE_ID = "x-amzn-trace-id"
+AMAZON = "x-amz"
+TRACE_ID = "x-amzn-trace-id"
+"""What names begin with that are AWS's, and the one of them that a client may send."""
 
 # As a function URL says it of itself: its port is always 443.
 _FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
@@ -70,6 +71,14 @@ class HeaderWriter:
         if timeout is not None:
             headers["grpc-timeout"] = format_timeout(timeout)
         return headers, repeats
+
+    def write_ready(
+        self, call: Call, metadata: Metadata, *, timeout: float | None
+    ) -> tuple[Authority, dict[str, str]]:
+        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to call."""
+        authority = self.authority_of(call)
+        written, _ = self.write(call, metadata, authority, timeout=timeout)
+        return authority, encode_headers(written)[0]
 
     def authority_of(self, call: Call) -> Authority:
         known = self._authorities.get(call.authority)
@@ -119,7 +128,7 @@ def careful(headers: dict[str, str]) -> dict[str, str]:
     return {
         name: clean_value(value)
         for name, value in headers.items()
-        if not name.startswith(_AMAZON) or name == _TRACE_ID
+        if not name.startswith(AMAZON) or name == TRACE_ID
     }
 
 

@@ -17,9 +17,10 @@ from bridge.rpc.errors import BadReply
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.value import Value
 
-_SEPARATOR = b"\0" * 8
-_MAX_PRELUDE = 64 << 10
-"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB."""
+SEPARATOR = b"\0" * 8
+"""Between a prelude and its body."""
+MAX_PRELUDE = 64 << 10
+"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Whatever is longer without a NUL is none."""
 
 _EXPECTED = "expected an object with statusCode, headers, body and isBase64Encoded"
 
@@ -62,7 +63,7 @@ def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected
         found = decode(payload)
     except _UNREADABLE as error:
         # JSON text cannot hold a NUL, so the first one ends a prelude.
-        nul = payload.find(b"\0", 0, _MAX_PRELUDE)
+        nul = payload.find(b"\0", 0, MAX_PRELUDE)
         if nul < 0:
             raise _no_reply(payload, error, expected) from error
         return _reply_behind_prelude(payload, nul, decode, expected)
@@ -75,8 +76,8 @@ def _reply_behind_prelude(
     payload: bytes, nul: int, decode: Callable[[bytes], ReplyObject], expected: str
 ) -> HttpReply:
     """`nul`: where the prelude ends."""
-    end = nul + len(_SEPARATOR)
-    if payload[nul:end] != _SEPARATOR:
+    end = nul + len(SEPARATOR)
+    if payload[nul:end] != SEPARATOR:
         raise BadReply(f"the function returned neither JSON nor a prelude and a body: {expected}")
     try:
         found = decode(payload[:nul])

@@ -5,15 +5,11 @@ As a proxy resource of the stage `$default`. The reply is the one that http_repl
 
 from __future__ import annotations
 
-from msgspec.json import Encoder
-
-from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
+from bridge.aws.event_body import GRPC_WEB, BodyKind, object_with_body
 from bridge.aws.event_context import Authority, Stamps, client_cert, source_of
-from bridge.aws.event_headers import HeaderWriter, encode_headers
+from bridge.aws.event_headers import HeaderWriter
 from bridge.rpc.call import Call
 from bridge.rpc.metadata import Metadata
-
-_encode = Encoder().encode
 
 _RESOURCE = "/{proxy+}"
 
@@ -33,9 +29,7 @@ class EventEncoder:
         self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
     ) -> bytes:
         """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
-        authority = self._headers.authority_of(call)
-        written, _ = self._headers.write(call, metadata, authority, timeout=timeout)
-        headers, _ = encode_headers(written)
+        authority, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         event = {
             "resource": _RESOURCE,
             "path": call.path,
@@ -49,7 +43,7 @@ class EventEncoder:
             "requestContext": self._context(call, authority, headers.get("user-agent", ""), now),
             "isBase64Encoded": not self._is_text,
         }
-        return with_body(_encode(event)[:-1] + b',"body":', body, is_text=self._is_text)
+        return object_with_body(event, body, is_text=self._is_text)
 
     def _context(
         self, call: Call, authority: Authority, user_agent: str, now: float

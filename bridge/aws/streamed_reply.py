@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.aws.http_reply import HttpReply, decode_reply
+from bridge.aws.http_reply import MAX_PRELUDE, SEPARATOR, HttpReply, decode_reply
 from bridge.aws.invoke import MAX_REPLY
 from bridge.rpc.errors import ReplyTooLarge
-
-_SEPARATOR = b"\0" * 8
-_MAX_PRELUDE = 64 << 10
-"""Bytes that may come before the eight NULs; whatever is longer without a NUL is no prelude."""
 
 
 class StreamedReply:
@@ -35,14 +31,14 @@ class StreamedReply:
             return chunk
         held = self._held
         held += chunk
-        nul = held.find(b"\0", 0, _MAX_PRELUDE)
+        nul = held.find(b"\0", 0, MAX_PRELUDE)
         if nul < 0:
             if len(held) > MAX_REPLY:
                 raise ReplyTooLarge(
                     f"the function's reply is no stream of messages, and above {MAX_REPLY} bytes"
                 )
             return b""
-        if len(held) < nul + len(_SEPARATOR):
+        if len(held) < nul + len(SEPARATOR):
             return b""
         return self._found()
 

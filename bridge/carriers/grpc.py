@@ -226,7 +226,6 @@ class UpstreamCall:
         self._carrier = carrier
         self._channel = channel
         self._raw = raw
-        self._sent = 0
 
     async def connect(self) -> None:
         """Return when the call is on its way or has ended already. Raises Unreachable and CertificateRefused: the server has

@@ -18,7 +18,7 @@ from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.carriers.origin import parse_url
 from bridge.carriers.pool import Pool
 from bridge.carriers.signing import Signing
-from bridge.rpc.errors import AccessRefused, AwsRefusal, Misconfigured, StaleCredentials
+from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.value import Value
 
 MAX_REFUSAL = 64 << 10
@@ -122,12 +122,7 @@ class HttpCarrier:
         return error
 
     def _find_pool(self) -> Pool:
-        try:
-            self._pool = self._client.pool(self._origin, self._tls)
-        except OSError as error:
-            raise Misconfigured(
-                "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
-            ) from error
+        self._pool = self._client.pool(self._origin, self._tls)
         return self._pool
 
     def _head(self, path: str, fields: Headers, body: bytes) -> bytes:

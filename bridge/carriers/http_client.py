@@ -17,6 +17,7 @@ from bridge.carriers.proxies import Proxies
 from bridge.carriers.resolver import Resolver
 from bridge.carriers.tls import context_from_environment
 from bridge.carriers.turns import Turns
+from bridge.rpc.errors import Misconfigured
 
 BUFFER_SIZE = 256 << 10
 """What one read may bring (bytes)."""
@@ -45,7 +46,7 @@ class HttpClient:
         """Shared by all that read large bodies."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
-        """The connections to this origin, made with this context; None: the system's authorities. Raises OSError for bad CA files."""
+        """The connections to this origin, made with this context; None: the system's authorities. Raises Misconfigured for bad CA files."""
         if origin.is_secure and tls is None:
             tls = self._system_tls()
         elif not origin.is_secure:
@@ -58,7 +59,12 @@ class HttpClient:
 
     def _system_tls(self) -> ssl.SSLContext:
         if self._tls is None:
-            self._tls = context_from_environment(self._environment)
+            try:
+                self._tls = context_from_environment(self._environment)
+            except OSError as error:
+                raise Misconfigured(
+                    "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
+                ) from error
         return self._tls
 
     async def close(self) -> None:

@@ -7,10 +7,9 @@ asked for and what comes back is the business of lambda_invoke and lambda_stream
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Required, TypedDict, TypeVar
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
@@ -37,6 +36,15 @@ MAX_BODY = MAX_REPLY + (4 << 10)
 Answer = TypeVar("Answer", Response, StreamedResponse)
 
 
+class Access(TypedDict, total=False):
+    """What LambdaApi takes by keyword."""
+
+    client: Required[HttpClient]
+    credentials: Required[CredentialSource]
+    endpoint_url: str | None
+    clock: Callable[[], float]
+
+
 class LambdaApi:
     """Requests to one path of the API."""
 
@@ -48,7 +56,6 @@ class LambdaApi:
         client: HttpClient,
         credentials: CredentialSource,
         endpoint_url: str | None = None,
-        tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
     ) -> None:
         """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
@@ -57,7 +64,6 @@ class LambdaApi:
         self._client = client
         self._signing = Signing(credentials, clock)
         self._endpoint = None if endpoint_url is None else parse_url(endpoint_url)
-        self._tls = tls
         self._clock = clock
         self._way: _Way | None = None
 
@@ -123,13 +129,9 @@ class LambdaApi:
             )
         try:
             origin, prefix = self._find_endpoint(region, settings)
-            pool = self._client.pool(origin, self._tls)
+            pool = self._client.pool(origin)
         except ValueError as error:
             raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
-        except OSError as error:
-            raise Misconfigured(
-                "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
-            ) from error
         return _Way(
             pool=pool,
             key=SigningKey(credentials, region=region, service=SERVICE),

@@ -8,44 +8,23 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
 from __future__ import annotations
 
-import ssl
-import time
-from collections.abc import Callable
+from typing import Unpack
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.credentials import CredentialSource
-from bridge.carriers.http_client import HttpClient
-from bridge.carriers.lambda_api import LambdaApi
+from bridge.carriers.lambda_api import Access, LambdaApi
 from bridge.carriers.turns import LARGE
 
 
 class LambdaInvoke:
     """One function, called synchronously."""
 
-    def __init__(
-        self,
-        function: FunctionName,
-        *,
-        client: HttpClient,
-        credentials: CredentialSource,
-        endpoint_url: str | None = None,
-        tls: ssl.SSLContext | None = None,
-        clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
-    ) -> None:
-        """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
+    def __init__(self, function: FunctionName, **access: Unpack[Access]) -> None:
+        """Raises ValueError if `endpoint_url` is none."""
         self._function = function
-        self._turns = client.turns
-        self._api = LambdaApi(
-            function,
-            function.invoke_path,
-            client=client,
-            credentials=credentials,
-            endpoint_url=endpoint_url,
-            tls=tls,
-            clock=clock,
-        )
+        self._turns = access["client"].turns
+        self._api = LambdaApi(function, function.invoke_path, **access)
 
     async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
         """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes.

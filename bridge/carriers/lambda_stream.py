@@ -8,18 +8,15 @@ https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
 
 from __future__ import annotations
 
-import ssl
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Unpack
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.response_stream import ResponseStream
-from bridge.carriers.credentials import CredentialSource
-from bridge.carriers.http_client import HttpClient
 from bridge.carriers.http_exchange import StreamedResponse
-from bridge.carriers.lambda_api import MAX_BODY, LambdaApi
+from bridge.carriers.lambda_api import MAX_BODY, Access, LambdaApi
 from bridge.rpc.errors import RpcError
 
 
@@ -38,27 +35,10 @@ class Reply:
 class LambdaStream:
     """One function, called for a stream. Functions that don't stream answer in one or a few chunks."""
 
-    def __init__(
-        self,
-        function: FunctionName,
-        *,
-        client: HttpClient,
-        credentials: CredentialSource,
-        endpoint_url: str | None = None,
-        tls: ssl.SSLContext | None = None,
-        clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
-    ) -> None:
-        """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
+    def __init__(self, function: FunctionName, **access: Unpack[Access]) -> None:
+        """Raises ValueError if `endpoint_url` is none."""
         self._function = function
-        self._api = LambdaApi(
-            function,
-            function.stream_path,
-            client=client,
-            credentials=credentials,
-            endpoint_url=endpoint_url,
-            tls=tls,
-            clock=clock,
-        )
+        self._api = LambdaApi(function, function.stream_path, **access)
 
     @asynccontextmanager
     async def invoke(

@@ -8,6 +8,7 @@ from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, Unsup
 from bridge.rpc.metadata import Metadata, value_of
 
 _ENCODINGS = frozenset(("grpc-encoding", "grpc-accept-encoding"))
+_PLACE = "here (compression: identity)"
 
 
 def uncompressed(
@@ -32,7 +33,8 @@ def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -
         start, flags = at + PREFIX_SIZE, body[at]
         at = start + int.from_bytes(body[at + 1 : start], "big")
         if flags & COMPRESSED:
-            plain = _inflate(body[start:at], encoding, min(max_message, room))
+            limit = min(max_message, room)
+            plain = inflate_message(body[start:at], encoding, limit, place=_PLACE)
             envelopes.append(envelope(plain))
         else:
             envelopes.append(body[start - PREFIX_SIZE : at])
@@ -44,10 +46,14 @@ def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -
     return b"".join(envelopes)
 
 
-def _inflate(data: bytes, encoding: str, limit: int) -> bytes:
+def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:
+    """A compressed message of a request, inflated to at most `limit` bytes. `place`: where, as errors say it.
+
+    Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
+    """
     if encoding not in SUPPORTED:
         raise UnsupportedCompression(
-            f"the bridge cannot undo {encoding[:40]} here (compression: identity); it reads {ACCEPT_ENCODING}"
+            f"the bridge cannot undo {encoding[:40]} {place}; it reads {ACCEPT_ENCODING}"
         )
     try:
         return inflate(data, encoding, max_size=limit)

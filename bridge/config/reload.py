@@ -32,14 +32,4 @@ def changed_sections(old: Config, new: Config) -> Changes:
 
 def after_reload(old: Config, new: Config) -> Config:
     """What holds after a reload: the new configuration, with the old one's sections that need a restart."""
-    return replace(
-        new,
-        listen=old.listen,
-        admin=old.admin,
-        workers=old.workers,
-        http2=old.http2,
-        emulator=old.emulator,
-        drain=old.drain,
-        drain_delay=old.drain_delay,
-        buffers=old.buffers,
-    )
+    return replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})

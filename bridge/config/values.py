@@ -235,35 +235,32 @@ def path(element: Element) -> Path:
 
 def file(element: Element) -> Path:
     """A file that is there and may be read."""
-    found = path(element)
-    if not _exists(found):
-        raise element.refuse(f"no such file: {element.found}")
+    found = _existing(element, "file")
     if not found.is_file():
         raise element.refuse(f"expected a file, {element.found} is none")
     return _readable(element, found)
 
 
 def folder(element: Element) -> Path:
-    found = path(element)
-    if not _exists(found):
-        raise element.refuse(f"no such folder: {element.found}")
+    found = _existing(element, "folder")
     if not found.is_dir():
         raise element.refuse(f"expected a folder, {element.found} is none")
     return _readable(element, found)
 
 
 def file_or_folder(element: Element) -> Path:
+    return _readable(element, _existing(element, "file or folder"))
+
+
+def _existing(element: Element, kind: str) -> Path:
     found = path(element)
-    if not _exists(found):
-        raise element.refuse(f"no such file or folder: {element.found}")
-    return _readable(element, found)
-
-
-def _exists(found: Path) -> bool:
     try:
-        return found.exists()
+        exists = found.exists()
     except OSError:  # a name too long, a folder on the way that may not be searched
-        return False
+        exists = False
+    if not exists:
+        raise element.refuse(f"no such {kind}: {element.found}")
+    return found
 
 
 def _readable(element: Element, found: Path) -> Path:

@@ -9,19 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
-from urllib.parse import quote
 
-from bridge.rpc.call import Call, ClientCertificate
-from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
+from bridge.aws.event_body import message_format_of
+from bridge.aws.event_context import forwarded_cert, source_of
+from bridge.aws.event_headers import AMAZON, TRACE_ID
+from bridge.codecs.identity import inflate_message
+from bridge.rpc.call import Call
+from bridge.rpc.compression import IDENTITY
 from bridge.rpc.envelope import COMPRESSED, data_of, envelope
-from bridge.rpc.errors import (
-    BadReply,
-    MalformedRequest,
-    RequestError,
-    UnsupportedCompression,
-)
+from bridge.rpc.errors import MalformedRequest, RequestError
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, Phase, Trailers
-from bridge.rpc.metadata import Metadata, clean_value, is_name, value_of
+from bridge.rpc.metadata import Metadata, is_name, value_of
 from bridge.rpc.status import StatusCode
 
 END_WAITED_FOR = 0.005
@@ -33,9 +31,6 @@ _REMADE = frozenset(
      "x-forwarded-host"),
 )  # fmt: skip
 """Names whose values are ours, or untrue behind the bridge."""
-
-_AMAZON = "x-amz"
-_TRACE_ID = "x-amzn-trace-id"
 
 
 class Upstream(Protocol):
@@ -161,21 +156,12 @@ def _plain(found: bytes, encoding: str, limit: int) -> bytes:
         raise MalformedRequest(
             "a message has the compressed flag but the call names no grpc-encoding"
         )
-    if encoding not in SUPPORTED:
-        raise UnsupportedCompression(
-            f"the bridge cannot undo {encoding[:40]} for a grpc:// target; it reads {ACCEPT_ENCODING}"
-        )
-    try:
-        return inflate(message, encoding, max_size=limit)
-    except BadReply as error:
-        raise MalformedRequest(f"a request message does not decode as {encoding}") from error
+    return inflate_message(message, encoding, limit, place="for a grpc:// target")
 
 
 def _refuse_other_formats(content_type: str) -> None:
-    if content_type == "application/grpc":
-        return
-    message_format = content_type.partition(";")[0].partition("+")[2].strip().lower()
-    if message_format not in ("", "proto"):
+    message_format = message_format_of(content_type)
+    if message_format != "proto":
         raise WrongMessageFormat(
             f"messages in {message_format[:40]} cannot pass to a grpc:// target: it takes application/grpc and +proto"
         )
@@ -195,22 +181,15 @@ def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
 def _is_passed(name: str) -> bool:
     if name in _REMADE or not is_name(name):
         return False
-    return not name.startswith(_AMAZON) or name == _TRACE_ID
+    return not name.startswith(AMAZON) or name == TRACE_ID
 
 
 def _forwarded(call: Call) -> Metadata:
     """Who called, and whom it took us for."""
-    source = "127.0.0.1" if call.peer.address == "unix" else call.peer.address
     earlier = [value for name, value in call.metadata if name == "x-forwarded-for"]
-    fields = [("x-forwarded-for", ", ".join((*earlier, source)))]
+    fields = [("x-forwarded-for", ", ".join((*earlier, source_of(call.peer))))]
     if call.authority:
         fields.append(("x-forwarded-host", call.authority))
     if call.peer.certificate is not None:
-        fields.append(("x-forwarded-client-cert", _certificate(call.peer.certificate)))
+        fields.append(("x-forwarded-client-cert", forwarded_cert(call.peer.certificate)))
     return tuple(fields)
-
-
-def _certificate(certificate: ClientCertificate) -> str:
-    """A verified client certificate as Envoy writes it."""
-    subject = clean_value(certificate.subject).replace("\\", "\\\\").replace('"', '\\"')
-    return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'

@@ -12,7 +12,8 @@ from ssl import PEM_cert_to_DER_cert
 from urllib.parse import quote
 
 from bridge.aws.event_body import BodyKind
-from bridge.aws.event_context import source_of
+from bridge.aws.event_context import forwarded_cert, source_of
+from bridge.aws.event_headers import AMAZON, TRACE_ID
 from bridge.rpc.call import Call, ClientCertificate
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.errors import NoRoute
@@ -29,9 +30,6 @@ _REMADE = HOP_BY_HOP | {
     "x-forwarded-proto", "x-grpc-web",
 }  # fmt: skip
 """Names whose values are ours, joined from the client's, or nobody's."""
-
-_AMAZON = "x-amz"
-_TRACE_ID = "x-amzn-trace-id"
 
 
 def request_path(path: str) -> str:
@@ -73,7 +71,7 @@ def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, st
     """The client's metadata, each value a field of its own."""
     fields = []
     for name, value in metadata:
-        if name in _REMADE or (name.startswith(_AMAZON) and name != _TRACE_ID):
+        if name in _REMADE or (name.startswith(AMAZON) and name != TRACE_ID):
             continue
         if is_signed and name == FORWARDED_AUTHORIZATION:
             continue
@@ -103,7 +101,6 @@ def _joined(metadata: Metadata, name: str, glue: str) -> str:
 
 
 def _client_cert(certificate: ClientCertificate) -> str:
-    """As Envoy writes it: the hash of the certificate, itself, and its subject."""
+    """As Envoy writes it, the certificate's hash first."""
     digest = sha256(PEM_cert_to_DER_cert(certificate.pem)).hexdigest()
-    subject = clean_value(certificate.subject).replace("\\", r"\\").replace('"', r"\"")
-    return f'Hash={digest};Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'
+    return f"Hash={digest};{forwarded_cert(certificate)}"

@@ -65,7 +65,7 @@ class HttpTarget:
         self._fields = fields
         self._is_signed = is_signed
         self._codec, self._kind = payload.codec, payload.kind
-        self._compression: CompressionMode = "identity" if payload.codec.is_identity else compression  # fmt: skip
+        self._compression = payload.compression(compression)
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""

@@ -51,7 +51,7 @@ class LambdaTarget:
         self._wall_clock = wall_clock
         self._codec = payload.codec
         self._usual_reply = payload.usual_reply
-        self._compression: CompressionMode = "identity" if payload.codec.is_identity else compression  # fmt: skip
+        self._compression = payload.compression(compression)
         self._events = event.new_encoder(token_hex(6), payload.kind)
         self._decode_reply = event.decode_reply
 

@@ -18,6 +18,7 @@ from bridge.codecs.grpc_web import GrpcWeb, usual_reply
 from bridge.codecs.json import Json, Transcode
 from bridge.codecs.protobuf import Protobuf
 from bridge.config import schema
+from bridge.proxy.gathered import CompressionMode
 from bridge.rpc.call import Call
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata
@@ -43,6 +44,10 @@ class Payload(NamedTuple):
     codec: Codec
     kind: BodyKind
     usual_reply: UsualReply | None = None
+
+    def compression(self, configured: CompressionMode) -> CompressionMode:
+        """How a target with this payload gathers its requests."""
+        return "identity" if self.codec.is_identity else configured
 
 
 GRPC_WEB = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)

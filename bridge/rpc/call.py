@@ -95,8 +95,6 @@ class Call(Protocol):
 Handler = Callable[[Call], Awaitable[None]]
 """Takes a call, sends its events, returns after Trailers; raises RpcError instead of sending a failure."""
 
-Layer = Callable[[Handler], Handler]
-
 
 class Route:
     """What a call's path led to: who handles it, under which limits, counted where."""

@@ -1,0 +1,171 @@
+"""A reply's body that is made of envelopes, read while it comes: what gRPC-Web and gRPC's frames have in common.
+
+In go bytes in any chunks; out come Headers and Messages, and the trailers' envelope where the format has one. What the trailers say,
+and what it means if something else stands in place of an envelope, the format's reader knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from bridge.codecs.fields import ReplyFields
+from bridge.codecs.inflation import inflater_for
+from bridge.codecs.texts import ERROR_MARK, OPAQUE_KEPT
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
+from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError
+from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent
+
+MAX_REPORT = 1 << 20
+"""Bytes of a runtime's report behind the messages."""
+
+Foreign = Callable[[bytes | bytearray, int], BadReply]
+"""Takes a body, and the index in it where no envelope begins that the format knows."""
+
+
+def wrong_format(found: re.Match[str] | None, message_format: str) -> BadReply | None:
+    """What is wrong with a reply whose content type, as matched, names another `format` than the client's."""
+    sent = found["format"] if found is not None else None
+    if sent is None or sent == message_format:
+        return None
+    return BadReply(
+        f"the function answered in {sent[:40]} messages, the client speaks {message_format[:40]}"
+    )
+
+
+class EnvelopedBody:
+    """Belongs to one reply; its length is the bytes held."""
+
+    __slots__ = ("_inflater", "_known_flags", "_max_response", "_max_trailers", "failure", "has_begun", "headers", "is_framed",
+                 "rest", "trailers")  # fmt: skip
+
+    def __init__(
+        self,
+        fields: ReplyFields,
+        *,
+        max_trailers: int,
+        is_framed: bool,
+        failure: BadReply | None,
+        accept_encoding: str | None,
+        max_response: int | None,
+    ) -> None:
+        """`max_trailers`: bytes, inflated; 0 for formats that have none. `is_framed`: whether there are envelopes. `failure`: what is
+        wrong before the body begins. For the others see Codec.reader.
+        """
+        self._known_flags = COMPRESSED | TRAILERS if max_trailers else COMPRESSED
+        self._max_trailers = max_trailers
+        self._max_response = max_response
+        self._inflater = inflater_for(
+            fields.encoding, accept_encoding=accept_encoding, max_response=max_response
+        )
+        self.is_framed = is_framed
+        self.failure: RpcError | None = failure
+        """What goes wrong behind events that have to be given out first."""
+        self.headers: Headers | None = self._make_headers(fields)
+        """None once they are given out."""
+        self.rest = bytearray()
+        """Bytes that do not make an envelope yet; the beginning of a body without envelopes."""
+        self.trailers: bytes | None = None
+        """As the last envelope holds them."""
+        self.has_begun = False
+
+    def _make_headers(self, fields: ReplyFields) -> Headers:
+        if fields.encoding and not self._inflater.is_needed:
+            return Headers((("grpc-encoding", fields.encoding), *fields.metadata))
+        return Headers(fields.metadata) if fields.metadata else EMPTY_HEADERS
+
+    def __len__(self) -> int:
+        return len(self.rest)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether more of the body can change the outcome."""
+        return self.is_framed or len(self) < OPAQUE_KEPT
+
+    def open(self) -> list[ResponseEvent]:
+        """The Headers, before any of the body has come, if messages are to be expected."""
+        return self.take_headers() if self.is_framed and self.failure is None else []
+
+    def take_headers(self) -> list[ResponseEvent]:
+        """The Headers, if they have not been given out."""
+        headers, self.headers = self.headers, None
+        return [] if headers is None else [headers]
+
+    def feed(self, data: bytes, foreign: Foreign) -> list[ResponseEvent]:
+        """The events that these bytes complete. Raises BadReply, ReplyTooLarge."""
+        self.has_begun = True
+        if not self.is_framed:
+            self.rest += data[: OPAQUE_KEPT - len(self)]
+            return []
+        if self.failure is not None:
+            raise self.failure
+        events: list[ResponseEvent] = []
+        try:
+            self._cut(data, events, foreign)
+        except RpcError as error:
+            self.fail(error, events)
+        return events
+
+    def fail(self, error: RpcError, events: list[ResponseEvent]) -> None:
+        """Raises the error; keeps it for later if these events have to be given out first."""
+        if not events:
+            raise error
+        self.failure = error
+
+    def _cut(self, data: bytes, events: list[ResponseEvent], foreign: Foreign) -> None:
+        """Cuts what has come into envelopes, along an index: the buffer moves once a chunk, not once a message."""
+        body: bytes | bytearray = data
+        if self.rest:
+            self.rest += data
+            body = self.rest
+        at, end = 0, len(body)
+        try:
+            while at < end:
+                if self.trailers is not None:
+                    raise BadReply("the function's reply goes on behind its trailers")
+                flags = body[at]
+                if flags & ~self._known_flags:
+                    if not _may_be_report(body, at):
+                        raise foreign(body, at)
+                    break
+                start = at + PREFIX_SIZE
+                if start > end:
+                    break
+                size = int.from_bytes(body[at + 1 : start], "big")
+                limit = self._max_trailers if flags & TRAILERS else self._max_response
+                if limit is not None and size > limit:
+                    raise _too_large(flags, size, limit)
+                if start + size > end:
+                    break
+                if flags & TRAILERS:
+                    block = bytes(body[start : start + size])
+                    if flags & COMPRESSED:
+                        block = self._inflater.inflate(block, self._max_trailers, "trailers")
+                    self.trailers = block
+                else:
+                    message = bytes(body[at : start + size])
+                    if flags:
+                        message = self._inflater.acceptable(message)
+                    if self.headers is not None:
+                        events += self.take_headers()
+                    events.append(Message(message))
+                at = start + size
+        finally:
+            if self.rest:
+                del self.rest[:at]
+            elif at < end:
+                self.rest += body[at:]
+
+
+def _may_be_report(body: bytes | bytearray, at: int) -> bool:
+    """Whether what stands in place of an envelope can be a runtime's report that the function's stream failed."""
+    beginning = bytes(body[at : at + len(ERROR_MARK)])
+    return ERROR_MARK.startswith(beginning) and len(body) - at <= MAX_REPORT
+
+
+def _too_large(flags: int, size: int, limit: int) -> ReplyTooLarge:
+    if flags & TRAILERS:
+        return ReplyTooLarge(f"the function's trailers of {size} bytes are above {limit}")
+    return ReplyTooLarge(
+        f"a response message of {size} bytes is above max_response ({limit} bytes)"
+    )
