@@ -302,7 +302,7 @@ async def test_a_runtime_that_talks_garbage_hurts_nobody_else(tmp_path: Path) ->
     """
     bad = runtime(tmp_path, garbage, name="bad")
     good = runtime(tmp_path, PID, name="good")
-    async with local_lambda(bad, good, init_timeout=0.5) as caller, asyncio.TaskGroup() as tasks:
+    async with local_lambda(bad, good, init_timeout=5) as caller, asyncio.TaskGroup() as tasks:
         slow = tasks.create_task(caller.invoke(name="bad"))
         quick = [await caller.invoke(name="good") for _ in range(5)]
         overtaken = not slow.done()
