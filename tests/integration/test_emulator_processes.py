@@ -247,12 +247,12 @@ async def test_a_process_that_ends_before_it_asks_is_an_exit_error(tmp_path: Pat
 async def test_init_takes_too_long(tmp_path: Path) -> None:
     """The process is killed; AWS would try once more under the function's own time limit."""
     source = "open('pid', 'w').write(str(os.getpid())); time.sleep(30)"
-    async with local_lambda(runtime(tmp_path, source), init_timeout=0.4) as caller:
+    async with local_lambda(runtime(tmp_path, source), init_timeout=2) as caller:
         answer = await caller.invoke(LogType="Tail")
         killed = await gone(int((tmp_path / "pid").read_text()))
 
     assert answer.result["errorType"] == "Sandbox.Timedout"
-    assert answer.result["errorMessage"].endswith("Task timed out after 0.40 seconds")
+    assert answer.result["errorMessage"].endswith("Task timed out after 2.00 seconds")
     assert "Phase: init\tStatus: timeout" in answer.log
     assert killed
 
