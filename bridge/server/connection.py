@@ -50,7 +50,7 @@ class ConnectionLimits:
     """How long a connection may take for what. Seconds; None: no limit."""
 
     handshake: float = 10.0
-    """From the connection to its SETTINGS; also the silence allowed inside a header block."""
+    """From the connection to its SETTINGS; also the silence allowed inside a header block, and the end of a request that is no call."""
     write_stall: float = 60.0
     keepalive_interval: float | None = 300.0
     keepalive_timeout: float = 20.0
@@ -104,6 +104,8 @@ class Connection:
         self.closed: asyncio.Future[None] = self.loop.create_future()
         """Done when the socket is."""
         self._calls: dict[int, ServedCall] = {}
+        self._foreign: dict[int, tuple[Refusal, float]] = {}
+        """Requests that are no calls and have not ended, by stream: the answer that waits for that, and since when."""
         self._unread: dict[int, float] = {}
         """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
         self._flush_is_due = False
@@ -180,8 +182,11 @@ class Connection:
                     call = calls.get(event.stream_id)
                     if call is not None:
                         call.received(event.data, ended=event.ended, now=now)
-                    elif event.data:
-                        self.engine.credit(event.stream_id, len(event.data))
+                    else:
+                        if event.data:
+                            self.engine.credit(event.stream_id, len(event.data))
+                        if event.ended:
+                            self._foreign_ended(event.stream_id)
                 case WindowOpened():
                     call = calls.get(event.stream_id)
                     if call is not None:
@@ -190,6 +195,8 @@ class Connection:
                     call = calls.get(event.stream_id)
                     if call is not None:
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
+                    else:
+                        self._foreign.pop(event.stream_id, None)
                 case PingAcknowledged():
                     if event.data == _DRAIN_PING and self.state is State.LEAVING:
                         self._settle()
@@ -285,7 +292,12 @@ class Connection:
         if isinstance(head, Refusal):
             self.figures.protocol_errors[head.kind] += 1
             self._serving.refused(head, self.peer)
-            self.engine.send_trailers(event.stream_id, head.fields)
+            if not head.is_foreign:
+                self.engine.send_trailers(event.stream_id, head.fields)
+            elif event.ended:
+                self._answer_foreign(event.stream_id, head)
+            else:
+                self._foreign[event.stream_id] = (head, now)
             return
         serving = self._serving
         call = ServedCall(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
@@ -294,6 +306,17 @@ class Connection:
         if event.ended:
             call.received(b"", ended=True, now=now)
         self.tasks.add(call.run(serving.handler))
+
+    def _answer_foreign(self, stream_id: int, refusal: Refusal) -> None:
+        """As HTTP servers do: an answer with a body, when the request has ended. gRPC's own status is behind it."""
+        self.engine.send_headers(stream_id, refusal.head)
+        self.engine.send_data(stream_id, refusal.text)
+        self.engine.send_trailers(stream_id, refusal.end)
+
+    def _foreign_ended(self, stream_id: int) -> None:
+        refusal, _ = self._foreign.pop(stream_id, (None, 0.0))
+        if refusal is not None:
+            self._answer_foreign(stream_id, refusal)
 
     def forget(self, stream_id: int, task: asyncio.Task[None]) -> None:
         """The call's handler has returned, and its task does nothing more."""
@@ -361,6 +384,10 @@ class Connection:
         self._end_unread(now)
         for call in tuple(self._calls.values()):
             call.check_age(now)
+        for stream_id, (_, since) in tuple(self._foreign.items()):
+            if now - since > limits.handshake:
+                self._foreign_ended(stream_id)
+                self.flush_soon()
 
     def _end_grace(self) -> None:
         if self._calls:

@@ -40,13 +40,36 @@ class Refusal(Value, frozen=True):
     """A short constant: the metric label."""
     path: str
     extra: Fields = ()
+    """Fields that the HTTP status asks for."""
+    is_foreign: bool = False
+    """Whether the request has nothing of gRPC: its client wants an HTTP answer, with a body to read."""
 
     @property
     def fields(self) -> Fields:
+        """A trailers-only response, for gRPC clients."""
         return (
             (":status", str(self.http_status)),
             ("content-type", CONTENT_TYPE),
             *self.extra,
+            *self.end,
+        )
+
+    @property
+    def head(self) -> Fields:
+        """What begins the answer to a foreign request; `text` and `end` follow."""
+        return (
+            (":status", str(self.http_status)),
+            ("content-type", "text/plain; charset=utf-8"),
+            *self.extra,
+        )
+
+    @property
+    def text(self) -> bytes:
+        return f"{self.status.message}\n".encode()
+
+    @property
+    def end(self) -> Fields:
+        return (
             ("grpc-status", str(int(self.status.code))),
             ("grpc-message", encode_message(self.status.message)),
         )
@@ -85,13 +108,14 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
             return _malformed(str(error), "bad_timeout", path)
     if own.get(":method") != "POST":
         status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
-        return Refusal(405, status, "bad_method", path, (("allow", "POST"),))
+        # RFC 9110 9.3.2: what answers a HEAD has no body.
+        return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_foreign=own.get(":method") != "HEAD")  # fmt: skip
     content_type = own.get("content-type", "")
     if not is_grpc(content_type):
         status = Status(
             StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
         )
-        return Refusal(415, status, "bad_content_type", path)
+        return Refusal(415, status, "bad_content_type", path, is_foreign=True)
     # gRFC A41: the authority decides, a host beside it is dropped.
     authority = own.get(":authority") or own.get("host", "")
     return RequestHead(path, tuple(metadata), content_type, authority, timeout)

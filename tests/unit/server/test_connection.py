@@ -67,9 +67,34 @@ async def test_request_that_is_no_call_is_answered_and_counted(
     await wire.settle()
 
     assert http_status == client.replies[odd].fields[":status"]
+    assert client.replies[odd].data.endswith(b"\n")
     assert StatusCode.INTERNAL == client.replies[odd].status[0]
     assert 0 == client.replies[good].status[0]
     assert 1 == wire.figures.protocol_errors[kind]
+    await wire.close()
+
+
+async def test_request_that_is_no_call_is_answered_when_it_has_ended() -> None:
+    """Its body is taken and dropped; one that does not end is answered after a while, one that is reset is not."""
+    wire = _wire(engine=NativeEngine)
+    client = await wire.open()
+    ended, endless, reset = [client.call(b"{", method="PUT", ended=False) for _ in range(3)]
+    client.h2.reset_stream(reset)
+    await wire.settle()
+    before = [client.replies[stream].fields for stream in (ended, endless)]
+    client.send(ended, b"}" * 20_000, ended=True)
+    await wire.settle()
+    between = client.replies[endless].fields
+    wire.later(11)
+    await wire.settle()
+
+    assert ([{}, {}], {}) == (before, between)
+    for stream in (ended, endless):
+        assert "405" == client.replies[stream].fields[":status"]
+        assert StatusCode.INTERNAL == client.replies[stream].status[0]
+    assert ErrorCode.NO_ERROR == client.replies[endless].reset
+    assert {} == client.replies[reset].fields
+    assert (set(), 0) == (set(wire.connection.engine.open_streams), wire.figures.streams_open)
     await wire.close()
 
 

@@ -220,12 +220,23 @@ def test_long_binary_value_is_checked_in_linear_time() -> None:
 
 def test_refusal_is_one_block_with_both_statuses() -> None:
     """The pseudo-header first, the message percent-encoded."""
-    fields = _refusal((":method", "GET"), without=":method").fields
+    refusal = _refusal(("host", "a"), ("host", "b"))
 
+    assert not refusal.is_foreign
     assert (
-        (":status", "405"),
+        (":status", "400"),
         ("content-type", "application/grpc"),
-        ("allow", "POST"),
         ("grpc-status", "13"),
-        ("grpc-message", "gRPC calls are POST requests"),
-    ) == fields
+        ("grpc-message", "more than one host"),
+    ) == refusal.fields
+
+
+def test_foreign_request_gets_an_answer_to_read() -> None:
+    """With a body, and gRPC's status behind it."""
+    refusal = _refusal((":method", "GET"), without=":method")
+
+    assert refusal.is_foreign
+    assert ((":status", "405"), ("content-type", "text/plain; charset=utf-8"), ("allow", "POST")) == refusal.head  # fmt: skip
+    assert b"gRPC calls are POST requests\n" == refusal.text
+    assert not _refusal((":method", "HEAD"), without=":method").is_foreign
+    assert (("grpc-status", "13"), ("grpc-message", "gRPC calls are POST requests")) == refusal.end
