@@ -190,6 +190,7 @@ class Connection:
                     call = calls.get(event.stream_id)
                     if call is not None:
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
+                    self.flush_soon()  # what waited for the client on it is not held any more
                 case PingAcknowledged():
                     if event.data == _DRAIN_PING and self.state is State.LEAVING:
                         self._settle()

@@ -197,6 +197,24 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
     assert 0 == wire.figures.buffered_bytes
 
 
+async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: object) -> None:
+    """At once: until the next look at the clock, other calls would be refused for bytes that are gone."""
+    wire = MemoryWire(
+        serving(echo, new_engine=new_engine),  # type: ignore[arg-type] # a parameter of the test
+        H2Client(window=0),
+    )
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    held = wire.figures.buffered_bytes
+    client.h2.reset_stream(stream, ErrorCode.CANCEL)
+    await wire.settle()
+
+    assert len(_HELLO) == held
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
 async def test_a_client_that_takes_its_replies_gets_them_while_another_does_not() -> None:
     """Who fills the buffers loses replies, nobody else."""
     answers = _Answers()
