@@ -515,6 +515,32 @@ def test_what_is_no_message_fails_the_call_alone(serve: Serve, kind: str, behavi
     )
 
 
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+async def _mute(request: bytes, context: Any) -> bytes:
+    raise _Mute
+
+
+class _MuteInterceptor(grpc.aio.ServerInterceptor):
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        raise _Mute
+
+
+@pytest.mark.parametrize("interceptors", [(), (_MuteInterceptor(),)])
+def test_an_exception_without_a_text_fails_the_call_alone(
+    serve: Serve, interceptors: tuple[Any, ...]
+) -> None:
+    """Its `__str__` raises, in an async servicer and in an interceptor; plain servicers have grpcio's own words for it."""
+    channel = serve({"Mute": ("unary_unary", _mute)}, interceptors=interceptors)
+    outcome = channel.call("/test.Test/Mute")
+
+    assert grpc.StatusCode.UNKNOWN is outcome.code
+    assert outcome.details.startswith("Unexpected <class")
+
+
 def _exits(request: bytes, context: Any) -> bytes:
     raise SystemExit(7)
 
