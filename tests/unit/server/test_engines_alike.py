@@ -53,6 +53,7 @@ _WHOLE_REPLIES: dict[str, list[ResponseEvent]] = {
     "more": [EMPTY_HEADERS, Message(envelope(b"f" * 16_380)), OK_TRAILERS],
     "large": [EMPTY_HEADERS, Message(envelope(b"l" * 90_000)), OK_TRAILERS],
     "several": [EMPTY_HEADERS, *(Message(envelope(b"s" * size)) for size in (10, 4000, 0)), OK_TRAILERS],
+    "many": [EMPTY_HEADERS, *(Message(envelope(b"y" * (size % 7))) for size in range(300)), OK_TRAILERS],
     "none": [EMPTY_HEADERS, OK_TRAILERS],
 }  # fmt: skip
 
