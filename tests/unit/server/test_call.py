@@ -739,6 +739,19 @@ async def test_call_without_a_deadline_ends_when_its_target_must_have() -> None:
     await wire.close()
 
 
+async def test_a_deadline_too_far_for_a_timer_bounds_no_more_than_none() -> None:
+    """Clients that mean `never` say years; the call must end when its target must have."""
+    wire = _wire(wait_for_ever, longest=910.0)
+    client = await wire.open()
+    stream = client.call(_HELLO, ("grpc-timeout", "48H"))
+    await wire.settle()
+    wire.connection.check_time(monotonic() + 911)
+    await wire.settle()
+
+    assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
+    await wire.close()
+
+
 async def test_deadline_is_the_earlier_of_the_clients_and_the_routes() -> None:
     """Counted from the headers."""
     left: list[float | None] = []
