@@ -55,7 +55,7 @@ STAGES: Mapping[str, Functions] = {
     "event encoded": ((EventEncoder, "encode"),),
     "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
     "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
-    "reply decoded": ((LambdaTarget, "_read"),),
+    "reply decoded": ((LambdaTarget, "_glance"),),
     "response out": ((ServedCall, "send_all"), (NativeEngine, "bytes_to_send")),
     "metrics": ((MethodFigures, "finished"),),
     "access log": ((AccessLog, "write"), (AccessLog, "flush")),

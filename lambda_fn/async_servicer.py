@@ -21,6 +21,7 @@ from lambda_fn.contexts import (
     end,
     number_or_int_of,
     refuse_metadata,
+    unexpected,
 )
 from lambda_fn.interceptors import Handler
 from lambda_fn.rpc import CANCELLED, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
@@ -63,7 +64,7 @@ class _Ending:
             return
         logger.error("%s raised", self.call.method, exc_info=error)
         code = UNKNOWN if self.number == OK else self.number
-        end(self.call, Status(code, f"Unexpected {type(error)}: {error}"), self.trailing)
+        end(self.call, Status(code, unexpected(error)), self.trailing)
 
 
 class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: ignore[misc]  # the stubs hide that values may be absent

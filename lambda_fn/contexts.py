@@ -36,6 +36,14 @@ def number_or_int_of(code: object) -> int:
     return code if isinstance(code, int) and code in _CODES else number_of(code)
 
 
+def unexpected(error: Exception) -> str:
+    """grpc.aio's words for what a servicer or an interceptor raised."""
+    try:
+        return f"Unexpected {type(error)}: {error}"
+    except Exception:  # noqa: BLE001  (str() of a foreign exception may do anything)
+        return f"Unexpected {type(error)}"
+
+
 def end(call: Call, status: Status, trailing: object) -> None:
     """End the call with what its servicer gave; metadata that gRPC cannot carry fails the call, as grpcio does."""
     try:

@@ -7,6 +7,7 @@ the handler answers (REST, gRPC-Web, Connect) is answered here.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from base64 import b64decode, b64encode
@@ -27,7 +28,15 @@ _AT_ONCE = 32
 """Calls served at once, as many as there are workers; further ones wait."""
 _IDLE = 65.0
 """Seconds that a connection may stay silent: longer than load balancers keep one that they may still use (60)."""
+_MAX_DIGITS = 18
+"""Of a content-length."""
 _MAX_CHUNK_LINE = 1024
+_MAX_TRAILERS = 100
+"""Lines behind a chunked body."""
+
+_chunk_size = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n").fullmatch
+_fold = re.compile(r"[\r\n]+[ \t]*")
+"""RFC 9112 5.2: a value that goes on in the next line; it stands for a space."""
 
 _COLD_START = "x-lambda-fn-cold-start"
 
@@ -200,18 +209,27 @@ class _Connection(BaseHTTPRequestHandler):
     def _headers(self) -> dict[str, list[str]]:
         values: dict[str, list[str]] = {}
         for name, value in self.headers.items():
-            values.setdefault(name.lower(), []).append(value)
+            values.setdefault(name.lower(), []).append(_fold.sub(" ", value))
         return values
 
     def _body(self) -> bytes:
-        """Raises _BadBody."""
-        if "chunked" in self.headers.get("transfer-encoding", "").lower():
+        """Raises _BadBody, also where the body's end is in doubt: whoever stands in front might see it elsewhere, and the next request
+        with it (RFC 9112 6.3).
+        """
+        codings = [each.strip().lower() for each in self.headers.get_all("transfer-encoding", ())]
+        lengths = {each.strip() for each in self.headers.get_all("content-length", ())}
+        if self.headers.defects or len(codings) + len(lengths) > 1:
+            raise _BadBody(400, "where the body ends is in doubt")
+        if codings == ["chunked"]:
             return b"".join(self._chunks())
-        length = self.headers.get("content-length", "0")
-        if not length.isdecimal():
+        if codings:
+            raise _BadBody(400, "a transfer-encoding other than chunked")
+        length = lengths.pop() if lengths else "0"
+        if not (length.isascii() and length.isdecimal()):
             raise _BadBody(400, "content-length is no number")
-        _check_size(int(length))
-        return self._exactly(int(length))
+        size = int(length) if len(length) <= _MAX_DIGITS else _MAX_BODY + 1
+        _check_size(size)
+        return self._exactly(size)
 
     def _chunks(self) -> Iterable[bytes]:
         total = 0
@@ -219,15 +237,18 @@ class _Connection(BaseHTTPRequestHandler):
             total += size
             _check_size(total)
             yield self._exactly(size)
-            self.rfile.readline(_MAX_CHUNK_LINE)
-        while self.rfile.readline(_MAX_CHUNK_LINE).strip():  # trailers
-            continue
+            if self.rfile.readline(2) not in (b"\r\n", b"\n"):
+                raise _BadBody(400, "the body is not chunked as it says")
+        for _ in range(_MAX_TRAILERS):
+            if not self.rfile.readline(_MAX_CHUNK_LINE).strip():
+                return
+        raise _BadBody(400, "too many lines behind the body")
 
     def _chunk_size(self) -> int:
-        try:
-            return int(self.rfile.readline(_MAX_CHUNK_LINE).partition(b";")[0], 16)
-        except ValueError as error:
-            raise _BadBody(400, "the body is not chunked as it says") from error
+        found = _chunk_size(self.rfile.readline(_MAX_CHUNK_LINE))
+        if found is None:
+            raise _BadBody(400, "the body is not chunked as it says")
+        return int(found[1], 16)
 
     def _exactly(self, size: int) -> bytes:
         body = self.rfile.read(size)

@@ -89,11 +89,18 @@ def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
             ]
         )
     return {
-        "errorMessage": str(error),
+        "errorMessage": _text_of(error),
         "errorType": kind,
         "requestId": request_id,
         "stackTrace": stack,
     }
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  (str() of a foreign exception may do anything)
+        return "the error has no text: its own __str__ failed"
 
 
 class Runtime:
@@ -255,7 +262,9 @@ def _log_failure(failure: Failure) -> None:
     if failure["stackTrace"]:
         lines += ["Traceback (most recent call last):", *failure["stackTrace"]]
     # AWS's convention: a carriage return keeps the lines of one event together.
-    sys.stdout.write("\r".join(line.rstrip("\n").replace("\n", "\r") for line in lines) + "\n")
+    text = "\r".join(line.rstrip("\n").replace("\n", "\r") for line in lines)
+    # An error may quote its event, and JSON may hold half a surrogate pair: no text that can be written.
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
 
 
 def main(arguments: list[str]) -> int:

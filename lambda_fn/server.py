@@ -14,7 +14,7 @@ import grpc
 
 from lambda_fn import async_servicer, deadline, sync_servicer
 from lambda_fn.call import Call
-from lambda_fn.contexts import COMPRESSION_NAMES
+from lambda_fn.contexts import COMPRESSION_NAMES, unexpected
 from lambda_fn.cors import Cors
 from lambda_fn.deadline import Deadline
 from lambda_fn.events import shape_of
@@ -275,7 +275,7 @@ class LambdaServer:
             return
         except Exception as error:
             logger.exception("%s: an interceptor raised", call.method)
-            call.end(Status(UNKNOWN, f"Unexpected {type(error)}: {error}"))
+            call.end(Status(UNKNOWN, unexpected(error)))
             return
         if handler is None:
             return

@@ -235,10 +235,10 @@ def behaviour_of(handler: Handler) -> Callable[[Any, Any], Any]:
 
 def _send(ending: _Ending, handler: Handler, response: Any) -> bool:
     data = _transformed(response, handler.response_serializer, "serializing")
-    if data is None:
+    if not isinstance(data, (bytes, bytearray, memoryview)):  # without a serializer, anything
         ending.fail(INTERNAL, "Failed to serialize response!")
         return False
-    return ending.call.send(data)
+    return ending.call.send(bytes(data))
 
 
 def _send_all(ending: _Ending, handler: Handler, responses: Any) -> None:

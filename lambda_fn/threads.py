@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TypeVar
 
 from lambda_fn.rpc import RESOURCE_EXHAUSTED, Refused
+
+logger = logging.getLogger("lambda_fn")
 
 T = TypeVar("T")
 
@@ -110,6 +113,15 @@ def _fail(future: asyncio.Future[T], error: BaseException) -> None:
     future.set_exception(error)
 
 
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    """A SystemExit of any task passes through asyncio: it must not end the loop of all later calls. Calls hand their own on by themselves."""
+    while True:
+        try:
+            return loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            logger.exception("a task meant to end the process; the event loop goes on")
+
+
 class LoopThread:
     """One event loop in a thread of its own, so that clients a servicer keeps (channels, sessions) stay on their loop."""
 
@@ -160,7 +172,7 @@ class LoopThread:
     def _run(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            loop.run_forever()
+            _run_until_stopped(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()

@@ -76,7 +76,7 @@ def merge(found: Any, message: Any, *, passes_over_unknown: bool) -> None:
 
     try:
         json_format.ParseDict(found, message, ignore_unknown_fields=passes_over_unknown)
-    except (json_format.ParseError, ValueError, TypeError, RecursionError) as error:
+    except Exception as error:  # as Parse does around it: TypeErrors, OverflowErrors and even SystemErrors come out
         raise _not_fitting(message.DESCRIPTOR, error) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, envelope
 from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, UnsupportedCompression
@@ -13,20 +15,20 @@ _PLACE = "here (compression: identity)"
 
 def uncompressed(
     metadata: Metadata, body: bytes, *, max_message: int, max_body: int
-) -> tuple[Metadata, bytes]:
-    """The same request without compression, in its metadata too. `body` is whole and checked; limits are bytes, inflated.
+) -> tuple[Metadata, Iterable[bytes]]:
+    """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits are bytes,
+    inflated. There may be very many parts, each inflated when it is taken.
 
-    Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
+    Taking them raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
     """
     encoding = value_of(metadata, "grpc-encoding") or IDENTITY
     metadata = tuple([field for field in metadata if field[0] not in _ENCODINGS])
-    if encoding != IDENTITY:
-        body = _inflate_each(body, encoding, max_message, max_body)
-    return metadata, body
+    if encoding == IDENTITY:
+        return metadata, (body,)
+    return metadata, _inflate_each(body, encoding, max_message, max_body)
 
 
-def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -> bytes:
-    envelopes: list[bytes] = []
+def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -> Iterator[bytes]:
     room = max_body
     at = 0
     while at < len(body):
@@ -34,16 +36,15 @@ def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -
         at = start + int.from_bytes(body[at + 1 : start], "big")
         if flags & COMPRESSED:
             limit = min(max_message, room)
-            plain = inflate_message(body[start:at], encoding, limit, place=_PLACE)
-            envelopes.append(envelope(plain))
+            plain = envelope(inflate_message(body[start:at], encoding, limit, place=_PLACE))
         else:
-            envelopes.append(body[start - PREFIX_SIZE : at])
-        room -= len(envelopes[-1])
+            plain = body[start - PREFIX_SIZE : at]
+        room -= len(plain)
         if room < 0:
             raise MessageTooLarge(
                 f"the request inflates to more than max_buffered ({max_body} bytes)"
             )
-    return b"".join(envelopes)
+        yield plain
 
 
 def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:

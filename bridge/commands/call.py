@@ -146,10 +146,11 @@ def _parse_messages(text: str, method: MethodDescriptor) -> Iterator[Message]:
     rest = text.strip()
     while rest:
         try:
-            value, end = decoder.raw_decode(rest)
+            _, end = decoder.raw_decode(rest)
             message = GetMessageClass(method.input_type)()
-            json_format.ParseDict(value, message, descriptor_pool=method.input_type.file.pool)
-        except (json.JSONDecodeError, json_format.ParseError) as error:
+            # Not ParseDict: it lets TypeErrors, OverflowErrors and even SystemErrors through.
+            json_format.Parse(rest[:end], message, descriptor_pool=method.input_type.file.pool)
+        except (ValueError, RecursionError, json_format.ParseError) as error:
             raise CommandFailed(
                 f"{rest[:60]!r} is not a {method.input_type.full_name} in JSON: {error}",
                 exit_code=2,

@@ -9,7 +9,7 @@ Nothing here raises for what the client does. A StreamFault ends one stream, a C
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection
 
 from bridge.http2 import frames, hpack
@@ -639,9 +639,7 @@ class NativeEngine:
             self._data_sent += 1 + size // frames.SMALLEST_MAX_FRAME
             self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
             return True
-        if stream.pending is None:
-            stream.pending = deque()
-        stream.pending.append(data)
+        stream.keep(data)
         self.queued_bytes += size
         self._send_pending(stream_id, stream)
         return not stream.pending
@@ -706,7 +704,7 @@ class NativeEngine:
         assert stream.pending
         first, offset = stream.pending[0], stream.offset
         room = min(stream.window_out, self._window_out, self._max_frame_out)
-        part = first[offset : offset + room]
+        part = bytes(first[offset : offset + room])
         size = len(part)
         if offset + size == len(first):
             stream.pending.popleft()

@@ -9,6 +9,11 @@ from bridge.http2 import frames
 from bridge.http2.events import ErrorCode, ViolationKind
 from bridge.rpc.value import Value
 
+_SMALL_DATA = 1024
+"""Bytes below which waiting data is joined to what waits before it."""
+_JOINED_DATA = 64 << 10
+"""Bytes from which waiting data is not joined to any more."""
+
 
 class State(Enum):
     """A stream as the server sees it. Half-closed (local) is missing: where we end first, we reset (RFC 9113 8.1)."""
@@ -100,9 +105,22 @@ class Stream:
         """Bytes consumed that no WINDOW_UPDATE has told the client of."""
         self.body_left = body_left
         """Bytes of the body still to come by its content-length, if it has one."""
-        self.pending: deque[bytes] | None = None
+        self.pending: deque[bytes | bytearray] | None = None
         """Body bytes that wait for the client's windows."""
         self.offset = 0
         """How much of the first of them has been sent."""
         self.trailers: bytes | None = None
         """The block that ends the stream behind them."""
+
+    def keep(self, data: bytes) -> None:
+        """Body bytes have to wait. Small ones are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
+        pending = self.pending
+        if pending is None:
+            pending = self.pending = deque()
+        if not pending or len(data) >= _SMALL_DATA or len(pending[-1]) >= _JOINED_DATA:
+            pending.append(data)
+            return
+        last = pending[-1]
+        if not isinstance(last, bytearray):
+            last = pending[-1] = bytearray(last)
+        last += data

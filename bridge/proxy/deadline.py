@@ -7,6 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from bridge.rpc.call import Call, Handler
+from bridge.rpc.deadline import FARTHEST
 from bridge.rpc.errors import DeadlineExceeded
 
 _TICKS = 200
@@ -17,9 +18,6 @@ _NEVER = 1 << 62
 
 _ENDED_KEPT = 4096
 """Ticks of buckets that are gone are taken out of the heap when there are more than this, and more than others."""
-
-_FARTHEST = 24 * 3600.0
-"""Deadlines farther away than this (seconds) get no timer: no call lives that long."""
 
 
 class Deadlines:
@@ -88,7 +86,7 @@ def deadline(inner: Handler, *, deadlines: Deadlines, clock: Callable[[], float]
         now = clock()
         if at <= now:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
-        if at - now > _FARTHEST:
+        if at - now > FARTHEST:
             return await inner(call)
         bucket = deadlines.add(call, at)
         try:

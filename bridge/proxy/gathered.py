@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bridge.codecs.identity import uncompressed
+from bridge.proxy.turns import in_turns
 from bridge.rpc.call import Call
 from bridge.rpc.metadata import Metadata
 
@@ -18,6 +19,7 @@ async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, 
     if compression == "pass":
         return metadata, body
     limits = call.route.limits
-    return uncompressed(
+    metadata, envelopes = uncompressed(
         metadata, body, max_message=limits.max_request, max_body=limits.max_buffered
     )
+    return metadata, b"".join([each async for each in in_turns(envelopes)])

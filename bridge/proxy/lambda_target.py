@@ -10,11 +10,13 @@ from secrets import token_hex
 from typing import Protocol
 
 from bridge.aws.event_body import message_format_of
+from bridge.aws.http_reply import HttpReply
 from bridge.aws.invoke import InvokeReply
 from bridge.proxy.cold_start import counted
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.proxy.request_id import with_request_id
+from bridge.proxy.turns import read_in_turns, send_in_turns
 from bridge.rpc.call import Call
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
@@ -60,10 +62,23 @@ class LambdaTarget:
         metadata, body = await gathered(call, self._compression)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
+        reply = await self._invoke(call, metadata, body)
+        call.request_id = reply.request_id
+        found, headers, events = self._glance(call, message_format, reply.payload)
         # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
-        call.send_all(
-            self._read(call, metadata, message_format, await self._invoke(call, metadata, body))
+        if events is not None:
+            call.send_all(with_request_id(events, reply.request_id))
+            return
+        reader = self._codec.reader(
+            found.http_status,
+            headers,
+            path=call.path,
+            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
+            max_response=call.route.limits.max_response,
+            message_format=message_format,
         )
+        events = await read_in_turns(reader, found.body)
+        await send_in_turns(call, with_request_id(events, reply.request_id))
 
     async def _invoke(self, call: Call, metadata: Metadata, body: bytes) -> InvokeReply:
         started = self._clock()
@@ -74,31 +89,19 @@ class LambdaTarget:
         finally:
             call.upstream_seconds += self._clock() - started
 
-    def _read(
-        self, call: Call, metadata: Metadata, message_format: str, reply: InvokeReply
-    ) -> list[ResponseEvent]:
-        call.request_id = reply.request_id
-        found = self._decode_reply(reply.payload)
+    def _glance(
+        self, call: Call, message_format: str, payload: bytes
+    ) -> tuple[HttpReply, Metadata, list[ResponseEvent] | None]:
+        """The reply; its headers without our own mark; its events if it is as most are. None: a reader has to be asked."""
+        found = self._decode_reply(payload)
         headers = counted(found.headers, self._figures)
-        max_response = call.route.limits.max_response
-        events = None
-        if self._usual_reply is not None:
-            events = self._usual_reply(
-                found.http_status,
-                headers,
-                found.body,
-                max_response=max_response,
-                message_format=message_format,
-            )
-        if events is None:
-            reader = self._codec.reader(
-                found.http_status,
-                headers,
-                path=call.path,
-                accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-                max_response=max_response,
-                message_format=message_format,
-            )
-            events = reader.feed(found.body)
-            events += reader.finish()
-        return with_request_id(events, reply.request_id)
+        if self._usual_reply is None:
+            return found, headers, None
+        events = self._usual_reply(
+            found.http_status,
+            headers,
+            found.body,
+            max_response=call.route.limits.max_response,
+            message_format=message_format,
+        )
+        return found, headers, events

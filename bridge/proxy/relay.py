@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 from bridge.codecs.codec import Reader
 from bridge.proxy.request_id import with_request_id
+from bridge.proxy.turns import in_pieces, in_turns
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
@@ -30,7 +31,7 @@ async def relay(
     Raises what the reader, `parts` and the call's window raise.
     """
     await _send(call, reader.open())
-    await _send(call, reader.feed(begun))
+    await _pass_on(call, reader, begun)
     while reader.wants_more:
         try:
             part = await anext(parts)
@@ -40,11 +41,16 @@ async def relay(
             if not reader.has_ended:
                 raise
             break
-        await _send(call, reader.feed(part))
+        await _pass_on(call, reader, part)
     call.send_all(with_request_id(reader.finish(), request_id))
 
 
+async def _pass_on(call: Call, reader: Reader, part: bytes) -> None:
+    for piece in in_pieces(part):
+        await _send(call, reader.feed(piece))
+
+
 async def _send(call: Call, events: list[ResponseEvent]) -> None:
-    for event in events:
+    async for event in in_turns(events):
         if not call.send(event):
             await call.writable()

@@ -69,7 +69,7 @@ class Call(Protocol):
         ...
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
-        """Send a response that is whole: nobody waits, what the client does not take counts in the process's buffers."""
+        """Send a response that is whole, or the next part of one: nobody waits, what the client does not take counts in the process's buffers."""
         ...
 
     async def writable(self) -> None:

@@ -10,6 +10,9 @@ _MAX_DIGITS = 8
 LONGEST = 10.0 * 365 * 24 * 3600
 """Longer timeouts count as this long (seconds): 99,999,999 hours would overflow timers."""
 
+FARTHEST = 24 * 3600.0
+"""Deadlines farther away than this (seconds) get no timer: they bound a call no more than none does."""
+
 
 def parse_timeout(value: str) -> float:
     """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"): 1 to 8 digits and a unit. Raises ValueError."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.compression import IDENTITY
-from bridge.rpc.deadline import earliest
+from bridge.rpc.deadline import FARTHEST, earliest
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner, is_one_plain_message
 from bridge.rpc.errors import (
     ClientGone,
@@ -126,9 +126,11 @@ class ServedCall:
             self._task.cancel()
 
     def check_age(self, now: float) -> None:
-        """Called about once a second: ends a call that has no deadline but has taken longer than its target ever does."""
+        """Called about once a second: ends a call that no deadline bounds but that has taken longer than its target ever does."""
         longest = self.route.longest
-        if self.deadline is None and longest is not None and now - self.started > longest:
+        if longest is None or now - self.started <= longest:
+            return
+        if self.deadline is None or self.deadline - self.started > FARTHEST:
             self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
 
     def _release(self) -> None:

@@ -197,6 +197,7 @@ class Connection:
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
                     else:
                         self._foreign.pop(event.stream_id, None)
+                    self.flush_soon()  # what waited for the client on it is not held any more
                 case PingAcknowledged():
                     if event.data == _DRAIN_PING and self.state is State.LEAVING:
                         self._settle()

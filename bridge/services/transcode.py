@@ -64,10 +64,10 @@ class Transcoder:
                 always_print_fields_with_no_presence=self._defaults,
                 descriptor_pool=request.file.pool,
             )
-        except (json_format.Error, ValueError, TypeError, RecursionError) as error:
+        except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
             refused = MalformedRequest(
-                f"the request, a {request.full_name}, has no JSON form: it holds a time out of range, or an Any of a type that"
-                f" {self._name} lacks"
+                f"the request, a {request.full_name}, has no JSON form: it holds a time out of range, or an Any that does not"
+                f" parse or is of a type that {self._name} lacks"
             )
             _note(refused, error)
             raise refused from error

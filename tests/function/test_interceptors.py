@@ -197,6 +197,30 @@ def test_an_interceptor_that_fails_does_so_as_under_grpcio(
     assert expected == serve(methods, interceptors=[interceptor()]).call("/test.Test/Echo")
 
 
+class AsyncExit(grpc.aio.ServerInterceptor):
+    """Ends the process, the first time."""
+
+    def __init__(self) -> None:
+        self.has_exited = False
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        if not self.has_exited:
+            self.has_exited = True
+            raise SystemExit(7)
+        return await continuation(handler_call_details)
+
+
+@pytest.mark.parametrize("kinds", ["a", "sa", "as"])
+def test_an_interceptor_that_ends_the_process_does_so(serve: Serve, kinds: str) -> None:
+    """From any place in a chain; where Lambda goes on with the process all the same, it serves."""
+    marks = {"a": AsyncExit, "s": lambda: SyncMark("s", [])}
+    channel = serve(SERVED, interceptors=[marks[kind]() for kind in kinds])
+    with pytest.raises(SystemExit, match="7"):
+        channel.call("/test.Test/Async")
+
+    assert OK is channel.call("/test.Test/Async").code
+
+
 def test_interceptors_see_streams_too(serve: Serve) -> None:
     """All four kinds of method pass through the chain."""
     notes: list[str] = []

@@ -148,6 +148,8 @@ def test_the_path_may_fill_a_nested_field() -> None:
         ("PUT", f"/v1/{BOOK}", b"\xff", "library.v1.Book"),
         ("POST", "/v1/shelves/1/books", b"{", "the body is not JSON"),
         ("POST", "/v1/shelves/1/books", b"5", "library.v1.CreateBookRequest"),
+        ("POST", "/v1/shelves/1/books", b'{"genre": 1e999}', "library.v1.CreateBookRequest"),
+        ("POST", "/v1/shelves/1/books", b'{"\\ud800": 1}', "library.v1.CreateBookRequest"),
         ("GET", "/v1/shelves/1/books?page_size=x", b"", "page_size"),
         ("GET", "/v1/shelves/1/books?page_size=1&page_size=2", b"", "has 2 values"),
         ("GET", "/v1/shelves/1/books?like=x", b"", "library.v1.ListBooksRequest"),

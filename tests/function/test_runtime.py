@@ -138,6 +138,32 @@ def test_an_exception_is_posted_in_awss_form(capsys: pytest.CaptureFixture[str])
     assert "[ERROR] ValueError: boom" in capsys.readouterr().out
 
 
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def _quotes(event: Any, context: LambdaContext) -> None:
+    raise ValueError(event)
+
+
+def _mute(event: Any, context: LambdaContext) -> None:
+    raise _Mute
+
+
+@pytest.mark.parametrize(("handler", "kind"), [(_quotes, "ValueError"), (_mute, "_Mute")])
+def test_an_exception_that_cannot_be_written_is_told_all_the_same(
+    capsys: pytest.CaptureFixture[str], handler: Any, kind: str
+) -> None:
+    """Half a surrogate pair of its event in its text, or no text: either ended the instance."""
+    with runtime_api(b'"\\ud800"', b'"next"') as double:
+        posted = run(handler, double)
+
+    assert [ERROR, ERROR] == paths(posted)
+    assert {kind} == {post.json["errorType"] for post in posted}
+    assert 2 == capsys.readouterr().out.count(f"[ERROR] {kind}: ")
+
+
 @pytest.mark.parametrize("value", [object(), {1: {2}}, b"\xff".decode("latin-1").encode])
 def test_what_is_no_json_is_a_marshal_error(value: Any) -> None:
     """Named as AWS names it."""

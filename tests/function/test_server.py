@@ -491,6 +491,56 @@ def test_a_servicer_cannot_set_what_is_grpcs_own(serve: Serve) -> None:
     )
 
 
+def _no_bytes(request: bytes, context: Any) -> Any:
+    return 5
+
+
+def _one_no_bytes(request: bytes, context: Any) -> Any:
+    return iter((b"one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "behaviour"), [("unary_unary", _no_bytes), ("unary_stream", _one_no_bytes)]
+)
+def test_what_is_no_message_fails_the_call_alone(serve: Serve, kind: str, behaviour: Any) -> None:
+    """A method without a serializer may return anything; it failed the invocation. grpcio leaves such a caller without an answer."""
+    channel = serve({})
+    handler = getattr(grpc, f"{kind}_rpc_method_handler")(behaviour)
+    channel.server.add_registered_method_handlers("test.Test", {"Odd": handler})
+    outcome = channel.call("/test.Test/Odd")
+
+    assert (grpc.StatusCode.INTERNAL, "Failed to serialize response!") == (
+        outcome.code,
+        outcome.details,
+    )
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+async def _mute(request: bytes, context: Any) -> bytes:
+    raise _Mute
+
+
+class _MuteInterceptor(grpc.aio.ServerInterceptor):
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        raise _Mute
+
+
+@pytest.mark.parametrize("interceptors", [(), (_MuteInterceptor(),)])
+def test_an_exception_without_a_text_fails_the_call_alone(
+    serve: Serve, interceptors: tuple[Any, ...]
+) -> None:
+    """Its `__str__` raises, in an async servicer and in an interceptor; plain servicers have grpcio's own words for it."""
+    channel = serve({"Mute": ("unary_unary", _mute)}, interceptors=interceptors)
+    outcome = channel.call("/test.Test/Mute")
+
+    assert grpc.StatusCode.UNKNOWN is outcome.code
+    assert outcome.details.startswith("Unexpected <class")
+
+
 def _exits(request: bytes, context: Any) -> bytes:
     raise SystemExit(7)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from threading import Event
 
-from lambda_fn.threads import Workers
+from lambda_fn.threads import LoopThread, Workers
 
 
 def test_a_worker_that_is_told_to_end_gets_no_further_job() -> None:
@@ -19,3 +20,28 @@ def test_a_worker_that_is_told_to_end_gets_no_further_job() -> None:
 
     assert ran.wait(5)
     workers.close()
+
+
+async def _exits() -> None:
+    raise SystemExit(3)
+
+
+def test_the_loop_outlives_a_task_that_means_to_end_the_process() -> None:
+    """asyncio lets SystemExit through `run_forever`, also of a task that no call awaits: every later call failed."""
+    loop, begun, ran = LoopThread(), Event(), Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.get_running_loop().create_task(_exits()))
+        begun.set()
+
+    async def run() -> None:
+        ran.set()
+
+    loop.start(begin, closed=lambda: None)
+    assert begun.wait(5)
+    loop.start(run, closed=lambda: None)
+
+    assert ran.wait(5)
+    assert isinstance(tasks[0].exception(), SystemExit)
+    loop.close()

@@ -16,7 +16,8 @@ GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), (
 def undo(
     body: bytes, metadata: Metadata = GZIP, *, max_message: int = 100, max_body: int = 1000
 ) -> tuple[Metadata, bytes]:
-    return uncompressed(metadata, body, max_message=max_message, max_body=max_body)
+    metadata, parts = uncompressed(metadata, body, max_message=max_message, max_body=max_body)
+    return metadata, b"".join(parts)
 
 
 def test_messages_are_inflated_and_the_metadata_forgets() -> None:

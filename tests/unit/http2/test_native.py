@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, RstStreamFrame
 
@@ -389,6 +391,32 @@ def test_waiting_streams_take_turns(client: Client) -> None:
     streams = [frame.stream_id for frame in client.hear() if isinstance(frame, DataFrame)]
 
     assert [1, 3, 1, 3] == streams
+
+
+def test_small_messages_that_wait_are_held_together(client: Client) -> None:
+    """A million of them apart would take ten times the memory that is counted; and they leave in frames of a good size."""
+    sent = b"".join([bytes((number % 251,)) * (number % 9) for number in range(40_000)])
+    client.say(client.make.settings({4: 10}), client.make.request(1))
+    client.engine.send_headers(1, RESPONSE)
+    tracemalloc.start()
+    try:
+        for number in range(40_000):
+            client.engine.send_data(1, bytes((number % 251,)) * (number % 9))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    queued = client.engine.queued_bytes
+    client.say(client.make.window_update(1, 10))
+    client.engine.send_data(1, b"l" * 2000)
+    client.engine.send_data(1, b"end")
+    client.say(client.make.settings({4: 1 << 20}), client.make.window_update(0, 1 << 20))
+    parts = [frame.data for frame in client.hear() if isinstance(frame, DataFrame)]
+
+    assert len(sent) - 10 <= queued
+    assert held < 2 * len(sent)
+    assert sent + b"l" * 2000 + b"end" == b"".join(parts)
+    assert len(parts) < 50
+    assert 0 == client.engine.queued_bytes
 
 
 def test_stream_that_waits_for_both_windows(client: Client) -> None:

@@ -197,6 +197,24 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
     assert 0 == wire.figures.buffered_bytes
 
 
+async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: object) -> None:
+    """At once: until the next look at the clock, other calls would be refused for bytes that are gone."""
+    wire = MemoryWire(
+        serving(echo, new_engine=new_engine),  # type: ignore[arg-type] # a parameter of the test
+        H2Client(window=0),
+    )
+    client = await wire.open()
+    stream = client.call(_HELLO)
+    await wire.settle()
+    held = wire.figures.buffered_bytes
+    client.h2.reset_stream(stream, ErrorCode.CANCEL)
+    await wire.settle()
+
+    assert len(_HELLO) == held
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
 async def test_a_client_that_takes_its_replies_gets_them_while_another_does_not() -> None:
     """Who fills the buffers loses replies, nobody else."""
     answers = _Answers()
@@ -717,6 +735,19 @@ async def test_call_without_a_deadline_ends_when_its_target_must_have() -> None:
 
     assert deadlines[0] is None
     assert (False, False) == (had_ended, client.replies[patient].has_ended)
+    assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
+    await wire.close()
+
+
+async def test_a_deadline_too_far_for_a_timer_bounds_no_more_than_none() -> None:
+    """Clients that mean `never` say years; the call must end when its target must have."""
+    wire = _wire(wait_for_ever, longest=910.0)
+    client = await wire.open()
+    stream = client.call(_HELLO, ("grpc-timeout", "48H"))
+    await wire.settle()
+    wire.connection.check_time(monotonic() + 911)
+    await wire.settle()
+
     assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
     await wire.close()
 

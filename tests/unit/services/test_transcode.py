@@ -76,8 +76,9 @@ def test_a_request_that_does_not_parse(transcoder: Transcoder) -> None:
     [
         b"\x2a\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f",  # a Timestamp after the year 9999
         b"\x82\x01\x0f\x0a\x0btype.x/no.A\x12\x00",  # an Any of an unknown type
+        b"\x82\x01\x1b\x0a\x16type.x/orders.v1.Order\x12\x01\xff",  # an Any that is none of its type
     ],
-    ids=["timestamp", "any"],
+    ids=["timestamp", "unknown any", "broken any"],
 )
 def test_a_request_without_a_json_form(transcoder: Transcoder, message: bytes) -> None:
     """What the library says of it goes to the log."""

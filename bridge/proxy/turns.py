@@ -1,0 +1,55 @@
+"""Work on many messages, spread over turns of the loop: other calls get through in between, and the deadline as well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
+
+from bridge.codecs.codec import Reader
+from bridge.rpc.call import Call
+from bridge.rpc.events import ResponseEvent
+
+MOST_AT_ONCE = 1000
+"""Messages in one turn: each takes some microseconds, and a reply of Lambda's 6 MB has room for a million."""
+
+PIECE = 16 << 10
+"""Bytes of a body read at once: not many more messages than that."""
+
+_Item = TypeVar("_Item")
+
+
+async def in_turns(items: Iterable[_Item]) -> AsyncIterator[_Item]:
+    """The same items."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if not count % MOST_AT_ONCE:
+            await asyncio.sleep(0)
+
+
+def in_pieces(body: bytes) -> Iterable[bytes]:
+    """The body in parts, one after the other."""
+    if len(body) <= PIECE:
+        return (body,)
+    return (body[at : at + PIECE] for at in range(0, len(body), PIECE))
+
+
+async def read_in_turns(reader: Reader, body: bytes) -> list[ResponseEvent]:
+    """All events of this whole body. Raises what the reader raises."""
+    events: list[ResponseEvent] = []
+    due = MOST_AT_ONCE
+    for piece in in_pieces(body):
+        events += reader.feed(piece)
+        if len(events) > due:
+            await asyncio.sleep(0)
+            due = len(events) + MOST_AT_ONCE
+    events += reader.finish()
+    return events
+
+
+async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:
+    """A response that is whole, as `call.send_all` has it."""
+    for at in range(0, len(events), MOST_AT_ONCE):
+        if at:
+            await asyncio.sleep(0)
+        call.send_all(events[at : at + MOST_AT_ONCE])
