@@ -108,10 +108,10 @@ class Budgets:
         if self._small_data < 0:
             raise _calm_down(ViolationKind.SMALL_DATA, "too_many_small_data_frames")
 
-    def useless_frame(self, streams_begun: int) -> None:
-        """PRIORITY, a frame of an unknown type, or one for a stream that is over (CVE-2019-9513)."""
+    def useless_frame(self, streams_begun: int, *, excused: int = 0) -> None:
+        """PRIORITY, a frame of an unknown type, or one for a stream that is over (CVE-2019-9513). `excused`: so many more may come."""
         self._useless += 1
-        if self._useless > _USELESS_PER_STREAM * (1 + streams_begun):
+        if self._useless > _USELESS_PER_STREAM * (1 + streams_begun) + excused:
             raise _calm_down(ViolationKind.USELESS_FRAMES, "too_many_useless_frames")
 
     def window_update(self, streams_begun: int, data_sent: int) -> None:

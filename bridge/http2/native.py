@@ -399,7 +399,8 @@ class NativeEngine:
             raise size_fault("RST_STREAM")
         if stream_id not in self._streams:
             self._judge(frames.RST_STREAM, stream_id)
-            self._budgets.useless_frame(self._streams_begun)
+            # python-h2 resets a stream once more for each DATA frame that arrives after its reset.
+            self._budgets.useless_frame(self._streams_begun, excused=self._data_sent)
             return
         self._forget(stream_id)
         (code,) = frames.UINT32.unpack(payload)

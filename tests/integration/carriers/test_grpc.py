@@ -317,10 +317,13 @@ def _free_port() -> int:
 
 async def test_nobody_listens() -> None:
     """The call can be repeated: nothing of it has been read. It succeeds when a server has come."""
-    port = _free_port()
+    held = socket.socket()  # bound and not listening, so that nobody else comes to listen there
+    held.bind(("127.0.0.1", 0))
+    port: int = held.getsockname()[1]
     async with target_of(f"127.0.0.1:{port}") as target:
         call = recorded("echo", b"one")
-        error = await outcome(target, call)
+        with held:
+            error = await outcome(target, call)
         assert isinstance(error, Unreachable)
         assert f"no connection to grpc://127.0.0.1:{port}" == str(error)
         assert 0 == call.messages_received

@@ -740,6 +740,19 @@ def test_frames_that_ask_for_nothing(client: Client, kind: str) -> None:
     too_much(client, ViolationKind.USELESS_FRAMES, "too_many_useless_frames", events)
 
 
+def test_resets_for_data_that_came_too_late_are_no_flood(client: Client) -> None:
+    """python-h2 answers each DATA frame on a stream that it has reset with another reset."""
+    client.say(client.make.settings({4: 1 << 20}), client.make.request(1))
+    client.engine.send_headers(1, RESPONSE)
+    for _ in range(1000):
+        client.engine.send_data(1, b"\0\0\0\0\0")
+    late = client.say(*[client.make.rst_stream(1)] * 1201)
+    more = client.say(client.make.rst_stream(1))
+
+    assert [StreamReset(1, 8, by_peer=True)] == late
+    too_much(client, ViolationKind.USELESS_FRAMES, "too_many_useless_frames", more)
+
+
 def test_window_updates(client: Client) -> None:
     """Envoy's formula: 5, 2 for each stream begun, 20 for each DATA frame sent."""
     client.say(client.make.request(1))
