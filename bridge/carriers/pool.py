@@ -21,6 +21,9 @@ from bridge.carriers.origin import Origin
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
 from bridge.rpc.value import Value
 
+SURPLUS_KEPT = 1.0
+"""Seconds that connections above `idle_connections` stay: where many calls come and go, closing each at once would open as many anew."""
+
 LOOKED_AT_AFTER = 1.0
 """Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
 
@@ -64,6 +67,7 @@ class Pool:
         self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
         self._dials: set[asyncio.Task[Connection]] = set()
         self._sweep: asyncio.TimerHandle | None = None
+        self._trim: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._emptied: asyncio.Future[None] | None = None
         proxy = dialer.proxy_for(origin)
@@ -133,8 +137,9 @@ class Pool:
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
         self._is_closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._trim):
+            if timer is not None:
+                timer.cancel()
         while self._waiting:
             waiter, _ = self._waiting.popitem()
             if not waiter.done():
@@ -198,13 +203,25 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        if self._is_closed or len(self._idle) >= self._max_idle:
+        if self._is_closed:
             connection.abort()
             return
         connection.idle_since = self._loop.time()
         self._idle.append(connection)
+        if self._trim is None and len(self._idle) > self._max_idle:
+            self._trim = self._loop.call_later(SURPLUS_KEPT, self._close_surplus)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._idle_timeout, self._close_stale)
+
+    def _close_surplus(self) -> None:
+        """Close what is too much and has not been needed for a while: the oldest stand first."""
+        self._trim = None
+        unneeded = self._loop.time() - SURPLUS_KEPT
+        while len(self._idle) > self._max_idle and self._idle[0].idle_since <= unneeded:
+            self._idle.popleft().abort()
+        if len(self._idle) > self._max_idle:
+            due = self._idle[0].idle_since + SURPLUS_KEPT
+            self._trim = self._loop.call_at(due, self._close_surplus)
 
     def _close_stale(self) -> None:
         """Close what was idle too long: the oldest stand first."""

@@ -81,6 +81,12 @@ _WHOLE_AND_PLAIN = END_HEADERS | PADDED | HAS_PRIORITY
 class NativeEngine:
     """See interface.Engine."""
 
+    __slots__ = ("_block", "_block_flags", "_block_stream", "_budgets", "_connection_credit_step", "_data_sent", "_decoder", "_events",
+                 "_expected", "_granted_in", "_has_preface", "_head_block", "_head_fields", "_headers_sent", "_initial_window_out",
+                 "_is_over", "_last_accepted", "_last_stream", "_limits", "_max_frame_out", "_now", "_out", "_partial", "_pings_sent",
+                 "_resets", "_starved", "_stream_credit_step", "_streams", "_streams_begun", "_uncredited", "_window_in", "_window_out",
+                 "has_handshaken", "has_open_block", "peer_max_header_list", "queued_bytes")  # fmt: skip
+
     def __init__(self, limits: EngineLimits) -> None:
         self.has_handshaken = False
         self.has_open_block = False

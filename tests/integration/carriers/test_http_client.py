@@ -576,6 +576,30 @@ async def test_no_more_idle_connections_are_kept_than_allowed() -> None:
     await client.close()
 
 
+async def test_waves_of_calls_do_not_open_a_connection_each() -> None:
+    """What is more than may stay idle is kept for a moment: the next wave needs it, and a TLS handshake a call would be dear."""
+    client = HttpClient(environment={}, limits=PoolLimits(idle_connections=1))
+    accepted: list[Peer] = []
+    all_here = asyncio.Barrier(5)
+
+    async def script(peer: Peer) -> None:
+        accepted.append(peer)
+        for _ in range(3):
+            await peer.request()
+            await all_here.wait()
+            await peer.send(response(b"one"))
+        await peer.closed()
+
+    async with serving(script) as upstream:
+        pool = client.pool(upstream.origin)
+        for _ in range(3):
+            await asyncio.gather(*(ask(pool) for _ in range(5)))
+        await until(lambda: pool.open_count == 1)
+    await client.close()
+
+    assert 5 == len(accepted)
+
+
 async def test_closing_the_client_ends_every_call() -> None:
     """A call under way may have run; one that waits for a connection has not been sent."""
     client = HttpClient(environment={}, limits=PoolLimits(open_connections=1))
