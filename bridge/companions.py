@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,8 @@ class Companions:
             return
         from bridge.admin.server import AdminServer, Reports
 
+        # aiohttp takes a tenth of a second to import: calls are answered meanwhile.
+        await asyncio.to_thread(import_module, "aiohttp.web")
         self._admin = AdminServer(
             Reports(
                 version=version("grpc-lambda-bridge"),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
 
 
+_ADMIN_WAITS = 0.5
+"""Seconds at most: who looks for credentials that do not come wants to see /readyz."""
+
+
 class SingleProcess:
     """Belongs to the running loop."""
 
@@ -42,6 +46,9 @@ class SingleProcess:
         endpoint = await self._companions.start_local_lambda(self.config)
         await self._bridge.start(local_endpoint=endpoint)
         self._bridge.warn_of_exposure()
+        if self.config.admin is not None:
+            # Whoever waits for the first answer does not wait for the admin port as well.
+            await self._bridge.wait_until_ready(seconds=_ADMIN_WAITS)
         await self._companions.start_admin(
             listeners=lambda: self._bridge.addresses,
             unready=lambda: self._bridge.unready,
