@@ -427,10 +427,15 @@ class NativeEngine:
         if not self.has_handshaken:
             self.has_handshaken = True
             self._expected = None
+        window = self._initial_window_out
         for setting, value in frames.SETTING.iter_unpack(payload):
             self._apply_setting(setting, value)
         self._out.append(frames.SETTINGS_ACK)
         self._budgets.answer_queued()
+        if self._initial_window_out > window:
+            # Behind the acknowledgement: to the client, what comes before it still fits the former windows (RFC 9113 6.5.3).
+            for waiting in [i for i, stream in self._streams.items() if stream.pending]:
+                self._resume(waiting, self._streams[waiting])
 
     def _apply_setting(self, setting: int, value: int) -> None:
         match setting:
@@ -456,9 +461,6 @@ class NativeEngine:
             stream.window_out += change
             if stream.window_out > MAX_WINDOW:
                 raise flow_fault("a stream's window above 2^31-1")
-        if change > 0:
-            for stream_id in [i for i, stream in self._streams.items() if stream.pending]:
-                self._resume(stream_id, self._streams[stream_id])
 
     def _receive_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         raise protocol_fault("PUSH_PROMISE from a client")

@@ -434,6 +434,17 @@ def test_stream_that_waits_for_both_windows(client: Client) -> None:
     assert 70_000 - 65_535 == len(body_of(client.hear(), 1))
 
 
+def test_data_that_new_windows_let_go_stands_behind_the_acknowledgement(client: Client) -> None:
+    """Before it the client would count the data against its former windows."""
+    client.say(client.make.settings({4: 0}), client.make.request(1))
+    client.engine.send_headers(1, RESPONSE)
+    client.engine.send_data(1, b"abc")
+    client.hear()
+    client.say(client.make.settings({4: 1}))
+
+    assert ["SettingsFrame", "DataFrame"] == [type(frame).__name__ for frame in client.hear()]
+
+
 def test_room_is_announced_only_by_receive(client: Client) -> None:
     """`send_data` says so itself: a message of several frames that leaves at once makes no event."""
     client.say(client.make.request(1))
