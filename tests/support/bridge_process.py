@@ -83,7 +83,7 @@ class RunningBridge:
             with error:
                 return error.code, error.read().decode()
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 10) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
         until = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > until:
