@@ -7,12 +7,8 @@ from enum import Enum, auto
 
 from bridge.http2 import frames
 from bridge.http2.events import ErrorCode, ViolationKind
+from bridge.rpc.chunks import keep
 from bridge.rpc.value import Value
-
-_SMALL_DATA = 1024
-"""Bytes below which waiting data is joined to what waits before it."""
-_JOINED_DATA = 64 << 10
-"""Bytes from which waiting data is not joined to any more."""
 
 
 class State(Enum):
@@ -113,14 +109,8 @@ class Stream:
         """The block that ends the stream behind them."""
 
     def keep(self, data: bytes) -> None:
-        """Body bytes have to wait. Small ones are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
+        """Body bytes have to wait."""
         pending = self.pending
         if pending is None:
             pending = self.pending = deque()
-        if not pending or len(data) >= _SMALL_DATA or len(pending[-1]) >= _JOINED_DATA:
-            pending.append(data)
-            return
-        last = pending[-1]
-        if not isinstance(last, bytearray):
-            last = pending[-1] = bytearray(last)
-        last += data
+        keep(pending, data)

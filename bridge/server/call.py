@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
+from bridge.rpc.chunks import keep
 from bridge.rpc.compression import IDENTITY
 from bridge.rpc.deadline import FARTHEST, earliest
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner, is_one_plain_message
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
     from bridge.server.connection import Connection
 
 _log = logging.getLogger(__name__)
-
-_SMALL_CHUNK = 1024
-"""Bytes below which an arriving chunk is joined to the one before it."""
-_JOINED_CHUNK = 64 << 10
-"""Bytes from which a chunk is not joined to any more."""
 
 SEND_STALL = 300.0
 """Seconds a client may keep its window shut while a message waits for it."""
@@ -174,7 +170,7 @@ class ServedCall:
 
     def _take(self, data: bytes) -> None:
         if self._chunks:
-            self._keep(data)
+            keep(self._chunks, data)
         else:
             self._chunks.append(data)
         connection, size = self._connection, len(data)
@@ -188,17 +184,6 @@ class ServedCall:
             )
         if self._scanner is not None:
             self._scan(data)
-
-    def _keep(self, data: bytes) -> None:
-        """Small chunks are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
-        chunks = self._chunks
-        if len(data) >= _SMALL_CHUNK or len(chunks[-1]) >= _JOINED_CHUNK:
-            chunks.append(data)
-            return
-        last = chunks[-1]
-        if not isinstance(last, bytearray):
-            last = chunks[-1] = bytearray(last)
-        last += data
 
     def _let_go(self, size: int) -> None:
         self._held -= size
