@@ -21,13 +21,13 @@ from typing import Any, cast
 import bridge.carriers.lambda_api
 from benchmarks.in_process import InProcess, run
 from bridge.aws.http_v2 import EventEncoder
+from bridge.aws.reply_reader import ReplyReader
 from bridge.aws.sigv4 import RequestSigner
 from bridge.carriers.http_connection import Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
 from bridge.proxy.access_log import AccessLog
 from bridge.proxy.admit import admit
 from bridge.proxy.deadline import Deadlines, deadline
-from bridge.proxy.lambda_target import LambdaTarget
 from bridge.proxy.rescue import rescue
 from bridge.proxy.retry import RetryPolicy, retry
 from bridge.rpc.call import Call, Handler
@@ -55,8 +55,8 @@ STAGES: Mapping[str, Functions] = {
     "event encoded": ((EventEncoder, "encode"),),
     "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
     "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
-    "reply decoded": ((LambdaTarget, "_glance"),),
-    "response out": ((ServedCall, "send_all"), (NativeEngine, "bytes_to_send")),
+    "reply decoded": ((ReplyReader, "read"),),
+    "response out": ((ServedCall, "send_unary"), (NativeEngine, "bytes_to_send")),
     "metrics": ((MethodFigures, "finished"),),
     "access log": ((AccessLog, "write"), (AccessLog, "flush")),
 }

@@ -212,6 +212,7 @@ def take_snapshot(
 
 
 def _of_method(figures: MethodFigures) -> MethodSnapshot:
+    figures.tally()
     return MethodSnapshot(
         service=figures.service,
         method=figures.method,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Required, TypedDict, TypeVar
 
 from bridge.aws.arn import FunctionName
@@ -95,30 +96,23 @@ class LambdaApi:
         is_small = len(payload) <= HASHED_ON_LOOP
         hashed = payload_hash(payload) if is_small else await hash_in_thread(payload)
         signing = self._signing
-        credentials, skew = signing.current(), signing.skew
-        way, head = self._sign(credentials, payload, hashed, extra)
-        answer = await send(way.pool, head, payload)
-        if answer.status < 300:
-            return answer
-        error = await self._refusal(answer)
-        if not isinstance(error, StaleCredentials):
-            raise error
-        if not await signing.renew(credentials, skew, answer.field(b"date")):
-            raise error
-        way, head = self._sign(signing.current(), payload, hashed, extra)
-        answer = await send(way.pool, head, payload)
-        if answer.status < 300:
-            return answer
-        raise await self._refusal(answer)
-
-    def _sign(
-        self, credentials: Credentials, payload: bytes, hashed: str, extra: Headers
-    ) -> tuple[_Way, bytes]:
-        way = self._way
-        if way is None or way.credentials is not credentials:
-            way = self._way = self._find_way(credentials)
-        signer = way.signer if not extra else way.signer_for(extra)
-        return way, signer.head(hashed, len(payload), self._signing.now())
+        is_repeated = False
+        while True:
+            credentials, skew = signing.current(), signing.skew
+            way = self._way
+            if way is None or way.credentials is not credentials:
+                way = self._way = self._find_way(credentials)
+            signer = way.signer if not extra else way.signer_for(extra)
+            head = signer.head(hashed, len(payload), signing.now())
+            answer = await send(way.pool, head, payload)
+            if answer.status < 300:
+                return answer
+            error = await self._refusal(answer)
+            if is_repeated or not isinstance(error, StaleCredentials):
+                raise error
+            if not await signing.renew(credentials, skew, answer.field(b"date")):
+                raise error
+            is_repeated = True
 
     def _find_way(self, credentials: Credentials) -> _Way:
         settings = self._signing.settings
@@ -159,8 +153,7 @@ class LambdaApi:
         return error
 
 
-def _exchange(pool: Pool, head: bytes, payload: bytes) -> Awaitable[Response]:
-    return pool.exchange(head, payload, max_body=MAX_BODY)
+_exchange = partial(Pool.exchange, max_body=MAX_BODY)
 
 
 async def hash_in_thread(payload: bytes) -> str:

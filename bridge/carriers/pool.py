@@ -94,8 +94,8 @@ class Pool:
         CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge, Overloaded, Draining.
         """
         answer: asyncio.Future[Response] = self._loop.create_future()
-        connection = self._take() or await self._wait()
         gathering = Gathering(answer, max_body)
+        connection = self._take() or await self._wait()
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)
         while not connection.start(gathering, head, body):
@@ -158,14 +158,14 @@ class Pool:
     def _take(self) -> Connection | None:
         """The connection that was in use last, of those that are still good."""
         available = self._idle
-        now = self._loop.time() if available else 0.0
         while available:
             connection = available.pop()
-            idle = now - connection.idle_since
-            if connection.is_usable() and (
-                idle < self._trusted or (idle < self._idle_timeout and not connection.has_news())
-            ):
-                return connection
+            if connection.is_usable():
+                idle = self._loop.time() - connection.idle_since
+                if idle < self._trusted or (
+                    idle < self._idle_timeout and not connection.has_news()
+                ):
+                    return connection
             connection.abort()
         return None
 

@@ -14,8 +14,8 @@ from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.texts import broken_off, http_refusal
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope
 from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
-from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
-from bridge.rpc.metadata import Metadata
+from bridge.rpc.events import OK_TRAILERS, ResponseEvent, Trailers, UnaryResponse
+from bridge.rpc.metadata import EMPTY, Metadata
 
 MAX_TRAILERS = 1 << 20
 """Bytes of a reply's trailers, inflated. What reaches the client is bounded far below this, by `max_trailers`."""
@@ -28,8 +28,8 @@ def usual_reply(
     *,
     max_response: int | None,
     message_format: str,
-) -> list[ResponseEvent] | None:
-    """The events of a whole reply that is as most are: one message as it is, then OK. None: read it with a GrpcWebReader.
+) -> UnaryResponse | None:
+    """The response in a whole reply that is as most are: one message as it is, then OK. None: read it with a GrpcWebReader.
 
     What it returns is what the reader would make of the reply, for a fifth of the price.
     """
@@ -37,15 +37,16 @@ def usual_reply(
         return None
     size = int.from_bytes(body[1:PREFIX_SIZE], "big")
     end = PREFIX_SIZE + size
-    is_bounded = max_response is None or size <= max_response
-    if not is_bounded or len(body) - end > _LONGEST_USUAL_END or body[end:] not in _USUAL_ENDS:
+    if max_response is not None and size > max_response:
+        return None
+    if body[end : end + _LONGEST_USUAL_END + 1] not in _USUAL_ENDS:
         return None
     if headers == _PLAIN_HEADERS:
-        return [EMPTY_HEADERS, Message(body[:end]), OK_TRAILERS]
+        return UnaryResponse(EMPTY, body[:end], OK_TRAILERS)
     fields = sort_fields(headers)
     if fields.content_type != _PLAIN.content_type or fields.encoding:
         return None
-    return [Headers(fields.metadata), Message(body[:end]), OK_TRAILERS]
+    return UnaryResponse(fields.metadata, body[:end], OK_TRAILERS)
 
 
 class GrpcWebReader:

@@ -277,14 +277,16 @@ _INDEX_OF_FIELD = {field: index for index, field in enumerate(STATIC_TABLE, 1) i
 _INDEX_OF_NAME = {name: index for index, (name, _) in reversed([*enumerate(STATIC_TABLE, 1)])}
 
 
+MOST_SAVED = max(len(name) + len(value) for name, value in STATIC_TABLE) + FIELD_OVERHEAD
+"""Bytes by which a field may count more in a header list than it has in a block."""
+
+
 def encode(fields: Fields) -> bytes:
     """The header block of these fields. Names must be lower case and values clean; what is not Latin-1 becomes a question mark."""
-    return b"".join(
-        [
-            _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _literal(field)
-            for field in fields
-        ]
-    )
+    block = b""
+    for field in fields:
+        block += _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _literal(field)
+    return block
 
 
 def _encoded(field: Field) -> bytes:

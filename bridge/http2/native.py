@@ -60,6 +60,8 @@ from bridge.http2.streams import IGNORED, RULINGS, State, Stream
 _MAX_FRAME_IN = frames.SMALLEST_MAX_FRAME
 """The largest payload we let the client send: the protocol's default."""
 _REMEMBERED_RESETS = 1000
+_SMALL = frames.SMALLEST_MAX_FRAME
+"""Bytes of payload that fit any client's frames."""
 _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
@@ -553,7 +555,10 @@ class NativeEngine:
     def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
             return False
-        is_told = self._credit_connection(size)
+        self._uncredited += size
+        is_told = self._uncredited >= self._connection_credit_step
+        if is_told:
+            self._open_window_in()
         stream = self._streams.get(stream_id)
         if stream is None or stream.state is not _OPEN:
             return is_told
@@ -565,15 +570,17 @@ class NativeEngine:
         stream.uncredited = 0
         return True
 
-    def _credit_connection(self, size: int) -> bool:
+    def _credit_connection(self, size: int) -> None:
+        """For bytes that no stream takes."""
         self._uncredited += size
-        if self._uncredited < self._connection_credit_step:
-            return False
+        if self._uncredited >= self._connection_credit_step:
+            self._open_window_in()
+
+    def _open_window_in(self) -> None:
         self._window_in += self._uncredited
         self._granted_in += self._uncredited
         self._out.append(frames.window_update(0, self._uncredited))
         self._uncredited = 0
-        return True
 
     # -- bytes out ------------------------------------------------------------------------------------------------------
 
@@ -589,15 +596,11 @@ class NativeEngine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.trailers is not None:
             return
-        self._send_block(stream_id, self._encode_head(fields), 0)
+        self._send_block(stream_id, hpack.encode(fields), 0)
 
-    def _encode_head(self, fields: Fields) -> bytes:
-        """Most responses begin with the very same tuple."""
-        if fields is not self._head_fields:
-            self._head_fields, self._head_block = fields, hpack.encode(fields)
-        return self._head_block
-
-    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields) -> bool:
+    def send_response(
+        self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int
+    ) -> bool:
         stream = self._streams.get(stream_id)
         size = len(body)
         if (
@@ -605,15 +608,21 @@ class NativeEngine:
             or stream.state is not _HALF_CLOSED
             or stream.pending
             or stream.trailers is not None
-            or not 0 < size <= frames.SMALLEST_MAX_FRAME
+            or not 0 < size <= _SMALL
             or size > stream.window_out
             or size > self._window_out
             or not self._headers_sent
         ):
             return False
-        begin, finish = self._encode_head(head), hpack.encode(end)
+        if head is not self._head_fields:  # most responses begin with the very same tuple
+            self._head_fields, self._head_block = head, hpack.encode(head)
+        begin, finish = self._head_block, hpack.encode(end)
         begin_size, finish_size = len(begin), len(finish)
-        if begin_size > frames.SMALLEST_MAX_FRAME or finish_size > frames.SMALLEST_MAX_FRAME:
+        room = min(room, _SMALL)
+        if (
+            begin_size + hpack.MOST_SAVED * len(head) > room
+            or finish_size + hpack.MOST_SAVED * len(end) > room
+        ):
             return False
         del self._streams[stream_id]
         self._window_out -= size

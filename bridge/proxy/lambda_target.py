@@ -10,17 +10,16 @@ from secrets import token_hex
 from typing import Protocol
 
 from bridge.aws.event_body import message_format_of
-from bridge.aws.http_reply import HttpReply
 from bridge.aws.invoke import InvokeReply
+from bridge.aws.reply_reader import ReplyReader
 from bridge.proxy.cold_start import counted
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
-from bridge.proxy.request_id import with_request_id
+from bridge.proxy.request_id import naming, with_request_id
 from bridge.proxy.turns import read_in_turns, send_in_turns
 from bridge.rpc.call import Call
-from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import Metadata, value_of
+from bridge.rpc.metadata import value_of
 
 
 class Carrier(Protocol):
@@ -34,7 +33,7 @@ class Carrier(Protocol):
 class LambdaTarget:
     """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_decode_reply", "_events", "_figures", "_usual_reply", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_events", "_figures", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -55,53 +54,42 @@ class LambdaTarget:
         self._usual_reply = payload.usual_reply
         self._compression = payload.compression(compression)
         self._events = event.new_encoder(token_hex(6), payload.kind)
-        self._decode_reply = event.decode_reply
+        self._replies = ReplyReader(event.decode_reply)
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
         metadata, body = await gathered(call, self._compression)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
-        reply = await self._invoke(call, metadata, body)
+        started = self._clock()
+        timeout = None if call.deadline is None else call.deadline - started
+        event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
+        try:
+            reply = await self._carrier.invoke(event)
+        finally:
+            call.upstream_seconds += self._clock() - started
         call.request_id = reply.request_id
-        found, headers, events = self._glance(call, message_format, reply.payload)
+        found = self._replies.read(reply.payload)
+        headers = counted(found.headers, self._figures)
+        max_response = call.route.limits.max_response
+        usual = self._usual_reply(
+            found.http_status,
+            headers,
+            found.body,
+            max_response=max_response,
+            message_format=message_format,
+        )
         # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
-        if events is not None:
-            call.send_all(with_request_id(events, reply.request_id))
+        if usual is not None:
+            call.send_unary(usual.initial, usual.envelope, naming(usual.end, reply.request_id))
             return
         reader = self._codec.reader(
             found.http_status,
             headers,
             path=call.path,
             accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-            max_response=call.route.limits.max_response,
+            max_response=max_response,
             message_format=message_format,
         )
         events = await read_in_turns(reader, found.body)
         await send_in_turns(call, with_request_id(events, reply.request_id))
-
-    async def _invoke(self, call: Call, metadata: Metadata, body: bytes) -> InvokeReply:
-        started = self._clock()
-        timeout = None if call.deadline is None else call.deadline - started
-        event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
-        try:
-            return await self._carrier.invoke(event)
-        finally:
-            call.upstream_seconds += self._clock() - started
-
-    def _glance(
-        self, call: Call, message_format: str, payload: bytes
-    ) -> tuple[HttpReply, Metadata, list[ResponseEvent] | None]:
-        """The reply; its headers without our own mark; its events if it is as most are. None: a reader has to be asked."""
-        found = self._decode_reply(payload)
-        headers = counted(found.headers, self._figures)
-        if self._usual_reply is None:
-            return found, headers, None
-        events = self._usual_reply(
-            found.http_status,
-            headers,
-            found.body,
-            max_response=call.route.limits.max_response,
-            message_format=message_format,
-        )
-        return found, headers, events

@@ -20,7 +20,7 @@ from bridge.codecs.protobuf import Protobuf
 from bridge.config import schema
 from bridge.proxy.gathered import CompressionMode
 from bridge.rpc.call import Call
-from bridge.rpc.events import ResponseEvent
+from bridge.rpc.events import UnaryResponse
 from bridge.rpc.metadata import Metadata
 
 
@@ -35,15 +35,26 @@ class UsualReply(Protocol):
         *,
         max_response: int | None,
         message_format: str,
-    ) -> list[ResponseEvent] | None:
-        """The events; None: ask a reader."""
+    ) -> UnaryResponse | None:
+        """The response; None: ask a reader."""
         ...
+
+
+def _none_is_usual(
+    http_status: int,  # noqa: ARG001 - UsualReply's signature
+    headers: Metadata,  # noqa: ARG001
+    body: bytes,  # noqa: ARG001
+    *,
+    max_response: int | None,  # noqa: ARG001
+    message_format: str,  # noqa: ARG001
+) -> None:
+    return None
 
 
 class Payload(NamedTuple):
     codec: Codec
     kind: BodyKind
-    usual_reply: UsualReply | None = None
+    usual_reply: UsualReply = _none_is_usual
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
         """How a target with this payload gathers its requests."""

@@ -9,6 +9,13 @@ from bridge.rpc.metadata import REQUEST_ID
 def with_request_id(events: list[ResponseEvent], request_id: str) -> list[ResponseEvent]:
     """The same list, its Trailers naming the request. Empty: there is no id."""
     end = events[-1]
-    if request_id and isinstance(end, Trailers):
-        events[-1] = Trailers(end.status, (*end.metadata, (REQUEST_ID, request_id)))
+    if isinstance(end, Trailers):
+        events[-1] = naming(end, request_id)
     return events
+
+
+def naming(end: Trailers, request_id: str) -> Trailers:
+    """The same Trailers, naming the request."""
+    if not request_id:
+        return end
+    return Trailers(end.status, (*end.metadata, (REQUEST_ID, request_id)))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from bridge.rpc.errors import RpcError
-from bridge.rpc.events import Phase, ResponseEvent
+from bridge.rpc.events import Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata
@@ -70,6 +70,10 @@ class Call(Protocol):
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
         """Send a response that is whole, or the next part of one: nobody waits, what the client does not take counts in the process's buffers."""
+        ...
+
+    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
+        """Send a whole response of one message, as most are: what send_all does, for less."""
         ...
 
     async def writable(self) -> None:

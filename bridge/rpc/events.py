@@ -31,6 +31,19 @@ class Trailers(Value, frozen=True):
 
 ResponseEvent = Headers | Message | Trailers
 
+
+class UnaryResponse(Value, frozen=True):
+    """A whole response of one message, as most are; its parts as the events have them."""
+
+    initial: Metadata
+    envelope: bytes
+    end: Trailers
+
+    @property
+    def events(self) -> list[ResponseEvent]:
+        return [Headers(self.initial), Message(self.envelope), self.end]
+
+
 EMPTY_HEADERS = Headers()
 OK_TRAILERS = Trailers(status.OK)
 

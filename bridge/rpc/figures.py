@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable
 from typing import Protocol
 
 from bridge.rpc.status import CODES
@@ -30,8 +31,12 @@ SECONDS = (
 BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 
 
+_TALLIED_AT = 64
+"""Finished calls of a method that are counted together: one at a time they would cost three times as much."""
+
+
 class Histogram:
-    """Counted by its owner: `counts[bisect_left(bounds, value)] += 1`, and the value added to `total`."""
+    """How many values lie below which bound."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -40,6 +45,19 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         """Not cumulative: one count for each bound, one for what lies above them all."""
         self.total = 0.0
+
+    def add(self, values: Iterable[float]) -> None:
+        """Count these values. A bound holds what is equal to it."""
+        rising = sorted(values)
+        self.total += sum(rising)
+        counted = 0
+        for place, bound in enumerate(self.bounds):
+            if counted == len(rising):
+                return
+            below = bisect_right(rising, bound)
+            self.counts[place] += below - counted
+            counted = below
+        self.counts[-1] += len(rising) - counted
 
 
 class CallFigures(Protocol):
@@ -53,9 +71,9 @@ class CallFigures(Protocol):
 
 
 class MethodFigures:
-    """The figures of one method."""
+    """The figures of one method. `tally` comes before they are read, but for `started`."""
 
-    __slots__ = ("handled", "kind", "method", "received", "request_bytes", "response_bytes", "seconds", "sent", "service",
+    __slots__ = ("_finished", "handled", "kind", "method", "received", "request_bytes", "response_bytes", "seconds", "sent", "service",
                  "started", "upstream")  # fmt: skip
 
     def __init__(self, service: str, method: str, kind: str = "unknown") -> None:
@@ -65,29 +83,48 @@ class MethodFigures:
         """unary, client_stream, server_stream, bidi_stream, or unknown without a descriptor."""
         self.started = 0
         self.handled = [0] * len(CODES)
+        """By code."""
         self.received = 0
         self.sent = 0
         self.seconds = Histogram(SECONDS)
         self.upstream = Histogram(SECONDS)
         self.request_bytes = Histogram(BYTES)
         self.response_bytes = Histogram(BYTES)
+        self._finished: list[tuple[int, float, float, int, int, int, int]] = []
+        """Of calls that are not in the figures yet: what `finished` was told, in the order that `tally` takes it apart."""
 
     def finished(self, call: CallFigures, code: int, seconds: float) -> None:
-        self.handled[code] += 1
-        self.received += call.messages_received
-        self.sent += call.messages_sent
-        # Written out: four calls of a function would cost more than what they do.
-        self.seconds.counts[bisect_left(SECONDS, seconds)] += 1
-        self.seconds.total += seconds
-        size = call.bytes_received
-        self.request_bytes.counts[bisect_left(BYTES, size)] += 1
-        self.request_bytes.total += size
-        size = call.bytes_sent
-        self.response_bytes.counts[bisect_left(BYTES, size)] += 1
-        self.response_bytes.total += size
-        if upstream := call.upstream_seconds:
-            self.upstream.counts[bisect_left(SECONDS, upstream)] += 1
-            self.upstream.total += upstream
+        finished = self._finished
+        finished.append(
+            (
+                code,
+                seconds,
+                call.upstream_seconds,
+                call.bytes_received,
+                call.bytes_sent,
+                call.messages_received,
+                call.messages_sent,
+            )
+        )
+        if len(finished) >= _TALLIED_AT:
+            self.tally()
+
+    def tally(self) -> None:
+        """Bring the figures up to date."""
+        if not self._finished:
+            return
+        codes, seconds, upstream, bytes_in, bytes_out, received, sent = zip(
+            *self._finished, strict=True
+        )
+        self._finished.clear()
+        for code, count in Counter(codes).items():
+            self.handled[code] += count
+        self.received += sum(received)
+        self.sent += sum(sent)
+        self.seconds.add(seconds)
+        self.upstream.add(filter(None, upstream))  # none was spent on calls that went nowhere
+        self.request_bytes.add(bytes_in)
+        self.response_bytes.add(bytes_out)
 
 
 class TargetFigures:

@@ -1,27 +1,16 @@
-"""A call and the client's end of it: what arrives is gathered or cut into messages, what is sent goes to the engine."""
+"""A call and the client's end of it: what arrives is kept for whoever reads it, what is sent goes to the engine."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
-from bridge.rpc.chunks import keep
-from bridge.rpc.compression import IDENTITY
 from bridge.rpc.deadline import FARTHEST, earliest
-from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner, is_one_plain_message
-from bridge.rpc.errors import (
-    ClientGone,
-    DeadlineExceeded,
-    FullDuplexNeeded,
-    MalformedRequest,
-    MessageTooLarge,
-    Overloaded,
-    RpcError,
-)
+from bridge.rpc.envelope import is_one_plain_message
+from bridge.rpc.errors import ClientGone, DeadlineExceeded, Overloaded, RpcError
 from bridge.rpc.events import (
     NEXT_PHASE,
     Headers,
@@ -30,8 +19,9 @@ from bridge.rpc.events import (
     ResponseEvent,
     Trailers,
 )
-from bridge.rpc.metadata import Metadata, size_of, value_of
+from bridge.rpc.metadata import Metadata, size_of
 from bridge.server.request import RequestHead
+from bridge.server.request_body import RequestBody
 from bridge.server.response import head_fields, shorten, those_that_fit, trailer_fields
 
 if TYPE_CHECKING:
@@ -48,10 +38,10 @@ SEND_STALL = 300.0
 class ServedCall:
     """One call on one stream. Its connection feeds it; its handler reads from it and sends on it."""
 
-    __slots__ = ("_body", "_chunks", "_connection", "_ended", "_engine", "_failure", "_held", "_id", "_is_full", "_is_running",
-                 "_last_received", "_reader", "_room", "_scanner", "_silence", "_task", "_wake", "attempts", "authority", "bytes_received", "bytes_sent",
-                 "cause", "content_type", "deadline", "messages_received", "messages_sent", "metadata", "path", "peer",
-                 "phase", "request_id", "route", "started", "status", "upstream_seconds")  # fmt: skip
+    __slots__ = ("_body", "_connection", "_engine", "_id", "_is_full", "_is_running", "_room", "_whole", "attempts",
+                 "authority", "bytes_received", "bytes_sent", "cause", "content_type", "deadline", "messages_received",
+                 "messages_sent", "metadata", "path", "peer", "phase", "request_id", "route", "started", "status",
+                 "task", "upstream_seconds")  # fmt: skip
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
@@ -77,32 +67,19 @@ class ServedCall:
         self.upstream_seconds = 0.0
         self.request_id = ""
 
-        self._chunks: deque[bytes | bytearray] = deque()
-        """Body bytes that nobody has taken yet."""
-        self._ended = False
-        self._body: bytes | None = None
-        self._scanner: EnvelopeScanner | None = None
-        self._reader: EnvelopeReader | None = None
-        self._held = 0
-        """Bytes charged to the process's buffers."""
-        self._failure: RpcError | None = None
-        """Why the request body cannot be read on."""
-        self._wake: asyncio.Future[None] | None = None
-        """Pending while a reader waits for body bytes."""
+        self._whole: bytes | None = None
+        """The request's body, if it came in one piece and at once; else it is in here:"""
+        self._body: RequestBody | None = None
         self._room: asyncio.Future[None] | None = None
         """Pending while a sender waits for the client's window."""
-        self._silence: asyncio.TimerHandle | None = None
-        self._last_received = 0.0
-        """The loop's time; 0: no bytes yet."""
         self._is_running = False
         self._is_full = False
         """Whether sent bytes still wait for the client's window."""
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def run(self, handler: Handler) -> asyncio.Task[None]:
-        self._task = self._connection.loop.create_task(self._serve(handler))
-        return self._task
+    def run(self, handler: Handler) -> None:
+        self.task = self._connection.loop.create_task(self._serve(handler))
 
     async def _serve(self, handler: Handler) -> None:
         self._is_running = True
@@ -110,7 +87,7 @@ class ServedCall:
             await handler(self)
         finally:
             self._release()
-            self._connection.forget(self._id, self._task)
+            self._connection.forget(self._id)
 
     def abort(self, cause: RpcError) -> None:
         """End the call from outside. The first cause counts; a call that has its status is left alone."""
@@ -119,7 +96,7 @@ class ServedCall:
         self.cause = cause
         # A task cancelled before its first step would run none of the layers: it starts, and rescue finds the cause.
         if self._is_running:
-            self._task.cancel()
+            self.task.cancel()
 
     def check_age(self, now: float) -> None:
         """Called about once a second: ends a call that no deadline bounds but that has taken longer than its target ever does."""
@@ -131,176 +108,64 @@ class ServedCall:
 
     def _release(self) -> None:
         """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""
-        if self._silence is not None:
-            self._silence.cancel()
-            self._silence = None
-        if self._held:
-            self._let_go(self._held)
-        if self._chunks:
-            if self._scanner is None:  # what was gathered has been credited
-                self._credit(sum(map(len, self._chunks)))
-            self._chunks.clear()
+        if self._whole is not None:
+            self._connection.figures.buffered_bytes -= len(self._whole)
+            if not self.messages_received:
+                self.credit(len(self._whole))
+        elif self._body is not None:
+            self._body.release()
+            self._body = None
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
             # Only a stopping process or a bug outside rescue ends a call so: the client must not wait for more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
             self._connection.flush_soon()
 
-    # -- the request, fed by the connection ---------------------------------------------------------------------------
+    # -- the request --------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
-        if data:
-            self.bytes_received += len(data)
-            self._last_received = now
-            if self._failure is None:
-                self._take(data)
-            else:
-                self._credit(len(data))
-        if ended:
-            self._ended = True
-        if self._wake is not None:
-            self._wake_reader()
-
-    def _wake_reader(self) -> None:
-        if self._wake is None or self._wake.done():
-            return
-        # A gathering reader wakes once, at the end; one that takes messages wakes for each chunk.
-        if self._ended or self._reader is not None or self._failure is not None:
-            self._wake.set_result(None)
-
-    def _take(self, data: bytes) -> None:
-        if self._chunks:
-            keep(self._chunks, data)
-        else:
-            self._chunks.append(data)
-        connection, size = self._connection, len(data)
+        self.bytes_received += len(data)
+        connection = self._connection
         figures = connection.figures
-        self._held += size
-        figures.buffered_bytes += size
-        if figures.buffered_bytes > connection.max_buffered:
-            self._failure = Overloaded(
-                f"the bridge holds {connection.max_buffered} bytes for calls (buffers); try again later",
-                kind="buffers",
-            )
-        if self._scanner is not None:
-            self._scan(data)
+        if ended and self._body is None and figures.buffered_bytes + len(data) <= connection.max_buffered:  # fmt: skip
+            figures.buffered_bytes += len(data)
+            self._whole = data
+        else:
+            self._in_pieces().received(data, ended=ended, now=now)
 
-    def _let_go(self, size: int) -> None:
-        self._held -= size
-        self._connection.figures.buffered_bytes -= size
+    async def read_all(self) -> bytes:
+        whole = self._whole
+        if whole is None:
+            return await self._in_pieces().read_all()
+        if not self.messages_received:  # else it has been asked before
+            limits = self.route.limits
+            if len(whole) > limits.max_buffered or not is_one_plain_message(
+                whole, limits.max_request
+            ):
+                return await self._in_pieces().read_all()
+            self.messages_received = 1
+            self.credit(len(whole))
+        return whole
 
-    def _credit(self, size: int) -> None:
+    async def read_envelope(self) -> bytes | None:
+        return await self._in_pieces().read_envelope()
+
+    def _in_pieces(self) -> RequestBody:
+        """The body, for all but the usual case."""
+        body = self._body
+        if body is None:
+            body = self._body = RequestBody(self, self._connection)
+            if self._whole is not None:
+                whole, self._whole = self._whole, None
+                self._connection.figures.buffered_bytes -= len(whole)
+                body.received(whole, ended=True, now=self._connection.loop.time())
+        return body
+
+    def credit(self, size: int) -> None:
+        """Let the client send so many bytes more."""
         # The flush matters: a client whose window is shut sends nothing, so nothing else would carry the credit out.
         if self._engine.credit(self._id, size):
             self._connection.flush_soon()
-
-    def _scan(self, data: bytes | bytearray) -> None:
-        """Gathering: check each chunk as it comes, and let the client send as much again."""
-        assert self._scanner is not None
-        self._credit(len(data))
-        if self._failure is not None:
-            return
-        limit = self.route.limits.max_buffered
-        if self.bytes_received > limit:
-            self._failure = MessageTooLarge(
-                f"the request is larger than max_buffered ({limit} bytes), the most that is"
-                " gathered for a target that takes its input whole"
-            )
-            return
-        try:
-            self._scanner.feed(bytes(data))
-        except RpcError as error:
-            self._failure = error
-
-    # -- the request, read by the handler -----------------------------------------------------------------------------
-
-    async def read_all(self) -> bytes:
-        if self._body is not None:
-            return self._body
-        if self._ended and len(self._chunks) == 1 and self._failure is None:
-            whole, limits = self._chunks[0], self.route.limits
-            if len(whole) <= limits.max_buffered and is_one_plain_message(
-                whole, limits.max_request
-            ):
-                self._credit(len(whole))
-                self._chunks.clear()
-                self.messages_received = 1
-                self._body = bytes(whole)
-                return self._body
-        self._scanner = EnvelopeScanner(self.route.limits.max_request)
-        for chunk in self._chunks:
-            self._scan(chunk)
-        if not self._ended and self._failure is None:
-            self._watch_silence()
-            await self._more()
-        if self._failure is not None:
-            raise self._failure
-        self._scanner.finish()
-        self.messages_received = self._scanner.count
-        self._refuse_unnamed_compression()
-        self._body = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks.clear()
-        return self._body
-
-    def _refuse_unnamed_compression(self) -> None:
-        # compression.md: a compressed message under no or identity encoding is an error of the sender.
-        assert self._scanner is not None
-        if self._scanner.has_compressed:
-            encoding = value_of(self.metadata, "grpc-encoding") or IDENTITY
-            if encoding == IDENTITY:
-                raise MalformedRequest(
-                    "a message has the compressed flag but the call names no grpc-encoding"
-                )
-
-    async def read_envelope(self) -> bytes | None:
-        if self._reader is None:
-            self._reader = EnvelopeReader(self.route.limits.max_request)
-        while True:
-            found = self._reader.next_envelope()
-            if found is not None:
-                self.messages_received += 1
-                self._let_go(len(found))
-                return found
-            if self._chunks:
-                chunk = self._chunks.popleft()
-                self._credit(len(chunk))
-                self._reader.feed(bytes(chunk))
-                continue
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                self._reader.finish()
-                return None
-            await self._more()
-
-    async def _more(self) -> None:
-        self._wake = self._connection.loop.create_future()
-        try:
-            await self._wake
-        finally:
-            self._wake = None
-
-    def _watch_silence(self) -> None:
-        """Rule 12: a client that sent a message and then waits wants an answer that can only come after its half-close."""
-        allowed = self.route.limits.half_close
-        if allowed is not None:
-            loop = self._connection.loop
-            since = self._last_received or loop.time()  # silence counts from the first message
-            self._silence = loop.call_at(since + allowed, self._silent, allowed)
-
-    def _silent(self, allowed: float) -> None:
-        self._silence = None
-        if self._wake is None or self._wake.done():
-            return
-        quiet_since = self._last_received
-        if not quiet_since or self._connection.loop.time() - quiet_since < allowed:
-            self._watch_silence()
-            return
-        self._failure = FullDuplexNeeded(
-            f"full duplex needs a grpc:// target: {self.route.name} takes its input whole, and the"
-            f" client sent a message but did not end its side within {allowed:g} s (half_close)"
-        )
-        self._wake_reader()
 
     # -- the response -------------------------------------------------------------------------------------------------
 
@@ -310,39 +175,32 @@ class ServedCall:
         return has_room
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
-        if not self._queue_response(events):
-            for event in events:
-                self._queue(event)
+        for event in events:
+            self._queue(event)
         self._connection.flush_for_one()
 
-    def _queue_response(self, events: Sequence[ResponseEvent]) -> bool:
-        """Hand a whole response of one message to the engine at once, as most are; False: nothing was done, `_queue` says what to do."""
-        if len(events) != 3 or self.phase is not Phase.NEW:
-            return False
-        begin, message, end = events
-        if not (
-            isinstance(begin, Headers)
-            and isinstance(message, Message)
-            and isinstance(end, Trailers)
-        ):
-            return False
+    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
         connection = self._connection
-        if connection.figures.buffered_bytes > connection.max_buffered or connection.is_choked:
-            return False
-        room = self._room_for_fields()
-        if len(end.status.message) > room:
-            return False
-        head, last = head_fields(self.content_type, begin.metadata), trailer_fields(end)
-        if size_of(last) > room or (begin.metadata and size_of(head) > room):
-            return False
-        envelope = message.envelope
-        if not self._engine.send_response(self._id, head, envelope, last):
-            return False
-        self.messages_sent = 1
-        self.bytes_sent = len(envelope)
-        self.phase, self.status = Phase.DONE, end.status
-        connection.count_message(len(envelope))
-        return True
+        if (
+            self.phase is Phase.NEW
+            and connection.figures.buffered_bytes <= connection.max_buffered
+            and not connection.is_choked
+            and self._engine.send_response(
+                self._id,
+                head_fields(self.content_type, initial),
+                envelope,
+                trailer_fields(end),
+                room=self._room_for_fields(),
+            )
+        ):
+            self.messages_sent = 1
+            self.bytes_sent = len(envelope)
+            self.phase, self.status = Phase.DONE, end.status
+            connection.count_message(len(envelope))
+        else:
+            for event in (Headers(initial), Message(envelope), end):
+                self._queue(event)
+        connection.flush_for_one()
 
     def _queue(self, event: ResponseEvent) -> bool:
         """Hand the event to the engine; whether there is room for another."""

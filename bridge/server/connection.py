@@ -99,11 +99,10 @@ class Connection:
         self._serving = serving
         self._limits = serving.limits
         self._connections = connections
-        self.tasks: set[asyncio.Task[None]] = set()
-        """One for each call whose handler has not returned."""
         self.closed: asyncio.Future[None] = self.loop.create_future()
         """Done when the socket is."""
         self._calls: dict[int, ServedCall] = {}
+        """Those whose handler has not returned, by stream. Nobody else holds on to their tasks."""
         self._foreign: dict[int, tuple[Refusal, float]] = {}
         """Requests that are no calls and have not ended, by stream: the answer that waits for that, and since when."""
         self._unread: dict[int, float] = {}
@@ -306,7 +305,7 @@ class Connection:
         self.figures.streams_open += 1
         if event.ended:
             call.received(b"", ended=True, now=now)
-        self.tasks.add(call.run(serving.handler))
+        call.run(serving.handler)
 
     def _answer_foreign(self, stream_id: int, refusal: Refusal) -> None:
         """As HTTP servers do: an answer with a body, when the request has ended. gRPC's own status is behind it."""
@@ -319,15 +318,20 @@ class Connection:
         if refusal is not None:
             self._answer_foreign(stream_id, refusal)
 
-    def forget(self, stream_id: int, task: asyncio.Task[None]) -> None:
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """One for each call whose handler has not returned."""
+        return [call.task for call in self._calls.values()]
+
+    def forget(self, stream_id: int) -> None:
         """The call's handler has returned, and its task does nothing more."""
-        self.tasks.discard(task)
-        if self._calls.pop(stream_id, None) is not None:
-            self.figures.streams_open -= 1
-            if not self._calls:
-                self._idle_since = self.loop.time()
-                if self.state is State.DRAINING:
-                    self.flush_soon()
+        calls = self._calls
+        del calls[stream_id]
+        self.figures.streams_open -= 1
+        if not calls:
+            self._idle_since = self.loop.time()
+            if self.state is State.DRAINING:
+                self.flush_soon()
 
     def abort_calls(self, cause: RpcError) -> None:
         for call in tuple(self._calls.values()):

@@ -130,6 +130,9 @@ class RecordingCall:
         for event in events:
             self.send(event)
 
+    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
+        self.send_all((Headers(initial), Message(envelope), end))
+
     async def writable(self) -> None:
         self.waits += 1
         self._room = self._window

@@ -12,6 +12,7 @@ from bridge.http2.events import (
     DataReceived,
     ErrorCode,
     Event,
+    Fields,
     PingAcknowledged,
     RequestReceived,
     StreamReset,
@@ -848,6 +849,10 @@ def in_turn(client: Client, stream_id: int, body: bytes) -> None:
     client.engine.send_trailers(stream_id, TRAILERS)
 
 
+ROOM = 8192
+"""Bytes of a header list, more than any in here has."""
+
+
 @pytest.mark.parametrize("body", [b"\0\0\0\0\1x", bytes(16_384)], ids=["small", "a whole frame"])
 def test_whole_response_is_what_its_parts_are_in_turn(body: bytes) -> None:
     """To the byte, windows and all that is counted included."""
@@ -857,7 +862,7 @@ def test_whole_response_is_what_its_parts_are_in_turn(body: bytes) -> None:
         client.say(client.make.request(1), client.make.request(3))
         in_turn(client, 1, body)
         if is_whole:
-            assert client.engine.send_response(3, RESPONSE, body, TRAILERS)
+            assert client.engine.send_response(3, RESPONSE, body, TRAILERS, room=ROOM)
         else:
             in_turn(client, 3, body)
         engines.append((client.engine.bytes_to_send(), client.engine.is_open(3)))
@@ -888,22 +893,39 @@ def test_whole_response_that_cannot_leave_at_once(
     client.say(getattr(client.make, frames)(3))
     client.hear()
 
-    assert not client.engine.send_response(3, RESPONSE, body, TRAILERS)
+    assert not client.engine.send_response(3, RESPONSE, body, TRAILERS, room=ROOM)
     assert [] == client.hear()
     assert client.engine.is_open(3)
+
+
+@pytest.mark.parametrize(
+    ("head", "end"),
+    [(RESPONSE, (*TRAILERS, ("x-id", "v" * 900))), ((*RESPONSE, ("x-id", "v" * 900)), TRAILERS)],
+    ids=["trailers", "headers"],
+)
+def test_whole_response_with_more_fields_than_there_is_room_for(head: Fields, end: Fields) -> None:
+    """It is not sent so: whoever sends it in turn can cut it down. Where there is room, it is sent."""
+    client = Client(NativeEngine(EngineLimits()))
+    client.say(client.make.request(1), client.make.request(3))
+    in_turn(client, 1, b"x")
+    client.hear()
+
+    assert not client.engine.send_response(3, head, b"x", end, room=900)
+    assert [] == client.hear()
+    assert client.engine.send_response(3, head, b"x", end, room=1200)
 
 
 def test_whole_response_waits_for_its_turn(client: Client) -> None:
     """Not past the connection's window, not before a connection's first block, not on a stream that has something waiting or is over."""
     client.say(client.make.settings({4: 100_000}), client.make.request(1))
-    first = client.engine.send_response(1, RESPONSE, b"x", TRAILERS)
+    first = client.engine.send_response(1, RESPONSE, b"x", TRAILERS, room=ROOM)
     in_turn(client, 1, bytes(65_530))
     client.say(client.make.request(3), client.make.request(5))
     client.engine.send_data(3, b"123456")
-    waiting = client.engine.send_response(3, RESPONSE, b"x", TRAILERS)
-    shut = client.engine.send_response(5, RESPONSE, b"123456", TRAILERS)
+    waiting = client.engine.send_response(3, RESPONSE, b"x", TRAILERS, room=ROOM)
+    shut = client.engine.send_response(5, RESPONSE, b"123456", TRAILERS, room=ROOM)
     client.engine.send_trailers(3, TRAILERS)
 
     assert (False, False, False) == (first, waiting, shut)
-    assert not client.engine.send_response(3, RESPONSE, b"x", TRAILERS)
-    assert not client.engine.send_response(1, RESPONSE, b"x", TRAILERS)
+    assert not client.engine.send_response(3, RESPONSE, b"x", TRAILERS, room=ROOM)
+    assert not client.engine.send_response(1, RESPONSE, b"x", TRAILERS, room=ROOM)

@@ -80,6 +80,7 @@ async def test_every_outcome_is_counted_and_logged_once(
     """Good, failed, broken, cancelled while it ran, cancelled before it began."""
     call, lines = await _observed(inner, pipe, abort=abort)
     figures = call.route.figures
+    figures.tally()
 
     assert [code.name] == [line["code"] for line in lines]
     assert (1, 1) == (figures.started, sum(figures.handled))
@@ -89,6 +90,7 @@ async def test_every_outcome_is_counted_and_logged_once(
 async def test_duration_runs_from_the_headers(pipe: tuple[int, int]) -> None:
     """From when the call began to when it ended, by the clock that was given."""
     call, (line,) = await _observed(_succeed, pipe)
+    call.route.figures.tally()
 
     assert 1_500_000 == line["duration_us"]
     assert pytest.approx(1.5) == call.route.figures.seconds.total
@@ -104,6 +106,7 @@ async def test_call_without_a_status_counts_as_cancelled(pipe: tuple[int, int]) 
     task.cancel()
     await asyncio.wait([task])
     log.flush()
+    call.route.figures.tally()
 
     assert task.cancelled()
     assert 1 == call.route.figures.handled[StatusCode.CANCELLED]

@@ -1,0 +1,207 @@
+"""The body of a request that does not come whole in one piece: gathered whole, or cut into messages, by whoever reads it.
+
+Fed by its call as bytes arrive. What is held counts in the process's buffers, what has been taken gives the client credit for more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bridge.rpc.chunks import keep
+from bridge.rpc.compression import IDENTITY
+from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
+from bridge.rpc.errors import (
+    FullDuplexNeeded,
+    MalformedRequest,
+    MessageTooLarge,
+    Overloaded,
+    RpcError,
+)
+from bridge.rpc.metadata import value_of
+
+if TYPE_CHECKING:
+    from bridge.server.call import ServedCall
+    from bridge.server.connection import Connection
+
+
+class RequestBody:
+    """Belongs to one call. It is read in one of two ways: all at once, or message by message."""
+
+    __slots__ = ("_call", "_chunks", "_connection", "_ended", "_failure", "_held", "_last_received", "_reader", "_scanner", "_silence",
+                 "_wake", "_whole")  # fmt: skip
+
+    def __init__(self, call: ServedCall, connection: Connection) -> None:
+        self._call = call
+        self._connection = connection
+        self._chunks: deque[bytes | bytearray] = deque()
+        """Bytes that nobody has taken yet."""
+        self._ended = False
+        self._whole: bytes | None = None
+        self._scanner: EnvelopeScanner | None = None
+        self._reader: EnvelopeReader | None = None
+        self._held = 0
+        """Bytes charged to the process's buffers."""
+        self._failure: RpcError | None = None
+        """Why the body cannot be read on."""
+        self._wake: asyncio.Future[None] | None = None
+        """Pending while a reader waits for bytes."""
+        self._silence: asyncio.TimerHandle | None = None
+        self._last_received = 0.0
+        """The loop's time; 0: no bytes yet."""
+
+    def release(self) -> None:
+        """Gives back what is held: buffers, timers, and window for bytes that nobody read."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        if self._held:
+            self._let_go(self._held)
+        if self._chunks:
+            if self._scanner is None:  # what was gathered has been credited
+                self._call.credit(sum(map(len, self._chunks)))
+            self._chunks.clear()
+
+    # -- fed by the call ----------------------------------------------------------------------------------------------
+
+    def received(self, data: bytes, *, ended: bool, now: float) -> None:
+        """`now`: the loop's time."""
+        if data:
+            self._last_received = now
+            if self._failure is None:
+                self._take(data)
+            else:
+                self._call.credit(len(data))
+        if ended:
+            self._ended = True
+        if self._wake is not None:
+            self._wake_reader()
+
+    def _wake_reader(self) -> None:
+        if self._wake is None or self._wake.done():
+            return
+        # A gathering reader wakes once, at the end; one that takes messages wakes for each chunk.
+        if self._ended or self._reader is not None or self._failure is not None:
+            self._wake.set_result(None)
+
+    def _take(self, data: bytes) -> None:
+        if self._chunks:
+            keep(self._chunks, data)
+        else:
+            self._chunks.append(data)
+        connection, size = self._connection, len(data)
+        figures = connection.figures
+        self._held += size
+        figures.buffered_bytes += size
+        if figures.buffered_bytes > connection.max_buffered:
+            self._failure = Overloaded(
+                f"the bridge holds {connection.max_buffered} bytes for calls (buffers); try again later",
+                kind="buffers",
+            )
+        if self._scanner is not None:
+            self._scan(data)
+
+    def _let_go(self, size: int) -> None:
+        self._held -= size
+        self._connection.figures.buffered_bytes -= size
+
+    def _scan(self, data: bytes | bytearray) -> None:
+        """Gathering: check each chunk as it comes, and let the client send as much again."""
+        assert self._scanner is not None
+        self._call.credit(len(data))
+        if self._failure is not None:
+            return
+        limit = self._call.route.limits.max_buffered
+        if self._call.bytes_received > limit:
+            self._failure = MessageTooLarge(
+                f"the request is larger than max_buffered ({limit} bytes), the most that is"
+                " gathered for a target that takes its input whole"
+            )
+            return
+        try:
+            self._scanner.feed(bytes(data))
+        except RpcError as error:
+            self._failure = error
+
+    # -- read by the handler ------------------------------------------------------------------------------------------
+
+    async def read_all(self) -> bytes:
+        """See Call.read_all."""
+        if self._whole is not None:
+            return self._whole
+        self._scanner = EnvelopeScanner(self._call.route.limits.max_request)
+        for chunk in self._chunks:
+            self._scan(chunk)
+        if not self._ended and self._failure is None:
+            self._watch_silence()
+            await self._more()
+        if self._failure is not None:
+            raise self._failure
+        self._scanner.finish()
+        self._call.messages_received = self._scanner.count
+        self._refuse_unnamed_compression()
+        self._whole = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        return self._whole
+
+    def _refuse_unnamed_compression(self) -> None:
+        # compression.md: a compressed message under no or identity encoding is an error of the sender.
+        assert self._scanner is not None
+        if self._scanner.has_compressed:
+            encoding = value_of(self._call.metadata, "grpc-encoding") or IDENTITY
+            if encoding == IDENTITY:
+                raise MalformedRequest(
+                    "a message has the compressed flag but the call names no grpc-encoding"
+                )
+
+    async def read_envelope(self) -> bytes | None:
+        """See Call.read_envelope."""
+        if self._reader is None:
+            self._reader = EnvelopeReader(self._call.route.limits.max_request)
+        while True:
+            found = self._reader.next_envelope()
+            if found is not None:
+                self._call.messages_received += 1
+                self._let_go(len(found))
+                return found
+            if self._chunks:
+                chunk = self._chunks.popleft()
+                self._call.credit(len(chunk))
+                self._reader.feed(bytes(chunk))
+                continue
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                self._reader.finish()
+                return None
+            await self._more()
+
+    async def _more(self) -> None:
+        self._wake = self._connection.loop.create_future()
+        try:
+            await self._wake
+        finally:
+            self._wake = None
+
+    def _watch_silence(self) -> None:
+        """Rule 12: a client that sent a message and then waits wants an answer that can only come after its half-close."""
+        allowed = self._call.route.limits.half_close
+        if allowed is not None:
+            loop = self._connection.loop
+            since = self._last_received or loop.time()  # silence counts from the first message
+            self._silence = loop.call_at(since + allowed, self._silent, allowed)
+
+    def _silent(self, allowed: float) -> None:
+        self._silence = None
+        if self._wake is None or self._wake.done():
+            return
+        quiet_since = self._last_received
+        if not quiet_since or self._connection.loop.time() - quiet_since < allowed:
+            self._watch_silence()
+            return
+        self._failure = FullDuplexNeeded(
+            f"full duplex needs a grpc:// target: {self._call.route.name} takes its input whole, and the"
+            f" client sent a message but did not end its side within {allowed:g} s (half_close)"
+        )
+        self._wake_reader()
