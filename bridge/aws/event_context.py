@@ -104,15 +104,12 @@ class Stamps:
         self._second = -1
         self._time = ""
 
-    def new_id(self) -> str:
-        self._count += 1
-        return f"{self._instance}-{self._count:x}"
-
-    def time_at(self, now: float) -> str:
-        """`12/Mar/2026:19:03:58 +0000`, made once a second."""
+    def next(self, now: float) -> tuple[str, str]:
+        """An id, and the time: `12/Mar/2026:19:03:58 +0000`."""
         second = int(now)
         if second != self._second:
             at = datetime.fromtimestamp(second, UTC)
             self._second = second
             self._time = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
-        return self._time
+        self._count += 1
+        return f"{self._instance}-{self._count:x}", self._time

@@ -51,7 +51,7 @@ class EventEncoder:
         identity: dict[str, object] = {"sourceIp": source_of(call.peer), "userAgent": user_agent}
         if call.peer.certificate is not None:
             identity["clientCert"] = client_cert(call.peer.certificate)
-        request_id = self._stamps.new_id()
+        request_id, time = self._stamps.next(now)
         return {
             "accountId": "anonymous",
             "apiId": "bridge",
@@ -63,7 +63,7 @@ class EventEncoder:
             "path": call.path,
             "protocol": "HTTP/1.1",
             "requestId": request_id,
-            "requestTime": self._stamps.time_at(now),
+            "requestTime": time,
             "requestTimeEpoch": int(now * 1000),
             "resourceId": "bridge",
             "resourcePath": _RESOURCE,

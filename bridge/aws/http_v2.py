@@ -65,7 +65,7 @@ class EventEncoder:
         sender = self._sender
         if sender is None or not sender.sends(call, metadata):
             sender = self._sender = self._encode_sender(call, metadata)
-        stamps = self._stamps
+        request_id, time = self._stamps.next(now)
         start = b"".join(
             (
                 before_headers,
@@ -75,8 +75,8 @@ class EventEncoder:
                 path,
                 # Nothing in these needs an escape.
                 (
-                    f'}},"requestId":"{stamps.new_id()}","routeKey":"$default","stage":"$default"'
-                    f',"time":"{stamps.time_at(now)}","timeEpoch":{int(now * 1000)}'
+                    f'}},"requestId":"{request_id}","routeKey":"$default","stage":"$default"'
+                    f',"time":"{time}","timeEpoch":{int(now * 1000)}'
                 ).encode(),
                 self._before_body,
             )

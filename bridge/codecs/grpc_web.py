@@ -12,7 +12,7 @@ from binascii import a2b_base64
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.texts import broken_off, http_refusal
-from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope
+from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope, parse_prefix
 from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
 from bridge.rpc.events import OK_TRAILERS, ResponseEvent, Trailers, UnaryResponse
 from bridge.rpc.metadata import EMPTY, Metadata
@@ -33,11 +33,11 @@ def usual_reply(
 
     What it returns is what the reader would make of the reply, for a fifth of the price.
     """
-    if http_status != 200 or message_format != "proto" or len(body) < PREFIX_SIZE or body[0]:
+    if http_status != 200 or message_format != "proto" or len(body) < PREFIX_SIZE:
         return None
-    size = int.from_bytes(body[1:PREFIX_SIZE], "big")
+    flags, size = parse_prefix(body)
     end = PREFIX_SIZE + size
-    if max_response is not None and size > max_response:
+    if flags or (max_response is not None and size > max_response):
         return None
     if body[end : end + _LONGEST_USUAL_END + 1] not in _USUAL_ENDS:
         return None

@@ -16,47 +16,46 @@ _TICKS = 200
 _NEVER = 1 << 62
 """A tick."""
 
-_ENDED_KEPT = 4096
-"""Ticks of buckets that are gone are taken out of the heap when there are more than this, and more than others."""
+_KEPT = 1024
+"""Buckets above which those that have emptied are taken out: taking each out when its last call ends would cost every call."""
 
 
 class Deadlines:
     """The calls that wait for their deadline, by bucket. One timer is set, for the first bucket of all."""
 
-    __slots__ = ("_armed_for", "_buckets", "_loop", "_ticks", "_timer")
+    __slots__ = ("_armed_for", "_buckets", "_loop", "_most", "_ticks", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._buckets: dict[int, set[Call]] = {}
+        self._most = _KEPT
+        """Buckets at which they are looked through."""
         self._ticks: list[int] = []
-        """A heap of the buckets' ticks, and of some whose calls have all ended: taking those out would cost each call more."""
+        """A heap of the buckets' ticks."""
         self._armed_for = _NEVER
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Call, deadline: float) -> int:
-        """The bucket to discard the call from when it has ended."""
+    def bucket(self, deadline: float) -> set[Call]:
+        """Where a call with this deadline is to be added, and taken out again when it has ended."""
         tick = int(deadline * _TICKS) + 1
-        bucket = self._buckets.get(tick)
-        if bucket is None:
-            bucket = self._begin(tick)
-        bucket.add(call)
-        return tick
-
-    def discard(self, call: Call, tick: int) -> None:
-        bucket = self._buckets.get(tick)
-        if bucket is not None:
-            bucket.discard(call)
-            if not bucket:
-                del self._buckets[tick]
+        return self._buckets.get(tick) or self._begin(tick)
 
     def _begin(self, tick: int) -> set[Call]:
-        bucket = self._buckets[tick] = set()
-        heappush(self._ticks, tick)
+        """There is none for this tick, or an empty one."""
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            if len(self._buckets) >= self._most:
+                self._drop_empty()
+            bucket = self._buckets[tick] = set()
+            heappush(self._ticks, tick)
         if tick < self._armed_for:
             self._arm(tick)
-        elif len(self._ticks) > _ENDED_KEPT and len(self._ticks) > 2 * len(self._buckets):
-            self._ticks = sorted(self._buckets)
         return bucket
+
+    def _drop_empty(self) -> None:
+        self._buckets = {tick: bucket for tick, bucket in self._buckets.items() if bucket}
+        self._ticks = sorted(self._buckets)
+        self._most = max(_KEPT, 2 * len(self._ticks))
 
     def _arm(self, tick: int) -> None:
         if self._timer is not None:
@@ -66,13 +65,15 @@ class Deadlines:
         self._timer = self._loop.call_at(tick / _TICKS + 0.001, self._ring)
 
     def _ring(self) -> None:
-        calls = self._buckets.pop(self._armed_for, ())
+        due = self._armed_for
         self._armed_for, self._timer = _NEVER, None
-        while self._ticks and self._ticks[0] not in self._buckets:
-            heappop(self._ticks)
-        if self._ticks:
-            self._arm(self._ticks[0])
-        for call in calls:
+        ticks, buckets = self._ticks, self._buckets
+        late = buckets.get(due, ())
+        while ticks and (ticks[0] <= due or not buckets[ticks[0]]):
+            del buckets[heappop(ticks)]
+        if ticks:
+            self._arm(ticks[0])
+        for call in late:
             call.abort(DeadlineExceeded("the deadline passed before the function answered"))
 
 
@@ -88,10 +89,11 @@ def deadline(inner: Handler, *, deadlines: Deadlines, clock: Callable[[], float]
             raise DeadlineExceeded("the deadline had passed when the call arrived")
         if at - now > FARTHEST:
             return await inner(call)
-        bucket = deadlines.add(call, at)
+        bucket = deadlines.bucket(at)
+        bucket.add(call)
         try:
             await inner(call)
         finally:
-            deadlines.discard(call, bucket)
+            bucket.discard(call)
 
     return bounded

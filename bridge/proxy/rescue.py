@@ -12,12 +12,15 @@ from bridge.rpc.figures import BridgeFigures
 
 _log = logging.getLogger(__name__)
 
+_SEE_LOG = "the bridge has an error; its log has the details"
+
 
 def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
     async def rescued(call: Call) -> None:
         cause: RpcError
         try:
-            await _serve_whole(inner, call)
+            if call.cause is None:  # else it was aborted before its first step
+                await inner(call)
         except RpcError as error:
             # What aborted the call says more than what the abortion broke on its way out.
             cause = call.cause or error
@@ -27,9 +30,13 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
             cause = call.cause
         except Exception:  # noqa: BLE001 - the one place where any exception becomes a status
             _log.exception("a bug in the bridge ended a call to %s", call.path)
-            cause = call.cause or Bug("the bridge has an error; its log has the details")
+            cause = call.cause or Bug(_SEE_LOG)
         else:
-            return
+            if call.phase is Phase.DONE:
+                return
+            if call.cause is None:
+                _log.error("a bug in the bridge left a call to %s without a status", call.path)
+            cause = call.cause or Bug(_SEE_LOG)
         if isinstance(cause, RequestError | RefusedCall):
             figures.refused[cause.reason] += 1
         if cause.request_id:
@@ -38,11 +45,3 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
             call.send(Trailers(cause.status, cause.trailing))
 
     return rescued
-
-
-async def _serve_whole(inner: Handler, call: Call) -> None:
-    if call.cause is not None:
-        raise call.cause  # aborted before its first step
-    await inner(call)
-    if call.phase is not Phase.DONE:
-        raise AssertionError("the handler left the call without a status")

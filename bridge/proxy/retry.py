@@ -30,7 +30,7 @@ class RetryPolicy(Value, frozen=True):
 class Budget:
     """Keeps retries from multiplying an outage: calls earn a part of a retry each, retries spend a whole one."""
 
-    __slots__ = ("_most", "_part", "_tokens")
+    __slots__ = ("_most", "_part", "_tokens", "calls")
 
     _RESERVE = 10.0
     """So that a quiet route may retry at all."""
@@ -41,11 +41,13 @@ class Budget:
         self._part = part
         self._most = self._RESERVE + part * self._SAVED_CALLS
         self._tokens = self._RESERVE
-
-    def earn(self) -> None:
-        self._tokens = min(self._most, self._tokens + self._part)
+        self.calls = 0
+        """Those that have earned their part since the last spending."""
 
     def spend(self) -> bool:
+        """Take a retry; False if none has been earned."""
+        self._tokens = min(self._most, self._tokens + self._part * self.calls)
+        self.calls = 0
         if self._tokens < 1:
             return False
         self._tokens -= 1
@@ -64,7 +66,7 @@ def retry(
     budget = Budget(policy.budget)
 
     async def retried(call: Call) -> None:
-        budget.earn()
+        budget.calls += 1
         while True:
             call.attempts += 1
             try:

@@ -6,6 +6,8 @@ from math import ceil
 
 _SECONDS_IN = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_DIGITS = 8
+_MOST_MILLISECONDS = 99_999.999
+"""Seconds that milliseconds have digits for."""
 
 LONGEST = 10.0 * 365 * 24 * 3600
 """Longer timeouts count as this long (seconds): 99,999,999 hours would overflow timers."""
@@ -28,7 +30,9 @@ def format_timeout(seconds: float) -> str:
     """The `grpc-timeout` for this long: in the finest unit from milliseconds up that fits 8 digits, rounded up."""
     if seconds <= 0:
         return "0m"
-    for unit in ("m", "S", "M", "H"):
+    if seconds <= _MOST_MILLISECONDS:
+        return f"{ceil(seconds * 1e3 - 1e-9)}m"
+    for unit in ("S", "M", "H"):
         count = ceil(seconds / _SECONDS_IN[unit] - 1e-9)
         if count < 10**_MAX_DIGITS:
             return f"{count}{unit}"

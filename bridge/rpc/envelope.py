@@ -6,12 +6,18 @@ Both compare the declared length with their limit before a byte of the message i
 
 from __future__ import annotations
 
+from struct import Struct as Layout
+
 from bridge.rpc.errors import MalformedRequest, MessageTooLarge
 
 PREFIX_SIZE = 5
 COMPRESSED = 0x01
 TRAILERS = 0x80
 """gRPC-Web only: this envelope holds the trailers (grpc PROTOCOL-WEB)."""
+
+
+parse_prefix = Layout(">BL").unpack_from
+"""From (bytes, position): the flags and the data's length. Raises struct.error for less than a prefix."""
 
 
 def envelope(message: bytes, *, flags: int = 0) -> bytes:
@@ -36,11 +42,7 @@ def _check(flags: int, size: int, max_message: int) -> None:
 def is_one_plain_message(body: bytes | bytearray, max_message: int) -> bool:
     """Whether the body is one message, not compressed and within the limit, as most are: then there is nothing else to check."""
     size = len(body) - PREFIX_SIZE
-    return (
-        0 <= size <= max_message
-        and not body[0]
-        and int.from_bytes(body[1:PREFIX_SIZE], "big") == size
-    )
+    return 0 <= size <= max_message and parse_prefix(body) == (0, size)
 
 
 class EnvelopeScanner:

@@ -83,7 +83,7 @@ def test_the_deadline_goes_on_to_the_server() -> None:
         channel.call("/test.Test/Tell", timeout=5)
         channel.call("/test.Test/Tell")
 
-    assert 4 < seen[0] <= 5
+    assert 4 < seen[0] < 5.1  # grpcio rounds
     assert 8 < seen[1] < 8.6
 
 

@@ -29,13 +29,13 @@ def _layer(inner: Handler, deadlines: Deadlines) -> Handler:
 
 
 async def test_call_in_time_leaves_nothing_behind() -> None:
-    """Its bucket is removed with it."""
+    """It is taken out of its bucket."""
     deadlines = Deadlines(asyncio.get_running_loop())
     call = RecordingCall(deadline=monotonic() + 60)
     await _layer(_answer, deadlines)(call)
 
     assert StatusCode.OK is call.status.code
-    assert {} == deadlines._buckets
+    assert not any(deadlines._buckets.values())
 
 
 async def test_failed_call_leaves_nothing_behind() -> None:
@@ -48,21 +48,45 @@ async def test_failed_call_leaves_nothing_behind() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await _layer(fail, deadlines)(RecordingCall(deadline=monotonic() + 60))
-    assert {} == deadlines._buckets
+    assert not any(deadlines._buckets.values())
 
 
 async def test_calls_of_the_same_moment_share_a_bucket() -> None:
-    """It goes with the last of them."""
+    """Whether it has emptied in between or not."""
     deadlines = Deadlines(asyncio.get_running_loop())
     one, other = RecordingCall(), RecordingCall()
-    ticks = {deadlines.add(one, 1e6 + 0.001), deadlines.add(other, 1e6 + 0.002)}
-    (tick,) = ticks
-    deadlines.discard(one, tick)
-    left = len(deadlines._buckets)
-    deadlines.discard(other, tick)
-    deadlines.discard(other, tick)
+    bucket = deadlines.bucket(1e6 + 0.001)
+    bucket.add(one)
+    while_full = deadlines.bucket(1e6 + 0.002)
+    bucket.discard(one)
+    while_empty = deadlines.bucket(1e6 + 0.003)
+    while_empty.add(other)
 
-    assert (1, {}) == (left, deadlines._buckets)
+    assert bucket is while_full is while_empty
+    assert bucket is not deadlines.bucket(1e6 + 0.006)
+
+
+async def test_call_is_ended_in_a_bucket_that_was_empty_when_the_timer_was_set() -> None:
+    """The timer had passed it over."""
+    deadlines = Deadlines(asyncio.get_running_loop())
+    aborted: list[str] = []
+
+    class Named(RecordingCall):
+        def abort(self, cause: RpcError) -> None:
+            aborted.append(self.path)
+
+    now = monotonic()
+    first, ended, late = Named("/first"), Named("/ended"), Named("/late")
+    for call, seconds in ((first, 0.02), (ended, 0.06), (late, 0.1)):
+        deadlines.bucket(now + seconds).add(call)
+    deadlines.bucket(now + 0.06).discard(ended)
+    while "/first" not in aborted:
+        await asyncio.sleep(0.001)
+    deadlines.bucket(now + 0.06).add(Named("/anew"))
+    while deadlines._buckets:
+        await asyncio.sleep(0.01)
+
+    assert ["/first", "/anew", "/late"] == aborted
 
 
 async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
@@ -77,9 +101,10 @@ async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
     now = monotonic()
     for name, seconds in (("/late", 0.12), ("/early", 0.04), ("/ended", 0.06), ("/between", 0.08)):
         call = Named(name)
-        tick = deadlines.add(call, now + seconds)
+        bucket = deadlines.bucket(now + seconds)
+        bucket.add(call)
         if name == "/ended":
-            deadlines.discard(call, tick)
+            bucket.discard(call)
     while deadlines._buckets:
         await asyncio.sleep(0.01)
 
@@ -89,11 +114,17 @@ async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
 async def test_deadlines_far_away_leave_nothing_that_grows() -> None:
     """A million calls an hour from their deadline, one after the other, must not leave a million buckets' ticks."""
     deadlines = Deadlines(asyncio.get_running_loop())
-    call = RecordingCall()
+    call, waiting = RecordingCall(), RecordingCall()
     for number in range(20_000):
-        deadlines.discard(call, deadlines.add(call, 1e6 + number))
+        bucket = deadlines.bucket(1e6 + number)
+        bucket.add(call)
+        bucket.discard(call)
+        if not number % 10:
+            bucket.add(waiting)
 
-    assert len(deadlines._ticks) <= 4098
+    assert set(deadlines._ticks) == deadlines._buckets.keys()
+    assert len(deadlines._ticks) < 2 * 2000 + 1024
+    assert 2000 == sum(map(len, deadlines._buckets.values()))
 
 
 async def test_call_without_a_deadline_needs_no_timer() -> None:
@@ -102,7 +133,7 @@ async def test_call_without_a_deadline_needs_no_timer() -> None:
     buckets: list[int] = []
 
     async def look(call: Call) -> None:
-        buckets.append(len(deadlines._buckets))
+        buckets.append(sum(map(len, deadlines._buckets.values())))
 
     for at in (None, monotonic() + 30 * 24 * 3600, monotonic() + 60):
         await _layer(look, deadlines)(RecordingCall(deadline=at))
@@ -148,5 +179,5 @@ async def _lateness() -> list[float]:
     await asyncio.wait([call.run(layers) for call in calls])
 
     assert [StatusCode.DEADLINE_EXCEEDED] * 30 == [call.status.code for call in calls]
-    assert {} == deadlines._buckets
+    assert not any(deadlines._buckets.values())
     return lateness
