@@ -43,11 +43,6 @@ Fields = list[tuple[bytes, bytes]]
 class Exchange(Protocol):
     """Takes one response. What it finds wrong it returns, and the connection ends with it."""
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether nobody waits for the response any more."""
-        ...
-
     def begin(self, status: int, fields: Fields) -> None:
         """The head has come."""
         ...
@@ -60,8 +55,8 @@ class Exchange(Protocol):
         """A part of the body."""
         ...
 
-    def end(self) -> None:
-        """The response is whole."""
+    def end(self) -> bool:
+        """The response is whole. Whether anybody still waited for it."""
         ...
 
     def fail(self, error: RpcError) -> None:
@@ -277,15 +272,13 @@ class Connection(asyncio.BufferedProtocol):
         """The response is whole: give it, and the connection, on."""
         exchange, transport = self._exchange, self._transport
         assert exchange is not None
-        # A server may answer before it has read the request; what is still unsent would come before the next one.
-        is_reusable = (
-            self._can_stay
-            and not exchange.is_abandoned
+        if not (
+            exchange.end()
+            and self._can_stay
+            # A server may answer before it has read the request; what is still unsent would come before the next one.
             and not transport.get_write_buffer_size()
             and not transport.is_closing()
-        )
-        exchange.end()
-        if not is_reusable:
+        ):
             self.abort()
             return
         if not self.served:

@@ -51,10 +51,6 @@ class Gathering:
         self._max_body = self._left = max_body
         self._parts: list[bytes] = []
 
-    @property
-    def is_abandoned(self) -> bool:
-        return self.answer.cancelled()
-
     def begin(self, status: int, fields: Fields) -> None:
         self._status = status
         self._fields = fields
@@ -71,11 +67,13 @@ class Gathering:
         self._parts.append(body)
         return None
 
-    def end(self) -> None:
-        if not self.answer.done():
-            parts = self._parts
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
-            self.answer.set_result(Response(self._status, self._fields, body))
+    def end(self) -> bool:
+        answer, parts = self.answer, self._parts
+        if answer.done():
+            return not answer.cancelled()
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        answer.set_result(Response(self._status, self._fields, body))
+        return True
 
     def fail(self, error: RpcError) -> None:
         if not self.answer.done():
@@ -171,10 +169,6 @@ class StreamedResponse:
     def carried_by(self, connection: Connection) -> None:
         self._connection = connection
 
-    @property
-    def is_abandoned(self) -> bool:
-        return self.begun.cancelled()
-
     def begin(self, status: int, fields: Fields) -> None:
         self.status = status
         self.fields = fields
@@ -192,10 +186,11 @@ class StreamedResponse:
         self._wake()
         return None
 
-    def end(self) -> None:
+    def end(self) -> bool:
         self._is_whole = True
         self._connection = None
         self._wake()
+        return not self.begun.cancelled()
 
     def fail(self, error: RpcError) -> None:
         self._error = error

@@ -110,7 +110,7 @@ class Engine(Protocol):
         """Send a whole response at once, if all of it can leave: what send_headers, send_data and send_trailers do in turn.
 
         False: nothing was done, do it in turn. So it is, too, where one of the two header lists may be larger than `room`
-        (bytes, as RFC 9113 6.5.2 counts).
+        (bytes, as RFC 9113 6.5.2 counts) or reach the client's own limit.
         """
         ...
 

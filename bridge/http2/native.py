@@ -328,28 +328,20 @@ class NativeEngine:
         # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
         decoded = self._decoder.decode(block)
         ended = flags & END_STREAM != 0
-        if stream_id > self._last_stream and stream_id & 1:
-            self._receive_request(stream_id, decoded, ended=ended)
-        elif (stream := self._streams.get(stream_id)) is not None:
-            self._receive_trailers(stream_id, stream, decoded, ended=ended)
-        elif stream_id & 1:
-            self._judge(HEADERS, stream_id)
-            self._budgets.useless_frame(self._streams_begun)
-        else:
-            raise protocol_fault("HEADERS on a stream that clients do not open")
-
-    def _receive_request(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
+        if stream_id <= self._last_stream or not stream_id & 1:
+            self._receive_later_block(stream_id, decoded, ended=ended)
+            return
         self._last_stream = stream_id
         self._streams_begun += 1
-        limits = self._limits
+        streams, limits = self._streams, self._limits
         if (
             stream_id > self._last_accepted
-            or len(self._streams) >= limits.max_concurrent_streams
+            or len(streams) >= limits.max_concurrent_streams
             or decoded.fault is not None
             or (ended and decoded.content_length)
         ):
             raise self._refusal(stream_id, decoded, ended=ended)
-        stream = self._streams[stream_id] = Stream(
+        stream = streams[stream_id] = Stream(
             _HALF_CLOSED if ended else _OPEN,
             limits.stream_window,
             self._initial_window_out,
@@ -359,6 +351,17 @@ class NativeEngine:
             self._answer_too_large(stream_id, stream)
         else:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
+
+    def _receive_later_block(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
+        """One that opens no stream: trailers, or out of place."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._receive_trailers(stream_id, stream, decoded, ended=ended)
+        elif stream_id & 1:
+            self._judge(HEADERS, stream_id)
+            self._budgets.useless_frame(self._streams_begun)
+        else:
+            raise protocol_fault("HEADERS on a stream that clients do not open")
 
     def _refusal(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> StreamFault:
         """Why this request is not taken."""
@@ -618,10 +621,13 @@ class NativeEngine:
             self._head_fields, self._head_block = head, hpack.encode(head)
         begin, finish = self._head_block, hpack.encode(end)
         begin_size, finish_size = len(begin), len(finish)
-        room = min(room, _SMALL)
+        if self.peer_max_header_list is not None:
+            room = min(room, self.peer_max_header_list - 1)
         if (
             begin_size + hpack.MOST_SAVED * len(head) > room
             or finish_size + hpack.MOST_SAVED * len(end) > room
+            or begin_size > _SMALL
+            or finish_size > _SMALL
         ):
             return False
         del self._streams[stream_id]

@@ -43,6 +43,8 @@ class ServedCall:
                  "messages_sent", "metadata", "path", "peer", "phase", "request_id", "route", "started", "status",
                  "task", "upstream_seconds")  # fmt: skip
 
+    task: asyncio.Task[None]
+
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
     ) -> None:
@@ -78,10 +80,8 @@ class ServedCall:
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
-    def run(self, handler: Handler) -> None:
-        self.task = self._connection.loop.create_task(self._serve(handler))
-
-    async def _serve(self, handler: Handler) -> None:
+    async def serve(self, handler: Handler) -> None:
+        """What `task` runs."""
         self._is_running = True
         try:
             await handler(self)
@@ -144,7 +144,8 @@ class ServedCall:
             ):
                 return await self._in_pieces().read_all()
             self.messages_received = 1
-            self.credit(len(whole))
+            if self._engine.credit(self._id, len(whole)):
+                self._connection.flush_soon()
         return whole
 
     async def read_envelope(self) -> bytes | None:
@@ -190,17 +191,15 @@ class ServedCall:
                 head_fields(self.content_type, initial),
                 envelope,
                 trailer_fields(end),
-                room=self._room_for_fields(),
+                room=self.route.limits.max_trailers,
             )
         ):
             self.messages_sent = 1
             self.bytes_sent = len(envelope)
             self.phase, self.status = Phase.DONE, end.status
-            connection.count_message(len(envelope))
+            connection.flush_for_one(len(envelope))
         else:
-            for event in (Headers(initial), Message(envelope), end):
-                self._queue(event)
-        connection.flush_for_one()
+            self.send_all((Headers(initial), Message(envelope), end))
 
     def _queue(self, event: ResponseEvent) -> bool:
         """Hand the event to the engine; whether there is room for another."""

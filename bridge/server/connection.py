@@ -216,8 +216,14 @@ class Connection:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
-    def flush_for_one(self) -> None:
-        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call."""
+    def flush_for_one(self, size: int = 0) -> None:
+        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call.
+
+        `size`: of a message in it that has not been counted.
+        """
+        if size and self.state is not State.CLOSED:
+            self._untaken += size
+            self.figures.buffered_bytes += size
         if len(self._calls) == 1:
             self.flush()
         elif not self._flush_is_due:
@@ -305,7 +311,7 @@ class Connection:
         self.figures.streams_open += 1
         if event.ended:
             call.received(b"", ended=True, now=now)
-        call.run(serving.handler)
+        call.task = self.loop.create_task(call.serve(serving.handler))
 
     def _answer_foreign(self, stream_id: int, refusal: Refusal) -> None:
         """As HTTP servers do: an answer with a body, when the request has ended. gRPC's own status is behind it."""
