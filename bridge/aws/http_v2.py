@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.json import Encoder
 
 from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.event_context import Stamps, client_cert, remember, source_of
+from bridge.aws.event_context import Authority, Stamps, client_cert, remember, source_of
 from bridge.aws.event_headers import HeaderWriter, encode_headers
 from bridge.rpc.call import Call, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
@@ -29,7 +29,7 @@ class _Sender(Value, frozen=True):
     headers: bytes
     """Up to their closing brace."""
     context: bytes
-    """From there to the path in requestContext."""
+    """From behind it to the path in requestContext."""
 
     def sends(self, call: Call, metadata: Metadata) -> bool:
         return (
@@ -40,10 +40,41 @@ class _Sender(Value, frozen=True):
         )
 
 
+class _Caller(Value, frozen=True):
+    """Calls from one program, whatever their metadata: tracing makes that differ from call to call."""
+
+    authority: str
+    peer: Peer
+    user_agent: str
+    context: bytes
+    """From the requestContext's beginning to the path in it."""
+
+    def calls(self, call: Call, user_agent: str) -> bool:
+        return (
+            call.authority == self.authority
+            and user_agent == self.user_agent
+            and call.peer == self.peer
+        )
+
+
+def _encode_caller(call: Call, authority: Authority, user_agent: str) -> _Caller:
+    context = b"".join(
+        (
+            b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
+            _authentication(call.peer.certificate),
+            f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
+            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
+            _encode(user_agent),
+            b',"path":',
+        )
+    )
+    return _Caller(call.authority, call.peer, user_agent, context)
+
+
 class EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
-    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")
+    __slots__ = ("_before_body", "_caller", "_headers", "_is_text", "_paths", "_sender", "_stamps")
 
     def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:
         """`instance` begins every event's requestId: choose it at random, so that the ids of two processes differ."""
@@ -53,7 +84,8 @@ class EventEncoder:
         self._stamps = Stamps(instance)
         self._paths: dict[str, tuple[bytes, bytes]] = {}
         self._sender: _Sender | None = None
-        """That of the last call."""
+        self._caller: _Caller | None = None
+        """Those of the last call."""
 
     def encode(
         self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
@@ -88,18 +120,14 @@ class EventEncoder:
         headers, repeats = self._headers.write(call, metadata, authority, timeout=None)
         cookie = headers.pop("cookie", None)
         headers, encoded = encode_headers(headers)
-        context = b"".join(
-            (
-                b"" if cookie is None else _cookies(cookie),
-                self._multi_value_headers(metadata, headers) if repeats else b"",
-                b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
-                _authentication(call.peer.certificate),
-                f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
-                f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
-                _encode(headers.get("user-agent", "")),
-                b',"path":',
-            )
-        )
+        user_agent, caller = headers.get("user-agent", ""), self._caller
+        if caller is None or not caller.calls(call, user_agent):
+            caller = self._caller = _encode_caller(call, authority, user_agent)
+        context = caller.context
+        if repeats:
+            context = self._multi_value_headers(metadata, headers) + context
+        if cookie is not None:
+            context = _cookies(cookie) + context
         return _Sender(
             metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context
         )

@@ -158,41 +158,41 @@ class Decoder:
         entries = self._entries
         fields: list[Field] = []
         flaw: str | None = None
-        at = self._read_size_updates(block)
+        at, end, room = 0, len(block), self._max_list
+        if block and block[0] & 0xE0 == _SIZE_UPDATE:
+            at = self._read_size_updates(block)
         changes_table = at > 0
-        end, room = len(block), self._max_list
         while at < end:
             byte = block[at]
             at += 1
-            if byte & _INDEXED:
-                index = byte & 0x7F
+            if byte >= _INDEXED:
+                index = byte - _INDEXED
                 if index == 0x7F:
                     index, at = _integer(block, at, 0x7F)
-                if not index:
+                if index >= _FIRST_DYNAMIC:
+                    field, size = entries[_FIRST_DYNAMIC - 1 - index]
+                elif index:
+                    field, size = _STATIC_SIZED[index]
+                else:
                     raise ValueError("a reference to table entry 0")
-                field, size = (
-                    _STATIC_SIZED[index]
-                    if index < _FIRST_DYNAMIC
-                    else entries[_FIRST_DYNAMIC - 1 - index]
-                )
-            elif byte & _INSERTED or not byte & _SIZE_UPDATE:
-                mask = 0x3F if byte & _INSERTED else 0x0F
+            elif byte >= _INSERTED or byte < _SIZE_UPDATE:
+                mask = 0x3F if byte >= _INSERTED else 0x0F
                 index = byte & mask
                 if index == mask:
                     index, at = _integer(block, at, mask)
-                if not index:
-                    name, at = _string(block, at)
-                    flaw = name_flaw(name) or flaw
-                elif index < _FIRST_DYNAMIC:
+                if index >= _FIRST_DYNAMIC:
+                    name = entries[_FIRST_DYNAMIC - 1 - index][0][0]
+                elif index:
                     name = STATIC_TABLE[index - 1][0]
                 else:
-                    name = entries[_FIRST_DYNAMIC - 1 - index][0][0]
+                    name, at = _string(block, at)
+                    flaw = name_flaw(name) or flaw
                 value, at = _string(block, at)
                 size = len(name) + len(value) + FIELD_OVERHEAD
                 field = (name, stripped(value))
                 if not value.isprintable():
                     flaw = value_flaw(field[1]) or flaw
-                if byte & _INSERTED:
+                if byte >= _INSERTED:
                     self._insert(field, size)
                     self._is_tainted |= flaw is not None
                     changes_table = True
@@ -232,11 +232,9 @@ class Decoder:
 
     def _evict(self, room: int) -> None:
         """Drop the oldest entries until what is left fits."""
-        dropped = 0
-        while self._size > room and dropped < len(self._entries):
-            self._size -= self._entries[dropped][1]
-            dropped += 1
-        del self._entries[:dropped]
+        entries = self._entries
+        while self._size > room and entries:
+            self._size -= entries.pop(0)[1]
 
 
 def _fault(reason: str) -> ConnectionFault:

@@ -117,23 +117,19 @@ def _rows_that_may_end() -> frozenset[int]:
 _ENDS = _rows_that_may_end()
 
 
-def _walk(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     row = _ROWS[0]
     text = ""
-    for byte in data:
-        row, completed = row[byte]
-        text += completed
+    try:
+        for byte in data:
+            row, completed = row[byte]
+            text += completed
+    except IndexError:  # an empty row on the way
+        _fill_rows_for(data)
+        return _decode(data)
     if id(row) not in _ENDS:
         raise ValueError("a Huffman string that ends wrongly")
     return text
-
-
-def _decode(data: bytes) -> str:
-    try:
-        return _walk(data)
-    except IndexError:  # an empty row on the way
-        _fill_rows_for(data)
-        return _walk(data)
 
 
 _remembered = lru_cache(_REMEMBERED)(_decode)
