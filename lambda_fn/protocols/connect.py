@@ -6,7 +6,7 @@ Both in protobuf and JSON; unary methods that say `idempotency_level = NO_SIDE_E
 from __future__ import annotations
 
 import json
-from base64 import b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,6 +37,7 @@ _NO_SIDE_EFFECTS = 1
 """MethodOptions.IdempotencyLevel in google/protobuf/descriptor.proto."""
 
 _TIMEOUT_DIGITS = 10
+_USUAL_ALPHABET = str.maketrans("-_", "+/")
 
 _NAMES = (
     "", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
@@ -180,9 +181,10 @@ def _plain(body: bytes, encoding: str, max_message: int | None) -> bytes:
 
 
 def _from_base64(text: str) -> bytes:
+    """In the URL-safe alphabet or the usual one; its padding is optional."""
+    usual = text.rstrip("=").translate(_USUAL_ALPHABET)
     try:
-        # URL-safe, its padding optional.
-        return urlsafe_b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4))
+        return b64decode(usual + "=" * (-len(usual) % 4))
     except (Base64Error, ValueError) as error:
         raise Refused(INVALID_ARGUMENT, "the query's message is not base64") from error
 

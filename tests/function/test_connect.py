@@ -182,6 +182,16 @@ def test_a_method_without_side_effects_answers_get(
     assert (200, {"name": "x"}) == (answer.status, answer.json)
 
 
+@pytest.mark.parametrize(
+    "text", ["eyJuYW1lIjoiPz8_Pj4-In0", "eyJuYW1lIjoiPz8%2FPj4%2BIn0%3D"], ids=["URL-safe", "usual"]
+)
+def test_base64_is_taken_in_either_alphabet(http: HttpCaller, text: str) -> None:
+    """Python's URL-safe function, which takes both, warns from 3.15 on that it will not for ever."""
+    answer = http.send("GET", f"{PATH}/GetBook?encoding=json&base64=1&message={text}")
+
+    assert (200, {"name": "???>>>"}) == (answer.status, answer.json)
+
+
 def test_other_methods_do_not_answer_get(http: HttpCaller) -> None:
     """A link must not change anything."""
     answer = http.send("GET", f"{PATH}/Plain?connect=v1&encoding=json&message={{}}")
