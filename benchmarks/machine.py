@@ -13,16 +13,22 @@ PROXY_CORE, LOAD_CORE = 0, 1
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 _DESCRIBE = """
-import platform, sysconfig
+import platform, sys, sysconfig
 options = sysconfig.get_config_var("CONFIG_ARGS") or ""
 is_distribution = "'--prefix=/usr'" in options
 build = "release build" if is_distribution or "--enable-optimizations" in options else "plain build"
-print(f"Python {platform.python_version()}, {build}")
+jit = ", JIT on" if hasattr(sys, "_jit") and sys._jit.is_enabled() else ""
+print(f"Python {platform.python_version()}, {build}{jit}")
 """
 
 
 def on_core(core: int, *command: str | Path) -> list[str]:
     return ["taskset", "-c", str(core), *map(str, command)]
+
+
+def kept_environ() -> dict[str, str]:
+    """Without the variables that would change a proxy: AWS_, BRIDGE_, PYTHON, those of HTTP proxies."""
+    return {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
 
 
 def cpu_seconds(pid: int) -> float:
@@ -37,7 +43,7 @@ def resident(pid: int) -> int:
 
 
 def python_of(interpreter: Path) -> str:
-    """Its version and how it was built: a plain build is some 10 % slower than a release build (profile-guided)."""
+    """Its version, how it was built (a plain build is some 10 % slower than a release build, which is profile-guided), and its JIT."""
     return _output(interpreter, "-c", _DESCRIBE)
 
 
@@ -66,5 +72,7 @@ def _version(text: str) -> str:
 
 
 def _output(*command: str | Path) -> str:
-    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=True, env=kept_environ()
+    )
     return ran.stdout.strip()

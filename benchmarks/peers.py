@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.machine import LOAD_CORE, PROXY_CORE, on_core, python_of
+from benchmarks.machine import LOAD_CORE, PROXY_CORE, kept_environ, on_core, python_of
 
 HERE = Path(__file__).parent
 
@@ -175,8 +174,6 @@ def _launch(
 ) -> Running:
     if listens(port):
         raise RuntimeError(f"something listens on port {port} already: {name} needs it")
-    # Without the variables that would change a proxy: AWS_, BRIDGE_, those of HTTP proxies.
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
     log = (folder.path / f"{command[0].rpartition('/')[2]}-{port}.log").open("ab")
     with log:
         process = subprocess.Popen(
@@ -185,7 +182,7 @@ def _launch(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**kept, **(environ or {})},
+            env={**kept_environ(), **(environ or {})},
         )
     return Running(name, process, port)
 

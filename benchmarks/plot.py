@@ -7,10 +7,10 @@ from html import escape
 from benchmarks.measures import Figure
 from benchmarks.table import PEER, Results, Spread
 
-_LABELS, _WIDTH, _BAR, _GAP, _TOP = 330, 460, 14, 12, 64
+_LABELS, _WIDTH, _BAR, _GAP, _LEGEND_ROW = 330, 460, 14, 12, 18
 _MOST = 1.5
 """Ratios above it run out of the picture; the number says how far."""
-_COLOURS = ("#2563eb", "#059669", "#9ca3af", "#d97706")
+_COLOURS = ("#2563eb", "#059669", "#9ca3af", "#d97706", "#7c3aed", "#0891b2")
 _FONT = 'font-family="system-ui, sans-serif"'
 
 
@@ -22,9 +22,10 @@ def svg(results: Results, *, title: str) -> str:
         for figure in results.figures
         if any(results.ratio(name, figure) is not None for name in peers)
     ]
-    height = _TOP + len(figures) * (len(peers) * _BAR + _GAP) + 30
+    top = 46 + len(peers) * _LEGEND_ROW
+    height = top + len(figures) * (len(peers) * _BAR + _GAP) + 30
     parts = [_text(12, 24, title, size=15, weight="bold"), *_legend(peers)]
-    y = _TOP
+    y = top
     for figure in figures:
         parts.append(
             _text(_LABELS - 8, y + len(peers) * _BAR / 2 + 4, _label(figure), anchor="end")
@@ -34,7 +35,7 @@ def svg(results: Results, *, title: str) -> str:
             if ratio is not None:
                 parts += _bar(y + number * _BAR, _turned(ratio, figure), _colour(number))
         y += len(peers) * _BAR + _GAP
-    parts += _scale(height)
+    parts += _scale(top, height)
     whole = _LABELS + _WIDTH + 70
     body = "\n".join(parts)
     return (
@@ -58,11 +59,11 @@ def _colour(number: int) -> str:
 
 
 def _legend(peers: list[str]) -> list[str]:
-    parts, x = [], 12.0
+    """A row each: names of interpreters are long."""
+    parts = []
     for number, name in enumerate(peers):
-        parts.append(_rect(x, 36, 10, 10, _colour(number)))
-        parts.append(_text(x + 15, 45, name))
-        x += 40 + 6.5 * len(name)
+        y = 36 + number * _LEGEND_ROW
+        parts += [_rect(12, y, 10, 10, _colour(number)), _text(27, y + 9, name)]
     return parts
 
 
@@ -77,12 +78,12 @@ def _bar(y: float, ratio: Spread, colour: str) -> list[str]:
     ]
 
 
-def _scale(height: float) -> list[str]:
+def _scale(top: float, height: float) -> list[str]:
     parts = []
     for tick in (0.0, 0.5, 1.0, 1.5):
         x, stroke = _x(tick), "#dc2626" if tick == 1 else "#d1d5db"
         parts.append(
-            f'<line x1="{x:.1f}" y1="{_TOP - 6}" x2="{x:.1f}" y2="{height - 24}" stroke="{stroke}"/>'
+            f'<line x1="{x:.1f}" y1="{top - 6}" x2="{x:.1f}" y2="{height - 24}" stroke="{stroke}"/>'
         )
         label = f"{PEER} = 1" if tick == 1 else f"{tick:g}"
         parts.append(_text(x, height - 8, label, size=11, anchor="middle"))

@@ -41,7 +41,7 @@ def main() -> None:
     )  # so that what runs is stopped too
     os.sched_setaffinity(0, {machine.LOAD_CORE})
     envoy = chosen.envoy.resolve()
-    bridges = [peers.bridge(each.absolute(), number=n) for n, each in enumerate(chosen.python)]
+    bridges = bridges_on(chosen.python)
     began = time.monotonic()
     with TemporaryDirectory(prefix="bridge-bench-") as path:
         folder = Folder(Path(path))
@@ -76,6 +76,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="of the order")
     parser.add_argument("--out", type=Path, help=f"folder for the results, such as {RESULTS.name}")
     return parser.parse_args()
+
+
+def bridges_on(interpreters: list[Path]) -> list[Peer]:
+    """One on each. Figures are kept by name, so two of one name are refused."""
+    bridges = [peers.bridge(each.absolute(), number=n) for n, each in enumerate(interpreters)]
+    names = [bridge.name for bridge in bridges]
+    if len(set(names)) < len(names):
+        sys.exit(f"two of these cannot be told apart: {'; '.join(names)}")
+    return bridges
 
 
 def _is_chosen(name: str, chosen: argparse.Namespace) -> bool:

@@ -48,3 +48,17 @@ def test_the_picture_turns_over_what_should_be_large() -> None:
     assert "calls a second, inverse" in texts
     assert 2 == texts.count("0.50")
     assert "<t>" in texts
+
+
+def test_no_name_runs_out_of_the_picture() -> None:
+    """A bridge on each of four Pythons, beside nghttpx."""
+    names = [f"bridge, Python 3.15.{number}, release build, JIT on" for number in range(5)]
+    results = Results([*names, "Envoy"])
+    for name in (*names, "Envoy"):
+        results.add(name, 0, {CPU: 30.0})
+
+    picture = ET.fromstring(svg(results, title="t"))
+    starts = [float(each.get("x", 0)) for each in picture if each.text in names]
+
+    assert 5 == len(starts)
+    assert max(starts) + 8 * len(names[0]) < float(picture.get("width", 0))
