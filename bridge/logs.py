@@ -34,6 +34,7 @@ def set_up(*, level: str, log_format: Format) -> None:
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)  # Python's own are lines as well
     logging.getLogger("bridge").setLevel(level.upper())
     logging.getLogger("aiohttp.server").addFilter(_is_no_mistake_of_a_client)
     # A warning for each odd tracestate that a client sends: strangers would fill the log.

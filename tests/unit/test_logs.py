@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,7 @@ def _root_logger_as_it_was() -> Iterator[None]:
     yield
     root.handlers[:], root.level = before[0], before[1]
     own.setLevel(before[2])
+    logging.captureWarnings(capture=False)
 
 
 class Terminal(io.StringIO):
@@ -86,6 +88,18 @@ def test_message_cannot_start_another_line(
 
     assert 1 == text.count("\n")
     assert not {"\x1b", "\r", "\x00", "\udce9"} & set(text)
+
+
+def test_warnings_of_python_are_lines_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a library says to `warnings` would stand among JSON lines as plain text."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logs.set_up(level="info", log_format="json")
+        warnings.warn("odd but harmless", FutureWarning, stacklevel=1)
+
+    line = json.loads(capsys.readouterr().err)
+    assert ("warning", "py.warnings") == (line["level"], line["logger"])
+    assert "FutureWarning: odd but harmless" in line["message"]
 
 
 def test_console_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
