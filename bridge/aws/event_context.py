@@ -104,8 +104,8 @@ class Stamps:
         self._second = -1
         self._time = ""
 
-    def next(self, now: float) -> tuple[str, str]:
-        """An id, and the time: `12/Mar/2026:19:03:58 +0000`."""
+    def stamp(self, now: float) -> tuple[str, str]:
+        """A new request id, and the time: `12/Mar/2026:19:03:58 +0000`."""
         second = int(now)
         if second != self._second:
             at = datetime.fromtimestamp(second, UTC)

@@ -51,7 +51,7 @@ class EventEncoder:
         identity: dict[str, object] = {"sourceIp": source_of(call.peer), "userAgent": user_agent}
         if call.peer.certificate is not None:
             identity["clientCert"] = client_cert(call.peer.certificate)
-        request_id, time = self._stamps.next(now)
+        request_id, time = self._stamps.stamp(now)
         return {
             "accountId": "anonymous",
             "apiId": "bridge",

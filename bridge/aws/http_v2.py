@@ -57,20 +57,6 @@ class _Caller(Value, frozen=True):
         )
 
 
-def _encode_caller(call: Call, authority: Authority, user_agent: str) -> _Caller:
-    context = b"".join(
-        (
-            b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
-            _authentication(call.peer.certificate),
-            f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
-            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
-            _encode(user_agent),
-            b',"path":',
-        )
-    )
-    return _Caller(call.authority, call.peer, user_agent, context)
-
-
 class EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
@@ -97,7 +83,7 @@ class EventEncoder:
         sender = self._sender
         if sender is None or not sender.sends(call, metadata):
             sender = self._sender = self._encode_sender(call, metadata)
-        request_id, time = self._stamps.next(now)
+        request_id, time = self._stamps.stamp(now)
         start = b"".join(
             (
                 before_headers,
@@ -144,6 +130,20 @@ class EventEncoder:
     def _multi_value_headers(self, metadata: Metadata, headers: dict[str, str]) -> bytes:
         """For calls that repeat a name; for others `headers` says the same. AWS has no such field here; lambda_fn prefers it."""
         return b',"multiValueHeaders":' + _encode(self._headers.listed(metadata, headers))
+
+
+def _encode_caller(call: Call, authority: Authority, user_agent: str) -> _Caller:
+    context = b"".join(
+        (
+            b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
+            _authentication(call.peer.certificate),
+            f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
+            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
+            _encode(user_agent),
+            b',"path":',
+        )
+    )
+    return _Caller(call.authority, call.peer, user_agent, context)
 
 
 def _cookies(cookie: str) -> bytes:

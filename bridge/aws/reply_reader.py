@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 from bridge.aws.http_reply import HttpReply
 from bridge.rpc.errors import BadReply
+from bridge.rpc.metadata import EMPTY, Metadata
 
 _LONGEST_SURROUNDINGS = 4096
 """Bytes around a body that are remembered."""
 _MARK_SIZE = 24
 """Bytes of a body by whose base64 it is sought in its payload."""
-_OTHER_BODY = b"Man"
-_OTHER_TEXT = b"TWFu"
+_OTHERS = ((b"TWFu", b"Man"), (b"QUJD", b"ABC"))
+"""Texts to put in a body's place, and what they are the base64 of. Two: a body or a field's name may happen to be the one."""
 
 
 class ReplyReader:
@@ -31,7 +32,7 @@ class ReplyReader:
         # The payload that was learned last: what stands before and after its body's base64, and what that says.
         self._before = self._after = b""
         self._http_status = 0
-        self._headers = HttpReply(0, (), b"").headers
+        self._headers: Metadata = EMPTY
         self._misses = 0
         """Payloads since the last one that was like it."""
 
@@ -61,10 +62,12 @@ class ReplyReader:
             return
         before, after = payload[:at], payload[end:]
         # Is it the body? Another text in its place must change the body and nothing else.
-        try:
-            other = self._decode(before + _OTHER_TEXT + after)
-        except BadReply:
-            return
-        if other == HttpReply(reply.http_status, reply.headers, _OTHER_BODY):
-            self._before, self._after = before, after
-            self._http_status, self._headers = reply.http_status, reply.headers
+        for text, body in _OTHERS:
+            try:
+                other = self._decode(before + text + after)
+            except BadReply:
+                return
+            if other != HttpReply(reply.http_status, reply.headers, body):
+                return
+        self._before, self._after = before, after
+        self._http_status, self._headers = reply.http_status, reply.headers

@@ -231,8 +231,16 @@ class H2Engine:
     def send_trailers(self, stream_id: int, fields: Fields) -> None:
         self._queue(stream_id, fields)
 
-    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int) -> bool:  # fmt: skip  # noqa: ARG002
-        return False  # in turn is all it can
+    def send_response(
+        self,
+        stream_id: int,  # noqa: ARG002 - in turn is all it can
+        head: Fields,  # noqa: ARG002
+        body: bytes,  # noqa: ARG002
+        end: Fields,  # noqa: ARG002
+        *,
+        room: int,  # noqa: ARG002
+    ) -> bool:
+        return False
 
     def _queue(self, stream_id: int, part: memoryview | Fields) -> bool:
         if not self.is_open(stream_id):

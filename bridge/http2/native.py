@@ -47,6 +47,7 @@ from bridge.http2.frames import (
     MAX_WINDOW,
     PADDED,
     SETTINGS,
+    SMALLEST_MAX_FRAME,
     frame,
     pack_head,
     pack_small_head,
@@ -57,11 +58,9 @@ from bridge.http2.interface import EngineLimits
 from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
 from bridge.http2.streams import IGNORED, RULINGS, State, Stream
 
-_MAX_FRAME_IN = frames.SMALLEST_MAX_FRAME
+_MAX_FRAME_IN = SMALLEST_MAX_FRAME
 """The largest payload we let the client send: the protocol's default."""
 _REMEMBERED_RESETS = 1000
-_SMALL = frames.SMALLEST_MAX_FRAME
-"""Bytes of payload that fit any client's frames."""
 _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
@@ -126,7 +125,7 @@ class NativeEngine:
         self._uncredited = 0
         self._window_out = frames.DEFAULT_WINDOW
         self._initial_window_out = frames.DEFAULT_WINDOW
-        self._max_frame_out = frames.SMALLEST_MAX_FRAME
+        self._max_frame_out = SMALLEST_MAX_FRAME
         self._data_sent = 0
         """DATA frames, a large one counting for several of the default size."""
         self._headers_sent = 0
@@ -325,6 +324,7 @@ class NativeEngine:
             self._receive_block(self._block_flags, stream_id, block)
 
     def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
+        """A whole header block: of a new stream a request, else something later."""
         # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
         decoded = self._decoder.decode(block)
         ended = flags & END_STREAM != 0
@@ -353,7 +353,7 @@ class NativeEngine:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
     def _receive_later_block(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
-        """One that opens no stream: trailers, or out of place."""
+        """The header block of a stream that has begun: trailers, or out of place."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._receive_trailers(stream_id, stream, decoded, ended=ended)
@@ -449,7 +449,7 @@ class NativeEngine:
             case frames.INITIAL_WINDOW_SIZE:
                 self._change_windows(value)
             case frames.MAX_FRAME_SIZE:
-                if not frames.SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
+                if not SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
                     raise protocol_fault("MAX_FRAME_SIZE out of its range")
                 self._max_frame_out = value
             case frames.MAX_HEADER_LIST_SIZE:
@@ -558,10 +558,7 @@ class NativeEngine:
     def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
             return False
-        self._uncredited += size
-        is_told = self._uncredited >= self._connection_credit_step
-        if is_told:
-            self._open_window_in()
+        is_told = self._credit_connection(size)
         stream = self._streams.get(stream_id)
         if stream is None or stream.state is not _OPEN:
             return is_told
@@ -573,17 +570,15 @@ class NativeEngine:
         stream.uncredited = 0
         return True
 
-    def _credit_connection(self, size: int) -> None:
-        """For bytes that no stream takes."""
+    def _credit_connection(self, size: int) -> bool:
         self._uncredited += size
-        if self._uncredited >= self._connection_credit_step:
-            self._open_window_in()
-
-    def _open_window_in(self) -> None:
+        if self._uncredited < self._connection_credit_step:
+            return False
         self._window_in += self._uncredited
         self._granted_in += self._uncredited
         self._out.append(frames.window_update(0, self._uncredited))
         self._uncredited = 0
+        return True
 
     # -- bytes out ------------------------------------------------------------------------------------------------------
 
@@ -611,7 +606,7 @@ class NativeEngine:
             or stream.state is not _HALF_CLOSED
             or stream.pending
             or stream.trailers is not None
-            or not 0 < size <= _SMALL
+            or not 0 < size <= SMALLEST_MAX_FRAME
             or size > stream.window_out
             or size > self._window_out
             or not self._headers_sent
@@ -626,8 +621,8 @@ class NativeEngine:
         if (
             begin_size + hpack.MOST_SAVED * len(head) > room
             or finish_size + hpack.MOST_SAVED * len(end) > room
-            or begin_size > _SMALL
-            or finish_size > _SMALL
+            or begin_size > SMALLEST_MAX_FRAME
+            or finish_size > SMALLEST_MAX_FRAME
         ):
             return False
         del self._streams[stream_id]
@@ -660,7 +655,7 @@ class NativeEngine:
         ):
             stream.window_out -= size
             self._window_out -= size
-            self._data_sent += 1 + size // frames.SMALLEST_MAX_FRAME
+            self._data_sent += 1 + size // SMALLEST_MAX_FRAME
             self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
             return True
         stream.keep(data)
@@ -738,7 +733,7 @@ class NativeEngine:
         stream.window_out -= size
         self._window_out -= size
         self.queued_bytes -= size
-        self._data_sent += 1 + size // frames.SMALLEST_MAX_FRAME
+        self._data_sent += 1 + size // SMALLEST_MAX_FRAME
         self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), part)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:

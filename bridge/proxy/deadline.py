@@ -38,10 +38,11 @@ class Deadlines:
     def bucket(self, deadline: float) -> set[Call]:
         """Where a call with this deadline is to be added, and taken out again when it has ended."""
         tick = int(deadline * _TICKS) + 1
+        # An empty one has to be begun again: the timer may have been set past it.
         return self._buckets.get(tick) or self._begin(tick)
 
     def _begin(self, tick: int) -> set[Call]:
-        """There is none for this tick, or an empty one."""
+        """The bucket of this tick, which does not exist or is empty; from now on the timer rings for it."""
         bucket = self._buckets.get(tick)
         if bucket is None:
             if len(self._buckets) >= self._most:

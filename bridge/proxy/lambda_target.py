@@ -72,17 +72,18 @@ class LambdaTarget:
         found = self._replies.read(reply.payload)
         headers = counted(found.headers, self._figures)
         max_response = call.route.limits.max_response
-        usual = self._usual_reply(
-            found.http_status,
-            headers,
-            found.body,
-            max_response=max_response,
-            message_format=message_format,
-        )
         # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
-        if usual is not None:
-            call.send_unary(usual.initial, usual.envelope, naming(usual.end, reply.request_id))
-            return
+        if self._usual_reply is not None:
+            usual = self._usual_reply(
+                found.http_status,
+                headers,
+                found.body,
+                max_response=max_response,
+                message_format=message_format,
+            )
+            if usual is not None:
+                call.send_unary(usual.initial, usual.envelope, naming(usual.end, reply.request_id))
+                return
         reader = self._codec.reader(
             found.http_status,
             headers,

@@ -40,21 +40,10 @@ class UsualReply(Protocol):
         ...
 
 
-def _none_is_usual(
-    http_status: int,  # noqa: ARG001 - UsualReply's signature
-    headers: Metadata,  # noqa: ARG001
-    body: bytes,  # noqa: ARG001
-    *,
-    max_response: int | None,  # noqa: ARG001
-    message_format: str,  # noqa: ARG001
-) -> None:
-    return None
-
-
 class Payload(NamedTuple):
     codec: Codec
     kind: BodyKind
-    usual_reply: UsualReply = _none_is_usual
+    usual_reply: UsualReply | None = None
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
         """How a target with this payload gathers its requests."""

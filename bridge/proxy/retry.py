@@ -42,7 +42,7 @@ class Budget:
         self._most = self._RESERVE + part * self._SAVED_CALLS
         self._tokens = self._RESERVE
         self.calls = 0
-        """Those that have earned their part since the last spending."""
+        """Calls since the last spending; whoever sends one counts it here."""
 
     def spend(self) -> bool:
         """Take a retry; False if none has been earned."""

@@ -39,10 +39,6 @@ class UnaryResponse(Value, frozen=True):
     envelope: bytes
     end: Trailers
 
-    @property
-    def events(self) -> list[ResponseEvent]:
-        return [Headers(self.initial), Message(self.envelope), self.end]
-
 
 EMPTY_HEADERS = Headers()
 OK_TRAILERS = Trailers(status.OK)

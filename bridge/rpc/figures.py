@@ -31,10 +31,6 @@ SECONDS = (
 BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 
 
-_TALLIED_AT = 64
-"""Finished calls of a method that are counted together: one at a time they would cost three times as much."""
-
-
 class Histogram:
     """How many values lie below which bound."""
 
@@ -70,8 +66,12 @@ class CallFigures(Protocol):
     upstream_seconds: float
 
 
+_TALLIED_AT = 64
+"""Finished calls that are counted together: one at a time they would cost three times as much."""
+
+
 class MethodFigures:
-    """The figures of one method. `tally` comes before they are read, but for `started`."""
+    """The figures of one method. Whoever reads them calls `tally` first: the last calls wait to be counted together."""
 
     __slots__ = ("_finished", "handled", "kind", "method", "received", "request_bytes", "response_bytes", "seconds", "sent", "service",
                  "started", "upstream")  # fmt: skip

@@ -38,12 +38,13 @@ SEND_STALL = 300.0
 class ServedCall:
     """One call on one stream. Its connection feeds it; its handler reads from it and sends on it."""
 
-    __slots__ = ("_body", "_connection", "_engine", "_id", "_is_full", "_is_running", "_room", "_whole", "attempts",
+    __slots__ = ("_body", "_connection", "_engine", "_id", "_is_full", "_is_read", "_is_running", "_room", "_whole", "attempts",
                  "authority", "bytes_received", "bytes_sent", "cause", "content_type", "deadline", "messages_received",
                  "messages_sent", "metadata", "path", "peer", "phase", "request_id", "route", "started", "status",
                  "task", "upstream_seconds")  # fmt: skip
 
     task: asyncio.Task[None]
+    """Runs `serve`. Its connection makes it."""
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
@@ -70,8 +71,11 @@ class ServedCall:
         self.request_id = ""
 
         self._whole: bytes | None = None
-        """The request's body, if it came in one piece and at once; else it is in here:"""
+        """The request's body as it came, in one piece with its end, until somebody wants it in another way."""
+        self._is_read = False
+        """Whether `_whole` has been read: found to be one message, counted, and credited."""
         self._body: RequestBody | None = None
+        """The request's body in all other cases."""
         self._room: asyncio.Future[None] | None = None
         """Pending while a sender waits for the client's window."""
         self._is_running = False
@@ -81,7 +85,7 @@ class ServedCall:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def serve(self, handler: Handler) -> None:
-        """What `task` runs."""
+        """Run the handler; give back what the call held."""
         self._is_running = True
         try:
             await handler(self)
@@ -110,7 +114,7 @@ class ServedCall:
         """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""
         if self._whole is not None:
             self._connection.figures.buffered_bytes -= len(self._whole)
-            if not self.messages_received:
+            if not self._is_read:
                 self.credit(len(self._whole))
         elif self._body is not None:
             self._body.release()
@@ -131,35 +135,35 @@ class ServedCall:
             figures.buffered_bytes += len(data)
             self._whole = data
         else:
-            self._in_pieces().received(data, ended=ended, now=now)
+            self._other_body().received(data, ended=ended, now=now)
 
     async def read_all(self) -> bytes:
         whole = self._whole
         if whole is None:
-            return await self._in_pieces().read_all()
-        if not self.messages_received:  # else it has been asked before
+            return await self._other_body().read_all()
+        if not self._is_read:
             limits = self.route.limits
             if len(whole) > limits.max_buffered or not is_one_plain_message(
                 whole, limits.max_request
             ):
-                return await self._in_pieces().read_all()
+                return await self._other_body().read_all()
+            self._is_read = True
             self.messages_received = 1
             if self._engine.credit(self._id, len(whole)):
                 self._connection.flush_soon()
         return whole
 
     async def read_envelope(self) -> bytes | None:
-        return await self._in_pieces().read_envelope()
+        return await self._other_body().read_envelope()
 
-    def _in_pieces(self) -> RequestBody:
-        """The body, for all but the usual case."""
+    def _other_body(self) -> RequestBody:
+        """The body, where it is not one plain message that is read all at once."""
         body = self._body
         if body is None:
             body = self._body = RequestBody(self, self._connection)
             if self._whole is not None:
-                whole, self._whole = self._whole, None
-                self._connection.figures.buffered_bytes -= len(whole)
-                body.received(whole, ended=True, now=self._connection.loop.time())
+                body.adopt(self._whole, is_read=self._is_read)
+                self._whole = None
         return body
 
     def credit(self, size: int) -> None:
@@ -185,7 +189,6 @@ class ServedCall:
         if (
             self.phase is Phase.NEW
             and connection.figures.buffered_bytes <= connection.max_buffered
-            and not connection.is_choked
             and self._engine.send_response(
                 self._id,
                 head_fields(self.content_type, initial),
@@ -197,7 +200,8 @@ class ServedCall:
             self.messages_sent = 1
             self.bytes_sent = len(envelope)
             self.phase, self.status = Phase.DONE, end.status
-            connection.flush_for_one(len(envelope))
+            connection.count_message(len(envelope))
+            connection.flush_for_one()
         else:
             self.send_all((Headers(initial), Message(envelope), end))
 

@@ -216,14 +216,8 @@ class Connection:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
-    def flush_for_one(self, size: int = 0) -> None:
-        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call.
-
-        `size`: of a message in it that has not been counted.
-        """
-        if size and self.state is not State.CLOSED:
-            self._untaken += size
-            self.figures.buffered_bytes += size
+    def flush_for_one(self) -> None:
+        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call."""
         if len(self._calls) == 1:
             self.flush()
         elif not self._flush_is_due:

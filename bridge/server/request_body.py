@@ -1,4 +1,4 @@
-"""The body of a request that does not come whole in one piece: gathered whole, or cut into messages, by whoever reads it.
+"""The body of a request, unless it is one plain message that came and is read at once, as most are: gathered, or cut into messages.
 
 Fed by its call as bytes arrive. What is held counts in the process's buffers, what has been taken gives the client credit for more.
 """
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class RequestBody:
     """Belongs to one call. It is read in one of two ways: all at once, or message by message."""
 
-    __slots__ = ("_call", "_chunks", "_connection", "_ended", "_failure", "_held", "_last_received", "_reader", "_scanner", "_silence",
-                 "_wake", "_whole")  # fmt: skip
+    __slots__ = ("_call", "_chunks", "_connection", "_ended", "_failure", "_gathered", "_held", "_last_received", "_reader", "_scanner", "_silence",
+                 "_wake")  # fmt: skip
 
     def __init__(self, call: ServedCall, connection: Connection) -> None:
         self._call = call
@@ -38,7 +38,8 @@ class RequestBody:
         self._chunks: deque[bytes | bytearray] = deque()
         """Bytes that nobody has taken yet."""
         self._ended = False
-        self._whole: bytes | None = None
+        self._gathered: bytes | None = None
+        """All of it, once it has been read so."""
         self._scanner: EnvelopeScanner | None = None
         self._reader: EnvelopeReader | None = None
         self._held = 0
@@ -64,6 +65,15 @@ class RequestBody:
             self._chunks.clear()
 
     # -- fed by the call ----------------------------------------------------------------------------------------------
+
+    def adopt(self, whole: bytes, *, is_read: bool) -> None:
+        """Take over all of the body, which its call has charged already, and if `is_read` counted and credited."""
+        self._held = len(whole)
+        self._ended = True
+        if is_read:
+            self._gathered = whole
+        elif whole:
+            self._chunks.append(whole)
 
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
@@ -128,8 +138,8 @@ class RequestBody:
 
     async def read_all(self) -> bytes:
         """See Call.read_all."""
-        if self._whole is not None:
-            return self._whole
+        if self._gathered is not None:
+            return self._gathered
         self._scanner = EnvelopeScanner(self._call.route.limits.max_request)
         for chunk in self._chunks:
             self._scan(chunk)
@@ -141,9 +151,11 @@ class RequestBody:
         self._scanner.finish()
         self._call.messages_received = self._scanner.count
         self._refuse_unnamed_compression()
-        self._whole = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._gathered = (
+            bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
+        )
         self._chunks.clear()
-        return self._whole
+        return self._gathered
 
     def _refuse_unnamed_compression(self) -> None:
         # compression.md: a compressed message under no or identity encoding is an error of the sender.

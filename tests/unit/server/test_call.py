@@ -1,7 +1,7 @@
 """ServedCall: gathering, reading, sending, limits, and what it gives back; through a real engine, without a socket."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import pytest
@@ -15,6 +15,7 @@ from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import DeadlineExceeded, RpcError
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Phase, Trailers
 from bridge.rpc.limits import Limits
+from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 from bridge.server import call as call_module
 from tests.support.h2_client import H2Client
@@ -140,6 +141,66 @@ async def test_compressed_message_with_a_named_encoding_passes() -> None:
     await wire.settle()
 
     assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+@pytest.mark.parametrize("read_first", [False, True])
+async def test_messages_are_read_one_by_one_after_all(read_first: bool, new_engine: object) -> None:
+    """Of a body that came whole. Once it has been read in one go nothing is left, and the client's window is not opened twice."""
+    seen: list[object] = []
+
+    async def read(call: Call) -> None:
+        if read_first:
+            seen.append(await call.read_all())
+        seen.extend([await call.read_envelope(), await call.read_envelope()])
+        seen.append(call.messages_received)
+        call.send(OK_TRAILERS)
+
+    wire = _wire(read, new_engine=new_engine)
+    client = await wire.open()
+    await wire.settle()
+    window = client.h2.outbound_flow_control_window
+    for _ in range(1200):
+        client.call(envelope(b"x" * 16_000))
+        await wire.settle()
+
+    big = envelope(b"x" * 16_000)
+    assert ([big, None, None, 1] if read_first else [big, None, 1]) == seen[
+        : 4 if read_first else 3
+    ]
+    assert client.h2.outbound_flow_control_window <= window
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+@pytest.mark.parametrize("is_gathered", [True, False])
+async def test_a_request_that_has_been_taken_is_not_refused_later(is_gathered: bool) -> None:
+    """Whatever others have filled the buffers with since it came: what is too much is refused when it comes."""
+    go = asyncio.Event()
+
+    async def late(call: Call) -> None:
+        await go.wait()
+        if is_gathered:
+            await call.read_all()
+        else:
+            while await call.read_envelope() is not None:
+                pass
+        call.send(OK_TRAILERS)
+
+    wire = _wire(late, max_buffered=10_000)
+    client = await wire.open()
+    taken = client.call(envelope(b"x" * 2000) * 2)
+    await wire.settle()
+    too_much = client.call(envelope(b"x" * 4000) * 2)
+    await wire.settle()
+    wire.figures.buffered_bytes += 10_000
+    go.set()
+    await wire.settle()
+    wire.figures.buffered_bytes -= 10_000
+
+    assert 0 == client.replies[taken].status[0]
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[too_much].status[0]
+    assert 0 == wire.figures.buffered_bytes
     await wire.close()
 
 
@@ -670,6 +731,159 @@ async def test_initial_metadata_is_cut_to_the_smaller_limit(
     assert 0 == client.replies[stream].status[0]
     assert 1 == wire.figures.shortened_headers
     assert "initial metadata was cut" in caplog.text
+    await wire.close()
+
+
+# -- a whole response of one message --------------------------------------------------------------------------------------
+
+
+def _unary(
+    size: int = 5, initial: Metadata = (), end: Trailers = OK_TRAILERS
+) -> Callable[[Call], Awaitable[None]]:
+    """A handler that answers so."""
+
+    async def answer(call: Call) -> None:
+        await call.read_all()
+        call.send_unary(initial, envelope(b"x" * size), end)
+
+    return answer
+
+
+async def test_whole_response_is_sent(new_engine: object) -> None:
+    """All its parts, whether it is the connection's first or not; counted, and given to nobody's charge once it has been taken."""
+    calls: list[Call] = []
+    end = Trailers(Status(StatusCode.OK), (("x-end", "2"),))
+
+    async def answer(call: Call) -> None:
+        calls.append(call)
+        await _unary(5, (("x-begin", "1"),), end)(call)
+
+    wire = _wire(answer, new_engine=new_engine)
+    client = await wire.open()
+    for _ in range(3):
+        stream = client.call(_HELLO)
+        await wire.settle()
+        reply = client.replies[stream]
+
+        assert ("1", "2", envelope(b"xxxxx")) == (
+            reply.fields["x-begin"],
+            (reply.trailers or {}).get("x-end"),
+            reply.data,
+        )
+        assert (0, "") == reply.status
+        assert (1, 10, Phase.DONE, end.status) == (
+            calls[-1].messages_sent, calls[-1].bytes_sent, calls[-1].phase, calls[-1].status
+        )  # fmt: skip
+        assert (0, 0) == (wire.figures.buffered_bytes, wire.figures.streams_open)
+    await wire.close()
+
+
+async def test_whole_responses_count_as_held_until_the_turn_ends() -> None:
+    """Of calls that end in one turn of the loop; the last one sends for all of them."""
+    held: list[int] = []
+
+    async def answer(call: Call) -> None:
+        await _unary(1000)(call)
+        held.append(wire.figures.buffered_bytes)
+
+    wire = _wire(answer, max_buffered=1 << 20, new_engine=NativeEngine)
+    client = await wire.open()
+    client.call(_HELLO)
+    await wire.settle()
+    held.clear()
+    for _ in range(3):
+        client.call(_HELLO)
+    await wire.settle()
+
+    assert [1005 + 30, 2 * 1005 + 20, 10] == held, (
+        "replies, and requests of 10 bytes whose calls have not ended"
+    )
+    assert 0 == wire.figures.buffered_bytes
+    await wire.close()
+
+
+@pytest.mark.parametrize("max_trailers", [300, 8192])
+@pytest.mark.parametrize("client_limit", [None, 300])
+async def test_whole_response_is_cut_to_the_limits(
+    max_trailers: int, client_limit: int | None, new_engine: object
+) -> None:
+    """As one that is sent in turn."""
+    large = (("a", "1"), ("huge", "h" * 1000), ("b", "2"))
+    served = serving(
+        _unary(5, large, Trailers(Status(StatusCode.OK), large)),
+        limits=Limits(max_trailers=max_trailers),
+        new_engine=new_engine,  # type: ignore[arg-type] # a parameter of the test
+    )
+    wire = MemoryWire(served, H2Client(max_header_list=client_limit))
+    client = await wire.open()
+    is_cut = 2 if max_trailers == 300 or client_limit is not None else 0
+    for _ in range(2):
+        stream = client.call(_HELLO)
+        await wire.settle()
+
+        assert ("h" * 1000 if not is_cut else None) == client.replies[stream].fields.get("huge")
+        assert ("1", "2") == (
+            client.replies[stream].fields["a"],
+            client.replies[stream].fields["b"],
+        )
+        assert 0 == client.replies[stream].status[0]
+    assert (is_cut, is_cut) == (wire.figures.shortened_headers, wire.figures.shortened_trailers)
+    await wire.close()
+
+
+async def test_whole_response_is_dropped_where_the_buffers_are_full() -> None:
+    """Of a client that has not taken what was sent before; it is dropped whole, and the client is told."""
+    go = asyncio.Event()
+
+    async def answer(call: Call) -> None:
+        await call.read_all()
+        await go.wait()
+        await _unary(100)(call)
+
+    wire = _wire(answer, max_buffered=250, new_engine=NativeEngine)
+    client = await wire.open()
+    go.set()
+    first = client.call(_HELLO)
+    await wire.settle()
+    go.clear()
+    second = client.call(_HELLO)
+    await wire.settle()
+    wire.transport.unsent = 1000
+    wire.later(1)
+    go.set()
+    await wire.settle()
+    wire.transport.unsent = 0
+    wire.later(1)
+    third = client.call(_HELLO)
+    await wire.settle()
+
+    codes = [client.replies[stream].status[0] for stream in (first, second, third)]
+    assert [0, StatusCode.RESOURCE_EXHAUSTED, 0] == codes
+    assert b"" == client.replies[second].data
+    await wire.close()
+
+
+async def test_whole_response_out_of_order_is_an_error() -> None:
+    """Behind headers that have left, and behind the end."""
+    outcomes: list[object] = []
+
+    async def stumble(call: Call) -> None:
+        await call.read_all()
+        for _ in range(2):
+            call.send(EMPTY_HEADERS) if call.phase is Phase.NEW else call.send(OK_TRAILERS)
+            try:
+                call.send_unary((), _HELLO, OK_TRAILERS)
+            except KeyError:
+                outcomes.append(call.phase)
+
+    wire = _wire(stumble, new_engine=NativeEngine)
+    client = await wire.open()
+    for _ in range(2):
+        stream = client.call(_HELLO)
+        await wire.settle()
+
+        assert (0, b"") == (client.replies[stream].status[0], client.replies[stream].data)
+    assert [Phase.OPEN, Phase.DONE] * 2 == outcomes
     await wire.close()
 
 
