@@ -224,9 +224,10 @@ class Decoder:
         return at
 
     def _insert(self, field: Field, size: int) -> None:
-        if self._size + size > self._capacity:
-            self._evict(self._capacity - size)
-        if size <= self._capacity:  # RFC 7541 4.4: a larger one just empties the table
+        room = self._capacity - size
+        if self._size > room:
+            self._evict(room)
+        if room >= 0:  # RFC 7541 4.4: a larger one just empties the table
             self._entries.append((field, size))
             self._size += size
 
@@ -243,6 +244,8 @@ def _fault(reason: str) -> ConnectionFault:
 
 def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
     """The integer whose prefix is full (RFC 7541 5.1), and where it ends."""
+    if block[at] < 0x80:
+        return prefix + block[at], at + 1
     value = prefix
     for index in range(_MAX_INTEGER_BYTES):
         byte = block[at + index]
