@@ -245,11 +245,7 @@ class ServedCall:
             if size_of(fields) <= room:
                 return fields
         self._connection.figures.shortened_trailers += 1
-        _log.warning(
-            "%s: trailers were cut to %d bytes (max_trailers or the client's own limit)",
-            self.path,
-            room,
-        )
+        self._tell_cut("trailers", room)
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
 
     def _that_fits(self, metadata: Metadata) -> Metadata:
@@ -258,12 +254,20 @@ class ServedCall:
         if size_of(metadata) <= room:
             return metadata
         self._connection.figures.shortened_headers += 1
-        _log.warning(
-            "%s: initial metadata was cut to %d bytes (max_trailers or the client's own limit)",
-            self.path,
-            room,
-        )
+        self._tell_cut("initial metadata", room)
         return those_that_fit(metadata, room)
+
+    def _tell_cut(self, what: str, room: int) -> None:
+        """Once a connection: a client that allows next to nothing would fill the log."""
+        if not self._connection.has_told_cut:
+            self._connection.has_told_cut = True
+            _log.warning(
+                "%s: %s cut to %d bytes (max_trailers or the limit of the client at %s)",
+                self.path,
+                what,
+                max(room, 0),
+                self.peer.address,
+            )
 
     def _room_for_fields(self) -> int:
         """Bytes of one header list."""

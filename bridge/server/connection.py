@@ -95,6 +95,8 @@ class Connection:
         self.peer = Peer("unknown")
         self.is_choked = False
         """Whether the socket takes no more bytes."""
+        self.has_told_cut = False
+        """Whether the log has been told that fields are cut down for this client."""
         self.state = State.OPEN
         self._serving = serving
         self._limits = serving.limits

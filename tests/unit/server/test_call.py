@@ -703,7 +703,7 @@ async def test_trailers_are_cut_to_the_smaller_limit(
         300 if client_limit is None else 299
     ) == size  # gRPC-core drops a call that reaches its limit
     assert 1 == wire.figures.shortened_trailers
-    assert "trailers were cut" in caplog.text
+    assert "trailers cut to" in caplog.text
     await wire.close()
 
 
@@ -730,7 +730,24 @@ async def test_initial_metadata_is_cut_to_the_smaller_limit(
     assert ("1", "2", None) == (fields["a"], fields["b"], fields.get("huge"))
     assert 0 == client.replies[stream].status[0]
     assert 1 == wire.figures.shortened_headers
-    assert "initial metadata was cut" in caplog.text
+    assert "initial metadata cut to" in caplog.text
+    await wire.close()
+
+
+async def test_the_log_is_told_of_cuts_once_a_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that allows no fields at all would fill it, a line a call; each is counted."""
+
+    async def talk(call: Call) -> None:
+        call.send(Trailers(Status(StatusCode.ABORTED, "m" * 100)))
+
+    wire = MemoryWire(serving(talk), H2Client(max_header_list=1))
+    client = await wire.open()
+    for _ in range(5):
+        client.call(_HELLO)
+    await wire.settle()
+
+    assert 5 == wire.figures.shortened_trailers
+    assert 1 == caplog.text.count("trailers cut to 0 bytes")
     await wire.close()
 
 
