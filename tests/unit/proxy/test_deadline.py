@@ -24,6 +24,17 @@ async def _wait_for_ever(call: Call) -> None:
     await asyncio.get_running_loop().create_future()
 
 
+class _Noting(RecordingCall):
+    """Notes its path where the others do, when it is aborted."""
+
+    def __init__(self, path: str, aborted: list[str]) -> None:
+        super().__init__(path)
+        self._aborted = aborted
+
+    def abort(self, cause: RpcError) -> None:
+        self._aborted.append(self.path)
+
+
 def _layer(inner: Handler, deadlines: Deadlines) -> Handler:
     return deadline(inner, deadlines=deadlines, clock=monotonic)
 
@@ -70,19 +81,14 @@ async def test_call_is_ended_in_a_bucket_that_was_empty_when_the_timer_was_set()
     """The timer had passed it over."""
     deadlines = Deadlines(asyncio.get_running_loop())
     aborted: list[str] = []
-
-    class Named(RecordingCall):
-        def abort(self, cause: RpcError) -> None:
-            aborted.append(self.path)
-
     now = monotonic()
-    first, ended, late = Named("/first"), Named("/ended"), Named("/late")
-    for call, seconds in ((first, 0.02), (ended, 0.06), (late, 0.1)):
+    first, ended, late = (_Noting(name, aborted) for name in ("/first", "/ended", "/late"))
+    for call, seconds in ((first, 0.02), (ended, 0.3), (late, 0.6)):
         deadlines.bucket(now + seconds).add(call)
-    deadlines.bucket(now + 0.06).discard(ended)
-    while "/first" not in aborted:
+    deadlines.bucket(now + 0.3).discard(ended)
+    while not aborted:
         await asyncio.sleep(0.001)
-    deadlines.bucket(now + 0.06).add(Named("/anew"))
+    deadlines.bucket(now + 0.3).add(_Noting("/anew", aborted))
     while deadlines._buckets:
         await asyncio.sleep(0.01)
 
@@ -93,14 +99,9 @@ async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
     """One timer serves all: it moves forward for a nearer deadline, and on to the next when it has rung."""
     deadlines = Deadlines(asyncio.get_running_loop())
     aborted: list[str] = []
-
-    class Named(RecordingCall):
-        def abort(self, cause: RpcError) -> None:
-            aborted.append(self.path)
-
     now = monotonic()
     for name, seconds in (("/late", 0.12), ("/early", 0.04), ("/ended", 0.06), ("/between", 0.08)):
-        call = Named(name)
+        call = _Noting(name, aborted)
         bucket = deadlines.bucket(now + seconds)
         bucket.add(call)
         if name == "/ended":
