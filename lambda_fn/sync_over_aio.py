@@ -48,7 +48,10 @@ def as_async(handler: Handler, pool: ThreadPoolExecutor) -> Handler:
 def _single(behaviour: Callable[..., Any], start: Callable[..., Any]) -> Callable[..., Any]:
     async def answer(argument: Any, context: Any) -> Any:
         run, given, sync_context = start(argument, context)
-        return await run(behaviour, given, sync_context)
+        try:
+            return await run(behaviour, given, sync_context)
+        finally:
+            sync_context.has_ended()
 
     return answer
 
@@ -56,9 +59,12 @@ def _single(behaviour: Callable[..., Any], start: Callable[..., Any]) -> Callabl
 def _streaming(behaviour: Callable[..., Any], start: Callable[..., Any]) -> Callable[..., Any]:
     async def answer(argument: Any, context: Any) -> AsyncIterator[Any]:
         run, given, sync_context = start(argument, context)
-        responses = await run(behaviour, given, sync_context)
-        while (response := await run(next, responses, _END)) is not _END:
-            yield response
+        try:
+            responses = await run(behaviour, given, sync_context)
+            while (response := await run(next, responses, _END)) is not _END:
+                yield response
+        finally:
+            sync_context.has_ended()
 
     return answer
 
@@ -91,12 +97,35 @@ class SyncContext:
     def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
         self._loop = loop
+        self._ended = False
+        # A method's thread may outlive its call, and grpcio reads freed memory when it is asked for these afterwards.
+        self._peer: str = context.peer()
+        self._auth_context = context.auth_context()
+        self._peer_identities = context.peer_identities()
+        self._peer_identity_key = context.peer_identity_key()
+
+    def has_ended(self) -> None:
+        """The call is over; its method may still run."""
+        self._ended = True
+
+    def peer(self) -> str:
+        return self._peer
+
+    def auth_context(self) -> Any:
+        return self._auth_context
+
+    def peer_identities(self) -> Any:
+        return self._peer_identities
+
+    def peer_identity_key(self) -> Any:
+        return self._peer_identity_key
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
     def is_active(self) -> bool:
-        return not (self._context.done() or self._context.cancelled())
+        # aio's own done() and cancelled() stay False after a deadline and a cancelled call: its task's end is what tells.
+        return not (self._ended or self._context.done() or self._context.cancelled())
 
     def cancel(self) -> bool:
         """The nearest that aio offers: end the call as CANCELLED."""

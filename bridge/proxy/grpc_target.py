@@ -82,13 +82,17 @@ class GrpcTarget:
         )
         try:
             await upstream.connect()
-            await _exchange(call, upstream)
+            end = await _exchange(call, upstream)
         finally:
             upstream.finish()
             call.upstream_seconds += self._clock() - started
+        # Last, with no await behind it: a client that has the end may take its stream for the next call, and the layers must have
+        # given back this one's place in max_concurrency by then.
+        call.send(end)
 
 
-async def _exchange(call: Call, upstream: Upstream) -> None:
+async def _exchange(call: Call, upstream: Upstream) -> Trailers:
+    """Passes the messages both ways; the end that the server gave."""
     requests = asyncio.get_running_loop().create_task(_pass_requests(call, upstream))
     responses = asyncio.get_running_loop().create_task(_pass_responses(call, upstream))
     try:
@@ -96,15 +100,16 @@ async def _exchange(call: Call, upstream: Upstream) -> None:
         await asyncio.wait((requests, responses), return_when=asyncio.FIRST_COMPLETED)
         if not responses.done():
             await requests
-        await responses
+        return await responses
     finally:
         await _end(requests, responses)
 
 
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
+async def _end(*tasks: asyncio.Task[None] | asyncio.Task[Trailers]) -> None:
+    running = [task for task in tasks if not task.done()]
+    for task in running:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _pass_requests(call: Call, upstream: Upstream) -> None:
@@ -118,7 +123,7 @@ async def _pass_requests(call: Call, upstream: Upstream) -> None:
             return None
 
 
-async def _pass_responses(call: Call, upstream: Upstream) -> None:
+async def _pass_responses(call: Call, upstream: Upstream) -> Trailers:
     metadata = await upstream.initial_metadata()
     if metadata:
         call.send(Headers(metadata))
@@ -129,7 +134,7 @@ async def _pass_responses(call: Call, upstream: Upstream) -> None:
         if not call.send(Message(envelope(message))):
             await call.writable()
         message = await upstream.receive()
-    call.send(await upstream.end())
+    return await upstream.end()
 
 
 async def _first_message(call: Call, upstream: Upstream) -> bytes | None:

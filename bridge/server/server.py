@@ -103,6 +103,7 @@ class _Listener:
         self._accepting: asyncio.Server | None = None
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._buffer = bytearray(_TLS_BUFFER)
+        self._quiet_until = 0.0
         self.address = address
         self.bound = address.bound_as(sock)
 
@@ -111,7 +112,7 @@ class _Listener:
         tls, context = self.address.tls, None
         if tls is not None:
             self._stamp = tls.stamp()
-            context = tls.context()
+            context = tls.context(self._handshake_failed)
         loop = asyncio.get_running_loop()
         server, former = self._server, self._accepting
         # The copy lets a new asyncio server take over while the kernel's queue of connections stays the same.
@@ -127,6 +128,14 @@ class _Listener:
         )
         if former is not None:
             former.close()
+
+    def _handshake_failed(self, reason: str) -> None:
+        """Strangers would fill the log: a line in a second is enough, the figures have them all."""
+        self._server.serving.figures.protocol_errors["tls_handshake"] += 1
+        now = asyncio.get_running_loop().time()
+        if now >= self._quiet_until:
+            self._quiet_until = now + 1.0
+            _log.info("%s: a TLS handshake failed: %s", self.address, reason)
 
     async def reload_tls(self) -> None:
         tls = self.address.tls

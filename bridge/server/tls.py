@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+_NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
+"""OpenSSL's reasons for what is no TLS at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +20,14 @@ class TlsFiles:
     client_ca: Path | None = None
     """Clients must show a certificate from this authority."""
 
-    def context(self) -> ssl.SSLContext:
-        """A server context from the files as they are now. Raises OSError that names the file at fault."""
+    def context(self, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
+        """A server context from the files as they are now. Raises OSError that names the file at fault.
+
+        `failed` is told why a handshake failed, and then the client is as well.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        if failed is not None:
+            context.sslobject_class = _telling(failed)
         # RFC 9113 9.2: TLS 1.2 at least, no compression, no renegotiation; its cipher block list leaves these.
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -50,6 +59,31 @@ class TlsFiles:
         except OSError:
             return ()
         return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+
+
+def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
+    """Handshakes that tell both sides why they fail."""
+
+    class Telling(ssl.SSLObject):
+        _failure: ssl.SSLError | None = None
+
+        def do_handshake(self) -> None:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                failed(error.reason or str(error))
+                if error.reason in _NO_TLS:
+                    raise  # it would not know an alert
+                self._failure = error
+                # asyncio and uvloop close without sending the alert that is queued, and the client would see a mere reset. As if
+                # bytes were missing, they send it; then the client closes, or the time for handshakes ends.
+                raise ssl.SSLWantReadError from error
+
+    return Telling
 
 
 def _no_password() -> str:

@@ -94,6 +94,54 @@ def test_a_service_with_async_methods_is_served_by_aio() -> None:
     assert 0 == process.returncode
 
 
+def test_a_method_may_ask_for_its_peer_when_its_call_is_over() -> None:
+    """A deadline ends the call, and not the thread that runs the method: whatever that asks then must not end the process."""
+    with served(LATE) as (address, process):
+        with grpc.insecure_channel(address) as channel:
+            stub: Any = echo_pb2_grpc.EchoStub(channel)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stub.ServerStream(echo_pb2.EchoRequest(text="s"), timeout=0.3))
+            late = stub.Unary(echo_pb2.EchoRequest(text="u"), timeout=20).text
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+    failed: Any = caught.value
+    assert grpc.StatusCode.DEADLINE_EXCEEDED is failed.code()
+    peer, secured, *others = late.split("|")
+    assert peer.startswith(("ipv4:127.0.0.1:", "ipv6:"))
+    assert "transport_security_type" in secured
+    assert ["None", "None", "False"] == others
+    assert 0 == process.returncode
+
+
+LATE = """
+import asyncio, threading, time
+from lambda_fn import LambdaServer
+from lambda_fn.examples import echo_pb2, echo_pb2_grpc
+
+ended = threading.Event()
+found = []
+
+class Servicer(echo_pb2_grpc.EchoServicer):
+    def ServerStream(self, request, context):
+        yield echo_pb2.EchoReply(text="first")
+        while context.is_active():
+            time.sleep(0.05)
+        time.sleep(0.3)
+        found.extend([context.peer(), context.auth_context(), context.peer_identities()])
+        found.extend([context.peer_identity_key(), context.is_active()])
+        ended.set()
+
+    async def Unary(self, request, context):
+        await asyncio.to_thread(ended.wait, 15)
+        return echo_pb2.EchoReply(text="|".join(map(str, found)))
+
+server = LambdaServer()
+echo_pb2_grpc.add_EchoServicer_to_server(Servicer(), server)
+server.serve("127.0.0.1:0")
+"""
+
+
 MIXED = """
 from lambda_fn import LambdaServer
 from tests.function.test_interceptors import AsyncMark, SyncMark

@@ -339,6 +339,51 @@ async def test_client_without_a_certificate_is_refused(
     assert 0 == served.figures.connections_accepted
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_failed_handshake_is_told_to_both_sides(
+    files: TlsFiles,
+    authority: trustme.CA,
+    version: ssl.TLSVersion,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client gets TLS's own alert and not a mere reset; the log has the reason once a second, the figures each time."""
+    caplog.set_level("INFO", logger="bridge")
+    mutual = TlsFiles(files.cert, files.key, files.cert.with_name("ca.crt"))
+    tls = _client_tls(authority, "h2")
+    tls.minimum_version = tls.maximum_version = version
+    served = serving()
+
+    def shake_hands(port: int) -> str:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            try:
+                with tls.wrap_socket(plain, server_hostname="localhost") as secured:
+                    secured.recv(1)
+            except ssl.SSLError as error:
+                return str(error.reason)
+        return "no alert"
+
+    async with listening(served, ListenAddress("127.0.0.1", 0, tls=mutual)) as server:
+        told = [await asyncio.to_thread(shake_hands, port_of(server)) for _ in range(3)]
+        await eventually(lambda: not server.connections)
+
+    assert all("ALERT" in reason for reason in told), told
+    assert 3 == served.figures.protocol_errors["tls_handshake"]
+    assert 1 <= caplog.text.count("a TLS handshake failed: PEER_DID_NOT_RETURN_A_CERTIFICATE") < 3
+
+
+async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles) -> None:
+    """It would not know an alert, and may wait for ever."""
+    served = serving()
+    async with listening(served, ListenAddress("127.0.0.1", 0, tls=files)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+
+    assert 1 == served.figures.protocol_errors["tls_handshake"]
+
+
 @pytest.fixture
 def _quick_reload(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "_TICK", 0.01)

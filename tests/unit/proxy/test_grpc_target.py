@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
 
+from bridge.proxy.admit import admit
 from bridge.proxy.grpc_target import GrpcTarget, request_metadata
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.errors import Unreachable
-from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Trailers
+from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
+from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 from tests.support.fakes import FakeClock, RecordingCall
@@ -108,6 +111,31 @@ async def test_what_is_left_of_the_deadline_goes_up() -> None:
 
     assert 3 == upstream.timeout
     assert "me/1" == upstream.user_agent
+
+
+async def test_the_place_is_free_when_the_client_has_the_end() -> None:
+    """Its next call may come at once, on the stream that the end has set free."""
+    target = TargetFigures("t")
+    in_flight: list[int] = []
+
+    class Watched(RecordingCall):
+        def send(self, event: ResponseEvent) -> bool:
+            if isinstance(event, Trailers):
+                # The earliest that the client's next bytes can be looked at.
+                asyncio.get_running_loop().call_soon(lambda: in_flight.append(target.in_flight))
+            return super().send(event)
+
+    handler = admit(
+        GrpcTarget(FakeUpstream(), clock=FakeClock(), headers={}).handle,
+        target=target,
+        max_concurrency=1,
+        process=BridgeFigures(),
+        buffers=1 << 20,
+    )
+    await handler(Watched(body=HELLO))
+    await asyncio.sleep(0)
+
+    assert [0] == in_flight
 
 
 async def test_a_full_window_is_waited_for() -> None:
