@@ -6,6 +6,8 @@ http_reply and the codecs. Any function that serves gRPC-Web behind a function U
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from msgspec.json import Encoder
 
 from bridge.aws.event_body import GRPC_WEB, BodyKind, with_body
@@ -40,27 +42,10 @@ class _Sender(Value, frozen=True):
         )
 
 
-class _Caller(Value, frozen=True):
-    """Calls from one program, whatever their metadata: tracing makes that differ from call to call."""
-
-    authority: str
-    peer: Peer
-    user_agent: str
-    context: bytes
-    """From the requestContext's beginning to the path in it."""
-
-    def calls(self, call: Call, user_agent: str) -> bool:
-        return (
-            call.authority == self.authority
-            and user_agent == self.user_agent
-            and call.peer == self.peer
-        )
-
-
 class EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
-    __slots__ = ("_before_body", "_caller", "_headers", "_is_text", "_paths", "_sender", "_stamps")
+    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")
 
     def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:
         """`instance` begins every event's requestId: choose it at random, so that the ids of two processes differ."""
@@ -70,8 +55,7 @@ class EventEncoder:
         self._stamps = Stamps(instance)
         self._paths: dict[str, tuple[bytes, bytes]] = {}
         self._sender: _Sender | None = None
-        self._caller: _Caller | None = None
-        """Those of the last call."""
+        """That of the last call."""
 
     def encode(
         self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
@@ -106,10 +90,7 @@ class EventEncoder:
         headers, repeats = self._headers.write(call, metadata, authority, timeout=None)
         cookie = headers.pop("cookie", None)
         headers, encoded = encode_headers(headers)
-        user_agent, caller = headers.get("user-agent", ""), self._caller
-        if caller is None or not caller.calls(call, user_agent):
-            caller = self._caller = _encode_caller(call, authority, user_agent)
-        context = caller.context
+        context = _encode_caller(authority, call.peer, headers.get("user-agent", ""))
         if repeats:
             context = self._multi_value_headers(metadata, headers) + context
         if cookie is not None:
@@ -132,18 +113,19 @@ class EventEncoder:
         return b',"multiValueHeaders":' + _encode(self._headers.listed(metadata, headers))
 
 
-def _encode_caller(call: Call, authority: Authority, user_agent: str) -> _Caller:
-    context = b"".join(
+@lru_cache(64)
+def _encode_caller(authority: Authority, peer: Peer, user_agent: str) -> bytes:
+    """From the requestContext's beginning to the path in it: the same for all calls of one program, which may differ in their metadata."""
+    return b"".join(
         (
             b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
-            _authentication(call.peer.certificate),
+            _authentication(peer.certificate),
             f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
-            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(call.peer)}","userAgent":'.encode(),
+            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(peer)}","userAgent":'.encode(),
             _encode(user_agent),
             b',"path":',
         )
     )
-    return _Caller(call.authority, call.peer, user_agent, context)
 
 
 def _cookies(cookie: str) -> bytes:

@@ -176,21 +176,16 @@ class GrpcCarrier:
             )
         return Unreachable(f"no connection to {self.name}")
 
-    def too_large(self, status: Status) -> ReplyTooLarge | None:
-        """The cause, if a message above max_response ended a call; the server's trailers may have come all the same."""
-        found = _TOO_LARGE(status.message)
-        if (
-            status.code is not StatusCode.RESOURCE_EXHAUSTED
-            or found is None
-            or int(found[2]) != self._limits.max_response
-        ):
-            return None
-        return ReplyTooLarge(
-            f"a response message of {found[1]} bytes from {self.name} is above max_response ({found[2]} bytes)"
-        )
-
-    def own_failure(self, status: Status) -> RpcError | None:
+    def own_failure(self, status: Status, *, has_trailers: bool) -> RpcError | None:
         """The cause, if it was grpcio that ended a call; None: the server did, or nobody can tell."""
+        found = _TOO_LARGE(status.message)
+        # The server's trailers may have come all the same; the limit in its words is ours.
+        if found and status.code is StatusCode.RESOURCE_EXHAUSTED and int(found[2]) == self._limits.max_response:  # fmt: skip
+            return ReplyTooLarge(
+                f"a response message of {found[1]} bytes from {self.name} is above max_response ({found[2]} bytes)"
+            )
+        if has_trailers:
+            return None
         if status.code is StatusCode.UNAVAILABLE and _LOST(status.message):
             return ConnectionLost(
                 f"the connection to {self.name} was lost before the call ended; it may have run"
@@ -290,9 +285,7 @@ class UpstreamCall:
             return OK_TRAILERS
         details = next((bytes(value) for name, value in trailing if name == _DETAILS and isinstance(value, bytes)), b"")  # fmt: skip
         status = Status(code, message, details)
-        failure: RpcError | None = self._carrier.too_large(status)
-        if failure is None and not trailing:
-            failure = self._carrier.own_failure(status)
+        failure = self._carrier.own_failure(status, has_trailers=bool(trailing))
         if failure is not None:
             raise failure
         return Trailers(status, _from_grpc(trailing))

@@ -103,8 +103,7 @@ class LambdaApi:
             if way is None or way.credentials is not credentials:
                 way = self._way = self._find_way(credentials)
             signer = way.signer if not extra else way.signer_for(extra)
-            # By the clock that `renew` may find wrong: this skew, whatever another call has set meanwhile.
-            head = signer.head(hashed, len(payload), self._clock() + skew)
+            head = signer.head(hashed, len(payload), signing.now())
             answer = await send(way.pool, head, payload)
             if answer.status < 300:
                 return answer

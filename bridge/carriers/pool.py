@@ -94,8 +94,8 @@ class Pool:
         CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge, Overloaded, Draining.
         """
         answer: asyncio.Future[Response] = self._loop.create_future()
-        gathering = Gathering(answer, max_body)
         connection = self._take() or await self._wait()
+        gathering = Gathering(answer, max_body)
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)
         while not connection.start(gathering, head, body):

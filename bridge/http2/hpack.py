@@ -158,10 +158,9 @@ class Decoder:
         entries = self._entries
         fields: list[Field] = []
         flaw: str | None = None
-        at, end, room = 0, len(block), self._max_list
-        if block and block[0] & 0xE0 == _SIZE_UPDATE:
-            at = self._read_size_updates(block)
+        at = self._read_size_updates(block)
         changes_table = at > 0
+        end, room = len(block), self._max_list
         while at < end:
             byte = block[at]
             at += 1

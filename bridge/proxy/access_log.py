@@ -106,7 +106,7 @@ class AccessLog:
         if metadata is not self._last_metadata:
             # Calls with the same header block share their metadata.
             self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
-        self._entries.append(
+        self._add(
             Entry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
                 call.path[:_LONGEST_TEXT],
@@ -122,15 +122,13 @@ class AccessLog:
                 self._last_trace_id or UNSET,
             )
         )
-        if self._timer is None or len(self._entries) >= _FLUSH_AT:
-            self._flush_in_time()
 
     def write_refused(self, path: str, status: Status, peer: Peer) -> None:
         """The line of a request that is no call: it went nowhere."""
         if self.is_on:
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name
-            self._entries.append(
+            self._add(
                 Entry(
                     now,
                     path[:_LONGEST_TEXT],
@@ -144,13 +142,14 @@ class AccessLog:
                     encodable(status.message[:_LONGEST_TEXT]),
                 )
             )
-            self._flush_in_time()
 
-    def _flush_in_time(self) -> None:
-        if len(self._entries) >= _FLUSH_AT:
-            self.flush()
-        elif self._timer is None:
+    def _add(self, entry: Entry) -> None:
+        entries = self._entries
+        if self._timer is None:
             self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+        entries.append(entry)
+        if len(entries) >= _FLUSH_AT:
+            self.flush()
 
     def flush(self) -> None:
         """Write what can be written now; the rest is tried again in a moment."""

@@ -149,8 +149,7 @@ class ServedCall:
                 return await self._other_body().read_all()
             self._is_read = True
             self.messages_received = 1
-            if self._engine.credit(self._id, len(whole)):
-                self._connection.flush_soon()
+            self.credit(len(whole))
         return whole
 
     async def read_envelope(self) -> bytes | None:

@@ -130,7 +130,7 @@ class _Listener:
             former.close()
 
     def _handshake_failed(self, reason: str) -> None:
-        """Strangers would fill the log: a line in a second is enough, the figures have them all."""
+        """Counted each time, logged once a second: strangers would fill the log."""
         self._server.serving.figures.protocol_errors["tls_handshake"] += 1
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
