@@ -320,6 +320,7 @@ def _engine_limits(config: Config) -> EngineLimits:
     return EngineLimits(
         max_concurrent_streams=config.http2.max_concurrent_streams,
         max_header_list=config.http2.max_header_list,
+        max_metadata=config.http2.max_metadata,
         min_ping_interval=config.http2.keepalive.min_client_interval,
     )
 

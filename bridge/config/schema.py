@@ -323,6 +323,8 @@ class Http2:
     keepalive: Keepalive = Keepalive()
     max_connection_age: float | None = None
     idle_timeout: float | None = None
+    max_metadata: int = 100
+    """Entries of one call's own metadata, without the fields that HTTP/2 and gRPC libraries send by themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Knows nothing of compression or of streams, and nothing of gRPC: a request that 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from bridge.http2.events import Fields
 from bridge.rpc.value import Value
@@ -17,6 +18,12 @@ _NAME = re.compile(r":?[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 # RFC 9110 5.5: control characters other than HTAB have no place in a value; NUL, CR and LF are dangerous.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 _DIGITS = re.compile(r"[0-9]{1,18}").fullmatch
+
+_NOT_METADATA = frozenset(
+    (":method", ":scheme", ":path", ":authority", "host", "te", "content-type", "content-length", "user-agent", "accept-encoding",
+     "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type", "grpc-previous-rpc-attempts"),
+)  # fmt: skip
+"""Names that HTTP/2 and gRPC libraries send by themselves, once each. All others are the call's own metadata."""
 
 # What is special about a name. Pseudo-headers have a bit each; CONNECT has none of the last two.
 _METHOD, _AUTHORITY, _SCHEME, _PATH, _ORDINARY, _CONTENT_LENGTH, _TE, _FORBIDDEN = (
@@ -47,8 +54,8 @@ class HeaderList(Value, frozen=True):
     fault: str | None = None
     """Why it is malformed as a request: its flaw, or what `request_fault` says."""
     content_length: int | None = None
-    is_too_large: bool = False
-    """It passed the limit on bytes or on fields; `fields` is empty then."""
+    excess: str = ""
+    """Which limit the list passed and by how much, as a client reads it; `fields` is empty then. Empty for a list within the limits."""
 
 
 def name_flaw(name: str) -> str | None:
@@ -65,6 +72,11 @@ def value_flaw(value: str) -> str | None:
     if value.isprintable() or _CONTROL(value) is None:
         return None
     return "a field value that holds control characters"
+
+
+def metadata_count(fields: Sequence[tuple[str, str]]) -> int:
+    """How many entries are the call's own metadata. A name that a library sends by itself is left out once, not each time."""
+    return len(fields) - len(_NOT_METADATA.intersection([name for name, _ in fields]))
 
 
 def stripped(value: str) -> str:

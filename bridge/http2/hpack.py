@@ -16,6 +16,7 @@ from bridge.http2.headers import (
     HeaderList,
     checked_request,
     flaw_in,
+    metadata_count,
     name_flaw,
     stripped,
     value_flaw,
@@ -118,14 +119,14 @@ class Decoder:
         "_capacity",
         "_entries",
         "_is_tainted",
-        "_max_fields",
         "_max_list",
+        "_max_metadata",
         "_size",
     )
 
-    def __init__(self, *, max_list: int, max_fields: int) -> None:
+    def __init__(self, *, max_list: int, max_metadata: int) -> None:
         self._max_list = max_list
-        self._max_fields = max_fields
+        self._max_metadata = max_metadata
         self._entries: list[tuple[Field, int]] = []
         """The dynamic table, oldest first, each entry with its size."""
         self._size = 0
@@ -200,13 +201,28 @@ class Decoder:
             room -= size
             if room >= 0:
                 fields.append(field)
-        if room < 0 or len(fields) > self._max_fields:
-            # Read to its end all the same: what it inserted, later blocks refer to.
-            return HeaderList((), is_too_large=True), changes_table
+        # Read to its end all the same: what it inserted, later blocks refer to.
+        if room < 0:
+            return HeaderList((), excess=self._list_excess(room)), changes_table
+        if len(fields) > self._max_metadata and (excess := self._metadata_excess(fields)):
+            return HeaderList((), excess=excess), changes_table
         whole = tuple(fields)
         if self._is_tainted:
             flaw = flaw or flaw_in(whole)
         return checked_request(whole, flaw), changes_table
+
+    def _list_excess(self, room: int) -> str:
+        limit = self._max_list
+        return (
+            f"the header list has {limit - room} bytes, above http2.max_header_list ({limit} bytes)"
+        )
+
+    def _metadata_excess(self, fields: list[Field]) -> str:
+        """Empty if there is none."""
+        count, limit = metadata_count(fields), self._max_metadata
+        if count <= limit:
+            return ""
+        return f"the call has {count} metadata entries, above http2.max_metadata ({limit})"
 
     def _read_size_updates(self, block: bytes) -> int:
         """Obeys the table size updates at the block's beginning; returns where its fields begin."""

@@ -15,7 +15,8 @@ class EngineLimits(Value, frozen=True):
     max_concurrent_streams: int = 1000
     max_header_list: int = 16 << 10
     """As RFC 9113 6.5.2 counts."""
-    max_header_fields: int = 100
+    max_metadata: int = 100
+    """Entries of one call's own metadata, without the fields that HTTP/2 and gRPC libraries send by themselves."""
     max_continuations: int = 8
     """CONTINUATION frames in one header block."""
     stream_window: int = 1 << 20

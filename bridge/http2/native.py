@@ -64,13 +64,10 @@ _REMEMBERED_RESETS = 1000
 _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
-_FIELDS_TOO_LARGE = hpack.encode(
-    (
-        (":status", "431"),
-        ("content-type", "application/grpc"),
-        ("grpc-status", "8"),  # RESOURCE_EXHAUSTED
-        ("grpc-message", "the request's metadata is too large or has too many fields"),
-    )
+_TOO_LARGE_HEAD: Fields = (
+    (":status", "431"),
+    ("content-type", "application/grpc"),
+    ("grpc-status", "8"),  # RESOURCE_EXHAUSTED
 )
 
 _OPEN, _HALF_CLOSED = State.OPEN, State.HALF_CLOSED
@@ -95,7 +92,7 @@ class NativeEngine:
         self.peer_max_header_list: int | None = None
         self._limits = limits
         self._budgets = Budgets(limits)
-        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_fields=limits.max_header_fields)  # fmt: skip
+        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_metadata)  # fmt: skip
         self._streams: dict[int, Stream] = {}
         self._resets: OrderedDict[int, int] = OrderedDict()
         """Streams we reset under the client's hands, and how much body it may still send on each before it must know."""
@@ -347,8 +344,8 @@ class NativeEngine:
             self._initial_window_out,
             decoded.content_length,
         )
-        if decoded.is_too_large:
-            self._answer_too_large(stream_id, stream)
+        if decoded.excess:
+            self._answer_too_large(stream_id, stream, decoded.excess)
         else:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
@@ -375,17 +372,17 @@ class NativeEngine:
         kind = ViolationKind.MALFORMED_HEADERS if is_malformed else ViolationKind.CONTENT_LENGTH
         return StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, kind)
 
-    def _answer_too_large(self, stream_id: int, stream: Stream) -> None:
-        """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits."""
+    def _answer_too_large(self, stream_id: int, stream: Stream, excess: str) -> None:
+        """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits. `excess`: what to say."""
         self._events.append(Violation(ViolationKind.HEADER_LIST))
         self._budgets.reset_sent(self._now)
         self._budgets.answer_queued()
-        self._finish(stream_id, stream, _FIELDS_TOO_LARGE)
+        self._finish(stream_id, stream, hpack.encode((*_TOO_LARGE_HEAD, ("grpc-message", excess))))
 
     def _receive_trailers(self, stream_id: int, stream: Stream, decoded: HeaderList, *, ended: bool) -> None:  # fmt: skip
         if stream.state is not _OPEN:
             self._judge(HEADERS, stream_id)
-        is_sound = ended and not decoded.is_too_large and decoded.flaw is None
+        is_sound = ended and not decoded.excess and decoded.flaw is None
         if not is_sound or trailers_fault(decoded.fields):
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.MALFORMED_HEADERS)
         if stream.body_left:

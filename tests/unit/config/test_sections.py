@@ -42,6 +42,7 @@ http2:
   engine: h2
   max_concurrent_streams: 7
   max_header_list: 32KiB
+  max_metadata: 250
   keepalive: {interval: null, timeout: 1s, min_client_interval: 0s}
   max_connection_age: 30m
   idle_timeout: 1m
@@ -63,7 +64,7 @@ log: {level: debug, format: json, access: false}
         admin=None,
         emulator=Url("http", "emulator", 9001),
         workers=4,
-        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60),
+        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250),
         drain=0,
         drain_delay=5,
         buffers=1 << 30,

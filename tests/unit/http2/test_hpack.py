@@ -15,8 +15,8 @@ from bridge.rpc.metadata import size_of
 from tests.support.frames import REQUEST
 
 
-def decoder(max_list: int = 16 << 10, max_fields: int = 100) -> Decoder:
-    return Decoder(max_list=max_list, max_fields=max_fields)
+def decoder(max_list: int = 16 << 10, max_metadata: int = 100) -> Decoder:
+    return Decoder(max_list=max_list, max_metadata=max_metadata)
 
 
 def refusal(block: bytes) -> ConnectionFault:
@@ -203,7 +203,8 @@ def test_block_too_large_still_changes_the_table() -> None:
     ours.decode(NEWEST)
     refused = ours.decode(INSERT_B + b"\x82" * 10)
 
-    assert (True, ()) == (refused.is_too_large, refused.fields)
+    assert "above http2.max_header_list (100 bytes)" in refused.excess
+    assert () == refused.fields
     assert (("b", "2"),) == ours.decode(NEWEST).fields
 
 
@@ -221,15 +222,42 @@ def test_memory_for_blocks_is_bounded() -> None:
 # -- limits and flaws ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fields", "is_too_large"), [(100, False), (101, True)])
-def test_fields_are_counted(fields: int, is_too_large: bool) -> None:
-    assert is_too_large == decoder().decode(b"\x82" * fields).is_too_large
+METHOD_AGAIN, CUSTOM = b"\x82", b"\x00\x01x\x01y"
+
+
+@pytest.mark.parametrize(
+    ("block", "count"),
+    [
+        (CUSTOM * 100, 0),
+        (METHOD_AGAIN + CUSTOM * 100, 0),
+        (CUSTOM * 101, 101),
+        (METHOD_AGAIN + CUSTOM * 101, 101),
+        (METHOD_AGAIN * 101, 0),
+        (METHOD_AGAIN * 102, 101),
+    ],
+)
+def test_metadata_is_counted(block: bytes, count: int) -> None:
+    """A name that HTTP/2 or a gRPC library sends counts from its second time on."""
+    said = f"the call has {count} metadata entries, above http2.max_metadata (100)"
+
+    assert (said if count else "") == decoder().decode(block).excess
+
+
+def test_nothing_that_a_library_sends_counts_as_metadata() -> None:
+    names = ["user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "content-length",
+             "accept-encoding", "host", "grpc-previous-rpc-attempts"]  # fmt: skip
+    sent = dict(REQUEST) | dict.fromkeys(names, "1") | {"x": "y"}
+    block = hpack.encode(tuple(sent.items()))
+    allowed, refused = decoder(max_metadata=1).decode(block), decoder(max_metadata=1).decode(block + CUSTOM)  # fmt: skip
+
+    assert "" == allowed.excess
+    assert "has 2 metadata entries, above http2.max_metadata (1)" in refused.excess
 
 
 @pytest.mark.parametrize(("max_list", "is_too_large"), [(42 * 3, False), (42 * 3 - 1, True)])
 def test_list_is_measured_as_the_rfc_says(max_list: int, is_too_large: bool) -> None:
     """Name, value and 32 for each: `:method GET` is 42."""
-    assert is_too_large == decoder(max_list=max_list).decode(b"\x82\x82\x82").is_too_large
+    assert is_too_large == bool(decoder(max_list=max_list).decode(b"\x82\x82\x82").excess)
 
 
 def test_flaw_stays_with_its_table_entry() -> None:

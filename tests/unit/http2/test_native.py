@@ -486,21 +486,26 @@ def too_much(client: Client, kind: ViolationKind, reason: str, events: list[Even
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [[("x-large", "v" * 17_000)], [("x", "y")] * 94],
-    ids=["bytes", "fields"],
+    ("fields", "said"),
+    [
+        ([("x-large", "v" * 17_000)], "bytes, above http2.max_header_list (16384 bytes)"),
+        ([("x", "y")] * 100, "the call has 101 metadata entries, above http2.max_metadata (100)"),
+    ],
+    ids=["bytes", "entries"],
 )
 def test_header_list_too_large_is_answered_in_words(
-    client: Client, fields: list[tuple[str, str]]
+    client: Client, fields: list[tuple[str, str]], said: str
 ) -> None:
-    """HTTP 431 and RESOURCE_EXHAUSTED on that stream; the table stays right and the next call works."""
+    """HTTP 431 and RESOURCE_EXHAUSTED on that stream, naming limit, value and key; the table stays right and the next call works."""
     make = client.make
     events = client.say(make.headers(1, [*REQUEST, *fields, ("x-last", "in the table")]))
     head, reset = client.hear()
     after = client.say(make.request(3, [*REQUEST, ("x-last", "in the table")]))
 
     assert [Violation(ViolationKind.HEADER_LIST)] == events
-    assert {":status": "431", "grpc-status": "8"}.items() <= dict(client.fields(head)).items()
+    answer = dict(client.fields(head))
+    assert {":status": "431", "grpc-status": "8"}.items() <= answer.items()
+    assert said in answer["grpc-message"]
     assert "END_STREAM" in head.flags
     assert isinstance(reset, RstStreamFrame)
     assert ErrorCode.NO_ERROR == reset.error_code
@@ -508,14 +513,14 @@ def test_header_list_too_large_is_answered_in_words(
 
 
 def test_header_list_just_within_the_limits(client: Client) -> None:
-    """16 KiB as RFC 9113 6.5.2 counts, and 100 fields."""
+    """16 KiB as RFC 9113 6.5.2 counts, and 100 entries of the call's own."""
     used = sum(len(name) + len(value) + 32 for name, value in REQUEST)
-    filling = [("x", "y")] * 92
-    last = ("x-last", "v" * (16_384 - used - 92 * 34 - 38))
+    filling = [("x", "y")] * 99
+    last = ("x-last", "v" * (16_384 - used - 99 * 34 - 38))
     (event,) = client.say(client.make.request(1, [*REQUEST, *filling, last]))
 
     assert isinstance(event, RequestReceived)
-    assert 100 == len(event.fields)
+    assert 100 + len(REQUEST) == len(event.fields)
 
 
 def test_bomb_of_references_is_refused_without_being_held(client: Client) -> None:
