@@ -143,7 +143,7 @@ class Runtime:
         try:
             event = json.loads(invocation.body)
             context = LambdaContext(invocation.headers)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise LoadError(
                 "Runtime.UnmarshalError", f"Unable to unmarshal input: {error}"
             ) from error

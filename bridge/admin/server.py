@@ -126,7 +126,7 @@ class AdminServer:
                 # Written here, not by aiohttp, so that the time limit holds for a client that doesn't read.
                 await response.prepare(request)
                 await response.write_eof()
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):  # too slow, or gone
             if request.transport is not None:
                 request.transport.abort()
         return response
@@ -199,6 +199,8 @@ def _server(
     """An aiohttp server whose connections are bounded in number, time and size."""
     from aiohttp import web
 
+    from bridge.server.http_log import HttpServerLog
+
     class BoundedServer(web.Server):
         def __call__(self) -> web.RequestHandler:
             for oldest in self.connections[: 1 - MAX_CONNECTIONS]:
@@ -213,6 +215,7 @@ def _server(
         max_field_size=4096,
         max_headers=64,
         access_log=None,
+        logger=HttpServerLog(),
     )
 
 

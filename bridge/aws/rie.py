@@ -38,6 +38,7 @@ def is_failure(payload: bytes) -> bool:
         return True
     try:
         _decode(payload)
-    except (DecodeError, RecursionError):  # ValidationError among them: not both texts are there
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        # ValidationError is a DecodeError: not both texts are there.
         return False
     return True

@@ -211,7 +211,7 @@ def _checked_json(payload: bytes) -> bytes:
     try:
         payload.decode()
         msgspec.json.decode(payload, type=msgspec.Raw)
-    except (UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
         raise refusals.InvalidRequestContent(
             f"Could not parse request body into json: Could not parse payload into json: {error}"
         ) from None
@@ -228,14 +228,14 @@ def _client_context(request: web.Request) -> str | None:
         )
     try:
         context = json.loads(b64decode(text, validate=True))
-    except (NotBase64, ValueError):
-        context = None
-    if not isinstance(context, dict):
-        raise refusals.InvalidRequestContent(
-            "Client context must be a valid Base64-encoded JSON object."
-        )
-    # ASCII on one line: it travels on in a header of the Runtime API.
-    return json.dumps(context, separators=(",", ":"))
+        if isinstance(context, dict):
+            # ASCII on one line: it travels on in a header of the Runtime API.
+            return json.dumps(context, separators=(",", ":"))
+    except (NotBase64, ValueError, RecursionError):
+        pass
+    raise refusals.InvalidRequestContent(
+        "Client context must be a valid Base64-encoded JSON object."
+    )
 
 
 def _wants_log(request: web.Request) -> bool:

@@ -25,6 +25,7 @@ from bridge.emulator.instance import Facilities
 from bridge.emulator.invoke_api import InvokeApi
 from bridge.emulator.url_signature import known_keys
 from bridge.emulator.warden import Warden
+from bridge.server.http_log import HttpServerLog
 
 MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
@@ -86,6 +87,7 @@ class LocalLambda:
         self._runner = web.AppRunner(
             InvokeApi(self._functions, urls).application(),
             access_log=None,
+            logger=HttpServerLog(),
             auto_decompress=False,
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,

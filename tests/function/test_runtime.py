@@ -175,9 +175,10 @@ def test_what_is_no_json_is_a_marshal_error(value: Any) -> None:
     assert posted[0].json["errorMessage"].startswith("Unable to marshal response: ")
 
 
-def test_an_event_that_is_no_json_is_an_unmarshal_error() -> None:
+@pytest.mark.parametrize("event", [b"{", b"[" * 100_000 + b"]" * 100_000], ids=["cut", "deep"])
+def test_an_event_that_cannot_be_read_is_an_unmarshal_error(event: bytes) -> None:
     """The handler is not called."""
-    with runtime_api(b"{") as double:
+    with runtime_api(event) as double:
         posted = run(lambda event, context: None, double)
 
     assert "Runtime.UnmarshalError" == posted[0].json["errorType"]

@@ -264,6 +264,47 @@ async def test_a_client_that_does_not_read_is_given_up(
     assert [] == caplog.records
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/"])
+async def test_a_client_that_hangs_up_is_no_error(
+    bridge: Bridge, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It goes while its answer is made: nothing is logged."""
+    bridge.gate = asyncio.Event()
+    async with serving(bridge) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        await asyncio.sleep(0.1)
+        bridge.gate.set()
+        await asyncio.sleep(0.1)
+        await raw(port, "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+    assert [] == caplog.records
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        "GET /he\0althz HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET http://[::1/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_what_is_no_http_is_refused_without_an_error_in_the_log(
+    port: int, sent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """400 and the end of the connection: strangers cannot fill the log."""
+    assert b" 400 " in (await raw(port, sent)).partition(b"\r\n")[0]
+    assert [] == caplog.records
+
+
 async def test_the_newest_connection_is_served(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:

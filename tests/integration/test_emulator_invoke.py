@@ -103,6 +103,8 @@ async def test_the_function_is_told_what_aws_tells_it(tmp_path: Path) -> None:
         "no base64!",
         "bm8ganNvbg==",
         base64.b64encode(b"[1]").decode(),
+        base64.b64encode(b'{"a":' * 400 + b"[" * 300 + b"]" * 300).decode(),
+        base64.b64encode(b"[" * 2000).decode(),
         "A" * (MAX_CLIENT_CONTEXT + 1),
     ],
 )
@@ -116,7 +118,18 @@ async def test_a_client_context_must_be_a_small_json_object_in_base64(
     assert refusal["Error"]["Code"] == "InvalidRequestContentException"
 
 
-@pytest.mark.parametrize("payload", [b"{", b"{} x", b'"\xff"', b"nonsense"])
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{", b"{} x", b'"\xff"', b"nonsense",
+        b"[" * DEEP + b"]" * DEEP, b"[" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+        b'{"a":' + b"[[" * DEEP + b"]]" * DEEP + b"}",
+    ],
+    ids=lambda payload: repr(payload[:12]),
+)  # fmt: skip
 async def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: bytes) -> None:
     """Before the function starts, with AWS's type and words."""
     async with local_lambda(runtime(tmp_path, ECHO)) as caller:
@@ -124,6 +137,24 @@ async def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: by
 
     assert refusal["Error"]["Code"] == "InvalidRequestContentException"
     assert refusal["Error"]["Message"].startswith("Could not parse request body into json: ")
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
+@pytest.mark.parametrize("path", ["2015-03-31/functions/fn/invocations", "2021-11-15/functions/fn/response-streaming-invocations"])  # fmt: skip
+async def test_json_that_is_nested_too_deep_is_refused_quietly(
+    tmp_path: Path, path: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A caller's mistake: 400, and nothing in the bridge's log."""
+    async with (
+        local_lambda(runtime(tmp_path, ECHO)) as caller,
+        aiohttp.ClientSession(f"{caller.local.endpoint_url}/") as session,
+        session.post(
+            path, data=b"[" * DEEP + b"]" * DEEP, headers={**SIGNED, "X-Amz-Invocation-Type": kind}
+        ) as response,
+    ):
+        assert 400 == response.status
+
+    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_no_payload_is_an_empty_object(tmp_path: Path) -> None:

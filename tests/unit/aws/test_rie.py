@@ -30,6 +30,7 @@ def test_failures(payload: bytes) -> None:
         b'{"errorType": 1, "errorMessage": 2}',
         b'{"statusCode":200}' + bytes(8) + b"\0\0\0\0\0",
         b"[" * 5000,
+        b'{"errorType": "\xff", "errorMessage": ""}',
     ],
 )
 def test_replies(payload: bytes) -> None:
