@@ -131,7 +131,7 @@ class Bridge:
     async def start(self, *, local_endpoint: str) -> None:
         """Accept calls. `local_endpoint`: where `local:` targets are, or "".
 
-        Raises OSError for certificates that cannot be used, ValueError and BadDescriptors for what else cannot.
+        Raises OSError for certificates that cannot be used, ConfigErrors and ValueError for what else cannot.
         """
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()

@@ -27,8 +27,8 @@ from bridge.rpc.call import Handler
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.services.asked_target import TIMEOUT, Ask, AskedTarget, first_implemented
 from bridge.services.builtin import REFLECTION, REFLECTION_ALPHA
-from bridge.services.conflicts import conflicts
-from bridge.services.descriptors import Descriptors, load_descriptors
+from bridge.services.configured import load_configured
+from bridge.services.descriptors import Descriptors
 from bridge.services.sources import Source, Sources
 from bridge.targets import Invocation, Targets
 from bridge.tracing import Tracing
@@ -95,8 +95,8 @@ class Stack:
         return self._targets.invocations
 
     async def open(self) -> None:
-        """Read descriptors, build the targets, begin to seek credentials. Raises BadDescriptors, OSError for TLS files."""
-        self._described.update(await asyncio.to_thread(_load_all_descriptors, self.config))
+        """Read descriptors, build the targets, begin to seek credentials. Raises ConfigErrors, OSError for TLS files."""
+        self._described.update(await asyncio.to_thread(load_configured, self.config))
         entries: dict[str, Entry | None] = {}
         sources: dict[str, Source | None] = {}
         for key, service in self.config.services.items():
@@ -138,7 +138,7 @@ class Stack:
 
     def _descriptors_of(self, service: Service) -> Descriptors | None:
         """Of the first leg that has any."""
-        paths = (str(leg.descriptors) for leg in service.legs if leg.descriptors is not None)
+        paths = (str(leg.descriptors.path) for leg in service.legs if leg.descriptors is not None)
         return next((self._described[path] for path in paths), None)
 
     def _figures_of(self, service: Service, leg: Leg) -> TargetFigures:
@@ -202,19 +202,3 @@ def _ask(target: Handler, service: str) -> Ask:
         return await exchange(target, path, requests, seconds=TIMEOUT, clock=_clock)
 
     return ask
-
-
-def _load_all_descriptors(config: Config) -> dict[str, Descriptors]:
-    """By path: one is read once, however many entries name it. Raises BadDescriptors."""
-    paths = {
-        str(leg.descriptors): leg.descriptors
-        for service in config.services.values()
-        for leg in service.legs
-        if leg.descriptors is not None
-    }
-    return {name: load_descriptors(path) for name, path in paths.items()}
-
-
-def conflicts_of(config: Config) -> list[str]:
-    """What the configured descriptors tell differently about one name. Raises BadDescriptors."""
-    return conflicts(_load_all_descriptors(config).values())

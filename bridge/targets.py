@@ -153,8 +153,9 @@ class Targets:
         return payload_of(leg.payload, transcode)
 
     def _transcoder(self, leg: Leg) -> Transcoder:
+        assert leg.descriptors is not None, "the configuration refuses payload: json without"
         return Transcoder(
-            self._described[str(leg.descriptors)],
+            self._described[str(leg.descriptors.path)],
             proto_names=leg.json.names == "proto",
             defaults=leg.json.defaults,
         )

@@ -14,8 +14,8 @@ from bridge.config.schema import Config
 from bridge.proxy.deadline import Deadlines
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
-from bridge.services.errors import BadDescriptors
-from bridge.stack import Shared, Stack, conflicts_of
+from bridge.services.configured import load_configured, warnings_about
+from bridge.stack import Shared, Stack
 from bridge.targets import Invocation
 
 _CREDENTIALS_SECONDS = 20.0
@@ -25,11 +25,7 @@ _DRY_RUN_SECONDS = 20.0
 def check(chosen: argparse.Namespace) -> int:
     """Returns 0 if all is well, 1 if AWS would refuse a call. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
-    try:
-        warnings = [*config.warnings, *conflicts_of(config)]
-    except BadDescriptors as error:
-        raise CommandFailed(f"{path}: {error}", exit_code=2) from error
-    for warning in warnings:
+    for warning in (*config.warnings, *warnings_about(config, load_configured(config))):
         print(f"warning: {warning}", file=sys.stderr)
     count = len(config.services)
     print(f"{path}: fine, {count} service entr{'y' if count == 1 else 'ies'}")

@@ -20,7 +20,6 @@ from bridge.commands.loading import load_config, overrides_of
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import changed_sections
 from bridge.server.server import unbind
-from bridge.services.errors import BadDescriptors
 from bridge.single import SingleProcess
 from bridge.supervisor import Supervisor
 
@@ -70,7 +69,10 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
     bridge = make()
     try:
         await bridge.start()
-    except (OSError, BadDescriptors, ValueError) as error:
+    except ConfigErrors:
+        await bridge.close()
+        raise
+    except (OSError, ValueError) as error:
         await bridge.close()
         raise CommandFailed(
             _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
@@ -124,7 +126,7 @@ async def _reload_when_asked(
             _, config = await asyncio.to_thread(load_config, chosen)
             changes = changed_sections(bridge.config, config)
             await bridge.reload(config)
-        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+        except (ConfigErrors, OSError, ValueError) as error:
             _log.error("the new configuration is refused, the old one stays:\n%s", error)
             continue
         for section in changes.needs_restart:

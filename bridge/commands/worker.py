@@ -36,7 +36,6 @@ from bridge.server.control import (
     Unready,
 )
 from bridge.server.server import ListenAddress
-from bridge.services.errors import BadDescriptors
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class _Worker:
             logs.set_up(level=config.log.level, log_format=config.log.format)
             bridge = Bridge(config, self._listeners(config), environ=os.environ)
             await bridge.start(local_endpoint=begin.local_endpoint)
-        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+        except (ConfigErrors, OSError, ValueError) as error:
             self._channel.send(Failed(str(error)))
             await asyncio.sleep(0.1)  # for the message to leave
             return 1
@@ -126,7 +125,7 @@ class _Worker:
     async def _reload(self, bridge: Bridge, local_endpoint: str) -> None:
         try:
             await bridge.reload(await asyncio.to_thread(self._load), local_endpoint=local_endpoint)
-        except (ConfigErrors, BadDescriptors, OSError, ValueError) as error:
+        except (ConfigErrors, OSError, ValueError) as error:
             _log.error("this worker keeps the old configuration: %s", error)
 
     async def _tell_readiness(self, bridge: Bridge) -> None:

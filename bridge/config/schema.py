@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bridge.config.problems import Place
 from bridge.rpc.limits import Limits
 
 KIB = 1 << 10
@@ -156,6 +157,20 @@ class IamAuth:
 
 
 @dataclass(frozen=True, slots=True)
+class DescriptorsPath:
+    """What `descriptors` names: a FileDescriptorSet, or a folder of .proto files."""
+
+    path: Path
+    place: Place = field(compare=False)
+    """Where it is written, for messages about what is in it."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it comes from `defaults`, so that it need not describe every service."""
+        return self.place.key_path.startswith("defaults")
+
+
+@dataclass(frozen=True, slots=True)
 class JsonOptions:
     names: Literal["json", "proto"] = "json"
     """lowerCamelCase, or as the .proto has them."""
@@ -172,8 +187,7 @@ class Leg:
     payload: Payload = "grpc-web"
     event: EventShape = "http-v2"
     invoke_mode: InvokeMode = "buffered"
-    descriptors: Path | None = None
-    """A FileDescriptorSet, or a folder of .proto files."""
+    descriptors: DescriptorsPath | None = None
     json: JsonOptions = JsonOptions()
     role_arn: Role | None = None
     """Instead of `aws.role_arn`."""

@@ -15,6 +15,7 @@ from bridge.config.element import Element, shown
 from bridge.config.problems import Refused, did_you_mean
 from bridge.config.schema import (
     Defaults,
+    DescriptorsPath,
     EventShape,
     GrpcTarget,
     HttpTarget,
@@ -491,7 +492,7 @@ def read_leg(element: Element, settings: Settings, found: Target, weighed: float
         payload=keys.take("payload", _payload, "grpc-web"),
         event=keys.take("event", _event, "http-v2"),
         invoke_mode=keys.take("invoke_mode", choice("buffered", "response_stream"), "buffered"),
-        descriptors=keys.take("descriptors", optional(file_or_folder), None),
+        descriptors=keys.take("descriptors", optional(_descriptors), None),
         json=JsonOptions(
             names=keys.take("json.names", choice("json", "proto"), "json"),
             defaults=keys.take("json.defaults", boolean, default=True),
@@ -508,6 +509,10 @@ def read_leg(element: Element, settings: Settings, found: Target, weighed: float
 _quirks: Read[Literal["rie"]] = choice("rie")
 _payload: Read[Payload] = choice("grpc-web", "grpc", "protobuf", "json")
 _event: Read[EventShape] = choice("http-v2", "http-v1", "alb", "envoy", "raw")
+
+
+def _descriptors(element: Element) -> DescriptorsPath:
+    return DescriptorsPath(file_or_folder(element), element.place)
 
 
 def _throttled_as(element: Element) -> StatusCode:

@@ -36,6 +36,15 @@ def descriptors() -> Descriptors:
 
 
 @cache
+def error_details() -> Descriptors:
+    """google.rpc.Status and the standard details of errors (google/rpc/error_details.proto), which any call may end with."""
+    from bridge.services.descriptors import Descriptors, well_known_file
+
+    files = map(well_known_file, ("google/rpc/status.proto", "google/rpc/error_details.proto"))
+    return Descriptors((file for file in files if file is not None), name="google.rpc")
+
+
+@cache
 def message_class(full_name: str) -> type[Any]:  # Any: the fields exist at run time only
     """The class of one of the built-in services' messages. Raises KeyError."""
     from google.protobuf.message_factory import GetMessageClass

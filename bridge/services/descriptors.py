@@ -8,7 +8,7 @@ two versions of one message, without meeting. It doesn't know routes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 
 from bridge.services.errors import BadDescriptors
-from bridge.services.proto_folder import compile_folder
+from bridge.services.proto_folder import IsWanted, compile_folder
 
 MAX_SIZE = 64 << 20
 """Bytes of all the descriptors of one source."""
@@ -34,19 +34,20 @@ _KIND: dict[tuple[bool, bool], MethodKind] = {
 }
 
 _WELL_KNOWN = re.compile(
-    r"google/protobuf/"
-    r"(any|api|descriptor|duration|empty|field_mask|source_context|struct|timestamp|type|wrappers)"
-    r"\.proto"
+    r"google/(?:protobuf/(?:any|api|descriptor|duration|empty|field_mask|source_context|struct|timestamp|type|wrappers)"
+    r"|(?:api|rpc|type)/[a-z_]{1,50})\.proto"
 )
+"""Files that come with protobuf or with googleapis-common-protos."""
 
 
-def load_descriptors(path: Path) -> Descriptors:
+def load_descriptors(path: Path, *, is_wanted: IsWanted | None = None) -> Descriptors:
     """Reads a FileDescriptorSet, or compiles a folder of .proto. It blocks: run it in a thread.
 
-    Raises BadDescriptors.
+    `is_wanted`: the services that a folder must describe; see compile_folder. Raises BadDescriptors.
     """
     if path.is_dir():
-        return Descriptors(files_in(compile_folder(path), name=str(path)), name=str(path))
+        compiled = compile_folder(path, is_wanted=is_wanted)
+        return Descriptors(files_in(compiled, name=str(path)), name=str(path))
     if path.suffix == ".proto":
         raise BadDescriptors(f"{path} is one .proto file; name the folder it is in")
     return Descriptors(files_in(_read(path), name=str(path)), name=str(path))
@@ -77,11 +78,13 @@ def files_in(descriptor_set: bytes, *, name: str) -> list[bytes]:
 
 
 def well_known_file(filename: str) -> bytes | None:
-    """The descriptor of a file that comes with protobuf itself: senders of descriptors like to leave these out."""
-    match = _WELL_KNOWN.fullmatch(filename)
-    if match is None:
+    """The descriptor of a file that everybody imports: senders of descriptors like to leave these out."""
+    if not _WELL_KNOWN.fullmatch(filename):
         return None
-    module = import_module(f"google.protobuf.{match[1]}_pb2")
+    try:
+        module = import_module(filename.removesuffix(".proto").replace("/", ".") + "_pb2")
+    except ModuleNotFoundError:
+        return None
     content: bytes = module.DESCRIPTOR.serialized_pb
     return content
 
@@ -95,8 +98,13 @@ def imports_of(file: bytes) -> tuple[str, list[str]]:
 class Descriptors:
     """The files of one source, in a pool of their own."""
 
-    def __init__(self, files: Iterable[bytes], *, name: str) -> None:
-        """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors."""
+    def __init__(
+        self, files: Iterable[bytes], *, name: str, declared: Collection[str] = ()
+    ) -> None:
+        """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors.
+
+        `declared`: services that the source has beside those in the files, for messages.
+        """
         self.name = name
         """Where they come from, for messages."""
         self._files: dict[str, bytes] = {}
@@ -115,6 +123,8 @@ class Descriptors:
             for service in file.services_by_name.values()
         )
         """Full names, in no particular order."""
+        self.declared = frozenset(self.services).union(declared)
+        """Full names of all services that the source is known to have, described here or not."""
 
     def _keep(self, file: bytes) -> None:
         try:

@@ -1,37 +1,99 @@
 """A folder of .proto in, a serialized FileDescriptorSet out.
 
+Only the files that declare wanted services are compiled, with all that they import: a folder may be a company's whole tree.
 protoc runs as a process of its own: inside ours it would write to our stderr, and it must not run twice at once.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bridge.services.errors import BadDescriptors
 
-MAX_FILES = 10_000
+MAX_FILES = 50_000
+MAX_FILE_SIZE = 16 << 20
+"""Bytes of one .proto file that are searched for services."""
 MAX_COMPLAINTS = 20
 """Lines of protoc's output in an error's text."""
 TIMEOUT = 120.0
 """Seconds that one compilation may take."""
 
+IsWanted = Callable[[str], bool]
+"""Says of a service's full name whether it must be described."""
 
-def compile_folder(folder: Path) -> bytes:
-    """The FileDescriptorSet of every .proto in a folder, imports and comments included. It blocks: run it in a thread.
+_COMMENT_OR_STRING = re.compile(
+    rb"""//[^\n]* | /\*.*?\*/ | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*'""", re.DOTALL | re.VERBOSE
+)
+_PACKAGE = re.compile(rb"\bpackage\s+([\w.\s]+?)\s*;")
+_SERVICE = re.compile(rb"\bservice\s+(\w+)\s*\{")
+_MAY_DECLARE = re.compile(rb"service(?:\s*/[/*]|\s+\w+\s*[{/])").search
+"""Whether it is worth to look closer: most files of a large tree declare no service."""
 
-    Imports are sought in the folder itself, then among those of protobuf and of googleapis-common-protos. Raises
-    BadDescriptors.
+
+def compile_folder(folder: Path, *, is_wanted: IsWanted | None = None) -> bytes:
+    """The FileDescriptorSet of a folder's .proto files, imports and comments included. It blocks: run it in a thread.
+
+    `is_wanted`: only the files that declare such a service, and what they import; None: every file. Imports are sought in
+    the folder itself, then among those of protobuf and of googleapis-common-protos. Raises BadDescriptors.
     """
     sources = sorted(_sources(folder))
     if not sources:
         raise BadDescriptors(f"{folder} holds no .proto file")
     if len(sources) > MAX_FILES:
         raise BadDescriptors(f"{folder} holds more than {MAX_FILES} .proto files")
+    if is_wanted is not None:
+        sources = _declaring(sources, is_wanted, folder)
+    return _compile(folder, sources)
+
+
+def _declaring(sources: Collection[Path], is_wanted: IsWanted, folder: Path) -> list[Path]:
+    """The files that declare a wanted service. Raises BadDescriptors if none does."""
+    declared = {path: services_in(_text_of(path)) for path in sources}
+    wanted = [path for path, names in declared.items() if any(map(is_wanted, names))]
+    if wanted:
+        return wanted
+    names = sorted({name for names in declared.values() for name in names})
+    raise NoWantedService(folder, names)
+
+
+class NoWantedService(BadDescriptors):
+    """A folder in which no file declares a service that is routed to it."""
+
+    def __init__(self, folder: Path, declared: Collection[str]) -> None:
+        super().__init__(f"no .proto file in {folder} declares a service of this entry")
+        self.declared = declared
+
+
+def _text_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_SIZE)
+    except OSError:
+        return b""  # protoc will say why, if a wanted file imports it
+
+
+def services_in(text: bytes) -> list[str]:
+    """The full names of the services that a .proto file declares, as far as a look at its words can tell."""
+    if not _MAY_DECLARE(text):
+        return []
+    words = _COMMENT_OR_STRING.sub(b" ", text)
+    package = _PACKAGE.search(words)
+    prefix = "" if package is None else _ascii(b"".join(package[1].split())) + "."
+    return [prefix + _ascii(name) for name in _SERVICE.findall(words)]
+
+
+def _ascii(name: bytes) -> str:
+    return name.decode("ascii", "replace")
+
+
+def _compile(folder: Path, sources: Collection[Path]) -> bytes:
     with TemporaryDirectory(prefix="bridge-descriptors-") as scratch:
         output = Path(scratch, "set.binpb")
         # protoc takes arguments from a file, one a line: a large folder's would not fit on a command line.
@@ -53,21 +115,24 @@ def compile_folder(folder: Path) -> bytes:
 
 def _sources(folder: Path) -> Iterator[Path]:
     """Every .proto but those under a name with a leading dot: a mounted ConfigMap keeps its versions there."""
-    for path in folder.rglob("*.proto"):
-        inner = path.relative_to(folder)
-        if not any(part.startswith(".") for part in inner.parts) and path.is_file():
-            yield path
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            path = Path(place, name)
+            if name.endswith(".proto") and not name.startswith(".") and path.is_file():
+                yield path
 
 
 def _googleapis() -> list[str]:
-    """Where `google/api` and `google/rpc` can be imported from, if they are installed."""
-    try:
-        spec = find_spec("google.api")
-    except ModuleNotFoundError:
-        return []
-    if spec is None or spec.submodule_search_locations is None:
-        return []
-    return [str(Path(location).parents[1]) for location in spec.submodule_search_locations]
+    """Where google/api, google/rpc, google/type and google/longrunning are imported from, as protoc's --proto_path."""
+    spec = find_spec("google.api")  # of googleapis-common-protos
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    roots = [Path(location).parents[1] for location in spec.submodule_search_locations]
+    # The package keeps this one file under a name of its own.
+    operations = "google/longrunning/operations{}.proto".format
+    renamed = [f"{operations('')}={root / operations('_proto')}" for root in roots]
+    return [*map(str, roots), *renamed]
 
 
 def _run_protoc(arguments: Path, folder: Path) -> None:

@@ -146,7 +146,7 @@ class Sources:
     def _at_hand(self, symbol: str, beside: Descriptors | None) -> Descriptors | None:
         matching = self._router.match_service(symbol)
         first = () if matching is None else tuple(matching.known())
-        for descriptors in (*first, *_present(beside), *self.known()):
+        for descriptors in (*first, *_present(beside), *self.known(), builtin.error_details()):
             if descriptors.file_of(symbol) is not None:
                 return descriptors
         return None

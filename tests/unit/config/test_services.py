@@ -188,7 +188,7 @@ services:
     (only,) = entry.legs
 
     assert ("json", "raw", "response_stream", tmp_path / "a.binpb") == (
-        only.payload, only.event, only.invoke_mode, only.descriptors,
+        only.payload, only.event, only.invoke_mode, only.descriptors.path,
     )  # fmt: skip
     assert JsonOptions("proto", defaults=False) == only.json
     assert Role("arn:aws:iam::123456789012:role/x") == only.role_arn

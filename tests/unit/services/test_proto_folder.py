@@ -6,6 +6,7 @@ import pytest
 
 from bridge.services.descriptors import load_descriptors
 from bridge.services.errors import BadDescriptors
+from bridge.services.proto_folder import NoWantedService, services_in
 
 HEAD = 'syntax = "proto3";\n'
 
@@ -74,3 +75,84 @@ def test_hidden_folders_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "hello.proto").symlink_to(tmp_path / "..2024/hello.proto")
 
     assert ("hello.Greeter",) == load_descriptors(tmp_path).services
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "google/api/annotations.proto",
+        "google/api/httpbody.proto",
+        "google/longrunning/operations.proto",
+        "google/protobuf/any.proto",
+        "google/rpc/status.proto",
+        "google/type/money.proto",
+    ],
+)
+def test_what_everybody_imports_is_at_hand(tmp_path: Path, imported: str) -> None:
+    """Google's common files need not be in the folder."""
+    write(tmp_path, "a.proto", f'package a; import "{imported}"; service A {{}}')
+
+    assert load_descriptors(tmp_path).has_file(imported)
+
+
+def test_only_what_a_wanted_service_needs_is_compiled(tmp_path: Path) -> None:
+    """A broken file that no wanted service imports does no harm; what is imported is there, however far."""
+    write(tmp_path, "far.proto", "package far; message Far {}")
+    write(
+        tmp_path,
+        "near.proto",
+        'package near; import "far.proto"; message Near { far.Far far = 1; }',
+    )
+    write(
+        tmp_path,
+        "shop.proto",
+        'package shop; import "near.proto"; service Shop { rpc Buy(near.Near) returns (near.Near); }',
+    )
+    write(tmp_path, "broken.proto", 'package broken; import "nowhere.proto"; service Broken {}')
+
+    described = load_descriptors(tmp_path, is_wanted={"shop.Shop"}.__contains__)
+
+    assert ("shop.Shop",) == described.services
+    assert described.has_file("far.proto")
+
+
+def test_a_broken_file_that_a_wanted_service_imports_is_told(tmp_path: Path) -> None:
+    """And only that one: the folder's other mistakes are nobody's concern."""
+    write(tmp_path, "bad.proto", "package bad; message Bad { Lost lost = 1; }")
+    write(tmp_path, "worse.proto", "package worse; message Worse { Gone gone = 1; }")
+    write(tmp_path, "shop.proto", 'package shop; import "bad.proto"; service Shop {}')
+
+    with pytest.raises(BadDescriptors) as caught:
+        load_descriptors(tmp_path, is_wanted={"shop.Shop"}.__contains__)
+
+    assert f"{tmp_path}/bad.proto:2:" in str(caught.value)
+    assert "worse" not in str(caught.value)
+
+
+def test_a_folder_without_a_wanted_service_says_what_it_declares(tmp_path: Path) -> None:
+    """For the message that tells the user so."""
+    write(tmp_path, "shop.proto", "package shop; service Shop {}")
+
+    with pytest.raises(NoWantedService) as caught:
+        load_descriptors(tmp_path, is_wanted={"shop.Shpo"}.__contains__)
+
+    assert ["shop.Shop"] == caught.value.declared
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"package a.b;\nservice S {}", ["a.b.S"]),
+        (b"service S{} service T\n{}", ["S", "T"]),
+        (b"package /* no */ a . b ; service/**/S// x\n{}", ["a.b.S"]),
+        (b'package a; // service No {}\n/* service No {} */ option x = "service No {";', []),
+        (b"package a; message service { string service = 1; }", []),
+        (b"package a; option x = 'it\\'s service No {'; service S {}", ["a.S"]),
+        (b"edition = '2023'; package a; service S {}", ["a.S"]),
+        (b"\xff service S {", ["S"]),
+        (b"service S", []),
+    ],
+)
+def test_services_are_found_by_their_words(text: bytes, expected: list[str]) -> None:
+    """Comments and strings do not count; what follows makes no difference."""
+    assert expected == services_in(text)

@@ -197,3 +197,55 @@ async def test_closing_breaks_off_conversations() -> None:
 
     with pytest.raises(NotDescribed, match="ask again"):
         await waiting
+
+
+@pytest.mark.parametrize(
+    "symbol", ["google.rpc.BadRequest", "google.rpc.Status", "google.rpc.RetryInfo.retry_delay"]
+)
+async def test_error_details_are_always_described(symbol: str) -> None:
+    """Any call may end with them, so clients can show them whatever a service's own files import; nobody is woken for it."""
+    function = ReflectingFunction(["helloworld.Greeter"], {"helloworld.Greeter": HELLO})
+    sources = Sources({"*": asked(function)})
+
+    described = await sources.describing(symbol)
+
+    assert described.file_of(symbol) in (
+        "google/rpc/error_details.proto",
+        "google/rpc/status.proto",
+    )
+    assert [] == function.asked
+
+
+async def test_error_details_of_the_configuration_come_first() -> None:
+    """A file of one's own that defines a message of this name is what clients see."""
+    own = Descriptors(
+        (proto_file("own.proto", package="google.rpc", messages={"BadRequest": ["own"]}),),
+        name="own",
+    )
+
+    assert own is await Sources({"a.B": given(own)}).describing("google.rpc.BadRequest")
+    assert "google.rpc" == (await Sources({"a.B": None}).describing("google.rpc.BadRequest")).name
+
+
+@pytest.mark.parametrize(
+    "filename",
+    ["google/rpc/error_details.proto", "google/api/http.proto", "google/protobuf/any.proto"],
+)
+def test_files_that_everybody_imports_can_be_asked_for(filename: str) -> None:
+    found = Sources({}).with_file(filename)
+
+    assert found is not None
+    assert found.has_file(filename)
+
+
+@pytest.mark.parametrize(
+    "filename",
+    [
+        "google/rpc/nothing.proto",
+        "google/api/../secret.proto",
+        "os.proto",
+        "google/protobuf/compiler/plugin.proto",
+    ],
+)
+def test_files_that_are_not_there(filename: str) -> None:
+    assert Sources({}).with_file(filename) is None
