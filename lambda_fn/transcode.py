@@ -6,9 +6,13 @@ Servicers keep their own (de)serializers: what reaches them is always protobuf's
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lambda_fn.rpc import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, Refused
+
+if TYPE_CHECKING:
+    from lambda_fn.protojson import NotProtoJson, Reader
 
 
 class Codec(NamedTuple):
@@ -41,7 +45,7 @@ def json_codec(descriptor: Any, *, prints_defaults: bool) -> Codec:
         return Codec(_undescribed, _undescribed)
 
     def decode(text: bytes) -> bytes:
-        return message_from(text, descriptor.input_type).SerializeToString()  # type: ignore[no-any-return]  # untyped message
+        return serialized(message_from(text, descriptor.input_type))
 
     def encode(data: bytes) -> bytes:
         return to_json(data, descriptor.output_type, prints_defaults=prints_defaults)
@@ -59,31 +63,62 @@ def new_message(descriptor: Any) -> Any:
     return message_factory.GetMessageClass(descriptor)()
 
 
+@cache
+def _reader() -> Reader:
+    """One for all calls: the descriptors of generated code stay as they are."""
+    from lambda_fn.protojson import Reader
+
+    return Reader()
+
+
 def message_from(text: bytes, descriptor: Any) -> Any:
     """The message in this JSON. Raises Refused, saying what does not fit."""
-    from google.protobuf import json_format
+    from lambda_fn import protojson
 
     message = new_message(descriptor)
     try:
-        return json_format.Parse(text, message, ignore_unknown_fields=True)
-    except (json_format.ParseError, ValueError, RecursionError) as error:
+        _reader().fill(message, protojson.loads(text), ignore_unknown=True)
+    except protojson.NotProtoJson as error:
         raise _not_fitting(descriptor, error) from error
+    return message
+
+
+def loads(body: bytes) -> Any:
+    """The value of a body in JSON. Raises Refused."""
+    from lambda_fn import protojson
+
+    try:
+        return protojson.loads(body)
+    except protojson.NotProtoJson as error:
+        raise Refused(INVALID_ARGUMENT, f"the body is not JSON: {error.reason}") from error
 
 
 def merge(found: Any, message: Any, *, passes_over_unknown: bool) -> None:
     """Set in `message` what this JSON value (dicts, lists, scalars) says. Raises Refused."""
-    from google.protobuf import json_format
+    from lambda_fn import protojson
 
     try:
-        json_format.ParseDict(found, message, ignore_unknown_fields=passes_over_unknown)
-    except Exception as error:  # as Parse does around it: TypeErrors, OverflowErrors and even SystemErrors come out
+        _reader().fill(message, found, ignore_unknown=passes_over_unknown)
+    except protojson.NotProtoJson as error:
         raise _not_fitting(message.DESCRIPTOR, error) from error
 
 
-def _not_fitting(descriptor: Any, error: Exception) -> Refused:
-    # The parser's text says where in the caller's own input it stopped.
+def serialized(message: Any) -> bytes:
+    """The message's bytes. Raises Refused where a required field is missing."""
+    from google.protobuf.message import EncodeError
+
+    try:
+        data: bytes = message.SerializeToString()
+    except EncodeError as error:
+        raise Refused(INVALID_ARGUMENT, f"the request is incomplete: {error}") from error
+    return data
+
+
+def _not_fitting(descriptor: Any, error: NotProtoJson) -> Refused:
+    # The reason says where in the caller's own input the reading stopped.
+    place = f" (at {error.path})" if error.path else ""
     return Refused(
-        INVALID_ARGUMENT, f"the request is no {descriptor.full_name} in JSON: {str(error)[:500]}"
+        INVALID_ARGUMENT, f"the request is no {descriptor.full_name} in JSON{place}: {error.reason}"
     )
 
 

@@ -1,12 +1,11 @@
 """The protobuf JSON mapping by one source's descriptors: a method's request as JSON, JSON as its response.
 
-Messages are read with the bounds of the protobuf library (100 levels deep), and JSON by the same measure.
+Messages are read with the bounds of the protobuf library (100 levels deep), and JSON by the same measure (`protojson`).
 https://protobuf.dev/programming-guides/json/
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -16,10 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 from msgspec.json import Encoder
 
 from bridge.rpc.errors import BadReply, MalformedRequest, RpcError, UnknownMethod
+from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
-
-_MAX_DEPTH = 100
-"""Levels of messages in messages, as protobuf's own parsers bound them."""
 
 _MAX_TOLD = 200
 """Characters of the library's complaint in a note."""
@@ -29,9 +26,6 @@ _NULL_VALUES = frozenset(("google.protobuf.Value", "google.protobuf.NullValue"))
 
 _WELL_KNOWN = "google.protobuf."
 """Types whose JSON may be something else than an object."""
-
-_FIELDS = re.compile(r"(?:Failed to parse \w{1,100} field: )+").match
-_FIELD = re.compile(r"Failed to parse (\w+) field").findall
 
 _encode = Encoder().encode
 
@@ -48,6 +42,7 @@ class Transcoder:
         """For clients: where the file lies is not their business."""
         self._proto_names = proto_names
         self._defaults = defaults
+        self._reader = protojson.Reader()
 
     def to_json(self, path: str, message: bytes) -> bytes:
         """The request of the method at this path as JSON. Raises UnknownMethod, MalformedRequest."""
@@ -66,8 +61,8 @@ class Transcoder:
             )
         except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
             refused = MalformedRequest(
-                f"the request, a {request.full_name}, has no JSON form: it holds a time out of range, or an Any that does not"
-                f" parse or is of a type that {self._name} lacks"
+                f"the request, a {request.full_name}, has no JSON form: it holds a time out of range, a field mask whose"
+                f" paths JSON cannot write, or an Any that does not parse or is of a type that {self._name} lacks"
             )
             _note(refused, error)
             raise refused from error
@@ -83,16 +78,13 @@ class Transcoder:
             raise BadReply(f"the function's JSON is no object, and so no {response.full_name}")
         message = _class_of(response)()
         try:
-            json_format.Parse(
-                text,
-                message,
-                ignore_unknown_fields=True,
-                descriptor_pool=response.file.pool,
-                max_recursion_depth=_MAX_DEPTH,
-            )
+            self._reader.fill(message, protojson.loads(text), ignore_unknown=True)
             return message.SerializeToString()
-        except (json_format.Error, EncodeError, UnicodeDecodeError, RecursionError) as error:
-            bad = BadReply(f"the function's JSON is no {response.full_name}{_place_in(error)}")
+        except (protojson.NotProtoJson, EncodeError) as error:
+            place = getattr(error, "path", "")
+            bad = BadReply(
+                f"the function's JSON is no {response.full_name}{place and f', in {place}'}"
+            )
             _note(bad, error)
             raise bad from error
 
@@ -108,12 +100,6 @@ class Transcoder:
 
 def _class_of(descriptor: Descriptor) -> type[Message]:
     return GetMessageClass(descriptor)
-
-
-def _place_in(error: Exception) -> str:
-    """Which field does not fit, from the library's words."""
-    found = _FIELDS(str(error))
-    return f", in {'.'.join(_FIELD(found[0]))}" if found is not None else ""
 
 
 def _note(error: RpcError, cause: Exception) -> None:

@@ -20,7 +20,6 @@ from lambda_fn.protocols.http_status import HTTP_STATUS, Detail, details_in, wit
 from lambda_fn.protocols.protocol import Accepted, Exchange
 from lambda_fn.rpc import (
     IDENTITY,
-    INVALID_ARGUMENT,
     OK,
     RESOURCE_EXHAUSTED,
     UNIMPLEMENTED,
@@ -82,7 +81,7 @@ def _decode(
     return IncomingCall(
         method=binding.method,
         metadata=metadata.of_request(own),
-        messages=iter((message.SerializeToString(),)),
+        messages=iter((transcode.serialized(message),)),
         timeout=parse_timeout(request.header("grpc-timeout")),
         accepted=frozenset((IDENTITY,)),
         peer=request.peer,
@@ -101,7 +100,7 @@ def _message_in(
         message = transcode.new_message(descriptor)
         _fill_from_query(message, request)
         if binding.body and body:
-            found = {binding.body: _parsed(body)}
+            found = {binding.body: transcode.loads(body)}
             transcode.merge(found, _without(message, binding.body), passes_over_unknown=True)
     for field, text in values:
         transcode.set_field(message, field, [text])
@@ -117,13 +116,6 @@ def _body_of(request: HttpRequest, max_message: int | None) -> bytes:
     if max_message is not None and size > max_message:
         raise Refused(RESOURCE_EXHAUSTED, f"body larger than max ({size} vs. {max_message})")
     return request.body
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise Refused(INVALID_ARGUMENT, "the body is not JSON") from error
 
 
 def _without(message: Any, field: str) -> Any:
