@@ -9,6 +9,7 @@ All connections of a pool read into one buffer: the loop fills it and hands it o
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Sequence
@@ -33,8 +34,17 @@ a body. One read (HttpClient's buffer) bounds the rest."""
 MAX_FIELDS = 512
 """Header fields of a response, interim responses included."""
 
+MAX_LENGTH = 1 << 40
+"""The largest declared length of a body or a chunk (bytes). What claims to be longer, up to 2⁶⁴, is a mistake or an attack."""
+
+MAX_SIZE_LINE = 256
+"""Bytes that are kept of the line before a chunk. It begins with the size, and seldom says more."""
+
 JOINED_BELOW = 64 << 10
 """Below this size (bytes) a head and a body are joined for one write; above it copying costs more than a second write."""
+
+_CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatch
+"""RFC 9112 7.1: the line before a chunk."""
 
 Fields = list[tuple[bytes, bytes]]
 """Header fields in the order received; names in lower case."""
@@ -48,11 +58,16 @@ class Exchange(Protocol):
         ...
 
     def expect(self, length: int) -> RpcError | None:
-        """The declared length of a body that did not come whole with its head."""
+        """The declared length of a body, or of one of its chunks, that did not come whole in one read."""
         ...
 
     def add(self, body: bytes) -> RpcError | None:
         """A part of the body."""
+        ...
+
+    @property
+    def received(self) -> int:
+        """Bytes of the body so far."""
         ...
 
     def end(self) -> bool:
@@ -105,9 +120,16 @@ class Connection(asyncio.BufferedProtocol):
         self._phase: Phase = IDLE
         self._head: Fields = []
         self._fields: Fields = []
-        self._interim_fields = 0
-        self._is_announced = False
+        self._fields_left = MAX_FIELDS
+        """How many fields the response may have, less those of its interim responses."""
+        self._announced: Fields | None = None
+        """The head whose framing has been looked at, because its body did not come whole."""
         self._unparsed = 0
+        self._chunk_from: int | None = None
+        """How long the body was when the chunk began that is under way; None: there is none, or its size was looked at."""
+        self._size_line = b""
+        """What a read ended with, after its last line break: it may be how the line with a chunk's size begins."""
+        self._is_chunked = False
         self._can_stay = True
         self._is_paused = False
         self.served = 0
@@ -193,11 +215,11 @@ class Connection(asyncio.BufferedProtocol):
         except (HttpParserError, HttpParserUpgrade) as error:
             self._can_stay = False
             if self._phase is not WHOLE:
-                self._fail(BadReply(f"{self._owner.origin} does not answer in HTTP/1.1"), error)
+                self._fail(self._not_http(), error)
         if self._phase is WHOLE:
             self._settle()
-        else:
-            self._check_what_is_to_come()
+        elif self._phase is not CLOSED:
+            self._check_what_is_to_come(nbytes)
 
     def eof_received(self) -> None:
         # RFC 9112 6.3: without a length the body ends with the connection.
@@ -224,22 +246,35 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is not HEAD:
             return
         fields = self._fields
-        if len(fields) > MAX_FIELDS:
+        if len(fields) > self._fields_left:
             self._fail(self._head_too_large())
             return
         status = self._parser.get_status_code()
-        if status < 200:
-            # Interim (RFC 9110 15.2): the response is still to come. Its fields count, and mean nothing.
-            self._interim_fields = len(fields)
+        if not 200 <= status < 600:
+            self._take_interim(status)
             return
-        if self._interim_fields:
-            del fields[: self._interim_fields]
         self._head = fields
         self._fields = []  # for trailers, which nobody reads
         self._unparsed = 0
         self._phase = BODY
         assert self._exchange is not None
         self._exchange.begin(status, fields)
+
+    def _take_interim(self, status: int) -> None:
+        """RFC 9110 15.2: the response is still to come. The fields of an interim one count, and mean nothing."""
+        if not 100 <= status < 200:
+            # RFC 9110 15: there are no others. llhttp takes any three digits.
+            self._fail(BadReply(f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"))  # fmt: skip
+        self._fields_left -= len(self._fields)
+        self._fields = []
+
+    def on_chunk_header(self) -> None:
+        if self._phase is BODY:
+            assert self._exchange is not None
+            self._chunk_from = self._exchange.received
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_from = None
 
     def on_body(self, body: bytes) -> None:
         if self._phase is BODY:
@@ -254,17 +289,52 @@ class Connection(asyncio.BufferedProtocol):
             self._can_stay = self._can_stay and self._parser.should_keep_alive()
             self._phase = WHOLE
 
-    def _check_what_is_to_come(self) -> None:
+    def _check_what_is_to_come(self, nbytes: int) -> None:
         """After a read that did not end the response: will the rest stay within its bounds?"""
-        if self._unparsed > MAX_HEAD or len(self._fields) > MAX_FIELDS:
+        if self._unparsed > MAX_HEAD or len(self._fields) > self._fields_left:
             self._fail(self._head_too_large())
-        elif self._phase is BODY and not self._is_announced:
-            self._is_announced = True
-            length = declared_length(self._head)
-            assert self._exchange is not None
-            error = None if length is None else self._exchange.expect(length)
-            if error is not None:
-                self._fail(error)
+            return
+        if self._phase is not BODY:
+            return
+        if self._announced is not self._head:
+            self._announced = self._head
+            codings = transfer_codings(self._head)
+            if codings not in ([], [b"chunked"], [b"identity"]):
+                self._fail(BadReply(f"{self._owner.origin} answers in a transfer coding that was not asked for"))  # fmt: skip
+                return
+            self._is_chunked = codings == [b"chunked"]
+            self._expect(declared_length(self._head))
+        if self._is_chunked:
+            self._check_chunk(nbytes)
+
+    def _check_chunk(self, nbytes: int) -> None:
+        """Look at the size of the chunk in which the read ended. llhttp says that a chunk begins, and not how long it will be."""
+        exchange, begun = self._exchange, self._chunk_from
+        assert exchange is not None
+        self._chunk_from = None
+        # Before the chunk's bytes stands the line with its size, of which the last read may have had the beginning.
+        end = nbytes if begun is None else nbytes - (exchange.received - begun)
+        text = bytes(self._buffer[max(0, end - MAX_SIZE_LINE) : end])
+        if b"\n" not in text[:-2]:  # a long line, or the beginning of it was in the last read
+            text = self._size_line + bytes(self._buffer[:end])
+        is_size = begun is not None and text.endswith(b"\r\n")
+        line = (text.removesuffix(b"\r\n") if is_size else text).rpartition(b"\n")[2]
+        self._size_line = line[:MAX_SIZE_LINE] if begun is None else b""
+        # The last chunk, of no bytes, is under way until its trailers have come: then what stands here is one of them.
+        size = _CHUNK_SIZE(line) if is_size else None
+        if size is not None:
+            self._expect(int(size[1], 16))
+
+    def _expect(self, length: int | None) -> None:
+        assert self._exchange is not None
+        if length is None:
+            return
+        if length >= MAX_LENGTH:
+            self._fail(BadReply(f"{self._owner.origin} announces {length} bytes, which is no length of a reply"))  # fmt: skip
+            return
+        error = self._exchange.expect(length)
+        if error is not None:
+            self._fail(error)
 
     # -- the end of an exchange ------------------------------------------------------------------------------------------
 
@@ -286,8 +356,8 @@ class Connection(asyncio.BufferedProtocol):
         self.served += 1
         self._exchange = None
         self._phase = IDLE
-        self._unparsed = self._interim_fields = 0
-        self._is_announced = False
+        self._unparsed = 0
+        self._fields_left = MAX_FIELDS
         if self._fields:
             self._fields = []
         if self._is_paused:
@@ -315,6 +385,9 @@ class Connection(asyncio.BufferedProtocol):
             f"{self._owner.origin} answers with too large a head: more than {MAX_HEAD} bytes or {MAX_FIELDS} fields"
         )
 
+    def _not_http(self) -> BadReply:
+        return BadReply(f"{self._owner.origin} does not answer in HTTP/1.1")
+
     def _is_clean_end(self) -> bool:
         """Whether TLS, if there is any, says that this is the end: a cut must not pass for one (RFC 9112 9.8)."""
         tls = self._transport.get_extra_info("ssl_object")
@@ -333,16 +406,22 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def declared_length(fields: Fields) -> int | None:
-    """The length that the head of a response declares for its body, which llhttp has found to be one number."""
+    """The length that the head of a response declares for its body, which llhttp has found to be one number below 2⁶⁴."""
     for name, value in fields:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
+        if name == b"content-length":
+            return int(value.strip().lstrip(b"0") or b"0")
     return None
+
+
+def transfer_codings(fields: Fields) -> list[bytes]:
+    """The transfer codings that the head of a response names, in lower case."""
+    values = b",".join(value for name, value in fields if name == b"transfer-encoding")
+    return [coding.strip().lower() for coding in values.split(b",") if coding.strip()]
 
 
 def ends_with_connection(fields: Fields) -> bool:
     """Whether nothing in the head says where the body ends (RFC 9112 6.3)."""
-    codings = [value for name, value in fields if name == b"transfer-encoding"]
+    codings = transfer_codings(fields)
     if codings:
-        return not codings[-1].lower().endswith(b"chunked")
+        return codings[-1] != b"chunked"
     return declared_length(fields) is None

@@ -55,6 +55,10 @@ class Gathering:
         self._status = status
         self._fields = fields
 
+    @property
+    def received(self) -> int:
+        return self._max_body - self._left
+
     def expect(self, length: int) -> RpcError | None:
         if length > self._max_body:
             return ReplyTooLarge(f"a reply of {length} bytes, the limit is {self._max_body}")
@@ -98,6 +102,7 @@ class StreamedResponse:
         "_unread",
         "begun",
         "fields",
+        "received",
         "status",
     )
 
@@ -106,6 +111,7 @@ class StreamedResponse:
         """Done when the head is there."""
         self.status = 0
         self.fields: Fields = []
+        self.received = 0
         self._connection: Connection | None = None
         self._parts: deque[bytes] = deque()
         self._unread = 0
@@ -180,6 +186,7 @@ class StreamedResponse:
 
     def add(self, body: bytes) -> RpcError | None:
         self._parts.append(body)
+        self.received += len(body)
         self._unread += len(body)
         if self._unread > HIGH_WATER and self._connection is not None:
             self._connection.pause()

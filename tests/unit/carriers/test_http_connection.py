@@ -231,9 +231,15 @@ def test_bug_in_an_exchange_is_not_blamed_on_the_server(bench: Bench) -> None:
     [
         ([], None, True),
         ([(b"content-length", b"12")], 12, False),
+        ([(b"content-length", b"12 ")], 12, False),
+        ([(b"content-length", b"0" * 5000 + b"12")], 12, False),
+        ([(b"content-length", b"000")], 0, False),
         ([(b"transfer-encoding", b"chunked")], None, False),
         ([(b"transfer-encoding", b"gzip, Chunked")], None, False),
         ([(b"transfer-encoding", b"gzip")], None, True),
+        ([(b"transfer-encoding", b"identity")], None, True),
+        ([(b"transfer-encoding", b"xchunked")], None, True),
+        ([(b"transfer-encoding", b"chunked "), (b"transfer-encoding", b"")], None, False),
     ],
 )
 def test_head_says_where_the_body_ends(
@@ -241,3 +247,120 @@ def test_head_says_where_the_body_ends(
 ) -> None:
     """RFC 9112 6.3: by its length, by its chunks, or with the connection."""
     assert (length, is_open) == (declared_length(fields), ends_with_connection(fields))
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 000 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 000 OK\r\n\r\n",
+        b"HTTP/1.1 001 OK\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 OK\r\n\r\n",
+        b"HTTP/1.1 600 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 999 OK\r\nContent-Length: 9\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 1000 OK\r\n",
+        b"HTTP/1.1 20 OK\r\n",
+        b"HTTP/1.1 -20 OK\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"ICY 200 OK\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 0x10\r\n\r\n",
+        HEAD + b"Content-Length: 18446744073709551615\r\n\r\n",
+        HEAD + b"Content-Length: 18446744073709551616\r\n\r\n",
+        HEAD + b"Content-Length: 9223372036854775808\r\n\r\n",
+        HEAD + b"Content-Length: " + b"0" * 3000 + b"9223372036854775808\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        HEAD + b"Content-Length: 1, 2\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip\r\n\r\n",
+        HEAD + b"Transfer-Encoding: xchunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nab",
+        HEAD + b"A: b\r\n c\r\n\r\n",
+        HEAD + b"A: b\0c\r\n\r\n",
+        HEAD + b"A\0: b\r\n\r\n",
+        HEAD + b"A : b\r\n\r\n",
+        HEAD + b"A: b\nB: c\r\n\r\n",
+        CHUNKED + b"ffffffffffffffff\r\n",
+        CHUNKED + b"FFFFFFFFFFFFFFFF;a=b\r\n",
+        CHUNKED + b"0000000000ffffffffffffffff\r\nabc",
+        CHUNKED + b"fffffffffffffffff\r\n",
+        CHUNKED + b"8000000000000000\r\nabc",
+        CHUNKED + b"7fffffffffffffff\r\nabc",
+        CHUNKED + b"1\r\na\r\nffffffffffffffff\r\nabc",
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"0x1\r\n",
+        CHUNKED + b"\r\n",
+        CHUNKED + b"1\r\nab\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 4000,
+    ],
+    ids=lambda wire: repr(wire[-40:]),
+)
+def test_http_that_does_not_exist_is_refused_at_once(wire: bytes) -> None:
+    """However it is cut: one error, and the end of the connection, without waiting for more."""
+    for cut in (BUFFER_SIZE, 1, 7):
+        bench = Bench()
+        answer = bench.ask()
+        for at in range(0, len(wire), cut):
+            bench.receive(wire[at : at + cut])
+        bench.close()
+
+        assert answer.done(), f"cut every {cut} bytes"
+        assert isinstance(answer.exception(), BadReply)
+        assert bench.transport.is_broken
+        assert "released" not in bench.owner.heard
+
+
+@pytest.mark.parametrize("cut", [BUFFER_SIZE, 1, 7])
+@pytest.mark.parametrize("sizes", [b"65", b"0000000000000065", b"fffff;x=" + b"y" * 100])
+def test_a_chunk_above_the_limit_is_refused_by_its_size(sizes: bytes, cut: int) -> None:
+    """As a declared length is: before any of its bytes."""
+    bench = Bench()
+    answer = bench.ask()
+    wire = CHUNKED + b"3\r\nabc\r\n" + sizes + b"\r\n"
+    for at in range(0, len(wire), cut):
+        bench.receive(wire[at : at + cut])
+    bench.close()
+
+    assert isinstance(answer.exception(), ReplyTooLarge)
+
+
+@given(
+    parts=st.lists(st.binary(min_size=1, max_size=40), max_size=6),
+    extension=st.sampled_from([b"", b";a", b";ff=" + b"f" * 300]),
+    trailer=st.sampled_from([b"", b"ffffffffffffffffff: 1\r\n"]),
+    cuts=st.lists(st.integers(0, 2500), max_size=20),
+)
+def test_any_cut_of_a_chunked_body_is_whole(
+    parts: list[bytes], extension: bytes, trailer: bytes, cuts: list[int]
+) -> None:
+    """The look at the chunks' sizes takes neither bytes of a body nor trailers for a size."""
+    bench = Bench()
+    answer = bench.ask(max_body=1000)
+    chunks = b"".join(b"%x%b\r\n%b\r\n" % (len(part), extension, part) for part in parts)
+    wire = CHUNKED + chunks + b"0\r\n" + trailer + b"\r\n"
+    edges = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+    for start, end in pairwise(edges):
+        bench.receive(wire[start:end])
+    bench.close()
+
+    assert b"".join(parts) == answer.result().body
+    assert ["opened", "released"] == bench.owner.heard
+
+
+@given(body=st.text("0123456789abcdef\r\n;", max_size=60), cut=st.integers(1, 9))
+def test_a_body_that_looks_like_sizes_is_whole(body: str, cut: int) -> None:
+    bench = Bench()
+    answer = bench.ask()
+    wire = CHUNKED + (b"%x\r\n%b\r\n" % (len(body), body.encode()) if body else b"") + b"0\r\n\r\n"
+    for at in range(0, len(wire), cut):
+        bench.receive(wire[at : at + cut])
+    bench.close()
+
+    assert body.encode() == answer.result().body
