@@ -21,6 +21,7 @@ from bridge.carriers.lambda_stream import LambdaStream
 from bridge.carriers.pool import PoolLimits
 from bridge.carriers.rie_invoke import RieInvoke
 from bridge.carriers.tls import client_context
+from bridge.config.endpoint import endpoint_in
 from bridge.config.schema import (
     Aws,
     Config,
@@ -211,9 +212,8 @@ class Targets:
     def _rie(self, leg: Leg) -> RieInvoke:
         """Invoke of AWS's local emulator; the SDKs' variables move it as they do Lambda."""
         assert isinstance(leg.target, LambdaTarget)
-        environ = self._environ
         configured = leg.endpoint_url or self._config.aws.endpoint_url
-        named = environ.get("AWS_ENDPOINT_URL_LAMBDA") or environ.get("AWS_ENDPOINT_URL")
+        _, named = endpoint_in(self._environ) or ("", "")
         return RieInvoke(
             FunctionName.parse(leg.target.function),
             client=self._client,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bridge.aws.sigv4 import Credentials
+from bridge.config.endpoint import endpoint_in
 from bridge.rpc.errors import NotReady
 from bridge.rpc.value import Value
 
@@ -321,9 +322,9 @@ def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str
     profile: Mapping[str, Any] = session.get_scoped_config()
     services = session.full_config.get("services", {}).get(profile.get("services"), {})
     section = services.get("lambda", {})
+    _, named = endpoint_in(environment) or ("", "")
     return (
-        environment.get("AWS_ENDPOINT_URL_LAMBDA")
-        or environment.get("AWS_ENDPOINT_URL")
+        named
         or (section.get("endpoint_url") if isinstance(section, Mapping) else None)
         or profile.get("endpoint_url")
         or None

@@ -347,7 +347,7 @@ class Aws:
     profile: str | None = None
     role_arn: Role | None = None
     endpoint_url: Url | None = None
-    """Lambda's; also from AWS_ENDPOINT_URL_LAMBDA and AWS_ENDPOINT_URL."""
+    """Lambda's. None: as the environment and the profile say, else AWS's own."""
     idle_connections: int = 256
     idle_timeout: float = 20.0
 

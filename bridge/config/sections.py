@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.config.element import Element
+from bridge.config.endpoint import endpoint_in
 from bridge.config.functions import read_functions
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.schema import (
@@ -193,12 +194,12 @@ _profile = pattern(r"[^\0-\x1f\x7f\[\]]{1,128}", "the name of a profile")
 
 def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
     usual = Aws()
-    endpoint_url = keys.take("endpoint_url", optional(url), None)
+    _check_endpoint_in(environ, keys)
     found = Aws(
         region=keys.take("region", optional(region), usual.region),
         profile=keys.take("profile", optional(_profile), usual.profile),
         role_arn=keys.take("role_arn", optional(role), usual.role_arn),
-        endpoint_url=endpoint_url or _endpoint_from(keys, environ),
+        endpoint_url=keys.take("endpoint_url", optional(url), usual.endpoint_url),
         idle_connections=keys.take("idle_connections", integer(0, 100_000), usual.idle_connections),
         idle_timeout=keys.take("idle_timeout", duration(0), usual.idle_timeout),
     )
@@ -206,19 +207,17 @@ def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
     return found
 
 
-def _endpoint_from(keys: Keys, environ: Mapping[str, str]) -> Url | None:
-    """Lambda's endpoint from the variables that AWS's SDKs read (SDK reference, "Service-specific endpoints")."""
-    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
-        return None
-    for name in ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL"):
-        if environ.get(name):
-            document = keys.element.document.literal(name, keys.element.document.folder)
-            element = Element.of_text(environ[name], Place(name), document)
-            try:
-                return url(element)
-            except Refused as refused:
-                document.note(refused)
-    return None
+def _check_endpoint_in(environ: Mapping[str, str], keys: Keys) -> None:
+    """Note an endpoint of the environment that cannot be used. The carriers read it themselves: a profile may ignore it."""
+    found = endpoint_in(environ)
+    if found is None:
+        return
+    name, text = found
+    document = keys.element.document.literal(name, keys.element.document.folder)
+    try:
+        url(Element.of_text(text, Place(name), document))
+    except Refused as refused:
+        document.note(refused)
 
 
 def _health(keys: Keys) -> Health:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from bridge.aws.arn import FunctionName
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.rie_invoke import RieInvoke
+from bridge.config.load import parse
 from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError, ServiceFailed
+from bridge.rpc.figures import TargetFigures
+from bridge.targets import Targets
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
 ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
@@ -91,3 +95,27 @@ async def test_a_process_that_ended_comes_with_http_502(
         carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
         with pytest.raises(expected):
             await carrier.invoke(b"{}")
+
+
+@pytest.mark.parametrize(("ignore", "answered_by"), [("", "named"), ("true", "usual")])
+async def test_the_environment_moves_the_emulator_unless_it_says_to_ignore_that(
+    monkeypatch: pytest.MonkeyPatch, ignore: str, answered_by: str
+) -> None:
+    named, usual = Emulator(b"{}"), Emulator(b"{}")
+    async with serving(named) as at, serving(usual) as otherwise:
+        monkeypatch.setattr("bridge.aws.rie.ENDPOINT", str(otherwise.origin))
+        environ = {"AWS_ENDPOINT_URL": str(at.origin), "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": ignore}  # fmt: skip
+        text = "services: {t.S: {target: 'function:f', quirks: rie}}"
+        config = parse(text, file="bridge.yaml", folder=Path.cwd(), environ=environ)
+        targets = Targets(config, described={}, environ=environ, local_endpoint="")
+        service = config.services["t.S"]
+        targets.of(service, service.legs[0], TargetFigures("f"))
+        carrier = targets.invocations[0].carrier
+        assert isinstance(carrier, RieInvoke)
+        await carrier.invoke(b"{}")
+        await targets.close()
+
+    assert {"named": len(named.received), "usual": len(usual.received)} == {
+        "named": int(answered_by == "named"),
+        "usual": int(answered_by == "usual"),
+    }

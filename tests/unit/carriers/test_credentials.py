@@ -376,6 +376,12 @@ def test_configured_endpoints_can_be_ignored(
     assert configured_endpoint(Session(), environment) is None
 
 
+def test_a_profile_ignores_the_endpoints_of_the_environment(aws_folder: Path) -> None:
+    (aws_folder / "config").write_text("[default]\nignore_configured_endpoint_urls = true\n")
+
+    assert configured_endpoint(Session(), {"AWS_ENDPOINT_URL": "http://all.test"}) is None
+
+
 def test_botocore_is_imported_only_when_it_is_asked() -> None:
     """22 MB and a tenth of a second that a bridge with local functions alone does not pay."""
     program = "import sys, bridge.carriers.lambda_invoke; print('botocore' in sys.modules)"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config.endpoint import endpoint_in
 from bridge.config.schema import (
     Aws,
     Config,
@@ -178,28 +179,27 @@ def test_any_free_port_is_never_taken() -> None:
 # -- AWS's own variables -------------------------------------------------------------------------------------------------
 
 
+IGNORED = {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}
+
+
 @pytest.mark.parametrize(
     ("expected", "environ"),
     [
         (None, {}),
-        ("http://b", {"AWS_ENDPOINT_URL": "http://b"}),
-        ("http://a", {"AWS_ENDPOINT_URL_LAMBDA": "http://a", "AWS_ENDPOINT_URL": "http://b"}),
+        (("AWS_ENDPOINT_URL", "http://b"), {"AWS_ENDPOINT_URL": "http://b"}),
+        (("AWS_ENDPOINT_URL_LAMBDA", "http://a"), {"AWS_ENDPOINT_URL_LAMBDA": "http://a", "AWS_ENDPOINT_URL": "http://b"}),
         (None, {"AWS_ENDPOINT_URL": ""}),
-        (None, {"AWS_ENDPOINT_URL": "http://b", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"}),
+        (None, {"AWS_ENDPOINT_URL": "http://b"} | IGNORED),
     ],
-)
+)  # fmt: skip
 def test_lambdas_endpoint_may_come_from_aws_variables(
-    expected: str | None, environ: dict[str, str]
+    expected: tuple[str, str] | None, environ: dict[str, str]
 ) -> None:
-    found = configured("aws: {endpoint_url: null}", environ=environ).aws.endpoint_url
-
-    assert expected == (None if found is None else str(found))
+    assert expected == endpoint_in(environ)
 
 
-def test_the_file_wins_over_aws_variables() -> None:
-    config = configured("aws: {endpoint_url: 'http://a'}", environ={"AWS_ENDPOINT_URL": "http://b"})
-
-    assert Url("http", "a", 80) == config.aws.endpoint_url
+def test_an_endpoint_that_is_ignored_may_be_anything() -> None:
+    assert [] == problems("services:", environ={"AWS_ENDPOINT_URL": "b"} | IGNORED)
 
 
 def test_a_bad_aws_variable_is_named() -> None:
