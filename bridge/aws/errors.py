@@ -29,6 +29,7 @@ from bridge.rpc.errors import (
     StaleCredentials,
     Throttled,
 )
+from bridge.rpc.json_text import without_mark
 
 # -- the API refuses -----------------------------------------------------------------------------------------------------
 
@@ -237,7 +238,7 @@ def _was_killed(error_type: str, message: str) -> bool:
 def _read_failure(payload: bytes) -> tuple[str, str]:
     """Type and message; a body that is not the JSON object is itself the message."""
     try:
-        failure = _decode_failure(payload)
+        failure = _decode_failure(without_mark(payload))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return "", payload[: 4 * _MAX_TEXT].decode("utf-8", "replace")
     error_type = failure.errorType if isinstance(failure.errorType, str) else ""

@@ -6,14 +6,15 @@ the prelude form of streaming functions (JSON, eight NULs, the raw body). Knows 
 
 from __future__ import annotations
 
-from binascii import Error as Base64Error
-from binascii import a2b_base64
+import re
 from collections.abc import Callable, Mapping
 
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import Decoder
 
+from bridge.aws.base64_body import decode_base64
 from bridge.rpc.errors import BadReply
+from bridge.rpc.json_text import BYTE_ORDER_MARK, without_mark
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.value import Value
 
@@ -62,6 +63,9 @@ def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected
     try:
         found = decode(payload)
     except _UNREADABLE as error:
+        text = without_mark(payload)
+        if len(text) < len(payload) and not text.startswith(BYTE_ORDER_MARK):
+            return reply_of(text, decode, expected=expected)
         # JSON text cannot hold a NUL, so the first one ends a prelude.
         nul = payload.find(b"\0", 0, MAX_PRELUDE)
         if nul < 0:
@@ -151,13 +155,34 @@ def _as_sent(value: str) -> str:
 
 
 def _body_of(found: ReplyObject) -> bytes:
-    if not found.body:
+    body = found.body
+    if not body:
         return b""
     if not found.isBase64Encoded:
-        return found.body.encode("utf-8")
+        return _unmarked_body(found, body)
     try:
-        return a2b_base64(found.body, strict_mode=True)
-    except (Base64Error, ValueError) as error:
+        return decode_base64(body)
+    except ValueError as error:
         raise BadReply(
             "the function returned a body marked isBase64Encoded that is not base64"
         ) from error
+
+
+def _unmarked_body(found: ReplyObject, body: str) -> bytes:
+    """A body without isBase64Encoded is text, but for one kind: no gRPC frame begins with a letter or a digit, and base64 does."""
+    if found.isBase64Encoded is None and body[0] in _BASE64_BEGINS and _is_framed(found):
+        try:
+            return decode_base64(body)
+        except ValueError:
+            pass  # the codec says what is wrong with it
+    return body.encode("utf-8")
+
+
+_BASE64_BEGINS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
+_FRAMED = re.compile(r"application/grpc(?!-web-text)").match
+
+
+def _is_framed(found: ReplyObject) -> bool:
+    """Whether the reply says that its body consists of gRPC frames, as bytes."""
+    types = [value for name, value in _headers_of(found) if name == "content-type"]
+    return bool(types) and _FRAMED(types[0].strip().lower()) is not None

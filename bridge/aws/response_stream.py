@@ -11,6 +11,7 @@ from msgspec.json import Decoder, Encoder
 from bridge.aws.errors import failure_of
 from bridge.aws.event_stream import Event, EventStreamReader
 from bridge.rpc.errors import BadReply, CutReply, RpcError, ServiceFailed
+from bridge.rpc.json_text import without_mark
 
 _UNTYPED = frozenset(("", "Unhandled", "Handled"))
 """Error codes that say no more than that there was an error."""
@@ -83,7 +84,7 @@ class ResponseStream:
 
     def _failure(self, payload: bytes) -> RpcError | None:
         try:
-            told = _decode_complete(payload) if payload.strip() else _Complete()
+            told = _decode_complete(without_mark(payload)) if payload.strip() else _Complete()
         except (DecodeError, UnicodeDecodeError, RecursionError):
             return BadReply(f"AWS ended the event stream of {self._function} with no JSON")
         code, details = told.ErrorCode or "", told.ErrorDetails or ""
@@ -101,7 +102,7 @@ class ResponseStream:
 def _reported(code: str, details: str) -> bytes:
     """The failure as Invoke would have returned it: details may be that JSON, or a text."""
     try:
-        reported = _decode_details(details)
+        reported = _decode_details(details.removeprefix("\ufeff"))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         reported = _Details(errorMessage=details)
     if not isinstance(reported.errorType, str) or not reported.errorType:

@@ -12,6 +12,7 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
 from bridge.aws.arn import FunctionName
+from bridge.rpc.json_text import without_mark
 
 ENDPOINT = "http://127.0.0.1:8080"
 """Where the emulator listens unless told otherwise."""
@@ -37,7 +38,7 @@ def is_failure(payload: bytes) -> bool:
     if _TIMED_OUT(payload):
         return True
     try:
-        _decode(payload)
+        _decode(without_mark(payload))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         # ValidationError is a DecodeError: not both texts are there.
         return False

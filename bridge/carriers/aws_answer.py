@@ -10,6 +10,7 @@ from msgspec.json import Decoder
 from bridge.aws.errors import refusal_of
 from bridge.carriers.http_exchange import Response
 from bridge.rpc.errors import RpcError
+from bridge.rpc.json_text import without_mark
 
 
 def refusal_in(response: Response, *, function: str, now: float) -> RpcError:
@@ -34,7 +35,7 @@ _decode_error = Decoder(dict[str, object]).decode
 def _error_body(body: bytes) -> dict[str, str]:
     """The texts in the body of an AWS error, by their names in lower case: services write `message` or `Message`."""
     try:
-        fields = _decode_error(body)
+        fields = _decode_error(without_mark(body))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return {name.lower(): value for name, value in fields.items() if isinstance(value, str)}

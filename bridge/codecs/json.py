@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from bridge.codecs.unary import UnaryReader, only_message
+from bridge.rpc.json_text import without_mark
 from bridge.rpc.metadata import Metadata
 
 
@@ -46,6 +47,6 @@ class Json:
         message_format: str,  # noqa: ARG002 - `encode` has seen to it
     ) -> UnaryReader:
         def decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called
-            return self._transcode.from_json(path, body)
+            return self._transcode.from_json(path, without_mark(body))
 
         return UnaryReader(http_status, headers, decode=decode, max_response=max_response)

@@ -10,6 +10,7 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
 from bridge.rpc.errors import HttpRefusal
+from bridge.rpc.json_text import without_mark
 from bridge.rpc.status import code_of_http_status
 
 MAX_EXCERPT = 200
@@ -41,7 +42,8 @@ def broken_off(body: bytes | bytearray) -> str | None:
         return None
     told = ["the function failed while it answered"]
     try:
-        message = _decode_error_body(a2b_base64(found["body"] or b"")).errorMessage
+        report = without_mark(a2b_base64(found["body"] or b""))
+        message = _decode_error_body(report).errorMessage
     except (Base64Error, DecodeError, UnicodeDecodeError, RecursionError):
         message = ""
     told += [text for text in (excerpt(found["type"]), excerpt(message.encode())) if text]

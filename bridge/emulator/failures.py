@@ -10,6 +10,7 @@ from binascii import Error as NotBase64
 
 from msgspec import DecodeError, json
 
+from bridge.rpc.json_text import without_mark
 from bridge.rpc.value import Value
 
 TOO_LARGE = "Function.ResponseSizeTooLarge"
@@ -83,7 +84,7 @@ def reported_in_trailers(error_type: str, encoded_body: str) -> Failure:
 
 def _type_in(body: bytes) -> str:
     try:
-        return json.decode(body, type=_Reported).errorType
+        return json.decode(without_mark(body), type=_Reported).errorType
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return ""
 

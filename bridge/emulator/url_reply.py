@@ -9,13 +9,13 @@ https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 from __future__ import annotations
 
 import re
-from binascii import Error as NotBase64
-from binascii import a2b_base64
 from typing import Any
 
 import msgspec
 from msgspec import DecodeError, Struct, ValidationError
 
+from bridge.aws.base64_body import decode_base64
+from bridge.rpc.json_text import without_mark
 from bridge.rpc.value import Value
 
 HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
@@ -67,7 +67,7 @@ class _Object(Struct, gc=False):
 def infer(payload: bytes) -> UrlReply:
     """The response to a whole reply: an object with statusCode says it all, any other JSON is the body. Raises BadReply."""
     try:
-        value = msgspec.json.decode(payload)
+        value = msgspec.json.decode(without_mark(payload))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         raise BadReply("the reply is no JSON") from None
     if not isinstance(value, dict) or "statusCode" not in value:
@@ -106,7 +106,7 @@ class Prelude:
 
 def _read_head(text: bytes) -> Head:
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(without_mark(text))
     except (DecodeError, UnicodeDecodeError, RecursionError):
         raise BadReply("the prelude is no JSON") from None
     return _head(_object(value), content_type="application/octet-stream")
@@ -152,6 +152,6 @@ def _body(found: _Object) -> bytes:
     if not found.isBase64Encoded:
         return found.body.encode()
     try:
-        return a2b_base64(found.body, strict_mode=True)
-    except (NotBase64, ValueError):
+        return decode_base64(found.body)
+    except ValueError:
         raise BadReply("isBase64Encoded is true, and the body is no base64") from None

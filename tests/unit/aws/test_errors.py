@@ -325,3 +325,9 @@ def test_any_body_is_a_failure(body: bytes) -> None:
 
     assert isinstance(error, FunctionFailed | FunctionTimedOut)
     assert error.may_have_run
+
+
+def test_a_failure_may_begin_with_a_byte_order_mark() -> None:
+    error = failure_of(b'\xef\xbb\xbf{"errorType":"A","errorMessage":"b"}', function="greeter")
+
+    assert "greeter failed: A: b" == str(error)

@@ -6,6 +6,7 @@ import json
 import random
 from base64 import b64encode
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -186,3 +187,13 @@ def test_random_replies_in_random_order() -> None:
             text = text[:at] + rng.randbytes(1) + text[at + 1 :]
 
         assert outcome(http_reply.decode_reply, text) == outcome(reader.read, text)
+
+
+def test_every_form_of_reply_before_and_behind_every_other() -> None:
+    """What was learned from one form never changes what another means."""
+    vectors = Path(__file__).parents[2] / "vectors/http_replies.json"
+    payloads = [str(vector["payload"]).encode() for vector in json.loads(vectors.read_text())]
+    for first in payloads:
+        reader = ReplyReader(http_reply.decode_reply)
+        for text in (first, first, *payloads):
+            assert outcome(http_reply.decode_reply, text) == outcome(reader.read, text)

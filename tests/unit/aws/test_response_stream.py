@@ -48,6 +48,7 @@ DETAILS = json.dumps({"errorType": "ValueError", "errorMessage": "bad", "stackTr
     [
         ("ValueError", DETAILS, FunctionFailed, "greeter failed: ValueError: bad"),
         ("Unhandled", DETAILS, FunctionFailed, "greeter failed: ValueError: bad"),
+        ("Unhandled", f"\ufeff{DETAILS}", FunctionFailed, "greeter failed: ValueError: bad"),
         ("Runtime.StreamError", "it broke", FunctionFailed, "greeter failed: Runtime.StreamError: it broke"),
         ("Unhandled", "it broke", FunctionFailed, "greeter failed: it broke"),
         ("Unhandled", '{"errorMessage":"x"}', FunctionFailed, "greeter failed: x"),

@@ -47,3 +47,7 @@ def test_an_emulator_knows_one_name() -> None:
     assert "/2015-03-31/functions/function/invocations" == found.invoke_path
     assert "" == found.invoke_query
     assert "eu-west-1" == found.region
+
+
+def test_a_failure_may_begin_with_a_byte_order_mark() -> None:
+    assert is_failure(b'\xef\xbb\xbf{"errorType": "ValueError", "errorMessage": "no"}')

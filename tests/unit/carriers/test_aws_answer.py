@@ -50,3 +50,10 @@ def test_facts_of_a_refusal() -> None:
 def test_a_body_that_says_nothing(body: bytes) -> None:
     """The status alone decides."""
     assert isinstance(refusal_in(Response(403, [], body), function="f", now=NOW), AccessRefused)
+
+
+def test_a_refusal_may_begin_with_a_byte_order_mark() -> None:
+    body = b'\xef\xbb\xbf{"__type":"com.amazonaws.lambda#AccessDeniedException"}'
+    error = refusal_in(Response(400, [], body), function="f", now=NOW)
+
+    assert isinstance(error, AccessRefused)

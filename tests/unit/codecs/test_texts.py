@@ -31,6 +31,10 @@ def test_an_http_error_without_a_text() -> None:
             "the function failed while it answered: X: no",
         ),
         (
+            b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: 77u/eyJlcnJvck1lc3NhZ2UiOiJubyJ9\r\n",
+            "the function failed while it answered: X: no",
+        ),
+        (
             b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: AA==\r\n",
             "the function failed while it answered: X",
         ),

@@ -59,6 +59,7 @@ def test_each_failure_has_the_words_of_aws(failure: Failure, error_type: str, me
     [
         ("Runtime.X", b'{"errorType":"Y"}', "Runtime.X"),
         ("", b'{"errorType":"Y","errorMessage":"m"}', "Y"),
+        ("", b'\xef\xbb\xbf{"errorType":"Y","errorMessage":"m"}', "Y"),
         ("", b"not json", ""),
         ("", b'{"errorType":"\xff"}', ""),
         ("", b'{"errorType":1}', ""),

@@ -133,3 +133,19 @@ def test_repeated_headers_of_a_prelude_are_lists() -> None:
 def test_what_begins_with_no_prelude_is_refused(start: bytes) -> None:
     with pytest.raises(BadReply):
         Prelude().feed(start)
+
+
+@pytest.mark.parametrize("body", ["AAE", "AAE=\n", "A\r\nAE", "_-8", "/+8="])
+def test_base64_may_look_as_encoders_write_it(body: str) -> None:
+    expected = {"A": b"\0\1", "_": b"\xff\xef", "/": b"\xff\xef"}[body[0]]
+
+    assert expected == inferred(statusCode=200, body=body, isBase64Encoded=True).body
+
+
+def test_a_byte_order_mark_may_stand_before_json() -> None:
+    reply = infer(b'\xef\xbb\xbf{"statusCode": 201}')
+    begun = Prelude().feed(b'\xef\xbb\xbf{"statusCode": 201}' + bytes(8) + b"x")
+
+    assert 201 == reply.head.http_status
+    assert begun is not None
+    assert (201, b"x") == (begun[0].http_status, begun[1])

@@ -76,6 +76,14 @@ async def test_the_message_is_the_event_and_the_result_the_reply() -> None:
     assert ("id-1", 0.25) == (call.request_id, call.upstream_seconds)
 
 
+async def test_a_byte_order_mark_is_no_part_of_the_result() -> None:
+    bench, call = Bench(b"\xef\xbb\xbfdlrow"), RecordingCall(body=HELLO)
+
+    await bench.target.handle(call)
+
+    assert [b"world"] == call.messages
+
+
 async def test_deadline_goes_beside_it() -> None:
     bench = Bench(b"")
 
