@@ -31,6 +31,9 @@ TRACE_ID = "x-amzn-trace-id"
 # As a function URL says it of itself: its port is always 443.
 _FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
 
+_NO_CODING = {"accept-encoding": "identity"}
+"""Without it any content coding would do (RFC 9110 12.5.3), and functions that compress always would take it for a yes."""
+
 _encode = Encoder().encode
 
 
@@ -43,7 +46,7 @@ class HeaderWriter:
         self._kind = kind
         self._authorities: dict[str, Authority] = {}
         self._content_types: dict[str, str] = {}
-        self.constant: dict[str, str] = dict(kind.marks) | _FORWARDED
+        self.constant: dict[str, str] = dict(kind.marks) | _FORWARDED | _NO_CODING
         """Headers of every request, which `write` leaves out."""
 
     def write(

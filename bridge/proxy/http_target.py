@@ -7,19 +7,22 @@ established are worth another attempt: whatever an HTTP server answers, the func
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from bridge.aws.event_body import message_format_of
 from bridge.carriers.aws_answer import parse_retry_after
 from bridge.carriers.http_exchange import StreamedResponse
+from bridge.codecs.content_coding import content_codings
 from bridge.proxy.cold_start import counted
+from bridge.proxy.decoded import decoded
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.http_fields import request_fields, request_path
 from bridge.proxy.payload import GRPC_WEB, Payload
 from bridge.proxy.relay import largest_message, relay
 from bridge.rpc.call import Call
-from bridge.rpc.errors import BadReply, HttpRefusal, HttpThrottled, RpcError
+from bridge.rpc.errors import HttpRefusal, HttpThrottled, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata, value_of
 from bridge.rpc.status import StatusCode
@@ -94,15 +97,21 @@ class HttpTarget:
         call.request_id = request_id
         try:
             self._refuse(response)
+            headers = _metadata(response)
             reader = self._codec.reader(
                 response.status,
-                counted(_metadata(response), self._figures),
+                counted(headers, self._figures),
                 path=call.path,
                 accept_encoding=value_of(metadata, "grpc-accept-encoding"),
                 max_response=largest_message(call.route.limits.max_response),
                 message_format=message_format_of(call.content_type),
             )
-            await relay(call, reader, response, request_id=request_id)
+            codings = content_codings(headers)
+            if not codings:
+                await relay(call, reader, response, request_id=request_id)
+                return
+            async with aclosing(decoded(codings, response, http_status=response.status)) as parts:
+                await relay(call, reader, parts, request_id=request_id)
         except RpcError as error:
             cause = self._named(error, response, sent) if isinstance(error, HttpRefusal) else error
             cause.request_id = request_id
@@ -117,11 +126,6 @@ class HttpTarget:
                 f"{self._carrier.name} answered HTTP {response.status}, a redirect{_place_in(response)};"
                 " the bridge does not follow it: configure the address that answers itself",
                 code=StatusCode.UNKNOWN,
-            )
-        coding = response.field(b"content-encoding").strip().lower()
-        if coding not in ("", "identity"):
-            raise BadReply(
-                f"{self._carrier.name} answered in content-encoding {coding[:40]}, which was not asked for"
             )
 
     def _named(self, error: HttpRefusal, response: StreamedResponse, sent: int) -> RpcError:

@@ -12,7 +12,9 @@ from typing import Protocol
 from bridge.aws.event_body import message_format_of
 from bridge.aws.invoke import InvokeReply
 from bridge.aws.reply_reader import ReplyReader
+from bridge.codecs.content_coding import content_codings
 from bridge.proxy.cold_start import counted
+from bridge.proxy.decoded import read_decoded
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.proxy.request_id import naming, with_request_id
@@ -92,5 +94,9 @@ class LambdaTarget:
             max_response=max_response,
             message_format=message_format,
         )
-        events = await read_in_turns(reader, found.body)
+        codings = content_codings(found.headers)
+        if codings:
+            events = await read_decoded(reader, codings, found.body, http_status=found.http_status)
+        else:
+            events = await read_in_turns(reader, found.body)
         await send_in_turns(call, with_request_id(events, reply.request_id))

@@ -7,14 +7,16 @@ back. Before the first of them a call may be run again, after it never.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from secrets import token_hex
 from typing import Protocol
 
 from bridge.aws.event_body import message_format_of
 from bridge.aws.http_reply import HttpReply
 from bridge.aws.streamed_reply import StreamedReply
+from bridge.codecs.content_coding import content_codings
 from bridge.proxy.cold_start import counted
+from bridge.proxy.decoded import decoded, one_part
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.proxy.relay import largest_message, relay
@@ -90,7 +92,15 @@ class StreamTarget:
             max_response=largest_message(call.route.limits.max_response),
             message_format=message_format_of(call.content_type),
         )
-        await relay(call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id)
+        codings = content_codings(head.headers)
+        if not codings:
+            await relay(
+                call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id
+            )
+            return
+        coded = one_part(begun, invocation.chunks)
+        async with aclosing(decoded(codings, coded, http_status=head.http_status)) as parts:
+            await relay(call, reader, parts, request_id=invocation.request_id)
 
 
 async def _head_of(chunks: AsyncIterator[bytes], reply: StreamedReply) -> tuple[HttpReply, bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
+import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from email.utils import formatdate
 from pathlib import Path
@@ -59,6 +61,11 @@ WEB = "application/grpc-web+proto"
 DONE = Trailers(Status(StatusCode.OK))
 NOW = 1_700_000_000.0
 KEYS = Credentials("AKID", "secret/key+", "session/token+==")
+
+
+def packed(data: bytes) -> bytes:
+    """Gzip without the time of day, so that test ids stay the same."""
+    return gzip.compress(data, mtime=0)
 
 
 @pytest.fixture
@@ -166,6 +173,46 @@ async def test_text_replies_are_decoded(client: HttpClient) -> None:
     call = await ask(client, answers(web(body, content_type="application/grpc-web-text+proto")))
 
     assert [Headers(), Message(WORLD), Message(WORLD), DONE] == call.events
+
+
+@pytest.mark.parametrize(("coding", "encode"), [("gzip", packed), ("deflate", zlib.compress)])  # fmt: skip
+async def test_encoded_replies_are_decoded(
+    client: HttpClient, coding: str, encode: Callable[[bytes], bytes]
+) -> None:
+    """Although identity was asked for: some servers compress always."""
+    server = Recording(web(encode(WORLD * 3 + OK), content_encoding=coding))
+    call = RecordingCall(body=HELLO)
+    async with serving(server) as upstream:
+        await target_of(HttpCarrier(str(upstream.origin), client=client)).handle(call)
+
+    assert [b"world"] * 3 == call.messages
+    assert "identity" == server.received[0].fields["accept-encoding"]
+
+
+async def test_an_encoded_stream_passes_on_what_the_server_flushes(client: HttpClient) -> None:
+    """Each message leaves with its own flush, while the stream is still open."""
+    call = RecordingCall(body=HELLO)
+    deflater = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    parts = [deflater.compress(WORLD) + deflater.flush(zlib.Z_SYNC_FLUSH) for _ in range(3)]
+    parts.append(deflater.compress(OK) + deflater.flush())
+    received: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED.replace(b"\r\n\r\n", b"\r\ncontent-encoding: gzip\r\n\r\n"))
+        for number, part in enumerate(parts[:-1], 1):
+            await peer.send(http_chunk(part))
+            async with asyncio.timeout(10):
+                while len(call.messages) < number:
+                    await asyncio.sleep(0.001)
+            received.append(len(call.messages))
+        await peer.send(http_chunk(parts[-1]), LAST_CHUNK)
+
+    async with serving(script) as upstream:
+        await target_of(HttpCarrier(str(upstream.origin), client=client)).handle(call)
+
+    assert [1, 2, 3] == received
+    assert DONE == call.events[-1]
 
 
 async def test_a_status_in_the_headers_is_trailers_only(client: HttpClient) -> None:
@@ -325,7 +372,10 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
         (web(b""), NoStatus, StatusCode.UNKNOWN, "neither body nor"),
         (web(WORLD), CutReply, StatusCode.UNAVAILABLE, "ended before its trailers"),
         (web(b"\x42\0\0\0\1x"), BadReply, StatusCode.INTERNAL, "0x42"),
-        (web(WORLD + OK, content_encoding="gzip"), BadReply, StatusCode.INTERNAL, "content-encoding gzip"),
+        (web(WORLD + OK, content_encoding="gzip"), BadReply, StatusCode.INTERNAL, "does not decode as content-encoding gzip"),
+        (web(WORLD + OK, content_encoding="br"), BadReply, StatusCode.INTERNAL, "content-encoding br, which the bridge cannot"),
+        (web(b"page", status="503 X", content_encoding="br"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503"),
+        (response(packed(b"sorry"), status="503 X", content_encoding="gzip"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503: sorry"),
         (b"SSH-2.0-x\r\n\r\n", BadReply, StatusCode.INTERNAL, "HTTP/1.1"),
         (CHUNKED + http_chunk(WORLD), ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),
         (b"", ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),

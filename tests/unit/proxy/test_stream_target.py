@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -38,6 +39,11 @@ OK = envelope(b"grpc-status:0\r\n", flags=TRAILERS)
 REQUEST_ID = ("x-amzn-requestid", "id-1")
 DONE = Trailers(Status(StatusCode.OK), (REQUEST_ID,))
 FAILED = FunctionFailed("greeter failed: ValueError: bad")
+
+
+def packed(data: bytes) -> bytes:
+    """Gzip without the time of day, so that test ids stay the same."""
+    return gzip.compress(data, mtime=0)
 
 
 class ScriptedStream:
@@ -113,6 +119,40 @@ async def test_any_chunking_gives_the_same_events() -> None:
     bench = Bench(*(whole[at : at + 1] for at in range(len(whole))))
 
     assert [Headers(), Message(HELLO), Message(WORLD), DONE] == await bench.run()
+
+
+GZIPPED = prelude(content_type="application/grpc-web+proto", content_encoding="gzip")
+
+
+async def test_an_encoded_stream_in_any_chunking() -> None:
+    whole = GZIPPED + packed(HELLO + WORLD + OK)
+    bench = Bench(*(whole[at : at + 1] for at in range(len(whole))))
+
+    assert [Headers(), Message(HELLO), Message(WORLD), DONE] == await bench.run()
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "text"),
+    [
+        ((GZIPPED, packed(WORLD)[:-4]), BadReply, "cut off within its content-encoding gzip"),
+        ((GZIPPED, WORLD, OK), BadReply, "does not decode as content-encoding gzip"),
+        ((prelude(content_encoding="br"), b"x"), BadReply, "content-encoding br"),
+        ((GZIPPED, packed(WORLD)[:20], FAILED), FunctionFailed, "ValueError: bad"),
+        ((prelude(500, content_encoding="br"), b"x"), HttpRefusal, "HTTP 500"),
+    ],
+)  # fmt: skip
+async def test_encoded_streams_that_end_badly(
+    script: tuple[bytes | RpcError, ...], kind: type[RpcError], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        await Bench(*script).run()
+
+
+async def test_a_status_behind_its_coding_survives_a_missing_end() -> None:
+    """The trailers have come, the coding's checksum has not."""
+    bench = Bench(GZIPPED, packed(WORLD + OK)[:-8])
+
+    assert [Headers(), Message(WORLD), DONE] == await bench.run()
 
 
 async def test_a_function_that_does_not_stream() -> None:
