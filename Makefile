@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help run test check format lint types imports fast generate lock wheels lambda-zip bench bench-check clean
+.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ fast: $(READY)
 	@$(BIN)/pytest -q -n 2 tests/unit tests/function -m "not slow"
 
 generate: $(READY) ## make the generated code of the examples anew
-	@$(BIN)/python -m grpc_tools.protoc -I . -I $$($(BIN)/python -c 'import google.api, pathlib; print(pathlib.Path(google.api.__path__[0]).parents[1])') --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto lambda_fn/examples/ping.proto tests/support/protos/interop.proto
+	@$(BIN)/python -m grpc_tools.protoc -I . -I $$($(BIN)/python -c 'import google.api, pathlib; print(pathlib.Path(google.api.__path__[0]).parents[1])') --python_out=. --pyi_out=. --grpc_python_out=. lambda_fn/examples/helloworld.proto lambda_fn/examples/echo.proto lambda_fn/examples/ping.proto tests/support/protos/interop.proto tests/support/protos/conformance.proto
 
 LOCKED := --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate
 lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
@@ -68,6 +68,10 @@ bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pai
 
 bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to a loop of plain Python
 	@$(BIN)/python -m benchmarks.regression
+
+conformance: $(READY) ## connectrpc's conformance suite, in each setting or those named (CONFORMANCE="json http-target")
+	@bash .ci/tools conformance
+	@$(BIN)/python -m tests.conformance.connectrpc $(CONFORMANCE)
 
 ARCH           ?= x86_64
 PYTHON_VERSION ?= 3.13
