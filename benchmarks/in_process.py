@@ -34,6 +34,7 @@ from bridge.http2.preface import PREFACE
 from bridge.proxy.access_log import AccessLog
 from bridge.proxy.deadline import Deadlines
 from bridge.proxy.route_table import MethodRegistry, RouteTable
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.server.connection import Connection, ConnectionLimits, PlainConnection, Serving
 from bridge.stack import Shared, Stack, front
@@ -230,7 +231,7 @@ class InProcess:
         self._loop = loop
         self._config = parse(CONFIG, file="bench.yaml", folder=Path(), environ={})
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
-        self.figures = BridgeFigures()
+        self.figures = BridgeFigures(Buffers(self._config.buffers))
         self.log = AccessLog(loop=loop, wall_clock=time.time, descriptor=self._nowhere)  # noqa: TID251 (as the command does)
         self.targets: dict[tuple[str, str], TargetFigures] = {}
         shared = Shared(self.figures, self.targets, Deadlines(loop), {})
@@ -248,7 +249,6 @@ class InProcess:
             figures=self.figures,
             new_engine=partial(NativeEngine, EngineLimits()),
             limits=ConnectionLimits(),
-            max_buffered=self._config.buffers,
             refused=lambda _refusal, _peer: None,
         )
         self._connections: set[Connection] = set()

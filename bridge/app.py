@@ -22,6 +22,7 @@ from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.access_log import AccessLog, console_lines, json_lines
 from bridge.proxy.deadline import Deadlines
 from bridge.proxy.route_table import Builtin, MethodRegistry, RouteTable
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
@@ -58,7 +59,7 @@ class Bridge:
         """Belongs to the running loop. `listeners` are bound; the bridge listens on copies of them."""
         loop = asyncio.get_running_loop()
         self.config = config
-        self.figures = BridgeFigures()
+        self.figures = BridgeFigures(Buffers(config.buffers))
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
         self._tracing = tracing.start(environ)
@@ -84,7 +85,6 @@ class Bridge:
                 figures=self.figures,
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
                 limits=_connection_limits(config),
-                max_buffered=config.buffers,
                 refused=lambda refusal, peer: self._access_log.write_refused(
                     refusal.path, refusal.status, peer
                 ),

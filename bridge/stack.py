@@ -23,6 +23,7 @@ from bridge.proxy.retry import RetryPolicy, retry
 from bridge.proxy.route import route
 from bridge.proxy.route_table import Entry
 from bridge.routing.router import Router
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.services.asked_target import TIMEOUT, Ask, AskedTarget, first_implemented
@@ -130,7 +131,12 @@ class Stack:
         entry = Entry(service.key, legs, limits=service.limits, timeout=service.timeout)
         _, heaviest, target = max(asks, key=lambda ask: ask[0])
         asked = AskedTarget(
-            first_implemented(*(_ask(target, name) for name in (REFLECTION, REFLECTION_ALPHA))),
+            first_implemented(
+                *(
+                    _ask(target, name, self._shared.figures.buffers)
+                    for name in (REFLECTION, REFLECTION_ALPHA)
+                )
+            ),
             name=str(heaviest.target),
             now=_clock,
         )
@@ -166,7 +172,7 @@ class Stack:
                     policy=policy, target=figures, clock=_clock,
                 ),
                 target=figures, max_concurrency=service.max_concurrency,
-                process=self._shared.figures, buffers=self.config.buffers,
+                buffers=self._shared.figures.buffers,
             ),
             deadlines=self._shared.deadlines, clock=_clock,
         )  # fmt: skip
@@ -194,11 +200,13 @@ def _is_lambda(leg: Leg) -> bool:
     return isinstance(leg.target, LambdaTarget | LocalTarget)
 
 
-def _ask(target: Handler, service: str) -> Ask:
+def _ask(target: Handler, service: str, buffers: Buffers) -> Ask:
     """How to ask a target by the reflection service of this name, which the function itself implements."""
 
     async def ask(requests: list[bytes]) -> list[bytes]:
         path = f"/{service}/ServerReflectionInfo"
-        return await exchange(target, path, requests, seconds=TIMEOUT, clock=_clock)
+        return await exchange(
+            target, path, requests, seconds=TIMEOUT, clock=_clock, buffers=buffers
+        )
 
     return ask

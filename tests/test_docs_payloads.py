@@ -15,6 +15,7 @@ from bridge.config.schema import EventShape, Payload
 from bridge.proxy.lambda_target import Carrier, LambdaTarget
 from bridge.proxy.payload import EVENTS, payload_of
 from bridge.proxy.raw_target import RawTarget
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import FunctionFailed, RpcError
 from bridge.rpc.figures import TargetFigures
@@ -38,7 +39,13 @@ class Running:
         self._names: dict[str, Any] = {}
         exec(example, self._names)
 
-    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
         from base64 import b64decode
 
         context = json.loads(b64decode(client_context or "e30="))

@@ -196,7 +196,7 @@ def take_snapshot(
         connections_open=bridge.connections_open,
         connections_accepted=bridge.connections_accepted,
         streams_open=bridge.streams_open,
-        buffered_bytes=bridge.buffered_bytes,
+        buffered_bytes=bridge.buffers.held,
         shortened_headers=bridge.shortened_headers,
         shortened_trailers=bridge.shortened_trailers,
         protocol_errors=dict(bridge.protocol_errors),

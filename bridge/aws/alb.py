@@ -55,7 +55,7 @@ class EventEncoder:
             "multiValueHeaders": self._headers.listed(metadata, headers),
             "isBase64Encoded": not self._is_text,
         }
-        return object_with_body(event, body, is_text=self._is_text)
+        return object_with_body(event, body, call, is_text=self._is_text)
 
 
 def _certificate_headers(certificate: ClientCertificate) -> dict[str, str]:

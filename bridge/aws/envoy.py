@@ -46,7 +46,7 @@ class EventEncoder:
             "query_string_parameters": {},
             "is_base64_encoded": not self._is_text,
         }
-        return object_with_body(event, body, is_text=self._is_text)
+        return object_with_body(event, body, call, is_text=self._is_text)
 
 
 class _Reply(Struct, gc=False):

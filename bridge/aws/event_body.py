@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from msgspec.json import Encoder
 
 from bridge.aws.invoke import MAX_REQUEST
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import PayloadTooLarge
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.value import Value
@@ -47,28 +48,40 @@ PROTOBUF = BodyKind("application/x-protobuf")
 JSON = BodyKind("application/json", is_text=True)
 
 
-def with_body(start: bytes, body: bytes, *, is_text: bool) -> bytes:
-    """The event, given all of it that stands before the body's string. Raises PayloadTooLarge."""
+_SMALL_EVENT = 4 << 10
+"""Bytes of an event that a call's own cost covers (buffers.CALL_COST)."""
+
+
+def with_body(start: bytes, body: bytes, account: Account, *, is_text: bool) -> bytes:
+    """The event, given all of it that stands before the body's string. `account`: of the call, which holds the event.
+
+    Raises PayloadTooLarge, BuffersFull.
+    """
     if is_text:
         text = _encode(body.decode())
-        event = b"".join((start, text, b"}"))
-        if len(event) >= MAX_REQUEST:
-            raise _too_large(len(event), body)
-        return event
+        size = len(start) + len(text) + 1
+        if size > _SMALL_EVENT:
+            _make_room(size, body, account)
+        return b"".join((start, text, b"}"))
     # Measured before the base64 is made.
     size = len(start) + 4 * ((len(body) + 2) // 3) + 3
-    if size >= MAX_REQUEST:
-        raise _too_large(size, body)
+    if size > _SMALL_EVENT:
+        _make_room(size, body, account)
     return b"".join((start, b'"', b2a_base64(body, newline=False), b'"}'))
 
 
-def object_with_body(event: Mapping[str, object], body: bytes, *, is_text: bool) -> bytes:
-    """The event, given all of its other fields. Raises PayloadTooLarge."""
-    return with_body(_encode(event)[:-1] + b',"body":', body, is_text=is_text)
+def object_with_body(
+    event: Mapping[str, object], body: bytes, account: Account, *, is_text: bool
+) -> bytes:
+    """The event, given all of its other fields. Raises PayloadTooLarge, BuffersFull."""
+    return with_body(_encode(event)[:-1] + b',"body":', body, account, is_text=is_text)
 
 
-def _too_large(size: int, body: bytes) -> PayloadTooLarge:
-    return PayloadTooLarge(
-        f"the request of {len(body)} bytes makes an event of {size} bytes, and Lambda takes"
-        f" at most {MAX_REQUEST - 1}: send less in one call"
-    )
+def _make_room(size: int, body: bytes, account: Account) -> None:
+    """For an event of so many bytes, which is large."""
+    if size >= MAX_REQUEST:
+        raise PayloadTooLarge(
+            f"the request of {len(body)} bytes makes an event of {size} bytes, and Lambda takes"
+            f" at most {MAX_REQUEST - 1}: send less in one call"
+        )
+    account.hold(size)

@@ -61,6 +61,11 @@ class EventStreamReader:
         self._buffer = bytearray()
         self._at = 0
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their event."""
+        return len(self._buffer) - self._at
+
     def feed(self, data: bytes) -> None:
         if self._at:
             del self._buffer[: self._at]

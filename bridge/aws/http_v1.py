@@ -43,7 +43,7 @@ class EventEncoder:
             "requestContext": self._context(call, authority, headers.get("user-agent", ""), now),
             "isBase64Encoded": not self._is_text,
         }
-        return object_with_body(event, body, is_text=self._is_text)
+        return object_with_body(event, body, call, is_text=self._is_text)
 
     def _context(
         self, call: Call, authority: Authority, user_agent: str, now: float

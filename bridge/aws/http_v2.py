@@ -83,7 +83,7 @@ class EventEncoder:
                 self._before_body,
             )
         )  # fmt: skip
-        return with_body(start, body, is_text=self._is_text)
+        return with_body(start, body, call, is_text=self._is_text)
 
     def _encode_sender(self, call: Call, metadata: Metadata) -> _Sender:
         authority = self._headers.authority_of(call)

@@ -47,6 +47,11 @@ class ResponseStream:
         self._function = function
         self._is_complete = False
 
+    @property
+    def held(self) -> int:
+        """Bytes of an event that is not whole yet."""
+        return self._events.held
+
     def feed(self, data: bytes) -> tuple[list[bytes], RpcError | None]:
         """What the function wrote, and why there will be no more if that is so. The outcome does not depend on the chunks."""
         written: list[bytes] = []

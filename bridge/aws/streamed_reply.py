@@ -25,6 +25,11 @@ class StreamedReply:
         self.head: HttpReply | None = None
         """Status and headers; None until they are known."""
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the head's end."""
+        return len(self._held)
+
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadReply, and ReplyTooLarge for a JSON object larger than Lambda's replies."""
         if self.head is not None:

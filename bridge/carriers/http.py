@@ -18,6 +18,7 @@ from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.carriers.origin import parse_url
 from bridge.carriers.pool import Pool
 from bridge.carriers.signing import Signing
+from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.value import Value
 
@@ -60,15 +61,20 @@ class HttpCarrier:
         self.name = url
         """As messages name it."""
 
-    async def open(self, path: str, fields: Headers, body: bytes) -> StreamedResponse:
-        """Post; return when the response begins. The caller closes it. `path` follows the prefix, percent-encoded.
+    async def open(
+        self, path: str, fields: Headers, body: bytes, account: Account | None = None
+    ) -> StreamedResponse:
+        """Post; return when the response begins. The caller closes it. `path` follows the prefix, percent-encoded; `account`: of the
+        call, it counts what of the response is not read yet.
 
-        Raises what HttpClient raises, Misconfigured; if requests are signed, NotReady and AccessRefused as well.
+        Raises what HttpClient raises, Misconfigured, BuffersFull; if requests are signed, NotReady and AccessRefused as well.
         """
         pool, path = self._pool or self._find_pool(), self._prefix + path
+        if account is not None and self._origin.is_secure and len(body) > SMALL:
+            account.hold(len(body))  # TLS keeps a copy of what it has not sent
         if self._signer is None:
-            return await pool.open(self._head(path, fields, body), body)
-        return await self._open_signed(pool, self._signer, path, fields, body)
+            return await pool.open(self._head(path, fields, body), body, account)
+        return await self._open_signed(pool, self._signer, path, fields, body, account)
 
     async def dry_run(self) -> None:
         """Ask whether the server can be reached, and whether there are credentials if it needs any. Raises as `open` does."""
@@ -77,13 +83,19 @@ class HttpCarrier:
         await (self._pool or self._find_pool()).connect()
 
     async def _open_signed(
-        self, pool: Pool, signer: _Signer, path: str, fields: Headers, body: bytes
+        self,
+        pool: Pool,
+        signer: _Signer,
+        path: str,
+        fields: Headers,
+        body: bytes,
+        account: Account | None,
     ) -> StreamedResponse:
         is_small = len(body) <= HASHED_ON_LOOP
         hashed = payload_hash(body) if is_small else await hash_in_thread(body)
         credentials, skew = signer.signing.current(), signer.signing.skew
         signed = signer.sign(credentials, path, fields, hashed)
-        response = await pool.open(self._head(path, signed, body), body)
+        response = await pool.open(self._head(path, signed, body), body, account)
         error = await self._refusal(signer, response)
         if error is None:
             return response
@@ -93,7 +105,7 @@ class HttpCarrier:
         ):
             raise error
         signed = signer.sign(signer.signing.current(), path, fields, hashed)
-        response = await pool.open(self._head(path, signed, body), body)
+        response = await pool.open(self._head(path, signed, body), body, account)
         error = await self._refusal(signer, response)
         if error is not None:
             raise error

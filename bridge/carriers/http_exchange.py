@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Self
 
 from bridge.carriers.http_connection import Connection, Fields
-from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError
+from bridge.rpc.buffers import SMALL, Account, Portion
+from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
 from bridge.rpc.value import Value
 
 HIGH_WATER = 256 << 10
@@ -42,13 +43,22 @@ def first_field(fields: Fields, name: bytes) -> str:
 
 
 class Gathering:
-    """Gathers a response of at most `max_body` bytes."""
+    """Gathers a response of at most `max_body` bytes.
 
-    __slots__ = ("_fields", "_left", "_max_body", "_parts", "_status", "answer")
+    What a call's own cost does not cover is counted before it is kept, and twice: as it comes, and what is read out of it.
+    """
 
-    def __init__(self, answer: asyncio.Future[Response], max_body: int) -> None:
+    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_status", "answer")  # fmt: skip
+
+    def __init__(
+        self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None
+    ) -> None:
+        """`account`: of the call that the response is for; its owner gives back what was held."""
         self.answer = answer
-        self._max_body = self._left = max_body
+        self._account = account
+        self._max_body = max_body
+        self._allowed = self._left = min(max_body, SMALL)
+        """Bytes of the body that there is room for, and (`_left`) how many of them are still to come."""
         self._parts: list[bytes] = []
 
     def begin(self, status: int, fields: Fields) -> None:
@@ -62,13 +72,31 @@ class Gathering:
     def expect(self, length: int) -> RpcError | None:
         if length > self._max_body:
             return ReplyTooLarge(f"a reply of {length} bytes, the limit is {self._max_body}")
-        return None
+        return self._allow(length)
 
     def add(self, body: bytes) -> RpcError | None:
         self._left -= len(body)
         if self._left < 0:
-            return ReplyTooLarge(f"a reply of more than {self._max_body} bytes, which is the limit")
+            error = self._allow(self._allowed - self._left)
+            if error is not None:
+                return error
         self._parts.append(body)
+        return None
+
+    def _allow(self, size: int) -> RpcError | None:
+        """Makes room for a body of so many bytes in all; or why there is none."""
+        more = size - self._allowed
+        if more <= 0:
+            return None
+        if size > self._max_body:
+            return ReplyTooLarge(f"a reply of more than {self._max_body} bytes, which is the limit")
+        if self._account is not None:
+            try:
+                self._account.hold(2 * more)
+            except BuffersFull as error:
+                return error
+        self._allowed = size
+        self._left += more
         return None
 
     def end(self) -> bool:
@@ -96,6 +124,7 @@ class StreamedResponse:
     __slots__ = (
         "_connection",
         "_error",
+        "_held",
         "_is_whole",
         "_news",
         "_parts",
@@ -106,7 +135,9 @@ class StreamedResponse:
         "status",
     )
 
-    def __init__(self, begun: asyncio.Future[None]) -> None:
+    def __init__(self, begun: asyncio.Future[None], account: Account | None = None) -> None:
+        """`account`: of the call that the response is for."""
+        self._held = None if account is None else Portion(account)
         self.begun = begun
         """Done when the head is there."""
         self.status = 0
@@ -141,6 +172,7 @@ class StreamedResponse:
         if self._error is None and not self._is_whole:
             self._error = BadReply("the response was closed before its end")
         self._parts.clear()
+        self._count(0)
         self._wake()
 
     async def gather(self, max_body: int) -> Response:
@@ -165,7 +197,7 @@ class StreamedResponse:
             self._news = asyncio.get_running_loop().create_future()
             await self._news
         part = self._parts.popleft()
-        self._unread -= len(part)
+        self._count(self._unread - len(part))
         if self._unread < LOW_WATER and self._connection is not None:
             self._connection.resume()
         return part
@@ -185,9 +217,12 @@ class StreamedResponse:
         return None
 
     def add(self, body: bytes) -> RpcError | None:
+        try:
+            self._count(self._unread + len(body))
+        except BuffersFull as error:
+            return error
         self._parts.append(body)
         self.received += len(body)
-        self._unread += len(body)
         if self._unread > HIGH_WATER and self._connection is not None:
             self._connection.pause()
         self._wake()
@@ -205,6 +240,12 @@ class StreamedResponse:
         if not self.begun.done():
             self.begun.set_exception(error)
         self._wake()
+
+    def _count(self, unread: int) -> None:
+        """Raises BuffersFull."""
+        if self._held is not None:
+            self._held.become(unread if unread > SMALL else 0)
+        self._unread = unread
 
     def _wake(self) -> None:
         if self._news is not None and not self._news.done():

@@ -22,6 +22,7 @@ from bridge.carriers.http_exchange import Response, StreamedResponse
 from bridge.carriers.origin import Origin, parse_url
 from bridge.carriers.pool import Pool
 from bridge.carriers.signing import Signing
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
 
 SERVICE = "lambda"
@@ -68,16 +69,20 @@ class LambdaApi:
         self._clock = clock
         self._way: _Way | None = None
 
-    def exchange(self, payload: bytes, extra: Headers = ()) -> Coroutine[Any, Any, Response]:
-        """The whole response to a request that Lambda accepted. `extra`: headers to send and sign.
+    def exchange(
+        self, payload: bytes, extra: Headers = (), account: Account | None = None
+    ) -> Coroutine[Any, Any, Response]:
+        """The whole response to a request that Lambda accepted. `extra`: headers to send and sign; `account`: see Pool.exchange.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
         """
-        return self._send(payload, extra, _exchange)
+        return self._send(payload, extra, account, _exchange)
 
-    def open(self, payload: bytes, extra: Headers = ()) -> Coroutine[Any, Any, StreamedResponse]:
+    def open(
+        self, payload: bytes, extra: Headers = (), account: Account | None = None
+    ) -> Coroutine[Any, Any, StreamedResponse]:
         """The beginning of such a response; the caller closes it. Raises as `exchange` does."""
-        return self._send(payload, extra, Pool.open)
+        return self._send(payload, extra, account, Pool.open)
 
     async def dry_run(self) -> None:
         """Ask whether the function exists and the credentials may call it, without running it. Raises as `exchange` does."""
@@ -87,7 +92,8 @@ class LambdaApi:
         self,
         payload: bytes,
         extra: Headers,
-        send: Callable[[Pool, bytes, bytes], Awaitable[Answer]],
+        account: Account | None,
+        send: Callable[[Pool, bytes, bytes, Account | None], Awaitable[Answer]],
     ) -> Answer:
         if len(payload) >= MAX_REQUEST:
             raise PayloadTooLarge(
@@ -104,7 +110,7 @@ class LambdaApi:
                 way = self._way = self._find_way(credentials)
             signer = way.signer if not extra else way.signer_for(extra)
             head = signer.head(hashed, len(payload), signing.now())
-            answer = await send(way.pool, head, payload)
+            answer = await send(way.pool, head, payload, account)
             if answer.status < 300:
                 return answer
             error = await self._refusal(answer)

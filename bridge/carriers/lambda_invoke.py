@@ -15,6 +15,7 @@ from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
 from bridge.carriers.lambda_api import Access, LambdaApi
 from bridge.carriers.turns import LARGE
+from bridge.rpc.buffers import Account
 
 
 class LambdaInvoke:
@@ -26,13 +27,19 @@ class LambdaInvoke:
         self._turns = access["client"].turns
         self._api = LambdaApi(function, function.invoke_path, **access)
 
-    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
-        """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes.
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
+        """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes; `account`: of the call, it counts the reply.
 
-        Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of bridge.aws.errors.
+        Raises NotReady; BuffersFull; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of bridge.aws.errors.
         """
         extra = () if client_context is None else (("x-amz-client-context", client_context),)
-        response = await self._api.exchange(payload, extra)
+        response = await self._api.exchange(payload, extra, account)
         fields = dict(response.fields)
         request_id = fields.get(b"x-amzn-requestid", b"").decode("latin-1")
         if len(response.body) > LARGE:

@@ -17,6 +17,7 @@ from bridge.aws.errors import failure_of
 from bridge.aws.response_stream import ResponseStream
 from bridge.carriers.http_exchange import StreamedResponse
 from bridge.carriers.lambda_api import MAX_BODY, Access, LambdaApi
+from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.errors import RpcError
 
 
@@ -42,16 +43,21 @@ class LambdaStream:
 
     @asynccontextmanager
     async def invoke(
-        self, payload: bytes, *, client_context: str | None = None
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
     ) -> AsyncIterator[Reply]:
-        """Run the function; the reply is good until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes.
+        """Run the function; the reply is good until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes;
+        `account`: of the call, it counts what is held of the reply.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
         """
         extra = () if client_context is None else (("x-amz-client-context", client_context),)
-        response = await self._api.open(payload, extra)
+        response = await self._api.open(payload, extra, account)
         request_id = response.field(b"x-amzn-requestid")
-        async with response, aclosing(self._chunks(response, request_id)) as chunks:
+        async with response, aclosing(self._chunks(response, request_id, account)) as chunks:
             yield Reply(chunks, request_id)
 
     async def dry_run(self) -> None:
@@ -59,7 +65,7 @@ class LambdaStream:
         await self._api.dry_run()
 
     async def _chunks(
-        self, response: StreamedResponse, request_id: str
+        self, response: StreamedResponse, request_id: str, account: Account | None
     ) -> AsyncGenerator[bytes, None]:
         try:
             if response.field(b"x-amz-function-error"):
@@ -67,8 +73,11 @@ class LambdaStream:
                 whole = await response.gather(MAX_BODY)
                 raise failure_of(whole.body, function=str(self._function))
             stream = ResponseStream(function=str(self._function))
+            held = None if account is None else Portion(account)
             async for part in response:
                 written, failure = stream.feed(part)
+                if held is not None:
+                    held.become(stream.held)
                 for chunk in written:
                     yield chunk
                 if failure is not None:

@@ -18,6 +18,7 @@ from bridge.carriers.connect import Dialer
 from bridge.carriers.http_connection import Connection
 from bridge.carriers.http_exchange import Gathering, Response, StreamedResponse
 from bridge.carriers.origin import Origin
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
 from bridge.rpc.value import Value
 
@@ -86,16 +87,22 @@ class Pool:
         return len(self._waiting)
 
     async def exchange(
-        self, head: bytes, body: bytes | Sequence[bytes] = b"", *, max_body: int
+        self,
+        head: bytes,
+        body: bytes | Sequence[bytes] = b"",
+        account: Account | None = None,
+        *,
+        max_body: int,
     ) -> Response:
         """Send a request and gather its response, a body of at most `max_body` bytes.
 
-        `head` ends with the empty line and says the body's length. Cancelling aborts the connection. Raises Unreachable,
-        CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge, Overloaded, Draining.
+        `head` ends with the empty line and says the body's length. `account`: of the call that this is for, which counts what is
+        gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge,
+        Overloaded, BuffersFull, Draining.
         """
         answer: asyncio.Future[Response] = self._loop.create_future()
         connection = self._take() or await self._wait()
-        gathering = Gathering(answer, max_body)
+        gathering = Gathering(answer, max_body, account)
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)
         while not connection.start(gathering, head, body):
@@ -108,11 +115,16 @@ class Pool:
                 connection.abort()
             raise
 
-    async def open(self, head: bytes, body: bytes | Sequence[bytes] = b"") -> StreamedResponse:
+    async def open(
+        self,
+        head: bytes,
+        body: bytes | Sequence[bytes] = b"",
+        account: Account | None = None,
+    ) -> StreamedResponse:
         """Send a request; return when its response begins. The same errors as `exchange`, and the caller closes the response."""
         begun: asyncio.Future[None] = self._loop.create_future()
         connection = self._take() or await self._wait()
-        response = StreamedResponse(begun)
+        response = StreamedResponse(begun, account)
         response.carried_by(connection)
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)

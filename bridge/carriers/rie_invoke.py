@@ -9,6 +9,7 @@ from bridge.aws.rie import as_invoked, is_failure
 from bridge.carriers.credentials import local_credentials
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.lambda_invoke import LambdaInvoke
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import ServiceFailed
 
 
@@ -25,10 +26,18 @@ class RieInvoke:
             endpoint_url=endpoint_url,
         )
 
-    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
         """Run the function. Raises as LambdaInvoke does."""
         try:
-            reply = await self._invoke.invoke(payload, client_context=client_context)
+            reply = await self._invoke.invoke(
+                payload, client_context=client_context, account=account
+            )
         except ServiceFailed as refused:
             if is_failure(refused.body):  # the function's process has ended
                 raise failure_of(refused.body, function=str(self._function)) from None

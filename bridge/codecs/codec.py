@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from bridge.rpc.buffers import Account
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata
 
@@ -22,6 +23,11 @@ class Reader(Protocol):
     @property
     def has_ended(self) -> bool:
         """Whether the call's end has come, so that the body should be over."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for the rest of their message."""
         ...
 
     def open(self) -> list[ResponseEvent]:
@@ -61,8 +67,9 @@ class Codec(Protocol):
         accept_encoding: str | None,
         max_response: int | None,
         message_format: str,
+        account: Account | None = None,
     ) -> Reader:
         """For the reply to one call. `headers`: names in lower case; `accept_encoding`: what the client lists; `max_response`:
-        bytes of one message.
+        bytes of one message; `account`: of the call, it counts what is inflated.
         """
         ...

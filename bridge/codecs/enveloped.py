@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bridge.codecs.fields import ReplyFields
 from bridge.codecs.inflation import inflater_for
 from bridge.codecs.texts import ERROR_MARK, OPAQUE_KEPT
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent
@@ -48,6 +49,7 @@ class EnvelopedBody:
         failure: BadReply | None,
         accept_encoding: str | None,
         max_response: int | None,
+        account: Account | None,
     ) -> None:
         """`max_trailers`: bytes, inflated; 0 for formats that have none. `is_framed`: whether there are envelopes. `failure`: what is
         wrong before the body begins. For the others see Codec.reader.
@@ -56,7 +58,10 @@ class EnvelopedBody:
         self._max_trailers = max_trailers
         self._max_response = max_response
         self._inflater = inflater_for(
-            fields.encoding, accept_encoding=accept_encoding, max_response=max_response
+            fields.encoding,
+            accept_encoding=accept_encoding,
+            max_response=max_response,
+            account=account,
         )
         self.is_framed = is_framed
         self.failure: RpcError | None = failure

@@ -12,6 +12,7 @@ from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.texts import broken_off, excerpt, http_refusal
 from bridge.rpc import status
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, NoStatus, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
@@ -40,6 +41,7 @@ class GrpcReader:
         accept_encoding: str | None,
         max_response: int | None,
         message_format: str = "proto",
+        account: Account | None = None,
     ) -> None:
         """As codecs take it: see Codec.reader."""
         self._http_status = http_status
@@ -53,7 +55,12 @@ class GrpcReader:
             failure=wrong_format(found, message_format),
             accept_encoding=accept_encoding,
             max_response=max_response,
+            account=account,
         )
+
+    @property
+    def held(self) -> int:
+        return len(self._body)
 
     @property
     def wants_more(self) -> bool:

@@ -12,6 +12,7 @@ from binascii import a2b_base64
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.texts import broken_off, http_refusal
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope, parse_prefix
 from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
 from bridge.rpc.events import OK_TRAILERS, ResponseEvent, Trailers, UnaryResponse
@@ -67,6 +68,7 @@ class GrpcWebReader:
         accept_encoding: str | None,
         max_response: int | None,
         message_format: str = "proto",
+        account: Account | None = None,
     ) -> None:
         """`accept_encoding`: what the client lists. `max_response`: bytes of one message. `message_format`: the client's subtype."""
         self._http_status = http_status
@@ -80,7 +82,12 @@ class GrpcWebReader:
             failure=wrong_format(found, message_format),
             accept_encoding=accept_encoding,
             max_response=max_response,
+            account=account,
         )
+
+    @property
+    def held(self) -> int:
+        return len(self._body)
 
     @property
     def wants_more(self) -> bool:

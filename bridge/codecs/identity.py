@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from bridge.rpc.buffers import Account
 from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, envelope
 from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, UnsupportedCompression
@@ -14,29 +15,30 @@ _PLACE = "here (compression: identity)"
 
 
 def uncompressed(
-    metadata: Metadata, body: bytes, *, max_message: int, max_body: int
+    metadata: Metadata, body: bytes, *, max_message: int, max_body: int, account: Account
 ) -> tuple[Metadata, Iterable[bytes]]:
     """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits are bytes,
-    inflated. There may be very many parts, each inflated when it is taken.
+    inflated. There may be very many parts, each inflated when it is taken. `account` counts what was inflated.
 
-    Taking them raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
+    Taking them raises UnsupportedCompression, MalformedRequest, MessageTooLarge, BuffersFull.
     """
     encoding = value_of(metadata, "grpc-encoding") or IDENTITY
     metadata = tuple([field for field in metadata if field[0] not in _ENCODINGS])
     if encoding == IDENTITY:
         return metadata, (body,)
-    return metadata, _inflate_each(body, encoding, max_message, max_body)
+    return metadata, _inflate_each(body, encoding, max_message, max_body, account)
 
 
-def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -> Iterator[bytes]:
+def _inflate_each(
+    body: bytes, encoding: str, max_message: int, max_body: int, account: Account
+) -> Iterator[bytes]:
     room = max_body
     at = 0
     while at < len(body):
         start, flags = at + PREFIX_SIZE, body[at]
         at = start + int.from_bytes(body[at + 1 : start], "big")
         if flags & COMPRESSED:
-            limit = min(max_message, room)
-            plain = envelope(inflate_message(body[start:at], encoding, limit, place=_PLACE))
+            plain = _inflate_counted(body[start:at], encoding, min(max_message, room), account)
         else:
             plain = body[start - PREFIX_SIZE : at]
         room -= len(plain)
@@ -45,6 +47,19 @@ def _inflate_each(body: bytes, encoding: str, max_message: int, max_body: int) -
                 f"the request inflates to more than max_buffered ({max_body} bytes)"
             )
         yield plain
+
+
+def _inflate_counted(data: bytes, encoding: str, limit: int, account: Account) -> bytes:
+    """The plain message in an envelope. No more is ever inflated than the account has room for."""
+    room = account.room
+    try:
+        plain = envelope(inflate_message(data, encoding, min(limit, room), place=_PLACE))
+    except MessageTooLarge:
+        if room < limit:
+            raise account.buffers.full(room) from None
+        raise
+    account.hold(len(plain))
+    return plain
 
 
 def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bridge.rpc.buffers import Account
 from bridge.rpc.compression import IDENTITY, SUPPORTED, accepts, inflate
 from bridge.rpc.envelope import PREFIX_SIZE, envelope
 from bridge.rpc.errors import BadReply, MessageTooLarge, ReplyTooLarge
@@ -13,12 +14,20 @@ MAX_INFLATED = 64 << 20
 class ReplyInflater:
     """Belongs to one reply."""
 
-    __slots__ = ("_budget", "_encoding", "_max_response", "is_needed")
+    __slots__ = ("_account", "_budget", "_encoding", "_max_response", "is_needed")
 
     def __init__(
-        self, encoding: str, *, accept_encoding: str | None, max_response: int | None
+        self,
+        encoding: str,
+        *,
+        accept_encoding: str | None,
+        max_response: int | None,
+        account: Account | None = None,
     ) -> None:
-        """`encoding`: the reply's, empty if it names none; `accept_encoding`: what the client lists; `max_response`: bytes."""
+        """`encoding`: the reply's, empty if it names none; `accept_encoding`: what the client lists; `max_response`: bytes; `account`:
+        counts the messages that are inflated.
+        """
+        self._account = account
         self._encoding = encoding
         self._max_response = max_response
         self._budget = MAX_INFLATED
@@ -26,7 +35,7 @@ class ReplyInflater:
         """Whether the client does not take the reply's encoding."""
 
     def acceptable(self, message: bytes) -> bytes:
-        """A compressed envelope as the client can take it. Raises BadReply, ReplyTooLarge."""
+        """A compressed envelope as the client can take it. Raises BadReply, ReplyTooLarge, BuffersFull."""
         if self._encoding in ("", IDENTITY):
             raise BadReply("the function sent a compressed message but names no grpc-encoding")
         if not self.is_needed:
@@ -34,7 +43,16 @@ class ReplyInflater:
         limit = (
             self._budget if self._max_response is None else min(self._max_response, self._budget)
         )
-        plain = self.inflate(message[PREFIX_SIZE:], limit, "a response message")
+        account = self._account
+        room = limit if account is None else account.room
+        try:
+            plain = self.inflate(message[PREFIX_SIZE:], min(limit, room), "a response message")
+        except ReplyTooLarge:
+            if account is not None and room < limit:
+                raise account.buffers.full(room) from None
+            raise
+        if account is not None:
+            account.hold(len(plain))
         self._budget -= len(plain)
         return envelope(plain)
 
@@ -57,9 +75,15 @@ _WITHOUT = ReplyInflater("", accept_encoding=None, max_response=None)
 
 
 def inflater_for(
-    encoding: str, *, accept_encoding: str | None, max_response: int | None
+    encoding: str,
+    *,
+    accept_encoding: str | None,
+    max_response: int | None,
+    account: Account | None,
 ) -> ReplyInflater:
     """As ReplyInflater takes it."""
     if not encoding:
         return _WITHOUT
-    return ReplyInflater(encoding, accept_encoding=accept_encoding, max_response=max_response)
+    return ReplyInflater(
+        encoding, accept_encoding=accept_encoding, max_response=max_response, account=account
+    )

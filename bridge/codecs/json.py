@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from bridge.codecs.unary import UnaryReader, only_message
+from bridge.rpc.buffers import Account
 from bridge.rpc.json_text import without_mark
 from bridge.rpc.metadata import Metadata
 
@@ -45,6 +46,7 @@ class Json:
         accept_encoding: str | None,  # noqa: ARG002 - never compressed
         max_response: int | None,
         message_format: str,  # noqa: ARG002 - `encode` has seen to it
+        account: Account | None = None,  # noqa: ARG002 - nothing is inflated
     ) -> UnaryReader:
         def decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called
             return self._transcode.from_json(path, without_mark(body))

@@ -7,6 +7,7 @@ and details.
 from __future__ import annotations
 
 from bridge.codecs.unary import UnaryReader, only_message
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import NoStatus
 from bridge.rpc.metadata import Metadata
 
@@ -28,6 +29,7 @@ class Protobuf:
         accept_encoding: str | None,  # noqa: ARG002 - never compressed
         max_response: int | None,
         message_format: str,  # noqa: ARG002 - `encode` has seen to it
+        account: Account | None = None,  # noqa: ARG002 - nothing is inflated
     ) -> UnaryReader:
         return UnaryReader(http_status, headers, decode=_decode, max_response=max_response)
 

@@ -67,6 +67,10 @@ class UnaryReader:
         self._body = bytearray()
 
     @property
+    def held(self) -> int:
+        return len(self._body)
+
+    @property
     def wants_more(self) -> bool:
         return self._has_message or len(self._body) < OPAQUE_KEPT
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Overloaded
-from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.figures import TargetFigures
 
 
 def admit(
@@ -12,10 +13,9 @@ def admit(
     *,
     target: TargetFigures,
     max_concurrency: int,
-    process: BridgeFigures,
-    buffers: int,
+    buffers: Buffers,
 ) -> Handler:
-    """`buffers`: bytes that all calls of the process may hold gathered."""
+    """`buffers`: those of the process."""
 
     async def admitted(call: Call) -> None:
         if target.in_flight >= max_concurrency:
@@ -23,11 +23,8 @@ def admit(
                 f"{target.name} has {max_concurrency} calls in flight (max_concurrency); try again later",
                 kind="max_concurrency",
             )
-        if process.buffered_bytes >= buffers:
-            raise Overloaded(
-                f"the bridge holds {buffers} bytes for calls (buffers); try again later",
-                kind="buffers",
-            )
+        if buffers.held >= buffers.limit:
+            raise buffers.full(0)
         target.in_flight += 1
         try:
             await inner(call)

@@ -20,6 +20,10 @@ async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, 
         return metadata, body
     limits = call.route.limits
     metadata, envelopes = uncompressed(
-        metadata, body, max_message=limits.max_request, max_body=limits.max_buffered
+        metadata,
+        body,
+        max_message=limits.max_request,
+        max_body=limits.max_buffered,
+        account=call,
     )
     return metadata, b"".join([each async for each in in_turns(envelopes)])

@@ -21,6 +21,7 @@ from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.http_fields import request_fields, request_path
 from bridge.proxy.payload import GRPC_WEB, Payload
 from bridge.proxy.relay import largest_message, relay
+from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.call import Call
 from bridge.rpc.errors import HttpRefusal, HttpThrottled, RpcError
 from bridge.rpc.figures import TargetFigures
@@ -38,7 +39,9 @@ class Carrier(Protocol):
     name: str
     """As messages name it."""
 
-    async def open(self, path: str, fields: Metadata, body: bytes) -> StreamedResponse:
+    async def open(
+        self, path: str, fields: Metadata, body: bytes, account: Account | None = None
+    ) -> StreamedResponse:
         """The response when it begins. Raises RpcError; being cancelled aborts the request."""
         ...
 
@@ -74,7 +77,10 @@ class HttpTarget:
         """A Handler. Raises RpcError."""
         path = request_path(call.path)
         metadata, body = await gathered(call, self._compression)
-        body = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        encoded = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        if encoded is not body and len(encoded) > SMALL:
+            call.hold(len(encoded))
+        body = encoded
         started = self._clock()
         fields = request_fields(
             call,
@@ -85,7 +91,7 @@ class HttpTarget:
             is_signed=self._is_signed,
         )
         try:
-            async with await self._carrier.open(path, fields, body) as response:
+            async with await self._carrier.open(path, fields, body, call) as response:
                 await self._relay(call, metadata, response, sent=len(body))
         finally:
             call.upstream_seconds += self._clock() - started
@@ -105,6 +111,7 @@ class HttpTarget:
                 accept_encoding=value_of(metadata, "grpc-accept-encoding"),
                 max_response=largest_message(call.route.limits.max_response),
                 message_format=message_format_of(call.content_type),
+                account=call,
             )
             codings = content_codings(headers)
             if not codings:

@@ -19,6 +19,7 @@ from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.proxy.request_id import naming, with_request_id
 from bridge.proxy.turns import read_in_turns, send_in_turns
+from bridge.rpc.buffers import Account
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
@@ -27,7 +28,13 @@ from bridge.rpc.metadata import value_of
 class Carrier(Protocol):
     """Takes an event to the function."""
 
-    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
         """The function's reply. Raises an RpcError for all that is none; being cancelled aborts the request."""
         ...
 
@@ -67,7 +74,7 @@ class LambdaTarget:
         timeout = None if call.deadline is None else call.deadline - started
         event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
         try:
-            reply = await self._carrier.invoke(event)
+            reply = await self._carrier.invoke(event, account=call)
         finally:
             call.upstream_seconds += self._clock() - started
         call.request_id = reply.request_id
@@ -93,6 +100,7 @@ class LambdaTarget:
             accept_encoding=value_of(metadata, "grpc-accept-encoding"),
             max_response=max_response,
             message_format=message_format,
+            account=call,
         )
         codings = content_codings(found.headers)
         if codings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.call import Handler, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, data_of, envelope
 from bridge.rpc.errors import RpcError
@@ -17,12 +18,20 @@ _MAX_GATHERED = 32 << 20
 """Bytes of response that an own call holds at most."""
 
 
-class OwnCall:
+class OwnCall(OpenAccount):
     """A call without a client: its request is given, its response is gathered."""
 
     def __init__(
-        self, path: str, body: bytes, *, route: Route, deadline: float, started: float
+        self,
+        path: str,
+        body: bytes,
+        *,
+        route: Route,
+        deadline: float,
+        started: float,
+        buffers: Buffers,
     ) -> None:
+        super().__init__(buffers)
         self.path = path
         self.metadata: Metadata = EMPTY
         self.content_type = "application/grpc"
@@ -52,6 +61,7 @@ class OwnCall:
                 raise OwnCallFailed(
                     Status(StatusCode.RESOURCE_EXHAUSTED, "the answer is too large")
                 )
+            self.hold(len(event.envelope))
             self.messages.append(data_of(event.envelope))
         elif isinstance(event, Trailers):
             self.status = event.status
@@ -92,17 +102,21 @@ async def exchange(
     *,
     seconds: float,
     clock: Callable[[], float],
+    buffers: Buffers,
 ) -> list[bytes]:
     """Sends the messages, returns those that come back. Raises RpcError. The caller bounds the time as well.
 
-    `seconds`: what the function is told of its time; `clock` reads the monotonic time.
+    `seconds`: what the function is told of its time; `clock` reads the monotonic time; `buffers` count what comes back.
     """
     service, _, method = path[1:].rpartition("/")
     route = Route(service, handler, MethodFigures(service, method), Limits())
     now = clock()
     body = b"".join([envelope(message) for message in messages])
-    call = OwnCall(path, body, route=route, deadline=now + seconds, started=now)
-    await handler(call)
+    call = OwnCall(path, body, route=route, deadline=now + seconds, started=now, buffers=buffers)
+    try:
+        await handler(call)
+    finally:
+        call.close()
     if call.status is None or call.status.code is not StatusCode.OK:
         raise OwnCallFailed(call.status or Status(StatusCode.INTERNAL, "no status"))
     return call.messages

@@ -62,7 +62,7 @@ class RawTarget:
             self._silent_until = started + DROPS_LOGGED_EVERY
             _log.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)  # fmt: skip
         try:
-            return await self._carrier.invoke(event, client_context=context.text)
+            return await self._carrier.invoke(event, client_context=context.text, account=call)
         finally:
             call.upstream_seconds += self._clock() - started
 

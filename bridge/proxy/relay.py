@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from bridge.codecs.codec import Reader
 from bridge.proxy.request_id import with_request_id
 from bridge.proxy.turns import in_pieces, in_turns
+from bridge.rpc.buffers import SMALL, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
@@ -30,8 +31,9 @@ async def relay(
 
     Raises what the reader, `parts` and the call's window raise.
     """
+    held = Portion(call)
     await _send(call, reader.open())
-    await _pass_on(call, reader, begun)
+    await _pass_on(call, reader, begun, held)
     while reader.wants_more:
         try:
             part = await anext(parts)
@@ -41,13 +43,25 @@ async def relay(
             if not reader.has_ended:
                 raise
             break
-        await _pass_on(call, reader, part)
+        await _pass_on(call, reader, part, held)
+    call.hold(held.size)  # the last message, once more as an event
     call.send_all(with_request_id(reader.finish(), request_id))
 
 
-async def _pass_on(call: Call, reader: Reader, part: bytes) -> None:
+async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:
+    """`held`: what the call counts for bytes in the reader."""
     for piece in in_pieces(part):
-        await _send(call, reader.feed(piece))
+        before = call.held
+        events = reader.feed(piece)
+        inflated = call.held - before
+        waiting = reader.held if reader.held > SMALL else 0
+        if waiting > held.size:
+            held.become(waiting)
+        await _send(call, events)
+        if waiting < held.size:
+            held.become(waiting)
+        if inflated:
+            call.let_go(inflated)
 
 
 async def _send(call: Call, events: list[ResponseEvent]) -> None:

@@ -20,6 +20,7 @@ from bridge.proxy.decoded import decoded, one_part
 from bridge.proxy.gathered import CompressionMode, gathered
 from bridge.proxy.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.proxy.relay import largest_message, relay
+from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata, value_of
@@ -37,7 +38,11 @@ class Carrier(Protocol):
     """Takes an event to the function."""
 
     def invoke(
-        self, payload: bytes, *, client_context: str | None = None
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
     ) -> AbstractAsyncContextManager[StreamedInvocation]:
         """The function's reply, good inside the block. Raises an RpcError for all that is none; leaving the block aborts it."""
         ...
@@ -76,14 +81,14 @@ class StreamTarget:
         timeout = None if call.deadline is None else call.deadline - started
         event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
         try:
-            async with self._carrier.invoke(event) as invocation:
+            async with self._carrier.invoke(event, account=call) as invocation:
                 await self._relay(call, metadata, invocation)
         finally:
             call.upstream_seconds += self._clock() - started
 
     async def _relay(self, call: Call, metadata: Metadata, invocation: StreamedInvocation) -> None:
         call.request_id = invocation.request_id
-        head, begun = await _head_of(invocation.chunks, StreamedReply(self._decode_reply))
+        head, begun = await _head_of(call, invocation.chunks, StreamedReply(self._decode_reply))
         reader = self._codec.reader(
             head.http_status,
             counted(head.headers, self._figures),
@@ -91,6 +96,7 @@ class StreamTarget:
             accept_encoding=value_of(metadata, "grpc-accept-encoding"),
             max_response=largest_message(call.route.limits.max_response),
             message_format=message_format_of(call.content_type),
+            account=call,
         )
         codings = content_codings(head.headers)
         if not codings:
@@ -103,12 +109,17 @@ class StreamTarget:
             await relay(call, reader, parts, request_id=invocation.request_id)
 
 
-async def _head_of(chunks: AsyncIterator[bytes], reply: StreamedReply) -> tuple[HttpReply, bytes]:
-    """The reply's head, and what came of its body with it; the rest is still in `chunks`. Raises BadReply."""
+async def _head_of(
+    call: Call, chunks: AsyncIterator[bytes], reply: StreamedReply
+) -> tuple[HttpReply, bytes]:
+    """The reply's head, and what came of its body with it; the rest is still in `chunks`. Raises BadReply, BuffersFull."""
+    held = Portion(call)
     async for chunk in chunks:
         begun = reply.feed(chunk)
         if reply.head is not None:
             return reply.head, begun
+        held.become(reply.held if reply.held > SMALL else 0)
+    call.hold(held.size)  # what is read out of it
     begun = reply.finish()
     assert reply.head is not None
     return reply.head, begun

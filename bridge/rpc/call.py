@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import MethodFigures
@@ -33,8 +34,11 @@ class Peer(Value, frozen=True):
     certificate: ClientCertificate | None = None
 
 
-class Call(Protocol):
-    """One RPC. Its figures are counted by whoever sees the fact and read once, at the end."""
+class Call(Account, Protocol):
+    """One RPC. Its figures are counted by whoever sees the fact and read once, at the end.
+
+    It is the account of what is held for it: whoever keeps more than buffers.SMALL bytes for a call says so with `hold`.
+    """
 
     path: str
     """`/package.Service/Method`, as sent."""

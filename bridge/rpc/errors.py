@@ -8,7 +8,7 @@ A message says what happened, where, and what to do next; it never quotes a fore
       ClientGone  DeadlineExceeded  Draining  Bug
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
                        FullDuplexNeeded
-      RefusedCall      Overloaded  NotReady
+      RefusedCall      Overloaded  BuffersFull  NotReady
       CarrierError     Unreachable  CertificateRefused  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
           AccessRefused  StaleCredentials  HttpThrottled
@@ -145,6 +145,15 @@ class Overloaded(RefusedCall):
     @property
     def reason(self) -> str:
         return self.kind
+
+
+class BuffersFull(Overloaded):
+    """What a call needs to hold does not fit the process's buffers. Where that is its reply, the function has run."""
+
+    may_have_run = True
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, kind="buffers")
 
 
 class NotReady(RefusedCall):

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.status import CODES
 
 SECONDS = (
@@ -141,18 +142,23 @@ class TargetFigures:
         """By AWS's reason."""
 
 
+_NO_BOUND = 1 << 62
+"""Bytes."""
+
+
 class BridgeFigures:
     """The figures of one process."""
 
-    __slots__ = ("buffered_bytes", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
+    __slots__ = ("buffers", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
                  "streams_open")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Buffers | None = None) -> None:
+        """`buffers`: None: without a bound."""
         self.connections_open = 0
         self.connections_accepted = 0
         self.streams_open = 0
-        self.buffered_bytes = 0
-        """Bytes of requests that calls have gathered and not yet given up, and of replies that clients have not taken yet."""
+        self.buffers = buffers or Buffers(_NO_BOUND)
+        """What is held for calls: requests, events, replies in progress, and replies that clients have not taken yet."""
         self.shortened_headers = 0
         self.shortened_trailers = 0
         self.protocol_errors: Counter[str] = Counter()

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
+from bridge.rpc.buffers import OpenAccount
 from bridge.rpc.deadline import FARTHEST, earliest
 from bridge.rpc.envelope import is_one_plain_message
-from bridge.rpc.errors import ClientGone, DeadlineExceeded, Overloaded, RpcError
+from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RpcError
 from bridge.rpc.events import (
     NEXT_PHASE,
     Headers,
@@ -35,8 +36,11 @@ SEND_STALL = 300.0
 """Seconds a client may keep its window shut while a message waits for it."""
 
 
-class ServedCall:
-    """One call on one stream. Its connection feeds it; its handler reads from it and sends on it."""
+class ServedCall(OpenAccount):
+    """One call on one stream. Its connection feeds it; its handler reads from it and sends on it.
+
+    It is the account of all that is held for it, from its request to its reply.
+    """
 
     __slots__ = ("_body", "_connection", "_engine", "_id", "_is_full", "_is_read", "_is_running", "_room", "_whole", "attempts",
                  "authority", "bytes_received", "bytes_sent", "cause", "content_type", "deadline", "messages_received",
@@ -51,6 +55,10 @@ class ServedCall:
     ) -> None:
         self._connection = connection
         self._engine = connection.engine
+        self.buffers = buffers = connection.buffers
+        # Whether it fits or not: the call is here, and `admit` refuses it if it does not.
+        self.held = held = buffers.call_cost + head.surplus
+        buffers.held += held
         self._id = stream_id
         self.path = head.path
         self.metadata = head.metadata
@@ -113,12 +121,16 @@ class ServedCall:
     def _release(self) -> None:
         """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""
         if self._whole is not None:
-            self._connection.figures.buffered_bytes -= len(self._whole)
             if not self._is_read:
                 self.credit(len(self._whole))
         elif self._body is not None:
             self._body.release()
             self._body = None
+        buffers = self.buffers
+        buffers.held -= self.held  # as `close` does, for less
+        self.held = 0
+        if buffers.is_awaited:
+            buffers.tell_freed()
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
             # Only a stopping process or a bug outside rescue ends a call so: the client must not wait for more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
@@ -129,11 +141,8 @@ class ServedCall:
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
         self.bytes_received += len(data)
-        connection = self._connection
-        figures = connection.figures
-        if ended and self._body is None and figures.buffered_bytes + len(data) <= connection.max_buffered:  # fmt: skip
-            figures.buffered_bytes += len(data)
-            self._whole = data
+        if ended and self._body is None and len(data) <= self.buffers.covered:
+            self._whole = data  # the call's own cost covers it
         else:
             self._other_body().received(data, ended=ended, now=now)
 
@@ -187,7 +196,7 @@ class ServedCall:
         connection = self._connection
         if (
             self.phase is Phase.NEW
-            and connection.figures.buffered_bytes <= connection.max_buffered
+            and self.buffers.held <= self.buffers.limit
             and self._engine.send_response(
                 self._id,
                 head_fields(self.content_type, initial),
@@ -199,7 +208,8 @@ class ServedCall:
             self.messages_sent = 1
             self.bytes_sent = len(envelope)
             self.phase, self.status = Phase.DONE, end.status
-            connection.count_message(len(envelope))
+            if len(envelope) > self.buffers.covered:
+                connection.count_message(len(envelope))
             connection.flush_for_one()
         else:
             self.send_all((Headers(initial), Message(envelope), end))
@@ -209,10 +219,9 @@ class ServedCall:
         after = NEXT_PHASE[self.phase][type(event)]
         if isinstance(event, Message):
             if self._connection.is_too_far_behind:
-                raise Overloaded(
-                    f"the bridge holds {self._connection.max_buffered} bytes (buffers), replies among them that this client"
-                    " has not taken; this reply is dropped",
-                    kind="buffers",
+                raise BuffersFull(
+                    f"the bridge holds {self.buffers.limit} bytes (buffers), replies among them that this client"
+                    " has not taken; this reply is dropped"
                 )
             self.phase = after
             return self._queue_message(event.envelope)

@@ -69,8 +69,6 @@ class Serving:
     figures: BridgeFigures
     new_engine: Callable[[], Engine]
     limits: ConnectionLimits
-    max_buffered: int
-    """Bytes that the process may hold: requests of all calls, and replies that clients do not take."""
     refused: Callable[[Refusal, Peer], None]
     """Told of each request that is no call."""
 
@@ -91,7 +89,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self.engine = serving.new_engine()
         self.figures = serving.figures
-        self.max_buffered = serving.max_buffered
+        self.buffers = serving.figures.buffers
         self.peer = Peer("unknown")
         self.is_choked = False
         """Whether the socket takes no more bytes."""
@@ -241,20 +239,21 @@ class Connection:
         """A message was sent: it counts as untaken until the turn's flush has looked."""
         if self.state is not State.CLOSED:  # where no flush follows
             self._untaken += size
-            self.figures.buffered_bytes += size
+            self.buffers.held += size
 
     def _look_at_untaken(self) -> None:
         """Replies wait in the engine for the client's windows and in the transport for its reading: both are memory of ours."""
         self._count_untaken(self.engine.queued_bytes + self._transport.get_write_buffer_size())
 
     def _count_untaken(self, untaken: int) -> None:
-        self.figures.buffered_bytes += untaken - self._untaken
+        self.buffers.held += untaken - self._untaken
         self._untaken = untaken
 
     @property
     def is_too_far_behind(self) -> bool:
-        """Whether the process's buffers are full, and bytes that this client does not take are among what fills them."""
-        return self.figures.buffered_bytes > self.max_buffered and self._untaken > 0
+        """Whether the process's buffers are full, and much that this client does not take is among what fills them."""
+        buffers = self.buffers
+        return buffers.held > buffers.limit and self._untaken > buffers.much_for_one
 
     def _fail(self, code: int, reason: str) -> None:
         self.flush()

@@ -9,14 +9,15 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from bridge.rpc.buffers import Portion
 from bridge.rpc.chunks import keep
 from bridge.rpc.compression import IDENTITY
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import (
+    BuffersFull,
     FullDuplexNeeded,
     MalformedRequest,
     MessageTooLarge,
-    Overloaded,
     RpcError,
 )
 from bridge.rpc.metadata import value_of
@@ -29,8 +30,21 @@ if TYPE_CHECKING:
 class RequestBody:
     """Belongs to one call. It is read in one of two ways: all at once, or message by message."""
 
-    __slots__ = ("_call", "_chunks", "_connection", "_ended", "_failure", "_gathered", "_held", "_last_received", "_reader", "_scanner", "_silence",
-                 "_wake")  # fmt: skip
+    __slots__ = (
+        "_call",
+        "_chunks",
+        "_connection",
+        "_ended",
+        "_failure",
+        "_gathered",
+        "_held",
+        "_last_received",
+        "_reader",
+        "_scanner",
+        "_silence",
+        "_size",
+        "_wake",
+    )  # fmt: skip
 
     def __init__(self, call: ServedCall, connection: Connection) -> None:
         self._call = call
@@ -42,8 +56,10 @@ class RequestBody:
         """All of it, once it has been read so."""
         self._scanner: EnvelopeScanner | None = None
         self._reader: EnvelopeReader | None = None
-        self._held = 0
-        """Bytes charged to the process's buffers."""
+        self._size = 0
+        """Bytes that have come and are still held."""
+        self._held = Portion(call)
+        """Those of them that the call's own cost does not cover."""
         self._failure: RpcError | None = None
         """Why the body cannot be read on."""
         self._wake: asyncio.Future[None] | None = None
@@ -53,12 +69,10 @@ class RequestBody:
         """The loop's time; 0: no bytes yet."""
 
     def release(self) -> None:
-        """Gives back what is held: buffers, timers, and window for bytes that nobody read."""
+        """Gives back what is held: timers, and window for bytes that nobody read. What was counted, the call's end gives back."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        if self._held:
-            self._let_go(self._held)
         if self._chunks:
             if self._scanner is None:  # what was gathered has been credited
                 self._call.credit(sum(map(len, self._chunks)))
@@ -67,9 +81,9 @@ class RequestBody:
     # -- fed by the call ----------------------------------------------------------------------------------------------
 
     def adopt(self, whole: bytes, *, is_read: bool) -> None:
-        """Take over all of the body, which its call has charged already, and if `is_read` counted and credited."""
-        self._held = len(whole)
+        """Take over all of the body, which is small, and if `is_read` counted and credited."""
         self._ended = True
+        self._size = len(whole)
         if is_read:
             self._gathered = whole
         elif whole:
@@ -100,21 +114,17 @@ class RequestBody:
             keep(self._chunks, data)
         else:
             self._chunks.append(data)
-        connection, size = self._connection, len(data)
-        figures = connection.figures
-        self._held += size
-        figures.buffered_bytes += size
-        if figures.buffered_bytes > connection.max_buffered:
-            self._failure = Overloaded(
-                f"the bridge holds {connection.max_buffered} bytes for calls (buffers); try again later",
-                kind="buffers",
-            )
+        try:
+            self._resize(len(data))
+        except BuffersFull as error:
+            self._failure = error
         if self._scanner is not None:
             self._scan(data)
 
-    def _let_go(self, size: int) -> None:
-        self._held -= size
-        self._connection.figures.buffered_bytes -= size
+    def _resize(self, change: int) -> None:
+        """Raises BuffersFull."""
+        self._size += change
+        self._held.become(max(0, self._size - self._call.buffers.covered))
 
     def _scan(self, data: bytes | bytearray) -> None:
         """Gathering: check each chunk as it comes, and let the client send as much again."""
@@ -175,7 +185,7 @@ class RequestBody:
             found = self._reader.next_envelope()
             if found is not None:
                 self._call.messages_received += 1
-                self._let_go(len(found))
+                self._resize(-len(found))
                 return found
             if self._chunks:
                 chunk = self._chunks.popleft()

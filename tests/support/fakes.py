@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from bridge.aws.invoke import InvokeReply
+from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.call import Call, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
@@ -45,7 +46,13 @@ class FakeCarrier:
         self.payloads: list[bytes] = []
         self.client_contexts: list[str | None] = []
 
-    async def invoke(self, payload: bytes, *, client_context: str | None = None) -> InvokeReply:
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
         self.payloads.append(payload)
         self.client_contexts.append(client_context)
         if self._clock is not None:
@@ -63,7 +70,7 @@ async def _nobody(call: Call) -> None:
     )
 
 
-class RecordingCall:
+class RecordingCall(OpenAccount):
     """A whole call whose client has ended its side. What is sent on it is checked against the grammar and kept in `events`."""
 
     def __init__(
@@ -79,8 +86,10 @@ class RecordingCall:
         limits: Limits | None = None,
         window: int | None = None,
         read_error: RpcError | None = None,
+        buffers: Buffers | None = None,
     ) -> None:
         """`window`: messages that fit until `writable()` is awaited; None: all. `read_error`: why the body cannot be read."""
+        super().__init__(buffers or Buffers(1 << 40))
         service, _, method = path[1:].rpartition("/")
         self.path = path
         self.metadata = metadata

@@ -31,7 +31,7 @@ def full_snapshot() -> Snapshot:
     target.throttled["CallerRateLimitExceeded"] = 6
     bridge = BridgeFigures()
     bridge.connections_open, bridge.connections_accepted, bridge.streams_open = 7, 8, 9
-    bridge.buffered_bytes, bridge.shortened_trailers = 10, 11
+    bridge.buffers.held, bridge.shortened_trailers = 10, 11
     bridge.shortened_headers = 15
     bridge.protocol_errors["rapid_reset"] = 12
     bridge.refused["NoRoute"] = 13

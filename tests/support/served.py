@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.call import Handler, Peer, Route
 from bridge.rpc.envelope import data_of, envelope
 from bridge.rpc.errors import RpcError
@@ -21,12 +22,13 @@ async def refuse(call: object) -> None:
     raise AssertionError("the route's handler is not what is tested")
 
 
-class StreamedCall:
+class StreamedCall(OpenAccount):
     """Requests are pushed in, events gather in `events`. As a context it runs a handler in a task."""
 
     def __init__(
         self, path: str, *messages: bytes, metadata: Metadata = EMPTY, limits: Limits | None = None
     ) -> None:
+        super().__init__(Buffers(1 << 40))
         self.path = path
         self.metadata = metadata
         self.content_type = "application/grpc"

@@ -10,6 +10,7 @@ from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.rescue import rescue
 from bridge.proxy.route import route
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler, Peer, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
@@ -54,7 +55,7 @@ def serving(
     refused: Callable[[Refusal, Peer], None] = lambda refusal, peer: None,
 ) -> Serving:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
-    figures = BridgeFigures()
+    figures = BridgeFigures(Buffers(max_buffered, call_cost=0, covered=0))
     only = Route("a.B", handler, MethodFigures("a.B", "C"), limits or Limits(), timeout, longest)
     engine_limits = engine or EngineLimits()
     return Serving(
@@ -63,7 +64,6 @@ def serving(
         figures=figures,
         new_engine=lambda: new_engine(engine_limits),
         limits=connection or ConnectionLimits(),
-        max_buffered=max_buffered,
         refused=refused,
     )
 

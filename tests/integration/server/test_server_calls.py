@@ -175,7 +175,7 @@ async def test_many_concurrent_calls_on_one_connection(
         await eventually(lambda: served.figures.streams_open == 0)
 
     assert [b"%d" % number for number in range(300)] == answers
-    assert (1, 0) == (served.figures.connections_accepted, served.figures.buffered_bytes)
+    assert (1, 0) == (served.figures.connections_accepted, served.figures.buffers.held)
 
 
 async def test_failure_reaches_the_client_whole() -> None:
@@ -408,7 +408,7 @@ async def test_aborted_uploads_do_not_starve_the_connection(
             stream = client.h2.call(ended=False)
             client.h2.send(stream, half)
             client.flush()
-            await eventually(lambda: served.figures.buffered_bytes == len(half))
+            await eventually(lambda: served.figures.buffers.held == len(half))
             client.h2.h2.reset_stream(stream, ErrorCode.CANCEL)
             client.flush()
             await eventually(lambda: served.figures.streams_open == 0)
@@ -434,7 +434,7 @@ async def test_upload_that_nobody_reads_stops_at_its_window(
         stuck = client.h2.call(ended=False)
         client.h2.send(stuck, bytes(100_000))
         client.flush()
-        await eventually(lambda: served.figures.buffered_bytes == 100_000)
+        await eventually(lambda: served.figures.buffers.held == 100_000)
         served.resolve("").handler = echo
         quick = client.h2.call(_HELLO)
         await client.until(lambda: client.h2.replies[quick].has_ended)

@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from bridge.codecs.identity import uncompressed
+from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import MalformedRequest, MessageTooLarge, UnsupportedCompression
 from bridge.rpc.metadata import Metadata
@@ -14,9 +15,20 @@ GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), (
 
 
 def undo(
-    body: bytes, metadata: Metadata = GZIP, *, max_message: int = 100, max_body: int = 1000
+    body: bytes,
+    metadata: Metadata = GZIP,
+    *,
+    max_message: int = 100,
+    max_body: int = 1000,
+    account: Account | None = None,
 ) -> tuple[Metadata, bytes]:
-    metadata, parts = uncompressed(metadata, body, max_message=max_message, max_body=max_body)
+    metadata, parts = uncompressed(
+        metadata,
+        body,
+        max_message=max_message,
+        max_body=max_body,
+        account=account or OpenAccount(Buffers(1 << 30)),
+    )
     return metadata, b"".join(parts)
 
 

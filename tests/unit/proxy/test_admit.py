@@ -5,18 +5,17 @@ import asyncio
 import pytest
 
 from bridge.proxy.admit import admit
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Overloaded
 from bridge.rpc.events import OK_TRAILERS
-from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.figures import TargetFigures
 from tests.support.fakes import RecordingCall
 from tests.support.running import RunningCall
 
 
-def _layer(inner: Handler, target: TargetFigures, process: BridgeFigures | None = None) -> Handler:
-    return admit(
-        inner, target=target, max_concurrency=2, process=process or BridgeFigures(), buffers=1000
-    )
+def _layer(inner: Handler, target: TargetFigures, buffers: Buffers | None = None) -> Handler:
+    return admit(inner, target=target, max_concurrency=2, buffers=buffers or Buffers(1000))
 
 
 async def _answer(call: Call) -> None:
@@ -61,10 +60,10 @@ async def test_place_is_given_back_however_a_call_ends() -> None:
 
 async def test_process_that_holds_too_much_takes_no_new_call() -> None:
     """The limit `buffers` counts gathered bytes of all calls."""
-    target, process = TargetFigures("orders"), BridgeFigures()
-    process.buffered_bytes = 1000
+    target, buffers = TargetFigures("orders"), Buffers(1000)
+    buffers.held = 1000
 
-    with pytest.raises(Overloaded, match="holds 1000 bytes") as caught:
-        await _layer(_answer, target, process)(RecordingCall())
+    with pytest.raises(Overloaded, match="1000 bytes \\(buffers\\)") as caught:
+        await _layer(_answer, target, buffers)(RecordingCall())
     assert "buffers" == caught.value.reason
     assert 0 == target.in_flight

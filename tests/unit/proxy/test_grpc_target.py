@@ -7,10 +7,11 @@ import pytest
 
 from bridge.proxy.admit import admit
 from bridge.proxy.grpc_target import GrpcTarget, request_metadata
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.errors import Unreachable
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
-from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 from tests.support.fakes import FakeClock, RecordingCall
@@ -129,8 +130,7 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
         GrpcTarget(FakeUpstream(), clock=FakeClock(), headers={}).handle,
         target=target,
         max_concurrency=1,
-        process=BridgeFigures(),
-        buffers=1 << 20,
+        buffers=Buffers(1 << 20),
     )
     await handler(Watched(body=HELLO))
     await asyncio.sleep(0)

@@ -14,6 +14,7 @@ import pytest
 
 from bridge.proxy.relay import LARGEST_MESSAGE
 from bridge.proxy.stream_target import StreamTarget
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -85,7 +86,11 @@ class Bench:
 
     @asynccontextmanager
     async def invoke(
-        self, payload: bytes, *, client_context: str | None = None
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
     ) -> AsyncIterator[ScriptedStream]:
         self.payloads.append(payload)
         try:

@@ -33,6 +33,7 @@ _CAUSES = {
     "NoRoute": (StatusCode.UNIMPLEMENTED, False, False),
     "FullDuplexNeeded": (StatusCode.UNIMPLEMENTED, False, False),
     "Overloaded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
+    "BuffersFull": (StatusCode.RESOURCE_EXHAUSTED, True, False),
     "NotReady": (StatusCode.UNAVAILABLE, False, False),
     "Unreachable": (StatusCode.UNAVAILABLE, False, True),
     "CertificateRefused": (StatusCode.UNAVAILABLE, False, False),

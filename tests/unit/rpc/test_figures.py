@@ -87,6 +87,6 @@ def test_figures_begin_at_nothing() -> None:
     """Gauges and counters alike."""
     bridge, target = BridgeFigures(), TargetFigures("orders")
 
-    assert (0, 0, 0) == (bridge.buffered_bytes, bridge.streams_open, target.in_flight)
+    assert (0, 0, 0) == (bridge.buffers.held, bridge.streams_open, target.in_flight)
     assert not bridge.refused
     assert "unknown" == MethodFigures("a.B", "C").kind

@@ -50,7 +50,7 @@ async def test_body_is_gathered_and_answered(new_engine: object) -> None:
 
     assert body == client.replies[stream].data
     assert (0, "") == client.replies[stream].status
-    assert (0, 0) == (wire.figures.buffered_bytes, wire.figures.streams_open)
+    assert (0, 0) == (wire.figures.buffers.held, wire.figures.streams_open)
     await wire.close()
 
 
@@ -97,7 +97,7 @@ async def test_request_above_a_limit_or_against_the_protocol_is_refused(
 
     assert code == status[0]
     assert text in status[1]
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -169,7 +169,7 @@ async def test_messages_are_read_one_by_one_after_all(read_first: bool, new_engi
         : 4 if read_first else 3
     ]
     assert client.h2.outbound_flow_control_window <= window
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -193,14 +193,14 @@ async def test_a_request_that_has_been_taken_is_not_refused_later(is_gathered: b
     await wire.settle()
     too_much = client.call(envelope(b"x" * 4000) * 2)
     await wire.settle()
-    wire.figures.buffered_bytes += 10_000
+    wire.figures.buffers.held += 10_000
     go.set()
     await wire.settle()
-    wire.figures.buffered_bytes -= 10_000
+    wire.figures.buffers.held -= 10_000
 
     assert 0 == client.replies[taken].status[0]
     assert StatusCode.RESOURCE_EXHAUSTED == client.replies[too_much].status[0]
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -210,16 +210,16 @@ async def test_process_that_holds_too_much_refuses() -> None:
     client = await wire.open()
     client.call(b"\x00\x00\x00\x00\x64" + b"x" * 95, ended=False)
     await wire.settle()
-    held = wire.figures.buffered_bytes
+    held = wire.figures.buffers.held
     wire.serving.resolve("").handler = echo
     second = client.call(b"\x00\x00\x00\x00\x64" + b"x" * 95, ended=False)
     await wire.settle()
 
     assert StatusCode.RESOURCE_EXHAUSTED == client.replies[second].status[0]
-    assert (100, 100) == (held, wire.figures.buffered_bytes)
+    assert (100, 100) == (held, wire.figures.buffers.held)
     client.h2.reset_stream(1)
     await wire.settle()
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -249,13 +249,13 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
     for _ in streams:
         answers.let.release()
         await wire.settle()
-        held.append(wire.figures.buffered_bytes)
+        held.append(wire.figures.buffers.held)
 
     assert held[-1] == held[-2] - 5, "the last call keeps nothing, and has given its request back"
     assert 300 <= held[-1] < 400
     assert StatusCode.RESOURCE_EXHAUSTED == client.replies[streams[-1]].status[0]
     await wire.close()
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
 
 
 async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: object) -> None:
@@ -267,12 +267,12 @@ async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: ob
     client = await wire.open()
     stream = client.call(_HELLO)
     await wire.settle()
-    held = wire.figures.buffered_bytes
+    held = wire.figures.buffers.held
     client.h2.reset_stream(stream, ErrorCode.CANCEL)
     await wire.settle()
 
     assert len(_HELLO) == held
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -292,7 +292,7 @@ async def test_a_client_that_takes_its_replies_gets_them_while_another_does_not(
         await slow.settle()
         await fast.settle()
 
-    assert served.figures.buffered_bytes > 250
+    assert served.figures.buffers.held > 250
     assert 0 == fast_client.replies[stream].status[0]
     await slow.close()
     await fast.close()
@@ -304,12 +304,12 @@ async def test_what_the_socket_does_not_take_counts_too() -> None:
     client = await wire.open()
     wire.transport.unsent = 1000
     wire.later(1)
-    held = wire.figures.buffered_bytes
+    held = wire.figures.buffers.held
     wire.transport.unsent = 0
     client.call(_HELLO)
     await wire.settle()
 
-    assert (1000, 0) == (held, wire.figures.buffered_bytes)
+    assert (1000, 0) == (held, wire.figures.buffers.held)
     await wire.close()
 
 
@@ -343,7 +343,7 @@ async def test_messages_are_read_as_they_come(new_engine: object) -> None:
 
     assert _HELLO == first
     assert _HELLO + envelope(b"again") == client.replies[stream].data
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -353,13 +353,13 @@ async def test_partial_message_counts_as_held() -> None:
     client = await wire.open()
     stream = client.call(_HELLO[:7], ended=False)
     await wire.settle()
-    held = wire.figures.buffered_bytes
+    held = wire.figures.buffers.held
     client.send(stream, _HELLO[7:] + _HELLO[:3])
     await wire.settle()
 
-    assert (7, 3) == (held, wire.figures.buffered_bytes)
+    assert (7, 3) == (held, wire.figures.buffers.held)
     await wire.close()
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
 
 
 async def test_stream_that_ends_inside_a_message_fails() -> None:
@@ -419,7 +419,7 @@ async def test_body_of_an_aborted_call_is_credited_once(
     window = client.h2.outbound_flow_control_window
 
     assert limits.connection_window // 2 <= window <= limits.connection_window
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 
@@ -791,7 +791,7 @@ async def test_whole_response_is_sent(new_engine: object) -> None:
         assert (1, 10, Phase.DONE, end.status) == (
             calls[-1].messages_sent, calls[-1].bytes_sent, calls[-1].phase, calls[-1].status
         )  # fmt: skip
-        assert (0, 0) == (wire.figures.buffered_bytes, wire.figures.streams_open)
+        assert (0, 0) == (wire.figures.buffers.held, wire.figures.streams_open)
     await wire.close()
 
 
@@ -801,7 +801,7 @@ async def test_whole_responses_count_as_held_until_the_turn_ends() -> None:
 
     async def answer(call: Call) -> None:
         await _unary(1000)(call)
-        held.append(wire.figures.buffered_bytes)
+        held.append(wire.figures.buffers.held)
 
     wire = _wire(answer, max_buffered=1 << 20, new_engine=NativeEngine)
     client = await wire.open()
@@ -815,7 +815,7 @@ async def test_whole_responses_count_as_held_until_the_turn_ends() -> None:
     assert [1005 + 30, 2 * 1005 + 20, 10] == held, (
         "replies, and requests of 10 bytes whose calls have not ended"
     )
-    assert 0 == wire.figures.buffered_bytes
+    assert 0 == wire.figures.buffers.held
     await wire.close()
 
 

@@ -341,11 +341,11 @@ class _Conversation:
             self._client.reset(stream)
         await self._settle()
         figures, engine = self._figures, self._connection.engine
-        self.outcome.figures.append((figures.streams_open, figures.buffered_bytes))
+        self.outcome.figures.append((figures.streams_open, figures.buffers.held))
         self.outcome.figures.append((engine.queued_bytes, len(engine.open_streams)))
         self._transport.close()
         await self._settle()
-        self.outcome.figures.append((figures.streams_open, figures.buffered_bytes, figures.connections_open))  # fmt: skip
+        self.outcome.figures.append((figures.streams_open, figures.buffers.held, figures.connections_open))  # fmt: skip
 
 
 _TWO_IN_TURN: list[tuple[object, ...]] = [

@@ -1,0 +1,169 @@
+"""What one process holds for calls, in bytes: one count, one bound, and one place that keeps both.
+
+Whoever is about to keep bytes for a call asks its Account for room first. The end of the call gives everything back in one step,
+so that no path can forget a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from bridge.rpc.errors import BuffersFull
+
+CALL_COST = 8 << 10
+"""Bytes that each open call counts for: its objects, its usual metadata, and messages up to SMALL in every form they take."""
+
+SMALL = 1 << 10
+"""Bytes of a request or a reply that CALL_COST covers."""
+
+
+SMALL_ACCOUNT = 64 << 10
+"""An account that holds no more than this may use all of the buffers. A larger one leaves the last part free for small ones."""
+
+_KEPT_FREE = 8
+"""One part in so many of the buffers is kept free of large accounts, so that small calls always find room."""
+
+
+class Buffers:
+    """All that the process holds for calls, and how much it may be."""
+
+    __slots__ = (
+        "_for_large",
+        "_freed",
+        "call_cost",
+        "covered",
+        "held",
+        "is_awaited",
+        "limit",
+        "much_for_one",
+    )
+
+    def __init__(self, limit: int, *, call_cost: int = CALL_COST, covered: int = SMALL) -> None:
+        """`limit`: bytes, the configuration's `buffers`; `call_cost`: bytes that an open call counts for; `covered`: bytes of its
+        request that are among them.
+        """
+        self.limit = limit
+        self.call_cost = call_cost
+        self.covered = covered
+        self.held = 0
+        """Bytes. Only calls and accounts change it."""
+        self._for_large = limit - limit // _KEPT_FREE
+        self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
+        """Bytes of replies that a client may leave unread although the buffers are full."""
+        self.is_awaited = False
+        """Whether somebody waits for room."""
+        self._freed: Callable[[], None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        return self.held >= self.limit
+
+    def room(self, held: int) -> int:
+        """Bytes that an account which holds so many already may take more; not below 0."""
+        room = max(0, self._for_large - self.held)
+        if held >= SMALL_ACCOUNT:
+            return room
+        return max(room, min(SMALL_ACCOUNT - held, self.limit - self.held), 0)
+
+    def take(self, size: int, *, held: int) -> None:
+        """Count so many bytes more for an account that holds `held`. Raises BuffersFull, and then counts nothing."""
+        if size > self.room(held):
+            raise self.full(size)
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+        if self.is_awaited:
+            self.tell_freed()
+
+    def when_freed(self, told: Callable[[], None]) -> None:
+        """Calls this when an account gives something back while `is_awaited` is set."""
+        self._freed = told
+
+    def tell_freed(self) -> None:
+        if self._freed is not None:
+            self._freed()
+
+    def full(self, size: int) -> BuffersFull:
+        """Why so many bytes cannot be held."""
+        return BuffersFull(
+            f"the bridge has no room for {size} bytes more: all calls together may hold {self.limit} bytes (buffers);"
+            " try again later"
+        )
+
+
+class Account(Protocol):
+    """What is held for one call. Its owner gives everything back at the call's end."""
+
+    buffers: Buffers
+    held: int
+    """Bytes."""
+
+    @property
+    def room(self) -> int:
+        """Bytes that `hold` would take now."""
+        ...
+
+    def hold(self, size: int) -> None:
+        """Count this many bytes more; call it before they are kept. Raises BuffersFull; then nothing was counted."""
+        ...
+
+    def hold_anyway(self, size: int) -> None:
+        """Count bytes that are here already, whether they fit or not."""
+        ...
+
+    def let_go(self, size: int) -> None:
+        """These bytes are kept no longer."""
+        ...
+
+
+class OpenAccount:
+    """An account, and its end."""
+
+    __slots__ = ("buffers", "held")
+
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
+        self.held = 0
+
+    @property
+    def room(self) -> int:
+        return self.buffers.room(self.held)
+
+    def hold(self, size: int) -> None:
+        self.buffers.take(size, held=self.held)
+        self.held += size
+
+    def hold_anyway(self, size: int) -> None:
+        self.buffers.held += size
+        self.held += size
+
+    def let_go(self, size: int) -> None:
+        self.held -= size
+        self.buffers.give_back(size)
+
+    def close(self) -> None:
+        """Gives back all that is held."""
+        held, self.held = self.held, 0
+        self.buffers.give_back(held)
+
+
+class Portion:
+    """A part of what an account holds that grows and shrinks, such as a queue. It is told each new size."""
+
+    __slots__ = ("_account", "size")
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self.size = 0
+        """Bytes, as counted."""
+
+    def become(self, size: int) -> None:
+        """Raises BuffersFull; then the former size stays counted."""
+        grown = size - self.size
+        if grown > 0:
+            self._account.hold(grown)
+        elif grown:
+            self._account.let_go(-grown)
+        self.size = size

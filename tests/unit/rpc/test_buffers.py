@@ -1,0 +1,90 @@
+"""Buffers: what is counted, what is refused, and that everything is given back."""
+
+import pytest
+
+from bridge.rpc.buffers import SMALL_ACCOUNT, Buffers, OpenAccount, Portion
+from bridge.rpc.errors import BuffersFull
+from bridge.rpc.status import StatusCode
+
+_LIMIT = 16 << 20
+
+
+def test_an_account_counts_in_the_process() -> None:
+    """Until it is closed, whatever it had taken and given back before."""
+    buffers = Buffers(_LIMIT)
+    one, other = OpenAccount(buffers), OpenAccount(buffers)
+    one.hold(1000)
+    one.let_go(300)
+    other.hold_anyway(50)
+
+    assert (700, 50, 750) == (one.held, other.held, buffers.held)
+    one.close()
+    assert (0, 50) == (one.held, buffers.held)
+    one.close()
+    assert 50 == buffers.held
+
+
+def test_what_does_not_fit_is_refused_and_not_counted() -> None:
+    """The status says how much, the limit, and its key."""
+    account = OpenAccount(Buffers(1000))
+    account.hold(900)
+
+    with pytest.raises(
+        BuffersFull, match=r"no room for 101 bytes.* 1000 bytes \(buffers\)"
+    ) as caught:
+        account.hold(101)
+    assert (StatusCode.RESOURCE_EXHAUSTED, "buffers") == (caught.value.code, caught.value.reason)
+    assert (900, 900) == (account.held, account.buffers.held)
+
+
+def test_large_accounts_leave_an_eighth_for_small_ones() -> None:
+    """So that one that holds megabytes never keeps a small call out."""
+    buffers = Buffers(_LIMIT)
+    large, small = OpenAccount(buffers), OpenAccount(buffers)
+    large.hold(_LIMIT - _LIMIT // 8)
+
+    with pytest.raises(BuffersFull):
+        large.hold(1)
+    assert (0, SMALL_ACCOUNT) == (large.room, small.room)
+    small.hold(SMALL_ACCOUNT)
+    with pytest.raises(BuffersFull):
+        small.hold(1)
+
+
+def test_room_is_what_hold_takes() -> None:
+    buffers = Buffers(1000)
+    account = OpenAccount(buffers)
+    account.hold(account.room)
+
+    assert 0 == account.room
+    account.hold_anyway(50)
+    assert 0 == account.room
+    with pytest.raises(BuffersFull):
+        account.hold(1)
+
+
+def test_a_portion_mirrors_what_grows_and_shrinks() -> None:
+    """What does not fit leaves it as it was counted before."""
+    account = OpenAccount(Buffers(1000))
+    portion = Portion(account)
+    for size in (10, 700, 30):
+        portion.become(size)
+        assert (size, size) == (account.held, account.buffers.held)
+    with pytest.raises(BuffersFull):
+        portion.become(1001)
+    assert (30, 30) == (portion.size, account.held)
+
+
+def test_who_waits_is_told_of_freed_room() -> None:
+    """And only while somebody waits."""
+    told: list[int] = []
+    buffers = Buffers(1000)
+    buffers.when_freed(lambda: told.append(buffers.held))
+    account = OpenAccount(buffers)
+    account.hold(100)
+    account.let_go(10)
+    buffers.is_awaited = True
+    account.let_go(20)
+    account.close()
+
+    assert [70, 0] == told
