@@ -10,6 +10,7 @@ from bridge.aws.invoke import MAX_REPLY
 from bridge.codecs.codec import Reader
 from bridge.codecs.content_coding import ContentDecoder
 from bridge.proxy.turns import in_pieces
+from bridge.rpc.buffers import Account
 from bridge.rpc.errors import BadReply, ReplyTooLarge
 from bridge.rpc.events import ResponseEvent
 
@@ -42,9 +43,9 @@ async def decoded(
 
 
 async def read_decoded(
-    reader: Reader, codings: tuple[str, ...], body: bytes, *, http_status: int
+    reader: Reader, codings: tuple[str, ...], body: bytes, account: Account, *, http_status: int
 ) -> list[ResponseEvent]:
-    """All events of this whole body. Raises what the reader and the decoder raise.
+    """All events of this whole body. `account`: of the call, which holds them. Raises what it, the reader and the decoder raise.
 
     ReplyTooLarge beyond MAX_REPLY bytes: a coding lets no reply grow above what Lambda gives without one.
     """
@@ -58,6 +59,7 @@ async def read_decoded(
                     f"the function's reply decodes to more than {MAX_REPLY} bytes, Lambda's limit for replies:"
                     " invoke_mode: response_stream passes on larger ones"
                 )
+            account.hold(len(piece))
             events += reader.feed(piece)
             if not reader.wants_more:
                 break

@@ -104,7 +104,9 @@ class LambdaTarget:
         )
         codings = content_codings(found.headers)
         if codings:
-            events = await read_decoded(reader, codings, found.body, http_status=found.http_status)
+            events = await read_decoded(
+                reader, codings, found.body, call, http_status=found.http_status
+            )
         else:
             events = await read_in_turns(reader, found.body)
         await send_in_turns(call, with_request_id(events, reply.request_id))
