@@ -37,6 +37,9 @@ def set_up(*, level: str, log_format: Format) -> None:
     logging.captureWarnings(capture=True)  # Python's own are lines as well
     logging.getLogger("bridge").setLevel(level.upper())
     logging.getLogger("aiohttp.server").addFilter(_is_no_mistake_of_a_client)
+    # Tracebacks of failed searches, which quote what was read: the bridge tells each in one line, and without secrets.
+    for name in ("botocore.credentials", "botocore.tokens", "botocore.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     # A warning for each odd tracestate that a client sends: strangers would fill the log.
     logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)
 

@@ -13,15 +13,23 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bridge.aws.sigv4 import Credentials
+from bridge.carriers.credential_faults import (
+    place_of,
+    reason_of,
+    unusable_part,
+    unusable_setting,
+)
 from bridge.config.endpoint import endpoint_in
 from bridge.rpc.errors import NotReady
 from bridge.rpc.value import Value
 
 if TYPE_CHECKING:
+    from botocore.credentials import CredentialProvider
+    from botocore.credentials import Credentials as Kept
     from botocore.session import Session
 
 CHECKED_EVERY = 60.0
@@ -226,6 +234,7 @@ class SoughtCredentials:
         """Search once, and publish what is found. False: nothing was; what there is stays."""
         try:
             found = await in_daemon_thread(look)
+            _check(found, found.place)
         except Exception as error:  # noqa: BLE001 (botocore's plug-ins raise anything; it is logged and tried again)
             _log.warning(
                 "no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried
@@ -245,15 +254,23 @@ class SoughtCredentials:
         return True
 
 
-def _told(error: Exception) -> str:
-    """What a log may say: botocore's errors are written to be read, others may quote what they choked on."""
-    if type(error).__module__.startswith("botocore.") or isinstance(error, NoCredentials):
-        return str(error)
-    return type(error).__name__
-
-
 class NoCredentials(Exception):
-    """botocore finds none."""
+    """There are none that can be used. Its text is for the log: it says where and why, and holds no secret."""
+
+
+def _told(error: Exception) -> str:
+    """What a log may say."""
+    return str(error) if isinstance(error, NoCredentials) else reason_of(error)
+
+
+def _check(found: Found, place: str) -> None:
+    """Raises NoCredentials for what would break the head of a request, or change its meaning. `place`: where it was found."""
+    fault = unusable_part(found.credentials)
+    if fault is not None:
+        raise NoCredentials(f"{place}: {fault}")
+    fault = unusable_setting(found.settings.region, found.settings.lambda_endpoint)
+    if fault is not None:
+        raise NoCredentials(fault)
 
 
 class BotocoreSearch:
@@ -271,6 +288,7 @@ class BotocoreSearch:
         self._region = region
         self._environment = environment
         self._session: Session | None = None
+        self._kept: Kept | None = None
         self.tried = "not yet"
 
     def find(self) -> Found:
@@ -282,21 +300,39 @@ class BotocoreSearch:
         places = ", ".join(provider.METHOD for provider in resolver.providers)
         profile = session.get_config_variable("profile") or "default"
         self.tried = f"{places}; profile {profile}"
-        found = self._read(session)
+        found = self._read(session, self._search(session, resolver.providers))
         self._session = session
         return found
 
     def renew(self) -> Found:
-        return self.find() if self._session is None else self._read(self._session)
+        if self._session is None or self._kept is None:
+            return self.find()
+        return self._read(self._session, self._kept)
 
-    def _read(self, session: Session) -> Found:
-        kept = session.get_credentials()
-        if kept is None:
-            raise NoCredentials("no place holds any")
-        frozen = kept.get_frozen_credentials()
+    def _search(self, session: Session, providers: Iterable[CredentialProvider]) -> Kept:
+        """As botocore's own resolver: the first provider that has any. But who fails is known by name."""
+        for provider in providers:
+            try:
+                kept: Kept | None = provider.load()
+            except Exception as error:
+                raise self._fault(session, provider.METHOD, error) from error
+            if kept is not None:
+                self._kept = kept
+                return kept
+        raise NoCredentials("no place holds any")
+
+    def _fault(self, session: Session, provider: str, error: Exception) -> NoCredentials:
+        place = place_of(provider, session, os.environ)
+        return NoCredentials(f"{place}: {reason_of(error, provider)}")
+
+    def _read(self, session: Session, kept: Kept) -> Found:
+        try:
+            frozen = kept.get_frozen_credentials()
+        except Exception as error:
+            raise self._fault(session, kept.method or "unknown", error) from error
         # botocore tells nobody else when they expire.
         expiry = getattr(kept, "_expiry_time", None)
-        return Found(
+        found = Found(
             credentials=Credentials(
                 frozen.access_key,
                 frozen.secret_key,
@@ -304,12 +340,14 @@ class BotocoreSearch:
                 None if expiry is None else expiry.timestamp(),
             ),
             settings=AwsSettings(
-                region=self._region or session.get_config_variable("region"),
+                region=self._region or session.get_config_variable("region") or None,
                 lambda_endpoint=configured_endpoint(session, self._environment),
                 uses_fips=bool(session.get_config_variable("use_fips_endpoint")),
             ),
             place=kept.method or "unknown",
         )
+        _check(found, place_of(found.place, session, os.environ))
+        return found
 
 
 def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str | None:

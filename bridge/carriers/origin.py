@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from bridge.rpc.value import Value
+
+_VISIBLE = re.compile(r"[!-~]+").fullmatch
+_HOST = re.compile(r"[A-Za-z0-9._:%-]*").fullmatch
 
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
@@ -48,6 +52,9 @@ def parse_url(url: str) -> tuple[Origin, str]:
     except ValueError:
         # urllib quotes what it cannot read, which may be part of a password.
         raise ValueError(f"{_without_user(url)!r} is not a URL that can be read") from None
+    if not _VISIBLE(url) or not _HOST(parts.hostname or ""):
+        # Host and path become part of a request's head. urllib drops line breaks without a word.
+        raise ValueError(f"{_without_user(url)!r} holds a character that no URL may have")
     if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
         raise ValueError(f"{_without_user(url)!r} is not an http:// or https:// URL")
     if parts.query or parts.fragment or parts.username is not None:

@@ -24,7 +24,8 @@ def test_url_is_an_origin_and_a_path(url: str, origin: Origin, path: str) -> Non
     "url",
     ["localhost:9001", "ftp://host", "https://", "https:///path", "https://host/?a=b", "https://host/#a",
      "https://user:hunter2@host/", "http://host:notaport", "ftp://user:hunter2@host", "https://host/?key=hunter2",
-     "https://user:hunter2/x@host", "http://[::1"],
+     "https://user:hunter2/x@host", "http://[::1", "http://a\r\nx: y", "http://a/b\n", "http://a b", "http://a/b c", "http://é", "http://a/\0",
+     "http://a,b"],
 )  # fmt: skip
 def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
     """The message quotes the URL, but no password and no query."""
