@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check clean
+.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,11 @@ bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to
 conformance: $(READY) ## connectrpc's conformance suite, in each setting or those named (CONFORMANCE="json http-target")
 	@bash .ci/tools conformance
 	@$(BIN)/python -m tests.conformance.connectrpc $(CONFORMANCE)
+
+FUZZ ?= --seconds 20
+fuzz: $(READY) ## feed the readers of outside bytes from atheris (FUZZ="--seconds 600 --keep engine")
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
 
 ARCH           ?= x86_64
 PYTHON_VERSION ?= 3.13

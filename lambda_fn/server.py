@@ -172,7 +172,7 @@ class LambdaServer:
         """
         invocation = _Invocation(event, context, shape_of(event))
         try:
-            request = invocation.shape.decode(event)
+            request = invocation.shape.read(event)
         except BadEvent as error:
             return self._sent(invocation, plain_reply(400, str(error)))
         invocation = invocation._replace(request=request)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bridge.config.element import MAX_FILE, Document, Element, compose
-from bridge.config.problems import ConfigErrors, Place, Problem
+from bridge.config.problems import ConfigErrors, Place, Problem, Refused
 from bridge.config.schema import Config
 from bridge.config.sections import read_config
 
@@ -81,7 +81,10 @@ def parse(
     document = Document(file, folder, environ)
     root = compose(text, document)
     document.overrides = _overrides(document, environ, overrides or {})
-    config = read_config(root, environ)
+    try:
+        config = read_config(root, environ)
+    except Refused as refused:  # not even its outermost mapping can be read
+        document.note(refused)
     if document.problems:
         raise ConfigErrors(document.problems)
     return config

@@ -28,7 +28,7 @@ class UnknownEvent(ValueError):
 
 
 class BadEvent(ValueError):
-    """The event has the right shape and a body that is not what it says."""
+    """The event has the right shape, and a field in it is not what it should be."""
 
 
 class Shape(NamedTuple):
@@ -37,11 +37,23 @@ class Shape(NamedTuple):
     name: str
     matches: Callable[[Event], bool]
     decode: Callable[[Event], HttpRequest]
-    """Raises BadEvent."""
+    """Trusts the types of the event's fields; `read` does not."""
     encode_head: Callable[[HttpReply, Event], dict[str, Any]]
     """The reply without its body; the event says which form of headers its sender reads."""
     max_reply: int = LAMBDA_MAX_REPLY
     """Bytes of JSON that the sender of the event takes as a reply."""
+
+    def read(self, event: Event) -> HttpRequest:
+        """The request in this event. Raises BadEvent."""
+        try:
+            request = self.decode(event)
+        except BadEvent:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadEvent(f"the event looks like {self.name} but has a field of the wrong type") from error
+        if not isinstance(request.method, str) or not isinstance(request.path, str):
+            raise BadEvent("the event's method and path are not both text")
+        return request
 
     def encode(self, reply: HttpReply, event: Event) -> dict[str, Any]:
         is_text = reply.is_text or not reply.body

@@ -1,0 +1,112 @@
+"""`make fuzz`: feeds one target, or all of them in turn, from atheris (coverage-guided, Google's libFuzzer).
+
+An input that breaks a promise is written into findings/TARGET/ and ends the run with exit code 1. `test_corpus.py` replays it from
+then on, with or without atheris. What is new and interesting is added to corpus/TARGET/ if `--keep` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MAX_INPUT = 4096
+"""Bytes of an input."""
+MAX_MEMORY = 2048
+"""MiB above which a run has failed."""
+MAX_SECONDS = 20
+"""For one input."""
+
+
+def main() -> int:
+    """Returns 1 if any target's promise was broken."""
+    if sys.argv[1:2] == ["--inside"]:
+        _fuzz(sys.argv[2], sys.argv[3:])
+    chosen = _arguments()
+    names = chosen.target or _names()
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        codes = list(pool.map(lambda name: _run(name, chosen), names))
+    failed = [name for name, code in zip(names, codes, strict=True) if code != 0]
+    print(
+        f"{len(names) - len(failed)} passed, {len(failed)} failed"
+        + "".join(f" {name}" for name in failed)
+    )
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
+    parser.add_argument("target", nargs="*", help="default: all")
+    parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
+    parser.add_argument("--jobs", type=int, default=2, help="targets at a time (default: 2)")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="add what is found interesting to the corpus, made small",
+    )
+    return parser.parse_args()
+
+
+def _names() -> list[str]:
+    return sorted(folder.name for folder in (HERE / "corpus").iterdir())
+
+
+def _run(name: str, chosen: argparse.Namespace) -> int:
+    """In a process of its own: atheris ends it."""
+    findings, corpus = HERE / "findings" / name, HERE / "corpus" / name
+    print(f"{name}: {chosen.seconds} s ...", flush=True)
+    with tempfile.TemporaryDirectory(prefix="bridge-fuzz-") as grown:
+        code = _python(
+            name,
+            [
+                f"-max_total_time={chosen.seconds}",
+                f"-artifact_prefix={grown}/crash-",
+                grown,
+                str(corpus),
+            ],
+        )
+        for broken in Path(grown).glob("crash-*"):
+            findings.mkdir(parents=True, exist_ok=True)
+            kept = findings / broken.name.rpartition("-")[2][:12]
+            kept.write_bytes(broken.read_bytes())
+            print(f"{name}: an input that breaks its promise: {kept}", file=sys.stderr)
+        if chosen.keep and code == 0:
+            _python(name, ["-merge=1", str(corpus), grown])
+    return code
+
+
+def _python(name: str, arguments: list[str]) -> int:
+    limits = [f"-max_len={MAX_INPUT}", f"-rss_limit_mb={MAX_MEMORY}", f"-timeout={MAX_SECONDS}"]
+    command = [sys.executable, "-m", "tests.fuzz.run", "--inside", name, *limits, *arguments]
+    run = subprocess.run(
+        command,
+        cwd=HERE.parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if run.returncode:
+        print(run.stderr[-4000:], file=sys.stderr)
+    else:
+        print(f"{name}:", *run.stderr.splitlines()[-1:], flush=True)
+    return run.returncode
+
+
+def _fuzz(name: str, arguments: list[str]) -> None:
+    """Never returns: libFuzzer ends the process."""
+    import atheris
+
+    with atheris.instrument_imports(include=["bridge", "lambda_fn"]):
+        from tests.fuzz.targets import TARGETS
+
+    atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
