@@ -50,8 +50,11 @@ class Shape(NamedTuple):
         except BadEvent:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadEvent(f"the event looks like {self.name} but has a field of the wrong type") from error
-        if not isinstance(request.method, str) or not isinstance(request.path, str):
+            raise BadEvent(
+                f"the event looks like {self.name} but has a field of the wrong type"
+            ) from error
+        texts: tuple[object, ...] = (request.method, request.path)
+        if not all(isinstance(text, str) for text in texts):
             raise BadEvent("the event's method and path are not both text")
         return request
 

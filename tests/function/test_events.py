@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from lambda_fn import LambdaServer
 from lambda_fn.events import shape_of
+from lambda_fn.events.shape import BadEvent
 from lambda_fn.http import Certificate, HttpReply, HttpRequest, Peer
-from tests.support.lambda_channel import frame, http_v2_event
+from tests.support.lambda_channel import LambdaContextDouble, frame, http_v2_event
 
 BODY = b64encode(frame(b"hi")).decode()
 
@@ -183,3 +185,26 @@ def test_the_size_of_json_text_counts_its_escapes() -> None:
     actual = len(json.dumps(shape_of(event).encode(reply, event)))
 
     assert 0 <= shape_of(event).size_of(reply, event) - actual <= 1
+
+
+@pytest.mark.parametrize("wrong", [True, 1, "text", ["a"], {"a": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "field", ["headers", "multiValueHeaders", "cookies", "body", "rawPath", "rawQueryString"]
+)
+def test_a_field_of_the_wrong_type_is_the_callers_mistake(field: str, wrong: object) -> None:
+    """The handler answers whatever stands in the field: never with an exception of its own."""
+    server = LambdaServer()
+    event = http_v2_event("/s.S/M", b"") | {field: wrong}
+
+    reply = server.handler(event, LambdaContextDouble())
+    server.close()
+
+    assert isinstance(reply, dict)
+    assert 200 <= reply["statusCode"] < 500
+
+
+def test_the_answer_says_which_shape_was_meant() -> None:
+    event = http_v2_event("/s.S/M", b"") | {"headers": 5}
+
+    with pytest.raises(BadEvent, match="looks like http-v2 but has a field of the wrong type"):
+        shape_of(event).read(event)
