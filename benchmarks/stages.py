@@ -108,7 +108,14 @@ def _replaced(replacements: Iterable[tuple[Any, str, object]]) -> Generator[None
 async def _layers(_: InProcess) -> Profile:
     target, process = TargetFigures("greeter"), BridgeFigures()
     inner = retry(_answered, policy=RetryPolicy(), target=target, clock=monotonic)
-    inner = admit(inner, target=target, max_concurrency=1000, buffers=process.buffers)
+    inner = admit(
+        inner,
+        target=target,
+        max_concurrency=1000,
+        buffers=process.buffers,
+        gathers=True,
+        clock=monotonic,
+    )
     deadlines = Deadlines(asyncio.get_running_loop())
     nothing = _alone(_answered)
     return {

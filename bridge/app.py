@@ -20,6 +20,7 @@ from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.access_log import AccessLog, console_lines, json_lines
+from bridge.proxy.admit import admit_builtin
 from bridge.proxy.deadline import Deadlines
 from bridge.proxy.route_table import Builtin, MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
@@ -242,7 +243,10 @@ class Bridge:
         handlers = {HEALTH: self._health.handler}
         if config.reflection:
             handlers[REFLECTION] = handlers[REFLECTION_ALPHA] = self._reflection.handler
-        return {name: Builtin(handler, METHODS[name]) for name, handler in handlers.items()}
+        return {
+            name: Builtin(admit_builtin(handler, name=name), METHODS[name])
+            for name, handler in handlers.items()
+        }
 
     def _resolve(self, path: str) -> Route:
         return self._table.resolve(path)

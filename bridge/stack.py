@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.carriers.assumed_role import Identities
-from bridge.config.schema import Config, LambdaTarget, Leg, LocalTarget, Service, Target
+from bridge.config.schema import Config, GrpcTarget, LambdaTarget, Leg, LocalTarget, Service, Target
 from bridge.proxy import route_table
 from bridge.proxy.access_log import AccessLog
 from bridge.proxy.admit import admit
@@ -163,7 +163,7 @@ class Stack:
             budget=service.retry.budget,
         )
         return deadline(         # ends it at its deadline, gathering and waits included
-            admit(               # refuses it while the target or the process is full
+            admit(               # lets it wait for its request, refuses it while the target or the process is full
                 retry(           # repeats it if it provably did not reach the function
                     _traced_attempt( # gives each attempt a span; no layer at all while traces are off
                         target,  # codec and carrier
@@ -173,6 +173,7 @@ class Stack:
                 ),
                 target=figures, max_concurrency=service.max_concurrency,
                 buffers=self._shared.figures.buffers,
+                gathers=not isinstance(leg.target, GrpcTarget), clock=_clock,
             ),
             deadlines=self._shared.deadlines, clock=_clock,
         )  # fmt: skip

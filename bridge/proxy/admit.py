@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Hashable
+
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Overloaded
 from bridge.rpc.figures import TargetFigures
+
+BUILTIN_CALLS = 10_000
+"""Calls of one built-in service that a process has open, most of them a client's Watch of its connection."""
+
+BUILTIN_CALLS_OF_ONE = 100
+"""Those of one connection: a client library has one Watch for each."""
 
 
 def admit(
@@ -14,21 +23,61 @@ def admit(
     target: TargetFigures,
     max_concurrency: int,
     buffers: Buffers,
+    gathers: bool,
+    clock: Callable[[], float],
 ) -> Handler:
-    """`buffers`: those of the process."""
+    """`buffers`: those of the process. `gathers`: whether the target takes requests whole; then a call takes its place once its request
+    is complete, so that requests which never come keep nobody out. `clock` reads the monotonic time.
+    """
+    places = target.places
+    calls = places.calls
 
     async def admitted(call: Call) -> None:
-        if target.in_flight >= max_concurrency:
-            raise Overloaded(
-                f"{target.name} has {max_concurrency} calls in flight (max_concurrency); try again later",
-                kind="max_concurrency",
-            )
+        if gathers and not call.has_ended:
+            await call.read_all()
         if buffers.held >= buffers.limit:
             raise buffers.full(0)
-        target.in_flight += 1
+        if (len(calls) >= max_concurrency or places.is_short) and not places.ask(
+            call.connection, max_concurrency, now=clock()
+        ):
+            raise Overloaded(
+                f"{target.name} has {len(calls)} calls in flight, at most {max_concurrency} (max_concurrency); try again later",
+                kind="max_concurrency",
+            )
+        calls.add(call)
         try:
             await inner(call)
         finally:
-            target.in_flight -= 1
+            calls.discard(call)
+            if places.is_short:
+                places.freed(call.connection, max_concurrency)
+
+    return admitted
+
+
+def admit_builtin(
+    inner: Handler,
+    *,
+    name: str,
+    calls: int = BUILTIN_CALLS,
+    calls_of_one: int = BUILTIN_CALLS_OF_ONE,
+) -> Handler:
+    """For a service that is answered here. `name`: the service's; `calls`: those open at a time, and those of one connection."""
+    by_connection: Counter[Hashable] = Counter()
+
+    async def admitted(call: Call) -> None:
+        connection = call.connection
+        if by_connection[connection] >= calls_of_one or by_connection.total() >= calls:
+            raise Overloaded(
+                f"too many calls of {name} are open: at most {calls_of_one} on a connection and {calls} in the process",
+                kind="builtin_calls",
+            )
+        by_connection[connection] += 1
+        try:
+            await inner(call)
+        finally:
+            by_connection[connection] -= 1
+            if not by_connection[connection]:
+                del by_connection[connection]
 
     return admitted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.call import Handler, Peer, Route
@@ -37,6 +37,8 @@ class OwnCall(OpenAccount):
         self.content_type = "application/grpc"
         self.authority = "localhost"
         self.peer = Peer("127.0.0.1")
+        self.connection: Hashable = self
+        self.has_ended = True
         self.deadline: float | None = deadline
         self.started = started
         self.route = route

@@ -7,9 +7,11 @@ so that no path can forget a part of it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Protocol
 
 from bridge.rpc.errors import BuffersFull
+from bridge.rpc.metadata import Metadata
 
 CALL_COST = 8 << 10
 """Bytes that each open call counts for: its objects, its usual metadata, and messages up to SMALL in every form they take."""
@@ -23,6 +25,19 @@ SMALL_ACCOUNT = 64 << 10
 
 _KEPT_FREE = 8
 """One part in so many of the buffers is kept free of large accounts, so that small calls always find room."""
+
+
+_FIELD_COST = 128
+"""Bytes that a field takes beside its name and value: two strings and their tuple."""
+
+_USUAL_FIELDS = 4 << 10
+"""Bytes of fields that CALL_COST covers."""
+
+
+def cost_of_fields(fields: Metadata) -> int:
+    """Bytes that these take beyond what every call counts for."""
+    size = sum(map(len, chain.from_iterable(fields))) + _FIELD_COST * len(fields)
+    return max(0, size - _USUAL_FIELDS)
 
 
 class Buffers:

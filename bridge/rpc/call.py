@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Protocol
 
 from bridge.rpc.buffers import Account
@@ -49,6 +49,8 @@ class Call(Account, Protocol):
     """As sent: `application/grpc` or `application/grpc+…`, parameters and all."""
     authority: str
     peer: Peer
+    has_ended: bool
+    """Whether the client has ended its side: the request is complete."""
     deadline: float | None
     """Monotonic seconds."""
     started: float
@@ -67,6 +69,11 @@ class Call(Account, Protocol):
     upstream_seconds: float
     request_id: str
     """AWS's id of the last attempt."""
+
+    @property
+    def connection(self) -> Hashable:
+        """The same for all calls of one client connection."""
+        ...
 
     def send(self, event: ResponseEvent) -> bool:
         """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or made."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from bridge.rpc.buffers import Buffers
+from bridge.rpc.places import Places
 from bridge.rpc.status import CODES
 
 SECONDS = (
@@ -131,15 +132,20 @@ class MethodFigures:
 class TargetFigures:
     """The figures of one target."""
 
-    __slots__ = ("cold_starts", "in_flight", "name", "retries", "throttled")
+    __slots__ = ("cold_starts", "name", "places", "retries", "throttled")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.in_flight = 0
+        self.places = Places()
         self.retries = 0
         self.cold_starts = 0
         self.throttled: Counter[str] = Counter()
         """By AWS's reason."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a place."""
+        return len(self.places.calls)
 
 
 _NO_BOUND = 1 << 62

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
-from bridge.rpc.buffers import OpenAccount
+from bridge.rpc.buffers import OpenAccount, cost_of_fields
 from bridge.rpc.deadline import FARTHEST, earliest
 from bridge.rpc.envelope import is_one_plain_message
 from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RpcError
@@ -42,8 +42,8 @@ class ServedCall(OpenAccount):
     It is the account of all that is held for it, from its request to its reply.
     """
 
-    __slots__ = ("_body", "_connection", "_engine", "_id", "_is_full", "_is_read", "_is_running", "_room", "_whole", "attempts",
-                 "authority", "bytes_received", "bytes_sent", "cause", "content_type", "deadline", "messages_received",
+    __slots__ = ("_body", "_engine", "_id", "_is_full", "_is_metadata_counted", "_is_read", "_is_running", "_room", "_whole", "attempts",
+                 "authority", "bytes_received", "bytes_sent", "cause", "connection", "content_type", "deadline", "has_ended", "messages_received",
                  "messages_sent", "metadata", "path", "peer", "phase", "request_id", "route", "started", "status",
                  "task", "upstream_seconds")  # fmt: skip
 
@@ -53,11 +53,11 @@ class ServedCall(OpenAccount):
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
     ) -> None:
-        self._connection = connection
+        self.connection = connection
         self._engine = connection.engine
         self.buffers = buffers = connection.buffers
         # Whether it fits or not: the call is here, and `admit` refuses it if it does not.
-        self.held = held = buffers.call_cost + head.surplus
+        self.held = held = buffers.call_cost
         buffers.held += held
         self._id = stream_id
         self.path = head.path
@@ -86,7 +86,8 @@ class ServedCall(OpenAccount):
         """The request's body in all other cases."""
         self._room: asyncio.Future[None] | None = None
         """Pending while a sender waits for the client's window."""
-        self._is_running = False
+        self._is_running = self._is_metadata_counted = False
+        self.has_ended = False
         self._is_full = False
         """Whether sent bytes still wait for the client's window."""
 
@@ -99,7 +100,7 @@ class ServedCall(OpenAccount):
             await handler(self)
         finally:
             self._release()
-            self._connection.forget(self._id)
+            self.connection.forget(self._id)
 
     def abort(self, cause: RpcError) -> None:
         """End the call from outside. The first cause counts; a call that has its status is left alone."""
@@ -111,7 +112,14 @@ class ServedCall(OpenAccount):
             self.task.cancel()
 
     def check_age(self, now: float) -> None:
-        """Called about once a second: ends a call that no deadline bounds but that has taken longer than its target ever does."""
+        """Called about once a second: counts the metadata of calls that last.
+
+        Ends a call that no deadline bounds but that has taken longer than its target ever does.
+        """
+        if not self._is_metadata_counted:
+            # Not when it comes: calls that are over within a second need not pay for it.
+            self._is_metadata_counted = True
+            self.hold_anyway(cost_of_fields(self.metadata))
         longest = self.route.longest
         if longest is None or now - self.started <= longest:
             return
@@ -134,17 +142,19 @@ class ServedCall(OpenAccount):
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
             # Only a stopping process or a bug outside rescue ends a call so: the client must not wait for more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
-            self._connection.flush_soon()
+            self.connection.flush_soon()
 
     # -- the request --------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
         self.bytes_received += len(data)
-        if ended and self._body is None and len(data) <= self.buffers.covered:
-            self._whole = data  # the call's own cost covers it
-        else:
-            self._other_body().received(data, ended=ended, now=now)
+        if ended:
+            self.has_ended = True
+            if self._body is None and len(data) <= self.buffers.covered:
+                self._whole = data  # the call's own cost covers it
+                return
+        self._other_body().received(data, ended=ended, now=now)
 
     async def read_all(self) -> bytes:
         whole = self._whole
@@ -168,7 +178,7 @@ class ServedCall(OpenAccount):
         """The body, where it is not one plain message that is read all at once."""
         body = self._body
         if body is None:
-            body = self._body = RequestBody(self, self._connection)
+            body = self._body = RequestBody(self, self.connection)
             if self._whole is not None:
                 body.adopt(self._whole, is_read=self._is_read)
                 self._whole = None
@@ -178,22 +188,22 @@ class ServedCall(OpenAccount):
         """Let the client send so many bytes more."""
         # The flush matters: a client whose window is shut sends nothing, so nothing else would carry the credit out.
         if self._engine.credit(self._id, size):
-            self._connection.flush_soon()
+            self.connection.flush_soon()
 
     # -- the response -------------------------------------------------------------------------------------------------
 
     def send(self, event: ResponseEvent) -> bool:
         has_room = self._queue(event)
-        self._connection.flush_soon()
+        self.connection.flush_soon()
         return has_room
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
         for event in events:
             self._queue(event)
-        self._connection.flush_for_one()
+        self.connection.flush_for_one()
 
     def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        connection = self._connection
+        connection = self.connection
         if (
             self.phase is Phase.NEW
             and self.buffers.held <= self.buffers.limit
@@ -218,7 +228,7 @@ class ServedCall(OpenAccount):
         """Hand the event to the engine; whether there is room for another."""
         after = NEXT_PHASE[self.phase][type(event)]
         if isinstance(event, Message):
-            if self._connection.is_too_far_behind:
+            if self.connection.is_too_far_behind:
                 raise BuffersFull(
                     f"the bridge holds {self.buffers.limit} bytes (buffers), replies among them that this client"
                     " has not taken; this reply is dropped"
@@ -242,8 +252,8 @@ class ServedCall(OpenAccount):
         self.bytes_sent += len(envelope)
         if not self._engine.send_data(self._id, envelope):
             self._is_full = True
-        self._connection.count_message(len(envelope))
-        return not (self._is_full or self._connection.is_choked)
+        self.connection.count_message(len(envelope))
+        return not (self._is_full or self.connection.is_choked)
 
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
         """The fields that end the call, cut down if the client or the configuration would not have them whole."""
@@ -252,7 +262,7 @@ class ServedCall(OpenAccount):
             fields = head + trailer_fields(trailers)
             if size_of(fields) <= room:
                 return fields
-        self._connection.figures.shortened_trailers += 1
+        self.connection.figures.shortened_trailers += 1
         self._tell_cut("trailers", room)
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
 
@@ -261,14 +271,14 @@ class ServedCall(OpenAccount):
         room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
         if size_of(metadata) <= room:
             return metadata
-        self._connection.figures.shortened_headers += 1
+        self.connection.figures.shortened_headers += 1
         self._tell_cut("initial metadata", room)
         return those_that_fit(metadata, room)
 
     def _tell_cut(self, what: str, room: int) -> None:
         """Once a connection: a client that allows next to nothing would fill the log."""
-        if not self._connection.has_told_cut:
-            self._connection.has_told_cut = True
+        if not self.connection.has_told_cut:
+            self.connection.has_told_cut = True
             _log.warning(
                 "%s: %s cut to %d bytes (max_trailers or the limit of the client at %s)",
                 self.path,
@@ -284,14 +294,14 @@ class ServedCall(OpenAccount):
         return room if client_room is None else min(room, client_room - 1)
 
     async def writable(self) -> None:
-        while self._engine.is_open(self._id) and (self._is_full or self._connection.is_choked):
-            self._room = self._connection.loop.create_future()
+        while self._engine.is_open(self._id) and (self._is_full or self.connection.is_choked):
+            self._room = self.connection.loop.create_future()
             try:
                 async with asyncio.timeout(SEND_STALL):
                     await self._room
             except TimeoutError:
                 self._engine.reset(self._id, ErrorCode.CANCEL)
-                self._connection.flush_soon()
+                self.connection.flush_soon()
                 raise ClientGone(f"the client took no data for {SEND_STALL:g} s") from None
             finally:
                 self._room = None

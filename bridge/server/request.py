@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import chain
 
 from bridge.http2.events import Fields
 from bridge.rpc.deadline import parse_timeout
@@ -17,10 +16,6 @@ _OWN = HOP_BY_HOP | {
     ":method", ":path", ":scheme", ":authority", "content-type", "content-length", "host", "grpc-timeout",
 }  # fmt: skip
 """What is not metadata but says something about the call or its connection."""
-FIELD_COST = 128
-"""Bytes that a field takes beside its name and value: two strings and their tuple."""
-USUAL_FIELDS = 4 << 10
-"""Bytes of fields that do not count beyond what every call counts for."""
 _GRPC = "grpc-"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
@@ -34,8 +29,6 @@ class RequestHead(Value, frozen=True):
     content_type: str
     authority: str
     timeout: float | None
-    surplus: int = 0
-    """Bytes that the fields take beyond those that every call counts for (buffers.CALL_COST)."""
 
 
 class Refusal(Value, frozen=True):
@@ -125,10 +118,7 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
         return Refusal(415, status, "bad_content_type", path, is_foreign=True)
     # gRFC A41: the authority decides, a host beside it is dropped.
     authority = own.get(":authority") or own.get("host", "")
-    surplus = max(
-        0, sum(map(len, chain.from_iterable(fields))) + FIELD_COST * len(fields) - USUAL_FIELDS
-    )
-    return RequestHead(path, tuple(metadata), content_type, authority, timeout, surplus)
+    return RequestHead(path, tuple(metadata), content_type, authority, timeout)
 
 
 def is_grpc(content_type: str) -> bool:

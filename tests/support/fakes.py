@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 from bridge.aws.invoke import InvokeReply
@@ -96,6 +96,8 @@ class RecordingCall(OpenAccount):
         self.content_type = content_type
         self.authority = authority
         self.peer = peer or Peer("127.0.0.1")
+        self.connection: Hashable = self
+        self.has_ended = True
         self.deadline = deadline
         self.started = 0.0
         self.route = Route(service, _nobody, MethodFigures(service, method), limits or Limits())

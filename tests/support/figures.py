@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bridge.admin.snapshot import ProcessSnapshot, Snapshot, take_snapshot
 from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
 from bridge.rpc.status import StatusCode
+from tests.support.fakes import RecordingCall
 
 
 @dataclass(slots=True)
@@ -27,7 +28,8 @@ def full_snapshot() -> Snapshot:
     method.finished(CountedCall(), StatusCode.OK, 0.03)
     method.finished(CountedCall(upstream_seconds=0.0), StatusCode.NOT_FOUND, 2.0)
     target = TargetFigures("function:greeter")
-    target.in_flight, target.retries, target.cold_starts = 1, 4, 5
+    target.places.calls.add(RecordingCall())
+    target.retries, target.cold_starts = 4, 5
     target.throttled["CallerRateLimitExceeded"] = 6
     bridge = BridgeFigures()
     bridge.connections_open, bridge.connections_accepted, bridge.streams_open = 7, 8, 9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bridge.rpc.buffers import Buffers, OpenAccount
@@ -34,6 +34,8 @@ class StreamedCall(OpenAccount):
         self.content_type = "application/grpc"
         self.authority = "localhost"
         self.peer = Peer("127.0.0.1")
+        self.connection: Hashable = self
+        self.has_ended = True
         self.deadline: float | None = None
         self.started = 0.0
         self.route = Route(path, refuse, MethodFigures("", ""), limits or Limits())

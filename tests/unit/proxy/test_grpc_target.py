@@ -131,6 +131,8 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
         target=target,
         max_concurrency=1,
         buffers=Buffers(1 << 20),
+        gathers=False,
+        clock=FakeClock(),
     )
     await handler(Watched(body=HELLO))
     await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.rpc.buffers import SMALL_ACCOUNT, Buffers, OpenAccount, Portion
+from bridge.rpc.buffers import SMALL_ACCOUNT, Buffers, OpenAccount, Portion, cost_of_fields
 from bridge.rpc.errors import BuffersFull
 from bridge.rpc.status import StatusCode
 
@@ -88,3 +88,9 @@ def test_who_waits_is_told_of_freed_room() -> None:
     account.close()
 
     assert [70, 0] == told
+
+
+def test_usual_metadata_costs_nothing_more() -> None:
+    """Large metadata counts with what its objects take."""
+    assert 0 == cost_of_fields((("x-request-id", "a" * 36),) * 10)
+    assert 100 * (128 + 6 + 100) - 4096 == cost_of_fields((("x-name", "a" * 100),) * 100)
