@@ -56,14 +56,20 @@ OK = Status(StatusCode.OK)
 
 # gRPC PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves.
 _UNENCODED = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25)
+ENCODED_SPACE = "%20"
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def encode_message(message: str) -> str:
-    """The `grpc-message` that carries this text."""
-    if message.isascii() and message.isprintable() and "%" not in message:
-        return message
-    return quote_from_bytes(_utf_8(message), safe=_UNENCODED)
+    """The `grpc-message` that carries this text. Spaces at its ends are encoded, too: HTTP takes them for padding, and HTTP/2
+    forbids them (RFC 9110 5.5, RFC 9113 8.2.1).
+    """
+    without_leading = message.lstrip(" ")
+    text = without_leading.rstrip(" ")
+    leading, trailing = len(message) - len(without_leading), len(without_leading) - len(text)
+    if not text.isascii() or not text.isprintable() or "%" in text:
+        text = quote_from_bytes(_utf_8(text), safe=_UNENCODED)
+    return ENCODED_SPACE * leading + text + ENCODED_SPACE * trailing
 
 
 def decode_message(value: str) -> str:

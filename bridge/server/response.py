@@ -77,8 +77,11 @@ def _cut(message: str, room: int) -> str:
     if not message or (len(message) <= room and len(encode_message(message)) <= room):
         return message
     room -= len(_CUT_MARK)
+    text_begins = len(message) - len(message.lstrip(" "))
+    text_ends = len(message.rstrip(" "))
     for at, letter in enumerate(message):
-        room -= len(encode_message(letter))
+        # A space counts as one byte, except at the ends (see encode_message).
+        room -= 1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
         if room < 0:
             return message[:at] + _CUT_MARK if at else ""
     raise AssertionError("a message that fits was cut")

@@ -26,10 +26,16 @@ from bridge.rpc.status import (
         ("😀", "%F0%9F%98%80"),
         ("~ !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}", "~ !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}"),
         ("\x7f", "%7F"),
+        (" ", "%20"),
+        ("   ", "%20%20%20"),
+        ("  both ends ", "%20%20both ends%20"),
+        (" 100%", "%20100%25"),
+        ("grüß dich ", "gr%C3%BC%C3%9F dich%20"),
+        ("\n a \t", "%0A a %09"),
     ],
 )
 def test_message_is_percent_encoded_utf_8(message: str, wire: str) -> None:
-    """All but 0x20-0x24 and 0x26-0x7E is escaped, and comes back."""
+    """All but 0x20-0x24 and 0x26-0x7E is escaped, and spaces at the ends, and comes back."""
     assert wire == encode_message(message)
     assert message == decode_message(wire)
 
@@ -41,6 +47,7 @@ def test_any_text_survives_the_wire(message: str) -> None:
 
     assert wire.isascii()
     assert wire == "" or wire.isprintable()
+    assert wire == wire.strip()  # RFC 9113 8.2.1
     if not any("\ud800" <= letter <= "\udfff" for letter in message):
         assert message == decode_message(wire)
 

@@ -8,7 +8,7 @@ from bridge.rpc.metadata import decode_binary, size_of
 from bridge.rpc.status import OK, Status, StatusCode, decode_message
 from bridge.server.response import head_fields, shorten, trailer_fields
 
-_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+_TEXT = st.text(st.just(" ") | st.characters(exclude_categories=["Cs"]), max_size=80)
 _NAMES = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
 _VALUES = st.from_regex(r"[ -~]{0,40}", fullmatch=True)
 _TRAILERS = st.builds(
@@ -91,6 +91,15 @@ def test_message_goes_first() -> None:
 
     assert "m" * (500 - 100 - len(" [cut]")) + " [cut]" == short.status.message
     assert (b"details", (("x", "y"),)) == (short.status.details, short.metadata)
+
+
+def test_spaces_at_the_ends_are_counted_as_they_travel() -> None:
+    """Three bytes each (RFC 9113 8.2.1); the others are one."""
+    room = _CODE_SIZE + len("grpc-message") + 32 + 20
+
+    assert _failure("  a b c d") == shorten(_failure("  a b c d"), room=room)
+    assert "  a b c d  [cut]" == shorten(_failure("  a b c d e f g h i"), room=room).status.message
+    assert "a b" + 3 * " " + " [cut]" == shorten(_failure("a b" + 50 * " "), room=room).status.message  # fmt: skip
 
 
 def test_message_is_cut_at_a_character() -> None:
