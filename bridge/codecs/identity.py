@@ -20,9 +20,10 @@ def uncompressed(
     """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits are bytes,
     inflated. There may be very many parts, each inflated when it is taken. `account` counts what was inflated.
 
-    Taking them raises UnsupportedCompression, MalformedRequest, MessageTooLarge, BuffersFull.
+    Raises UnsupportedCompression; taking the parts raises MalformedRequest, MessageTooLarge, BuffersFull.
     """
     encoding = value_of(metadata, "grpc-encoding") or IDENTITY
+    refuse_unknown(encoding, place=_PLACE)
     metadata = tuple([field for field in metadata if field[0] not in _ENCODINGS])
     if encoding == IDENTITY:
         return metadata, (body,)
@@ -67,11 +68,19 @@ def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> by
 
     Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
     """
-    if encoding not in SUPPORTED:
-        raise UnsupportedCompression(
-            f"the bridge cannot undo {encoding[:40]} {place}; it reads {ACCEPT_ENCODING}"
-        )
+    refuse_unknown(encoding, place=place)
     try:
         return inflate(data, encoding, max_size=limit)
     except BadReply as error:
         raise MalformedRequest(f"a request message does not decode as {encoding}") from error
+
+
+def refuse_unknown(encoding: str, *, place: str) -> None:
+    """Raises UnsupportedCompression for an encoding that the bridge cannot undo.
+
+    It counts that the call names it, compressed messages or not (gRPC compression.md).
+    """
+    if encoding not in SUPPORTED:
+        raise UnsupportedCompression(
+            f"the bridge cannot undo {encoding[:40]} {place}; it reads {ACCEPT_ENCODING}"
+        )

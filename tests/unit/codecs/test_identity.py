@@ -10,6 +10,7 @@ from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import MalformedRequest, MessageTooLarge, UnsupportedCompression
 from bridge.rpc.metadata import Metadata
+from bridge.rpc.status import StatusCode
 
 GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"), ("x-a", "1"))
 
@@ -45,10 +46,17 @@ def test_plain_request_keeps_its_body() -> None:
     assert ((), body) == undo(body, (("grpc-accept-encoding", "gzip"),))
 
 
-def test_unknown_encoding() -> None:
-    """The client learns which ones there are."""
-    with pytest.raises(UnsupportedCompression, match="identity,deflate,gzip"):
-        undo(envelope(b"x", flags=COMPRESSED), (("grpc-encoding", "zstd"),))
+@pytest.mark.parametrize("encoding", ["zstd", "br", "GZIP", "gzip,deflate", "x" * 1000])
+@pytest.mark.parametrize(
+    "body", [b"", envelope(b"x"), envelope(b"x", flags=COMPRESSED)], ids=["none", "plain", "compressed"]
+)  # fmt: skip
+def test_unknown_encoding(body: bytes, encoding: str) -> None:
+    """It is refused whether a message uses it or not, and the client learns which ones there are (gRPC compression.md)."""
+    with pytest.raises(UnsupportedCompression, match="identity,deflate,gzip") as raised:
+        undo(body, (("grpc-encoding", encoding),))
+
+    assert StatusCode.UNIMPLEMENTED is raised.value.code
+    assert (("grpc-accept-encoding", "identity,deflate,gzip"),) == raised.value.trailing
 
 
 def test_message_that_does_not_inflate() -> None:
