@@ -14,7 +14,7 @@ from bridge.codecs.texts import broken_off, excerpt, http_refusal
 from bridge.rpc import status
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
-from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, NoStatus, RpcError
+from bridge.rpc.errors import BadReply, FunctionFailed, NoStatus, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 
@@ -25,7 +25,7 @@ _USUAL_LIMIT = 4 << 20
 
 
 class GrpcReader:
-    """Reads one reply, in any chunks. Raises BadReply, CutReply, ReplyTooLarge, NoStatus, HttpRefusal, FunctionFailed."""
+    """Reads one reply, in any chunks. Raises BadReply, ReplyTooLarge, NoStatus, HttpRefusal, FunctionFailed."""
 
     __slots__ = ("_body", "_fields", "_http_status")
 
@@ -91,7 +91,7 @@ class GrpcReader:
             return FunctionFailed(broken)
         if self._body.rest[0] & ~COMPRESSED:
             return _no_prefix(self._body.rest)
-        return CutReply("the function's reply ends in the middle of a message")
+        return BadReply("the function's reply ends in the middle of a message")
 
     def _not_grpc(self) -> RpcError:
         if self._http_status != 200:

@@ -14,9 +14,10 @@ from bridge.codecs.fields import ReplyFields, sort_fields
 from bridge.codecs.texts import broken_off, http_refusal
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope, parse_prefix
-from bridge.rpc.errors import BadReply, CutReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
+from bridge.rpc.errors import BadReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
 from bridge.rpc.events import OK_TRAILERS, ResponseEvent, Trailers, UnaryResponse
 from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.status import Status, StatusCode
 
 MAX_TRAILERS = 1 << 20
 """Bytes of a reply's trailers, inflated. What reaches the client is bounded far below this, by `max_trailers`."""
@@ -53,7 +54,7 @@ def usual_reply(
 class GrpcWebReader:
     """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the chunks.
 
-    Both raise BadReply, ReplyTooLarge and FunctionFailed; `finish` also CutReply, NoStatus and HttpRefusal. A status is given out
+    Both raise BadReply, ReplyTooLarge and FunctionFailed; `finish` also NoStatus and HttpRefusal. A status is given out
     by `finish` alone, because bytes behind the trailers make the reply a bad one.
     """
 
@@ -125,48 +126,66 @@ class GrpcWebReader:
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def finish(self) -> list[ResponseEvent]:
-        """The reply is over: its end."""
-        body = self._body
-        if not body.has_begun and self._fields.status is not None:
+        """The reply is over: its end. The trailers' status counts; that of the headers where they have none."""
+        body, status = self._body, self._fields.status
+        if status is not None and not body.has_begun:
             # In a trailers-only reply the headers are the trailers (PROTOCOL-WEB).
-            return [Trailers(self._fields.status, self._fields.metadata)]
+            return [Trailers(status, self._fields.metadata)]
         if not body.is_framed:
-            raise self._not_grpc_web()
+            if status is None or status.code is StatusCode.OK:
+                raise self._not_grpc_web()
+            return [Trailers(status, self._fields.metadata)]
         if body.failure is not None and body.has_begun:
             raise self._blame(body.failure)
-        if body.trailers is None:
+        if body.trailers is None and (status is None or self._is_inside_message):
             raise self._unfinished()
         if self._text is not None and not self._text.is_whole:
             raise self._blame(_not_base64())
-        return self._end(body.trailers)
+        return self._end(body.trailers or b"")
+
+    @property
+    def _is_inside_message(self) -> bool:
+        return bool(self._body.rest) or (self._text is not None and not self._text.is_whole)
 
     def _end(self, block: bytes) -> list[ResponseEvent]:
-        known = _USUAL_TRAILERS.get(block)
-        if known is None:
-            fields = sort_fields(_lines(block))
-            if fields.status is None:
-                raise self._blame(NoStatus("the function's trailers hold no grpc-status"))
-            known = Trailers(fields.status, fields.metadata)
+        known = _USUAL_TRAILERS.get(block) or self._trailers(block)
         initial = self._fields.metadata
         headers = self._body.headers
         if headers is None:
             return [known]
-        if all(name.startswith("grpc-") for name, _ in initial):
-            # Nothing for the client to see before the end: trailers-only, which leaves it free to try again (gRFC A6).
+        if self._fields.status is not None or all(name.startswith("grpc-") for name, _ in initial):
+            # Nothing for the client to see before the end: trailers-only, which leaves it free to try again (gRFC A6). Headers that
+            # hold the status are trailers themselves.
             return [Trailers(known.status, initial + known.metadata) if initial else known]
         return [headers, known]
 
+    def _trailers(self, block: bytes) -> Trailers:
+        """What the block says. Servers may write the status into the headers and then an empty block, or one of other fields."""
+        lines, told = _lines(block), self._fields.status
+        if told is not None:
+            lines.append(
+                ("grpc-status", str(int(told.code)))
+            )  # the block's own stands before it, and the first one counts
+        fields = sort_fields(lines)
+        if fields.status is None:
+            raise self._blame(NoStatus("the function's trailers hold no grpc-status"))
+        if told is not None and fields.status == Status(told.code):
+            return Trailers(told, fields.metadata)  # with its message and details
+        return Trailers(fields.status, fields.metadata)
+
     def _unfinished(self) -> RpcError:
-        """Why there are no trailers."""
+        """Why there are no trailers, though nothing was lost on the way: the carrier knows of that."""
         broken = broken_off(self._body.rest)
         if broken is not None:
             return FunctionFailed(broken)
         if self._http_status != 200:
             return self._http_refusal()
+        if self._is_inside_message:
+            return BadReply("the function's reply ends in the middle of a message")
         if not self._body.has_begun:
             return NoStatus("the function answered HTTP 200 with neither body nor grpc-status")
-        return CutReply(
-            "the function's reply ended before its trailers: it crashed, ran out of time, or is no gRPC-Web server"
+        return NoStatus(
+            "the function's reply has no trailers: it crashed, ran out of time, or is no gRPC-Web server"
         )
 
     def _blame(self, error: RpcError) -> RpcError:

@@ -43,13 +43,19 @@ async def decoded(
 
 
 async def read_decoded(
-    reader: Reader, codings: tuple[str, ...], body: bytes, account: Account, *, http_status: int
-) -> list[ResponseEvent]:
-    """All events of this whole body. `account`: of the call, which holds them. Raises what it, the reader and the decoder raise.
+    reader: Reader,
+    codings: tuple[str, ...],
+    body: bytes,
+    account: Account,
+    *,
+    http_status: int,
+    into: list[ResponseEvent],
+) -> None:
+    """Adds all events of this whole body. `account`: of the call, which holds them. Raises what it, the reader and the decoder raise;
+    what came before it has been added then.
 
     ReplyTooLarge beyond MAX_REPLY bytes: a coding lets no reply grow above what Lambda gives without one.
     """
-    events: list[ResponseEvent] = []
     left = MAX_REPLY
     async with aclosing(decoded(codings, one_part(body), http_status=http_status)) as pieces:
         async for piece in pieces:
@@ -60,11 +66,10 @@ async def read_decoded(
                     " invoke_mode: response_stream passes on larger ones"
                 )
             account.hold(len(piece))
-            events += reader.feed(piece)
+            into += reader.feed(piece)
             if not reader.wants_more:
                 break
-    events += reader.finish()
-    return events
+    into += reader.finish()
 
 
 async def one_part(part: bytes, rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:

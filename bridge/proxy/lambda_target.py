@@ -1,6 +1,7 @@
 """A function behind Invoke: a gathered call becomes one event, the reply becomes the call's response.
 
-Nothing is sent before the whole reply is known to be good, so that the retry layer may run a call again.
+Nothing is sent before the function has answered, so that the retry layer may run a call again. What it answered reaches the client up to
+the first fault in it, as with a streamed reply.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from bridge.proxy.request_id import naming, with_request_id
 from bridge.proxy.turns import read_in_turns, send_in_turns
 from bridge.rpc.buffers import Account
 from bridge.rpc.call import Call
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
 
@@ -102,11 +105,17 @@ class LambdaTarget:
             message_format=message_format,
             account=call,
         )
+        events: list[ResponseEvent] = []
         codings = content_codings(found.headers)
-        if codings:
-            events = await read_decoded(
-                reader, codings, found.body, call, http_status=found.http_status
-            )
-        else:
-            events = await read_in_turns(reader, found.body)
+        status = found.http_status
+        try:
+            if codings:
+                await read_decoded(
+                    reader, codings, found.body, call, http_status=status, into=events
+                )
+            else:
+                await read_in_turns(reader, found.body, into=events)
+        except RpcError:
+            await send_in_turns(call, events)
+            raise
         await send_in_turns(call, with_request_id(events, reply.request_id))

@@ -34,21 +34,19 @@ def in_pieces(body: bytes) -> Iterable[bytes]:
     return (body[at : at + PIECE] for at in range(0, len(body), PIECE))
 
 
-async def read_in_turns(reader: Reader, body: bytes) -> list[ResponseEvent]:
-    """All events of this whole body. Raises what the reader raises."""
-    events: list[ResponseEvent] = []
+async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
+    """Adds all events of this whole body. Raises what the reader raises; what came before it has been added then."""
     due = MOST_AT_ONCE
     for piece in in_pieces(body):
-        events += reader.feed(piece)
-        if len(events) > due:
+        into += reader.feed(piece)
+        if len(into) > due:
             await asyncio.sleep(0)
-            due = len(events) + MOST_AT_ONCE
-    events += reader.finish()
-    return events
+            due = len(into) + MOST_AT_ONCE
+    into += reader.finish()
 
 
 async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:
-    """A response that is whole, as `call.send_all` has it."""
+    """All of these, as `call.send_all` has it."""
     for at in range(0, len(events), MOST_AT_ONCE):
         if at:
             await asyncio.sleep(0)

@@ -81,7 +81,9 @@ def _cut(message: str, room: int) -> str:
     text_ends = len(message.rstrip(" "))
     for at, letter in enumerate(message):
         # A space counts as one byte, except at the ends (see encode_message).
-        room -= 1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
+        room -= (
+            1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
+        )
         if room < 0:
             return message[:at] + _CUT_MARK if at else ""
     raise AssertionError("a message that fits was cut")

@@ -46,6 +46,8 @@ def grpc_web(frames: bytes, **reply: Any) -> str:
 MESSAGE = b"\0\0\0\0\2\x08\x01"
 OK = b"\x80\0\0\0\x0fgrpc-status:0\r\n"
 
+GONE = {"content-type": "application/grpc-web+proto", "grpc-status": "5", "grpc-message": "gone"}
+
 ANSWERS = {
     "throttled": refusal(429, "TooManyRequestsException", "Rate Exceeded.", "Retry-After: 0"),
     "starting": refusal(409, "ResourceConflictException"),
@@ -64,8 +66,12 @@ ANSWERS = {
     "bad-base64": answer(200, grpc_web(MESSAGE, body="!!!!")),
     "bad-frame": answer(200, grpc_web(b"\x42\0\0\0\1x" + OK)),
     "no-status": answer(200, grpc_web(b"")),
-    "cut-reply": answer(200, grpc_web(MESSAGE)),
-    "cut-message": answer(200, grpc_web(b"\0\0\0\0\x10x")),
+    "no-trailers": answer(200, grpc_web(MESSAGE)),
+    "half-a-message": answer(200, grpc_web(b"\0\0\0\0\x10x")),
+    "status-in-headers": answer(200, grpc_web(b"\x80\0\0\0\0", headers=GONE)),
+    "spaces": answer(
+        200, grpc_web(b"\x80\0\0\0\x2dgrpc-status: 5\r\ngrpc-message: %20gone%20%20\r\n")
+    ),
     "teapot": answer(200, grpc_web(b"", statusCode=418, headers={"content-type": "text/plain"})),
     "unavailable": answer(200, grpc_web(b"", statusCode=503, headers={})),
     "odd-code": answer(200, grpc_web(b"\x80\0\0\0\x10grpc-status:99\r\n")),
@@ -139,8 +145,10 @@ def wait_until_ready(bridge: RunningBridge) -> None:
         ("bad-base64", Code.INTERNAL, "base64", 1),
         ("bad-frame", Code.INTERNAL, "0x42", 1),
         ("no-status", Code.UNKNOWN, "status", 1),
-        ("cut-reply", Code.UNAVAILABLE, "trailers", 1),
-        ("cut-message", Code.UNAVAILABLE, "", 1),
+        ("no-trailers", Code.UNKNOWN, "trailers", 1),
+        ("half-a-message", Code.INTERNAL, "middle", 1),
+        ("status-in-headers", Code.NOT_FOUND, "gone", 1),
+        ("spaces", Code.NOT_FOUND, " gone  ", 1),
         ("teapot", Code.UNKNOWN, "418", 1),
         ("unavailable", Code.UNAVAILABLE, "503", 1),
         ("odd-code", Code.UNKNOWN, "", 1),

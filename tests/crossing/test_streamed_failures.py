@@ -39,7 +39,7 @@ def reply(method):
         os._exit(1)
     if method == "Hang":
         time.sleep(60)
-    if method == "Cut":
+    if method == "NoTrailers":
         return
     yield envelope(0x80, b"grpc-status:9\\r\\ngrpc-message:not%20now\\r\\nx-last:1\\r\\n")
     if method == "CrashLast":
@@ -80,7 +80,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
         ("Crash", 2, grpc.StatusCode.INTERNAL, "failing"),
         ("CrashLast", 2, grpc.StatusCode.FAILED_PRECONDITION, "not now"),
         ("Hang", 2, grpc.StatusCode.DEADLINE_EXCEEDED, "raise the function's timeout"),
-        ("Cut", 2, grpc.StatusCode.UNAVAILABLE, "ended before its trailers"),
+        ("NoTrailers", 2, grpc.StatusCode.UNKNOWN, "has no trailers"),
     ],
 )
 def test_what_came_is_kept_and_the_status_says_why(

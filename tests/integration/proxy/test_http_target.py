@@ -30,7 +30,6 @@ from bridge.rpc.errors import (
     BadReply,
     CertificateRefused,
     ConnectionLost,
-    CutReply,
     FunctionFailed,
     HttpRefusal,
     HttpThrottled,
@@ -215,9 +214,13 @@ async def test_an_encoded_stream_passes_on_what_the_server_flushes(client: HttpC
     assert DONE == call.events[-1]
 
 
-async def test_a_status_in_the_headers_is_trailers_only(client: HttpClient) -> None:
+@pytest.mark.parametrize(
+    "body", [b"", envelope(b"", flags=TRAILERS)], ids=["no body", "an empty block"]
+)
+async def test_a_status_in_the_headers_is_trailers_only(client: HttpClient, body: bytes) -> None:
+    """Traefik sends an empty block of trailers behind it."""
     call = await ask(
-        client, answers(web(b"", grpc_status="5", grpc_message="no%20such", x_why="1"))
+        client, answers(web(body, grpc_status="5", grpc_message="no%20such", x_why="1"))
     )
 
     assert [Trailers(Status(StatusCode.NOT_FOUND, "no such"), (("x-why", "1"),))] == call.events
@@ -370,7 +373,9 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
         (plain("504 Timeout"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 504"),
         (plain("200 OK", b"<html>"), NoStatus, StatusCode.UNKNOWN, "text/plain"),
         (web(b""), NoStatus, StatusCode.UNKNOWN, "neither body nor"),
-        (web(WORLD), CutReply, StatusCode.UNAVAILABLE, "ended before its trailers"),
+        (web(WORLD), NoStatus, StatusCode.UNKNOWN, "has no trailers"),
+        (web(WORLD[:-1]), BadReply, StatusCode.INTERNAL, "middle of a message"),
+        (web(WORLD).replace(b"length: 10", b"length: 11"), ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),
         (web(b"\x42\0\0\0\1x"), BadReply, StatusCode.INTERNAL, "0x42"),
         (web(WORLD + OK, content_encoding="gzip"), BadReply, StatusCode.INTERNAL, "does not decode as content-encoding gzip"),
         (web(WORLD + OK, content_encoding="br"), BadReply, StatusCode.INTERNAL, "content-encoding br, which the bridge cannot"),

@@ -11,7 +11,6 @@ from bridge.codecs.grpc import Grpc, GrpcReader
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
-    CutReply,
     FunctionFailed,
     HttpRefusal,
     NoStatus,
@@ -155,7 +154,7 @@ def test_another_message_format() -> None:
 
 
 def test_a_cut_message() -> None:
-    with pytest.raises(CutReply, match="middle of a message"):
+    with pytest.raises(BadReply, match="middle of a message"):
         read(HELLO[:-1])
 
 

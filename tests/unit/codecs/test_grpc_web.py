@@ -17,7 +17,6 @@ from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
-    CutReply,
     FunctionFailed,
     HttpRefusal,
     NoStatus,
@@ -198,11 +197,86 @@ def test_trailers_only_in_headers() -> None:
     )
 
 
-def test_status_in_headers_does_not_count_beside_a_body() -> None:
-    """The trailers' envelope has the status; a header says nothing."""
-    events = read(envelope(b"grpc-status: 9\r\n", flags=TRAILERS), (*WEB, ("grpc-status", "8")))
+GONE: Metadata = (
+    ("grpc-status", "5"),
+    ("grpc-message", "g%20one"),
+    ("grpc-status-details-bin", "CAU"),
+    ("x-a", "1"),
+)
+IS_GONE = Status(StatusCode.NOT_FOUND, "g one", b"\x08\x05")
+both_forms = pytest.mark.parametrize("form", [WEB, TEXT], ids=["binary", "text"])
 
-    assert [Trailers(Status(StatusCode.FAILED_PRECONDITION))] == events
+
+def read_as(form: Metadata, body: bytes, headers: Metadata = ()) -> list[ResponseEvent]:
+    return read(b64encode(body) if form is TEXT else body, (*form, *headers))
+
+
+@both_forms
+@pytest.mark.parametrize(
+    ("block", "trailing"), [(b"", ()), (b"\r\n", ()), (b"x-b: 2\r\n", (("x-b", "2"),))]
+)
+def test_status_in_headers_counts_where_the_trailers_have_none(
+    form: Metadata, block: bytes, trailing: Metadata
+) -> None:
+    """What Traefik sends for each error without a message: the status in the headers, then an empty block."""
+    events = read_as(form, envelope(block, flags=TRAILERS), GONE)
+
+    assert [Trailers(IS_GONE, (("x-a", "1"), *trailing))] == events
+
+
+@both_forms
+@pytest.mark.parametrize("end", [b"", envelope(b"", flags=TRAILERS)], ids=["none", "empty"])
+@pytest.mark.parametrize("code", [StatusCode.OK, StatusCode.NOT_FOUND])
+def test_status_in_headers_counts_behind_messages(form: Metadata, end: bytes, code: StatusCode) -> None:  # fmt: skip
+    """The server knew it before it began; what else the headers hold is initial metadata then."""
+    headers = (("grpc-status", str(int(code))), ("x-a", "1"))
+
+    events = read_as(form, HELLO + HELLO + end, headers)
+
+    assert [
+        Headers((("x-a", "1"),)), Message(HELLO), Message(HELLO), Trailers(Status(code))
+    ] == events  # fmt: skip
+
+
+@both_forms
+def test_trailers_are_believed_more_than_headers(form: Metadata) -> None:
+    """They are written when the call is over."""
+    block = b"grpc-status: 9\r\nx-b: 2\r\n"
+
+    events = read_as(form, envelope(block, flags=TRAILERS), GONE)
+
+    assert [Trailers(Status(StatusCode.FAILED_PRECONDITION), (("x-a", "1"), ("x-b", "2")))] == events  # fmt: skip
+
+
+def test_trailers_without_a_message_take_that_of_the_headers() -> None:
+    """If both say the same code: the rest belongs to it. And the other way round."""
+    same = read(envelope(b"grpc-status: 5\r\n", flags=TRAILERS), (*WEB, *GONE))
+    other = read(envelope(b"grpc-message: why\r\n", flags=TRAILERS), (*WEB, ("grpc-status", "5")))
+
+    assert [Trailers(IS_GONE, (("x-a", "1"),))] == same
+    assert [Trailers(Status(StatusCode.NOT_FOUND, "why"))] == other
+
+
+@pytest.mark.parametrize("http_status", [200, 404, 503])
+@pytest.mark.parametrize("content_type", ["text/html", "application/json", ""])
+def test_status_in_headers_explains_a_body_that_is_none(
+    content_type: str, http_status: int
+) -> None:
+    """A page that something on the way added says less."""
+    headers = (("content-type", content_type), *GONE)
+
+    assert [Trailers(IS_GONE, (("x-a", "1"),))] == read(b"<html>", headers, http_status=http_status)
+
+
+def test_ok_in_headers_does_not_explain_a_body_that_is_none() -> None:
+    with pytest.raises(NoStatus, match="text/html"):
+        read(b"<html>", (("content-type", "text/html"), ("grpc-status", "0")))
+
+
+@both_forms
+def test_status_in_headers_does_not_heal_a_message_that_is_cut(form: Metadata) -> None:
+    with pytest.raises(BadReply, match="middle of a message"):
+        read_as(form, HELLO + HELLO[:-3], (("grpc-status", "0"),))
 
 
 @pytest.mark.parametrize("http_status", [200, 404, 503])
@@ -351,10 +425,25 @@ def test_base64_that_nobody_marked() -> None:
 
 
 @pytest.mark.parametrize("size", range(len(HELLO + OK)))
-def test_cut_anywhere(size: int) -> None:
-    """A reply that ends before its trailers is whole at no place; empty, it has no status."""
-    with pytest.raises(CutReply if size else NoStatus):
-        read((HELLO + OK)[:size])
+@pytest.mark.parametrize("is_text", [False, True])
+def test_a_reply_that_ends_too_early(size: int, is_text: bool) -> None:
+    """It came whole: the carrier tells of connections that are cut. Between messages it lacks a status, in one it is a bad one.
+
+    Neither is UNAVAILABLE, by which clients repeat a call.
+    """
+    body = (HELLO + OK)[:size]
+    kind, code = (NoStatus, StatusCode.UNKNOWN) if size in (0, len(HELLO)) else (BadReply, StatusCode.INTERNAL)  # fmt: skip
+
+    with pytest.raises(kind) as raised:
+        read(b64encode(body) if is_text else body, TEXT if is_text else WEB)
+
+    assert code is raised.value.code
+
+
+@pytest.mark.parametrize("characters", [1, 2, 3])
+def test_text_that_ends_within_a_group(characters: int) -> None:
+    with pytest.raises(BadReply, match="middle of a message"):
+        read(b64encode(envelope(b"a")) + b"gAAA"[:characters], TEXT)
 
 
 def test_trailers_without_a_status() -> None:
@@ -486,7 +575,7 @@ def test_error_text_with_any_body(body: str | None) -> None:
 
 
 def test_error_text_that_is_cut() -> None:
-    with pytest.raises(CutReply):
+    with pytest.raises(BadReply, match="middle of a message"):
         read(HELLO + error_text()[:20])
 
 
@@ -546,6 +635,7 @@ REPLIES: dict[str, tuple[Metadata, bytes]] = {
     "cut": (WEB, HELLO + OK[:-3]),
     "behind": (WEB, HELLO + OK + b"\0"),
     "error text": (WEB, HELLO + error_text(body='{"errorMessage": "m"}')),
+    "status in headers": ((*WEB, *GONE), HELLO + envelope(b"x-b:2\r\n", flags=TRAILERS)),
     "opaque": ((("content-type", "text/html"),), b"<html>" * 300),
     "too large": (WEB, HELLO + b"\0\0\x01\0\x01" + bytes(1 << 16)),
 }  # fmt: skip
@@ -595,7 +685,7 @@ def test_garbage_has_a_documented_outcome(
 
     events, error = run([body], fields, http_status)
 
-    assert error in {None, BadReply, ReplyTooLarge, FunctionFailed, CutReply, NoStatus, HttpRefusal}
+    assert error in {None, BadReply, ReplyTooLarge, FunctionFailed, NoStatus, HttpRefusal}
     assert error is not None or [Trailers] == [
         type(event) for event in events if isinstance(event, Trailers)
     ]

@@ -17,14 +17,15 @@ from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
     ConnectionLost,
-    CutReply,
     FunctionFailed,
     MalformedRequest,
     MessageTooLarge,
+    NoStatus,
     PayloadTooLarge,
     ReplyTooLarge,
     RpcError,
     Throttled,
+    UnsupportedCompression,
 )
 from bridge.rpc.events import Headers, Message, Phase, Trailers
 from bridge.rpc.figures import TargetFigures
@@ -194,7 +195,7 @@ async def test_encoded_replies_that_are_none(
     with pytest.raises(kind, match=told):
         await Bench(reply(body, headers={"content-encoding": coding})).target.handle(call)
 
-    assert [] == call.events
+    assert Phase.DONE is not call.phase
 
 
 async def test_a_bomb_is_bounded_and_others_get_through() -> None:
@@ -258,16 +259,15 @@ async def test_upstream_time_adds_up_over_attempts() -> None:
     [
         (ConnectionLost("gone"), ConnectionLost),
         (FunctionFailed("boom"), FunctionFailed),
-        (reply(WORLD), CutReply),
-        (reply(WORLD + OK + WORLD), BadReply),
-        (reply(WORLD + b"\x09"), BadReply),
+        (reply(b"\x09"), BadReply),
+        (reply(WORLD[:-1]), BadReply),
         (InvokeReply(b"null", "id-1"), BadReply),
     ],
 )
-async def test_nothing_is_sent_before_the_reply_is_known_to_be_good(
+async def test_a_failure_without_messages_leaves_a_clean_call(
     answer: InvokeReply | RpcError, error: type[RpcError]
 ) -> None:
-    """Whatever messages came before the fault: the client gets trailers-only, and the retry layer a clean call."""
+    """The client gets trailers-only, and the retry layer may run the call again if nothing has run."""
     bench, call = Bench(answer), RecordingCall(body=HELLO)
 
     with pytest.raises(error):
@@ -277,10 +277,44 @@ async def test_nothing_is_sent_before_the_reply_is_known_to_be_good(
     assert Phase.NEW is call.phase
 
 
+@pytest.mark.parametrize(
+    ("behind", "error", "code"),
+    [
+        (b"", NoStatus, StatusCode.UNKNOWN),
+        (envelope(b"x-a: 1\r\n", flags=TRAILERS), NoStatus, StatusCode.UNKNOWN),
+        (WORLD[:-1], BadReply, StatusCode.INTERNAL),
+        (OK[:-1], BadReply, StatusCode.INTERNAL),
+        (OK + WORLD, BadReply, StatusCode.INTERNAL),
+        (b"\x09", BadReply, StatusCode.INTERNAL),
+        (envelope(bytes(11)), ReplyTooLarge, StatusCode.RESOURCE_EXHAUSTED),
+        (
+            b"Lambda-Runtime-Function-Error-Type: Broken\r\n",
+            FunctionFailed,
+            StatusCode.INTERNAL,
+        ),
+    ],
+)
+@pytest.mark.parametrize("coding", ["", "gzip"])
+async def test_messages_before_a_fault_are_delivered(
+    behind: bytes, error: type[RpcError], code: StatusCode, coding: str
+) -> None:
+    """As those of a streamed reply. The function ran, so that no fault invites the client to call again (UNAVAILABLE)."""
+    body = WORLD * 2 + behind
+    answer = reply(packed(body) if coding else body, headers={"content-encoding": coding})
+    call = RecordingCall(body=HELLO, limits=Limits(max_response=10))
+
+    with pytest.raises(error) as raised:
+        await Bench(answer).target.handle(call)
+
+    assert [Headers(), Message(WORLD), Message(WORLD)] == call.events
+    assert code is raised.value.code
+    assert raised.value.may_have_run
+
+
 async def test_request_id_is_known_even_of_a_bad_reply() -> None:
     bench, call = Bench(reply(WORLD)), RecordingCall(body=HELLO)
 
-    with pytest.raises(CutReply):
+    with pytest.raises(NoStatus):
         await bench.target.handle(call)
 
     assert "id-1" == call.request_id
@@ -459,6 +493,26 @@ async def test_every_crossing(payload: Payload, event: EventShape) -> None:
         Message(WORLD),
         Trailers(Status(StatusCode.OK), (REQUEST_ID,)),
     ] == call.events
+
+
+@pytest.mark.parametrize("payload", BODIES)
+async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload: Payload) -> None:
+    """Although no message uses it (gRPC compression.md): what is refused does not depend on the messages."""
+    carrier = FakeCarrier()
+    target = LambdaTarget(
+        carrier,
+        figures=TargetFigures("f"),
+        clock=FakeClock(),
+        wall_clock=FakeClock(),
+        compression="identity" if payload in ("grpc-web", "grpc") else "pass",
+        payload=payload_of(payload, Quoting()),
+    )
+    call = RecordingCall(body=HELLO, metadata=(("grpc-encoding", "zstd"),))
+
+    with pytest.raises(UnsupportedCompression, match="zstd"):
+        await target.handle(call)
+
+    assert not carrier.payloads
 
 
 @pytest.mark.parametrize("payload", ["protobuf", "json"])

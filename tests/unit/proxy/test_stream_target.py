@@ -183,6 +183,30 @@ async def test_a_status_in_the_head_is_trailers_only() -> None:
     assert [Trailers(status, (("x-a", "1"), REQUEST_ID))] == await Bench(head).run()
 
 
+@pytest.mark.parametrize(
+    "end", [b"", envelope(b"", flags=TRAILERS)], ids=["nothing", "an empty block"]
+)
+async def test_a_status_in_the_head_behind_messages(end: bytes) -> None:
+    """It counts where no trailers say another; what else the head holds is initial metadata."""
+    head = prelude(content_type="application/grpc-web+proto", grpc_status="5", x_a="1")
+    status = Status(StatusCode.NOT_FOUND)
+
+    assert [
+        Headers((("x-a", "1"),)),
+        Message(HELLO),
+        Trailers(status, (REQUEST_ID,)),
+    ] == await Bench(head, HELLO, end).run()
+
+
+async def test_a_status_in_the_head_before_an_empty_block() -> None:
+    head = prelude(content_type="application/grpc-web+proto", grpc_status="5", x_a="1")
+    status = Status(StatusCode.NOT_FOUND)
+
+    assert [Trailers(status, (("x-a", "1"), REQUEST_ID))] == await Bench(
+        head, envelope(b"", flags=TRAILERS)
+    ).run()
+
+
 async def test_a_full_window_holds_the_function_back() -> None:
     """No chunk is taken while the client has not taken the message before it."""
     call = RecordingCall(body=HELLO, window=1)
@@ -238,9 +262,11 @@ async def test_a_status_in_the_head_of_a_reply_that_is_cut_does_not_count() -> N
         await Bench(head, CutReply("cut")).run()
 
 
-async def test_a_stream_that_ends_without_trailers_is_cut() -> None:
-    bench = Bench(WEB_PRELUDE + HELLO)
-    with pytest.raises(CutReply):
+@pytest.mark.parametrize(("behind", "error"), [(b"", NoStatus), (HELLO[:-1], BadReply)])
+async def test_a_whole_stream_without_trailers(behind: bytes, error: type[RpcError]) -> None:
+    """AWS told that it is complete: nothing was cut, and UNAVAILABLE would invite clients to repeat a call that ran."""
+    bench = Bench(WEB_PRELUDE + HELLO + behind)
+    with pytest.raises(error):
         await bench.run()
 
     assert [Headers(), Message(HELLO)] == bench.call.events
