@@ -12,8 +12,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from bridge.config.schema import Config, TcpAddress
+from bridge.config.schema import Config, TcpAddress, Url
 from bridge.config.units import format_duration
+from bridge.server.hosts import Hosts
 
 if TYPE_CHECKING:
     from bridge.admin.overview import RouteLine
@@ -44,13 +45,14 @@ class Companions:
 
         Raises OSError if the address cannot be had.
         """
-        address = config.emulator
-        if not isinstance(address, TcpAddress):
-            return str(address)
+        emulator = config.emulator
+        if isinstance(emulator, Url):
+            return str(emulator)
+        address = emulator.address
         if self._local is None and config.functions:
             from bridge.emulator.local_lambda import LocalLambda
 
-            local = LocalLambda(config.functions, changed=self._changed)
+            local = LocalLambda(config.functions, changed=self._changed, hosts=emulator.hosts)
             await self._listen(
                 local.start(address.host, address.port),
                 f"the local Lambda cannot listen on {address}",
@@ -69,9 +71,10 @@ class Companions:
         snapshot: Callable[[], Awaitable[Snapshot]],
     ) -> None:
         """Serve the admin port, if there is to be one. Raises OSError if the address cannot be had."""
-        address = self._config.admin
-        if address is None:
+        admin = self._config.admin
+        if admin is None:
             return
+        address = admin.address
         from bridge.admin.server import AdminServer, Reports
 
         # aiohttp takes a tenth of a second to import: calls are answered meanwhile.
@@ -84,7 +87,8 @@ class Companions:
                 unready=unready,
                 routes=lambda: _route_lines(self._config),
                 snapshot=snapshot,
-            )
+            ),
+            Hosts.of_this_machine("admin.hosts", admin.hosts),
         )
         port = await self._listen(
             self._admin.start(address),

@@ -22,7 +22,7 @@ import yaml
 
 from bridge import cli
 from bridge.config.load import VARIABLES, load
-from bridge.config.schema import LocalTarget, TcpAddress, Url
+from bridge.config.schema import Emulator, LocalTarget, Url
 from bridge.config.units import parse_duration
 from lambda_fn import runtime
 
@@ -294,12 +294,12 @@ def test_the_bridge_calls_functions_that_the_emulator_has() -> None:
 
 def test_the_bridge_finds_the_emulator_by_its_name() -> None:
     bridge, emulator = (load(file, environ={}) for file in CONFIGS)
-    assert isinstance(emulator.emulator, TcpAddress)
+    assert isinstance(emulator.emulator, Emulator)
 
-    assert Url("http", "emulator", emulator.emulator.port) == bridge.emulator
+    assert Url("http", "emulator", emulator.emulator.address.port) == bridge.emulator
     assert "emulator" in SERVICES
-    assert "0.0.0.0" == emulator.emulator.host
-    assert str(emulator.emulator.port) in SERVICES["emulator"]["healthcheck"]["test"][-1]
+    assert "0.0.0.0" == emulator.emulator.address.host
+    assert str(emulator.emulator.address.port) in SERVICES["emulator"]["healthcheck"]["test"][-1]
 
 
 # -- the health check ----------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import yaml
 
 from bridge.config.load import VARIABLES, load, parse
 from bridge.config.schema import (
+    Admin,
     Aws,
     Config,
+    Emulator,
     FunctionConfig,
     FunctionUrl,
     Health,
@@ -33,7 +35,7 @@ REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
 
 SCHEMA = (
-    Aws, Config, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, Retry, Role, TargetTls,
+    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, Retry, Role, TargetTls,
     TlsFiles,
 )  # fmt: skip
 KEYS = sorted(

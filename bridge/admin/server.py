@@ -1,4 +1,4 @@
-"""The admin server: GET /healthz /readyz /metrics for anybody, /routes and / for people on the same host.
+"""The admin server: GET /healthz /readyz /metrics for other hosts too, /routes and / for people on the same host.
 
 What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but GET and
 HEAD, and no path with an effect. aiohttp is imported when a server is started.
@@ -23,6 +23,7 @@ from bridge.admin.overview import (
 )
 from bridge.admin.snapshot import Snapshot
 from bridge.config.schema import TcpAddress
+from bridge.server.hosts import Hosts
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -39,6 +40,8 @@ CLOSE_TIMEOUT = 1.0
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _HTML = "text/html; charset=utf-8"
+
+_FOR_THIS_HOST = b"only /healthz, /readyz and /metrics are answered to other hosts\n"
 
 _HEADERS = {
     "Server": "grpc-lambda-bridge",
@@ -75,8 +78,10 @@ class _Answer:
 class AdminServer:
     """Serves one address from `start` to `close`."""
 
-    def __init__(self, reports: Reports) -> None:
+    def __init__(self, reports: Reports, hosts: Hosts | None = None) -> None:
+        """`hosts`: the names under which it answers; None: those that nobody else can have."""
         self._reports = reports
+        self._hosts = hosts or Hosts("admin.hosts")
         self._runner: web.ServerRunner | None = None
         self._rendering = asyncio.Lock()
         self._public: dict[str, Callable[[web.BaseRequest], Awaitable[_Answer]]] = {
@@ -132,11 +137,15 @@ class AdminServer:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> _Answer:
+        from bridge.server.http_port import refusal_of
+
+        refusal = refusal_of(request, self._hosts)
+        if refusal is not None:
+            return _Answer(f"{refusal}\n".encode(), _TEXT, status=403)
         answer = self._public.get(request.path)
         if answer is None:
-            refusal = _refusal_of_stranger(request)
-            if refusal is not None:
-                return _Answer(refusal, _TEXT, status=403)
+            if not is_loopback(request.transport):
+                return _Answer(_FOR_THIS_HOST, _TEXT, status=403)
             answer = self._local.get(request.path)
         if answer is None:
             return _Answer(b"nothing here\n", _TEXT, status=404)
@@ -199,7 +208,7 @@ def _server(
     """An aiohttp server whose connections are bounded in number, time and size."""
     from aiohttp import web
 
-    from bridge.server.http_log import HttpServerLog
+    from bridge.server.http_port import HttpServerLog
 
     class BoundedServer(web.Server):
         def __call__(self) -> web.RequestHandler:
@@ -219,16 +228,6 @@ def _server(
     )
 
 
-def _refusal_of_stranger(request: web.BaseRequest) -> bytes | None:
-    """Why this request may not see how the bridge is configured; None: it may."""
-    if not is_loopback(request.transport):
-        return b"only /healthz, /readyz and /metrics are answered to other hosts\n"
-    # A web page can make a browser on this host ask us under a name of its own (DNS rebinding); it cannot choose a number.
-    if not is_local_name(request.headers.get("Host", "")):
-        return b"ask for localhost or an IP address\n"
-    return None
-
-
 def is_loopback(transport: asyncio.BaseTransport | None) -> bool:
     """Whether the peer is on this host. What headers say of other clients is not looked at."""
     peer = None if transport is None else transport.get_extra_info("peername")
@@ -238,15 +237,3 @@ def is_loopback(transport: asyncio.BaseTransport | None) -> bool:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return address.is_loopback
-
-
-def is_local_name(host: str) -> bool:
-    """Whether a Host header names this host without the help of DNS."""
-    name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

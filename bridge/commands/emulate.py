@@ -13,7 +13,7 @@ from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.companions import reason_of
-from bridge.config.schema import Config, TcpAddress
+from bridge.config.schema import Config, Emulator, TcpAddress, Url
 from bridge.emulator.local_lambda import LocalLambda
 
 
@@ -23,7 +23,7 @@ def emulate(chosen: argparse.Namespace) -> int:
     logs.set_up(level=config.log.level, log_format=config.log.format)
     if not config.functions:
         raise CommandFailed(f"{path} has no `functions` to run", exit_code=2)
-    if not isinstance(config.emulator, TcpAddress):
+    if isinstance(config.emulator, Url):
         raise CommandFailed(
             f"`emulator` is {config.emulator}: a local Lambda that runs elsewhere; give an address",
             exit_code=2,
@@ -32,12 +32,13 @@ def emulate(chosen: argparse.Namespace) -> int:
     return 0
 
 
-async def _emulate(config: Config, address: TcpAddress) -> None:
+async def _emulate(config: Config, emulator: Emulator) -> None:
+    address = emulator.address
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    local = LocalLambda(config.functions)
+    local = LocalLambda(config.functions, hosts=emulator.hosts)
     try:
         try:
             port = await local.start(address.host, address.port)

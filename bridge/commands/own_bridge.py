@@ -17,7 +17,7 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
-from bridge.config.schema import Config, LocalTarget, Log, TcpAddress, UnixAddress
+from bridge.config.schema import Config, Emulator, LocalTarget, Log, TcpAddress, UnixAddress, Url
 from bridge.server.server import ListenAddress, bind
 from bridge.single import SingleProcess
 
@@ -58,7 +58,9 @@ def _config_for(config_file: Path | None, target: str) -> Config:
                 exit_code=2,
             )
     emulator = (
-        TcpAddress("127.0.0.1", 0) if isinstance(base.emulator, TcpAddress) else base.emulator
+        base.emulator
+        if isinstance(base.emulator, Url)
+        else Emulator(TcpAddress("127.0.0.1", 0), base.emulator.hosts)
     )
     log = Log(level="warning", format=base.log.format, access=False)
     return replace(

@@ -319,6 +319,24 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Admin:
+    """The admin port."""
+
+    address: TcpAddress = TcpAddress("127.0.0.1", 9901)
+    hosts: tuple[str, ...] = ()
+    """Host names under which it answers, besides addresses, localhost and names without a dot; `*.NAME`: all below NAME."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emulator:
+    """Where the local Lambda listens."""
+
+    address: TcpAddress = TcpAddress("127.0.0.1", 9001)
+    hosts: tuple[str, ...] = ()
+    """As for `Admin`; also the suffixes of its functions' URLs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Keepalive:
     interval: float | None = 300.0
     """Of our pings; None: none are sent."""
@@ -367,9 +385,9 @@ class Log:
 @dataclass(frozen=True, slots=True)
 class Config:
     listen: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 50051)),)
-    admin: TcpAddress | None = TcpAddress("127.0.0.1", 9901)
-    emulator: TcpAddress | Url = TcpAddress("127.0.0.1", 9001)
-    """Where the local Lambda listens; a URL: where one already runs."""
+    admin: Admin | None = Admin()
+    emulator: Emulator | Url = Emulator()
+    """The local Lambda; a URL: where one already runs."""
     workers: int = 1
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Http2 = Http2()

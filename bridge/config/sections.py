@@ -10,9 +10,11 @@ from bridge.config.functions import read_functions
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.schema import (
     Address,
+    Admin,
     Aws,
     Config,
     Defaults,
+    Emulator,
     FunctionConfig,
     Health,
     Http2,
@@ -31,6 +33,7 @@ from bridge.config.values import (
     choice,
     duration,
     file,
+    host_names,
     integer,
     optional,
     pattern,
@@ -54,13 +57,13 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
     usual = Config()
     functions_by_name = keys.section("functions").elements
     functions = read_functions(functions_by_name)
-    emulator = keys.take("emulator", _emulator, usual.emulator)
+    emulator = _emulator(keys, usual.emulator)
     inherited, defaults = _defaults(keys)
     services = keys.section("services")
     reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions_by_name)
     config = Config(
         listen=_listen(keys, usual.listen),
-        admin=keys.take("admin", optional(tcp_address), usual.admin),
+        admin=_admin(keys, usual.admin),
         emulator=emulator,
         workers=keys.take("workers", integer(0, 1024), usual.workers),
         http2=_http2(keys.section("http2")),
@@ -154,7 +157,63 @@ def _tls_files(element: Element) -> TlsFiles:
     return found
 
 
-def _emulator(element: Element) -> TcpAddress | Url:
+# -- the other ports -----------------------------------------------------------------------------------------------------
+
+
+def _admin(keys: Keys, usual: Admin | None) -> Admin | None:
+    """The admin port. An address from a flag or variable leaves it the file's `hosts`."""
+    written = keys.take_written("admin", optional(_admin_port), usual)
+    hosts = () if written is None else written.hosts
+
+    def moved(element: Element) -> Admin | None:
+        return None if element.is_null else Admin(tcp_address(element), hosts)
+
+    return keys.take_override("admin", moved, written)
+
+
+def _admin_port(element: Element) -> Admin:
+    if not element.is_mapping:
+        return Admin(tcp_address(element))
+    keys, usual = Keys.of(element, "admin"), Admin()
+    found = Admin(
+        address=keys.take("address", tcp_address, usual.address),
+        hosts=keys.take("hosts", host_names, usual.hosts),
+    )
+    keys.close()
+    return found
+
+
+def _emulator(keys: Keys, usual: Emulator | Url) -> Emulator | Url:
+    """The local Lambda. An address from a flag leaves it the file's `hosts`."""
+    written = keys.take_written("emulator", _emulator_port, usual)
+    hosts = () if isinstance(written, Url) else written.hosts
+
+    def moved(element: Element) -> Emulator | Url:
+        found = _emulator_place(element)
+        return found if isinstance(found, Url) else Emulator(found, hosts)
+
+    return keys.take_override("emulator", moved, written)
+
+
+def _emulator_port(element: Element) -> Emulator | Url:
+    if not element.is_mapping:
+        found = _emulator_place(element)
+        return found if isinstance(found, Url) else Emulator(found)
+    keys, usual = Keys.of(element, "emulator"), Emulator()
+    usual_place: TcpAddress | Url = usual.address
+    place = keys.take("address", _emulator_place, usual_place)
+    hosts = keys.take("hosts", host_names, usual.hosts)
+    keys.close()
+    if not isinstance(place, Url):
+        return Emulator(place, hosts)
+    if "hosts" in keys:
+        raise keys.elements["hosts"].refuse(
+            f"has no effect: {place} is a local Lambda that runs already"
+        )
+    return place
+
+
+def _emulator_place(element: Element) -> TcpAddress | Url:
     found = element.text("an address such as 127.0.0.1:9001, or the URL of a local Lambda")
     return url(element) if "://" in found else tcp_address(element)
 
@@ -243,9 +302,10 @@ def _log(keys: Keys) -> Log:
 def _note_shared_addresses(keys: Keys, config: Config) -> None:
     """Two servers cannot have one port; 0 is any free one."""
     taken: dict[Address, str] = {listener.address: "listen" for listener in config.listen}
-    for name, found in (("admin", config.admin), ("emulator", config.emulator)):
-        if not isinstance(found, TcpAddress) or found.port == 0:
+    for name, port in (("admin", config.admin), ("emulator", config.emulator)):
+        if port is None or isinstance(port, Url) or port.address.port == 0:
             continue
+        found = port.address
         if name == "emulator" and not config.functions:
             continue
         if found in taken:
@@ -259,7 +319,7 @@ def _note_shared_addresses(keys: Keys, config: Config) -> None:
 def _warnings(
     place: Place,
     services: Mapping[str, Element],
-    emulator: TcpAddress | Url,
+    emulator: Emulator | Url,
     functions: Mapping[str, FunctionConfig],
 ) -> list[str]:
     warnings = []

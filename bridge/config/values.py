@@ -344,6 +344,20 @@ def is_host(name: str) -> bool:
     return _HOST_NAME.fullmatch(name) is not None
 
 
+def host_names(element: Element) -> tuple[str, ...]:
+    """A list of host names; `*.NAME` stands for all names below NAME."""
+    return tuple(_host_name(item) for item in element.items())
+
+
+def _host_name(element: Element) -> str:
+    found = element.text("a host name")
+    if not _HOST_NAME.fullmatch(found.removeprefix("*.")):
+        raise element.refuse(
+            f"expected a host name without a port, such as bridge.example.com or *.example.com, found {element.found}"
+        )
+    return found
+
+
 def _is_ipv6(name: str) -> bool:
     try:
         IPv6Address(name)

@@ -24,33 +24,49 @@ from bridge.emulator.naming import FunctionId
 from bridge.emulator.url_event import UrlRequest
 from bridge.emulator.url_reply import BadReply, Head, Prelude
 from bridge.emulator.url_signature import BadSignature
+from bridge.server.hosts import Hosts
+from bridge.server.http_port import refusal_of
 
 STREAMING_ADVICE = "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"  # fmt: skip
 
-PATH = "/lambda-url/{name}{path:(?:/.*)?}"
+PATH_PREFIX = "/lambda-url/"
+PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
 
 BODILESS = (204, 304)
 """HTTP statuses whose responses end with their head (RFC 9110 6.4.1), as those to HEAD do."""
 
-_HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.[^:]+(?::\d+)?", re.IGNORECASE)
+_HOST = re.compile(
+    r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE
+)
 _PATH = re.compile(r"/lambda-url/[^/?]+(?P<path>[^?]*)")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FunctionUrls:
-    """`functions` is looked at anew for each request; `keys` are secret keys by access key, for URLs with `auth: iam`."""
+    """`functions` is looked at anew for each request; `keys` are secret keys by access key, for URLs with `auth: iam`.
 
-    def __init__(self, functions: Mapping[str, Function], keys: Mapping[str, str]) -> None:
+    Pages of any origin may ask, as on AWS. What else this address serves is for `hosts`, and not for pages.
+    """
+
+    def __init__(
+        self, functions: Mapping[str, Function], keys: Mapping[str, str], hosts: Hosts
+    ) -> None:
         self._functions = functions
         self._keys = keys
+        self._hosts = hosts
 
     @web.middleware
     async def serve_by_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        match = _HOST.fullmatch(request.host)
-        if match is None:
-            return await handler(request)
-        return await self._serve(request, match["name"], _sent_path(request))
+        host = request.headers.get("Host", "")
+        match = _HOST.fullmatch(host)
+        if match is not None and self._hosts.answer_to_url(host, match["suffix"]):
+            return await self._serve(request, match["name"], _sent_path(request))
+        is_url = request.raw_path.startswith(PATH_PREFIX)
+        refusal = refusal_of(request, self._hosts, takes_any_origin=is_url)
+        if refusal is not None:
+            raise refusals.Misdirected(refusal)
+        return await handler(request)
 
     async def serve_by_path(self, request: web.Request) -> web.StreamResponse:
         match = _PATH.match(_sent_path(request))

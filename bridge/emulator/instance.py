@@ -24,6 +24,7 @@ from bridge.emulator.process import FunctionProcess
 from bridge.emulator.runtime_api import RuntimeApi
 from bridge.emulator.runtime_session import Delivery, RuntimeSession
 from bridge.emulator.warden import Warden
+from bridge.server.hosts import Hosts
 
 WEIGH_EVERY = 0.1
 """Seconds between two looks at the memory of a busy instance."""
@@ -43,6 +44,8 @@ class Facilities:
     """Seconds from the start of a process to its first request for an invocation."""
     idle_timeout: float
     """Seconds without an invocation after which an instance ends."""
+    hosts: Hosts | None = None
+    """The names under which the Runtime APIs answer; None: those that nobody else can have."""
 
 
 class Owner(Protocol):
@@ -67,7 +70,7 @@ class Instance:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._session = RuntimeSession(self)
-        self._api = RuntimeApi(self._session)
+        self._api = RuntimeApi(self._session, facilities.hosts)
         self._process: FunctionProcess | None = None
         self._life: asyncio.Task[None] | None = None
         """Waits for the end of the process."""

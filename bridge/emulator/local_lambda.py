@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from bridge.emulator.instance import Facilities
 from bridge.emulator.invoke_api import InvokeApi
 from bridge.emulator.url_signature import known_keys
 from bridge.emulator.warden import Warden
-from bridge.server.http_log import HttpServerLog
+from bridge.server.hosts import Hosts
+from bridge.server.http_port import HttpServerLog
 
 MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
@@ -43,18 +44,23 @@ class LocalLambda:
         *,
         log: Callable[[str, str], None] | None = None,
         changed: Callable[[str], None] | None = None,
+        hosts: Sequence[str] = (),
         init_timeout: float = 10.0,
         idle_timeout: float = 300.0,
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr.
 
-        `changed` gets the name of a function whose files have changed (`reload`).
+        `changed` gets the name of a function whose files have changed (`reload`). `hosts` are names under which it answers, besides
+        those that nobody else can make his own.
         """
         self._console = Console(sys.stderr)
         self._log = log or self._console
         self._changed = changed
         self._configured = dict(functions)
-        self._facilities = Facilities(Warden(), Interpreters(), init_timeout, idle_timeout)
+        self._hosts = Hosts.of_this_machine("emulator.hosts", hosts)
+        self._facilities = Facilities(
+            Warden(), Interpreters(), init_timeout, idle_timeout, self._hosts
+        )
         self._functions: dict[str, Function] = {}
         self._leaving: dict[asyncio.Task[None], Function] = {}
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
@@ -83,7 +89,7 @@ class LocalLambda:
 
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port: the one chosen if 0 was asked for. Raise OSError if the address cannot be had."""
-        urls = FunctionUrls(self._functions, known_keys(os.environ))
+        urls = FunctionUrls(self._functions, known_keys(os.environ), self._hosts)
         self._runner = web.AppRunner(
             InvokeApi(self._functions, urls).application(),
             access_log=None,

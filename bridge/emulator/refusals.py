@@ -51,6 +51,14 @@ class IncompleteSignature(Refusal):
     error_type = "IncompleteSignatureException"
 
 
+class Misdirected(Refusal):
+    """The request names a host that is not this one, or comes from a web page. The message says what helps."""
+
+    http_status = 403
+    error_type = "AccessDeniedException"
+    message_key = "Message"
+
+
 class InvalidName(Refusal):
     """A function name that is neither a name nor an ARN."""
 

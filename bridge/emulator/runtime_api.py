@@ -23,6 +23,7 @@ from bridge.emulator.invocation import Reply
 from bridge.emulator.lifecycle import Act, InvalidTransition
 from bridge.emulator.runtime_session import Delivery, RuntimeSession, UnknownInvocation
 from bridge.emulator.url_reply import HTTP_CONTENT_TYPE
+from bridge.server.hosts import Hosts
 
 MAX_HEAD = 64 * 1024
 """Bytes that may pass without a byte of a body: a head, or trailers."""
@@ -32,6 +33,9 @@ CUT_GRACE = 0.1
 """Seconds between a connection that ends in the middle of a reply and the verdict: most often its process has died, and that says more."""
 
 PREFIX = "/2018-06-01/runtime/"
+
+OF_BROWSERS = ("origin", "referer", "sec-fetch-site", "sec-fetch-dest")
+"""Headers that browsers send with the requests of pages, and runtimes do not. (Node's fetch sends sec-fetch-mode.)"""
 
 ERROR_TYPE = "lambda-runtime-function-error-type"
 ERROR_BODY = "lambda-runtime-function-error-body"
@@ -43,8 +47,10 @@ ACCEPTED = b'{"status":"OK"}\n'
 class RuntimeApi:
     """The listening port, and what is connected to it."""
 
-    def __init__(self, session: RuntimeSession) -> None:
+    def __init__(self, session: RuntimeSession, hosts: Hosts | None = None) -> None:
+        """`hosts`: the names under which it answers; None: those that nobody else can have."""
         self._session = session
+        self._hosts = hosts or Hosts("emulator.hosts")
         self._server: asyncio.Server | None = None
         self._connections: set[RuntimeConnection] = set()
 
@@ -67,20 +73,25 @@ class RuntimeApi:
             connection.abort()
 
     def _connection(self) -> RuntimeConnection:
-        return RuntimeConnection(self._session, self._connections)
+        return RuntimeConnection(self._session, self._hosts, self._connections)
 
 
 class RuntimeConnection(asyncio.Protocol):
     """One connection of the runtime. Requests follow one another; nothing may be sent before the last was answered."""
 
-    def __init__(self, session: RuntimeSession, siblings: set[RuntimeConnection]) -> None:
+    def __init__(
+        self, session: RuntimeSession, hosts: Hosts, siblings: set[RuntimeConnection]
+    ) -> None:
         self._session = session
+        self._hosts = hosts
         self._siblings = siblings
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_answering = False
         """A request is complete and its response is not."""
+        self._has_replied = False
+        """Whether it has brought a reply, which takes a request id: then it is the runtime's."""
         self._is_unread = False
         """The runtime asks, but does not read."""
         self._bodiless = 0
@@ -147,12 +158,21 @@ class RuntimeConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         self._path += url.decode("latin-1")
 
-    def on_header(self, name: bytes, value: bytes) -> None:
+    def on_header(self, sent_name: bytes, sent_value: bytes) -> None:
+        name, value = sent_name.decode("latin-1").lower(), sent_value.decode("latin-1")
+        if name == "host":
+            self._asked.append(value)
         fields = self._trailers if self._has_head else self._headers
-        fields[name.decode("latin-1").lower()] = value.decode("latin-1")
+        fields[name] = value
 
     def on_headers_complete(self) -> None:
         self._has_head = True
+        refusal = self._hosts.refusal(self._asked)
+        if refusal is None and any(name in self._headers for name in OF_BROWSERS):
+            refusal = "web pages may not ask here"
+        if refusal is not None:
+            self._refuse(HTTPStatus.FORBIDDEN, "AccessDenied", refusal)
+            return
         with self._refusing_what_is_out_of_turn():
             self._route(self._parser.get_method(), self._path.partition("?")[0])
         if self._headers.get("expect", "").lower() == "100-continue":
@@ -174,6 +194,8 @@ class RuntimeConnection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._path = ""
+        self._asked: list[str] = []
+        """The Host headers."""
         self._headers: dict[str, str] = {}
         self._trailers: dict[str, str] = {}
         self._has_head = False
@@ -206,10 +228,17 @@ class RuntimeConnection(asyncio.Protocol):
                 self._refuse_path(path)
 
     def _poll(self) -> None:
-        self._session.poll(self._send_invocation)
+        self._session.poll(
+            self._send_invocation, is_known=self._has_replied, displaced=self._give_way
+        )
+
+    def _give_way(self) -> None:
+        """The runtime itself asks, on another connection."""
+        self._refuse(HTTPStatus.FORBIDDEN, "InvalidStateTransition", "The runtime asks elsewhere")
+        self._answer()
 
     def _begin_response(self, request_id: str) -> None:
-        reply = self._session.open_reply(request_id, Act.RESPONSE)
+        reply = self._open_reply(request_id, Act.RESPONSE)
         mode = self._headers.get(RESPONSE_MODE, "").lower()
         if mode not in ("", "streaming"):
             self._session.refuse_mode()
@@ -222,6 +251,11 @@ class RuntimeConnection(asyncio.Protocol):
             reply.content_type = content_type
         self._reply, self._is_replying = reply, True
         self._take, self._finish = self._pass_on, self._end_response
+
+    def _open_reply(self, request_id: str, act: Act) -> Reply:
+        reply = self._session.open_reply(request_id, act)
+        self._has_replied = True
+        return reply
 
     def _pass_on(self, chunk: bytes) -> None:
         assert self._reply is not None
@@ -243,7 +277,7 @@ class RuntimeConnection(asyncio.Protocol):
         return failures.reported_in_trailers(error_type, self._trailers.get(ERROR_BODY, ""))
 
     def _begin_error(self, request_id: str) -> None:
-        self._reply, self._is_replying = self._session.open_reply(request_id, Act.ERROR), True
+        self._reply, self._is_replying = self._open_reply(request_id, Act.ERROR), True
         self._take, self._finish = self._gather_error, self._end_error
 
     def _gather_error(self, chunk: bytes) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 from bridge.emulator import failures
 from bridge.emulator.failures import Failure
 from bridge.emulator.invocation import Invocation, Reply
-from bridge.emulator.lifecycle import Act, Phase, advance
+from bridge.emulator.lifecycle import Act, InvalidTransition, Phase, advance
 from bridge.rpc.value import Value
 
 
@@ -53,6 +53,13 @@ class RuntimeSession:
         self._delivery: Delivery | None = None
         self._reply: Reply | None = None
         self._poller: Poller | None = None
+        """Waits for an invocation, on a connection that is open."""
+        self._displaced: Callable[[], None] | None = None
+        """Tells the poller that another has its place."""
+        self._is_known = False
+        """Whether the last to ask had brought a reply before: strangers cannot, for they know no request id."""
+        self._taker: Poller | None = None
+        """Has got the invocation that is running, on a connection that is open."""
 
     def restore(self) -> None:
         self._advance(Act.RESTORE_NEXT)
@@ -61,23 +68,52 @@ class RuntimeSession:
         self._advance(Act.INIT_ERROR)
         self._observer.runtime_failed(failure)
 
-    def poll(self, poller: Poller) -> None:
-        """The runtime asks for an invocation: `poller` gets it, now or later."""
+    def poll(
+        self,
+        poller: Poller,
+        *,
+        is_known: bool = False,
+        displaced: Callable[[], None] | None = None,
+    ) -> None:
+        """The runtime asks for an invocation: `poller` gets it, now or later.
+
+        A runtime asks once at a time, so of two connections one is a stranger's. One that has brought a reply (`is_known`) is the
+        runtime's and displaces another; else the first keeps its place, and the second gets InvalidTransition. The invocation that
+        is running is handed out again, unless it is with a connection that is known.
+        """
         before = self.phase
+        if before in (Phase.READY, Phase.RUNNING) and self._is_held_against(poller, is_known):
+            raise InvalidTransition(before, Act.NEXT)
         self._advance(Act.NEXT)
+        self._is_known = is_known
         if self.phase is Phase.RUNNING:
-            assert self._delivery is not None
-            poller(self._delivery)
+            self._hand_out(poller)
             return
-        self._poller = poller
+        if self._poller not in (None, poller) and self._displaced is not None:
+            self._displaced()
+        self._poller, self._displaced = poller, displaced
         if before is not Phase.READY:
-            self._delivery = self._reply = None
+            self._delivery = self._reply = self._taker = None
             self._observer.runtime_ready()
+
+    def _is_held_against(self, poller: Poller, is_known: bool) -> bool:  # noqa: FBT001 - one caller
+        """Whether another connection, which is open, has the place that this one asks for."""
+        holder = self._poller if self.phase is Phase.READY else self._taker
+        if holder is None or holder == poller or (is_known and not self._is_known):
+            return False
+        return self._is_known or self.phase is Phase.READY
+
+    def _hand_out(self, poller: Poller) -> None:
+        assert self._delivery is not None
+        self._taker = poller
+        poller(self._delivery)
 
     def forget(self, poller: Poller) -> None:
         """The connection that asked is gone; the runtime may ask again."""
         if self._poller == poller:
             self._poller = None
+        if self._taker == poller:
+            self._taker = None
 
     def deliver(self, delivery: Delivery, reply: Reply) -> None:
         """Hand an invocation to the runtime, or to its next request if it lost the connection."""
@@ -86,7 +122,7 @@ class RuntimeSession:
         self._reply = reply
         poller, self._poller = self._poller, None
         if poller is not None:
-            poller(delivery)
+            self._hand_out(poller)
 
     def open_reply(self, request_id: str, act: Act) -> Reply:
         """Begin the runtime's answer; `answer` or `refuse_mode` must follow."""

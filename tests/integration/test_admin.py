@@ -17,10 +17,12 @@ from bridge.admin.overview import RouteLine, RouteTarget
 from bridge.admin.server import AdminServer, Reports
 from bridge.admin.snapshot import Snapshot
 from bridge.config.schema import TcpAddress
+from bridge.server.hosts import Hosts
 from tests.support.figures import full_snapshot
 
 SIZE = 32 << 20
 ANY_PORT = TcpAddress("127.0.0.1", 0)
+HOSTS = Hosts("admin.hosts", ("bridge.example.com",), "box.example.com")
 
 
 class Bridge:
@@ -54,7 +56,7 @@ def bridge() -> Bridge:
 
 @asynccontextmanager
 async def serving(bridge: Bridge) -> AsyncIterator[int]:
-    server = AdminServer(bridge.reports)
+    server = AdminServer(bridge.reports, HOSTS)
     try:
         yield await server.start(ANY_PORT)
     finally:
@@ -211,10 +213,11 @@ async def test_names_of_others_are_refused(admin: ClientSession, path: str) -> N
         assert 403 == response.status
 
 
-async def test_probes_may_use_any_name(admin: ClientSession) -> None:
-    """Health and metrics are answered under every Host."""
+async def test_probes_may_not_use_any_name(admin: ClientSession) -> None:
+    """Metrics tell account ids: they are not for pages. The answer says what to configure."""
     async with admin.get("/healthz", headers={"Host": "bridge.prod.svc"}) as response:
-        assert 200 == response.status
+        assert 403 == response.status
+        assert "`admin.hosts`" in await response.text()
 
 
 async def test_long_requests_are_refused(port: int) -> None:
@@ -262,6 +265,54 @@ async def test_a_client_that_does_not_read_is_given_up(
 
     assert 0 < arrived < SIZE
     assert [] == caplog.records
+
+
+ALL_PATHS = ["/healthz", "/readyz", "/metrics", "/routes", "/", "/nothing"]
+
+
+@pytest.mark.parametrize("path", ALL_PATHS)
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        "GET {path} HTTP/1.1\r\nHost: evil.example:9901\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost.evil.example\r\n",
+        "GET {path} HTTP/1.0\r\nHost: EVIL.example.\r\n",
+        "GET http://evil.example{path} HTTP/1.1\r\nHost: localhost\r\n",
+        "GET http://localhost{path} HTTP/1.1\r\nHost: evil.example\r\n",
+        "POST {path} HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 0\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example\r\n",
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n",
+    ],
+)
+async def test_web_pages_of_others_are_refused(port: int, path: str, request_head: str) -> None:
+    """A page that gives its own name our address (DNS rebinding), and one that asks from another origin."""
+    answer = await raw(port, request_head.format(path=path) + "Connection: close\r\n\r\n")
+
+    assert answer.split()[1] == b"403"
+    assert b"grpc_server" not in answer
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/routes", "/"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1:9901", "[::1]:9901", "LocalHost", "x.localhost", "bridge", "host.docker.internal", "bridge.example.com",
+        "box.example.com", "10.1.2.3:9901",
+    ],
+)  # fmt: skip
+async def test_names_of_this_machine_are_answered(port: int, path: str, host: str) -> None:
+    """Also those that the configuration names, and a page of our own."""
+    head = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\n\r\n"
+    )
+
+    assert (await raw(port, head)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_probe_without_a_host_is_answered(port: int) -> None:
+    """Load balancers that speak HTTP/1.0. No browser does."""
+    assert (await raw(port, "GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 200 ")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/"])
@@ -324,12 +375,12 @@ async def test_the_newest_connection_is_served(
 async def test_a_port_in_use_is_told(port: int, bridge: Bridge) -> None:
     """start raises what the system said."""
     with pytest.raises(OSError, match="address already in use"):
-        await AdminServer(bridge.reports).start(replace(ANY_PORT, port=port))
+        await AdminServer(bridge.reports, HOSTS).start(replace(ANY_PORT, port=port))
 
 
 async def test_close_ends_open_connections(bridge: Bridge) -> None:
     """A scraper that keeps its connection does not hold up the end of the bridge."""
-    server = AdminServer(bridge.reports)
+    server = AdminServer(bridge.reports, HOSTS)
     port = await server.start(ANY_PORT)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

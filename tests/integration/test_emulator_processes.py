@@ -13,6 +13,7 @@ import textwrap
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 import uvloop
 
@@ -59,6 +60,30 @@ async def gone(pid: int) -> bool:
     finally:
         os.close(descriptor)
     return bool(ready[0])
+
+
+NAMES_ITS_API = """
+import os
+
+def handler(event, context):
+    return {"api": os.environ["AWS_LAMBDA_RUNTIME_API"], "pid": os.getpid()}
+"""
+
+
+@pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
+async def test_a_strangers_request_for_an_invocation_breaks_none(
+    tmp_path: Path, runtime_name: str
+) -> None:
+    """Whatever else on this machine sends one GET to an instance's Runtime API: the instance goes on."""
+    config = handler(tmp_path, NAMES_ITS_API, runtime=runtime_name)
+    async with local_lambda(config) as caller:
+        first = (await caller.invoke()).result
+        url = f"http://{first['api']}/2018-06-01/runtime/invocation/next"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            assert 403 == response.status
+        again = [(await caller.invoke()).result for _ in range(2)]
+
+    assert [first, first] == again
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])

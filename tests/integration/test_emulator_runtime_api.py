@@ -445,3 +445,120 @@ async def test_one_runtime_has_so_many_connections_and_no_more() -> None:
             await closed(writer)
 
     assert refused == b""
+
+
+def next_with(*lines: str) -> bytes:
+    head = ["GET /2018-06-01/runtime/invocation/next HTTP/1.1", *lines]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Host: evil.example:9001",),
+        ("Host: localhost.evil.example",),
+        ("Host: localhost", "Host: evil.example"),
+        ("Host: 127.0.0.1", "Origin: http://evil.example"),
+        ("Host: 127.0.0.1", "Origin: http://127.0.0.1"),
+        ("Host: 127.0.0.1", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"),
+        ("Host: 127.0.0.1", "Referer: http://evil.example/"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["next", "init/error"])
+async def test_web_pages_do_not_reach_the_runtime_api(lines: tuple[str, ...], verb: str) -> None:
+    """Neither under a name of theirs nor at our address: the runtime's place stays free."""
+    request = next_with(*lines) if verb == "next" else post(verb, b"{}", *lines)
+    async with connected() as runtime:
+        status, said = await runtime.ask(request)
+
+    assert (403, "AccessDenied") == (status, said["errorType"])
+    assert Phase.STARTED is runtime.session.phase
+    assert not runtime.observer.ready.is_set()
+    assert runtime.observer.init_failure is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (),
+        ("Host: localhost:9001",),
+        ("Host: 127.0.0.1:9001", "User-Agent: aws-lambda-java/2.7.0", "Accept: */*"),
+        ("host: host.docker.internal:1", "accept-language: *", "sec-fetch-mode: cors", "user-agent: node"),
+    ],
+)  # fmt: skip
+async def test_runtimes_reach_it_as_they_are(lines: tuple[str, ...]) -> None:
+    """Small ones send no Host; Node's fetch has a word about its mode."""
+    async with connected() as runtime:
+        runtime.send(next_with(*lines))
+        await runtime.observer.ready.wait()
+        runtime.session.deliver(DELIVERY, runtime.observer.reply)
+
+        assert 200 == (await runtime.response())[0]
+
+
+async def served_once(runtime: Runtime) -> None:
+    """The runtime has served an invocation: its connection is known."""
+    await runtime.take()
+    assert 202 == (await runtime.ask(post("invocation/id-1/response", b"1")))[0]
+    runtime.observer.ready.clear()
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_stranger_takes_no_invocation_from_a_runtime_that_waits(is_known: bool) -> None:
+    """One bare GET beside it is refused, and the runtime goes on."""
+    async with connected() as runtime:
+        if is_known:
+            await served_once(runtime)
+        runtime.send(NEXT)
+        await runtime.observer.ready.wait()
+        status = await asked_beside(runtime)
+        runtime.session.deliver(DELIVERY, runtime.observer.reply)
+        delivered, _, body = await runtime.response()
+
+    assert (403, 200, b'{"a":1}') == (status, delivered, body)
+
+
+async def test_a_stranger_sees_no_invocation_of_a_known_runtime() -> None:
+    """Which works on it: the event is for nobody else."""
+    async with connected() as runtime:
+        await served_once(runtime)
+        await runtime.take()
+        status = await asked_beside(runtime)
+        answered, _ = await runtime.ask(post("invocation/id-1/response", b"1"))
+
+    assert (403, 202) == (status, answered)
+
+
+async def test_a_known_runtime_displaces_a_stranger() -> None:
+    """Who was quicker, between two invocations."""
+    async with connected() as runtime:
+        await served_once(runtime)
+        stranger = asyncio.get_running_loop().create_task(asked_beside(runtime))
+        await runtime.observer.ready.wait()
+        runtime.send(NEXT)
+        assert 403 == await stranger
+        runtime.session.deliver(DELIVERY, runtime.observer.reply)
+
+        assert 200 == (await runtime.response())[0]
+
+
+async def test_a_runtime_that_comes_after_a_stranger_gets_its_first_invocation() -> None:
+    """The stranger asked during the init: the invocation is handed out again."""
+    async with connected() as runtime:
+        stranger = asyncio.get_running_loop().create_task(asked_beside(runtime))
+        await runtime.observer.ready.wait()
+        runtime.session.deliver(DELIVERY, runtime.observer.reply)
+        await stranger
+        runtime.send(NEXT)
+
+        assert 200 == (await runtime.response())[0]
+        assert 202 == (await runtime.ask(post("invocation/id-1/response", b"1")))[0]
+
+
+async def asked_beside(runtime: Runtime) -> int:
+    """The status that another connection gets for asking."""
+    reader, writer = await asyncio.open_connection(runtime.host, runtime.port)
+    writer.write(NEXT)
+    head = await reader.readuntil(b"\r\n\r\n")
+    await closed(writer)
+    return int(head.split()[1])

@@ -113,6 +113,65 @@ async def test_a_url_is_reached_by_host(tmp_path: Path) -> None:
     assert events[0]["headers"]["host"] == host
 
 
+async def status_of(endpoint: str, path: str, headers: dict[str, str]) -> int:
+    def ask() -> int:
+        connection = http.client.HTTPConnection(endpoint.removeprefix("http://"))
+        connection.request("GET", path, headers=headers)
+        found = connection.getresponse().status
+        connection.close()
+        return found
+
+    return await asyncio.to_thread(ask)
+
+
+@pytest.mark.parametrize("path", ["/", "/lambda-url/fn/", "/2015-03-31/functions", "/nothing"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example:9001", "fn.lambda-url.us-east-1.on.aws", "fn.lambda-url.us-east-1.evil.example", "fn.lambda-url.us-east-1.evil"],
+)  # fmt: skip
+async def test_a_page_under_a_name_of_its_own_is_refused(
+    tmp_path: Path, host: str, path: str
+) -> None:
+    """DNS rebinding runs no function and lists none; a URL's name does not count under any suffix."""
+    async with url_of(runtime(tmp_path, SHOW_EVENT, url=BUFFERED)) as (caller, _, _):
+        assert 403 == await status_of(caller.local.endpoint_url, path, {"Host": host})
+        assert [] == caller.lines
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "origin", "status"),
+    [
+        ("/", "fn.lambda-url.us-east-1.localhost", "http://evil.example", 200),
+        ("/lambda-url/fn/", "127.0.0.1", "http://evil.example", 200),
+        ("/lambda-url/fn/", "emulator", "null", 200),
+        ("/2015-03-31/functions", "127.0.0.1", "http://evil.example", 403),
+        ("/2015-03-31/functions", "127.0.0.1", "null", 403),
+        ("/2015-03-31/functions", "127.0.0.1", "http://127.0.0.1", 200),
+        ("/lambda-urls", "127.0.0.1", "http://evil.example", 403),
+    ],
+)
+async def test_pages_of_any_origin_may_use_urls_only(
+    tmp_path: Path, path: str, host: str, origin: str, status: int
+) -> None:
+    """As on AWS, where CORS is the URL's affair."""
+    signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/b/c/d, SignedHeaders=host, Signature=0", "X-Amz-Date": "x"}  # fmt: skip
+    async with url_of(runtime(tmp_path, SHOW_EVENT, url=BUFFERED)) as (caller, _, _):
+        headers = {"Host": host, "Origin": origin, **signed}
+        assert status == await status_of(caller.local.endpoint_url, path, headers)
+
+
+@pytest.mark.parametrize("named", ["on.aws", "*.on.aws", "fn.lambda-url.us-east-1.on.aws"])
+async def test_other_suffixes_of_urls_are_configured(tmp_path: Path, named: str) -> None:
+    """A container network may give the local Lambda names of its own."""
+    function = runtime(tmp_path, SHOW_EVENT, url=BUFFERED)
+    async with local_lambda(function, hosts=[named]) as caller:
+        found = await status_of(
+            caller.local.endpoint_url, "/", {"Host": "FN.lambda-url.us-east-1.on.aws:80"}
+        )
+
+    assert 200 == found
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 async def test_curl_finds_a_url_by_name(tmp_path: Path) -> None:
     """It looks up *.localhost by itself."""

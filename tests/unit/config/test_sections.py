@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from bridge.config.endpoint import endpoint_in
+from bridge.config.load import parse
 from bridge.config.schema import (
+    Admin,
     Aws,
     Config,
+    Emulator,
     Health,
     Http2,
     Keepalive,
@@ -102,6 +105,14 @@ def test_empty_sections_hold_their_defaults() -> None:
         ("admin: expected an address such as 127.0.0.1:50051, found a list", "admin: []"),
         ("emulator: expected an address such as 127.0.0.1:9001, or the URL of a local Lambda, found null", "emulator: null"),
         ('emulator: expected http:// or https://, found "ftp://x"', "emulator: ftp://x"),
+        ("admin.hosts: expected a list, found \"bridge.example.com\"", "admin: {hosts: bridge.example.com}"),
+        ('admin.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "a.example:80"',
+         "admin: {hosts: ['a.example:80']}"),
+        ('emulator.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "*"',
+         "emulator: {hosts: ['*']}"),
+        ('admin.host: unknown key, did you mean "hosts"?', "admin: {host: a}"),
+        ("emulator.hosts: has no effect: http://e:9001 is a local Lambda that runs already",
+         "emulator: {address: 'http://e:9001', hosts: [a.example]}"),
         ('workers: expected a whole number from 0 to 1,024, found "-1"', "workers: -1"),
         ('drain: a duration needs a unit: 25s, 25ms, found "25"', "drain: 25"),
         ("drain: expected a duration such as 250ms, 5s, 2m or 1h, found null", "drain: null"),
@@ -174,6 +185,29 @@ def test_two_servers_cannot_have_one_address() -> None:
 
 def test_any_free_port_is_never_taken() -> None:
     assert [] == problems("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0")
+
+
+def test_the_long_forms_of_ports() -> None:
+    """An address alone is the short form; either part of the long one may be left out."""
+    config = configured(
+        "admin: {address: '0.0.0.0:1', hosts: [bridge.example.com, '*.prod.svc']}\nemulator: {hosts: [on.aws]}"
+    )
+
+    assert Admin(TcpAddress("0.0.0.0", 1), ("bridge.example.com", "*.prod.svc")) == config.admin
+    assert Emulator(hosts=("on.aws",)) == config.emulator
+    assert Admin(TcpAddress("a", 1)) == configured("admin: a:1").admin
+    assert configured("services:").admin == configured("admin: {}").admin
+    assert Url("http", "e", 9001) == configured("emulator: {address: 'http://e:9001'}").emulator
+
+
+@pytest.mark.parametrize(("key", "kind"), [("admin", Admin), ("emulator", Emulator)])
+def test_a_flag_moves_a_port_and_leaves_it_its_names(
+    key: str, kind: type[Admin | Emulator]
+) -> None:
+    text = f"{key}: {{address: 'a:1', hosts: [b.example]}}"
+    config = parse(text, file="f", folder=Path(), environ={}, overrides={key: "c:2"})
+
+    assert kind(TcpAddress("c", 2), ("b.example",)) == getattr(config, key)
 
 
 # -- AWS's own variables -------------------------------------------------------------------------------------------------

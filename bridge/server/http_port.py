@@ -1,11 +1,27 @@
-"""What aiohttp's servers say in the log: our own faults. What clients do wrong is answered, and logged at debug without a traceback."""
+"""What the process's HTTP ports share, which aiohttp serves: their log, their bounds, and whom they answer.
+
+Not imported where no such port is opened: aiohttp takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+
+from bridge.server.hosts import Hosts
+
+
+def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:  # fmt: skip
+    """Why this request is not answered, going by the host it names and the page that it comes from; None: it is."""
+    authorities = request.headers.getall(hdrs.HOST, [])
+    scheme, is_whole_url, rest = request.raw_path.partition("://")
+    if is_whole_url and scheme.isalpha():  # RFC 9112 3.2.2
+        authorities = [*authorities, rest.partition("/")[0].partition("?")[0]]
+    origins = [] if takes_any_origin else request.headers.getall(hdrs.ORIGIN, [])
+    return hosts.refusal(authorities, origins)
 
 
 class HttpServerLog(logging.LoggerAdapter[logging.Logger]):
