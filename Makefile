@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check fuzz clean
+.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check hostile fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,6 +65,11 @@ BENCH ?= --pairs 5
 bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pairs 2 --only cpu")
 	@bash benchmarks/prepare
 	@$$(head -n 1 .cache/bench/interpreters) -m benchmarks.run --envoy .cache/bench/envoy-binary --out benchmarks/results --python $$(cat .cache/bench/interpreters) $(BENCH)
+
+HOSTILE ?= --rounds 3 --out docs/hostile.md
+hostile: ## what one client can do to the others, beside Envoy, into docs/hostile.md (HOSTILE="--only small_data")
+	@bash benchmarks/prepare
+	@$$(head -n 1 .cache/bench/interpreters) -m benchmarks.hostile.run --envoy .cache/bench/envoy-binary $(HOSTILE)
 
 bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to a loop of plain Python
 	@$(BIN)/python -m benchmarks.regression

@@ -6,6 +6,7 @@ import base64
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from pathlib import Path
 from benchmarks.machine import LOAD_CORE, PROXY_CORE, kept_environ, on_core, python_of
 
 HERE = Path(__file__).parent
+
+ENVOY = "Envoy"
+"""The name of the peer that the bridge is compared with."""
 
 SIZES = (64 << 10, 1 << 20, 4 << 20)
 """Bytes of the message, prefix not counted, that a call of bench.SizedN sends and gets."""
@@ -111,6 +115,14 @@ class Folder:
     def body(self, size: int | None = None) -> Path:
         return self.path / ("body.bin" if size is None else f"body-{size}.bin")
 
+    def show_logs(self) -> None:
+        """The end of what the processes wrote, before the folder goes."""
+        for path in sorted((*self.path.glob("*.log"), *self.path.glob("*.err"))):
+            lines = path.read_text(errors="replace").splitlines()
+            odd = [line for line in lines if '"code":"OK"' not in line]
+            if odd:
+                print(f"-- {path.name}", *odd[-20:], sep="\n", file=sys.stderr)
+
 
 def message_of(size: int) -> bytes:
     """A message that does not compress to nothing."""
@@ -134,7 +146,7 @@ def _write_json(path: Path, content_type: str, body: bytes) -> None:
 def envoy(binary: Path) -> Peer:
     """One worker thread. `--base-id` lets others run beside it."""
     arguments = "-c envoy.yaml --concurrency 1 -l error --use-dynamic-base-id"
-    return Peer("Envoy", 7100, (str(binary), *arguments.split()))
+    return Peer(ENVOY, 7100, (str(binary), *arguments.split()))
 
 
 def nghttpx() -> Peer:

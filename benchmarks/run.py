@@ -50,7 +50,7 @@ def main() -> None:
                 results = _measure([*bridges, peers.envoy(envoy), peers.nghttpx()], folder, chosen)
                 flat = _measure_flatness(bridges[0], folder, chosen)
         except Exception:
-            _show_logs(folder)
+            folder.show_logs()
             raise
     report = _report(results, flat, chosen, envoy)
     print(report)
@@ -172,15 +172,6 @@ def _write(out: Path, report: str, results: Results, flat: Results) -> None:
     (out / "results.json").write_text(json.dumps(raw, indent=1) + "\n")
     title = f"The bridge beside {PEER}: the same job, ratio of the two"
     (out / "results.svg").write_text(plot.svg(results, title=title))
-
-
-def _show_logs(folder: Folder) -> None:
-    """The end of what the processes wrote, before the folder goes."""
-    for path in sorted((*folder.path.glob("*.log"), *folder.path.glob("*.err"))):
-        lines = path.read_text(errors="replace").splitlines()
-        odd = [line for line in lines if '"code":"OK"' not in line]
-        if odd:
-            print(f"-- {path.name}", *odd[-20:], sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":
