@@ -36,7 +36,7 @@ from bridge.proxy.deadline import Deadlines
 from bridge.proxy.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
-from bridge.server.connection import Connection, ConnectionLimits, PlainConnection, Serving
+from bridge.server.connection import Connection, ConnectionLimits, Serving
 from bridge.stack import Shared, Stack, front
 
 PATH = "/bench.Plain/Say"
@@ -132,6 +132,9 @@ class Client:
 
     def set_write_buffer_limits(self, high: int) -> None:
         pass
+
+    def is_closing(self) -> bool:
+        return True
 
     def close(self) -> None:
         pass
@@ -252,9 +255,9 @@ class InProcess:
             refused=lambda _refusal, _peer: None,
         )
         self._connections: set[Connection] = set()
-        self.connection = PlainConnection(serving, self._connections)
+        self.connection = Connection(serving, self._connections)
         self.connection.connection_made(cast("asyncio.BaseTransport", self._client))
-        self.connection.data_received(self._client.hello())
+        self.connection.received(self._client.hello())
 
     async def close(self) -> None:
         self.connection.close()
@@ -269,7 +272,7 @@ class InProcess:
         began = time.thread_time()
         for data in arriving:
             answered = self._client.expect(at_once)
-            self.connection.data_received(data)
+            self.connection.received(data)
             await answered
         return (time.thread_time() - began) / (batches * at_once)
 

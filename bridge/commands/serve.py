@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -77,6 +78,7 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
         raise CommandFailed(
             _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
         ) from error
+    gc.freeze()  # what is there now stays: a full collection, which holds every call, does not look at it again
     _greet(bridge)
     background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
     if chosen.watch:

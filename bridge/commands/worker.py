@@ -6,6 +6,7 @@ It ends, after a drain, when it is told to, when it gets SIGTERM itself, and whe
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -73,6 +74,7 @@ class _Worker:
             return 1
         if begin.number == 1:
             bridge.warn_of_exposure()  # once for all workers
+        gc.freeze()  # what is there now stays: a full collection, which holds every call, does not look at it again
         self._channel.send(Serving())
         try:
             await self._obey(bridge)

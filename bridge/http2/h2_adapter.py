@@ -21,6 +21,9 @@ from bridge.http2.headers import checked_request, flaw_in, stripped, trailers_fa
 from bridge.http2.interface import EngineLimits
 from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
 
+# What one `receive` does at most. h2 takes a frame for ten that the native engine takes.
+_BYTES_AT_ONCE = 512
+_STREAMS_AT_ONCE = 20
 _NO_CHECKS = H2Configuration(client_side=False, validate_inbound_headers=False,
                              normalize_inbound_headers=False, validate_outbound_headers=False)  # fmt: skip
 
@@ -51,6 +54,7 @@ class H2Engine:
         self._events: list[Event] = []
         self._last_accepted = frames.MAX_STREAM_ID
         self._is_over = self._has_preface = self.has_handshaken = self._is_in_block = False
+        self.has_backlog = False
         self.queued_bytes = 0
         self._h2 = H2Connection(_NO_CHECKS)
         settings = {SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
@@ -91,6 +95,7 @@ class H2Engine:
         if self._is_over:
             return []
         self._in += data
+        self.has_backlog = False
         if self._has_preface or self._read_preface():
             self._read_frames()
         return self._events
@@ -111,6 +116,7 @@ class H2Engine:
 
     def _read_frames(self) -> None:
         at, end = 0, len(self._in)
+        until = len(self._streams) + _STREAMS_AT_ONCE
         while end - at >= frames.HEAD_SIZE and not self._is_over:
             high, low, kind, flags, stream_id = frames.parse_head(self._in, at)
             size = high << 8 | low
@@ -118,6 +124,9 @@ class H2Engine:
                 self._fail(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
                 return
             if end - at < frames.HEAD_SIZE + size:
+                break
+            if at >= _BYTES_AT_ONCE or len(self._streams) >= until:
+                self.has_backlog = True
                 break
             start, at = at + frames.HEAD_SIZE, at + frames.HEAD_SIZE + size
             self._feed(kind, flags, stream_id, self._in[start:at])

@@ -56,6 +56,8 @@ class HeaderList(Value, frozen=True):
     content_length: int | None = None
     excess: str = ""
     """Which limit the list passed and by how much, as a client reads it; `fields` is empty then. Empty for a list within the limits."""
+    work: int = 0
+    """What it cost to read a list above the limits, as so many bytes of a usual header block."""
 
 
 def name_flaw(name: str) -> str | None:

@@ -106,6 +106,13 @@ _HUFFMAN = 0x80
 _MAX_SIZE_UPDATES = 2  # RFC 7541 4.2: the smallest size in between, then the last
 _MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28, more than any block holds
 
+_FIELD_WORK, _REFERENCE_WORK = 64, 16
+"""A field, and a mere reference to the table, take less than the time of so many bytes of Huffman code."""
+_SPARE_WORK = 64 << 10
+"""Bytes of work on what follows in a list that is too large already: 1,000 fields, 4,000 references, or so much Huffman code."""
+_LONGEST_HUFFMAN = 64 << 10
+"""Bytes of one string of Huffman code: what is longer, and four times the limit on lists, is too large before it is decoded."""
+
 _REMEMBERED_BLOCKS = 32
 _LONGEST_REMEMBERED = 512
 """Bytes of a block; together they bound what a client can make its connection hold."""
@@ -119,6 +126,7 @@ class Decoder:
         "_capacity",
         "_entries",
         "_is_tainted",
+        "_longest_huffman",
         "_max_list",
         "_max_metadata",
         "_size",
@@ -126,6 +134,8 @@ class Decoder:
 
     def __init__(self, *, max_list: int, max_metadata: int) -> None:
         self._max_list = max_list
+        # A character takes 30 bits at most.
+        self._longest_huffman = max(_LONGEST_HUFFMAN, 4 * max_list)
         self._max_metadata = max_metadata
         self._entries: list[tuple[Field, int]] = []
         """The dynamic table, oldest first, each entry with its size."""
@@ -155,13 +165,13 @@ class Decoder:
             self._blocks[block] = decoded
         return decoded
 
-    def _read(self, block: bytes) -> tuple[HeaderList, bool]:
+    def _read(self, block: bytes) -> tuple[HeaderList, bool]:  # noqa: PLR0915 - one loop, for every call's sake
         entries = self._entries
         fields: list[Field] = []
         flaw: str | None = None
         at = self._read_size_updates(block)
         changes_table = at > 0
-        end, room = len(block), self._max_list
+        end, room, longest = len(block), self._max_list, self._longest_huffman
         while at < end:
             byte = block[at]
             at += 1
@@ -185,9 +195,9 @@ class Decoder:
                 elif index:
                     name = STATIC_TABLE[index - 1][0]
                 else:
-                    name, at = _string(block, at)
+                    name, at = _string(block, at, longest)
                     flaw = name_flaw(name) or flaw
-                value, at = _string(block, at)
+                value, at = _string(block, at, longest)
                 size = len(name) + len(value) + FIELD_OVERHEAD
                 field = (name, stripped(value))
                 if not value.isprintable():
@@ -199,23 +209,67 @@ class Decoder:
             else:
                 raise ValueError("a table size update behind the beginning of a block")
             room -= size
-            if room >= 0:
-                fields.append(field)
-        # Read to its end all the same: what it inserted, later blocks refer to.
-        if room < 0:
-            return HeaderList((), excess=self._list_excess(room)), changes_table
+            if room < 0:
+                excess, work, has_inserted = self._skim(block, at, self._max_list - room)
+                work += _FIELD_WORK * len(fields)
+                return HeaderList((), excess=excess, work=work), changes_table or has_inserted
+            fields.append(field)
         if len(fields) > self._max_metadata and (excess := self._metadata_excess(fields)):
-            return HeaderList((), excess=excess), changes_table
+            work = end + _FIELD_WORK * len(fields)
+            return HeaderList((), excess=excess, work=work), changes_table
         whole = tuple(fields)
         if self._is_tainted:
             flaw = flaw or flaw_in(whole)
         return checked_request(whole, flaw), changes_table
 
-    def _list_excess(self, room: int) -> str:
+    def _skim(self, block: bytes, at: int, size: int) -> tuple[str, int, bool]:
+        """Read on in a list that has `size` bytes and is too large: later blocks refer to what this one inserts.
+
+        Returns what to say of the list, the work that the whole block cost, and whether it has inserted something. Raises
+        ConnectionFault where there is too much to read.
+        """
+        spare, end, has_inserted = _SPARE_WORK, len(block), False
+        while at < end:
+            byte = block[at]
+            at += 1
+            if byte >= _INDEXED:
+                spare -= _REFERENCE_WORK
+                index, at = _index(block, at, byte, 0x7F)
+                name, value = self._entry(index)
+            elif _SIZE_UPDATE <= byte < _INSERTED:
+                raise ValueError("a table size update behind the beginning of a block")
+            else:
+                spare -= _FIELD_WORK
+                index, at = _index(block, at, byte, 0x3F if byte >= _INSERTED else 0x0F)
+                if index:
+                    name = self._entry(index)[0]
+                else:
+                    name, at, cost = _priced_string(block, at, self._longest_huffman)
+                    spare -= cost
+                value, at, cost = _priced_string(block, at, self._longest_huffman)
+                spare -= cost
+                if byte >= _INSERTED:
+                    has_inserted = True
+                    self._is_tainted |= (name_flaw(name) or value_flaw(stripped(value))) is not None
+                    self._insert((name, stripped(value)), len(name) + len(value) + FIELD_OVERHEAD)
+            size += len(name) + len(value) + FIELD_OVERHEAD
+            if spare < 0:
+                raise ConnectionFault(
+                    ErrorCode.ENHANCE_YOUR_CALM,
+                    ViolationKind.HEADER_LIST,
+                    "header_list_far_too_large",
+                )
         limit = self._max_list
-        return (
-            f"the header list has {limit - room} bytes, above http2.max_header_list ({limit} bytes)"
-        )
+        excess = f"the header list has {size} bytes, above http2.max_header_list ({limit} bytes)"
+        return excess, end + _SPARE_WORK - spare, has_inserted
+
+    def _entry(self, index: int) -> Field:
+        """The table entry of this index. Raises IndexError, and ValueError for 0."""
+        if not index:
+            raise ValueError("a reference to table entry 0")
+        if index < _FIRST_DYNAMIC:
+            return STATIC_TABLE[index - 1]
+        return self._entries[_FIRST_DYNAMIC - 1 - index][0]
 
     def _metadata_excess(self, fields: list[Field]) -> str:
         """Empty if there is none."""
@@ -270,7 +324,14 @@ def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
     raise ValueError("an integer too large for any use")
 
 
-def _string(block: bytes, at: int) -> tuple[str, int]:
+def _index(block: bytes, at: int, byte: int, mask: int) -> tuple[int, int]:
+    """The index that begins in this byte, and where it ends."""
+    index = byte & mask
+    return _integer(block, at, mask) if index == mask else (index, at)
+
+
+def _string(block: bytes, at: int, longest: int) -> tuple[str, int]:
+    """The string at this position, and where it ends. Huffman code of more than `longest` bytes is not decoded: some text as long stands for it."""
     first = block[at]
     at += 1
     size = first & 0x7F
@@ -279,8 +340,16 @@ def _string(block: bytes, at: int) -> tuple[str, int]:
     end = at + size
     if end > len(block):
         raise ValueError("a string that ends behind its block")
-    octets = block[at:end]
-    return (huffman.decode(octets) if first & _HUFFMAN else octets.decode("latin-1")), end
+    if first & _HUFFMAN:
+        return (huffman.decode(block[at:end]) if size <= longest else "x" * size), end
+    return block[at:end].decode("latin-1"), end
+
+
+def _priced_string(block: bytes, at: int, longest: int) -> tuple[str, int, int]:
+    """The string, where it ends, and the work it took: what is not in Huffman code takes none worth counting."""
+    is_coded = block[at] & _HUFFMAN
+    text, end = _string(block, at, longest)
+    return text, end, end - at if is_coded else 0
 
 
 # -- out -----------------------------------------------------------------------------------------------------------------

@@ -37,13 +37,22 @@ class EngineLimits(Value, frozen=True):
 
 
 class Engine(Protocol):
-    """One connection. `now` is the monotonic time in seconds; nothing in here raises for what the peer does.
+    """One connection. `now` is the monotonic time in seconds at which the bytes arrived; nothing in here raises for what the peer does.
 
     A stream may end between two calls: commands for one that is over are ignored, and after ConnectionFailed all of them are.
     """
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
-        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves."""
+        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves.
+
+        One call does a bounded amount of work: some hundred frames, some ten new streams. What is left is kept, and `has_backlog`
+        says so: then call it again, with b"" or with more bytes.
+        """
+        ...
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether `receive` has kept bytes, or replies that may be sent, which it could go on with at once."""
         ...
 
     def bytes_to_send(self) -> bytes:

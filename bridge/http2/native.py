@@ -64,6 +64,13 @@ _REMEMBERED_RESETS = 1000
 _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
+# What one `receive` does at most; the rest waits for the next one. Each costs one to two milliseconds at the worst.
+_BYTES_AT_ONCE = 4096
+"""Frames begin to be read within so many bytes: about 450 of the smallest, or one of the largest."""
+_STREAMS_AT_ONCE = 20
+_PARTS_AT_ONCE = 64
+"""DATA frames that the client's windows let go of."""
+
 _TOO_LARGE_HEAD: Fields = (
     (":status", "431"),
     ("content-type", "application/grpc"),
@@ -81,13 +88,15 @@ class NativeEngine:
 
     __slots__ = ("_block", "_block_flags", "_block_stream", "_budgets", "_connection_credit_step", "_data_sent", "_decoder", "_events",
                  "_expected", "_granted_in", "_has_preface", "_head_block", "_head_fields", "_headers_sent", "_initial_window_out",
-                 "_is_over", "_last_accepted", "_last_stream", "_limits", "_max_frame_out", "_now", "_out", "_partial", "_pings_sent",
-                 "_resets", "_starved", "_stream_credit_step", "_streams", "_streams_begun", "_uncredited", "_window_in", "_window_out",
-                 "has_handshaken", "has_open_block", "peer_max_header_list", "queued_bytes")  # fmt: skip
+                 "_is_over", "_last_accepted", "_last_stream", "_limits", "_max_frame_out", "_most_gained", "_now", "_out", "_partial",
+                 "_parts_left", "_pause_at", "_pings_sent", "_read", "_resets", "_shut", "_starved", "_stream_credit_step", "_streams", "_streams_begun",
+                 "_uncredited", "_window_in", "_window_out", "has_backlog", "has_handshaken", "has_open_block", "peer_max_header_list",
+                 "queued_bytes")  # fmt: skip
 
-    def __init__(self, limits: EngineLimits) -> None:
+    def __init__(self, limits: EngineLimits) -> None:  # noqa: PLR0915 - a connection's state is what it is
         self.has_handshaken = False
         self.has_open_block = False
+        self.has_backlog = False
         self.queued_bytes = 0
         self.peer_max_header_list: int | None = None
         self._limits = limits
@@ -97,14 +106,23 @@ class NativeEngine:
         self._resets: OrderedDict[int, int] = OrderedDict()
         """Streams we reset under the client's hands, and how much body it may still send on each before it must know."""
         self._starved: OrderedDict[int, Stream] = OrderedDict()
-        """Streams that wait for the connection's window alone, the longest waiting first."""
+        """Streams that wait for the connection's window, the longest waiting first. The window of some may have shut meanwhile."""
+        self._shut: OrderedDict[int, Stream] = OrderedDict()
+        """Streams that wait for their own window."""
         self._last_stream = 0
         self._last_accepted = MAX_STREAM_ID
         self._streams_begun = 0
+        self._pause_at = 0
+        """When so many streams have begun, the rest of the bytes waits for the next `receive`."""
+        self._parts_left = 0
+        """DATA frames that this `receive` may still let go."""
         self._now = 0.0
         self._events: list[Event] = []
 
         self._partial = b""
+        """What has arrived and was not made an event yet."""
+        self._read = 0
+        """How much of it was."""
         self._has_preface = False
         self._is_over = False
         self._expected: int | None = SETTINGS
@@ -122,6 +140,8 @@ class NativeEngine:
         self._uncredited = 0
         self._window_out = frames.DEFAULT_WINDOW
         self._initial_window_out = frames.DEFAULT_WINDOW
+        self._most_gained = 0
+        """No open stream's window lies more above the initial one; some stream's may have lain so far above it."""
         self._max_frame_out = SMALLEST_MAX_FRAME
         self._data_sent = 0
         """DATA frames, a large one counting for several of the default size."""
@@ -159,28 +179,47 @@ class NativeEngine:
     def receive(self, data: bytes, *, now: float) -> list[Event]:
         if self._is_over:
             return []
+        at = 0
         if self._partial:
-            data = self._partial + data
+            data, at = self._unread_with(data)
         events: list[Event] = []
         self._events = events
         self._now = now
-        at = 0
+        self._pause_at = self._streams_begun + _STREAMS_AT_ONCE
+        self._parts_left = _PARTS_AT_ONCE
+        stop = at + _BYTES_AT_ONCE
         try:
             if not self._has_preface:
                 at = self._receive_preface(data)
             if self._has_preface:
-                at = self._receive_frames(data, at)
+                at = self._receive_frames(data, at, stop)
         except ConnectionFault as fault:
             self._end_connection(fault)
             return events
+        if self._starved:
+            self._send_waiting()
+        if (at >= stop or self._streams_begun >= self._pause_at) and at < len(data):
+            self._partial, self._read = data, at
+            self.has_open_block = False  # what would end it may have arrived
+            self.has_backlog = True
+            return events
         self._partial = data[at:]
+        self.has_backlog = bool(self._starved) and self._window_out > 0
         self.has_open_block = self._expected == CONTINUATION or frames.begins_block(self._partial)
         return events
 
-    def _receive_frames(self, data: bytes, at: int) -> int:
-        """Takes the frames from this position on; returns where the first incomplete one begins."""
+    def _unread_with(self, data: bytes) -> tuple[bytes, int]:
+        """All that has arrived, with these bytes at its end, and where the unread part begins."""
+        held, at = self._partial, self._read
+        self._read = 0
+        return (held[at:] + data, 0) if data else (held, at)
+
+    def _receive_frames(self, data: bytes, at: int, stop: int) -> int:
+        """Takes the whole frames that begin from `at` to before `stop`; returns where the next one begins."""
         end, receivers, known_types = len(data), _RECEIVERS, len(_RECEIVERS)
-        while end - at >= HEAD_SIZE:
+        last = end - HEAD_SIZE + 1
+        last = stop if last > stop else last  # noqa: FURB136 - min() costs three times as much
+        while at < last:
             high, low, kind, flags, stream_id = parse_head(data, at)
             size = high << 8 | low
             if size > _MAX_FRAME_IN:
@@ -199,6 +238,8 @@ class NativeEngine:
                     self._budgets.useless_frame(self._streams_begun)
             except StreamFault as fault:
                 self._end_stream(fault)
+            except _Enough:
+                return start - HEAD_SIZE
         return at
 
     def _receive_preface(self, data: bytes) -> int:
@@ -220,7 +261,9 @@ class NativeEngine:
         self._is_over = True
         self._streams.clear()
         self._starved.clear()
+        self._shut.clear()
         self._partial = b""
+        self.has_backlog = False
         self.queued_bytes = 0
         self._events.append(Violation(fault.kind))
         self._events.append(ConnectionFailed(fault.code, fault.reason))
@@ -231,9 +274,9 @@ class NativeEngine:
         if fault.kind is not None:
             self._events.append(Violation(fault.kind))
         if fault.code == ErrorCode.REFUSED_STREAM:
-            self._budgets.stream_refused(self._now)
+            self._budgets.stream_refused(self._streams_begun, self._now)
         else:
-            self._budgets.reset_sent(self._now)
+            self._budgets.reset_sent(self._streams_begun, self._now)
             self._budgets.answer_queued()
         if stream_id in self._streams:
             self._events.append(StreamReset(stream_id, fault.code, by_peer=False))
@@ -262,6 +305,8 @@ class NativeEngine:
         if flags & PADDED:
             payload = _unpadded(payload)
             self.credit(stream_id, size - len(payload))
+            if len(payload) < SHORTEST_MESSAGE <= size and not flags & END_STREAM:
+                self._budgets.padding(len(payload), self._granted_in - self._window_in)
         ended = flags & END_STREAM != 0
         if stream.body_left is not None:
             self._count_body(stream_id, stream, len(payload), ended=ended)
@@ -286,6 +331,9 @@ class NativeEngine:
     # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._streams_begun >= self._pause_at:
+            # Here and not behind the last stream: a reset that follows its request at once ends it before its call runs.
+            raise _Enough
         if flags & _WHOLE_AND_PLAIN == END_HEADERS:
             self._receive_block(flags, stream_id, payload)
             return
@@ -326,7 +374,7 @@ class NativeEngine:
         decoded = self._decoder.decode(block)
         ended = flags & END_STREAM != 0
         if stream_id <= self._last_stream or not stream_id & 1:
-            self._receive_later_block(stream_id, decoded, ended=ended)
+            self._receive_later_block(stream_id, decoded, len(block), ended=ended)
             return
         self._last_stream = stream_id
         self._streams_begun += 1
@@ -337,21 +385,25 @@ class NativeEngine:
             or decoded.fault is not None
             or (ended and decoded.content_length)
         ):
+            self._budgets.block_refused(max(decoded.work, len(block)), self._now)
             raise self._refusal(stream_id, decoded, ended=ended)
         stream = streams[stream_id] = Stream(
             _HALF_CLOSED if ended else _OPEN,
             limits.stream_window,
-            self._initial_window_out,
             decoded.content_length,
+            self._now,
         )
         if decoded.excess:
+            self._budgets.block_refused(max(decoded.work, len(block)), self._now)
             self._answer_too_large(stream_id, stream, decoded.excess)
         else:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
-    def _receive_later_block(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> None:
-        """The header block of a stream that has begun: trailers, or out of place."""
+    def _receive_later_block(self, stream_id: int, decoded: HeaderList, size: int, *, ended: bool) -> None:  # fmt: skip
+        """The header block of a stream that has begun: trailers, or out of place. `size`: bytes of the block."""
         stream = self._streams.get(stream_id)
+        if stream is None or decoded.excess:
+            self._budgets.block_refused(max(decoded.work, size), self._now)
         if stream is not None:
             self._receive_trailers(stream_id, stream, decoded, ended=ended)
         elif stream_id & 1:
@@ -375,7 +427,6 @@ class NativeEngine:
     def _answer_too_large(self, stream_id: int, stream: Stream, excess: str) -> None:
         """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits. `excess`: what to say."""
         self._events.append(Violation(ViolationKind.HEADER_LIST))
-        self._budgets.reset_sent(self._now)
         self._budgets.answer_queued()
         self._finish(stream_id, stream, hpack.encode((*_TOO_LARGE_HEAD, ("grpc-message", excess))))
 
@@ -410,10 +461,11 @@ class NativeEngine:
             # python-h2 resets a stream once more for each DATA frame that arrives after its reset.
             self._budgets.useless_frame(self._streams_begun, excused=self._data_sent)
             return
-        self._forget(stream_id)
+        stream = self._forget(stream_id)
+        assert stream is not None
         (code,) = frames.UINT32.unpack(payload)
         self._events.append(StreamReset(stream_id, code, by_peer=True))
-        self._budgets.reset_received(self._now)
+        self._budgets.reset_received(self._now - stream.begun, self._streams_begun, self._now)
 
     def _receive_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -434,10 +486,11 @@ class NativeEngine:
             self._apply_setting(setting, value)
         self._out.append(frames.SETTINGS_ACK)
         self._budgets.answer_queued()
-        if self._initial_window_out > window:
+        if self._initial_window_out > window and self._shut:
             # Behind the acknowledgement: to the client, what comes before it still fits the former windows (RFC 9113 6.5.3).
-            for waiting in [i for i, stream in self._streams.items() if stream.pending]:
-                self._resume(waiting, self._streams[waiting])
+            self._starved.update(self._shut)
+            self._shut.clear()
+            self._send_waiting()
 
     def _apply_setting(self, setting: int, value: int) -> None:
         match setting:
@@ -458,10 +511,11 @@ class NativeEngine:
         """A new initial window moves the window of every open stream, below 0 if need be (RFC 9113 6.9.2)."""
         if initial > MAX_WINDOW:
             raise flow_fault("INITIAL_WINDOW_SIZE above 2^31-1")
-        change, self._initial_window_out = initial - self._initial_window_out, initial
-        for stream in self._streams.values():
-            stream.window_out += change
-            if stream.window_out > MAX_WINDOW:
+        self._initial_window_out = initial
+        if initial + self._most_gained > MAX_WINDOW:
+            # The stream that had gained most may have ended, or used its window. To look again costs the client a WINDOW_UPDATE each time.
+            self._most_gained = max([0, *[each.window_gain for each in self._streams.values()]])
+            if initial + self._most_gained > MAX_WINDOW:
                 raise flow_fault("a stream's window above 2^31-1")
 
     def _receive_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
@@ -505,11 +559,14 @@ class NativeEngine:
             return
         if not increment:
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.PROTOCOL)
-        stream.window_out += increment
-        if stream.window_out > MAX_WINDOW:
+        gain = stream.window_gain = stream.window_gain + increment
+        if self._initial_window_out + gain > MAX_WINDOW:
             raise StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, ViolationKind.FLOW_CONTROL)
-        if stream.pending:
-            self._resume(stream_id, stream)
+        self._most_gained = max(self._most_gained, gain)
+        if stream_id in self._shut and self._initial_window_out + gain > 0:
+            del self._shut[stream_id]
+            self._starved[stream_id] = stream
+            self._send_waiting()
 
     def _open_connection_window(self, increment: int) -> None:
         if not increment:
@@ -517,10 +574,18 @@ class NativeEngine:
         self._window_out += increment
         if self._window_out > MAX_WINDOW:
             raise flow_fault("the connection's window above 2^31-1")
-        # One frame each in turn, so that one long message does not hold up the others.
-        while self._window_out > 0 and self._starved:
-            stream_id, stream = self._starved.popitem(last=False)
-            if stream.window_out > 0:
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        """Send what the client's windows allow of what waits: one frame each in turn, so that one long message does not hold up the others.
+
+        As much as one `receive` may; the rest waits for the next one.
+        """
+        starved = self._starved
+        while starved and self._window_out > 0 and self._parts_left:
+            self._parts_left -= 1
+            stream_id, stream = starved.popitem(last=False)
+            if self._initial_window_out + stream.window_gain > 0:
                 self._send_part(stream_id, stream)
             self._settle(stream_id, stream)
 
@@ -604,7 +669,7 @@ class NativeEngine:
             or stream.pending
             or stream.trailers is not None
             or not 0 < size <= SMALLEST_MAX_FRAME
-            or size > stream.window_out
+            or size > self._initial_window_out + stream.window_gain
             or size > self._window_out
             or not self._headers_sent
         ):
@@ -645,12 +710,12 @@ class NativeEngine:
         if not size:
             return not stream.pending
         if (
-            size <= stream.window_out
+            size <= self._initial_window_out + stream.window_gain
             and size <= self._window_out
             and size <= self._max_frame_out
             and not stream.pending
         ):
-            stream.window_out -= size
+            stream.window_gain -= size
             self._window_out -= size
             self._data_sent += 1 + size // SMALLEST_MAX_FRAME
             self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
@@ -695,21 +760,26 @@ class NativeEngine:
 
     def _send_pending(self, stream_id: int, stream: Stream) -> None:
         """Send what the windows allow of a stream that has something waiting."""
-        while stream.pending and stream.window_out > 0 and self._window_out > 0:
+        while (
+            stream.pending
+            and self._initial_window_out + stream.window_gain > 0
+            and self._window_out > 0
+        ):
             self._send_part(stream_id, stream)
-        if stream.pending and stream.window_out > 0:
-            self._starved[stream_id] = stream
+        if stream.pending:
+            self._wait(stream_id, stream)
 
-    def _resume(self, stream_id: int, stream: Stream) -> None:
-        """The stream's own window has opened."""
-        self._send_pending(stream_id, stream)
-        self._settle(stream_id, stream)
+    def _wait(self, stream_id: int, stream: Stream) -> None:
+        """Until the window opens that is shut."""
+        if self._initial_window_out + stream.window_gain > 0:
+            self._starved[stream_id] = stream
+        else:
+            self._shut[stream_id] = stream
 
     def _settle(self, stream_id: int, stream: Stream) -> None:
         """After a sending that the client's windows allowed: wait again, end the stream, or say that there is room."""
         if stream.pending:
-            if stream.window_out > 0:
-                self._starved[stream_id] = stream
+            self._wait(stream_id, stream)
         elif stream.trailers is not None:
             self._finish(stream_id, stream, stream.trailers)
         else:
@@ -719,7 +789,8 @@ class NativeEngine:
         """One DATA frame of what waits; all windows are open."""
         assert stream.pending
         first, offset = stream.pending[0], stream.offset
-        room = min(stream.window_out, self._window_out, self._max_frame_out)
+        window = self._initial_window_out + stream.window_gain
+        room = min(window, self._window_out, self._max_frame_out)
         part = bytes(first[offset : offset + room])
         size = len(part)
         if offset + size == len(first):
@@ -727,7 +798,7 @@ class NativeEngine:
             stream.offset = 0
         else:
             stream.offset += size
-        stream.window_out -= size
+        stream.window_gain -= size
         self._window_out -= size
         self.queued_bytes -= size
         self._data_sent += 1 + size // SMALLEST_MAX_FRAME
@@ -754,6 +825,7 @@ class NativeEngine:
         if stream is not None and stream.pending:
             self.queued_bytes -= sum([len(each) for each in stream.pending]) - stream.offset
             self._starved.pop(stream_id, None)
+            self._shut.pop(stream_id, None)
         return stream
 
     def ping(self, data: bytes) -> None:
@@ -769,6 +841,10 @@ class NativeEngine:
         if not self._is_over:
             self._last_accepted = self._last_stream
             self._out.append(frames.goaway(self._last_stream, code, reason))
+
+
+class _Enough(Exception):
+    """One `receive` has begun as many streams as it may: the frame waits for the next one."""
 
 
 _MISPLACED = {

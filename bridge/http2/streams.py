@@ -79,26 +79,30 @@ class Stream:
     """One stream that has begun and not ended."""
 
     __slots__ = (
+        "begun",
         "body_left",
         "offset",
         "pending",
         "state",
         "trailers",
         "uncredited",
+        "window_gain",
         "window_in",
-        "window_out",
     )
 
-    def __init__(
-        self, state: State, window_in: int, window_out: int, body_left: int | None
-    ) -> None:
+    def __init__(self, state: State, window_in: int, body_left: int | None, begun: float) -> None:
         self.state = state
         self.window_in = window_in
         """Bytes that the client may still send."""
-        self.window_out = window_out
-        """Bytes that the client lets us send; negative after it has shrunk its initial window (6.9.2)."""
+        self.window_gain = 0
+        """Bytes that the client lets us send, less the connection's initial window: so a change of that window changes no stream.
+
+        The sum may be negative, after the client has shrunk its initial window (6.9.2).
+        """
         self.uncredited = 0
         """Bytes consumed that no WINDOW_UPDATE has told the client of."""
+        self.begun = begun
+        """Monotonic seconds: when the request arrived."""
         self.body_left = body_left
         """Bytes of the body still to come by its content-length, if it has one."""
         self.pending: deque[bytes | bytearray] | None = None

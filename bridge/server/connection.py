@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from time import monotonic
 from typing import assert_never, cast
@@ -29,6 +30,7 @@ from bridge.rpc.call import Handler, Peer, Resolve
 from bridge.rpc.errors import ClientGone, Draining, RpcError
 from bridge.rpc.figures import BridgeFigures
 from bridge.server.call import SEND_STALL, ServedCall
+from bridge.server.fair_share import CALLS_AT_ONCE, FairShare
 from bridge.server.peer import peer_of
 from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_head
 
@@ -41,6 +43,10 @@ _DRAIN_PING = b"bridgedr"
 _DRAIN_PING_WAIT = 5.0
 """Seconds until the second GOAWAY if the client does not answer the PING (as grpc-go waits)."""
 _AGE_JITTER = 0.1
+_LINGER = 0.5
+"""Seconds that a client has to read our last frames and close, too. What it still sends is dropped."""
+_MOST_DROPPED = 16 << 20
+"""Bytes."""
 _CANCELLED = "the client cancelled the call"
 _BROKEN = "the client broke the protocol"
 
@@ -71,6 +77,7 @@ class Serving:
     limits: ConnectionLimits
     refused: Callable[[Refusal, Peer], None]
     """Told of each request that is no call."""
+    share: FairShare = field(default_factory=FairShare)
 
 
 class State(Enum):
@@ -82,8 +89,8 @@ class State(Enum):
     CLOSED = auto()
 
 
-class Connection:
-    """The part that does not depend on how bytes arrive; see PlainConnection and TlsConnection."""
+class Connection(asyncio.BufferedProtocol):
+    """Over TCP, TLS or a Unix socket. Between get_buffer and buffer_updated the loop reads, and with TLS decrypts."""
 
     def __init__(self, serving: Serving, connections: set[Connection]) -> None:
         self.loop = asyncio.get_running_loop()
@@ -108,6 +115,21 @@ class Connection:
         self._unread: dict[int, float] = {}
         """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
         self._flush_is_due = False
+        self._share = serving.share
+        self._backlog: deque[tuple[float, bytes]] = deque()
+        """What has been read and not been given to the engine, with the loop's time when it came."""
+        self._backlog_size = 0
+        """Bytes of it, and of what the engine keeps."""
+        self._backlog_since = 0.0
+        """When that came which the engine keeps."""
+        self._is_waiting = False
+        """Whether the connection waits for its turn: nothing is read from it then."""
+        self._is_paused = False
+        """Whether the transport has been told to read nothing."""
+        self._light_from = 0.0
+        self._read_began = 0.0
+        self._dropped = 0
+        """Bytes that came after the end."""
         self._untaken = 0
         """Bytes of replies that the client has not taken, as counted in the process's buffers."""
         self._last_fields: object = None
@@ -119,6 +141,7 @@ class Connection:
         self._block_since: float | None = None
         """When the header block began that is still open."""
         self._max_age: float | None = None
+        self._lingering: asyncio.TimerHandle | None = None
 
     # -- the socket ---------------------------------------------------------------------------------------------------
 
@@ -139,10 +162,14 @@ class Connection:
 
     def connection_lost(self, error: Exception | None) -> None:
         del error
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
         self.state = State.CLOSED
         self._connections.discard(self)
         self.figures.connections_open -= 1
         self._count_untaken(0)
+        self._drop_backlog()
         for stream_id in tuple(self.engine.open_streams):
             self.engine.reset(
                 stream_id, ErrorCode.CANCEL
@@ -154,19 +181,126 @@ class Connection:
         self.is_choked = True
         self._choked_since = self.loop.time()
         # Whoever does not take our bytes gets no more of our work: floods of PING or RST end here.
-        self._transport.pause_reading()
+        self._pace_reading()
 
     def resume_writing(self) -> None:
         self.is_choked = False
-        self._transport.resume_reading()
+        self._pace_reading()
+        if self.has_work_left and not self._is_waiting:
+            self._wait_for_turn()
         self._look_at_untaken()
         for call in tuple(self._calls.values()):
             call.transport_drained()
 
+    def _pace_reading(self) -> None:
+        """Read only where what is read can be served."""
+        is_paused = self.is_choked or self._is_waiting
+        if is_paused is self._is_paused or self._transport.is_closing():
+            return
+        self._is_paused = is_paused
+        if is_paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """All connections read into one buffer, which is small: one read is one connection's, however much it has sent."""
+        del sizehint  # a size for which others would make a buffer
+        self._read_began = monotonic()
+        return self._share.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._read(bytes(self._share.buffer()[:nbytes]))
+
     def received(self, data: bytes) -> None:
+        """Serve these bytes, or keep them until this connection's turn comes."""
+        self._read_began = monotonic()
+        self._read(data)
+
+    def _read(self, data: bytes) -> None:
         if self.state is State.CLOSED:
+            self._drop(len(data))
             return
         self._last_received = now = self.loop.time()
+        began, share = self._read_began, self._share
+        if self._is_waiting or not share.has_time(self._light_from, now=now, began=began):
+            self._keep_for_later(data, now)
+            return
+        calls = self.figures.streams_open
+        self._receive(data, now)
+        self._light_from = share.light_from(began, self.figures.streams_open - calls)
+        if self.engine.has_backlog:
+            self._keep_rest(len(data), now)
+
+    def _keep_for_later(self, data: bytes, now: float) -> None:
+        self._backlog.append((now, data))
+        self._count_backlog(len(data))
+        if not self._is_waiting:
+            self._wait_for_turn()
+
+    def _keep_rest(self, size: int, now: float) -> None:
+        """The engine has kept some of these bytes."""
+        if self.state is not State.CLOSED:
+            self._backlog_since = now
+            self._count_backlog(size)
+            self._wait_for_turn()
+
+    def _count_backlog(self, size: int) -> None:
+        self._backlog_size += size
+        self._share.waiting_bytes += size
+
+    def _drop_backlog(self) -> None:
+        self._backlog.clear()
+        self._count_backlog(-self._backlog_size)
+
+    def _wait_for_turn(self) -> None:
+        self._is_waiting = True
+        self._pace_reading()
+        self._share.wait(self)
+
+    @property
+    def has_work_left(self) -> bool:
+        """Whether bytes, or replies that the client's windows let go, wait for this connection's turn."""
+        return self.engine.has_backlog or bool(self._backlog)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the connection goes on waiting for turns. One whose client does not take our bytes waits for that instead."""
+        return self._is_waiting
+
+    def go_on(self, until: float) -> int:
+        """Serve some of what waits; see fair_share.Waiting."""
+        before = self.figures.streams_open
+        begun = 0
+        while self.state is not State.CLOSED and not self.is_choked:
+            if self.engine.has_backlog:
+                self._receive(b"", self._backlog_since)
+            elif self._backlog:
+                self._backlog_since, data = self._backlog.popleft()
+                self._receive(data, self._backlog_since)
+            else:
+                break
+            begun = self.figures.streams_open - before
+            if begun >= CALLS_AT_ONCE or monotonic() >= until:
+                break
+        if self.state is State.CLOSED:
+            self._drop_backlog()
+        elif not self.has_work_left:
+            self._count_backlog(-self._backlog_size)
+        self._is_waiting = self.has_work_left and not self.is_choked and self.state is not State.CLOSED  # fmt: skip
+        self._pace_reading()
+        return begun
+
+    def _drop(self, size: int) -> None:
+        """The client has not seen yet that this is over."""
+        self._dropped += size
+        if self._dropped > _MOST_DROPPED:
+            self._transport.abort()
+
+    def _receive(self, data: bytes, now: float) -> None:
+        """Let the engine read, and act on what it says. `now`: when the bytes came."""
         events = self.engine.receive(data, now=now)
         if not self.engine.has_open_block:
             self._block_since = None
@@ -265,10 +399,27 @@ class Connection:
             _log.debug("connection from %s ended: %s", self.peer.address, reason)
 
     def close(self) -> None:
-        """Send what is queued, then close."""
-        if self.state is not State.CLOSED:
-            self._enter(State.CLOSED)
-            self._transport.close()
+        """Send what is queued, say that nothing follows, and close when the client has, or soon.
+
+        A socket that is closed while bytes have not been read resets the connection, and with it what the client has not read:
+        a GOAWAY, or the end of a reply.
+        """
+        if self.state is State.CLOSED:
+            return
+        self._enter(State.CLOSED)
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if self._is_paused:
+            self._is_paused = False
+            transport.resume_reading()
+        if transport.can_write_eof():
+            try:
+                transport.write_eof()
+            except OSError:  # from asyncio's own loop: the client has gone
+                transport.close()
+                return
+        self._lingering = self.loop.call_later(_LINGER, transport.close)
 
     def end(self) -> None:
         """Close without waiting for calls; GOAWAY and what is queued go out first."""
@@ -345,7 +496,8 @@ class Connection:
         if self.state is not State.OPEN:
             return
         if not self.engine.has_handshaken:
-            self.close()  # it has no calls, and could not read a GOAWAY
+            self._enter(State.CLOSED)
+            self._transport.close()  # it has no calls, and could not read a GOAWAY
             return
         self._enter(State.LEAVING)
         self.engine.announce_goaway(reason)
@@ -440,25 +592,3 @@ class Connection:
         self.flush()
         self.close()
         self.abort_calls(ClientGone(f"the connection was closed: {kind}"))
-
-
-class PlainConnection(Connection, asyncio.Protocol):
-    """Over TCP or a Unix socket: the loop hands over bytes of just the size that came."""
-
-    def data_received(self, data: bytes) -> None:
-        self.received(data)
-
-
-class TlsConnection(Connection, asyncio.BufferedProtocol):
-    """Over TLS: uvloop would make a new 256 KiB buffer for each read, so all connections share one."""
-
-    def __init__(self, serving: Serving, connections: set[Connection], buffer: bytearray) -> None:
-        super().__init__(serving, connections)
-        self._buffer = memoryview(buffer)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        del sizehint
-        return self._buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.received(bytes(self._buffer[:nbytes]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.rpc.errors import Draining
-from bridge.server.connection import Connection, PlainConnection, Serving, TlsConnection
+from bridge.server.connection import Connection, Serving
 from bridge.server.tls import TlsFiles
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ _LAST_WORDS = 1.0
 _TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
 """Seconds that a client has to answer the end of TLS before the socket goes."""
-_TLS_BUFFER = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,6 @@ class _Listener:
         self._sock = sock
         self._accepting: asyncio.Server | None = None
         self._stamp: tuple[tuple[int, int], ...] = ()
-        self._buffer = bytearray(_TLS_BUFFER)
         self._quiet_until = 0.0
         self.address = address
         self.bound = address.bound_as(sock)
@@ -117,9 +115,7 @@ class _Listener:
         server, former = self._server, self._accepting
         # The copy lets a new asyncio server take over while the kernel's queue of connections stays the same.
         self._accepting = await loop.create_server(
-            (lambda: PlainConnection(server.serving, server.connections))
-            if context is None
-            else (lambda: TlsConnection(server.serving, server.connections, self._buffer)),
+            lambda: Connection(server.serving, server.connections),
             sock=self._sock.dup(),
             ssl=context,
             backlog=BACKLOG,

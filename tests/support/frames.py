@@ -144,7 +144,7 @@ class Client:
 
     def say(self, *frames: bytes) -> list[Event]:
         """Send these frames in one piece; what the engine makes of them."""
-        return self.engine.receive(b"".join(frames), now=self.now)
+        return received(self.engine, b"".join(frames), now=self.now)
 
     def hear(self) -> list[Frame]:
         """Everything the engine has to say now."""
@@ -170,6 +170,14 @@ class Client:
             for frame in self.hear()
             if isinstance(frame, RstStreamFrame)
         ]
+
+
+def received(engine: Engine, data: bytes, *, now: float) -> list[Event]:
+    """All that the engine makes of these bytes, however often it has to be asked."""
+    events = engine.receive(data, now=now)
+    while engine.has_backlog:
+        events += engine.receive(b"", now=now)
+    return events
 
 
 def body_of(frames: Iterable[Frame], stream_id: int) -> bytes:

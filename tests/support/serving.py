@@ -15,7 +15,7 @@ from bridge.rpc.call import Call, Handler, Peer, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
 from bridge.rpc.limits import Limits
-from bridge.server.connection import Connection, ConnectionLimits, PlainConnection, Serving
+from bridge.server.connection import Connection, ConnectionLimits, Serving
 from bridge.server.request import Refusal
 from tests.support.h2_client import H2Client
 
@@ -71,7 +71,7 @@ def serving(
 class MemoryTransport(asyncio.Transport):
     """Keeps what is written."""
 
-    def __init__(self, connection: asyncio.Protocol) -> None:
+    def __init__(self, connection: asyncio.BaseProtocol) -> None:
         super().__init__({"peername": ("10.0.0.9", 5000)})
         self._connection = connection
         self._written = b""
@@ -100,6 +100,13 @@ class MemoryTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.takes_bytes = True
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """As clients do: they hang up when they read that nothing follows."""
+        self.close()
+
     def is_closing(self) -> bool:
         return self._is_closing
 
@@ -121,7 +128,7 @@ class MemoryWire:
         self.serving = served
         self.figures = served.figures
         self.client = client or H2Client()
-        self.connection = PlainConnection(served, self.connections)
+        self.connection = Connection(served, self.connections)
         self.transport = MemoryTransport(self.connection)
         self.connection.connection_made(self.transport)
 
@@ -131,7 +138,7 @@ class MemoryWire:
             await asyncio.sleep(0)
             data = self.client.bytes_to_send()
             if data and self.transport.takes_bytes and not self.transport.is_closing():
-                self.connection.data_received(data)
+                self.connection.received(data)
             self.client.receive(self.transport.take())
 
     async def open(self) -> H2Client:

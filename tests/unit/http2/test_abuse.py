@@ -27,9 +27,9 @@ def test_bucket_fills_with_time_and_no_further_than_its_size() -> None:
 
 def test_budget_spent_is_a_fault_that_says_which() -> None:
     budgets = Budgets(EngineLimits(reset_burst=1))
-    budgets.reset_received(now=0.0)
+    budgets.reset_received(0.0, 1, now=0.0)
     with pytest.raises(ConnectionFault) as caught:
-        budgets.reset_received(now=0.0)
+        budgets.reset_received(0.0, 1, now=0.0)
 
     assert (ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.RESETS, "too_many_resets") == (
         caught.value.code,
@@ -40,8 +40,8 @@ def test_budget_spent_is_a_fault_that_says_which() -> None:
 
 def test_buckets_are_apart() -> None:
     budgets = Budgets(EngineLimits(reset_burst=1))
-    budgets.reset_received(now=0.0)
-    budgets.reset_sent(now=0.0)
+    budgets.reset_received(0.0, 1, now=0.0)
+    budgets.reset_sent(1, now=0.0)
     budgets.settings_received(1, now=0.0)
 
 

@@ -40,6 +40,7 @@ from tests.support.frames import (
     increments,
     parse,
     raw,
+    received,
     violations,
 )
 from tests.unit.http2.conftest import EngineClass
@@ -86,9 +87,9 @@ def test_settings_of_the_client_are_acknowledged(either: Client) -> None:
 
 def test_handshake_is_over_with_the_first_settings(engine_class: EngineClass) -> None:
     engine = engine_class(EngineLimits())
-    engine.receive(PREFACE, now=0.0)
+    received(engine, PREFACE, now=0.0)
     before = engine.has_handshaken
-    engine.receive(FrameFactory().settings(), now=0.0)
+    received(engine, FrameFactory().settings(), now=0.0)
 
     assert (False, True) == (before, engine.has_handshaken)
 
@@ -105,7 +106,7 @@ def test_max_header_list_of_the_client_is_kept(either: Client) -> None:
 )
 def test_http1_request_gets_an_http1_answer(engine_class: EngineClass, request_line: bytes) -> None:
     engine = engine_class(EngineLimits())
-    events = engine.receive(request_line, now=0.0)
+    events = received(engine, request_line, now=0.0)
 
     assert [
         Violation(ViolationKind.HTTP1),
@@ -145,7 +146,7 @@ def test_nothing_is_received_or_said_after_the_end(engine_class: EngineClass) ->
     engine.ping(bytes(8))
     engine.credit(1, 5)
 
-    assert [] == engine.receive(FrameFactory().start(), now=0.0)
+    assert [] == received(engine, FrameFactory().start(), now=0.0)
     assert b"" == engine.bytes_to_send()
 
 
@@ -617,8 +618,10 @@ def cut(data: bytes, how: str) -> list[bytes]:
 def test_any_chunking_gives_the_same(engine_class: EngineClass, how: str) -> None:
     """Events and answers depend on the bytes, not on where reads cut them."""
     whole, parts = engine_class(EngineLimits()), engine_class(EngineLimits())
-    expected = whole.receive(conversation(), now=0.0)
-    actual = [event for part in cut(conversation(), how) for event in parts.receive(part, now=0.0)]
+    expected = received(whole, conversation(), now=0.0)
+    actual = [
+        event for part in cut(conversation(), how) for event in received(parts, part, now=0.0)
+    ]
 
     assert isinstance(expected[-1], ConnectionFailed)
     assert expected == actual

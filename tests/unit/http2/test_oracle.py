@@ -26,6 +26,7 @@ from tests.support.frames import (
     body_of,
     parse,
     raw,
+    received,
     violations,
 )
 
@@ -160,7 +161,7 @@ def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> 
     ours, theirs = NativeEngine(LIMITS), H2Engine(LIMITS)
     engines: tuple[Engine, Engine] = (ours, theirs)
     start = make.start()
-    assert ours.receive(start, now=0.0) == theirs.receive(start, now=0.0)
+    assert received(ours, start, now=0.0) == received(theirs, start, now=0.0)
     for engine in engines:
         engine.bytes_to_send()
     answered: set[object] = set()
@@ -172,7 +173,7 @@ def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> 
             if begins:
                 answered.add(step[1])
         else:
-            our_events, their_events = (engine.receive(frame, now=0.0) for engine in engines)
+            our_events, their_events = (received(engine, frame, now=0.0) for engine in engines)
             if have_parted(our_events, their_events):
                 return
             assert told(their_events) == told(our_events)
@@ -188,9 +189,9 @@ def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> 
 def test_garbage_is_survived(chunks: list[bytes], begins_well: bool) -> None:
     """Whatever arrives, nothing is raised; a connection that has failed says so once and last, and has something to send."""
     for engine in (NativeEngine(LIMITS), H2Engine(LIMITS)):
-        events = engine.receive(FrameFactory().start(), now=0.0) if begins_well else []
+        events = received(engine, FrameFactory().start(), now=0.0) if begins_well else []
         for chunk in chunks:
-            events += engine.receive(chunk, now=0.0)
+            events += received(engine, chunk, now=0.0)
         failures = [
             index for index, event in enumerate(events) if isinstance(event, ConnectionFailed)
         ]
@@ -222,8 +223,8 @@ def test_random_frames_are_survived_in_any_chunking(
     chunks = [data[start:end] for start, end in zip(cuts, [*cuts[1:], len(data)], strict=True)]
     for engine_class in (NativeEngine, H2Engine):
         whole, parts = engine_class(LIMITS), engine_class(LIMITS)
-        expected = whole.receive(data, now=0.0)
-        actual = [event for chunk in chunks for event in parts.receive(chunk, now=0.0)]
+        expected = received(whole, data, now=0.0)
+        actual = [event for chunk in chunks for event in received(parts, chunk, now=0.0)]
 
         assert [] == [event for event in expected[:-1] if isinstance(event, ConnectionFailed)]
         assert expected == actual

@@ -492,7 +492,7 @@ async def test_choked_socket_holds_every_handler_back() -> None:
     wire = _wire(one_more)
     client = await wire.open()
     stream = client.call(_HELLO, ended=True)
-    wire.connection.data_received(client.bytes_to_send())
+    wire.connection.received(client.bytes_to_send())
     wire.connection.pause_writing()
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -15,7 +15,7 @@ from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import Draining
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.status import StatusCode
-from bridge.server.connection import ConnectionLimits, State, TlsConnection
+from bridge.server.connection import Connection, ConnectionLimits, State
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
 
@@ -121,7 +121,7 @@ async def test_http1_request_gets_an_http1_answer(
 ) -> None:
     """And the connection is closed."""
     wire = _wire(engine=new_engine)
-    wire.connection.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    wire.connection.received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = wire.transport.take()
 
     assert HTTP1_ANSWER == answer
@@ -221,7 +221,7 @@ async def test_bytes_after_the_end_are_ignored() -> None:
     client = await wire.open()
     wire.connection.close()
     client.call(_HELLO)
-    wire.connection.data_received(client.bytes_to_send())
+    wire.connection.received(client.bytes_to_send())
 
     assert 0 == wire.figures.streams_open
     await wire.close()
@@ -540,7 +540,7 @@ async def test_replies_of_one_turn_leave_in_one_write(handler: Handler) -> None:
     for _ in range(20):
         client.call(_HELLO)
     wire.transport.writes = 0
-    wire.connection.data_received(client.bytes_to_send())
+    wire.connection.received(client.bytes_to_send())
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -555,7 +555,7 @@ async def test_whole_reply_to_the_only_call_leaves_at_once() -> None:
     wire = _wire(_echo_whole, engine=NativeEngine)
     client = await wire.open()
     stream = client.call(_HELLO)
-    wire.connection.data_received(client.bytes_to_send())
+    wire.connection.received(client.bytes_to_send())
     await asyncio.sleep(0)
     client.receive(wire.transport.take())
 
@@ -563,7 +563,7 @@ async def test_whole_reply_to_the_only_call_leaves_at_once() -> None:
     await wire.close()
 
 
-async def test_tls_connections_share_one_buffer() -> None:
+async def test_connections_share_one_buffer() -> None:
     """Each read is copied out before the next one overwrites it."""
     bodies: list[bytes] = []
 
@@ -571,10 +571,10 @@ async def test_tls_connections_share_one_buffer() -> None:
         bodies.append(await call.read_all())
         call.send(OK_TRAILERS)
 
-    buffer, served = bytearray(1 << 16), serving(note)
-    connections = [TlsConnection(served, set(), buffer) for _ in range(2)]
+    served = serving(note)
+    connections = [Connection(served, set()) for _ in range(2)]
     for number, connection in enumerate(connections):
-        connection.connection_made(MemoryTransport(connection))  # type: ignore[arg-type] # it is never fed by this transport
+        connection.connection_made(MemoryTransport(connection))
         client = H2Client()
         client.call(envelope(b"%d" % number * 100))
         data = client.bytes_to_send()

@@ -33,7 +33,7 @@ from bridge.rpc.errors import DeadlineExceeded
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import Status, StatusCode
-from bridge.server.connection import PlainConnection
+from bridge.server.connection import Connection
 from tests.support.frames import REQUEST, FrameFactory, raw
 from tests.support.serving import MemoryTransport, serving
 
@@ -251,7 +251,7 @@ class _Conversation:
             layer=self._watched,
         )
         self._figures = served.figures
-        self._connection = PlainConnection(served, set())
+        self._connection = Connection(served, set())
         self._transport = MemoryTransport(self._connection)
         self._connection.connection_made(self._transport)
 
@@ -325,7 +325,7 @@ class _Conversation:
         for _ in range(12):
             data, self._client.out = self._client.out, b""
             if data and not self._transport.is_closing():
-                self._connection.data_received(data)
+                self._connection.received(data)
             for _ in range(4):
                 await asyncio.sleep(0)
             self._client.receive(self._transport.take())
