@@ -83,7 +83,12 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         if data is None:
             return grpc.aio.EOF
         deserialize = self._handler.request_deserializer
-        return data if deserialize is None else deserialize(data)
+        try:
+            return data if deserialize is None else deserialize(data)
+        except Exception as error:
+            if self._call.undecodable is None:
+                raise
+            raise Refused(self._call.undecodable, "Exception deserializing request!") from error
 
     async def write(self, message: Any) -> None:
         self._ending.raise_if_over()
@@ -199,7 +204,8 @@ async def serve(call: Call, handler: Handler, workers: Workers) -> None:
 
 async def _run(handler: Handler, context: AsyncContext, ending: _Ending) -> None:
     argument: Any = _Requests(context) if handler.request_streaming else await context.read()
-    if argument is grpc.aio.EOF:
+    has_more = not handler.request_streaming and ending.call.read() is not None
+    if argument is grpc.aio.EOF or has_more:
         message = f'"{ending.call.method}" requires exactly one request message.'
         ending.call.end(Status(UNIMPLEMENTED, message))
         return

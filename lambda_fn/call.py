@@ -58,6 +58,9 @@ class Call:
         self.compress_next = True
         self.streams_responses = False
         """Known when the method has been found."""
+        self.is_unknown = False
+        """Whether there is no handler for the method."""
+        self.undecodable = incoming.undecodable
 
         self.status: Status | None = None
         self.trailing: Metadata = ()
@@ -228,5 +231,10 @@ class Call:
             status = self.status
             assert status is not None
             return WholeReply(
-                status, self.trailing, self._initial, self._sent_compression, tuple(self._messages)
+                status,
+                self.trailing,
+                self._initial,
+                self._sent_compression,
+                tuple(self._messages),
+                self.is_unknown,
             )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import zlib
 
-from lambda_fn.rpc import IDENTITY, INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Refused
+from lambda_fn.rpc import (
+    IDENTITY,
+    INTERNAL,
+    RESOURCE_EXHAUSTED,
+    UNIMPLEMENTED,
+    Refused,
+    Unannounced,
+)
 
 SUPPORTED = (IDENTITY, "deflate", "gzip")
 ACCEPT_ENCODING = ", ".join(SUPPORTED)
@@ -26,9 +33,7 @@ def check(encoding: str) -> None:
 def inflate(data: bytes, encoding: str, *, max_size: int | None) -> bytes:
     """The plain message; never more than `max_size` bytes of it are held. Raises Refused."""
     if encoding == IDENTITY:
-        raise Refused(
-            INTERNAL, "a message is flagged as compressed, and grpc-encoding names no compression"
-        )
+        raise Unannounced
     inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
     try:
         plain = inflater.decompress(data, 0 if max_size is None else max_size + 1)
@@ -38,6 +43,9 @@ def inflate(data: bytes, encoding: str, *, max_size: int | None) -> bytes:
         raise Refused(RESOURCE_EXHAUSTED, "Decompressed message larger than max")
     if not inflater.eof:
         raise Refused(INTERNAL, f"a message compressed with {encoding} is cut off")
+    if inflater.unused_data:
+        # A second gzip member too, as with gRPC-core.
+        raise Refused(INTERNAL, f"a message has bytes behind the end of its {encoding} data")
     return plain
 
 

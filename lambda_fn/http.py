@@ -32,10 +32,27 @@ class HttpRequest(NamedTuple):
     peer: Peer
     sent_at: float | None = None
     """When the front end took the request: seconds since the epoch."""
-    query: tuple[tuple[str, str], ...] = ()
-    """The query's names and values, decoded, in the order sent."""
+    query_string: str = ""
+    """As sent: percent-encoded, without the question mark."""
+    paths: tuple[str, ...] = ()
+    """What the path may be behind a base path or a stage, the likeliest first; empty: `path`. Percent-encoded, as that is."""
     takes_streams: bool = False
     """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one or the other and don't say which."""
+
+    @property
+    def query(self) -> tuple[tuple[str, str], ...]:
+        """The query's names and values, decoded, in the order sent. Raises Refused for what is not encoded text."""
+        if not self.query_string:
+            return ()
+        from lambda_fn.percent import utf8_pairs_in
+
+        return utf8_pairs_in(self.query_string)
+
+    def behind(self, base_path: str) -> HttpRequest:
+        """The request as what is mounted at `base_path` sees it."""
+        paths = self.paths or (self.path,)
+        inner = [path[len(base_path) :] for path in paths if path.startswith(f"{base_path}/")]
+        return self._replace(paths=(*inner, *paths))
 
     def header(self, name: str) -> str | None:
         """The first value under this name."""

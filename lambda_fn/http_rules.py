@@ -10,9 +10,9 @@ import logging
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from lambda_fn import transcode, wire
+from lambda_fn.percent import segments_in, text_in
 
 logger = logging.getLogger("lambda_fn")
 
@@ -25,9 +25,12 @@ _BODY, _CUSTOM, _ADDITIONAL, _RESPONSE_BODY = 7, 8, 11, 12
 
 _tokens = re.compile(r"\{([\w.]+)(?:=([^{}]*))?\}|([^/{}]+)|(/)").match
 
-# What a segment of a template matches, and how late its route is asked: those that say more go first.
+# How late the route of a template with such a segment is asked: those that say more go first.
 _LITERAL, _ONE, _ANY = 0, 1, 2
-_WILDCARDS = {"*": ("[^/]+", _ONE), "**": (".*", _ANY)}
+
+
+Values = tuple[tuple[tuple[str, ...], str], ...]
+"""Paths of field names, and what a request's path has for them."""
 
 
 class Variable(NamedTuple):
@@ -36,11 +39,9 @@ class Variable(NamedTuple):
     field: tuple[str, ...]
     spans_segments: bool
 
-    def value(self, text: str) -> str:
-        """The field's value for what the pattern found. An escaped slash of a value with several segments stays escaped."""
-        if not self.spans_segments:
-            return unquote(text)
-        return "/".join(unquote(part).replace("/", "%2F") for part in text.split("/"))
+    def value(self, text: str | None) -> str:
+        """The field's value for what the pattern found. Raises Refused for what is not encoded text."""
+        return (segments_in if self.spans_segments else text_in)(text or "")
 
 
 class Template(NamedTuple):
@@ -51,12 +52,16 @@ class Template(NamedTuple):
     variables: tuple[Variable, ...]
     rank: tuple[int, ...]
     """Lower ones are asked first."""
+    has_verb: bool
+    """Whether it ends in a custom verb, `:publish`."""
 
-    def match(self, path: str) -> tuple[tuple[tuple[str, ...], str], ...] | None:
-        """The fields that this path fills; None if it is another path."""
+    def match(self, path: str) -> Values | None:
+        """The fields that this path fills; None if it is another path. Raises Refused for a path that is not encoded text."""
         found = self.pattern.fullmatch(path)
-        if found is None:
-            return None
+        return None if found is None else self.values(found)
+
+    def values(self, found: re.Match[str]) -> Values:
+        """The fields that a path fills which the pattern has matched. Raises Refused for a path that is not encoded text."""
         return tuple(
             (variable.field, variable.value(text))
             for variable, text in zip(self.variables, found.groups(), strict=True)
@@ -82,6 +87,8 @@ class Binding(NamedTuple):
 def compile_template(text: str) -> Template:
     """Raises ValueError, saying what is wrong."""
     path, verb = _without_verb(text)
+    if not path.startswith("/"):
+        raise ValueError(f"{text!r} is no path template: it begins with a slash")
     pattern: list[str] = []
     variables: list[Variable] = []
     ranks: list[int] = []
@@ -90,24 +97,32 @@ def compile_template(text: str) -> Template:
         token = _tokens(path, at)
         if token is None:
             raise ValueError(f"{text!r} is no path template: {path[at:]!r}")
-        field, inner, segment, _ = token.groups()
+        field, inner, segment, slash = token.groups()
         at = token.end()
-        if field is not None:
-            segments = [_segment(each) for each in (inner or "*").split("/")]
-            several = len(segments) > 1 or segments[0][1] == _ANY
-            variables.append(Variable(tuple(field.split(".")), several))
-            pattern.append(f"({'/'.join(source for source, _ in segments)})")
-            ranks += [rank for _, rank in segments]
-        elif segment is not None:
-            source, rank = _segment(segment)
-            pattern.append(source)
-            ranks.append(rank)
-        else:
+        if slash:
             pattern.append("/")
-    if not path.startswith("/"):
-        raise ValueError(f"{text!r} is no path template: it begins with a slash")
+            continue
+        if pattern[-1] != "/":
+            raise ValueError(f"{text!r} is no path template: a slash parts its segments")
+        segments = (segment or inner or "*").split("/")
+        if "**" in segments[:-1] or ("**" in segments and at < len(path)):
+            raise ValueError(f"{text!r} is no path template: ** is the last of its segments")
+        if field is not None:
+            several = len(segments) > 1 or segments == ["**"]
+            variables.append(Variable(tuple(field.split(".")), several))
+        if segments == ["**"]:
+            # None is a number of segments, too. The slash before them goes with them.
+            pattern[-1] = "(?:/.*)?" if field is None else "(?:/(.*))?"
+        else:
+            source = _pattern_of(segments)
+            pattern.append(source if field is None else f"({source})")
+        ranks += map(_rank_of, segments)
+    if len({variable.field for variable in variables}) < len(variables):
+        raise ValueError(f"{text!r} is no path template: it has a variable twice")
     end = re.escape(f":{verb}") if verb else ""
-    return Template(re.compile("".join(pattern) + end), tuple(variables), (not verb, *ranks))
+    return Template(
+        re.compile("".join(pattern) + end), tuple(variables), (not verb, *ranks), bool(verb)
+    )
 
 
 def _without_verb(text: str) -> tuple[str, str]:
@@ -117,8 +132,14 @@ def _without_verb(text: str) -> tuple[str, str]:
     return (text, "") if colon < 0 else (text[:colon], text[colon + 1 :])
 
 
-def _segment(text: str) -> tuple[str, int]:
-    return _WILDCARDS.get(text) or (re.escape(text), _LITERAL)
+def _pattern_of(segments: list[str]) -> str:
+    if segments[-1] == "**":
+        return _pattern_of(segments[:-1]) + "(?:/.*)?"
+    return "/".join("[^/]+" if each == "*" else re.escape(each) for each in segments)
+
+
+def _rank_of(segment: str) -> int:
+    return {"*": _ONE, "**": _ANY}.get(segment, _LITERAL)
 
 
 def bindings_of(services: Iterable[str]) -> tuple[Binding, ...]:
@@ -169,8 +190,9 @@ def _binding(method: Any, rule: bytes) -> Binding | None:
         method,
     )
     for variable in binding.template.variables:
-        if transcode.find_field(method.input_type, variable.field) is None:
-            raise ValueError(f"{'.'.join(variable.field)} is no field of the request")
+        found = transcode.find_field(method.input_type, variable.field)
+        if found is None or found.is_repeated:
+            raise ValueError(f"{'.'.join(variable.field)} is no single field of the request")
     if (
         binding.body not in ("", "*")
         and transcode.find_field(method.input_type, (binding.body,)) is None

@@ -39,6 +39,19 @@ class Refused(Exception):
         self.trailing = trailing
 
 
+class Unannounced(Refused):
+    """A message is flagged as compressed where no compression is named: INTERNAL, in gRPC and in Connect."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            INTERNAL, "a message is flagged as compressed, and grpc-encoding names no compression"
+        )
+
+
+class CutOff(Exception):
+    """A streamed body ends early, because its protocol has no form for how the call ended."""
+
+
 class IncomingCall(NamedTuple):
     """A call as a protocol decoded it."""
 
@@ -52,6 +65,8 @@ class IncomingCall(NamedTuple):
     accepted: frozenset[str]
     """Compressions that the caller reads."""
     peer: Peer
+    undecodable: int | None = None
+    """The code of a call whose servicer cannot read a message; None: as grpcio has it."""
 
 
 class Responder(Protocol):
@@ -60,6 +75,11 @@ class Responder(Protocol):
     @property
     def can_stream(self) -> bool:
         """Whether the head may leave before the call's end is known."""
+        ...
+
+    @property
+    def needs_message(self) -> bool:
+        """Whether the head depends on the first message."""
         ...
 
     def message(self, data: bytes, compression: str) -> bytes:
@@ -71,7 +91,7 @@ class Responder(Protocol):
         ...
 
     def end(self, status: Status, trailing: Metadata) -> bytes:
-        """The last bytes of a body whose head has left."""
+        """The last bytes of a body whose head has left. Raises CutOff."""
         ...
 
     def whole(self, reply: WholeReply) -> HttpReply:
@@ -89,6 +109,8 @@ class WholeReply(NamedTuple):
     compression: str = IDENTITY
     messages: tuple[bytes, ...] = ()
     """As `Responder.message` made them."""
+    is_unknown: bool = False
+    """Whether there was no handler for the method."""
 
 
 def reply_too_large(size: int, limit: int) -> Status:

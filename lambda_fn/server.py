@@ -71,7 +71,7 @@ class LambdaServer:
     Besides grpcio's, the contexts have `lambda_event` (the event as it came) and `lambda_context` (Lambda's context object).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (options by keyword, each with its default)
         self,
         *,
         interceptors: Sequence[Any] = (),
@@ -82,8 +82,9 @@ class LambdaServer:
         reflection: bool = True,
         stream_replies: bool | None = None,
         cors: str | Sequence[str] | None = "*",
+        base_path: str = "",
     ) -> None:
-        """All arguments are optional.
+        """All arguments are optional. Raises ValueError for a `base_path` that is no path.
 
         interceptors: `grpc.ServerInterceptor` and `grpc.aio.ServerInterceptor` in any mix, the first one outermost.
         handlers: generic handlers to begin with.
@@ -98,7 +99,11 @@ class LambdaServer:
         cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies. None: say nothing,
             for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many), and for functions
             that only a network's inside may reach.
+        base_path: `/shop`, where a front end puts it before the paths of `google.api.http` and does not say so: an HTTP API whose route is
+            `$default` behind a custom domain, a load balancer. Base paths of other API Gateway routes are found in the event.
         """
+        if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
+            raise ValueError(f"base_path {base_path!r} is not of the form /shop")
         self._options = tuple(options)
         self._compression = compression
         self._stream_replies = stream_replies
@@ -110,6 +115,7 @@ class LambdaServer:
         self._registry = Registry(reflects=reflection)
         self._registry.add_generic(handlers)
         self._protocols = Protocols(self._registry.services)
+        self._base_path = base_path
         self._cors = None if cors is None else Cors(cors)
 
     # -- what generated code calls --
@@ -175,6 +181,8 @@ class LambdaServer:
             request = invocation.shape.read(event)
         except BadEvent as error:
             return self._sent(invocation, plain_reply(400, str(error)))
+        if self._base_path:
+            request = request.behind(self._base_path)
         invocation = invocation._replace(request=request)
         if self._cors is not None and (preflight := self._cors.preflight(request)) is not None:
             return self._sent(invocation, preflight)
@@ -311,9 +319,10 @@ class LambdaServer:
     def _streamed(
         self, invocation: _Invocation, responder: Responder, call: Call, due: Deadline | None
     ) -> StreamingReply:
-        _wait(call, lambda call: call.is_open or call.is_closed, due)
+        has_head = Call.has_messages if responder.needs_message else _is_open
+        _wait(call, lambda call: has_head(call) or call.is_closed, due)
         _raise_crash(call)
-        if call.is_open:
+        if has_head(call):
             initial, compression = call.opened()
             head = responder.head(initial, compression)
             chunks: Iterable[bytes] = _chunks(responder, call, due)
@@ -372,6 +381,7 @@ def _details(call: Call) -> CallDetails:
 
 def _found(call: Call, handler: Handler | None) -> Handler | None:
     if handler is None:
+        call.is_unknown = True
         call.end(Status(UNIMPLEMENTED, "Method not found!"))
     else:
         call.found(streams_responses=bool(handler.response_streaming))
@@ -387,6 +397,10 @@ async def _guarded(call: Call, serve: Callable[[], Coroutine[object, object, Non
         raise
     except BaseException as error:  # noqa: BLE001  (SystemExit and its like are for Lambda's own thread)
         call.crash_with(error)
+
+
+def _is_open(call: Call) -> bool:
+    return call.is_open
 
 
 def _is_closed(call: Call) -> bool:

@@ -185,21 +185,38 @@ class _Requests:
             return None
         if data is None:
             return None
-        request = _transformed(data, self._deserialize, "deserializing")
+        request = self._deserialized(data)
         if request is None:
-            self._ending.fail(INTERNAL, "Exception deserializing request!")
+            code = INTERNAL if self._call.undecodable is None else self._call.undecodable
+            self._ending.fail(code, "Exception deserializing request!")
         return request
 
+    def _deserialized(self, data: bytes) -> Any:
+        if self._call.undecodable is None:
+            return _transformed(data, self._deserialize, "deserializing")
+        try:
+            return data if self._deserialize is None else self._deserialize(data)
+        except Exception:  # noqa: BLE001  (the caller's mistake, which its status tells)
+            return None
+
     def only(self) -> Any:
-        """The one request of a unary method; None when the call has failed for want of it. More are left unread, as with grpcio."""
+        """The one request of a unary method; None when the call has failed: there is none, or another behind it."""
         request = self.take()
-        if request is None:
+        if request is None or self._has_more():
+            request = None
             self._call.end(
                 Status(
                     UNIMPLEMENTED, f'"{self._call.method}" requires exactly one request message.'
                 )
             )
         return request
+
+    def _has_more(self) -> bool:
+        try:
+            return self._call.read() is not None
+        except Refused as refusal:
+            self._call.end(refusal.status, refusal.trailing)
+            return True
 
 
 def serve(call: Call, handler: Handler) -> None:

@@ -122,6 +122,16 @@ def _not_fitting(descriptor: Any, error: NotProtoJson) -> Refused:
     )
 
 
+def parsed(data: bytes, descriptor: Any) -> Any:
+    """The message in a reply's bytes. Raises Refused."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        return new_message(descriptor).FromString(data)
+    except DecodeError as error:
+        raise Refused(INTERNAL, f"the reply is no {descriptor.full_name}") from error
+
+
 def to_json(
     data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: str | None = None
 ) -> bytes:
@@ -182,11 +192,24 @@ def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
         raise Refused(INVALID_ARGUMENT, f"{name} is a single field and has {len(values)} values")
     for part in path[:-1]:
         parent = find_field(message.DESCRIPTOR, (part,))
+        check_oneof(message, parent)
         message = getattr(message, parent.name)
+    check_oneof(message, field)
     message.ClearField(field.name)
     converted = [_json_value(field, value) for value in values]
     value = converted if field.is_repeated else converted[0]
     merge({field.name: value}, message, passes_over_unknown=False)
+
+
+def check_oneof(message: Any, field: Any) -> None:
+    """Raises Refused if another member of the field's oneof is set: setting this one would take it away unseen."""
+    oneof = field.containing_oneof
+    taken = None if oneof is None else message.WhichOneof(oneof.name)
+    if taken not in (None, field.name):
+        raise Refused(
+            INVALID_ARGUMENT,
+            f"{taken} and {field.name} are of one oneof, {oneof.name}: a request has one of them",
+        )
 
 
 _BOOL_VALUE = "google.protobuf.BoolValue"

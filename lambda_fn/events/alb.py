@@ -11,7 +11,6 @@ from lambda_fn.events.shape import (
     gathered,
     headers_of,
     joined,
-    query_of,
     query_pairs_of,
 )
 from lambda_fn.http import HttpReply, HttpRequest, Peer
@@ -56,7 +55,7 @@ def decode(event: Event) -> HttpRequest:
         body=body_of(event),
         peer=Peer(address),
         # Unlike API Gateway, the balancer hands the query on as it came: percent-encoded.
-        query=query_of("&".join(f"{name}={value}" for name, value in query_pairs_of(event))),
+        query_string="&".join(f"{name}={value}" for name, value in query_pairs_of(event)),
     )
 
 

@@ -12,6 +12,7 @@ from lambda_fn.events.shape import (
     gathered,
     headers_of,
     joined,
+    paths_of,
     query_pairs_of,
     seconds_of,
 )
@@ -25,17 +26,48 @@ def matches(event: Event) -> bool:
 def decode(event: Event) -> HttpRequest:
     """Raises BadEvent."""
     context = event["requestContext"]
+    path = _path_of(event)
     identity = context.get("identity") or {}
     return HttpRequest(
         method=event["httpMethod"],
-        path=event.get("path") or "",
+        path=path,
         headers=headers_of(event),
         body=body_of(event),
         peer=Peer(identity.get("sourceIp") or "", certificate_of(identity.get("clientCert"))),
         sent_at=seconds_of(context.get("requestTimeEpoch")),
-        query=query_pairs_of(event),
+        query_string=_query_of(event),
+        paths=_paths_of(event, path),
         takes_streams=context.get("apiId") == "bridge",
     )
+
+
+def _path_of(event: Event) -> str:
+    path: str = event.get("path") or ""
+    return path.replace("%", "%25") if _is_of_http_api(event) else path
+
+
+def _is_of_http_api(event: Event) -> bool:
+    """Whether an HTTP API made it: it hands paths on decoded, behind the name of a stage. Only it and the bridge name the version."""
+    return "version" in event and event["requestContext"].get("apiId") != "bridge"
+
+
+def _paths_of(event: Event, path: str) -> tuple[str, ...]:
+    resource = event.get("resource") or ""
+    found = paths_of(path, resource, event.get("pathParameters"))
+    stage = f"/{event['requestContext'].get('stage')}/"
+    if _is_of_http_api(event) and path.startswith(stage):
+        found = (*found, path[len(stage) - 1 :])
+    return (*found, path) if found else ()
+
+
+def _query_of(event: Event) -> str:
+    """API Gateway lists the query decoded."""
+    pairs = query_pairs_of(event)
+    if not pairs:
+        return ""
+    from urllib.parse import urlencode
+
+    return urlencode(pairs, errors="surrogatepass")
 
 
 def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001  (every shape takes the event)

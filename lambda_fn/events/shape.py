@@ -53,9 +53,9 @@ class Shape(NamedTuple):
             raise BadEvent(
                 f"the event looks like {self.name} but has a field of the wrong type"
             ) from error
-        texts: tuple[object, ...] = (request.method, request.path)
+        texts: tuple[object, ...] = (request.method, request.path, request.query_string)
         if not all(isinstance(text, str) for text in texts):
-            raise BadEvent("the event's method and path are not both text")
+            raise BadEvent("the event's method, path and query are not all text")
         return request
 
     def encode(self, reply: HttpReply, event: Event) -> dict[str, Any]:
@@ -105,13 +105,24 @@ def body_of(event: Event) -> bytes:
         raise BadEvent("the event says isBase64Encoded, and its body is not base64") from error
 
 
-def query_of(text: str | None) -> tuple[tuple[str, str], ...]:
-    """The names and values of a query string, decoded."""
-    if not text:
-        return ()
-    from urllib.parse import parse_qsl
+def paths_of(path: str, resource: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What the path is behind the base path of a custom domain, by API Gateway's resource: `/v1/{proxy+}`. Likeliest first.
 
-    return tuple(parse_qsl(text, keep_blank_values=True))
+    The resource says how many segments are the API's. Where it begins with fixed ones, those behind them may be all that the API knows.
+    """
+    parts = resource.split("/")[1:]
+    counts = [len(parts)]
+    if resource.endswith("+}"):
+        rest = (parameters or {}).get(parts[-1][1:-2])
+        if not isinstance(rest, str):
+            return ()
+        behind = rest.count("/") + 1
+        counts = [len(parts) - 1 + behind, behind]
+    segments = path.split("/")[1:]
+    found = {
+        "/" + "/".join(segments[-count:]): None for count in counts if 0 < count <= len(segments)
+    }
+    return () if [*found] == [path] else tuple(found)
 
 
 def query_pairs_of(event: Event) -> tuple[tuple[str, str], ...]:

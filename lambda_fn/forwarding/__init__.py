@@ -39,6 +39,7 @@ class Forwarder:
         stream_replies: bool | None,
         cors: str | Sequence[str] | None,
         services: Sequence[str],
+        base_path: str,
     ) -> None:
         self._close = close
         self._server = LambdaServer(
@@ -47,6 +48,7 @@ class Forwarder:
             reflection=False,  # the server behind answers it, if it does
             stream_replies=stream_replies,
             cors=cors,
+            base_path=base_path,
         )
 
     def __call__(self, event: Event, context: Any) -> Reply:
@@ -71,6 +73,7 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
     stream_replies: bool | None = None,
     cors: str | Sequence[str] | None = "*",
     services: Sequence[str] = (),
+    base_path: str = "",
 ) -> Forwarder:
     """A Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages, metadata, status and all.
 
@@ -89,6 +92,7 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
     cors: as LambdaServer's.
     services: names of services whose generated modules the function imports: JSON callers (Connect, REST by google.api.http) need their
         descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
+    base_path: as LambdaServer's.
 
     A connection that cannot be made is UNAVAILABLE, saying why. Raises ValueError for a target or a combination that makes no sense, OSError
     for a command that cannot be run, RuntimeError if `server` cannot listen at the target.
@@ -116,6 +120,7 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
         stream_replies=stream_replies,
         cors=cors,
         services=services,
+        base_path=base_path,
     )
 
 

@@ -6,6 +6,7 @@ Both in protobuf and JSON; unary methods that say `idempotency_level = NO_SIDE_E
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Iterator
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 
 from lambda_fn import compression, metadata, transcode
 from lambda_fn.http import Headers, HttpReply, HttpRequest, plain_reply
+from lambda_fn.percent import pairs_in
 from lambda_fn.protocols.grpc_web import frame, messages_in
 from lambda_fn.protocols.http_status import HTTP_STATUS, details_in, without_details
-from lambda_fn.protocols.protocol import Accepted, Exchange, method_of
+from lambda_fn.protocols.protocol import Accepted, Exchange, callers_fault, method_of
 from lambda_fn.rpc import (
     IDENTITY,
     INVALID_ARGUMENT,
@@ -37,7 +39,10 @@ _NO_SIDE_EFFECTS = 1
 """MethodOptions.IdempotencyLevel in google/protobuf/descriptor.proto."""
 
 _TIMEOUT_DIGITS = 10
-_USUAL_ALPHABET = str.maketrans("-_", "+/")
+_USUAL_ALPHABET = bytes.maketrans(b"-_", b"+/")
+
+_PARAMETERS = ("base64", "compression", "connect", "encoding", "message")
+_is_get = re.compile(rf"(?:^|&)(?:{'|'.join(_PARAMETERS)})=").search
 
 _NAMES = (
     "", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
@@ -51,14 +56,12 @@ def accept(request: HttpRequest, services: Callable[[], list[str]]) -> Accepted:
     """Connect's own content types, and JSON or a GET where the path names a registered service."""
     content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     method = method_of(request.path)
-    asked = dict(request.query)
-    if request.method == "GET" and "encoding" in asked and "message" in asked:
-        return _accept_get(request, method, asked) if _is_known(method, services) else None
+    is_known = _is_known(method, services)
+    if request.method == "GET" and is_known and _is_get(request.query_string):
+        return _accept_get(request, method)
     if content_type.startswith(_STREAMS):
         format_, answer = content_type.removeprefix(_STREAMS), _accept_stream
-    elif content_type == "application/proto" or (
-        content_type == "application/json" and _is_known(method, services)
-    ):
+    elif content_type == "application/proto" or (content_type == "application/json" and is_known):
         format_, answer = content_type.removeprefix("application/"), _accept_unary
     else:
         return None
@@ -66,7 +69,7 @@ def accept(request: HttpRequest, services: Callable[[], list[str]]) -> Accepted:
         return plain_reply(405, "a Connect call is a POST", headers=(("allow", "POST"),))
     if format_ not in ("proto", "json"):
         return plain_reply(415, "Connect's messages are proto or json here")
-    return answer(request, method, format_)
+    return answer(request, method, format_, is_known=is_known)
 
 
 def _is_known(method: str, services: Callable[[], list[str]]) -> bool:
@@ -79,34 +82,66 @@ def _codec(format_: str, descriptor: Any) -> Codec:
     return transcode.PROTO
 
 
-def _accept_unary(request: HttpRequest, method: str, format_: str) -> Accepted:
+def _accept_unary(request: HttpRequest, method: str, format_: str, *, is_known: bool) -> Accepted:
     descriptor = transcode.find_method(method)
     if descriptor is not None and _streams(descriptor):
         return plain_reply(415, f"{method} streams: its content type is {_STREAMS}{format_}")
     codec = _codec(format_, descriptor)
-    return Exchange(UnaryResponder(format_, codec), partial(_decode_unary, request, method, codec))
+    return Exchange(
+        UnaryResponder(format_, codec, is_known=is_known),
+        callers_fault(partial(_decode_unary, request, method, codec)),
+    )
 
 
-def _accept_stream(request: HttpRequest, method: str, format_: str) -> Accepted:
+def _accept_stream(request: HttpRequest, method: str, format_: str, *, is_known: bool) -> Accepted:
     descriptor = transcode.find_method(method)
     if descriptor is not None and not _streams(descriptor):
         return plain_reply(415, f"{method} is unary: its content type is application/{format_}")
     codec = _codec(format_, descriptor)
     return Exchange(
-        StreamResponder(format_, codec), partial(_decode_stream, request, method, codec)
+        StreamResponder(format_, codec, is_known),
+        callers_fault(partial(_decode_stream, request, method, codec)),
     )
 
 
-def _accept_get(request: HttpRequest, method: str, asked: dict[str, str]) -> Accepted:
+def _accept_get(request: HttpRequest, method: str) -> Accepted:
     descriptor = transcode.find_method(method)
-    if descriptor is None or descriptor.GetOptions().idempotency_level != _NO_SIDE_EFFECTS:
+    may_get = (
+        descriptor is not None
+        and descriptor.GetOptions().idempotency_level == _NO_SIDE_EFFECTS
+        and not _streams(descriptor)
+    )
+    if not may_get:
         return plain_reply(405, f"{method} is called by POST", headers=(("allow", "POST"),))
-    if (format_ := asked["encoding"]) not in ("proto", "json"):
+    try:
+        asked = _asked(request)
+    except Refused as refusal:
+        return UnaryResponder("json", transcode.PROTO).whole(WholeReply(refusal.status))
+    format_ = asked["encoding"].decode("ascii", "replace")
+    if format_ not in ("proto", "json"):
         return plain_reply(415, "Connect's messages are proto or json here")
     codec = _codec(format_, descriptor)
     return Exchange(
-        UnaryResponder(format_, codec), partial(_decode_get, request, method, asked, codec)
+        UnaryResponder(format_, codec),
+        callers_fault(partial(_decode_get, request, method, asked, codec)),
     )
+
+
+def _asked(request: HttpRequest) -> dict[str, bytes]:
+    """Connect's parameters of a GET. Raises Refused; what the message is encoded in, and itself, must be there."""
+    asked: dict[str, bytes] = {}
+    for name, value in pairs_in(request.query_string):
+        if name in asked and name in _PARAMETERS:
+            raise Refused(INVALID_ARGUMENT, f"the query has two values for {name}")
+        asked[name] = value
+    for name in ("encoding", "message"):
+        if name not in asked:
+            raise Refused(INVALID_ARGUMENT, f"the query has no {name}")
+    if asked.get("connect", b"v1") != b"v1":
+        raise Refused(INVALID_ARGUMENT, "the query's connect is not v1")
+    if asked.get("base64", b"1") not in (b"0", b"1"):
+        raise Refused(INVALID_ARGUMENT, "the query's base64 is neither 0 nor 1")
+    return asked
 
 
 def _streams(descriptor: Any) -> bool:
@@ -126,12 +161,17 @@ def _decode_unary(
 
 
 def _decode_get(
-    request: HttpRequest, method: str, asked: dict[str, str], codec: Codec, max_message: int | None
+    request: HttpRequest,
+    method: str,
+    asked: dict[str, bytes],
+    codec: Codec,
+    max_message: int | None,
 ) -> IncomingCall:
-    encoding = asked.get("compression", IDENTITY)
+    encoding = asked.get("compression", b"identity").decode("ascii", "replace")
     compression.check(encoding)
-    text = asked["message"]
-    body = _from_base64(text) if asked.get("base64") == "1" else text.encode()
+    body = asked["message"]
+    if asked.get("base64") == b"1":
+        body = _from_base64(body)
     message = _plain(body, encoding, max_message)
     return _incoming(request, method, _decoded(codec, iter((message,))), "accept-encoding")
 
@@ -180,11 +220,11 @@ def _plain(body: bytes, encoding: str, max_message: int | None) -> bytes:
     return body
 
 
-def _from_base64(text: str) -> bytes:
+def _from_base64(text: bytes) -> bytes:
     """In the URL-safe alphabet or the usual one; its padding is optional."""
-    usual = text.rstrip("=").translate(_USUAL_ALPHABET)
+    usual = text.rstrip(b"=").translate(_USUAL_ALPHABET)
     try:
-        return b64decode(usual + "=" * (-len(usual) % 4))
+        return b64decode(usual + b"=" * (-len(usual) % 4), validate=True)
     except (Base64Error, ValueError) as error:
         raise Refused(INVALID_ARGUMENT, "the query's message is not base64") from error
 
@@ -222,10 +262,13 @@ class UnaryResponder:
     """The reply to one unary call: its message is the body, or its error."""
 
     can_stream = False
+    needs_message = False
 
-    def __init__(self, format_: str, codec: Codec) -> None:
+    def __init__(self, format_: str, codec: Codec, *, is_known: bool = True) -> None:
+        """`is_known`: whether the service is registered."""
         self._format = format_
         self._codec = codec
+        self._is_known = is_known
         self._encoding = IDENTITY
         """Of the message: HTTP names it only if it is compressed."""
 
@@ -245,6 +288,8 @@ class UnaryResponder:
 
     def whole(self, reply: WholeReply) -> HttpReply:
         trailers = _prefixed(reply.trailing)
+        if reply.is_unknown and not self._is_known:
+            return self._failed(reply, trailers)._replace(status=404)
         if reply.status.code != OK:
             return self._failed(reply, trailers)
         if len(reply.messages) != 1:
@@ -275,10 +320,16 @@ class StreamResponder(NamedTuple):
 
     format_: str
     codec: Codec
+    is_known: bool
+    """Whether the service is registered."""
 
     @property
     def can_stream(self) -> bool:
         return True
+
+    @property
+    def needs_message(self) -> bool:
+        return False
 
     def message(self, data: bytes, encoding: str) -> bytes:
         plain = self.codec.encode(data)
@@ -302,6 +353,8 @@ class StreamResponder(NamedTuple):
         return frame(_END, _json(last))
 
     def whole(self, reply: WholeReply) -> HttpReply:
+        if reply.is_unknown and not self.is_known:
+            return plain_reply(404, "the function does not serve this service")
         head = self.head(reply.initial or (), reply.compression)
         body = b"".join((*reply.messages, self.end(reply.status, reply.trailing)))
         return HttpReply(head.status, head.headers, body)

@@ -40,8 +40,8 @@ _content_type = re.compile(
     r"\s*(application/grpc-web(?:-text)?)(\+[\w.-]+)?\s*(?:;.*)?", re.IGNORECASE
 ).fullmatch
 
-# PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves.
-_encodable = re.compile(rb"[^\x20-\x24\x26-\x7e]")
+# PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves. Spaces at the ends don't: HTTP takes them off.
+_encodable = re.compile(rb"[^\x20-\x24\x26-\x7e]|\A +|(?<! ) +\Z")
 
 _SECONDS_IN = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _LONGEST_TIMEOUT = 10.0 * 365 * 24 * 3600
@@ -153,12 +153,16 @@ def frame(flags: int, data: bytes) -> bytes:
 
 def _status_headers(status: Status, trailing: Metadata) -> Headers:
     text = status.message.encode("utf-8", "replace")
-    message = _encodable.sub(lambda found: b"%%%02X" % ord(found[0]), text).decode("ascii")
+    message = _encodable.sub(_percent_encoded, text).decode("ascii")
     return (
         ("grpc-status", str(status.code)),
         *((("grpc-message", message),) if message else ()),
         *metadata.to_headers(trailing),
     )
+
+
+def _percent_encoded(found: re.Match[bytes]) -> bytes:
+    return b"".join([b"%%%02X" % byte for byte in found[0]])
 
 
 class GrpcWebResponder(NamedTuple):
@@ -172,6 +176,10 @@ class GrpcWebResponder(NamedTuple):
     @property
     def can_stream(self) -> bool:
         return True
+
+    @property
+    def needs_message(self) -> bool:
+        return False
 
     def message(self, data: bytes, encoding: str) -> bytes:
         if self.codec is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -329,3 +331,161 @@ def test_grpc_web_may_carry_json_too(server: LambdaServer) -> None:
 
     assert "application/grpc-web+json" == answer.headers["content-type"]
     assert answer.body.startswith(frame(b'{"title":"T"}'))
+
+
+# -- what would be something else --
+
+
+def test_the_bytes_of_a_get_need_no_base64(http: HttpCaller) -> None:
+    """Percent-encoding holds any byte; what it decodes to is the message."""
+    data = message("GetBookRequest", name="é" * 100).SerializeToString()
+    answer = http.send("GET", f"{PATH}/GetBook?encoding=proto&message={quote(data, safe='')}")
+
+    assert b"\xc8\x01" in data  # a length of 200: no UTF-8
+    assert (200, data) == (answer.status, answer.body)
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("connect=v2&encoding=json&message={}", "connect"),
+        ("connect=&encoding=json&message={}", "connect"),
+        ("connect=v1&encoding=json", "no message"),
+        ("connect=v1&message={}", "no encoding"),
+        ("encoding=json&message={}&message={}", "two values"),
+        ("encoding=json&encoding=proto&message={}", "two values"),
+        ("encoding=json&message={}&base64=yes", "base64"),
+        ("encoding=json&message=e!30&base64=1", "base64"),
+        ("encoding=json&message=e&base64=1", "base64"),
+        ("encoding=json&message=%ff", "UTF-8"),
+        ("encoding=json&message=%zz", "percent sign"),
+        ("encoding=json&message=null", "null"),
+        ("encoding=json&message=", "JSON"),
+        ("encoding=proto&message=%ff", "deserializing"),
+        ("encoding=json&message={}&compression=gzip", "gzip"),
+        ("encoding=json&message=%1f%8b&compression=gzip", "gzip"),
+    ],
+)
+def test_a_get_that_cannot_be_read_is_a_bad_request(
+    http: HttpCaller, query: str, reason: str
+) -> None:
+    answer = http.send("GET", f"{PATH}/GetBook?{query}")
+
+    assert (400, "invalid_argument") == (answer.status, answer.json["code"])
+    assert reason in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("encoding=thrift&message={}", 415), ("encoding=json&message={}&compression=br", 501)],
+)
+def test_a_get_in_what_nobody_reads(http: HttpCaller, query: str, status: int) -> None:
+    assert status == http.send("GET", f"{PATH}/GetBook?{query}").status
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/proto", "application/connect+json", "application/connect+proto"]
+)
+def test_a_service_that_is_not_there_is_not_found(http: HttpCaller, content_type: str) -> None:
+    """404, which Connect's clients read as unimplemented."""
+    headers = {"content-type": content_type}
+
+    assert 404 == http.send("POST", "/no.such.Service/Method", b"", headers=headers).status
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+@pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff", b"\x0a\x01"])
+def test_bad_protobuf_is_a_bad_request(
+    caplog: pytest.LogCaptureFixture, flavour: str, body: bytes
+) -> None:
+    """The mistake is the caller's: nothing is in the log."""
+
+    async def answer(request: Any, context: Any) -> Any:
+        return request
+
+    server = LambdaServer()
+    library.add(server, **({"Plain": answer} if flavour == "async" else {}))
+    reply = HttpCaller(server.handler).send("POST", f"{PATH}/Plain", body, headers=PROTO)
+    server.close()
+
+    assert (400, "invalid_argument") == (reply.status, reply.json["code"])
+    assert [] == caplog.records
+
+
+@pytest.mark.parametrize("method", ["Upload", "Chat", "WatchBooks"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        frame(b"\xff"), frame(b"")[:-1], frame(b"{}")[:-1], frame(b"") + b"\x00", frame(b"", flags=2), frame(b"", flags=1),
+        frame(gzip.compress(b"", mtime=0) + b"x", flags=1), frame(gzip.compress(b"", mtime=0) * 2, flags=1), frame(gzip.compress(b"", mtime=0)[:-1], flags=1),
+        frame(b"no gzip", flags=1), frame(b"", flags=4),
+    ],
+)  # fmt: skip
+def test_a_stream_that_cannot_be_read(http: HttpCaller, method: str, body: bytes) -> None:
+    """Bad protobuf, envelopes cut off or flagged as what a client does not send, compression that does not decode or does not end."""
+    headers = STREAM | {
+        "content-type": "application/connect+proto",
+        "connect-content-encoding": "gzip",
+    }
+    answer = http.send("POST", f"{PATH}/{method}", body, headers=headers)
+    flags, last = envelopes(answer)[-1]
+
+    assert (200, 2) == (answer.status, flags)
+    assert "invalid_argument" == last["error"]["code"]
+
+
+def test_a_compressed_message_without_a_compression_is_internal(http: HttpCaller) -> None:
+    """As in gRPC, and as connectrpc's suite has it."""
+    answer = http.send("POST", f"{PATH}/Chat", frame(gzip.compress(b"{}"), flags=1), headers=STREAM)
+
+    assert "internal" == envelopes(answer)[-1][1]["error"]["code"]
+
+
+@pytest.mark.parametrize("body", [b"", frame(b"{}") * 2])
+def test_a_server_stream_has_one_request(http: HttpCaller, body: bytes) -> None:
+    """None and several are unimplemented, as in gRPC."""
+    answer = http.send("POST", f"{PATH}/WatchBooks", body, headers=STREAM)
+    (flags, last), *others = envelopes(answer)
+
+    assert (2, []) == (flags, others)
+    assert "unimplemented" == last["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (gzip.compress(b"{}", mtime=0) + b"x", {"content-encoding": "gzip"}),
+        (gzip.compress(b"{}", mtime=0) * 2, {"content-encoding": "gzip"}),
+        (gzip.compress(b"{}", mtime=0)[:-1], {"content-encoding": "gzip"}),
+        (zlib.compress(b"{}") + b"x", {"content-encoding": "deflate"}),
+        (b"{}", {"content-encoding": "gzip"}),
+        (b"{}", {"x-data-bin": "!"}),
+        (b"{}", {"connect-timeout-ms": "-1"}),
+        (b"{}", {"connect-timeout-ms": ""}),
+        (b"{}", {"connect-timeout-ms": "1.5"}),
+        (b"[" * 100_000, {}),
+        (b"null", {}),
+        (b"[]", {}),
+        (b'"x"', {}),
+        (b"", {}),
+        (b'{"title": "a", "title": "b"}', {}),
+        (b'{"cover": "Y!Q"}', {}),
+        (b'{"pages": 9007199254740992.5}', {}),
+        (b'{"title": "\xff"}', {}),
+    ],
+)
+def test_a_unary_call_that_cannot_be_read_is_a_bad_request(
+    http: HttpCaller, caplog: pytest.LogCaptureFixture, body: bytes, headers: dict[str, str]
+) -> None:
+    """400 with the reason, and nothing in the log."""
+    answer = http.send("POST", f"{PATH}/Plain", body, headers=JSON | headers)
+
+    assert (400, "invalid_argument") == (answer.status, answer.json["code"])
+    assert [] == caplog.records
+
+
+def test_the_largest_float(http: HttpCaller) -> None:
+    """As every language prints it."""
+    answer = http.send("POST", f"{PATH}/Choose", b'{"weight": 3.4028235e+38}', headers=JSON)
+
+    assert (200, {"weight": 3.4028235e38}) == (answer.status, answer.json)

@@ -10,8 +10,9 @@ import pytest
 
 from lambda_fn import LambdaServer
 from lambda_fn.events import shape_of
-from lambda_fn.events.shape import BadEvent
+from lambda_fn.events.shape import BadEvent, paths_of
 from lambda_fn.http import Certificate, HttpReply, HttpRequest, Peer
+from lambda_fn.rpc import Refused
 from tests.support.lambda_channel import LambdaContextDouble, frame, http_v2_event
 
 BODY = b64encode(frame(b"hi")).decode()
@@ -208,3 +209,89 @@ def test_the_answer_says_which_shape_was_meant() -> None:
 
     with pytest.raises(BadEvent, match="looks like http-v2 but has a field of the wrong type"):
         shape_of(event).read(event)
+
+
+@pytest.mark.parametrize(
+    ("path", "resource", "parameters", "found"),
+    [
+        ("/v1/things/x", "/{proxy+}", {"proxy": "v1/things/x"}, ()),
+        ("/shop/v1/things/x", "/{proxy+}", {"proxy": "v1/things/x"}, ("/v1/things/x",)),
+        ("/a/b/v1/things/x", "/{proxy+}", {"proxy": "v1/things/x"}, ("/v1/things/x",)),
+        ("/shop/v1/things/x", "/v1/{proxy+}", {"proxy": "things/x"}, ("/v1/things/x", "/things/x")),
+        ("/v1/things/x", "/v1/{proxy+}", {"proxy": "things/x"}, ("/v1/things/x", "/things/x")),
+        ("/shop/v1/things/a%2Fb", "/v1/things/{name}", {"name": "a%2Fb"}, ("/v1/things/a%2Fb",)),
+        ("/shop/v1/things", "/v1/things", None, ("/v1/things",)),
+        ("/v1/things", "/v1/things", None, ()),
+        ("/v1/things", "", None, ()),
+        ("/v1/things", "/{proxy+}", None, ()),
+    ],
+)
+def test_a_base_path_is_found_by_the_resource(
+    path: str, resource: str, parameters: dict[str, str] | None, found: tuple[str, ...]
+) -> None:
+    """API Gateway leaves the base path of a custom domain in the path, and says what of it is the API's."""
+    assert found == paths_of(path, resource, parameters)
+
+
+@pytest.mark.parametrize(
+    ("domain", "api", "path"),
+    [
+        ("abc.execute-api.eu-west-1.amazonaws.com", "abc", "/v1/100%25"),
+        ("api.example.com", "abc", "/v1/100%25"),
+        ("abc.lambda-url.eu-west-1.on.aws", "abc", "/v1/100%"),
+        ("f.lambda-url.eu-west-1.localhost", "f", "/v1/100%"),
+        ("any.example", "bridge", "/v1/100%"),
+    ],
+)
+def test_an_http_api_hands_the_path_on_decoded(domain: str, api: str, path: str) -> None:
+    """Its percent signs are meant; a function URL and the bridge leave the path as it was sent."""
+    event = http_v2_event("/v1/100%", b"")
+    event["requestContext"] |= {"domainName": domain, "apiId": api}
+
+    assert path == shape_of(event).decode(event).path
+
+
+def test_format_1_of_an_http_api_has_its_stage_and_a_decoded_path() -> None:
+    event = HTTP_V1 | {"version": "1.0", "path": "/prod/v1/100%", "resource": "$default"}
+    event["requestContext"] = HTTP_V1["requestContext"] | {"stage": "prod"}
+    request = shape_of(event).decode(event)
+
+    assert ("/v1/100%25", "/prod/v1/100%25") == request.paths
+
+
+def test_a_path_may_begin_with_the_name_of_its_stage() -> None:
+    """Behind a custom domain the stage is not there."""
+    event = http_v2_event("/v1/things", b"", stage="v1")
+
+    assert ("/things", "/v1/things") == shape_of(event).decode(event).paths
+
+
+@pytest.mark.parametrize("query", ["a=%ff", "%ff=1", "a=%", "a=%zz"])
+def test_a_query_that_is_not_encoded_text_is_refused(query: str) -> None:
+    """When it is read: calls that have no use for it are none the worse."""
+    event = http_v2_event("/", b"") | {"rawQueryString": query}
+    request = shape_of(event).decode(event)
+
+    with pytest.raises(Refused):
+        _ = request.query
+
+
+@pytest.mark.parametrize("wrong", [True, 1, ["a"], {"a": 1}], ids=repr)
+@pytest.mark.parametrize("field", ["rawQueryString", "routeKey", "pathParameters"])
+def test_a_query_or_a_route_of_the_wrong_type_is_the_callers_mistake(
+    field: str, wrong: object
+) -> None:
+    """Also where the query and the route are read."""
+    server = LambdaServer()
+    event = (
+        http_v2_event("/v1/a", b"")
+        | {"routeKey": "GET /{proxy+}", "pathParameters": {}}
+        | {field: wrong}
+    )
+    event["requestContext"]["http"]["method"] = "GET"
+
+    reply = server.handler(event, LambdaContextDouble())
+    server.close()
+
+    assert isinstance(reply, dict)
+    assert 400 <= reply["statusCode"] < 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lambda_fn.http_rules import compile_template
+from lambda_fn.rpc import INVALID_ARGUMENT, Refused
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,17 @@ from lambda_fn.http_rules import compile_template
         ("/v1/{name=x/**}:go", "/v1/x/a/b:go", {"name": "x/a/b"}),
         ("/v1/{name=x/*}:go", "/v1/x/1", None),
         ("/v1/{a}:go", "/v1/1:go", {"a": "1"}),
+        ("/v1/{name=**}", "/v1/", {"name": ""}),
+        ("/v1/{name=**}", "/v1", {"name": ""}),
+        ("/v1/{name=**}", "/v12", None),
+        ("/v1/{name=x/**}", "/v1/x", {"name": "x"}),
+        ("/v1/**", "/v1", {}),
+        ("/v1/**", "/v1/a/b", {}),
+        ("/**", "/", {}),
+        ("/v1/{a}", "/v1/a%20b%2fc%25", {"a": "a b/c%"}),
+        ("/v1/{a=*}", "/v1/%C3%A9+%7e", {"a": "é+~"}),
+        ("/v1/{name=x/*}", "/v1/x/a%2fb%2Fc%20d", {"name": "x/a%2fb%2Fc d"}),
+        ("/v1/{name=**}", "/v1/a%252Fb/c", {"name": "a%2Fb/c"}),
     ],
 )
 def test_a_template_matches_paths(template: str, path: str, fields: dict[str, str] | None) -> None:
@@ -33,7 +45,22 @@ def test_a_template_matches_paths(template: str, path: str, fields: dict[str, st
     assert fields == (None if found is None else {".".join(name): text for name, text in found})
 
 
-@pytest.mark.parametrize("template", ["", "v1/ping", "/v1/{a", "/v1/a}", "/v1/{}", "/v1/{a={b}}"])
+@pytest.mark.parametrize(
+    "path", ["/v1/%", "/v1/%2", "/v1/%zz", "/v1/%ff", "/v1/%c3", "/v1/%ed%a0%80", "/v1/a/%ff"]
+)
+def test_a_path_that_is_not_encoded_text_is_refused(path: str) -> None:
+    """Replacements would make one name of two."""
+    with pytest.raises(Refused) as raised:
+        compile_template("/v1/{name=**}").match(path)
+
+    assert INVALID_ARGUMENT == raised.value.status.code
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["", "v1/ping", "/v1/{a", "/v1/a}", "/v1/{}", "/v1/{a={b}}", "/v1/**/x", "/v1/{a=**/x}", "/v1/{a=**}/{b}", "/v1/{a}/{a}", "/v1/x{a}",
+     "/v1/{a}{b}"],
+)  # fmt: skip
 def test_what_is_no_template_is_said(template: str) -> None:
     """A broken annotation must not become a route."""
     with pytest.raises(ValueError, match="no path template"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +16,9 @@ from lambda_fn.events import shape_of
 from lambda_fn.protocols.http_status import HTTP_STATUS
 from lambda_fn.protocols.protocol import Exchange
 from lambda_fn.protocols.rest import Rest
+from lambda_fn.rpc import CutOff
 from tests.support import library
-from tests.support.http_events import FRONT_ENDS, HttpCaller, Request, function_url
+from tests.support.http_events import FRONT_ENDS, HttpCaller, Request, function_url, rest_api
 from tests.support.lambda_channel import LambdaContextDouble
 from tests.support.library import message
 
@@ -278,3 +280,280 @@ def test_every_front_end_leads_to_the_same_call(server: LambdaServer, front_end:
 
     assert ("shelves/1", ["a", "b&c"], 5) == (listed["shelf"], listed["tags"], listed["pageSize"])
     assert ("shelves/1", "Ä") == (created["shelf"], created["book"]["title"])
+
+
+# -- what would be something else --
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "reason"),
+    [
+        ("GET", "/v1/books/%ff", b"", "UTF-8"),
+        ("GET", "/v1/books/a%C3", b"", "UTF-8"),
+        ("GET", "/v1/files/a/%ff", b"", "UTF-8"),
+        ("GET", "/v1/books/%zz", b"", "percent sign"),
+        ("GET", "/v1/shelves/1/books?tags=%ff", b"", "UTF-8"),
+        ("GET", "/v1/shelves/1/books?%ff=1", b"", "UTF-8"),
+        ("GET", "/v1/shelves/1/books?tags=%4", b"", "percent sign"),
+        ("GET", "/v1/choices?text=a&number=1", b"", "oneof"),
+        ("GET", "/v1/choices?text=a&book.title=b", b"", "oneof"),
+        ("GET", "/v1/choices?book.title=b&number=0", b"", "oneof"),
+        ("GET", "/v1/choices?text=&number=0", b"", "oneof"),
+        ("GET", "/v1/choices/a?number=1", b"", "oneof"),
+        ("GET", "/v1/choices/a:open?number=1", b"", "oneof"),
+        ("POST", "/v1/choices?number=1", b'{"title": "T"}', "oneof"),
+        ("PUT", "/v1/choices/a", b'{"number": 1}', "oneof"),
+        ("PUT", "/v1/choices/a", b'{"number": 1, "book": {}}', "oneof"),
+        ("GET", "/v1/choices?blob=+/+/", b"", "base64"),
+        ("GET", "/v1/choices?blob=Y!Q", b"", "base64"),
+        ("GET", "/v1/choices?weight=3.5e38", b"", "too large"),
+        ("GET", "/v1/choices?weight=1_0", b"", "weight"),
+        ("GET", "/v1/choices?weight=", b"", "weight"),
+        ("GET", "/v1/choices?book=", b"", "library.v1.Book"),
+        ("PUT", "/v1/choices/a", b"null", "null"),
+        ("PUT", "/v1/choices/a", b"[]", "a list"),
+        ("PUT", "/v1/choices/a", b'""', "a string"),
+        ("PUT", "/v1/choices/a", b'{"blob": "YQ", "blob": "Yg"}', "twice"),
+        ("POST", "/v1/choices", b"[]", "a list"),
+        ("POST", "/v1/choices", b"[" * 100_000, "levels"),
+        ("POST", "/v1/choices", b'{"title": "a", "title": "b"}', "twice"),
+        ("PUT", "/v1/choices/a", b"[" * 100_000, "levels"),
+    ],
+)
+def test_what_could_be_read_as_something_else_is_refused(
+    http: HttpCaller,
+    caplog: pytest.LogCaptureFixture,
+    verb: str,
+    path: str,
+    body: bytes,
+    reason: str,
+) -> None:
+    """400 with the reason, and nothing in the log: the mistake is the caller's."""
+    answer = http.send(verb, path, body)
+
+    assert (400, 3) == (answer.status, answer.json["code"])
+    assert reason in answer.json["message"]
+    assert "Error" not in answer.json["message"]
+    assert [] == caplog.records
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "fields"),
+    [
+        ("GET", "/v1/choices?text=a", b"", {"text": "a"}),
+        ("PUT", "/v1/choices/a", b'{"text": "b"}', {"text": "a"}),
+        ("GET", "/v1/choices?book.title=a&book.pages=3", b"", {"book": {"title": "a", "pages": 3}}),
+        ("POST", "/v1/choices?book.pages=3", b'{"title": "a"}', {"book": {"title": "a"}}),
+        ("POST", "/v1/choices?number=3", b"", {"number": 3}),
+        ("POST", "/v1/choices", b"null", {}),
+        ("GET", "/v1/choices?weight=3.4028235e%2B38", b"", {"weight": 3.4028234663852886e38}),
+        ("PUT", "/v1/choices/a", b'{"weight": 3.4028235e+38}', {"text": "a", "weight": 3.4028234663852886e38}),
+        ("GET", "/v1/choices?blob=-_-_", b"", {"blob": b"\xfb\xff\xbf"}),
+    ],
+)  # fmt: skip
+def test_what_is_of_one_mind_is_read(
+    verb: str, path: str, body: bytes, fields: dict[str, Any]
+) -> None:
+    """One member of a oneof, by path, query or body, wherever else it is named."""
+    assert ("Choose", message("Choice", **fields)) == read(verb, path, body)
+
+
+def test_a_body_cut_off_in_its_compression_is_a_bad_request(http: HttpCaller) -> None:
+    """As is one with something behind it; gRPC calls it INTERNAL, which would be 500."""
+    packed = gzip.compress(b'{"title": "T"}')
+    headers = {"content-encoding": "gzip"}
+
+    for body in (packed[:-1], packed + b"x", packed + packed, b"x"):
+        assert 400 == http.send("PUT", f"/v1/{BOOK}", body, headers=headers).status
+
+
+def test_metadata_that_is_not_base64_is_a_bad_request(http: HttpCaller) -> None:
+    answer = http.send("GET", "/v1/books/x", headers={"x-data-bin": "!"})
+
+    assert (400, 3) == (answer.status, answer.json["code"])
+
+
+def test_a_custom_verb_is_never_part_of_a_name(http: HttpCaller) -> None:
+    """GET /v1/choices/{text} does not take what POST …:publish and GET …:open take."""
+    assert (405, "POST") == (
+        (answer := http.send("GET", f"/v1/{BOOK}:publish")).status,
+        answer.headers["allow"],
+    )
+    assert ("Choose", message("Choice", text="a:close")) == read("GET", "/v1/choices/a:close")
+
+
+def test_no_segment_is_a_number_of_segments_too() -> None:
+    """`**` matches zero or more (google/api/http.proto)."""
+    for path in ("/v1/files", "/v1/files/"):
+        assert ("GetBook", message("GetBookRequest")) == read("GET", path)
+
+
+def test_an_escaped_slash_stays_as_it_is_written() -> None:
+    assert ("GetBook", message("GetBookRequest", name="a%2fb/c/d%2F")) == read(
+        "GET", "/v1/files/a%2fb/c/d%2F"
+    )
+
+
+# -- base paths --
+
+
+def _mapped(event: dict[str, Any], base: str, **fields: Any) -> dict[str, Any]:
+    """The event behind a custom domain's base path."""
+    name = "rawPath" if "rawPath" in event else "path"
+    return event | {name: base + event[name]} | fields
+
+
+@pytest.mark.parametrize(
+    ("resource", "parameters"),
+    [
+        ("/{proxy+}", {"proxy": "v1/books/x"}),
+        ("/v1/{proxy+}", {"proxy": "books/x"}),
+        ("/v1/books/{name}", {"name": "x"}),
+    ],
+)
+@pytest.mark.parametrize("base", ["/shop", "/shop/eu", "/v1"])
+@pytest.mark.parametrize("front_end", [function_url, rest_api])
+def test_a_base_path_mapping_is_taken_off(
+    server: LambdaServer, front_end: Any, base: str, resource: str, parameters: dict[str, str]
+) -> None:
+    """REST and HTTP APIs leave it in the path and say what their own resource is."""
+    route = {"routeKey": f"ANY {resource}", "resource": resource, "pathParameters": parameters}
+    event = _mapped(front_end(Request("GET", "/v1/books/x")), base, **route)
+    reply: Any = server.handler(event, None)
+
+    assert (200, "x") == (reply["statusCode"], json.loads(reply["body"])["name"])
+
+
+def test_what_is_mounted_below_a_resource_is_found(server: LambdaServer) -> None:
+    """The .proto knows /v1/…, the API /api/{proxy+}."""
+    event = rest_api(Request("GET", "/api/v1/books/x"))
+    event |= {"resource": "/api/{proxy+}", "pathParameters": {"proxy": "v1/books/x"}}
+
+    assert 200 == server.handler(event, None)["statusCode"]  # type: ignore[index]  # not streamed
+
+
+def test_a_base_path_may_be_given() -> None:
+    """Where the event does not say it."""
+    server = LambdaServer(base_path="/shop/eu")
+    library.add(server)
+    http = HttpCaller(server.handler)
+
+    assert "x" == http.send("GET", "/shop/eu/v1/books/x").json["name"]
+    assert "x" == http.send("GET", "/v1/books/x").json["name"]
+    assert 404 == http.send("GET", "/shop/eux/v1/books/x").status
+    assert 404 == http.send("GET", "/other/v1/books/x").status
+    server.close()
+
+
+@pytest.mark.parametrize("base_path", ["shop", "/", "/shop/"])
+def test_a_base_path_is_a_path(base_path: str) -> None:
+    with pytest.raises(ValueError, match="base_path"):
+        LambdaServer(base_path=base_path)
+
+
+# -- google.api.HttpBody --
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=FRONT_ENDS.keys())
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [("text/csv", b"a,b"), ("application/json", b"{"), ("image/png", bytes(range(256))), ("text/plain", "é".encode())],
+)  # fmt: skip
+def test_a_body_of_any_type_comes_and_goes_as_it_is(
+    server: LambdaServer, front_end: Any, content_type: str, body: bytes
+) -> None:
+    """The whole request and the whole reply."""
+    http = HttpCaller(server.handler, front_end)
+    answer = http.send("POST", "/v1/raw", body, headers={"content-type": content_type})
+
+    assert (200, content_type, body) == (
+        answer.status,
+        answer.headers["content-type"],
+        answer.body,
+    )
+    assert ("i", "t") == (answer.headers["initial"], answer.headers["grpc-trailer-trailing"])
+
+
+def test_text_is_no_base64_in_the_event(server: LambdaServer) -> None:
+    """An API without binary media types would hand out base64 as it is."""
+    event = rest_api(Request("POST", "/v1/raw", b"a,b", {"content-type": "text/csv"}))
+    reply: Any = server.handler(event, None)
+
+    assert (False, "a,b") == (reply["isBase64Encoded"], reply["body"])
+
+
+def test_a_body_without_a_type_or_bytes(http: HttpCaller) -> None:
+    answer = http.send("POST", "/v1/raw")
+
+    assert (200, b"", "application/octet-stream") == (
+        answer.status,
+        answer.body,
+        answer.headers["content-type"],
+    )
+
+
+def test_one_field_may_be_a_body_of_any_type(http: HttpCaller) -> None:
+    """body: "cover", response_body: "cover"; compressed ones are inflated."""
+    headers = {"content-type": "image/png"}
+    put = http.send("PUT", "/v1/covers/x", b"\x89", headers=headers)
+    raw = http.send("PUT", "/v1/covers/x:raw", b"\x89", headers=headers)
+    packed = http.send(
+        "PUT",
+        "/v1/covers/x:raw",
+        gzip.compress(b"a"),
+        headers=headers | {"content-encoding": "gzip"},
+    )
+
+    assert {
+        "name": "x",
+        "cover": {"contentType": "image/png", "data": "iQ==", "extensions": []},
+    } == put.json
+    assert ("image/png", b"\x89") == (raw.headers["content-type"], raw.body)
+    assert b"a" == packed.body
+
+
+def test_a_content_type_that_is_no_header_value_is_not_sent() -> None:
+    """A servicer's line break must not end the header."""
+    server = LambdaServer()
+    library.add(
+        server, Raw=lambda request, _: request.__class__(content_type="a/b\r\nx: y", data=b"1")
+    )
+    answer = HttpCaller(server.handler).send("POST", "/v1/raw", b"1")
+    server.close()
+
+    assert "application/octet-stream" == answer.headers["content-type"]
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["buffered", "streamed"])
+def test_a_stream_of_bodies_is_one_body(server: LambdaServer, streams: bool) -> None:
+    """Its type is the first one's, although the metadata left before it."""
+    http = HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=streams))
+    answer = http.send("GET", "/v1/shelves/1:read")
+
+    assert (200, "text/plain", "i", b"The end\n") == (
+        answer.status,
+        answer.headers["content-type"],
+        answer.headers["initial"],
+        answer.body,
+    )
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["buffered", "streamed"])
+def test_a_stream_of_bodies_that_fails_at_once_is_an_error(
+    server: LambdaServer, streams: bool
+) -> None:
+    http = HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=streams))
+    answer = http.send("GET", "/v1/shelves/1:read?tags=fail+at+once")
+
+    assert (409, {"code": 10, "message": "as asked", "details": []}) == (answer.status, answer.json)
+
+
+def test_a_stream_of_bodies_that_fails_later_never_looks_whole(server: LambdaServer) -> None:
+    """Bytes have no place for an error: what is not sent yet becomes one, what is sent is cut off."""
+    path = "/v1/shelves/1:read?tags=fail"
+
+    assert 409 == HttpCaller(server.handler).send("GET", path).status
+    with pytest.raises(CutOff, match="as asked"):
+        HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=True)).send(
+            "GET", path
+        )

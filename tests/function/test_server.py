@@ -14,6 +14,8 @@ import grpc
 import pytest
 
 from lambda_fn.events.shape import LAMBDA_MAX_REPLY, UnknownEvent
+from lambda_fn.protocols.grpc_web import GrpcWebResponder
+from lambda_fn.rpc import Status, WholeReply
 from tests.support.behaviours import SYNC
 from tests.support.lambda_channel import (
     LambdaContextDouble,
@@ -582,3 +584,49 @@ def test_several_threads_may_call_the_handler_at_once(serve: Serve) -> None:
         Outcome(OK, messages=(b"%d" % number,), trailing=(("number", str(number)),))
         for number in range(8)
     ] == outcomes
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_bytes_behind_a_compressed_message_are_refused(serve: Serve, encoding: str) -> None:
+    """INTERNAL, as with grpcio; a second member and a message that ends early too."""
+    compress = gzip.compress if encoding == "gzip" else zlib.compress
+    packed = compress(b"hi")
+    channel = serve(ECHO)
+
+    for body in (packed + b"x", packed + packed, packed + bytes(8), packed[:-1], packed[:1]):
+        event = http_v2_event("/test.Test/Echo", frame(body, flags=1), {"grpc-encoding": encoding})
+
+        assert grpc.StatusCode.INTERNAL is channel.send(event).code
+
+
+@pytest.mark.parametrize(
+    ("message", "sent"),
+    [
+        (" a b ", "%20a b%20"), ("  a", "%20%20a"), ("a  ", "a%20%20"), (" ", "%20"), ("   ", "%20%20%20"), ("a b", "a b"), ("\n a \t", "%0A a %09"),
+        ("100%", "100%25"), (" \u00e9 ", "%20%C3%A9%20"),
+    ],
+)  # fmt: skip
+def test_spaces_at_the_ends_of_a_message_survive(serve: Serve, message: str, sent: str) -> None:
+    """HTTP takes them off a header's value; in the headers and in the trailers' frame."""
+
+    def fail(request: bytes, context: Any) -> None:
+        if request == b"later":
+            context.send_initial_metadata(())
+        context.abort(grpc.StatusCode.ABORTED, message)
+
+    channel = serve({"Fail": ("unary_unary", fail)})
+    channel.call("/test.Test/Fail", (b"",))
+    at_once: Any = channel.reply
+    outcome = channel.call("/test.Test/Fail", (b"later",))
+
+    assert sent == at_once["headers"]["grpc-message"]
+    assert f"grpc-message:{sent}\r\n".encode() in b64decode(channel.reply["body"])
+    assert message == outcome.details
+
+
+def test_many_spaces_in_a_message_take_no_longer_than_others() -> None:
+    """Nothing goes over them twice."""
+    text = ("a" + " " * 50_000) * 20 + "a"
+    reply = GrpcWebResponder("", is_text=False).whole(WholeReply(Status(10, text)))
+
+    assert text == dict(reply.headers)["grpc-message"]

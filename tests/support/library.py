@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import google.api.annotations_pb2  # type: ignore[import-untyped]  # googleapis-common-protos has no types
+import google.api.httpbody_pb2  # type: ignore[import-untyped]
 import grpc
 from google.protobuf import (
     any_pb2,
@@ -42,7 +43,7 @@ def _compiled() -> bytes:
         )
 
 
-LOADED = (empty_pb2, timestamp_pb2, wrappers_pb2)
+LOADED = (google.api.httpbody_pb2, empty_pb2, timestamp_pb2, wrappers_pb2)
 """What library.proto imports, loaded before it."""
 
 _FILE: Any = descriptor_pool.Default().AddSerializedFile(_compiled())
@@ -64,8 +65,8 @@ METADATA = (("initial", "i"),)
 TRAILING = (("trailing", "t"), ("trailing-bin", b"\x00\xff"))
 
 
-def add(server: Any) -> None:
-    """Register the servicer as generated code does."""
+def add(server: Any, **behaviours: Any) -> None:
+    """Register the servicer as generated code does, some of its methods replaced."""
     handlers = {}
     for method in _METHODS:
         kind = "_".join(
@@ -73,7 +74,7 @@ def add(server: Any) -> None:
             for streams in (method.client_streaming, method.server_streaming)
         )
         handlers[method.name] = getattr(grpc, f"{kind}_rpc_method_handler")(
-            _BEHAVIOURS.get(method.name) or partial(_same, method.output_type),
+            (_BEHAVIOURS | behaviours).get(method.name) or partial(_same, method.output_type),
             message_factory.GetMessageClass(method.input_type).FromString,
             message_factory.GetMessageClass(method.output_type).SerializeToString,
         )
@@ -91,6 +92,16 @@ def _watch(request: Any, context: Any) -> Iterator[Any]:
     context.set_trailing_metadata(TRAILING)
     for number in range(request.page_size or 2):
         yield message("Book", title=f"{request.shelf} {number}")
+    if request.tags:
+        context.abort(grpc.StatusCode.ABORTED, "as asked")
+
+
+def _read(request: Any, context: Any) -> Iterator[Any]:
+    context.send_initial_metadata(METADATA)
+    if request.tags == ["fail at once"]:
+        context.abort(grpc.StatusCode.ABORTED, "as asked")
+    yield google.api.httpbody_pb2.HttpBody(content_type="text/plain", data=b"The ")
+    yield google.api.httpbody_pb2.HttpBody(content_type="text/other", data=b"end\n")
     if request.tags:
         context.abort(grpc.StatusCode.ABORTED, "as asked")
 
@@ -125,4 +136,10 @@ def _fail(request: Any, context: Any) -> Any:
     context.abort(grpc.StatusCode[request.name], "as asked")
 
 
-_BEHAVIOURS = {"WatchBooks": _watch, "Upload": _upload, "Chat": _chat, "Fail": _fail}
+_BEHAVIOURS = {
+    "WatchBooks": _watch,
+    "ReadBook": _read,
+    "Upload": _upload,
+    "Chat": _chat,
+    "Fail": _fail,
+}
