@@ -25,7 +25,7 @@ from httptools import (
 
 from bridge.carriers.origin import Origin
 from bridge.carriers.tls import ResumingContext
-from bridge.rpc.errors import BadReply, ConnectionLost, RpcError
+from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpStatus
 
 MAX_HEAD = 64 << 10
 """The largest head of a response that takes more than one read, interim responses included; and the most bytes between two parts of
@@ -264,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
         """RFC 9110 15.2: the response is still to come. The fields of an interim one count, and mean nothing."""
         if not 100 <= status < 200:
             # RFC 9110 15: there are no others. llhttp takes any three digits.
-            self._fail(BadReply(f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"))  # fmt: skip
+            self._fail(UnknownHttpStatus(f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"))  # fmt: skip
         self._fields_left -= len(self._fields)
         self._fields = []
 

@@ -13,7 +13,8 @@ A message says what happened, where, and what to do next; it never quotes a fore
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
           AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
-      ReplyError       BadReply  NoStatus  CutReply  HttpRefusal
+      ReplyError       NoStatus  CutReply  HttpRefusal
+        BadReply         UnknownHttpStatus
 """
 
 from __future__ import annotations
@@ -320,6 +321,12 @@ class ReplyError(RpcError):
 
 class BadReply(ReplyError):
     """A bad frame, base64 or JSON."""
+
+
+class UnknownHttpStatus(BadReply):
+    """An HTTP status outside 100 to 599. UNKNOWN, as for all that gRPC's http-grpc-status-mapping.md does not list."""
+
+    code = StatusCode.UNKNOWN
 
 
 class NoStatus(ReplyError):

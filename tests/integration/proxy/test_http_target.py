@@ -35,6 +35,7 @@ from bridge.rpc.errors import (
     HttpThrottled,
     NoStatus,
     RpcError,
+    UnknownHttpStatus,
     Unreachable,
 )
 from bridge.rpc.events import Headers, Message, Trailers
@@ -367,6 +368,8 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
         (plain("404 Not Found"), HttpRefusal, StatusCode.UNIMPLEMENTED, "HTTP 404"),
         (plain("413 Too Large"), HttpRefusal, StatusCode.RESOURCE_EXHAUSTED, f"413.*{len(HELLO)} bytes"),
         (plain("418 Teapot"), HttpRefusal, StatusCode.UNKNOWN, "HTTP 418"),
+        (plain("800 What"), UnknownHttpStatus, StatusCode.UNKNOWN, "HTTP status 800"),
+        (plain("000 What"), UnknownHttpStatus, StatusCode.UNKNOWN, "HTTP status 000"),
         (plain("500 Broken"), HttpRefusal, StatusCode.UNKNOWN, "HTTP 500"),
         (plain("502 Bad Gateway", b"Internal Server Error"), HttpRefusal, StatusCode.UNAVAILABLE, "502: Internal Server Error"),
         (plain("503 Unavailable"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503"),

@@ -52,6 +52,7 @@ _CAUSES = {
     "FunctionTimedOut": (StatusCode.DEADLINE_EXCEEDED, True, False),
     "ReplyTooLarge": (StatusCode.RESOURCE_EXHAUSTED, True, False),
     "BadReply": (StatusCode.INTERNAL, True, False),
+    "UnknownHttpStatus": (StatusCode.UNKNOWN, True, False),
     "NoStatus": (StatusCode.UNKNOWN, True, False),
     "CutReply": (StatusCode.UNAVAILABLE, True, False),
 }
