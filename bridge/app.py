@@ -18,6 +18,7 @@ from bridge import logs, tracing
 from bridge.carriers.assumed_role import Identities
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
+from bridge.conversion.converter import Conversions
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.access_log import AccessLog, console_lines, json_lines
 from bridge.proxy.admit import admit_builtin
@@ -64,7 +65,18 @@ class Bridge:
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
         self._tracing = tracing.start(environ)
-        self._shared = Shared(self.figures, self._targets, Deadlines(loop), environ, self._tracing)
+        self._conversions = Conversions(
+            buffers=self.figures.buffers,
+            max_processes=2 if config.workers == 1 else 1,  # each worker has its own
+        )
+        self._shared = Shared(
+            self.figures,
+            self._targets,
+            Deadlines(loop),
+            environ,
+            self._tracing,
+            self._conversions,
+        )
         self._access_log = AccessLog(
             loop=loop,
             wall_clock=time.time,  # noqa: TID251 - log lines carry the time of day
@@ -119,7 +131,7 @@ class Bridge:
             methods=self._methods.all(),
             targets=self._targets.values(),
             credentials_age=None if credentials is None else credentials.age,
-            process=process_snapshot(),
+            process=process_snapshot(helpers=self._conversions.resident_bytes),
         )
 
     def forget(self, function: str) -> None:
@@ -205,6 +217,7 @@ class Bridge:
         await asyncio.gather(*self._former, return_exceptions=True)
         if self._stack is not None:
             await self._stack.close()
+        await self._conversions.close()
         if self._tracing is not None:
             await self._tracing.close(seconds=_LAST_SPANS)
         self._access_log.close()

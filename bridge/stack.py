@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bridge.carriers.assumed_role import Identities
 from bridge.config.schema import Config, GrpcTarget, LambdaTarget, Leg, LocalTarget, Service, Target
+from bridge.conversion.converter import Conversions
 from bridge.proxy import route_table
 from bridge.proxy.access_log import AccessLog
 from bridge.proxy.admit import admit
@@ -66,6 +67,8 @@ class Shared:
     environ: Mapping[str, str]
     tracing: Tracing | None = None
     """None: traces are off."""
+    conversions: Conversions | None = None
+    """What `payload: json` needs."""
 
 
 class Stack:
@@ -82,6 +85,7 @@ class Stack:
             described=self._described,
             environ=shared.environ,
             local_endpoint=local_endpoint,
+            conversions=shared.conversions,
         )
         self.sources = Sources({})
         self.router: Router[Entry] = Router({})
@@ -104,6 +108,8 @@ class Stack:
             entries[key], sources[key] = self._build(service)
         self.router = Router(entries)
         self.sources = Sources(sources)
+        if self._shared.conversions is not None:
+            await self._shared.conversions.teach()  # before the first call needs them
         self._targets.start()
 
     async def retire(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
+from bridge.aws.invoke import MAX_REQUEST
 from bridge.carriers import assumed_role
 from bridge.carriers.assumed_role import AssumeRole, Identities
 from bridge.carriers.credentials import BotocoreSearch, SoughtCredentials, local_credentials
@@ -34,6 +35,7 @@ from bridge.config.schema import (
     Service,
     TargetTls,
 )
+from bridge.conversion.converter import Conversions, Converter
 from bridge.proxy.grpc_target import GrpcTarget as NativeTarget
 from bridge.proxy.http_target import HttpTarget as WebTarget
 from bridge.proxy.lambda_target import LambdaTarget as InvokeTarget
@@ -43,7 +45,7 @@ from bridge.proxy.stream_target import StreamTarget
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures
 from bridge.services.descriptors import Descriptors
-from bridge.services.transcode import Transcoder
+from bridge.services.transcode import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from bridge.carriers.grpc import GrpcCarrier
@@ -82,8 +84,12 @@ class Targets:
         described: Mapping[str, Descriptors],
         environ: Mapping[str, str],
         local_endpoint: str,
+        conversions: Conversions | None = None,
     ) -> None:
-        """`described`: by path; `local_endpoint`: the URL of the local Lambda, or empty. Raises ValueError for proxies that cannot be used."""
+        """`described`: by path; `local_endpoint`: the URL of the local Lambda, or empty; `conversions`: what `payload: json` needs.
+
+        Raises ValueError for proxies that cannot be used.
+        """
         self._config = config
         self._described = described
         self._environ = environ
@@ -94,6 +100,8 @@ class Targets:
                 idle_connections=config.aws.idle_connections, idle_timeout=config.aws.idle_timeout
             ),
         )
+        self._conversions = conversions
+        self._converters: list[Converter] = []
         self._native: list[GrpcCarrier] = []
         self.credentials = _identities(config, environ)
         """None: no target needs any."""
@@ -115,6 +123,7 @@ class Targets:
         for carrier in self._native:
             carrier.retire()
         await asyncio.sleep(seconds)
+        self._close_converters()
         await self._client.close()
 
     async def close(self) -> None:
@@ -122,7 +131,12 @@ class Targets:
         await self.stop_seeking()
         for carrier in self._native:
             await carrier.close()
+        self._close_converters()
         await self._client.close()
+
+    def _close_converters(self) -> None:
+        while self._converters:
+            self._converters.pop().close()
 
     def of(self, service: Service, leg: Leg, figures: TargetFigures) -> Handler:
         """Raises OSError for TLS files that cannot be used."""
@@ -137,7 +151,7 @@ class Targets:
         self._remember(service, leg, carrier)
         if leg.event == "raw":
             # Its reply is one value: streamed or not, it is taken whole.
-            return RawTarget(carrier, transcode=self._transcoder(leg), clock=_clock).handle
+            return RawTarget(carrier, transcode=self._converter(leg), clock=_clock).handle
         return InvokeTarget(
             carrier,
             figures=figures,
@@ -150,16 +164,25 @@ class Targets:
 
     def _payload(self, leg: Leg) -> Payload:
         """What bodies look like to this leg's target."""
-        transcode = self._transcoder(leg) if leg.payload == "json" else None
-        return payload_of(leg.payload, transcode)
+        if leg.payload != "json":
+            return payload_of(leg.payload)
+        is_event = not isinstance(leg.target, HttpTarget)
+        return payload_of(
+            leg.payload,
+            self._converter(leg),
+            max_json=MAX_REQUEST - 1 if is_event else MAX_MESSAGE,
+        )
 
-    def _transcoder(self, leg: Leg) -> Transcoder:
+    def _converter(self, leg: Leg) -> Converter:
         assert leg.descriptors is not None, "the configuration refuses payload: json without"
-        return Transcoder(
+        assert self._conversions is not None
+        converter = self._conversions.converter(
             self._described[str(leg.descriptors.path)],
             proto_names=leg.json.names == "proto",
             defaults=leg.json.defaults,
         )
+        self._converters.append(converter)
+        return converter
 
     def _stream_target(self, service: Service, leg: Leg, figures: TargetFigures) -> Handler:
         carrier = self._carrier(leg, LambdaStream)

@@ -12,16 +12,16 @@ import pytest
 
 from bridge.aws.invoke import InvokeReply
 from bridge.config.schema import EventShape, Payload
+from bridge.conversion.converter import Conversions
 from bridge.proxy.lambda_target import Carrier, LambdaTarget
 from bridge.proxy.payload import EVENTS, payload_of
 from bridge.proxy.raw_target import RawTarget
-from bridge.rpc.buffers import Account
+from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import FunctionFailed, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import StatusCode
-from bridge.services.descriptors import load_descriptors
-from bridge.services.transcode import Transcoder
+from bridge.services.descriptors import Descriptors, load_descriptors
 from tests.support.fakes import FakeClock, RecordingCall
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ TEXT = (ROOT / "docs" / "payloads.md").read_text()
 EXAMPLES: dict[str, str] = dict(
     re.findall(r"^### ([\w-]+ in [\w-]+)\n(?:(?!^#).)*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
 )  # fmt: skip
-TRANSCODER = Transcoder(load_descriptors(ROOT / "tests" / "crossing" / "orders"))
+DESCRIPTORS = load_descriptors(ROOT / "tests" / "crossing" / "orders")
 
 
 class Running:
@@ -64,14 +64,15 @@ class Running:
 def handler_of(crossing: str) -> Any:
     payload, event = crossing.split(" in ")
     carrier: Carrier = Running(EXAMPLES[crossing])
+    transcode = Conversions(buffers=Buffers(1 << 30)).converter(DESCRIPTORS)
     if event == "raw":
-        return RawTarget(carrier, transcode=TRANSCODER, clock=FakeClock()).handle
+        return RawTarget(carrier, transcode=transcode, clock=FakeClock()).handle
     return LambdaTarget(
         carrier,
         figures=TargetFigures("f"),
         clock=FakeClock(),
         wall_clock=FakeClock(),
-        payload=payload_of(payload, TRANSCODER),  # type: ignore[arg-type]  # the document's word
+        payload=payload_of(payload, transcode),  # type: ignore[arg-type]  # the document's word
         event=EVENTS[event],  # type: ignore[index]  # the document's word
     ).handle
 
@@ -103,8 +104,8 @@ async def test_examples_give_back_what_they_get(crossing: str) -> None:
 @pytest.mark.parametrize("crossing", sorted({*EXAMPLES} - {"protobuf in envoy"}))
 async def test_examples_refuse(crossing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`Secret` is PERMISSION_DENIED, in each way of saying so."""
-    method = TRANSCODER._method("/orders.v1.Orders/Echo")
-    monkeypatch.setattr(Transcoder, "_method", lambda self, path: method)
+    method = DESCRIPTORS.find_method("orders.v1.Orders", "Echo")
+    monkeypatch.setattr(Descriptors, "find_method", lambda self, service, name: method)
     call = RecordingCall("/orders.v1.Orders/Secret", body=envelope(b""))
 
     try:

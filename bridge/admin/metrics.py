@@ -49,7 +49,7 @@ _BRIDGE_GAUGES = (
     ("bridge_streams", "Streams open: calls in flight.", "streams_open"),
     (
         "bridge_buffered_bytes",
-        "Bytes held for calls: requests gathered, replies not taken yet.",
+        "Bytes held for calls: requests gathered, replies not taken yet, conversions.",
         "buffered_bytes",
     ),
     (

@@ -11,8 +11,11 @@ from bridge.admin.snapshot import ProcessSnapshot
 _PROC = Path("/proc")
 
 
-def process_snapshot(proc: Path = _PROC) -> ProcessSnapshot:
-    """Processor time, memory, open files and start of this process. `proc` is where procfs is mounted."""
+def process_snapshot(proc: Path = _PROC, *, helpers: int = 0) -> ProcessSnapshot:
+    """Processor time, memory, open files and start of this process.
+
+    `proc` is where procfs is mounted; `helpers`: bytes of memory of the processes that work for this one, which are added.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     snapshot = ProcessSnapshot(
         cpu_seconds=usage.ru_utime + usage.ru_stime,
@@ -23,7 +26,7 @@ def process_snapshot(proc: Path = _PROC) -> ProcessSnapshot:
         fields = (proc / "self/stat").read_text().rpartition(")")[2].split()
         snapshot.started = _started(proc, ticks=int(fields[19]))
         snapshot.virtual_bytes = int(fields[20])
-        snapshot.resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        snapshot.resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") + helpers
         # One of them is the listing's own.
         snapshot.open_files = sum(1 for _ in (proc / "self/fd").iterdir()) - 1
     except OSError:

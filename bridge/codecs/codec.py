@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bridge.rpc.buffers import Account
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata
 
+Convert = Callable[[str, bytes, Account], Awaitable[bytes]]
+"""From the path of a call and what `Codec.encode` made of its body to the body for the backend, which the account holds then."""
+
 
 class Reader(Protocol):
-    """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the chunks.
+    """Reads one reply: `feed` it the body in any chunks, then `convert`, then `finish`. The events and the outcome do not depend on the chunks.
 
     All raise RpcError for a reply that is none.
     """
@@ -38,6 +42,11 @@ class Reader(Protocol):
         """The events that these bytes complete."""
         ...
 
+    @property
+    def convert(self) -> Callable[[], Awaitable[None]] | None:
+        """What must be done between the last `feed` and `finish`, once, and may take long. None: nothing, as for most formats."""
+        ...
+
     def finish(self) -> list[ResponseEvent]:
         """The reply is over: its last events, Trailers at their end."""
         ...
@@ -49,6 +58,11 @@ class Codec(Protocol):
     @property
     def is_identity(self) -> bool:
         """Whether it can only carry messages that are not compressed."""
+        ...
+
+    @property
+    def convert(self) -> Convert | None:
+        """What must still be done to the body that `encode` returns, and may take long. None: nothing, as for most formats."""
         ...
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:

@@ -30,6 +30,7 @@ class GrpcReader:
     __slots__ = ("_body", "_fields", "_http_status")
 
     has_ended = False
+    convert = None
     """Never before the body is over: nothing in it marks its end."""
 
     def __init__(
@@ -114,6 +115,7 @@ class Grpc:
     """The codec."""
 
     is_identity = False
+    convert = None
     reader = GrpcReader
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format

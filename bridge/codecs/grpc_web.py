@@ -60,6 +60,8 @@ class GrpcWebReader:
 
     __slots__ = ("_body", "_fields", "_http_status", "_text")
 
+    convert = None
+
     def __init__(
         self,
         http_status: int,
@@ -209,6 +211,7 @@ class GrpcWeb:
     """The codec."""
 
     is_identity = False
+    convert = None
     reader = GrpcWebReader
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format

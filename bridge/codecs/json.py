@@ -7,21 +7,27 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bridge.codecs.unary import UnaryReader, only_message
+from bridge.codecs.unary import MAX_BODY, UnaryReader, only_message
 from bridge.rpc.buffers import Account
 from bridge.rpc.json_text import without_mark
 from bridge.rpc.metadata import Metadata
 
 
 class Transcode(Protocol):
-    """Turns messages into JSON and back, by descriptors."""
+    """Turns messages into JSON and back, by descriptors. It may take long: other calls go on meanwhile."""
 
-    def to_json(self, path: str, message: bytes) -> bytes:
-        """The request message of the method at this path as JSON (UTF-8). Raises UnknownMethod, MalformedRequest."""
+    async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
+        """The request message of the method at this path as JSON (UTF-8) of at most `max_size` bytes. `account` holds it.
+
+        Raises UnknownMethod, MalformedRequest, MessageTooLarge, Overloaded, ConversionFailed.
+        """
         ...
 
-    def from_json(self, path: str, text: bytes) -> bytes:
-        """The response message in this JSON; nothing and null are the empty message. Raises UnknownMethod, BadReply."""
+    async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
+        """The response message in this JSON, of at most `max_size` bytes; nothing and null are the empty message. `account` holds it.
+
+        Raises UnknownMethod, BadReply, ReplyTooLarge, Overloaded, ConversionFailed.
+        """
         ...
 
 
@@ -30,12 +36,19 @@ class Json:
 
     is_identity = True
 
-    def __init__(self, transcode: Transcode) -> None:
+    def __init__(self, transcode: Transcode, *, max_request: int = MAX_BODY) -> None:
+        """`max_request`: bytes of JSON that a request may become."""
         self._transcode = transcode
+        self._max_request = max_request
 
-    def encode(self, path: str, message_format: str, body: bytes) -> bytes:
-        message = only_message(body, message_format, payload="json")
-        return self._transcode.to_json(path, message)
+    def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - `convert` needs the path
+        return only_message(body, message_format, payload="json")
+
+    async def convert(self, path: str, body: bytes, account: Account) -> bytes:
+        """See Codec.convert."""
+        return await self._transcode.to_json(
+            path, body, max_size=self._max_request, account=account
+        )
 
     def reader(
         self,
@@ -46,9 +59,21 @@ class Json:
         accept_encoding: str | None,  # noqa: ARG002 - never compressed
         max_response: int | None,
         message_format: str,  # noqa: ARG002 - `encode` has seen to it
-        account: Account | None = None,  # noqa: ARG002 - nothing is inflated
+        account: Account | None = None,
     ) -> UnaryReader:
-        def decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called
-            return self._transcode.from_json(path, without_mark(body))
+        max_size = MAX_BODY if max_response is None else max_response
 
-        return UnaryReader(http_status, headers, decode=decode, max_response=max_response)
+        async def convert(body: bytes) -> bytes:
+            assert account is not None
+            return await self._transcode.from_json(
+                path, without_mark(body), max_size=max_size, account=account
+            )
+
+        return UnaryReader(
+            http_status, headers, decode=_decode, convert=convert, max_response=max_response
+        )
+
+
+def _decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called
+    """The body has been converted."""
+    return body

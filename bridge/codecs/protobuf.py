@@ -16,6 +16,7 @@ class Protobuf:
     """The codec."""
 
     is_identity = True
+    convert = None
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method
         return only_message(body, message_format, payload="protobuf")

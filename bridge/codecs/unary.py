@@ -6,7 +6,7 @@ status is that of the reply's headers, else that of HTTP. What the body means, `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.texts import OPAQUE_KEPT, http_refusal
@@ -43,7 +43,7 @@ def only_message(body: bytes, message_format: str, *, payload: str) -> bytes:
 class UnaryReader:
     """Reads one reply, in any chunks. `finish` raises HttpRefusal and what `decode` raises."""
 
-    __slots__ = ("_body", "_decode", "_fields", "_http_status", "_max_response")
+    __slots__ = ("_body", "_convert_body", "_decode", "_fields", "_http_status", "_max_response")
 
     has_ended = False
     """Never before the body is over: nothing in it marks its end."""
@@ -55,16 +55,18 @@ class UnaryReader:
         *,
         decode: Callable[[bytes, str], bytes],
         max_response: int | None,
+        convert: Callable[[bytes], Awaitable[bytes]] | None = None,
     ) -> None:
         """`decode`: from a body and its content type (lower case, without parameters) to a message; raises RpcError.
 
-        `max_response`: bytes of the message.
+        `max_response`: bytes of the message. `convert`: what must happen to the body before `decode` and may take long.
         """
         self._http_status = http_status
         self._fields = sort_fields(headers)
         self._decode = decode
+        self._convert_body = convert
         self._max_response = max_response
-        self._body = bytearray()
+        self._body: bytes | bytearray = bytearray()
 
     @property
     def held(self) -> int:
@@ -92,6 +94,15 @@ class UnaryReader:
         else:
             self._body += data[: OPAQUE_KEPT - len(self._body)]
         return []
+
+    @property
+    def convert(self) -> Callable[[], Awaitable[None]] | None:
+        return None if self._convert_body is None or not self._has_message else self._convert
+
+    async def _convert(self) -> None:
+        assert self._convert_body is not None
+        body, self._body = bytes(self._body), b""  # held once
+        self._body = await self._convert_body(body)
 
     def finish(self) -> list[ResponseEvent]:
         fields = self._fields

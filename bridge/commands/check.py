@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.config.schema import Config
+from bridge.conversion.converter import Conversions
 from bridge.proxy.deadline import Deadlines
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
@@ -42,7 +43,14 @@ async def _check_live(config: Config) -> int:
 
 async def _dry_runs(config: Config) -> AsyncIterator[tuple[str, str | None]]:
     """Each function on AWS with what keeps us from calling it. Local functions are not asked: nothing runs them now."""
-    shared = Shared(BridgeFigures(), {}, Deadlines(asyncio.get_running_loop()), os.environ)
+    figures = BridgeFigures()
+    shared = Shared(
+        figures,
+        {},
+        Deadlines(asyncio.get_running_loop()),
+        os.environ,
+        conversions=Conversions(buffers=figures.buffers),
+    )
     stack = Stack(config, shared, local_endpoint="http://127.0.0.1:1")
     await stack.open()
     try:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from bridge.aws.invoke import MAX_REPLY
 from bridge.codecs.codec import Reader
 from bridge.codecs.content_coding import ContentDecoder
-from bridge.proxy.turns import in_pieces
+from bridge.proxy.turns import finish, in_pieces
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import BadReply, ReplyTooLarge
 from bridge.rpc.events import ResponseEvent
@@ -69,7 +69,7 @@ async def read_decoded(
             into += reader.feed(piece)
             if not reader.wants_more:
                 break
-    into += reader.finish()
+    into += await finish(reader)
 
 
 async def one_part(part: bytes, rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:

@@ -15,12 +15,11 @@ CompressionMode = Literal["pass", "identity"]
 
 async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, bytes]:
     """Metadata and body as the target shall see them. Raises what `read_all` and `uncompressed` raise."""
-    metadata, body = call.metadata, await call.read_all()
     if compression == "pass":
-        return metadata, body
-    limits = call.route.limits
+        return call.metadata, await call.read_all()
+    body, limits = await call.read_all(), call.route.limits
     metadata, envelopes = uncompressed(
-        metadata,
+        call.metadata,
         body,
         max_message=limits.max_request,
         max_body=limits.max_buffered,

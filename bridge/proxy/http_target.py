@@ -49,7 +49,7 @@ class Carrier(Protocol):
 class HttpTarget:
     """Any payload."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_fields", "_figures", "_is_signed", "_kind", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_fields", "_figures", "_is_signed", "_kind", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class HttpTarget:
         self._fields = fields
         self._is_signed = is_signed
         self._codec, self._kind = payload.codec, payload.kind
+        self._convert = payload.codec.convert
         self._compression = payload.compression(compression)
 
     async def handle(self, call: Call) -> None:
@@ -81,6 +82,8 @@ class HttpTarget:
         if encoded is not body and len(encoded) > SMALL:
             call.hold(len(encoded))
         body = encoded
+        if self._convert is not None:
+            body = await self._convert(call.path, body, call)
         started = self._clock()
         fields = request_fields(
             call,

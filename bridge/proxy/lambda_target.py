@@ -45,7 +45,7 @@ class Carrier(Protocol):
 class LambdaTarget:
     """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_events", "_figures", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class LambdaTarget:
         self._clock = clock
         self._wall_clock = wall_clock
         self._codec = payload.codec
+        self._convert = payload.codec.convert
         self._usual_reply = payload.usual_reply
         self._compression = payload.compression(compression)
         self._events = event.new_encoder(token_hex(6), payload.kind)
@@ -73,6 +74,8 @@ class LambdaTarget:
         metadata, body = await gathered(call, self._compression)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
+        if self._convert is not None:
+            body = await self._convert(call.path, body, call)
         started = self._clock()
         timeout = None if call.deadline is None else call.deadline - started
         event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())

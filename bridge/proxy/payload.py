@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from bridge.aws import alb, envoy, event_body, http_reply, http_v1, http_v2
 from bridge.aws.event_body import BodyKind
 from bridge.aws.http_reply import HttpReply
+from bridge.aws.invoke import MAX_REQUEST
 from bridge.codecs.codec import Codec
 from bridge.codecs.grpc import Grpc
 from bridge.codecs.grpc_web import GrpcWeb, usual_reply
@@ -59,12 +60,17 @@ _PAYLOADS: Mapping[schema.Payload, Payload] = {
 }
 
 
-def payload_of(name: schema.Payload, transcode: Transcode | None = None) -> Payload:
-    """`transcode`: what `json` needs."""
+def payload_of(
+    name: schema.Payload,
+    transcode: Transcode | None = None,
+    *,
+    max_json: int = MAX_REQUEST - 1,
+) -> Payload:
+    """`transcode`: what `json` needs; `max_json`: bytes of a request's JSON, by default what fits into an event."""
     if name != "json":
         return _PAYLOADS[name]
     assert transcode is not None
-    return Payload(Json(transcode), event_body.JSON)
+    return Payload(Json(transcode, max_request=max_json), event_body.JSON)
 
 
 class EventEncoder(Protocol):

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Callable
 
 from bridge.aws.event_body import message_format_of
-from bridge.aws.invoke import InvokeReply
+from bridge.aws.invoke import MAX_REQUEST, InvokeReply
 from bridge.aws.raw import client_context, raised_status
 from bridge.codecs.json import Json, Transcode
 from bridge.proxy.gathered import gathered
 from bridge.proxy.lambda_target import Carrier
 from bridge.proxy.request_id import with_request_id
+from bridge.proxy.turns import read_in_turns
 from bridge.rpc.call import Call
 from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import ResponseEvent, Trailers
@@ -36,16 +37,17 @@ class RawTarget:
         self, carrier: Carrier, *, transcode: Transcode, clock: Callable[[], float]
     ) -> None:
         self._carrier = carrier
-        self._codec = Json(transcode)
+        self._codec = Json(transcode, max_request=MAX_REQUEST - 1)
         self._clock = clock
         self._silent_until = 0.0
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
         metadata, body = await gathered(call, "identity")
-        event = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        message = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        event = await self._codec.convert(call.path, message, call)
         try:
-            events = self._read(call, await self._invoke(call, metadata, event))
+            events = await self._read(call, await self._invoke(call, metadata, event))
         except FunctionFailed as error:
             status = raised_status(error)
             if status is None:
@@ -66,7 +68,7 @@ class RawTarget:
         finally:
             call.upstream_seconds += self._clock() - started
 
-    def _read(self, call: Call, reply: InvokeReply) -> list[ResponseEvent]:
+    async def _read(self, call: Call, reply: InvokeReply) -> list[ResponseEvent]:
         call.request_id = reply.request_id
         reader = self._codec.reader(
             200,
@@ -75,5 +77,8 @@ class RawTarget:
             accept_encoding=None,
             max_response=call.route.limits.max_response,
             message_format="proto",
+            account=call,
         )
-        return with_request_id(reader.feed(reply.payload) + reader.finish(), reply.request_id)
+        events: list[ResponseEvent] = []
+        await read_in_turns(reader, reply.payload, into=events)
+        return with_request_id(events, reply.request_id)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from bridge.codecs.codec import Reader
 from bridge.proxy.request_id import with_request_id
-from bridge.proxy.turns import in_pieces, in_turns
+from bridge.proxy.turns import finish, in_pieces, in_turns
 from bridge.rpc.buffers import SMALL, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
@@ -45,7 +45,7 @@ async def relay(
             break
         await _pass_on(call, reader, part, held)
     call.hold(held.size)  # the last message, once more as an event
-    call.send_all(with_request_id(reader.finish(), request_id))
+    call.send_all(with_request_id(await finish(reader), request_id))
 
 
 async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:

@@ -51,7 +51,7 @@ class Carrier(Protocol):
 class StreamTarget:
     """Any event that is an HTTP request, any payload, invoke mode `response_stream`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class StreamTarget:
         self._clock = clock
         self._wall_clock = wall_clock
         self._codec = payload.codec
+        self._convert = payload.codec.convert
         self._compression = payload.compression(compression)
         self._events = event.new_encoder(token_hex(6), payload.kind)
         self._decode_reply = event.decode_reply
@@ -77,6 +78,8 @@ class StreamTarget:
         """A Handler. Raises RpcError."""
         metadata, body = await gathered(call, self._compression)
         body = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        if self._convert is not None:
+            body = await self._convert(call.path, body, call)
         started = self._clock()
         timeout = None if call.deadline is None else call.deadline - started
         event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())

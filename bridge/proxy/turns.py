@@ -42,7 +42,15 @@ async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent
         if len(into) > due:
             await asyncio.sleep(0)
             due = len(into) + MOST_AT_ONCE
-    into += reader.finish()
+    into += await finish(reader)
+
+
+async def finish(reader: Reader) -> list[ResponseEvent]:
+    """The last events of a body that is over. Raises what the reader raises."""
+    convert = reader.convert
+    if convert is not None:
+        await convert()
+    return reader.finish()
 
 
 async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:

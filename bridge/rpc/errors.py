@@ -5,7 +5,7 @@ the fact is known; the layer `rescue` alone turns one into the Status that the c
 A message says what happened, where, and what to do next; it never quotes a foreign exception, a secret or our identity.
 
     RpcError
-      ClientGone  DeadlineExceeded  Draining  Bug
+      ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
                        FullDuplexNeeded
       RefusedCall      Overloaded  BuffersFull  NotReady
@@ -161,6 +161,10 @@ class NotReady(RefusedCall):
     """The bridge lacks something that it still seeks, such as credentials."""
 
     code = StatusCode.UNAVAILABLE
+
+
+class ConversionFailed(RpcError):
+    """The process that converts between protobuf and JSON died or took too long."""
 
 
 # -- how the payload travelled -------------------------------------------------------------------------------------------

@@ -111,10 +111,11 @@ class Descriptors:
         self._imports: dict[str, list[str]] = {}
         for file in files:
             self._keep(file)
-        self._pool = DescriptorPool()
+        self.pool = DescriptorPool()
+        """Of these files alone."""
         for filename in self._imports_first():
             try:
-                self._pool.AddSerializedFile(self._files[filename])
+                self.pool.AddSerializedFile(self._files[filename])
             except TypeError as error:
                 raise BadDescriptors(f"{name}: {filename}: {error}") from error
         self.services = tuple(
@@ -170,7 +171,12 @@ class Descriptors:
         return self._imports[filename]
 
     def _descriptors(self) -> Iterator[FileDescriptor]:
-        return (self._pool.FindFileByName(filename) for filename in self._files)
+        return (self.pool.FindFileByName(filename) for filename in self._files)
+
+    @property
+    def files(self) -> Collection[bytes]:
+        """The serialized FileDescriptorProto of each file."""
+        return self._files.values()
 
     def has_file(self, filename: str) -> bool:
         return filename in self._files
@@ -178,7 +184,7 @@ class Descriptors:
     def file_of(self, symbol: str) -> str | None:
         """The name of the file that defines this service, method, message, field or enum."""
         try:
-            return self._pool.FindFileContainingSymbol(symbol).name
+            return self.pool.FindFileContainingSymbol(symbol).name
         except KeyError:
             method = self.find_method(*_split(symbol))
             return None if method is None else method.containing_service.file.name
@@ -196,7 +202,7 @@ class Descriptors:
 
     def find_method(self, service: str, method: str) -> MethodDescriptor | None:
         try:
-            found: MethodDescriptor | None = self._pool.FindServiceByName(
+            found: MethodDescriptor | None = self.pool.FindServiceByName(
                 service
             ).methods_by_name.get(method)
         except KeyError:
@@ -205,7 +211,7 @@ class Descriptors:
 
     def message(self, full_name: str) -> Descriptor:
         """Raises KeyError."""
-        return self._pool.FindMessageTypeByName(full_name)
+        return self.pool.FindMessageTypeByName(full_name)
 
     def extension_numbers(self, containing_type: str) -> list[int] | None:
         """The field numbers of the known extensions of a message; None if the message itself is not known."""
@@ -213,14 +219,14 @@ class Descriptors:
             message = self.message(containing_type)
         except KeyError:
             return None
-        return sorted(extension.number for extension in self._pool.FindAllExtensions(message))
+        return sorted(extension.number for extension in self.pool.FindAllExtensions(message))
 
     def file_of_extension(self, containing_type: str, number: int) -> str | None:
         """The name of the file that defines this extension."""
         try:
             message = self.message(containing_type)
-            extension = self._pool.FindExtensionByNumber(message, number)
-            return self._pool.FindFileContainingSymbol(extension.full_name).name
+            extension = self.pool.FindExtensionByNumber(message, number)
+            return self.pool.FindFileContainingSymbol(extension.full_name).name
         except KeyError:
             return None
 

@@ -7,16 +7,25 @@ https://protobuf.dev/programming-guides/json/
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from msgspec.json import Encoder
 
-from bridge.rpc.errors import BadReply, MalformedRequest, RpcError, UnknownMethod
+from bridge.rpc.errors import (
+    BadReply,
+    MalformedRequest,
+    MessageTooLarge,
+    ReplyTooLarge,
+    RpcError,
+    UnknownMethod,
+)
 from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
+from bridge.services.json_cost import MAX_PARSED, TOO_MUCH, JsonCosts
+from bridge.services.json_printer import JsonPrinter
 
 _MAX_TOLD = 200
 """Characters of the library's complaint in a note."""
@@ -27,7 +36,11 @@ _NULL_VALUES = frozenset(("google.protobuf.Value", "google.protobuf.NullValue"))
 _WELL_KNOWN = "google.protobuf."
 """Types whose JSON may be something else than an object."""
 
-_encode = Encoder().encode
+_OUT_OF_MEMORY = "alloc failed"
+"""In what protobuf's parser says."""
+
+MAX_MESSAGE = 64 << 20
+"""Bytes of JSON or of a message where the caller sets no limit."""
 
 
 class Transcoder:
@@ -43,33 +56,87 @@ class Transcoder:
         self._proto_names = proto_names
         self._defaults = defaults
         self._reader = protojson.Reader()
+        self._costs = JsonCosts(descriptors.pool, defaults=defaults)
+        self._printer = JsonPrinter(
+            self._mapped, self._costs, proto_names=proto_names, new_packed=self._packed_in
+        )
+        self._methods: dict[str, MethodDescriptor] = {}
 
-    def to_json(self, path: str, message: bytes) -> bytes:
-        """The request of the method at this path as JSON. Raises UnknownMethod, MalformedRequest."""
+    # -- up: a request becomes JSON -----------------------------------------------------------------------------------
+
+    def to_json(self, path: str, message: bytes, *, max_size: int = MAX_MESSAGE) -> bytes:
+        """The request of the method at this path as JSON of at most `max_size` bytes.
+
+        Raises UnknownMethod, MalformedRequest, MessageTooLarge, MemoryError.
+        """
+        return self.print_request(self.parse_request(path, message), max_size=max_size)
+
+    def parse_request(self, path: str, message: bytes) -> Message:
+        """Raises UnknownMethod, MalformedRequest, MemoryError."""
         request = self._method(path).input_type
         try:
-            parsed = _class_of(request).FromString(message)
+            return _class_of(request).FromString(message)
         except DecodeError as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error
             raise MalformedRequest(f"the request is not a {request.full_name}") from error
+
+    def cost_of_parsing(self, path: str, size: int) -> float:
+        """Microseconds: 0, or TOO_MUCH for a request of `size` bytes that may take far more memory. Raises UnknownMethod."""
+        return TOO_MUCH if size * self._costs.widest(self._method(path).input_type) > MAX_PARSED else 0.0  # fmt: skip
+
+    def cost_of_printing(self, request: Message, *, most: float) -> float:
+        """Microseconds. Above `most` the rest is not looked at."""
+        return self._costs.of_message(request, most=most)
+
+    def print_request(self, request: Message, *, max_size: int) -> bytes:
+        """A parsed request as JSON; it is of no use afterwards. Raises MalformedRequest, MessageTooLarge."""
         try:
-            # Never None: the mapping of a top-level message.
-            mapped = json_format.MessageToDict(
-                parsed,
-                preserving_proto_field_name=self._proto_names,
-                always_print_fields_with_no_presence=self._defaults,
-                descriptor_pool=request.file.pool,
-            )
+            return self._printer.print(request, max_size=max_size)
         except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error
+            name = request.DESCRIPTOR.full_name
             refused = MalformedRequest(
-                f"the request, a {request.full_name}, has no JSON form: it holds a time out of range, a field mask whose"
+                f"the request, a {name}, has no JSON form: it holds a time out of range, a field mask whose"
                 f" paths JSON cannot write, or an Any that does not parse or is of a type that {self._name} lacks"
             )
             _note(refused, error)
             raise refused from error
-        return _encode(mapped)
+        except MessageTooLarge as error:
+            raise MessageTooLarge(
+                f"the request, a {request.DESCRIPTOR.full_name}, makes {error}, the most that its target takes:"
+                " send less in one call"
+            ) from error
 
-    def from_json(self, path: str, text: bytes) -> bytes:
-        """The response of the method at this path; nothing and null are the empty message. Raises UnknownMethod, BadReply."""
+    def _mapped(self, message: Message) -> Any:
+        """What json_format makes of a message."""
+        return json_format.MessageToDict(
+            message,
+            preserving_proto_field_name=self._proto_names,
+            always_print_fields_with_no_presence=self._defaults,
+            descriptor_pool=self._descriptors.pool,
+        )
+
+    def _packed_in(self, packed: Any) -> Message:
+        name = packed.type_url.rpartition("/")[2]
+        try:
+            descriptor = self._descriptors.message(name)
+        except KeyError as error:
+            raise TypeError(f"an Any of an unknown type, {name[:_MAX_TOLD]}") from error
+        return _class_of(descriptor).FromString(packed.value)
+
+    # -- down: JSON becomes a response --------------------------------------------------------------------------------
+
+    def cost_of_reading(self, path: str, text: bytes) -> float:
+        """Microseconds. Raises UnknownMethod."""
+        return self._costs.of_json(text, self._method(path).output_type)
+
+    def from_json(self, path: str, text: bytes, *, max_size: int = MAX_MESSAGE) -> bytes:
+        """The response of the method at this path, of at most `max_size` bytes; nothing and null are the empty message.
+
+        Raises UnknownMethod, BadReply, ReplyTooLarge, MemoryError.
+        """
         response = self._method(path).output_type
         stripped = text.strip()
         if not stripped or (stripped == b"null" and response.full_name not in _NULL_VALUES):
@@ -79,8 +146,15 @@ class Transcoder:
         message = _class_of(response)()
         try:
             self._reader.fill(message, protojson.loads(text), ignore_unknown=True)
+            size = message.ByteSize()
+            if size > max_size:
+                raise ReplyTooLarge(
+                    f"the function's JSON makes a response message of {size} bytes, above the limit of {max_size} bytes (max_response)"
+                )
             return message.SerializeToString()
         except (protojson.NotProtoJson, EncodeError) as error:
+            if _is_out_of_memory(error):
+                raise MemoryError from error
             place = getattr(error, "path", "")
             bad = BadReply(
                 f"the function's JSON is no {response.full_name}{place and f', in {place}'}"
@@ -89,17 +163,33 @@ class Transcoder:
             raise bad from error
 
     def _method(self, path: str) -> MethodDescriptor:
+        known = self._methods.get(path)
+        if known is not None:
+            return known
         service, _, name = path[1:].rpartition("/")
         found = self._descriptors.find_method(service, name)
         if found is None:
             raise UnknownMethod(
                 f"{path[1:200]} is not in {self._name}, by which this target's JSON is read"
             )
+        self._methods[path] = found  # as many as the descriptors have
         return found
 
 
 def _class_of(descriptor: Descriptor) -> type[Message]:
     return GetMessageClass(descriptor)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether a limit on the process's memory is behind it: the library wraps MemoryError, and its parser has no class for it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return True
+        if isinstance(cause, DecodeError | EncodeError) and _OUT_OF_MEMORY in str(cause):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _note(error: RpcError, cause: Exception) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from bridge.codecs.codec import Codec
 from bridge.codecs.json import Json
 from bridge.codecs.protobuf import Protobuf
 from bridge.codecs.unary import MAX_BODY, UnaryReader
+from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -23,19 +27,29 @@ from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
 
+ACCOUNT = OpenAccount(Buffers(1 << 30))
 OK = Trailers(Status(StatusCode.OK))
 
 
 class Quoting:
     """A Transcode whose JSON is the message in quotes, with the path before it."""
 
-    def to_json(self, path: str, message: bytes) -> bytes:
+    async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
         return b'"%b %b"' % (path.encode(), message)
 
-    def from_json(self, path: str, text: bytes) -> bytes:
+    async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
         if not text.startswith(b'"'):
             raise BadReply("no quotes")
         return text.strip(b'"').removeprefix(path.encode() + b" ")
+
+
+def done(awaitable: Awaitable[Any]) -> Any:
+    """The result of what never waits."""
+    try:
+        next(awaitable.__await__())
+    except StopIteration as stopped:
+        return stopped.value
+    raise AssertionError("it waits")
 
 
 CODECS: dict[str, Codec] = {"protobuf": Protobuf(), "json": Json(Quoting())}
@@ -57,8 +71,12 @@ def read(
         accept_encoding="gzip",
         max_response=max_response,
         message_format="proto",
+        account=ACCOUNT,
     )
-    return reader.feed(body[:1]) + reader.feed(body[1:]) + reader.finish()
+    events = reader.feed(body[:1]) + reader.feed(body[1:])
+    if reader.convert is not None:
+        done(reader.convert())
+    return events + reader.finish()
 
 
 @pytest.mark.parametrize(("payload", "body"), [("protobuf", b"hi"), ("json", b'"/S/M hi"')])
@@ -67,7 +85,8 @@ def test_one_message_each_way(payload: str, body: bytes) -> None:
     codec = CODECS[payload]
 
     assert codec.is_identity
-    assert body == codec.encode("/S/M", "proto", envelope(b"hi"))
+    sent = codec.encode("/S/M", "proto", envelope(b"hi"))
+    assert body == (sent if codec.convert is None else done(codec.convert("/S/M", sent, ACCOUNT)))
     assert [Headers((("x-a", "1"),)), Message(envelope(b"hi")), OK] == read(
         payload, body, (("content-type", "application/x-protobuf"), ("x-a", "1"))
     )

@@ -13,6 +13,7 @@ from bridge.aws.invoke import MAX_REPLY, InvokeReply
 from bridge.config.schema import EventShape, Payload
 from bridge.proxy.lambda_target import LambdaTarget
 from bridge.proxy.payload import EVENTS, payload_of
+from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -441,10 +442,10 @@ async def test_other_message_formats() -> None:
 class Quoting:
     """A Transcode whose JSON is the message as a string."""
 
-    def to_json(self, path: str, message: bytes) -> bytes:
+    async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
         return json.dumps(message.decode()).encode()
 
-    def from_json(self, path: str, text: bytes) -> bytes:
+    async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
         return str(json.loads(text)).encode()
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from bridge.aws.invoke import InvokeReply
 from bridge.proxy.raw_target import DROPS_LOGGED_EVERY, RawTarget
+from bridge.rpc.buffers import Account
 from bridge.rpc.compression import deflate
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import (
@@ -30,10 +31,10 @@ HELLO = envelope(b"hello")
 class Reversing:
     """A Transcode whose JSON is the message backwards."""
 
-    def to_json(self, path: str, message: bytes) -> bytes:
+    async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
         return message[::-1]
 
-    def from_json(self, path: str, text: bytes) -> bytes:
+    async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
         if text == b"?":
             raise BadReply("no JSON")
         return text[::-1]

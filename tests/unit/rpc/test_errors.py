@@ -35,6 +35,7 @@ _CAUSES = {
     "Overloaded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "BuffersFull": (StatusCode.RESOURCE_EXHAUSTED, True, False),
     "NotReady": (StatusCode.UNAVAILABLE, False, False),
+    "ConversionFailed": (StatusCode.INTERNAL, True, False),
     "Unreachable": (StatusCode.UNAVAILABLE, False, True),
     "CertificateRefused": (StatusCode.UNAVAILABLE, False, False),
     "ConnectionLost": (StatusCode.UNAVAILABLE, True, False),

@@ -1,0 +1,198 @@
+"""Decides where a message is converted: here, where calls are served, if that is cheap; else in a process of the pool.
+
+It is cheap by what the conversion will do and not by bytes alone: 16 KiB can be 8,000 messages. What is done here is spread over turns
+of the loop as well, because many cheap conversions at once are as bad as a dear one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from bridge.conversion.jobs import FromJson, ToJson
+from bridge.conversion.pool import Pool
+from bridge.rpc.buffers import SMALL, Account, Buffers
+from bridge.rpc.errors import Overloaded
+from bridge.services.descriptors import Descriptors
+from bridge.services.transcode import Transcoder
+
+MAX_HERE = 16 << 10
+"""Bytes of a message or of JSON that may be converted where calls are served."""
+
+CHEAP = 2000.0
+"""Microseconds that one conversion there may take, by estimate, and all of one turn of the loop together."""
+
+_TINY = 512
+"""Bytes of a message that is parsed at once."""
+_LOOK_PER_BYTE = 0.03
+"""Microseconds that it takes to parse a message and to estimate its cost."""
+
+_BASE_MEMORY = 16 << 20
+"""Bytes that a conversion may take whatever its size."""
+_MEMORY_PER_BYTE = 8
+"""Of a message: itself, its parsed form, and its JSON."""
+_MEMORY_PER_JSON_BYTE = 4
+"""Of JSON: itself, the same as Python's str, the message, and its bytes."""
+_MEMORY_PER_OBJECT = 250
+_MEMORY_PER_ITEM = 60
+"""Of what json.loads makes of an object's member, and of an array's element."""
+
+_SAMPLES = 32
+_SAMPLE = 2 << 10
+"""Bytes of one sample of a large text."""
+
+
+class LoopShare:
+    """The time that conversions may take in one turn of the loop."""
+
+    def __init__(self, most: float = CHEAP) -> None:
+        """`most`: microseconds."""
+        self._most = most
+        self._spent = 0.0
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+
+    async def take(self, cost: float) -> None:
+        """Return when there is time for something that costs so much, in the order asked."""
+        if not self._waiting and (not self._spent or self._spent + cost <= self._most):
+            self._spend(cost)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((cost, turn))
+        await turn
+
+    def _spend(self, cost: float) -> None:
+        if not self._spent:
+            asyncio.get_running_loop().call_soon(self._begin_turn)
+        self._spent += cost
+
+    def _begin_turn(self) -> None:
+        self._spent = 0.0
+        while self._waiting:
+            cost, turn = self._waiting[0]
+            if turn.done():  # its call has ended
+                self._waiting.popleft()
+                continue
+            if self._spent and self._spent + cost > self._most:
+                return
+            self._waiting.popleft()
+            self._spend(cost)
+            turn.set_result(None)
+
+
+class Conversions:
+    """What all targets of one bridge share to convert messages. Belongs to the running loop."""
+
+    def __init__(self, *, buffers: Buffers, max_processes: int = 2) -> None:
+        """`buffers`: where the memory of conversions counts."""
+        self._pool = Pool(buffers=buffers, max_processes=max_processes)
+        self._share = LoopShare()
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the pool's processes hold in memory."""
+        return self._pool.resident_bytes
+
+    def converter(
+        self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True
+    ) -> Converter:
+        """For one target. `proto_names`, `defaults`: see Transcoder."""
+        return Converter(
+            descriptors,
+            pool=self._pool,
+            share=self._share,
+            proto_names=proto_names,
+            defaults=defaults,
+        )
+
+    async def teach(self) -> None:
+        """Return when the processes that run know the descriptors of all converters."""
+        await self._pool.teach()
+
+    async def close(self) -> None:
+        """End the processes. Fine at any time, and twice."""
+        await self._pool.close()
+
+
+class Converter:
+    """The Transcode of one target."""
+
+    def __init__(
+        self,
+        descriptors: Descriptors,
+        *,
+        pool: Pool,
+        share: LoopShare,
+        proto_names: bool,
+        defaults: bool,
+    ) -> None:
+        """`proto_names`, `defaults`: see Transcoder. `close` lets go of the descriptors."""
+        self._transcoder = Transcoder(descriptors, proto_names=proto_names, defaults=defaults)
+        self._pool = pool
+        self._share = share
+        self._set_id = pool.add(descriptors)
+        self._proto_names = proto_names
+        self._defaults = defaults
+
+    def close(self) -> None:
+        """No call will use it any more."""
+        self._pool.remove(self._set_id)
+
+    async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
+        """See Transcode."""
+        return _held(await self._to_json(path, message, max_size), account)
+
+    async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
+        """See Transcode."""
+        return _held(await self._from_json(path, text, max_size), account)
+
+    async def _to_json(self, path: str, message: bytes, max_size: int) -> bytes:
+        transcoder = self._transcoder
+        if len(message) <= MAX_HERE and not transcoder.cost_of_parsing(path, len(message)):
+            if len(message) > _TINY:
+                await self._share.take(_LOOK_PER_BYTE * len(message))
+            request = transcoder.parse_request(path, message)
+            cost = transcoder.cost_of_printing(request, most=CHEAP)
+            if cost <= CHEAP:
+                await self._share.take(cost)
+                return transcoder.print_request(request, max_size=max_size)
+        job = ToJson(
+            set_id=self._set_id,
+            path=path,
+            max_size=max_size,
+            memory=_BASE_MEMORY + _MEMORY_PER_BYTE * len(message),
+            proto_names=self._proto_names,
+            defaults=self._defaults,
+        )
+        return await self._pool.run(job, message)
+
+    async def _from_json(self, path: str, text: bytes, max_size: int) -> bytes:
+        transcoder = self._transcoder
+        if len(text) <= MAX_HERE:
+            cost = transcoder.cost_of_reading(path, text)
+            if cost <= CHEAP:
+                await self._share.take(cost)
+                return transcoder.from_json(path, text, max_size=max_size)
+        job = FromJson(set_id=self._set_id, path=path, max_size=max_size, memory=_memory_for(text))
+        try:
+            return await self._pool.run(job, text)
+        except Overloaded as error:
+            error.may_have_run = True  # the function has answered
+            raise
+
+
+def _held(result: bytes, account: Account) -> bytes:
+    if len(result) > SMALL:
+        account.hold(len(result))
+    return result
+
+
+def _memory_for(text: bytes) -> int:
+    """Bytes that it may take to read this JSON. A large text is judged by samples: counting all of it would take milliseconds."""
+    size = len(text)
+    sampled = text
+    if size > _SAMPLES * _SAMPLE:
+        step = size // _SAMPLES
+        sampled = b"".join(text[at : at + _SAMPLE] for at in range(0, size, step))
+    items = sampled.count(b",") + sampled.count(b"[") + sampled.count(b":")
+    of_values = _MEMORY_PER_OBJECT * sampled.count(b"{") + _MEMORY_PER_ITEM * items
+    return _BASE_MEMORY + _MEMORY_PER_JSON_BYTE * size + of_values * size // max(1, len(sampled))

@@ -1,0 +1,97 @@
+"""What a conversion process is asked and what it answers: a frame is two sizes, a header, and a payload that is not looked into.
+
+The sizes are 4 bytes each, big-endian. The header is MessagePack.
+"""
+
+from __future__ import annotations
+
+from struct import Struct as Layout
+
+from msgspec import Struct
+from msgspec.msgpack import Decoder, Encoder
+
+JOB_SECONDS = 5.0
+"""Seconds that one conversion may take."""
+
+SIZES = Layout(">LL")
+"""Of the header and of the payload."""
+
+
+class Describe(Struct, frozen=True, tag=True, array_like=True):
+    """Learn a set of descriptors. The payload: its serialized FileDescriptorProto messages, one behind the other."""
+
+    set_id: int
+    name: str
+    """Where they come from, for messages."""
+    sizes: tuple[int, ...]
+    """Bytes of each."""
+
+
+class Forget(Struct, frozen=True, tag=True, array_like=True):
+    """Forget a set of descriptors."""
+
+    set_id: int
+
+
+class ToJson(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is the request of the method at this path: make JSON of it."""
+
+    set_id: int
+    path: str
+    max_size: int
+    """Bytes of the result."""
+    memory: int
+    """Bytes that the conversion may take."""
+    proto_names: bool
+    defaults: bool
+
+
+class FromJson(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is JSON: make the response of the method at this path of it."""
+
+    set_id: int
+    path: str
+    max_size: int
+    """Bytes of the result."""
+    memory: int
+    """Bytes that the conversion may take."""
+
+
+class Done(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is the result."""
+
+
+class Refused(Struct, frozen=True, tag=True, array_like=True):
+    """The conversion raised an RpcError."""
+
+    error: str
+    """The name of its class."""
+    message: str
+    notes: tuple[str, ...] = ()
+    """For the log."""
+
+
+class OutOfMemory(Struct, frozen=True, tag=True, array_like=True):
+    """The conversion would take more memory than the job allows."""
+
+
+class Failed(Struct, frozen=True, tag=True, array_like=True):
+    """The conversion raised what nobody expected."""
+
+    error: str
+    """The name of its class."""
+
+
+Conversion = ToJson | FromJson
+Question = Describe | Forget | ToJson | FromJson
+Answer = Done | Refused | OutOfMemory | Failed
+
+encode_header = Encoder().encode
+decode_question = Decoder(Question).decode
+decode_answer = Decoder(Answer).decode
+
+
+def frame(header: Question | Answer, payload_size: int) -> bytes:
+    """A frame up to its payload."""
+    encoded = encode_header(header)
+    return SIZES.pack(len(encoded), payload_size) + encoded

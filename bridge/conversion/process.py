@@ -1,0 +1,168 @@
+"""`python -m bridge.conversion.process FD`: converts messages for one bridge, a job at a time, as the socket FD asks for them.
+
+It ends when the socket does, whatever it is doing then: the bridge is gone, or has no use for it any more. A job that takes its memory
+or its time ends the job, at worst the process, and never the bridge.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from queue import SimpleQueue
+
+# Ctrl-C and a service manager's SIGTERM reach all processes of a bridge. Calls in flight may finish: the bridge decides.
+for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, signal.SIG_IGN)
+
+from bridge.conversion.jobs import (  # noqa: E402 - after the signals
+    JOB_SECONDS,
+    SIZES,
+    Answer,
+    Describe,
+    Done,
+    Failed,
+    Forget,
+    FromJson,
+    OutOfMemory,
+    Question,
+    Refused,
+    ToJson,
+    decode_question,
+    frame,
+)
+from bridge.rpc.errors import RpcError  # noqa: E402
+from bridge.services.descriptors import Descriptors  # noqa: E402
+from bridge.services.transcode import Transcoder  # noqa: E402
+
+_ALARM_BEYOND = 2.0
+"""Seconds after a job's time in which the bridge ends this process; then it ends itself, in case the bridge stands still."""
+
+_NICENESS = 5
+"""Serving calls comes first."""
+
+_STACK = 256 << 10
+"""Bytes for the thread that reads: the default's 8 MiB count as memory."""
+
+_Job = tuple[Question, bytes]
+
+
+class Converter:
+    """Does the jobs."""
+
+    def __init__(self) -> None:
+        self._sets: dict[int, Descriptors] = {}
+        self._transcoders: dict[tuple[int, bool, bool], Transcoder] = {}
+
+    def answer(self, question: Question, payload: bytes) -> tuple[Answer, bytes]:
+        """The answer and its payload. Never raises an Exception."""
+        try:
+            return Done(), self._do(question, payload)
+        except RpcError as error:
+            notes = tuple(getattr(error, "__notes__", ()))
+            return Refused(type(error).__name__, str(error), notes), b""
+        except MemoryError:
+            return OutOfMemory(), b""
+        except Exception as error:  # noqa: BLE001 - the outermost frame: the bridge tells it
+            # Not its text, which may quote a message.
+            return Failed(type(error).__name__), b""
+
+    def _do(self, question: Question, payload: bytes) -> bytes:
+        match question:
+            case ToJson():
+                transcoder = self._transcoder(
+                    question.set_id, proto_names=question.proto_names, defaults=question.defaults
+                )
+                return transcoder.to_json(question.path, payload, max_size=question.max_size)
+            case FromJson():
+                transcoder = self._transcoder(question.set_id, proto_names=False, defaults=True)
+                return transcoder.from_json(question.path, payload, max_size=question.max_size)
+            case Describe():
+                self._learn(question, payload)
+            case Forget():
+                self._sets.pop(question.set_id, None)
+                for key in [key for key in self._transcoders if key[0] == question.set_id]:
+                    del self._transcoders[key]
+        return b""
+
+    def _learn(self, question: Describe, payload: bytes) -> None:
+        files, at = [], 0
+        for size in question.sizes:
+            files.append(payload[at : at + size])
+            at += size
+        self._sets[question.set_id] = Descriptors(files, name=question.name)
+
+    def _transcoder(self, set_id: int, *, proto_names: bool, defaults: bool) -> Transcoder:
+        key = (set_id, proto_names, defaults)
+        found = self._transcoders.get(key)
+        if found is None:
+            found = self._transcoders[key] = Transcoder(
+                self._sets[set_id], proto_names=proto_names, defaults=defaults
+            )
+        return found
+
+
+def main() -> None:
+    bridge = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    os.nice(_NICENESS)
+    jobs: SimpleQueue[_Job] = SimpleQueue()
+    threading.stack_size(_STACK)
+    threading.Thread(target=_read, args=(bridge, jobs), daemon=True).start()
+    converter = Converter()
+    while True:
+        question, payload = jobs.get()
+        if isinstance(question, ToJson | FromJson):
+            signal.setitimer(signal.ITIMER_REAL, JOB_SECONDS + _ALARM_BEYOND)
+            limit_memory(question.memory)
+        header, result = converter.answer(question, payload)
+        del payload
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        limit_memory(None)
+        bridge.sendall(frame(header, len(result)))
+        bridge.sendall(result)
+        del result
+
+
+def _read(bridge: socket.socket, jobs: SimpleQueue[_Job]) -> None:
+    """Reads ahead, so that the end of the socket is seen in the middle of a job."""
+    stream = bridge.makefile("rb")
+    try:
+        while sizes := stream.read(SIZES.size):
+            header, payload = SIZES.unpack(sizes)
+            jobs.put((decode_question(stream.read(header)), stream.read(payload)))
+    finally:
+        os._exit(0)
+
+
+def limit_memory(extra: int | None) -> None:
+    """Let this process take so many bytes more than it has now; None: any number. Does nothing where the system has no such limit."""
+    if not sys.platform.startswith("linux"):
+        return
+    import resource
+
+    limit = resource.RLIM_INFINITY
+    if extra is not None:
+        now = data_size()
+        if now is None:
+            return
+        limit = now + extra
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY and (limit == resource.RLIM_INFINITY or limit > hard):
+        limit = hard
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
+def data_size() -> int | None:
+    """Bytes that RLIMIT_DATA counts (proc(5), the sixth field of statm). None without /proc."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not worth its import here
+            return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    main()
