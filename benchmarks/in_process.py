@@ -252,7 +252,7 @@ class InProcess:
             figures=self.figures,
             new_engine=partial(NativeEngine, EngineLimits()),
             limits=ConnectionLimits(),
-            refused=lambda _refusal, _peer: None,
+            refused=lambda _refusal, _connection: None,
         )
         self._connections: set[Connection] = set()
         self.connection = Connection(serving, self._connections)

@@ -98,8 +98,8 @@ class Bridge:
                 figures=self.figures,
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
                 limits=_connection_limits(config),
-                refused=lambda refusal, peer: self._access_log.write_refused(
-                    refusal.path, refusal.status, peer
+                refused=lambda refusal, connection: self._access_log.write_refused(
+                    refusal.path, refusal.status, connection.peer, connection
                 ),
             ),
             listeners,

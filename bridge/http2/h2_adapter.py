@@ -18,12 +18,9 @@ from h2.settings import SettingCodes, Settings
 from bridge.http2 import events, frames
 from bridge.http2.events import ErrorCode, Event, Fields, ViolationKind
 from bridge.http2.headers import checked_request, flaw_in, stripped, trailers_fault
-from bridge.http2.interface import EngineLimits
+from bridge.http2.interface import BYTES_AT_ONCE, STREAMS_AT_ONCE, EngineLimits
 from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
 
-# What one `receive` does at most. h2 takes a frame for ten that the native engine takes.
-_BYTES_AT_ONCE = 512
-_STREAMS_AT_ONCE = 20
 _NO_CHECKS = H2Configuration(client_side=False, validate_inbound_headers=False,
                              normalize_inbound_headers=False, validate_outbound_headers=False)  # fmt: skip
 
@@ -55,6 +52,7 @@ class H2Engine:
         self._last_accepted = frames.MAX_STREAM_ID
         self._is_over = self._has_preface = self.has_handshaken = self._is_in_block = False
         self.has_backlog = False
+        self._streams_begun = 0
         self.queued_bytes = 0
         self._h2 = H2Connection(_NO_CHECKS)
         settings = {SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
@@ -116,7 +114,7 @@ class H2Engine:
 
     def _read_frames(self) -> None:
         at, end = 0, len(self._in)
-        until = len(self._streams) + _STREAMS_AT_ONCE
+        pause_at = self._streams_begun + STREAMS_AT_ONCE
         while end - at >= frames.HEAD_SIZE and not self._is_over:
             high, low, kind, flags, stream_id = frames.parse_head(self._in, at)
             size = high << 8 | low
@@ -125,7 +123,7 @@ class H2Engine:
                 return
             if end - at < frames.HEAD_SIZE + size:
                 break
-            if at >= _BYTES_AT_ONCE or len(self._streams) >= until:
+            if at >= BYTES_AT_ONCE or (kind == frames.HEADERS and self._streams_begun >= pause_at):
                 self.has_backlog = True
                 break
             start, at = at + frames.HEAD_SIZE, at + frames.HEAD_SIZE + size
@@ -179,6 +177,7 @@ class H2Engine:
 
     def _begin(self, stream_id: int, fields: Fields, *, ended: bool) -> None:
         request = checked_request(fields, flaw_in(fields))
+        self._streams_begun += 1
         if stream_id > self._last_accepted:
             self._h2.reset_stream(stream_id, ErrorCode.REFUSED_STREAM)
         elif len(self._streams) >= self._limits.max_concurrent_streams:

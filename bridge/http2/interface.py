@@ -8,6 +8,11 @@ from typing import Protocol
 from bridge.http2.events import ErrorCode, Event, Fields
 from bridge.rpc.value import Value
 
+# What one `receive` does at most; the rest waits for the next one.
+BYTES_AT_ONCE = 4096
+"""Frames begin to be read within so many bytes: about 450 of the smallest, or one of the largest."""
+STREAMS_AT_ONCE = 20
+
 
 class EngineLimits(Value, frozen=True):
     """What one connection may cost. Counts, and bytes."""

@@ -54,7 +54,7 @@ from bridge.http2.frames import (
     parse_head,
 )
 from bridge.http2.headers import HeaderList, trailers_fault
-from bridge.http2.interface import EngineLimits
+from bridge.http2.interface import BYTES_AT_ONCE, STREAMS_AT_ONCE, EngineLimits
 from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
 from bridge.http2.streams import IGNORED, RULINGS, State, Stream
 
@@ -64,12 +64,8 @@ _REMEMBERED_RESETS = 1000
 _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
-# What one `receive` does at most; the rest waits for the next one. Each costs one to two milliseconds at the worst.
-_BYTES_AT_ONCE = 4096
-"""Frames begin to be read within so many bytes: about 450 of the smallest, or one of the largest."""
-_STREAMS_AT_ONCE = 20
 _PARTS_AT_ONCE = 64
-"""DATA frames that the client's windows let go of."""
+"""DATA frames that the client's windows let go of in one `receive`; the rest waits for the next one."""
 
 _TOO_LARGE_HEAD: Fields = (
     (":status", "431"),
@@ -185,9 +181,9 @@ class NativeEngine:
         events: list[Event] = []
         self._events = events
         self._now = now
-        self._pause_at = self._streams_begun + _STREAMS_AT_ONCE
+        self._pause_at = self._streams_begun + STREAMS_AT_ONCE
         self._parts_left = _PARTS_AT_ONCE
-        stop = at + _BYTES_AT_ONCE
+        stop = at + BYTES_AT_ONCE
         try:
             if not self._has_preface:
                 at = self._receive_preface(data)

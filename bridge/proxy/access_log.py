@@ -1,5 +1,8 @@
 """One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing.
 
+Calls that reached no target and failed are cheap to make, by the thousand. The first ones of a connection have a line each; what
+comes faster than one a second after that is counted, and each ten seconds a line tells how many they were.
+
 Writing never waits: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, not calls.
 """
 
@@ -7,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
+from bridge.http2.abuse import Bucket
 from bridge.logs import encodable, one_line
 from bridge.outlet import Outlet
 from bridge.rpc.call import Call, Peer
@@ -30,6 +36,15 @@ _LONGEST_ID = 100
 
 
 _LAST_PATIENCE = 1.0
+
+_LINES_AT_ONCE = 10
+_LINES_A_SECOND = 1.0
+"""Of one connection, about calls that did nothing."""
+_SUMMARY_AFTER = 10.0
+"""Seconds until a line tells of the calls without one."""
+_MOST_COUNTED = 1000
+"""Addresses and codes that are told apart in that time; the rest is counted together."""
+_OTHERS = "others"
 
 _NAMES = tuple(code.name for code in CODES)
 """By code."""
@@ -54,6 +69,8 @@ class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
     request_id: str | UnsetType = UNSET
     """AWS's id of the last attempt."""
     trace_id: str | UnsetType = UNSET
+    calls: int | UnsetType = UNSET
+    """This line stands for so many calls that did nothing; its method is `*`."""
 
 
 Format = Callable[[list[Entry]], bytes]
@@ -70,6 +87,8 @@ def _console_line(entry: Entry) -> str:
     clock = f"{entry.time.astimezone():%H:%M:%S}"
     attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
     message = f"  {entry.message}" if entry.message is not UNSET else ""
+    if entry.calls is not UNSET:
+        return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"  # fmt: skip
     milliseconds = entry.duration_us / 1000
     line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{attempts}{message}"
     return one_line(line) + "\n"
@@ -98,9 +117,16 @@ class AccessLog:
         self.is_on = is_on
         self._last_metadata: Metadata = EMPTY
         self._last_trace_id = ""
+        self._allowances: WeakKeyDictionary[Hashable, Bucket] = WeakKeyDictionary()
+        """By connection: the lines that it may still have about calls that did nothing."""
+        self._without_line: Counter[tuple[str, str]] = Counter()
+        """By address and code: calls that did nothing and have no line."""
+        self._summary: asyncio.TimerHandle | None = None
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         if not self.is_on:
+            return
+        if code and not call.attempts and not self._allows_line(call.connection, call.peer, code):
             return
         status, metadata = call.status, call.metadata
         if metadata is not self._last_metadata:
@@ -123,9 +149,36 @@ class AccessLog:
             )
         )
 
-    def write_refused(self, path: str, status: Status, peer: Peer) -> None:
-        """The line of a request that is no call: it went nowhere."""
-        if self.is_on:
+    def _allows_line(self, connection: Hashable, peer: Peer, code: StatusCode) -> bool:
+        """Whether a call of this connection that did nothing has a line of its own; else it is counted."""
+        allowance = self._allowances.get(connection)
+        if allowance is None:
+            allowance = self._allowances[connection] = Bucket(_LINES_AT_ONCE, _LINES_A_SECOND)
+        if allowance.spend(self._loop.time()):
+            return True
+        kind = (peer.address, _NAMES[code])
+        if kind not in self._without_line and len(self._without_line) >= _MOST_COUNTED:
+            kind = (_OTHERS, _NAMES[code])
+        self._without_line[kind] += 1
+        if self._summary is None:
+            self._summary = self._loop.call_later(_SUMMARY_AFTER, self._summarise)
+        return False
+
+    def _summarise(self) -> None:
+        """Tell how many calls had no line."""
+        if self._summary is not None:
+            self._summary.cancel()
+            self._summary = None
+        now = datetime.fromtimestamp(self._wall_clock(), UTC)
+        without_line, self._without_line = self._without_line, Counter()
+        for (address, code), count in without_line.items():
+            self._add(Entry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
+
+    def write_refused(
+        self, path: str, status: Status, peer: Peer, connection: Hashable | None = None
+    ) -> None:
+        """The line of a request that is no call: it went nowhere. `connection`: where it came, if its lines are bounded."""
+        if self.is_on and (connection is None or self._allows_line(connection, peer, status.code)):
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name
             self._add(
@@ -170,6 +223,7 @@ class AccessLog:
 
     def close(self) -> None:
         """The last lines get a moment that others do not: nobody comes back for them."""
+        self._summarise()
         self.flush()
         self._outlet.write_out(patience=_LAST_PATIENCE)
         if self._timer is not None:

@@ -75,8 +75,8 @@ class Serving:
     figures: BridgeFigures
     new_engine: Callable[[], Engine]
     limits: ConnectionLimits
-    refused: Callable[[Refusal, Peer], None]
-    """Told of each request that is no call."""
+    refused: Callable[[Refusal, Connection], None]
+    """Told of each request that is no call, and where it came."""
     share: FairShare = field(default_factory=FairShare)
 
 
@@ -250,6 +250,10 @@ class Connection(asyncio.BufferedProtocol):
     def _count_backlog(self, size: int) -> None:
         self._backlog_size += size
         self._share.waiting_bytes += size
+        if size > 0:
+            self.buffers.held += size
+        else:
+            self.buffers.give_back(-size)
 
     def _drop_backlog(self) -> None:
         self._backlog.clear()
@@ -394,7 +398,7 @@ class Connection(asyncio.BufferedProtocol):
         self.close()
         self.abort_calls(ClientGone(_BROKEN))
         if code == ErrorCode.HTTP_1_1_REQUIRED:
-            self._serving.refused(HTTP1_REFUSAL, self.peer)
+            self._serving.refused(HTTP1_REFUSAL, self)
         elif code:
             _log.debug("connection from %s ended: %s", self.peer.address, reason)
 
@@ -443,7 +447,7 @@ class Connection(asyncio.BufferedProtocol):
         assert head is not None
         if isinstance(head, Refusal):
             self.figures.protocol_errors[head.kind] += 1
-            self._serving.refused(head, self.peer)
+            self._serving.refused(head, self)
             if not head.is_foreign:
                 self.engine.send_trailers(event.stream_id, head.fields)
             elif event.ended:

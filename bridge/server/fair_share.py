@@ -22,7 +22,7 @@ CALLS_AT_ONCE = 20
 CALL_COST = 0.0001
 """Seconds: about what it costs to begin a call and to refuse it."""
 _BUFFER_SIZE = 64 << 10
-_MOST_WAITING = 16 << 20
+_MOST_WAITING = 4 << 20
 """Bytes that wait, of all connections, above which reads are small."""
 _SMALL_READ = 2 << 10
 

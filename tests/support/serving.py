@@ -11,7 +11,7 @@ from bridge.http2.interface import Engine, EngineLimits
 from bridge.proxy.rescue import rescue
 from bridge.proxy.route import route
 from bridge.rpc.buffers import Buffers
-from bridge.rpc.call import Call, Handler, Peer, Route
+from bridge.rpc.call import Call, Handler, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
 from bridge.rpc.limits import Limits
@@ -52,7 +52,7 @@ def serving(
     layer: Callable[[Handler], Handler] = lambda inner: inner,
     timeout: float | None = None,
     longest: float | None = None,
-    refused: Callable[[Refusal, Peer], None] = lambda refusal, peer: None,
+    refused: Callable[[Refusal, Connection], None] = lambda refusal, connection: None,
 ) -> Serving:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
     figures = BridgeFigures(Buffers(max_buffered, call_cost=0, covered=0))

@@ -413,4 +413,4 @@ def test_the_reference_takes_what_it_is_given_as_well() -> None:
     engine.receive(PREFACE + make.settings() + make.headers(1) + make.data(1, bytes(5)) * 500, now=0.0)  # fmt: skip
 
     assert engine.has_backlog
-    assert 400 < len(received(engine, b"", now=0.0))
+    assert 200 < len(received(engine, b"", now=0.0))

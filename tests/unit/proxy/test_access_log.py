@@ -4,7 +4,7 @@ import asyncio
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import msgspec
@@ -182,6 +182,81 @@ async def test_a_refused_request_has_a_line(pipe: tuple[int, int]) -> None:
     assert ("INTERNAL", "no gRPC", "10.0.0.9") == (line["code"], line["message"], line["peer"])
     assert 500 == len(line["method"])
     assert 0 == line["duration_us"] == line["attempts"] == line["received"] == line["sent"]
+
+
+async def test_calls_that_do_nothing_have_ten_lines_a_connection_and_are_counted(
+    pipe: tuple[int, int],
+) -> None:
+    """A flood of resets or of unknown methods does not fill the log; what reached a target, or went well, always has its line."""
+    reader, writer = pipe
+    log = _log(writer)
+    flooding, other = _Connection(), _Connection()
+    cancelled = _ended(Status(StatusCode.CANCELLED, "the client cancelled"), connection=flooding)
+    for _ in range(500):
+        log.write(cancelled, StatusCode.CANCELLED, 0.0)
+    for _ in range(300):
+        log.write_refused("/x", Status(StatusCode.INTERNAL, "no"), Peer("10.0.0.9"), flooding)
+    log.write(_ended(Status(StatusCode.CANCELLED), connection=other), StatusCode.CANCELLED, 0.0)
+    log.write(_ended(Status(StatusCode.CANCELLED), connection=flooding, attempts=1), StatusCode.CANCELLED, 0.0)  # fmt: skip
+    log.write(_ended(connection=flooding), StatusCode.OK, 0.0)
+    log.flush()
+    lines = [msgspec.json.decode(line) for line in _written(reader)]
+    log.close()
+    summary = [msgspec.json.decode(line) for line in _written(reader)]
+
+    assert ["CANCELLED"] * 10 + ["CANCELLED", "CANCELLED", "OK"] == [line["code"] for line in lines]
+    assert [("*", "CANCELLED", 490), ("*", "INTERNAL", 300)] == [(line["method"], line["code"], line["calls"]) for line in summary]  # fmt: skip
+    assert {"10.0.0.9"} == {line["peer"] for line in summary}
+
+
+async def test_a_connections_lines_come_back_with_time(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One a second: a client that fails now and then has all its lines."""
+    reader, writer = pipe
+    now = 1000.0
+    log = _log(writer)
+    monkeypatch.setattr(log, "_loop", _Clock(log._loop, lambda: now))
+    connection = _Connection()
+    call = _ended(Status(StatusCode.UNIMPLEMENTED, "no route"), connection=connection)
+    for _ in range(40):
+        now += 1.0
+        log.write(call, StatusCode.UNIMPLEMENTED, 0.0)
+    log.close()
+
+    assert 40 == len(_written(reader))
+
+
+async def test_the_summary_is_bounded_and_readable(pipe: tuple[int, int]) -> None:
+    """However many addresses there are."""
+    reader, writer = pipe
+    log = _log(writer, line_format=console_lines)
+    for number in range(1100):
+        connection = _Connection()
+        call = _ended(Status(StatusCode.CANCELLED), connection=connection, peer=Peer(f"10.0.{number // 256}.{number % 256}"))  # fmt: skip
+        for _ in range(11):
+            log.write(call, StatusCode.CANCELLED, 0.0)
+        log.flush()
+        _written(reader)
+    assert 1001 == len(log._without_line)
+    log._summarise()
+    log.flush()
+    first = _written(reader)[0]
+
+    assert b"CANCELLED         1 more calls from 10.0.0.0 that did nothing" in first
+    log.close()
+
+
+class _Connection:
+    """Something that calls share."""
+
+
+class _Clock:
+    """The loop with another time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, time: Callable[[], float]) -> None:
+        self.time = time
+        self.call_later = loop.call_later
 
 
 async def test_log_that_is_off_writes_nothing(pipe: tuple[int, int]) -> None:
