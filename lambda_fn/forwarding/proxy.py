@@ -21,6 +21,8 @@ from lambda_fn.rpc import Metadata
 
 # How grpc begins the text of a status that it made itself because there was no connection.
 _NO_CONNECTION = ("failed to connect to all addresses", "DNS resolution failed")
+# And because it could not read the reply's headers.
+_BAD_REPLY = ("Stream removed (Error parsing", "Error parsing")
 
 
 class Upstream(NamedTuple):
@@ -122,4 +124,6 @@ def _described(call: Any, address: str) -> str:
     details: str = call.details() or ""
     if call.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
         return f"the gRPC server at {address} cannot be reached: {details}"
+    if call.code() is grpc.StatusCode.INTERNAL and details.startswith(_BAD_REPLY):
+        return f"the gRPC server at {address} sent a header that is not gRPC's: {details}"
     return details

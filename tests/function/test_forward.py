@@ -35,6 +35,7 @@ from tests.support.lambda_channel import (
     received,
     sync_server,
 )
+from tests.support.odd_grpc_server import Reply, odd_server
 
 OK = grpc.StatusCode.OK
 METADATA = (("x-one", "1"), ("x-one", "2, 3"), ("x-data-bin", b"\x00\x01\xff"), ("x-empty", ""))
@@ -382,3 +383,56 @@ def test_the_first_reply_says_that_the_instance_is_new(address: str) -> None:
 
     assert "1" == first["x-lambda-fn-cold-start"]
     assert "x-lambda-fn-cold-start" not in channel.reply["headers"]
+
+
+# -- replies that are not quite gRPC --
+
+ODD_HEADERS = [
+    ("x-data-bin", "a_b-c", "AAAA"),
+    ("grpc-status-details-bin", "!", "AAAA"),
+    ("grpc-server-stats-bin", "*", "AAAA"),
+    ("grpc-trace-bin", "a_b", "AAAA"),
+    ("grpc-encoding", "foo", "identity"),
+    ("grpc-retry-pushback-ms", "abc", "5"),
+    ("grpc-previous-rpc-attempts", "abc", "1"),
+    ("grpc-timeout", "abc", "1S"),
+    ("te", "foo", "trailers"),
+]
+
+
+@pytest.mark.parametrize("place", ["head", "trailers"])
+@pytest.mark.parametrize(("name", "odd", "good"), ODD_HEADERS)
+def test_an_odd_reply_fails_its_own_call_only(name: str, odd: str, good: str, place: str) -> None:
+    """Calls before, beside and after it have a header of the same name, on the same connection."""
+
+    def reply(path: str) -> Reply | None:
+        if path == "/s.S/Waits":
+            return None
+        field = (name, odd if path == "/s.S/Odd" else good)
+        return ([field], ()) if place == "head" else ((), [field])
+
+    with odd_server(reply) as server, forwarding(server.address) as channel:
+        pool = ThreadPoolExecutor(1)
+        beside = pool.submit(channel.call, "/s.S/Waits")
+        server.wait_for("/s.S/Waits")
+        failed = channel.call("/s.S/Odd")
+        found = [beside.result(), *(channel.call("/s.S/Fine") for _ in range(3))]
+        pool.shutdown()
+
+    assert grpc.StatusCode.INTERNAL is failed.code
+    assert server.address in failed.details
+    assert [(OK, (b"hi",))] * 4 == [(each.code, each.messages) for each in found]
+    assert 1 == server.connections
+
+
+def test_the_first_reply_of_a_connection_may_be_odd() -> None:
+    """Nothing of it is left for the second."""
+    paths = iter(["a_b-c", *["AAAA"] * 5])
+
+    with (
+        odd_server(lambda _: ((), [("x-data-bin", next(paths))])) as server,
+        forwarding(server.address) as channel,
+    ):
+        codes = [channel.call("/s.S/M").code for _ in range(6)]
+
+    assert [grpc.StatusCode.INTERNAL, *[OK] * 5] == codes
