@@ -203,9 +203,9 @@ class CannedClient(HttpClient):
     ) -> Pool:
         if self._canned is None:
             buffer = memoryview(bytearray(BUFFER_SIZE))
-            self._canned = Pool(
-                origin, None, dialer=CannedDialer(), limits=PoolLimits(), buffer=buffer
-            )
+            # In steady use, however slow the counting makes it: a look at a socket that is none would find it closed.
+            limits = PoolLimits(looked_at_after=1000.0)
+            self._canned = Pool(origin, None, dialer=CannedDialer(), limits=limits, buffer=buffer)
         return self._canned
 
     async def close(self) -> None:

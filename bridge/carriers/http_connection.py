@@ -9,9 +9,12 @@ All connections of a pool read into one buffer: the loop fills it and hands it o
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import re
 import socket
 import ssl
+import sys
+import termios
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol, cast
@@ -46,8 +49,17 @@ JOINED_BELOW = 64 << 10
 _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatch
 """RFC 9112 7.1: the line before a chunk."""
 
+_KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
+
 Fields = list[tuple[bytes, bytes]]
 """Header fields in the order received; names in lower case."""
+
+
+class ClosedUnanswered(ConnectionLost):
+    """The other side closed the connection in good order before the first byte of an answer."""
+
+    unread = 0
+    """The last so many bytes that were written had not reached the other side's system by then. 0: nothing is known of it."""
 
 
 class Exchange(Protocol):
@@ -85,6 +97,10 @@ class Owner(Protocol):
     origin: Origin
 
     def opened(self, connection: Connection) -> None: ...
+
+    def keeps_alive(self, seconds: float) -> None:
+        """The server says for how long it keeps idle connections."""
+        ...
 
     def released(self, connection: Connection) -> None:
         """It may carry the next request."""
@@ -226,8 +242,28 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is BODY and ends_with_connection(self._head) and self._is_clean_end():
             self._can_stay = False
             self._settle()
+        elif self._phase is HEAD and not self._unparsed:
+            error = ClosedUnanswered(self._lost_text())
+            error.unread = self._unread_bytes()
+            self._fail(error)
         else:
             self._lose()
+
+    def _unread_bytes(self) -> int:
+        """How many of the last bytes written have not reached the other side's system; 0 where that cannot be known.
+
+        The segment that closes a connection acknowledges all that had arrived before it, and Linux has read the one when it
+        tells of the other. (It reads none of a reset's, so a reset proves nothing.)
+        """
+        if sys.platform != "linux":
+            return 0
+        queued = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, queued)
+        except OSError:
+            return 0
+        unsent: int = self._transport.get_write_buffer_size()
+        return int.from_bytes(queued, sys.byteorder) + unsent
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(exc)
@@ -353,6 +389,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if not self.served:
             self._remember_session()
+            self._read_keep_alive()
         self.served += 1
         self._exchange = None
         self._phase = IDLE
@@ -373,12 +410,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _lose(self, cause: Exception | None = None) -> None:
         """The connection ended, whatever it was doing."""
-        self._fail(
-            ConnectionLost(
-                f"the connection to {self._owner.origin} was lost before the answer was whole; the function may have run"
-            ),
-            cause,
-        )
+        self._fail(ConnectionLost(self._lost_text()), cause)
+
+    def _lost_text(self) -> str:
+        return f"the connection to {self._owner.origin} was lost before the answer was whole; the function may have run"
 
     def _head_too_large(self) -> BadReply:
         return BadReply(
@@ -398,6 +433,12 @@ class Connection(asyncio.BufferedProtocol):
             return bool(tls.read(1) == b"")
         except ssl.SSLError:
             return False
+
+    def _read_keep_alive(self) -> None:
+        """Many servers say when they will close an idle connection (RFC 2068 19.7.1.1)."""
+        for name, value in self._head:
+            if name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT(value)):
+                self._owner.keeps_alive(float(found[1]))
 
     def _remember_session(self) -> None:
         context = self._transport.get_extra_info("sslcontext")

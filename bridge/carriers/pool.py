@@ -3,7 +3,8 @@
 A caller waits for whatever comes first, a connection that another gives back or one that is being opened. Opening belongs to the
 pool, not to the caller: who gives up waiting does not waste the handshake, the next one finds the connection open.
 
-Nothing is sent twice. A request goes to a second connection only if not a byte of it left for the first.
+Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the first: it did not
+leave, or the other side closed before it came. docs/http-targets.md says what that proves, and for whom.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import socket
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from math import inf
 
 from bridge.carriers.connect import Dialer
-from bridge.carriers.http_connection import Connection
+from bridge.carriers.http_connection import ClosedUnanswered, Connection
 from bridge.carriers.http_exchange import Gathering, Response, StreamedResponse
 from bridge.carriers.origin import Origin
 from bridge.rpc.buffers import Account
@@ -25,8 +27,20 @@ from bridge.rpc.value import Value
 SURPLUS_KEPT = 1.0
 """Seconds that connections above `idle_connections` stay: where many calls come and go, closing each at once would open as many anew."""
 
-LOOKED_AT_AFTER = 1.0
-"""Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
+KEPT_SHARE = 0.8
+"""How much of the time after which a server closes idle connections they are used."""
+
+SHORTEST_IDLE = 0.05
+"""Seconds: a server that closes connections sooner may be restarting, and others would be opened for nothing."""
+
+MOST_REPEATS = 3
+"""How often one request may find its connection closed under its hands."""
+
+REMEMBERED = 60.0
+"""Seconds for which it counts that a server has closed an idle connection early."""
+
+SURELY_ONE_RECORD = 64 << 10
+"""Bytes of a request up to which TLS adds less than its first record is long: what did not reach the server is then not readable."""
 
 
 class PoolLimits(Value, frozen=True):
@@ -34,6 +48,8 @@ class PoolLimits(Value, frozen=True):
     """Kept open without use, for each origin."""
     idle_timeout: float = 20.0
     """Seconds without use after which a connection is closed: before the server does it."""
+    looked_at_after: float = 0.01
+    """Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
     open_connections: int = 4096
     """In use or not, for each origin."""
     waiting: int = 10_000
@@ -57,7 +73,12 @@ class Pool:
         self._tls = tls
         self._dialer = dialer
         self._idle_timeout = limits.idle_timeout
-        self._trusted = min(LOOKED_AT_AFTER, limits.idle_timeout)
+        self._idle_limit = limits.idle_timeout
+        """Seconds of idleness up to which a connection is used: less than the timeout if the server closes sooner."""
+        self._announced = self._learned = inf
+        self._forget: asyncio.TimerHandle | None = None
+        self._looked_at_after = limits.looked_at_after
+        self._trusted = min(limits.looked_at_after, limits.idle_timeout)
         self._max_idle = limits.idle_connections
         self._max_open = limits.open_connections
         self._max_waiting = limits.waiting
@@ -107,13 +128,23 @@ class Pool:
             head = self._plain_proxy.absolute_form(head, self.origin)
         while not connection.start(gathering, head, body):
             connection = await self._replace(connection)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            # Else the answer is there, and the connection is another caller's already.
-            if answer.cancelled():
-                connection.abort()
-            raise
+        repeats = 0
+        while True:
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                # Else the answer is there, and the connection is another caller's already.
+                if answer.cancelled():
+                    connection.abort()
+                raise
+            except ClosedUnanswered as closed:
+                repeats += 1
+                self._check_unread(closed, connection, head, body, repeats)
+            answer = self._loop.create_future()
+            gathering = Gathering(answer, max_body, account)
+            connection = self._take() or await self._wait()
+            while not connection.start(gathering, head, body):
+                connection = await self._replace(connection)
 
     async def open(
         self,
@@ -131,12 +162,25 @@ class Pool:
         while not connection.start(response, head, body):
             connection = await self._replace(connection)
             response.carried_by(connection)
-        try:
-            await begun
-        except asyncio.CancelledError:
-            response.close()
-            raise
-        return response
+        repeats = 0
+        while True:
+            try:
+                await begun
+            except asyncio.CancelledError:
+                response.close()
+                raise
+            except ClosedUnanswered as closed:
+                repeats += 1
+                self._check_unread(closed, connection, head, body, repeats)
+            else:
+                return response
+            begun = self._loop.create_future()
+            connection = self._take() or await self._wait()
+            response = StreamedResponse(begun, account)
+            response.carried_by(connection)
+            while not connection.start(response, head, body):
+                connection = await self._replace(connection)
+                response.carried_by(connection)
 
     async def connect(self) -> None:
         """Return when there is a connection: whether the origin can be reached. Raises as `exchange` does before it sends."""
@@ -149,7 +193,7 @@ class Pool:
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
         self._is_closed = True
-        for timer in (self._sweep, self._trim):
+        for timer in (self._sweep, self._trim, self._forget):
             if timer is not None:
                 timer.cancel()
         while self._waiting:
@@ -174,10 +218,12 @@ class Pool:
             connection = available.pop()
             if connection.is_usable():
                 idle = self._loop.time() - connection.idle_since
-                if idle < self._trusted or (
-                    idle < self._idle_timeout and not connection.has_news()
-                ):
+                if idle < self._trusted:
                     return connection
+                if idle < self._idle_limit:
+                    if not connection.has_news():
+                        return connection
+                    self._learn_from(connection)
             connection.abort()
         return None
 
@@ -207,6 +253,53 @@ class Pool:
         if dead.served == 0:
             raise Unreachable(f"{self.origin} closes connections before they are used")
         return self._take() or await self._wait()
+
+    def _check_unread(
+        self,
+        closed: ClosedUnanswered,
+        connection: Connection,
+        head: bytes,
+        body: bytes | Sequence[bytes],
+        repeats: int,
+    ) -> None:
+        """Return if a request may be sent again, because the server cannot have read a byte of it. Raises the error otherwise.
+
+        What a server's system had received is acknowledged with the segment that closes the connection. Nothing was: so its
+        program closed before there was anything to read, and RFC 9112 9.6 lets it process nothing behind that.
+        """
+        size = len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
+        # TLS adds some bytes to each record, and a record of which a part is missing cannot be read.
+        is_measurable = self._tls is None or size <= SURELY_ONE_RECORD
+        if closed.unread < size or not is_measurable:
+            raise closed
+        if connection.served == 0 or repeats > MOST_REPEATS:
+            raise Unreachable(f"{self.origin} closes connections before they are used") from closed
+        self._learn_from(connection)
+        # The others have been waiting for longer.
+        while self._idle:
+            self._idle.pop().abort()
+
+    def keeps_alive(self, seconds: float) -> None:
+        """The server says for how long it keeps idle connections."""
+        self._announced = seconds * KEPT_SHARE
+        self._set_idle_limit()
+
+    def _learn_from(self, closed: Connection) -> None:
+        """The server has closed this connection, which was idle: use others for less time, for a while."""
+        idle = self._loop.time() - closed.idle_since
+        self._learned = min(self._learned, max(idle * KEPT_SHARE, SHORTEST_IDLE))
+        self._set_idle_limit()
+        if self._forget is not None:
+            self._forget.cancel()
+        self._forget = self._loop.call_later(REMEMBERED, self._forget_learned)
+
+    def _forget_learned(self) -> None:
+        self._forget, self._learned = None, inf
+        self._set_idle_limit()
+
+    def _set_idle_limit(self) -> None:
+        self._idle_limit = min(self._idle_timeout, self._announced, self._learned)
+        self._trusted = min(self._looked_at_after, self._idle_limit)
 
     def released(self, connection: Connection) -> None:
         """Give a free connection to whoever waits longest, else keep it."""
@@ -292,6 +385,7 @@ class Pool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+            self._learn_from(connection)
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
         self._dial_as_needed()

@@ -269,11 +269,9 @@ async def test_idle_connection_that_closed_before_is_not_used(client: HttpClient
     assert 2 == upstream.connections
 
 
-async def test_unread_end_of_an_idle_connection_is_seen_before_use(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unread_end_of_an_idle_connection_is_seen_before_use() -> None:
     """A close that has arrived, but that the loop has not read yet, is found by looking at the socket."""
-    monkeypatch.setattr("bridge.carriers.pool.LOOKED_AT_AFTER", 0.0)
+    client = HttpClient(environment={}, limits=PoolLimits(looked_at_after=0.0))
     closing = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -289,6 +287,7 @@ async def test_unread_end_of_an_idle_connection_is_seen_before_use(
         closing.set()
         await until(connection.has_news)
         answer = await ask(pool)
+        await client.close()
 
     assert b"one" == answer.body
     assert 2 == upstream.connections
