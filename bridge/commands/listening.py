@@ -35,4 +35,6 @@ def listen_address(listener: Listener, *, is_shared: bool = False) -> ListenAddr
         return ListenAddress(
             listener.address.host, listener.address.port, tls=tls, is_shared=is_shared
         )
-    return ListenAddress(path=listener.address.path, tls=tls, is_shared=is_shared)
+    return ListenAddress(
+        path=listener.address.path, tls=tls, mode=listener.mode, is_shared=is_shared
+    )

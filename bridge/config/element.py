@@ -105,6 +105,11 @@ class Element:
         return isinstance(self.node, yaml.SequenceNode)
 
     @property
+    def is_quoted(self) -> bool:
+        """Whether it is text for YAML, too, whatever it looks like."""
+        return isinstance(self.node, yaml.ScalarNode) and self.node.style in ("'", '"')
+
+    @property
     def is_null(self) -> bool:
         """`null`, `~` or nothing. In quotes these are text, unless a variable holds the word; an empty one does not."""
         if self._is_written_null:

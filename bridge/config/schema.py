@@ -19,6 +19,9 @@ from bridge.rpc.limits import Limits
 KIB = 1 << 10
 MIB = 1 << 20
 
+SOCKET_MODE = 0o660
+"""Who may connect to a Unix socket if nothing is said: the bridge's user and group."""
+
 Payload: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
 EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
@@ -316,6 +319,8 @@ class TlsFiles:
 class Listener:
     address: Address
     tls: TlsFiles | None = None
+    mode: int = SOCKET_MODE
+    """The permissions of a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)

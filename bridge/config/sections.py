@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
 from bridge.config.functions import read_functions
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.schema import (
+    SOCKET_MODE,
     Address,
     Admin,
     Aws,
     Config,
     Defaults,
     Emulator,
-    FunctionConfig,
     Health,
     Http2,
     Keepalive,
@@ -23,6 +24,7 @@ from bridge.config.schema import (
     Log,
     TcpAddress,
     TlsFiles,
+    UnixAddress,
     Url,
 )
 from bridge.config.services import ServicesReader, Settings, read_service_defaults
@@ -40,6 +42,7 @@ from bridge.config.values import (
     region,
     role,
     size,
+    socket_mode,
     tcp_address,
     url,
 )
@@ -77,8 +80,9 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
         reflection=keys.take("reflection", boolean, usual.reflection),
         health=_health(keys.section("health")),
         log=_log(keys.section("log")),
-        warnings=tuple(_warnings(root.place, services.elements, emulator, functions)),
     )
+    warnings = _warnings(root.place, config, services.elements)
+    config = replace(config, warnings=tuple(warnings))
     keys.close()
     if not root.document.problems:
         _note_shared_addresses(keys, config)
@@ -102,7 +106,7 @@ def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
     def moved(element: Element) -> tuple[Listener, ...]:
         if len(written) > 1 and any(listener.tls for listener in written):
             raise element.refuse("would replace several listeners and their tls; leave it out")
-        return (Listener(address(element), written[0].tls),)
+        return (replace(written[0], address=address(element)),)
 
     return keys.take_override("listen", moved, written)
 
@@ -140,8 +144,11 @@ def _listener(element: Element) -> Listener:
     found = Listener(
         address=keys.need("address", address, _NOWHERE),
         tls=keys.take("tls", optional(_tls_files), None),
+        mode=keys.take("mode", socket_mode, SOCKET_MODE),
     )
     keys.close()
+    if "mode" in keys and isinstance(found.address, TcpAddress) and found.address != _NOWHERE:
+        raise keys.elements["mode"].refuse("has no effect: only a unix: address has a mode")
     return found
 
 
@@ -316,16 +323,19 @@ def _note_shared_addresses(keys: Keys, config: Config) -> None:
         taken[found] = name
 
 
-def _warnings(
-    place: Place,
-    services: Mapping[str, Element],
-    emulator: Emulator | Url,
-    functions: Mapping[str, FunctionConfig],
-) -> list[str]:
+_EVERYBODY = 0o002
+"""The permission that connecting to a Unix socket takes (unix(7)), for all users."""
+
+
+def _warnings(place: Place, config: Config, services: Mapping[str, Element]) -> list[str]:
     warnings = []
     if not services:
         warnings.append(f"{place.key('services', None)}: none, so every call is UNIMPLEMENTED")
-    if functions and isinstance(emulator, Url):
-        what = f"not run, because emulator names one that runs already: {emulator}"
+    if config.functions and isinstance(config.emulator, Url):
+        what = f"not run, because emulator names one that runs already: {config.emulator}"
         warnings.append(f"{place.key('functions', None)}: {what}")
+    for listener in config.listen:
+        if isinstance(listener.address, UnixAddress) and listener.mode & _EVERYBODY:
+            what = f"every user of this machine may connect to {listener.address} (mode {listener.mode:04o})"
+            warnings.append(f"{place.key('listen', None)}: {what}")
     return warnings

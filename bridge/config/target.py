@@ -25,7 +25,7 @@ FUNCTION_NAME = r"[A-Za-z0-9_-]{1,64}"
 """Of a local function: what AWS allows too."""
 _LOCAL = re.compile(FUNCTION_NAME)
 
-_SCHEMES = ("arn:", "function:", "http://", "https://", "grpc://", "grpcs://", "unix:", "local:")
+_SCHEMES = ("arn:", "function:", "http://", "https://", "grpc://", "grpcs://", "unix:", "unix-abstract:", "local:")  # fmt: skip
 
 
 def target(element: Element) -> Target:
@@ -45,7 +45,7 @@ def parse_target(element: Element, text: str) -> Target:
             return HttpTarget(parse_url(element, text))
         case "grpc://" | "grpcs://":
             return GrpcTarget(host_and_port(element, rest), tls=scheme == "grpcs://")
-        case "unix:":
+        case "unix:" | "unix-abstract:":
             return GrpcTarget(socket_path(element, text))
         case "local:":
             return _local(element, rest)

@@ -272,6 +272,8 @@ def _readable(element: Element, found: Path) -> Path:
 # -- addresses -----------------------------------------------------------------------------------------------------------
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+_ABSTRACT = "unix-abstract:"
+"""gRPC's name for sockets that are no files, which others write as `unix:@NAME`."""
 _MAX_SOCKET_PATH = 107
 """sun_path of unix(7), less its NUL."""
 
@@ -282,7 +284,7 @@ def tcp_address(element: Element) -> TcpAddress:
 
 def address(element: Element) -> Address:
     found = element.text("an address such as 127.0.0.1:50051 or unix:/run/bridge.sock")
-    if found.startswith("unix:"):
+    if found.startswith(("unix:", _ABSTRACT)):
         return socket_path(element, found)
     return _parse_tcp(element, found, least_port=0)
 
@@ -290,6 +292,11 @@ def address(element: Element) -> Address:
 def socket_path(element: Element, found: str) -> UnixAddress:
     """`unix:PATH`, or `unix:///PATH` as gRPC's own names have it."""
     name = found.removeprefix("unix:")
+    if found.startswith(_ABSTRACT) or name.startswith("@"):
+        raise element.refuse(
+            "abstract sockets are not supported, because every user of the machine may connect to one: "
+            "name a path, such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"
+        )
     if name.startswith("//"):
         name = name[2:]
         if not name.startswith("/"):
@@ -302,6 +309,19 @@ def socket_path(element: Element, found: str) -> UnixAddress:
             f"a socket's path has {_MAX_SOCKET_PATH} bytes at most, this is longer"
         )
     return UnixAddress(path)
+
+
+def socket_mode(element: Element) -> int:
+    """The permissions of a Unix socket: three octal digits in quotes."""
+    expected = 'the permissions in quotes, such as "0660"'
+    found = element.text(expected)
+    if not element.is_quoted:
+        raise element.refuse(
+            f"write {expected}, found {element.found} without: YAML reads 0660 as the number 432"
+        )
+    if not re.fullmatch(r"0?[0-7]{3}", found):
+        raise element.refuse(f"expected {expected}, found {element.found}")
+    return int(found, 8)
 
 
 def host_and_port(element: Element, found: str) -> TcpAddress:

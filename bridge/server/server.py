@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.config.schema import SOCKET_MODE
 from bridge.rpc.errors import Draining
 from bridge.server.connection import Connection, Serving
 from bridge.server.tls import TlsFiles
@@ -35,6 +36,8 @@ class ListenAddress:
     port: int = 0
     path: Path | None = None
     tls: TlsFiles | None = None
+    mode: int = SOCKET_MODE
+    """The permissions of a Unix socket: who may write may connect."""
     is_shared: bool = False
     """Other processes accept on the same socket: its path is not ours to remove."""
 
@@ -51,7 +54,7 @@ class ListenAddress:
 def bind(address: ListenAddress) -> socket.socket:
     """A bound socket that does not listen yet. Raises OSError; a dead Unix socket in the way is replaced, a live one is not."""
     if address.path is not None:
-        return _bind_unix(address.path)
+        return _bind_unix(address.path, address.mode)
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -66,12 +69,15 @@ def bind(address: ListenAddress) -> socket.socket:
     return sock
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def _bind_unix(path: Path, mode: int) -> socket.socket:
     if path.is_socket() and _is_dead(path):
         path.unlink()  # left behind by a process that was killed
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(str(path))
+        path.chmod(
+            mode
+        )  # it does not listen yet, so nobody has connected by the umask's permissions
     except OSError:
         sock.close()
         raise

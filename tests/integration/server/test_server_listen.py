@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,24 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
     assert (b"hello", [Peer("unix")]) == (answer, peers.seen)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+@pytest.mark.parametrize("mode", [0o660, 0o600, 0o666])
+def test_a_unix_socket_has_its_mode_whatever_the_umask(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    """It has it before it listens: nobody connects by other permissions."""
+    path = tmp_path / "bridge.sock"
+    former = os.umask(umask)
+    try:
+        sock = bind(ListenAddress(path=path, mode=mode))
+    finally:
+        os.umask(former)
+    with sock, socket.socket(socket.AF_UNIX) as client:
+        assert mode == stat.S_IMODE(path.stat().st_mode)
+        with pytest.raises(ConnectionRefusedError):
+            client.connect(str(path))
 
 
 async def test_dead_unix_socket_is_replaced(tmp_path: Path) -> None:

@@ -138,12 +138,16 @@ def test_listeners(tmp_path: Path) -> None:
 listen:
   - "[::]:50051"
   - address: unix:/run/bridge.sock
+  - {address: "unix:/run/other.sock", mode: '0600'}
+  - {address: "unix:/run/third.sock", mode: "750"}
   - address: 0.0.0.0:50052
     tls: {cert: tls.crt, key: tls.key, client_ca: ca.crt}
 """
     assert (
         Listener(TcpAddress("::", 50051)),
-        Listener(UnixAddress(Path("/run/bridge.sock"))),
+        Listener(UnixAddress(Path("/run/bridge.sock")), mode=0o660),
+        Listener(UnixAddress(Path("/run/other.sock")), mode=0o600),
+        Listener(UnixAddress(Path("/run/third.sock")), mode=0o750),
         Listener(
             TcpAddress("0.0.0.0", 50052),
             TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key", tmp_path / "ca.crt"),
@@ -159,11 +163,61 @@ listen:
         (["listen[1]: a:1 is listed twice"], "['a:1', 'a:1']"),
         (['listen[0].tls: needs "key"', 'listen[0].tls.cert: no such file: "c"', 'listen[0].tls.crt: unknown key, did you mean "cert"?'],
          "[{address: 'a:1', tls: {cert: c, crt: c}}]"),
+        (['listen[0].mode: write the permissions in quotes, such as "0660", found "0660" without: YAML reads 0660 as the number 432'],
+         "[{address: 'unix:/a', mode: 0660}]"),
+        (['listen[0].mode: write the permissions in quotes, such as "0660", found "432" without: YAML reads 0660 as the number 432'],
+         "[{address: 'unix:/a', mode: 432}]"),
+        (['listen[0].mode: write the permissions in quotes, such as "0660", found "0o660" without: YAML reads 0660 as the number 432'],
+         "[{address: 'unix:/a', mode: 0o660}]"),
+        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "0880"'], "[{address: 'unix:/a', mode: '0880'}]"),
+        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "rw-rw----"'], "[{address: 'unix:/a', mode: 'rw-rw----'}]"),
+        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "4660"'], "[{address: 'unix:/a', mode: '4660'}]"),
+        (['listen[0].mode: expected the permissions in quotes, such as "0660", found null'], "[{address: 'unix:/a', mode: null}]"),
+        (['listen[0].mode: has no effect: only a unix: address has a mode'], "[{address: 'a:1', mode: '0660'}]"),
         (['listen[0].adress: unknown key, did you mean "address"?', 'listen[0]: needs "address"'], "[{adress: 'a:1'}]"),
     ],
 )  # fmt: skip
 def test_what_is_no_listener_is_refused(found: list[str], text: str) -> None:
     assert sorted(f"bridge.yaml:1: {line}" for line in found) == sorted(problems(f"listen: {text}"))
+
+
+ABSTRACT = "abstract sockets are not supported, because every user of the machine may connect to one: name a path, such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "address", ["unix:@bridge", "unix-abstract:bridge", "unix:@", "unix:@/a/b"]
+)
+def test_abstract_sockets_are_refused(address: str) -> None:
+    """As listeners and as targets; no file of that name comes into being."""
+    assert [f"bridge.yaml:1: listen: {ABSTRACT}"] == problems(f"listen: '{address}'")
+    assert [f"bridge.yaml:1: listen[0].address: {ABSTRACT}"] == problems(
+        f"listen: [{{address: '{address}'}}]"
+    )
+    assert [f"bridge.yaml:1: services.a.B: {ABSTRACT}"] == problems(
+        f"services: {{a.B: '{address}'}}"
+    )
+
+
+def test_a_file_may_have_a_name_like_an_abstract_socket() -> None:
+    (listener,) = configured("listen: unix:./@name", folder=Path("/run")).listen
+
+    assert Listener(UnixAddress(Path("/run/@name"))) == listener
+
+
+@pytest.mark.parametrize(("mode", "is_open"), [("0666", True), ("0602", True), ("0777", True), ("0664", False), ("0770", False)])  # fmt: skip
+def test_a_socket_for_everybody_is_a_warning(mode: str, is_open: bool) -> None:
+    """Connecting takes the right to write."""
+    text = f"services: {{a.B: null}}\nlisten: [{{address: 'unix:/a', mode: '{mode}'}}]"
+    warning = f"bridge.yaml: listen: every user of this machine may connect to unix:/a (mode {mode})"  # fmt: skip
+
+    assert ((warning,) if is_open else ()) == configured(text).warnings
+
+
+def test_a_flag_moves_a_listener_and_leaves_it_its_mode() -> None:
+    text = "listen: [{address: 'unix:/a', mode: '0600'}]"
+    config = parse(text, file="f", folder=Path(), environ={}, overrides={"listen": "unix:/b"})
+
+    assert (Listener(UnixAddress(Path("/b")), mode=0o600),) == config.listen
 
 
 def test_port_0_may_be_listed_twice() -> None:
