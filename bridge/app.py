@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.server.admission import MaxConnections
 from bridge.server.connection import ConnectionLimits, Serving
 from bridge.server.server import ListenAddress, Server
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
@@ -103,6 +105,7 @@ class Bridge:
                 ),
             ),
             listeners,
+            _max_connections(config),
         )
 
     @property
@@ -340,6 +343,25 @@ def _engine_limits(config: Config) -> EngineLimits:
         max_metadata=config.http2.max_metadata,
         min_ping_interval=config.http2.keepalive.min_client_interval,
     )
+
+
+def _max_connections(config: Config) -> MaxConnections:
+    wanted = config.max_connections
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = MaxConnections.within(
+        None if files == resource.RLIM_INFINITY else files,
+        total=wanted.total,
+        per_peer=wanted.per_peer,
+    )
+    if limits.total < wanted.total:
+        _log.warning(
+            "max_connections.total is %d, but this process may have %d files open: it takes %d connections; "
+            "raise the limit of open files (ulimit -n)",
+            wanted.total,
+            files,
+            limits.total,
+        )
+    return limits
 
 
 def _connection_limits(config: Config) -> ConnectionLimits:

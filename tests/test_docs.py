@@ -24,6 +24,7 @@ from bridge.config.schema import (
     Keepalive,
     Listener,
     Log,
+    MaxConnections,
     Retry,
     Role,
     TargetTls,
@@ -35,7 +36,7 @@ REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
 
 SCHEMA = (
-    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, Retry, Role, TargetTls,
+    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, MaxConnections, Retry, Role, TargetTls,
     TlsFiles,
 )  # fmt: skip
 KEYS = sorted(

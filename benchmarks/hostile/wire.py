@@ -43,6 +43,11 @@ def setting(number: int, value: int) -> bytes:
     return pack(">HL", number, value)
 
 
+def preface(settings: bytes = b"") -> bytes:
+    """What a client sends first."""
+    return _PREFACE + frame(SETTINGS, 0, 0, settings)
+
+
 def fields(path: str = PATH) -> list[tuple[str, str]]:
     """The header list of a usual call."""
     return [
@@ -130,7 +135,7 @@ class _Attacker:
         self._address = (host, port)
         self._tls = tls
         self._sending = sending
-        self._opening = _PREFACE + frame(SETTINGS, 0, 0, settings)
+        self._opening = preface(settings)
         self.sent = 0
 
     async def run(self, until: float) -> None:

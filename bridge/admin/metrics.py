@@ -92,6 +92,12 @@ class SnapshotCollector(Collector):
         yield from _singles(self._snapshot, CounterMetricFamily, _BRIDGE_COUNTERS)
         yield from _singles(self._snapshot, GaugeMetricFamily, _BRIDGE_GAUGES)
         yield _counted(
+            "bridge_connections_refused",
+            "Client connections that were not taken, or made room for others.",
+            "reason",
+            self._snapshot.connections_refused,
+        )
+        yield _counted(
             "bridge_protocol_errors",
             "Rules that clients broke and limits that they met.",
             "kind",

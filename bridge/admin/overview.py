@@ -116,6 +116,7 @@ def status_page(overview: Overview) -> str:
     )
     numbers = (
         f"Connections: {figures.connections_open} of {figures.connections_accepted} accepted ·"
+        f" connections refused: {sum(figures.connections_refused.values())} ·"
         f" calls in flight: {figures.streams_open} · buffered: {_size(figures.buffered_bytes)} ·"
         f" calls refused: {sum(figures.refused.values())} ·"
         f" protocol errors: {sum(figures.protocol_errors.values())}"

@@ -28,8 +28,9 @@ from bridge.server.hosts import Hosts
 if TYPE_CHECKING:
     from aiohttp import web
 
-MAX_CONNECTIONS = 100
-"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe."""
+MAX_CONNECTIONS = 20
+"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of clients and to targets
+leave so many file descriptors free."""
 IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
 ANSWER_TIMEOUT = 10.0

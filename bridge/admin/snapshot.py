@@ -132,6 +132,7 @@ class Snapshot(Struct):
     """By the target's name."""
     connections_open: int = 0
     connections_accepted: int = 0
+    connections_refused: Counts = field(default_factory=dict)
     streams_open: int = 0
     buffered_bytes: int = 0
     shortened_headers: int = 0
@@ -150,6 +151,7 @@ class Snapshot(Struct):
             self.add_target(name, target)
         self.connections_open += other.connections_open
         self.connections_accepted += other.connections_accepted
+        _add_counts(self.connections_refused, other.connections_refused)
         self.streams_open += other.streams_open
         self.buffered_bytes += other.buffered_bytes
         self.shortened_headers += other.shortened_headers
@@ -195,6 +197,7 @@ def take_snapshot(
     snapshot = Snapshot(
         connections_open=bridge.connections_open,
         connections_accepted=bridge.connections_accepted,
+        connections_refused=dict(bridge.connections_refused),
         streams_open=bridge.streams_open,
         buffered_bytes=bridge.buffers.held,
         shortened_headers=bridge.shortened_headers,

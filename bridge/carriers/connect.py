@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import re
+import resource
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -23,6 +25,9 @@ CONNECT_TIMEOUT = 10.0
 
 STAGGER = 0.25
 """How long an address may stay silent before the next one is tried as well (RFC 8305 5)."""
+
+KEPT_DESCRIPTORS = 24
+"""File descriptors that connections to targets never take: the admin port needs some when all others are in use."""
 
 MAX_PROXY_HEAD = 16 << 10
 """The largest head of a proxy's answer to CONNECT (bytes)."""
@@ -173,6 +178,7 @@ async def open_socket_to(address: Address) -> socket.socket:
     family, place = address
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
+        _check_descriptor(opened.fileno())
         opened.settimeout(0)  # asyncio wants it non-blocking
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -185,6 +191,13 @@ async def open_socket_to(address: Address) -> socket.socket:
         opened.close()
         raise
     return opened
+
+
+def _check_descriptor(descriptor: int) -> None:
+    """The system hands out the lowest free one. Raises OSError where it is one of those that are kept."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and descriptor >= files - KEPT_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) -> None:

@@ -365,6 +365,16 @@ class Http2:
 
 
 @dataclass(frozen=True, slots=True)
+class MaxConnections:
+    """Client connections of one process."""
+
+    total: int = 10_000
+    """At most as many as the process may have files open, less 64."""
+    per_peer: int | None = None
+    """Of one address; an IPv6 address counts with its /64 network, and all Unix sockets count as one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Aws:
     region: str | None = None
     profile: str | None = None
@@ -396,6 +406,7 @@ class Config:
     workers: int = 1
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Http2 = Http2()
+    max_connections: MaxConnections = MaxConnections()
     drain: float = 25.0
     drain_delay: float = 0.0
     buffers: int = 512 * MIB

@@ -22,6 +22,7 @@ from bridge.config.schema import (
     Keepalive,
     Listener,
     Log,
+    MaxConnections,
     TcpAddress,
     TlsFiles,
     UnixAddress,
@@ -70,6 +71,7 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
         emulator=emulator,
         workers=keys.take("workers", integer(0, 1024), usual.workers),
         http2=_http2(keys.section("http2")),
+        max_connections=_max_connections(keys.section("max_connections")),
         drain=keys.take("drain", duration(0), usual.drain),
         drain_delay=keys.take("drain_delay", duration(0), usual.drain_delay),
         buffers=keys.take("buffers", size(1 << 20, 1 << 40), usual.buffers),
@@ -251,6 +253,16 @@ def _http2(keys: Keys) -> Http2:
         max_metadata=keys.take("max_metadata", integer(1, 10_000), usual.max_metadata),
     )
     keepalive.close()
+    keys.close()
+    return found
+
+
+def _max_connections(keys: Keys) -> MaxConnections:
+    usual = MaxConnections()
+    found = MaxConnections(
+        total=keys.take("total", integer(1, 1_000_000), usual.total),
+        per_peer=keys.take("per_peer", optional(integer(1, 1_000_000)), usual.per_peer),
+    )
     keys.close()
     return found
 

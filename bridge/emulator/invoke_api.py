@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
 from bridge.config.schema import FunctionConfig
@@ -54,8 +55,10 @@ class InvokeApi:
         self._functions = functions
         self._urls = urls
 
-    def application(self) -> web.Application:
-        application = web.Application(middlewares=[_answer_refusals, self._urls.serve_by_host])
+    def application(self, *outermost: Middleware) -> web.Application:
+        application = web.Application(
+            middlewares=[*outermost, _answer_refusals, self._urls.serve_by_host]
+        )
         application.add_routes([
             web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
             web.get("/2015-03-31/functions", self._list, allow_head=False),

@@ -22,14 +22,20 @@ from bridge.emulator.file_watch import FileWatch
 from bridge.emulator.function import Function
 from bridge.emulator.function_urls import FunctionUrls
 from bridge.emulator.instance import Facilities
-from bridge.emulator.invoke_api import InvokeApi
+from bridge.emulator.invoke_api import Handler, InvokeApi
 from bridge.emulator.url_signature import known_keys
 from bridge.emulator.warden import Warden
 from bridge.server.hosts import Hosts
-from bridge.server.http_port import HttpServerLog
+from bridge.server.http_port import HttpServerLog, IdleGiveWay
 
 MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
+MAX_CONNECTIONS = 1000
+"""Above it the oldest idle connection makes room for a new one; without an idle one the new one is refused."""
+KEPT_DESCRIPTORS = 64
+"""File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and sockets."""
+IDLE_TIMEOUT = 75.0
+"""Seconds without a whole request after which a connection ends."""
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds for the last responses to leave once every process is killed."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
@@ -66,6 +72,8 @@ class LocalLambda:
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
         self._watch = FileWatch(self._reload)
         self._runner: web.AppRunner | None = None
+        self._connections: IdleGiveWay | None = None
+        self._listening: asyncio.Server | None = None
         self._endpoint_url = ""
         self._port = 0
 
@@ -90,26 +98,39 @@ class LocalLambda:
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port: the one chosen if 0 was asked for. Raise OSError if the address cannot be had."""
         urls = FunctionUrls(self._functions, known_keys(os.environ), self._hosts)
-        self._runner = web.AppRunner(
-            InvokeApi(self._functions, urls).application(),
+        self._runner = runner = web.AppRunner(
+            InvokeApi(self._functions, urls).application(self._serving),
             access_log=None,
             logger=HttpServerLog(),
             auto_decompress=False,
             max_line_size=MAX_HEADER,
             max_field_size=MAX_HEADER,
+            keepalive_timeout=IDLE_TIMEOUT,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
         )
-        await self._runner.setup()
+        await runner.setup()
+        assert runner.server is not None
+        self._connections = IdleGiveWay(
+            runner.server, most=MAX_CONNECTIONS, kept_descriptors=KEPT_DESCRIPTORS
+        )
         await self.update(self._configured)
+        loop = asyncio.get_running_loop()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._listening = await loop.create_server(self._connections, host, port)
         except OSError:
             await self.close()
             raise
-        self._port = actual = int(self._runner.addresses[0][1])
+        self._port = actual = int(self._listening.sockets[0].getsockname()[1])
         shown = WILDCARDS.get(host, host)
         self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"  # fmt: skip
         return actual
+
+    @web.middleware
+    async def _serving(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keep the connection while its request is served."""
+        assert self._connections is not None
+        with self._connections.serving(request):
+            return await handler(request)
 
     async def update(self, functions: Mapping[str, FunctionConfig]) -> None:
         """Serve these functions from now on. Invocations in flight end as they began; unchanged functions keep their instances."""
@@ -131,6 +152,8 @@ class LocalLambda:
         functions = [*self._functions.values(), *self._leaving.values()]
         await asyncio.gather(*(function.close() for function in functions))
         await asyncio.gather(*self._leaving)
+        if self._listening is not None:
+            self._listening.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -155,13 +155,15 @@ _NO_BOUND = 1 << 62
 class BridgeFigures:
     """The figures of one process."""
 
-    __slots__ = ("buffers", "connections_accepted", "connections_open", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
+    __slots__ = ("buffers", "connections_accepted", "connections_open", "connections_refused", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
                  "streams_open")  # fmt: skip
 
     def __init__(self, buffers: Buffers | None = None) -> None:
         """`buffers`: None: without a bound."""
         self.connections_open = 0
         self.connections_accepted = 0
+        self.connections_refused: Counter[str] = Counter()
+        """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new ones."""
         self.streams_open = 0
         self.buffers = buffers or Buffers(_NO_BOUND)
         """What is held for calls: requests, events, replies in progress, and replies that clients have not taken yet."""

@@ -402,6 +402,11 @@ class Connection(asyncio.BufferedProtocol):
         elif code:
             _log.debug("connection from %s ended: %s", self.peer.address, reason)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, so that none is lost if the connection ends."""
+        return not self._calls and not self.engine.open_streams and not self.has_work_left
+
     def close(self) -> None:
         """Send what is queued, say that nothing follows, and close when the client has, or soon.
 

@@ -5,13 +5,69 @@ Not imported where no such port is opened: aiohttp takes a tenth of a second.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from bridge.server.hosts import Hosts
+
+
+class IdleGiveWay:
+    """Makes the connections of an HTTP server, and keeps them within a number: the oldest idle one makes room for a new one."""
+
+    def __init__(self, server: web.Server, *, most: int, kept_descriptors: int) -> None:
+        """`kept_descriptors`: how many file descriptors of the process these connections leave to others."""
+        self._server = server
+        self._most = most
+        self._kept_descriptors = kept_descriptors
+        self._busy: set[object] = set()
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """The protocol of a connection that was accepted. One for which there is no room is closed."""
+        if len(self._server.connections) < self._most and not self._is_short():
+            return self._server()
+        for oldest in self._server.connections:
+            if oldest not in self._busy and oldest.transport is not None:
+                oldest.force_close()
+                return self._server()
+        return _NoRoom()
+
+    def _is_short(self) -> bool:
+        """Whether the next file descriptor, which is the lowest free one, is one of those that are kept."""
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files == resource.RLIM_INFINITY:
+            return False
+        try:
+            descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        os.close(descriptor)
+        return descriptor >= files - self._kept_descriptors
+
+    @contextmanager
+    def serving(self, request: web.BaseRequest) -> Iterator[None]:
+        """While the block runs the request's connection is not idle. A connection has one request at a time."""
+        protocol = request.protocol
+        self._busy.add(protocol)
+        try:
+            yield
+        finally:
+            self._busy.discard(protocol)
+
+
+class _NoRoom(asyncio.Protocol):
+    """Ends a connection as soon as it is there."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not at once: uvloop is still at work on it.
+        asyncio.get_running_loop().call_soon(cast("asyncio.Transport", transport).abort)
 
 
 def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:  # fmt: skip

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.config.schema import SOCKET_MODE
 from bridge.rpc.errors import Draining
+from bridge.server.admission import Admission, MaxConnections, peer_key
 from bridge.server.connection import Connection, Serving
 from bridge.server.tls import TlsFiles
 
@@ -99,37 +101,157 @@ def unbind(address: ListenAddress, sock: socket.socket) -> None:
     sock.close()
 
 
+_AT_ONCE = 16
+"""Sockets that are accepted in one turn of the loop, so that a flood of them leaves time for calls."""
+_TURNS_TO_CLOSE = 5
+"""Turns of the loop after which a socket that was given up is closed for sure."""
+_PAUSE = 0.1
+"""Seconds without accepting after the system had no file descriptor or no memory for a socket."""
+_SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+class _Arrival:
+    """An accepted socket on its way to a connection, and then that connection: what Admission counts."""
+
+    def __init__(self, server: Server, sock: socket.socket, address: object) -> None:
+        self.peer = peer_key(address)
+        self.task: asyncio.Task[None] | None = None
+        self._server = server
+        self._sock = sock
+        self._tls: ssl.SSLContext | None = None
+        self._connection: Connection | None = None
+        self._is_unwanted = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._connection is None or self._connection.is_idle
+
+    def begin(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self.task = asyncio.get_running_loop().create_task(self._connect())
+        self._server.arriving.add(self)
+        self.task.add_done_callback(self._arrived)
+
+    async def _connect(self) -> None:
+        tls = self._tls
+        try:
+            await self._move_down()
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._make_connection,
+                self._sock,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else _TLS_HANDSHAKE,
+                ssl_shutdown_timeout=None if tls is None else _TLS_GOODBYE,
+            )
+        except OSError:
+            # The handshake failed or took too long, and `_handshake_failed` knows of it; or the client has gone.
+            self._sock.close()
+
+    async def _move_down(self) -> None:
+        """Give back a file descriptor that is kept for others, for that of the idle connection which has made room."""
+        for _ in range(_TURNS_TO_CLOSE):
+            if self._server.admission.is_for_clients(self._sock.fileno()):
+                return
+            await asyncio.sleep(0)
+            former, self._sock = self._sock, self._sock.dup()
+            former.close()
+
+    def _make_connection(self) -> Connection:
+        self._connection = Connection(self._server.serving, self._server.connections)
+        return self._connection
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._server.arriving.discard(self)
+        if task.cancelled():
+            self._sock.close()  # nobody else has it, if it was never begun
+        connection = self._connection
+        if connection is None or connection not in self._server.connections:
+            self._left()
+            return
+        connection.closed.add_done_callback(self._left)
+        if self._is_unwanted:
+            self._end(connection)
+
+    def _left(self, closed: object = None) -> None:
+        del closed
+        self._server.admission.leave(self)
+
+    def give_up(self) -> None:
+        """The client is told with GOAWAY, if it is there: it may repeat elsewhere what it was about to ask."""
+        connection = self._connection
+        if connection is not None and connection in self._server.connections:
+            self._end(connection)
+        elif self._tls is not None and self.task is not None:
+            self.task.cancel()
+        else:
+            # In a moment it is a connection. uvloop tells a protocol nothing of a transport whose beginning is cancelled.
+            self._is_unwanted = True
+
+    def _end(self, connection: Connection) -> None:
+        connection.end()
+        # A client that does not read would keep the socket.
+        asyncio.get_running_loop().call_soon(connection.kill)
+
+
 class _Listener:
-    """One bound socket and the asyncio server that accepts on a copy of it, replaced when certificates change."""
+    """One bound socket, and the certificate of those who are accepted from now on."""
 
     def __init__(self, server: Server, address: ListenAddress, sock: socket.socket) -> None:
         self._server = server
         self._sock = sock
-        self._accepting: asyncio.Server | None = None
+        self._context: ssl.SSLContext | None = None
+        self._is_accepting = False
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._quiet_until = 0.0
         self.address = address
         self.bound = address.bound_as(sock)
 
-    async def accept(self) -> None:
-        """Raises OSError, ssl.SSLError among it, if the certificate files cannot be used."""
-        tls, context = self.address.tls, None
+    def accept(self) -> None:
+        """Begin. Raises OSError, ssl.SSLError among it, if the certificate files cannot be used."""
+        self._load_tls()
+        self._sock.setblocking(False)  # noqa: FBT003
+        self._sock.listen(BACKLOG)
+        self._is_accepting = True
+        self._resume()
+
+    def _load_tls(self) -> None:
+        tls = self.address.tls
         if tls is not None:
             self._stamp = tls.stamp()
-            context = tls.context(self._handshake_failed)
+            self._context = tls.context(self._handshake_failed)
+
+    def _resume(self) -> None:
+        if self._is_accepting:
+            asyncio.get_running_loop().add_reader(self._sock, self._accept_some)
+
+    def _accept_some(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                sock, address = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return  # none is left, or another worker was quicker
+            except OSError as error:
+                if error.errno in _SHORT:
+                    self._pause()
+                    return
+                continue  # accept(2): an error of that connection, which is gone
+            self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: object) -> None:
+        arrival = _Arrival(self._server, sock, address)
+        now = asyncio.get_running_loop().time()
+        if self._server.admission.admit(arrival, sock.fileno(), now=now):
+            sock.setblocking(False)  # noqa: FBT003
+            arrival.begin(self._context)
+        else:
+            sock.close()
+
+    def _pause(self) -> None:
+        """The kernel keeps the queue, and would wake us for it without end."""
         loop = asyncio.get_running_loop()
-        server, former = self._server, self._accepting
-        # The copy lets a new asyncio server take over while the kernel's queue of connections stays the same.
-        self._accepting = await loop.create_server(
-            lambda: Connection(server.serving, server.connections),
-            sock=self._sock.dup(),
-            ssl=context,
-            backlog=BACKLOG,
-            ssl_handshake_timeout=None if context is None else _TLS_HANDSHAKE,
-            ssl_shutdown_timeout=None if context is None else _TLS_GOODBYE,
-        )
-        if former is not None:
-            former.close()
+        self._server.admission.ran_short(now=loop.time())
+        loop.remove_reader(self._sock)
+        loop.call_later(_PAUSE, self._resume)
 
     def _handshake_failed(self, reason: str) -> None:
         """Counted each time, logged once a second: strangers would fill the log."""
@@ -139,15 +261,15 @@ class _Listener:
             self._quiet_until = now + 1.0
             _log.info("%s: a TLS handshake failed: %s", self.address, reason)
 
-    async def reload_tls(self) -> None:
+    def reload_tls(self) -> None:
         tls = self.address.tls
-        if tls is None or self._accepting is None:
+        if tls is None or not self._is_accepting:
             return
         stamp = tls.stamp()
         if not stamp or stamp == self._stamp:
             return
         try:
-            await self.accept()
+            self._load_tls()
         except OSError as error:  # once: the next try waits for the next change
             _log.warning(
                 "%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error
@@ -156,20 +278,29 @@ class _Listener:
             _log.info("%s: new certificate taken up", tls.cert)
 
     def stop(self) -> None:
+        if self._is_accepting:
+            self._is_accepting = False
+            asyncio.get_running_loop().remove_reader(self._sock)
         unbind(self.address, self._sock)
-        if self._accepting is not None:
-            self._accepting.close()
-            self._accepting = None
 
 
 class Server:
     """Accepts connections and ends them in order."""
 
     def __init__(
-        self, serving: Serving, listeners: Sequence[tuple[ListenAddress, socket.socket]]
+        self,
+        serving: Serving,
+        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        max_connections: MaxConnections | None = None,
     ) -> None:
+        """`listeners` are bound."""
         self.serving = serving
         self.connections: set[Connection] = set()
+        self.admission = Admission(
+            max_connections or MaxConnections(), serving.figures.connections_refused
+        )
+        self.arriving: set[_Arrival] = set()
+        """Those of accepted sockets that are no connections yet: TLS handshakes under way."""
         self._listeners = [_Listener(self, address, sock) for address, sock in listeners]
         self._ticker: asyncio.Task[None] | None = None
 
@@ -181,7 +312,7 @@ class Server:
         """Begin to accept. Raises OSError for certificate files that cannot be used, and then listens nowhere."""
         try:
             for listener in self._listeners:
-                await listener.accept()
+                listener.accept()
         except OSError:
             await self.close()
             raise
@@ -196,7 +327,7 @@ class Server:
                 self._check_time()
                 if ticks % _TLS_CHECK_TICKS == 0:
                     for listener in self._listeners:
-                        await listener.reload_tls()
+                        listener.reload_tls()
             except Exception:  # noqa: BLE001 - the task's outermost frame: one bug must not end all time limits
                 _log.exception("a bug in the bridge: time limits were not checked")
 
@@ -218,10 +349,14 @@ class Server:
 
     async def _all_closed(self) -> None:
         """A connection that was told to leave closes by itself when its last call ends."""
-        while self.connections:
+        while self.connections or self.arriving:
             for connection in tuple(self.connections):
                 connection.leave()  # not only at first: a TLS handshake may have been under way
-            await asyncio.wait([each.closed for each in self.connections], timeout=_TICK)
+            closed = [each.closed for each in self.connections]
+            await asyncio.wait([*closed, *self._arrivals()], timeout=_TICK)
+
+    def _arrivals(self) -> list[asyncio.Task[None]]:
+        return [arrival.task for arrival in self.arriving if arrival.task is not None]
 
     async def close(self) -> None:
         """End every call and close everything now, giving last words a moment to leave."""
@@ -229,6 +364,9 @@ class Server:
             self._ticker.cancel()
         for listener in self._listeners:
             listener.stop()
+        for arrival in tuple(self.arriving):
+            arrival.give_up()
+        await _soon(self._arrivals())
         for connection in self.connections:
             connection.abort_calls(Draining("the bridge is shutting down; call again"))
         await _soon([task for each in self.connections for task in each.tasks])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -116,8 +117,12 @@ def running_bridge(
     *,
     environ: Mapping[str, str] | None = None,
     arguments: tuple[str, ...] = (),
+    files: int | None = None,
 ) -> Iterator[RunningBridge]:
-    """Serves `config` (its `listen`, `admin` and `emulator` chosen here unless it says) until the block ends."""
+    """Serves `config` (its `listen`, `admin` and `emulator` chosen here unless it says) until the block ends.
+
+    `files`: how many it may have open.
+    """
     whole = {
         "listen": "127.0.0.1:0",
         "admin": "127.0.0.1:0",
@@ -128,21 +133,30 @@ def running_bridge(
     }
     file = folder / "bridge.yaml"
     file.write_text(yaml.safe_dump(whole))
-    with started_bridge(file, *arguments, environ=environ) as bridge:
+    with started_bridge(file, *arguments, environ=environ, files=files) as bridge:
         yield bridge
 
 
 @contextmanager
 def started_bridge(
-    file: Path, *arguments: str, environ: Mapping[str, str] | None = None
+    file: Path,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    files: int | None = None,
 ) -> Iterator[RunningBridge]:
     """Serves by this configuration file until the block ends."""
+
+    def limit_files() -> None:
+        if files is not None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
     process = subprocess.Popen(
         [sys.executable, "-m", "bridge", "serve", "-c", str(file), *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
         env={**plain_environment(), **(environ or {})},
+        preexec_fn=limit_files,  # noqa: PLW1509 - it takes no lock
     )
     bridge = RunningBridge(process)
     try:

@@ -37,6 +37,7 @@ def full_snapshot() -> Snapshot:
     bridge.shortened_headers = 15
     bridge.protocol_errors["rapid_reset"] = 12
     bridge.refused["NoRoute"] = 13
+    bridge.connections_refused["total"] = 16
     return take_snapshot(
         bridge,
         methods=[method],

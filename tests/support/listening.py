@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bridge.server.admission import MaxConnections
 from bridge.server.connection import Serving
 from bridge.server.server import ListenAddress, Server, bind
 from tests.support.h2_client import H2Client
@@ -18,8 +19,12 @@ _PATIENCE = 10.0
 
 
 @asynccontextmanager
-async def listening(served: Serving, address: ListenAddress = LOCALHOST) -> AsyncIterator[Server]:
-    server = Server(served, [(address, bind(address))])
+async def listening(
+    served: Serving,
+    address: ListenAddress = LOCALHOST,
+    max_connections: MaxConnections | None = None,
+) -> AsyncIterator[Server]:
+    server = Server(served, [(address, bind(address))], max_connections)
     await server.start()
     try:
         yield server

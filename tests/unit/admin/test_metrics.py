@@ -57,6 +57,7 @@ SCRAPED = scraped(FULL_SNAPSHOT)
         ("bridge_shortened_headers_total", {}, 15),
         ("bridge_protocol_errors_total", {"kind": "rapid_reset"}, 12),
         ("bridge_refused_total", {"reason": "NoRoute"}, 13),
+        ("bridge_connections_refused_total", {"reason": "total"}, 16),
         ("bridge_credentials_age_seconds", {}, 14),
         ("bridge_build_info", {"version": "1.2.3"}, 1),
         ("process_cpu_seconds_total", {}, 15),

@@ -25,6 +25,7 @@ def test_a_snapshot_does_not_change_with_the_figures() -> None:
     method.seconds.total += 1.0
     target.throttled["x"] += 1
     bridge.refused["x"] += 1
+    bridge.connections_refused["idle"] += 1
 
     assert before == msgpack.encode(snapshot)
 

@@ -15,6 +15,7 @@ admin: null
 emulator: a:2
 workers: 2
 http2: {engine: h2}
+max_connections: {total: 1}
 drain: 1s
 drain_delay: 1s
 buffers: 1MiB

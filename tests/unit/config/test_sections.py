@@ -16,6 +16,7 @@ from bridge.config.schema import (
     Keepalive,
     Listener,
     Log,
+    MaxConnections,
     Role,
     TcpAddress,
     TlsFiles,
@@ -50,6 +51,7 @@ http2:
   keepalive: {interval: null, timeout: 1s, min_client_interval: 0s}
   max_connection_age: 30m
   idle_timeout: 1m
+max_connections: {total: 500, per_peer: 20}
 drain: 0s
 drain_delay: 5s
 buffers: 1GiB
@@ -69,6 +71,7 @@ log: {level: debug, format: json, access: false}
         emulator=Url("http", "emulator", 9001),
         workers=4,
         http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250),
+        max_connections=MaxConnections(500, 20),
         drain=0,
         drain_delay=5,
         buffers=1 << 30,
@@ -113,6 +116,9 @@ def test_empty_sections_hold_their_defaults() -> None:
         ('admin.host: unknown key, did you mean "hosts"?', "admin: {host: a}"),
         ("emulator.hosts: has no effect: http://e:9001 is a local Lambda that runs already",
          "emulator: {address: 'http://e:9001', hosts: [a.example]}"),
+        ('max_connections.total: expected a whole number from 1 to 1,000,000, found "0"', "max_connections: {total: 0}"),
+        ('max_connections.per_peer: expected a whole number from 1 to 1,000,000, found "-1"', "max_connections: {per_peer: -1}"),
+        ('max_connections: expected a mapping, found "10"', "max_connections: 10"),
         ('workers: expected a whole number from 0 to 1,024, found "-1"', "workers: -1"),
         ('drain: a duration needs a unit: 25s, 25ms, found "25"', "drain: 25"),
         ("drain: expected a duration such as 250ms, 5s, 2m or 1h, found null", "drain: null"),

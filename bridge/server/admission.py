@@ -1,0 +1,172 @@
+"""Which connections a process takes: how many in all, how many of one peer, and whose idle one makes room for a new one.
+
+Sockets are counted from the moment they are accepted, so that a TLS handshake under way counts as well. The server tells what
+comes and goes, and does what is decided; nothing here reads a socket.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict, defaultdict
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any, Protocol
+
+_log = logging.getLogger(__name__)
+
+KEPT_DESCRIPTORS = 64
+"""File descriptors that client connections never take: the admin port, connections to targets and files need some."""
+ALWAYS_KEPT = 32
+"""Those of them that they do not even take for the moment until an idle connection has made room."""
+QUIET = 60.0
+"""Seconds without a refusal after which the next one is logged again."""
+_LOOKED_AT = 100
+"""Connections that are looked at for an idle one, at most. Those that were busy are looked at last the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxConnections:
+    """The limits of one process."""
+
+    total: int = 10_000
+    per_peer: int | None = None
+    descriptors: int | None = None
+    """The first file descriptor that is not for client connections. The system hands out the lowest free one."""
+
+    @classmethod
+    def within(cls, files: int | None, *, total: int, per_peer: int | None) -> MaxConnections:
+        """With at most as many connections as the process may have files (RLIMIT_NOFILE; None: no limit), less those it keeps."""
+        if files is None:
+            return cls(total, per_peer)
+        most = max(1, files - KEPT_DESCRIPTORS)
+        return cls(min(total, most), per_peer, most)
+
+
+class Guest(Protocol):
+    """An accepted socket."""
+
+    peer: str
+    """Who counts as one: see `peer_key`."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call would be lost with it."""
+
+    def give_up(self) -> None:
+        """Close it soon. It has left already."""
+
+
+def peer_key(address: Any) -> str:
+    """Whom a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of Unix sockets."""
+    if not isinstance(address, tuple):
+        return "unix"
+    ip = ip_address(address[0].partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        # A host has a /64 to itself as a rule (RFC 6177), and could use a new address for each connection.
+        return str(ip_network((ip, 64), strict=False))
+    return str(ip)
+
+
+class Admission:
+    """Counts the guests of a process."""
+
+    def __init__(self, limits: MaxConnections, refused: Counter[str]) -> None:
+        """`refused` counts by reason: `total`, `per_peer`, `descriptors`; and `idle`, for idle connections that made room."""
+        self._limits = limits
+        self._refused = refused
+        self._guests: dict[str, OrderedDict[Guest, None]] = {}
+        """By peer, those that came or were looked at longest ago first."""
+        self._peers: defaultdict[int, OrderedDict[str, None]] = defaultdict(OrderedDict)
+        """By the number of their connections."""
+        self._most = 0
+        self._count = 0
+        self._logged: dict[str, float] = {}
+        """When something was last refused, by reason."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def admit(self, guest: Guest, descriptor: int, *, now: float) -> bool:
+        """Whether the guest may stay; then it counts until it leaves. `now` is the loop's time."""
+        limits = self._limits
+        own = self._guests.get(guest.peer, ())
+        if limits.per_peer is not None and len(own) >= limits.per_peer:
+            return self._refuse("per_peer", now)
+        if not self.is_for_clients(descriptor):
+            has_made_room = self._make_room()
+            if not has_made_room or not self.is_for_clients(descriptor - ALWAYS_KEPT):
+                return self._refuse("descriptors", now)
+        elif self._count >= limits.total and not self._make_room():
+            return self._refuse("total", now)
+        self._enter(guest)
+        return True
+
+    def is_for_clients(self, descriptor: int) -> bool:
+        """Whether client connections may keep this file descriptor."""
+        return self._limits.descriptors is None or descriptor < self._limits.descriptors
+
+    def ran_short(self, *, now: float) -> None:
+        """The system had no file descriptor for a socket, which waits for one."""
+        self._make_room()
+        self._refuse("descriptors", now)
+
+    def leave(self, guest: Guest) -> None:
+        """The guest is gone. It may be told again."""
+        guests = self._guests.get(guest.peer)
+        if guests is None or guest not in guests:
+            return
+        self._move(guest.peer, len(guests), len(guests) - 1)
+        del guests[guest]
+        if not guests:
+            del self._guests[guest.peer]
+        self._count -= 1
+
+    def _enter(self, guest: Guest) -> None:
+        guests = self._guests.setdefault(guest.peer, OrderedDict())
+        self._move(guest.peer, len(guests), len(guests) + 1)
+        guests[guest] = None
+        self._count += 1
+
+    def _move(self, peer: str, before: int, after: int) -> None:
+        """Keep the peers sorted by the number of their connections."""
+        self._peers[before].pop(peer, None)
+        if not self._peers[before]:
+            del self._peers[before]
+        if after:
+            self._peers[after][peer] = None
+        if after > self._most or self._most not in self._peers:
+            self._most = after  # the number changes by one, so no other peer has more
+
+    def _make_room(self) -> bool:
+        """Let the peer with the most connections, or one of several with as many, give up an idle one. Whether there was one."""
+        for _ in range(min(self._count, _LOOKED_AT)):
+            peers = self._peers[self._most]
+            peer = next(iter(peers))
+            guests = self._guests[peer]
+            guest = next(iter(guests))
+            if guest.is_idle:
+                self.leave(guest)
+                self._refused["idle"] += 1
+                guest.give_up()
+                return True
+            guests.move_to_end(guest)
+            peers.move_to_end(peer)
+        return False
+
+    def _refuse(self, reason: str, now: float) -> bool:
+        self._refused[reason] += 1
+        last = self._logged.get(reason)
+        self._logged[reason] = now
+        if last is None or now - last > QUIET:
+            _log.warning("%s; bridge_connections_refused_total counts them", self._explain(reason))
+        return False
+
+    def _explain(self, reason: str) -> str:
+        limits = self._limits
+        if reason == "per_peer":
+            return f"connections are refused: one peer has {limits.per_peer}, which is `max_connections.per_peer`"
+        if reason == "total":
+            return f"connections are refused: there are {limits.total}, all in use, which is `max_connections.total` or what the limit of open files allows"
+        return f"connections are refused: file descriptors run short, and {KEPT_DESCRIPTORS} are kept for other uses; raise the limit of open files (ulimit -n)"
