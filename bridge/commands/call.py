@@ -15,12 +15,13 @@ from typing import Any
 import grpc
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bridge.commands.failure import CommandFailed
 from bridge.commands.own_bridge import own_bridge
 from bridge.config.units import parse_duration
+from bridge.services import protojson
 from bridge.services.builtin import message_class
 from bridge.services.descriptors import Descriptors, imports_of, well_known_file
 
@@ -68,7 +69,7 @@ def _call(
     try:
         _print_metadata("<", responses.initial_metadata())
         for response in responses:
-            print(json_format.MessageToJson(response), flush=True)
+            print(json_of(response), flush=True)
     except grpc.RpcError:
         pass  # the status tells it
     _print_metadata("<<", responses.trailing_metadata() or ())
@@ -76,6 +77,18 @@ def _call(
     details = responses.details()
     print(f"{code.name}{': ' + details if details else ''}", file=sys.stderr)
     return 0 if code is grpc.StatusCode.OK else 1
+
+
+def json_of(message: Message) -> str:
+    """Raises CommandFailed for a message that has no JSON form."""
+    try:
+        # Its own pool knows the types that an Any of it may hold.
+        pool: Any = message.DESCRIPTOR.file.pool
+        return json_format.MessageToJson(message, descriptor_pool=pool)
+    except (json_format.Error, DecodeError, TypeError, ValueError, RecursionError) as error:
+        raise CommandFailed(
+            f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}"
+        ) from error
 
 
 def _channel(address: str, *, tls: bool) -> grpc.Channel:
@@ -142,17 +155,17 @@ def _parse_timeout(text: str | None) -> float | None:
 
 
 def _parse_messages(text: str, method: MethodDescriptor) -> Iterator[Message]:
-    decoder = json.JSONDecoder()
+    decoder, reader = json.JSONDecoder(), protojson.Reader()
     rest = text.strip()
     while rest:
         try:
             _, end = decoder.raw_decode(rest)
             message = GetMessageClass(method.input_type)()
-            # Not ParseDict: it lets TypeErrors, OverflowErrors and even SystemErrors through.
-            json_format.Parse(rest[:end], message, descriptor_pool=method.input_type.file.pool)
-        except (ValueError, RecursionError, json_format.ParseError) as error:
+            reader.fill(message, protojson.loads(rest[:end].encode()), ignore_unknown=False)
+        except (ValueError, RecursionError) as error:
+            place = getattr(error, "path", "")
             raise CommandFailed(
-                f"{rest[:60]!r} is not a {method.input_type.full_name} in JSON: {error}",
+                f"{rest[:60]!r} is not a {method.input_type.full_name} in JSON{place and f' (at {place})'}: {error}",
                 exit_code=2,
             ) from error
         yield message

@@ -185,11 +185,14 @@ def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
         (("--target", "local:greeter", "helloworld.Greeter"), 2, ["SERVICE/METHOD"]),
         (("--target", "local:greeter", "helloworld.Greeter/SayHello", "{"), 2, ["JSON"]),
         (("--target", "local:greeter", "helloworld.Greeter/SayHello", "5"), 2, ["JSON"]),
+        (("--target", "local:greeter", "helloworld.Greeter/SayHello", "[]"), 2, ["not a list"]),
+        (("--target", "local:greeter", "helloworld.Greeter/SayHello", '{"name": "a", "name": "b"}'), 2, ["twice"]),
+        (("--target", "local:greeter", "helloworld.Greeter/SayHello", '{"name": 5}'), 2, ["name"]),
         (("--target", "local:greeter", "-H", "x", "helloworld.Greeter/SayHello"), 2, ["NAME:VALUE"]),
         (("--timeout", "5", "helloworld.Greeter/SayHello"), 2, ["unit"]),
         (("--to", "127.0.0.1:1", "helloworld.Greeter/SayHello"), 1, ["127.0.0.1:1"]),
     ],
-    ids=["function", "target", "method", "name", "json", "number", "header", "timeout", "refused"],
+    ids=["function", "target", "method", "name", "json", "number", "list", "twice", "type", "header", "timeout", "refused"],
 )  # fmt: skip
 def test_call_says_what_is_wrong(
     folder: Path, arguments: tuple[str, ...], exit_code: int, words: list[str]
