@@ -5,5 +5,5 @@ Each module has a docstring that says what is sent, `CONFIG` (YAML that the brid
 `IS_FOR_ENVOY = False` says that the attack means nothing to Envoy.
 
 The bridge serves benchmarks/bridge.yaml: bench.Plain answers at once, bench.Slow after a second, bench.SizedN with N bytes. `run.py`
-plays all attacks and writes docs/hostile.md.
+plays all attacks and writes docs/hostile.md; tests/crossing/test_hostile.py plays each for a moment.
 """
