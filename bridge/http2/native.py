@@ -65,7 +65,7 @@ _CREDIT_SHARE = 2
 """A window is topped up when one part in so many of it has been consumed."""
 
 _PARTS_AT_ONCE = 64
-"""DATA frames that the client's windows let go of in one `receive`; the rest waits for the next one."""
+"""DATA frames that the client's windows let go of in one `receive`, and streams that it resets; the rest waits for the next one."""
 
 _TOO_LARGE_HEAD: Fields = (
     (":status", "431"),
@@ -111,7 +111,7 @@ class NativeEngine:
         self._pause_at = 0
         """When so many streams have begun, the rest of the bytes waits for the next `receive`."""
         self._parts_left = 0
-        """DATA frames that this `receive` may still let go."""
+        """DATA frames that this `receive` may still let go, and streams that it may let the client reset."""
         self._now = 0.0
         self._events: list[Event] = []
 
@@ -194,7 +194,9 @@ class NativeEngine:
             return events
         if self._starved:
             self._send_waiting()
-        if (at >= stop or self._streams_begun >= self._pause_at) and at < len(data):
+        if at < len(data) and (
+            at >= stop or self._streams_begun >= self._pause_at or not self._parts_left
+        ):
             self._partial, self._read = data, at
             self.has_open_block = False  # what would end it may have arrived
             self.has_backlog = True
@@ -457,6 +459,9 @@ class NativeEngine:
             # python-h2 resets a stream once more for each DATA frame that arrives after its reset.
             self._budgets.useless_frame(self._streams_begun, excused=self._data_sent)
             return
+        if not self._parts_left:
+            raise _Enough
+        self._parts_left -= 1
         stream = self._forget(stream_id)
         assert stream is not None
         (code,) = frames.UINT32.unpack(payload)
@@ -840,7 +845,7 @@ class NativeEngine:
 
 
 class _Enough(Exception):
-    """One `receive` has begun as many streams as it may: the frame waits for the next one."""
+    """One `receive` has begun or ended as many streams as it may: the frame waits for the next one."""
 
 
 _MISPLACED = {

@@ -43,6 +43,7 @@ _DRAIN_PING = b"bridgedr"
 _DRAIN_PING_WAIT = 5.0
 """Seconds until the second GOAWAY if the client does not answer the PING (as grpc-go waits)."""
 _AGE_JITTER = 0.1
+_ABORTS_AT_ONCE = 50
 _LINGER = 0.5
 """Seconds that a client has to read our last frames and close, too. What it still sends is dropped."""
 _MOST_DROPPED = 16 << 20
@@ -126,6 +127,8 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the connection waits for its turn: nothing is read from it then."""
         self._is_paused = False
         """Whether the transport has been told to read nothing."""
+        self._cancelled = 0
+        """Calls that their client has ended. Like a call that begins, each makes work for later turns."""
         self._light_from = 0.0
         self._read_began = 0.0
         self._dropped = 0
@@ -228,9 +231,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_waiting or not share.has_time(self._light_from, now=now, began=began):
             self._keep_for_later(data, now)
             return
-        calls = self.figures.streams_open
+        figures = self.figures
+        before = figures.streams_open + self._cancelled
         self._receive(data, now)
-        self._light_from = share.light_from(began, self.figures.streams_open - calls)
+        touched = figures.streams_open + self._cancelled - before
+        self._light_from = share.light_from(began, touched)
         if self.engine.has_backlog:
             self._keep_rest(len(data), now)
 
@@ -276,8 +281,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def go_on(self, until: float) -> int:
         """Serve some of what waits; see fair_share.Waiting."""
-        before = self.figures.streams_open
-        begun = 0
+        before = self.figures.streams_open + self._cancelled
+        touched = 0
         while self.state is not State.CLOSED and not self.is_choked:
             if self.engine.has_backlog:
                 self._receive(b"", self._backlog_since)
@@ -286,8 +291,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._receive(data, self._backlog_since)
             else:
                 break
-            begun = self.figures.streams_open - before
-            if begun >= CALLS_AT_ONCE or monotonic() >= until:
+            touched = self.figures.streams_open + self._cancelled - before
+            if touched >= CALLS_AT_ONCE or monotonic() >= until:
                 break
         if self.state is State.CLOSED:
             self._drop_backlog()
@@ -295,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
             self._count_backlog(-self._backlog_size)
         self._is_waiting = self.has_work_left and not self.is_choked and self.state is not State.CLOSED  # fmt: skip
         self._pace_reading()
-        return begun
+        return touched
 
     def _drop(self, size: int) -> None:
         """The client has not seen yet that this is over."""
@@ -331,6 +336,7 @@ class Connection(asyncio.BufferedProtocol):
                 case StreamReset():
                     call = calls.get(event.stream_id)
                     if call is not None:
+                        self._cancelled += 1
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
                     else:
                         self._foreign.pop(event.stream_id, None)
@@ -495,8 +501,12 @@ class Connection(asyncio.BufferedProtocol):
                 self.flush_soon()
 
     def abort_calls(self, cause: RpcError) -> None:
-        for call in tuple(self._calls.values()):
+        """End all calls, some in each turn of the loop: the ends of a thousand at once would hold up the others."""
+        left = [each for each in self._calls.values() if each.cause is None and each.status is None]
+        for call in left[:_ABORTS_AT_ONCE]:
             call.abort(cause)
+        if len(left) > _ABORTS_AT_ONCE:
+            self.loop.call_soon(self.abort_calls, cause)
 
     # -- leaving ------------------------------------------------------------------------------------------------------
 

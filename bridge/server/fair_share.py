@@ -18,7 +18,7 @@ _BRIEF = 0.0003
 _LIGHT_SHARE = 20
 """A connection is light if it takes less than one part in so many of the loop's time."""
 CALLS_AT_ONCE = 20
-"""Calls that connections that wait may begin in one turn. What a call costs comes later, in turns of its own."""
+"""Calls that connections that wait may begin or end in one turn. What a call costs comes later, in turns of its own."""
 CALL_COST = 0.0001
 """Seconds: about what it costs to begin a call and to refuse it."""
 _BUFFER_SIZE = 64 << 10
@@ -31,7 +31,7 @@ class Waiting(Protocol):
     """A connection, as far as it waits for its turn."""
 
     def go_on(self, until: float) -> int:
-        """Do some of what waits, until this time (monotonic seconds) or a little longer. Returns how many calls it began."""
+        """Do some of what waits, until this time (monotonic seconds) or a little longer. Returns how many calls it began or ended."""
         ...
 
     @property
@@ -68,7 +68,7 @@ class FairShare:
         return began < self._turn_ends or began >= light_from
 
     def light_from(self, began: float, calls: int) -> float:
-        """From when on a connection counts as light again whose read began then, and has begun so many calls; 0: it does."""
+        """From when on a connection counts as light again whose read began then, and has begun or ended so many calls; 0: it does."""
         ended = monotonic()
         took = ended - began
         if calls:

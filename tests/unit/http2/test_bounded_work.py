@@ -90,6 +90,18 @@ def test_requests_are_read_some_at_a_time(engine_class: EngineClass) -> None:
     assert [*range(1, 401, 2)] == [each.stream_id for piece in pieces for each in piece if isinstance(each, RequestReceived)]  # fmt: skip
 
 
+def test_resets_are_read_some_at_a_time() -> None:
+    """Each ends a call, and is thirteen bytes long."""
+    client = opened(900)
+    data = b"".join([client.make.rst_stream(number) for number in range(1, 1801, 2)])
+    pieces = [client.engine.receive(data, now=5.0)]
+    while client.engine.has_backlog:
+        pieces.append(client.engine.receive(b"", now=5.0))
+
+    assert max(map(len, pieces)) <= 64
+    assert 900 == sum(map(len, pieces))
+
+
 def test_requests_that_are_refused_are_read_some_at_a_time() -> None:
     """They pass the limit on streams, and cost a header block each."""
     client = opened(1000)

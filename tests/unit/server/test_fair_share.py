@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from itertools import pairwise
 
 import pytest
@@ -134,6 +134,37 @@ async def test_calls_begin_some_in_each_turn() -> None:
     assert max(new) <= fair_share.CALLS_AT_ONCE
     assert 200 == begun[-1]
     await ended(connection)
+
+
+async def test_calls_are_cancelled_some_in_each_turn() -> None:
+    """By resets, which are 13 bytes each, and when their connection is lost: each ends, once."""
+    ended_at: list[int] = []
+    turn = 0
+
+    async def note_end(call: Call) -> None:
+        try:
+            await wait_for_ever(call)
+        finally:
+            ended_at.append(turn)
+
+    connection, _ = connected(native(note_end))
+    make = FrameFactory()
+    ids = range(1, 1201, 2)
+    connection.received(PREFACE + make.settings())
+    connection.received(b"".join([make.headers(number) for number in ids]))
+    while len(connection.tasks) < 600 or connection.has_work_left:
+        await asyncio.sleep(0)
+    connection.received(b"".join([make.rst_stream(number) for number in ids[:300]]))
+    while len(ended_at) < 300:
+        turn += 1
+        await asyncio.sleep(0)
+    connection.connection_lost(None)
+    while connection.tasks:
+        turn += 1
+        await asyncio.sleep(0)
+
+    assert 600 == len(ended_at)
+    assert max(Counter(ended_at).values()) <= 130
 
 
 async def test_what_waits_is_bounded() -> None:
