@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
@@ -15,6 +15,7 @@ from bridge.aws.invoke import MAX_REQUEST
 from bridge.carriers import assumed_role
 from bridge.carriers.assumed_role import AssumeRole, Identities
 from bridge.carriers.credentials import BotocoreSearch, SoughtCredentials, local_credentials
+from bridge.carriers.grpc import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
 from bridge.carriers.http_client import HttpClient
 from bridge.carriers.lambda_invoke import LambdaInvoke
@@ -46,9 +47,6 @@ from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
-
-if TYPE_CHECKING:
-    from bridge.carriers.grpc import GrpcCarrier
 
 _clock = time.monotonic
 _wall_clock = time.time  # noqa: TID251 - AWS wants the time of day
@@ -225,9 +223,9 @@ class Targets:
         self.invocations.append(Invocation(service.key, carrier, is_local))
 
     def _native_target(self, service: Service, leg: Leg, server: GrpcTarget) -> Handler:
-        from bridge.carriers.grpc import GrpcCarrier
-
-        carrier = GrpcCarrier(server, tls=leg.tls, limits=service.limits)
+        carrier = GrpcCarrier(
+            server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer
+        )
         self._native.append(carrier)
         self._remember(service, leg, carrier)
         return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle

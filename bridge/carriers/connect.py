@@ -13,6 +13,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.carriers.origin import Origin
@@ -110,13 +111,28 @@ class Dialer:
         except OSError as error:
             raise Unreachable(f"cannot connect to {origin.address} ({_name_of(error)})") from error
 
+    async def dial_unix(self, path: Path, make_protocol: Callable[[], Made]) -> Made:
+        """Connect a protocol to a Unix socket. Raises Unreachable."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, protocol = await asyncio.get_running_loop().create_unix_connection(
+                    make_protocol, str(path)
+                )
+                return protocol
+        except TimeoutError as error:
+            raise Unreachable(
+                f"unix:{path} accepted no connection within {self._timeout:g} s"
+            ) from error
+        except OSError as error:
+            raise Unreachable(f"cannot connect to unix:{path} ({_name_of(error)})") from error
+
     async def _reach(self, origin: Origin) -> socket.socket:
         """A socket whose next byte goes to the origin."""
         proxy = self._proxies.proxy_for(origin)
         if proxy is None:
             return await self._connect(origin.host, origin.port)
         connected = await self._connect(proxy.host, proxy.port)
-        if origin.is_secure:
+        if origin.is_tunnelled:
             try:
                 await open_tunnel(connected, origin, proxy)
             except BaseException:

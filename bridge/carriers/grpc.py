@@ -1,34 +1,47 @@
-"""Native gRPC: calls to one server, message by message in both directions, over grpcio's channels.
+"""Native gRPC: calls to one server, message by message in both directions, over HTTP/2 connections that all calls share.
 
-In: a path, metadata as the bridge holds it, plain messages. Out: the server's metadata, messages and Trailers, or an error that
-says what kept a call from its server. grpcio connects, verifies, keeps alive and inflates; what is refused before a
-connection stands is the one thing that may be repeated. Imported only if there is such a target.
+In: a path, metadata as the bridge holds it, envelopes of plain messages. Out: the response's events, or an error that says what kept a
+call from its status. What is wrong with one reply ends that call alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
+import socket
 import ssl
-from pathlib import Path
-from typing import Final
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 
-import grpc
-from grpc import aio
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stub is empty
-
+from bridge.carriers.connect import CONNECT_TIMEOUT, Dialer
+from bridge.carriers.http2_connection import ConnectionTimes, Http2Connection, name_of
+from bridge.carriers.http2_pool import Http2Pool
+from bridge.carriers.origin import Origin
+from bridge.carriers.proxies import Proxies
+from bridge.carriers.resolver import Resolver
+from bridge.carriers.tls import HTTP_2, client_context
 from bridge.config.schema import GrpcTarget, TargetTls, UnixAddress
+from bridge.http2.events import ErrorCode, Fields
+from bridge.rpc.buffers import Account, Portion
+from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
+from bridge.rpc.deadline import FARTHEST, format_timeout
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, data_of, envelope, parse_prefix
 from bridge.rpc.errors import (
-    CertificateRefused,
-    ConnectionLost,
+    BadReply,
+    BuffersFull,
     DeadlineExceeded,
+    Draining,
     HttpRefusal,
+    MessageTooLarge,
+    NoStatus,
+    NotProcessed,
     ReplyTooLarge,
     RpcError,
+    ServerReset,
     Unreachable,
 )
-from bridge.rpc.events import OK_TRAILERS, Trailers
+from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import (
     HOP_BY_HOP,
@@ -37,99 +50,127 @@ from bridge.rpc.metadata import (
     decode_binary,
     encode_binary,
     is_binary,
+    is_name,
+    size_of,
     split_binary,
+    valid_pushback,
 )
-from bridge.rpc.status import CODES, Status, StatusCode, code_of_http_status
-
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what grpcio logs besides is in nobody's format
+from bridge.rpc.status import (
+    OK,
+    Status,
+    StatusCode,
+    code_of_http_status,
+    decode_message,
+    parse_code,
+)
+from bridge.rpc.value import Value
 
 USER_AGENT = "grpc-lambda-bridge"
 
-MOST_USER_AGENTS = 8
-"""Kinds of clients whose user-agent travels on: grpcio sets it for a whole channel, and each channel is a connection."""
+LARGEST_MESSAGE = 64 << 20
+"""Bytes of one message where max_response sets no limit: what is declared is held until it is whole."""
+
+MOST_AT_ONCE = 128
+"""Events that are given out in one turn of the loop."""
 
 _LONGEST_USER_AGENT = 256
 
-CONNECT_SECONDS = 10.0
-"""How long one attempt to connect may take."""
+_INFLATED_ON_LOOP = 4 << 10
+"""Bytes of a compressed message that is inflated at once. A larger one may inflate to more than 4 MiB, and goes to a thread."""
 
-_MILLISECONDS = 1000
+_USER_TIMEOUT = 30_000
+"""Milliseconds after which a server that acknowledges nothing of what it was sent counts as dead (RFC 5482)."""
 
-_LOOKAHEAD = 256 << 10
-"""Bytes that a call's server may send ahead of a client that does not read."""
-
-_OPTIONS: Final = (
-    ("grpc.max_send_message_length", -1),  # max_request has been kept to already
-    # Trailers too large for a client are shortened on the way to it, not refused on the way from the server.
-    ("grpc.max_metadata_size", 1 << 20),
-    ("grpc.absolute_max_metadata_size", 1 << 20),
-    ("grpc.service_config_disable_resolution", 1),  # DNS must not say what is repeated
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", _LOOKAHEAD),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5 * _MILLISECONDS),
-    ("grpc.min_reconnect_backoff_ms", round(CONNECT_SECONDS * _MILLISECONDS)),
-    # Design rule 11. Servers send away who pings more often than every 5 minutes, or without a call in flight (gRPC
-    # keepalive.md); NAT gateways forget connections silent for 350 s. So: a ping between the two, and no idle connection.
-    ("grpc.keepalive_time_ms", 320 * _MILLISECONDS),
-    ("grpc.keepalive_timeout_ms", 20 * _MILLISECONDS),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.client_idle_timeout_ms", 300 * _MILLISECONDS),
-)
-
+_CONTENT_TYPE = "application/grpc"
 _DETAILS = "grpc-status-details-bin"
 _PUSHBACK = "grpc-retry-pushback-ms"
+_OK = 200
+_TOO_MANY_REQUESTS = 429
+
+_ROUNDED_OFF = 0.002
+"""Seconds by which a server's deadline may be earlier than ours."""
+
+_NOT_METADATA = HOP_BY_HOP | {":status", "content-type"}
+
+_CODE_OF_RESET: dict[int, StatusCode] = {
+    ErrorCode.CANCEL: StatusCode.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: StatusCode.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: StatusCode.PERMISSION_DENIED,
+}
+"""gRPC PROTOCOL-HTTP2, "Errors"; REFUSED_STREAM is not among them, the others are INTERNAL."""
 
 
 class GrpcCarrier:
     """One native gRPC server. Belongs to the running loop."""
 
     def __init__(
-        self, target: GrpcTarget, *, tls: TargetTls | None = None, limits: Limits | None = None
+        self,
+        target: GrpcTarget,
+        *,
+        tls: TargetTls | None = None,
+        limits: Limits | None = None,
+        dialer: Dialer | None = None,
+        times: ConnectionTimes | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises OSError for TLS files that cannot be read."""
+        """`clock` reads the monotonic time (seconds). Raises OSError for TLS files that cannot be read."""
         self.name = str(target)
-        self._address = _address_of(target)
-        self._limits = limits or Limits()
-        self._credentials = _credentials(tls or TargetTls()) if target.tls else None
-        self._server_name = None if tls is None else tls.server_name
-        self._channels: dict[str, aio.Channel] = {}
+        self.limits = limits or Limits()
+        self.clock = clock
+        self._times = times
+        self._connect_timeout = connect_timeout
+        self._dialer = dialer or Dialer(Resolver(), Proxies(), timeout=connect_timeout)
+        self._address = target.address
+        self._tls = _context(tls or TargetTls()) if target.tls else None
+        scheme = "https" if target.tls else "http"
+        self._head: Fields = (
+            (":method", "POST"),
+            (":scheme", scheme),
+            (":authority", _authority_of(target, tls)),
+        )
+        self.pool = Http2Pool(self.name, self._connect, new_connection=self._new_connection)
         self._in_flight = 0
         self._is_retired = False
-        self._closing: asyncio.Task[None] | None = None
+        self._last_fields: Fields = ()
+        """What opened the last response, and (below) what it means: most responses begin with the very same."""
+        self._last_response: Response | None = None
+        self._last_trailers: Fields = ()
+        self._last_end: Trailers | None = None
 
     def start(
-        self, path: str, metadata: Metadata, *, timeout: float | None, user_agent: str = ""
+        self,
+        path: str,
+        metadata: Metadata,
+        *,
+        account: Account,
+        timeout: float | None,
+        user_agent: str = "",
     ) -> UpstreamCall:
-        """Begin a call; `connect` comes next, and `finish` in any case. `timeout`: seconds; `user_agent`: the client's."""
-        channel = self._channel_for(clean_value(user_agent)[:_LONGEST_USER_AGENT])
-        begin: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(path)
-        raw = begin(metadata=_to_grpc(metadata), timeout=timeout)
+        """Begin a call; `connect` comes next, and `finish` in any case.
+
+        `account` counts what is held of the response; `timeout`: seconds; `user_agent`: the client's.
+        """
         self._in_flight += 1
-        return UpstreamCall(self, channel, raw)
+        agent = f"{clean_value(user_agent)[:_LONGEST_USER_AGENT]} {USER_AGENT}".lstrip()
+        begin = (*self._head, (":path", path), ("te", "trailers"), ("content-type", _CONTENT_TYPE), ("user-agent", agent),
+                 ("grpc-accept-encoding", ACCEPT_ENCODING))  # fmt: skip
+        return UpstreamCall(self, begin + _to_wire(metadata), timeout, account)
 
     async def dry_run(self) -> None:
-        """Connect, without a call. Raises Unreachable; the caller bounds the time."""
-        channel = self._channel_for("")
-        state = channel.get_state(try_to_connect=True)
-        while state is not grpc.ChannelConnectivity.READY:
-            if state in (
-                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
-                grpc.ChannelConnectivity.SHUTDOWN,
-            ):
-                raise Unreachable(f"no connection to {self.name}")
-            await channel.wait_for_state_change(state)
-            state = channel.get_state(try_to_connect=True)
+        """Connect, without a call. Raises RpcError; the caller bounds the time."""
+        self._in_flight += 1
+        try:
+            await self.pool.connection()
+        finally:
+            self.finished()
 
     async def close(self) -> None:
-        """Close the channels; calls under way end CANCELLED."""
-        channels = list(self._channels.values())
-        self._channels.clear()
-        for channel in channels:
-            await channel.close()
+        """Close the connections; calls under way end UNAVAILABLE."""
+        await self.pool.close()
 
     def retire(self) -> None:
-        """Close the channels when the last call under way has ended; one that begins late gets a channel until its own end."""
+        """Close the connections when the last call has ended; one that begins late gets a connection until its own end."""
         self._is_retired = True
         self._close_if_idle()
 
@@ -139,213 +180,503 @@ class GrpcCarrier:
         self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        is_closing = self._closing is not None and not self._closing.done()
-        if self._is_retired and not self._in_flight and not is_closing:
-            self._closing = asyncio.get_running_loop().create_task(self.close())
+        if self._is_retired and not self._in_flight:
+            self.pool.close_idle()
 
-    def _channel_for(self, user_agent: str) -> aio.Channel:
-        """The channel that says this user-agent before ours."""
-        if user_agent not in self._channels and len(self._channels) >= MOST_USER_AGENTS:
-            user_agent = ""
-        channel = self._channels.get(user_agent)
-        if channel is None:
-            channel = self._channels[user_agent] = self._new_channel(user_agent)
-        return channel
+    def response(self, fields: Fields) -> Response:
+        """What the head of a response means."""
+        if fields is not self._last_fields or self._last_response is None:
+            self._last_fields, self._last_response = fields, _read_response(fields)
+        return self._last_response
 
-    def _new_channel(self, user_agent: str) -> aio.Channel:
-        limit = -1 if self._limits.max_response is None else self._limits.max_response
-        options: list[tuple[str, str | int]] = [
-            *_OPTIONS,
-            ("grpc.max_receive_message_length", limit),
-            ("grpc.primary_user_agent", f"{user_agent} {USER_AGENT}".strip()),
-        ]
-        if self._credentials is None:
-            return aio.insecure_channel(self._address, options=options)
-        if self._server_name is not None:
-            options.append(("grpc.ssl_target_name_override", self._server_name))
-        return aio.secure_channel(self._address, self._credentials, options=options)
+    def end(self, fields: Fields) -> Trailers | None:
+        """What trailers mean; None without a grpc-status."""
+        if fields is not self._last_trailers:
+            status, metadata = _status_in(fields), _from_wire(fields)
+            self._last_trailers = fields
+            self._last_end = None if status is None else Trailers(status, metadata)
+        return self._last_end
 
-    def failure_to_connect(self, message: str, channel: aio.Channel) -> RpcError | None:
-        """The cause, if a call ended because there was no connection for it; None: it may have reached the server."""
-        # A server may send any text: it is grpcio's own only if no connection stands.
-        if channel.get_state() is grpc.ChannelConnectivity.READY or not _NO_CONNECTION(message):
-            return None
-        if _CERTIFICATE(message):
-            return CertificateRefused(
-                f"the certificate of {self.name} does not verify: see `tls` of this target"
+    def refusal(self, response: Response) -> RpcError:
+        """Why a response that is not gRPC's and has no status fails its call."""
+        if response.http_status != _OK:
+            return self.http_refusal(response.http_status)
+        kind = response.content_type[:80]
+        if kind.startswith(f"{_CONTENT_TYPE}+"):
+            return BadReply(f"{self.name} answered in {kind} messages, it was sent {_CONTENT_TYPE}")
+        return NoStatus(f"{self.name} answered with content-type {kind} in place of {_CONTENT_TYPE}")  # fmt: skip
+
+    def http_refusal(self, http_status: int) -> HttpRefusal:
+        is_throttled = http_status == _TOO_MANY_REQUESTS
+        return HttpRefusal(
+            f"{self.name} answered HTTP {http_status} and no gRPC status",
+            code=self.limits.throttled_as if is_throttled else code_of_http_status(http_status),
+        )
+
+    # -- connections ----------------------------------------------------------------------------------------------------
+
+    async def _connect(self, make: Callable[[], Http2Connection]) -> Http2Connection:
+        if isinstance(self._address, UnixAddress):
+            made = await self._dialer.dial_unix(self._address.path.absolute(), make)
+        else:
+            scheme = "grpc" if self._tls is None else "grpcs"
+            origin = Origin(scheme, self._address.host, self._address.port)
+            made = await self._dialer.dial(
+                origin, self._tls, lambda opened: _prepared(opened, make)
             )
-        return Unreachable(f"no connection to {self.name}")
-
-    def own_failure(self, status: Status, *, has_trailers: bool) -> RpcError | None:
-        """The cause, if it was grpcio that ended a call; None: the server did, or nobody can tell."""
-        found = _TOO_LARGE(status.message)
-        # The server's trailers may have come all the same; the limit in its words is ours.
-        if found and status.code is StatusCode.RESOURCE_EXHAUSTED and int(found[2]) == self._limits.max_response:  # fmt: skip
-            return ReplyTooLarge(
-                f"a response message of {found[1]} bytes from {self.name} is above max_response ({found[2]} bytes)"
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                await made.wait_until_ready()
+        except TimeoutError as error:
+            silent = Unreachable(
+                f"{self.name} accepts connections and does not speak HTTP/2: no SETTINGS within {self._connect_timeout:g} s"
             )
-        if has_trailers:
-            return None
-        if status.code is StatusCode.UNAVAILABLE and _LOST(status.message):
-            return ConnectionLost(
-                f"the connection to {self.name} was lost before the call ended; it may have run"
-            )
-        if status.code is StatusCode.DEADLINE_EXCEEDED and _LATE(status.message):
-            return DeadlineExceeded("the deadline passed before the server answered")
-        if found := _HTTP_STATUS(status.message):
-            http_status = int(found[1])
-            is_throttled = http_status == 429
-            return HttpRefusal(
-                f"{self.name} answered HTTP {http_status} and no gRPC status",
-                code=self._limits.throttled_as
-                if is_throttled
-                else code_of_http_status(http_status),
-            )
-        return None
+            made.abort(silent)
+            raise silent from error
+        except asyncio.CancelledError:
+            made.abort(Draining("the bridge stops"))
+            raise
+        return made
 
-
-# What grpcio says when it ends a call itself; it marks such statuses in no other way. The tests say when it has changed.
-_NO_CONNECTION = re.compile(
-    r"failed to connect to all addresses|errors resolving |DNS resolution failed"
-).match
-_CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed").search
-_TOO_LARGE = re.compile(r".*CLIENT: Received message larger than max \((\d+) vs\. (\d+)\)").match
-_HTTP_STATUS = re.compile(r"Received http2 header with status: ([1-5]\d\d)$").match
-_LATE = re.compile(r"(?:Stream removed \()?Deadline Exceeded\)?").fullmatch
-_LOST = re.compile(
-    r"(?:Stream removed \()?(?:Socket closed|Connection reset|Broken pipe|[Kk]eepalive|ping timeout|recvmsg:|sendmsg:"
-    r"|failed to connect to all addresses)"
-).match
+    def _new_connection(self, pool: Http2Pool) -> Http2Connection:
+        return Http2Connection(pool, times=self._times)
 
 
 class UpstreamCall:
-    """One call on a server. One reader and one sender at a time; `finish` at its end, however it comes."""
+    """One call on a server, and the Sink of its stream. One reader and one sender at a time; `finish` at its end, however it comes."""
+
+    __slots__ = ("_account", "_at", "_carrier", "_chunks", "_connection", "_current", "_encoding", "_end", "_failure", "_fields", "_has_no_status", "_head", "_held", "_http_status",
+                 "_is_over", "_limit", "_news", "_room", "_size", "_started", "_stream", "_timeout", "_timer")  # fmt: skip
 
     def __init__(
-        self,
-        carrier: GrpcCarrier,
-        channel: aio.Channel,
-        raw: aio.StreamStreamCall[bytes, bytes],
+        self, carrier: GrpcCarrier, fields: Fields, timeout: float | None, account: Account
     ) -> None:
+        """`fields`: the request's header list but for its timeout (seconds)."""
         self._carrier = carrier
-        self._channel = channel
-        self._raw = raw
+        self._fields = fields
+        self._timeout = timeout
+        self._account = account
+        self._held = Portion(account)
+        self._size = 0
+        """Body bytes that are here."""
+        self._started = carrier.clock()
+        limit = carrier.limits.max_response
+        self._limit = LARGEST_MESSAGE if limit is None else limit
+        self._connection: Http2Connection | None = None
+        self._stream = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_over = False
+        """Whether the server has ended the call, or nobody wants it any more."""
+
+        self._http_status = 0
+        """0 until the response has begun."""
+        self._encoding = IDENTITY
+        self._head: Response | None = None
+        """The response's head, until its Headers have been given out."""
+        self._chunks: deque[bytes] = deque()
+        """Body bytes that the server has not been credited for."""
+        self._current: bytes | bytearray = b""
+        """Body bytes that are being cut into messages, and (below) where the next one begins."""
+        self._at = 0
+        self._end: Trailers | None = None
+        self._has_no_status = False
+        """The server ended the call without one."""
+        self._failure: BaseException | None = None
+        """Why there is no end."""
+        self._news: asyncio.Future[None] | None = None
+        """Pending while the reader waits."""
+        self._room: asyncio.Future[None] | None = None
+        """Pending while the sender waits."""
+
+    # -- for the target -------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Return when the call is on its way or has ended already. Raises Unreachable and CertificateRefused: the server has
-        seen nothing of it.
+        """Return when the call is on its way. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and MessageTooLarge:
+        the server has seen nothing of it.
         """
-        try:
-            await self._raw.wait_for_connection()
-        except aio.AioRpcError as error:
-            failure = self._carrier.failure_to_connect(error.details() or "", self._channel)
-            if failure is not None:
-                raise failure from error
-        except KeyError:
-            pass  # a status that grpcio does not know; `end` tells
+        connection = await self._carrier.pool.connection()
+        fields = self._fields + self._timeout_field()
+        limit = connection.peer_max_header_list
+        if limit is not None and size_of(fields) > limit:
+            raise MessageTooLarge(
+                f"the call's metadata of {size_of(fields)} bytes is above what {self._carrier.name} takes ({limit} bytes)"
+            )
+        self._connection = connection
+        self._stream = connection.open(fields, self)
 
-    async def send(self, message: bytes) -> bool:
+    def _timeout_field(self) -> Fields:
+        """What is left of the time, and a timer that ends the call with it."""
+        if self._timeout is None:
+            return ()
+        left = self._timeout - (self._carrier.clock() - self._started)
+        if left <= 0:
+            raise DeadlineExceeded("the deadline passed before the call was sent")
+        if left < FARTHEST:
+            self._timer = asyncio.get_running_loop().call_later(left, self._expired)
+        return (("grpc-timeout", format_timeout(left)),)
+
+    def _expired(self) -> None:
+        self.failed(DeadlineExceeded("the deadline passed before the server answered"))
+
+    async def send(self, envelope: bytes) -> bool:
         """Send a message; returns when the server's window has room. False: the call has ended."""
-        if self._raw.done():
+        connection = self._connection
+        assert connection is not None
+        if self._is_over:
             return False
-        try:
-            # Not `write`: that one puts INTERNAL in place of the status that the server sent when a message came too late.
-            await self._raw._cython_call.send_serialized_message(message)  # type: ignore[attr-defined]  # noqa: SLF001 - see above
-        except cygrpc.InternalError:
-            return False
-        return True
+        if not await connection.send(self._stream, envelope) and not self._is_over:
+            self._room = connection.loop.create_future()
+            await self._room
+            self._room = None
+        return not self._is_over
 
-    async def half_close(self) -> None:
-        try:
-            await self._raw.done_writing()
-        except cygrpc.InternalError:
-            pass  # the call has ended
+    def half_close(self) -> None:
+        """No more messages."""
+        assert self._connection is not None
+        self._connection.half_close(self._stream)
 
-    async def initial_metadata(self) -> Metadata:
-        """What came with the server's HEADERS, once they are there; empty also if there never were any."""
-        return _from_grpc(await self._raw.initial_metadata())
-
-    async def receive(self) -> bytes | None:
-        """The next message, inflated; None after the last."""
-        try:
-            message = await self._raw.read()
-        except (aio.AioRpcError, KeyError):
-            return None
-        return message if isinstance(message, bytes) else None
-
-    async def end(self) -> Trailers:
-        """The server's status and trailing metadata. Raises an RpcError where the server sent none."""
-        try:
-            code = CODES[(await self._raw.code()).value[0]]
-        except KeyError:
-            code = StatusCode.UNKNOWN
-        message = await self._raw.details() or ""
-        trailing = tuple(await self._raw.trailing_metadata())
-        if code is StatusCode.OK and not trailing and not message:
-            return OK_TRAILERS
-        details = next((bytes(value) for name, value in trailing if name == _DETAILS and isinstance(value, bytes)), b"")  # fmt: skip
-        status = Status(code, message, details)
-        failure = self._carrier.own_failure(status, has_trailers=bool(trailing))
-        if failure is not None:
-            raise failure
-        return Trailers(status, _from_grpc(trailing))
+    async def receive(self) -> list[ResponseEvent]:
+        """The next events, at least one, the last of all is Trailers. Raises an RpcError where the server gave no status."""
+        assert self._connection is not None
+        while True:
+            events = await self._take()
+            if events:
+                return events
+            if self._failure is not None:
+                raise self._failure
+            self._news = self._connection.loop.create_future()
+            await self._news
 
     def finish(self) -> None:
         """Let go of the call; one that has not ended is cancelled."""
-        self._raw.cancel()
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connection is not None:
+            self._connection.cancel(self._stream)
+        self._held.become(0)
         self._carrier.finished()
 
+    # -- the response, for the reader -----------------------------------------------------------------------------------
 
-# -- metadata --------------------------------------------------------------------------------------------------------------
+    async def _take(self) -> list[ResponseEvent]:
+        """The events that have come."""
+        events: list[ResponseEvent] = []
+        if self._head is not None and self._head.status is None:
+            events.append(self._take_headers(self._head))
+        try:
+            while (found := self._next_envelope()) is not None:
+                if self._head is not None:
+                    events.append(self._take_headers(self._head))
+                events.append(Message(found if not found[0] else await self._inflated(found)))
+                if len(events) >= MOST_AT_ONCE:
+                    await asyncio.sleep(
+                        0
+                    )  # messages may be tiny: all else that is ready has its turn
+                    return events
+            if self._has_no_status:
+                raise self._no_status()
+            if self._end is not None:
+                self._refuse_cut(self._end)
+                events.append(self._end)
+        except RpcError as error:
+            # What came before it is the client's all the same.
+            self._end, self._has_no_status, self._failure = None, False, error
+            self._chunks.clear()
+            self._current, self._at = b"", 0
+        return events
 
+    def _take_headers(self, head: Response) -> Headers:
+        self._head = None
+        return head.headers
 
-def _to_grpc(metadata: Metadata) -> tuple[tuple[str, str | bytes], ...]:
-    """Metadata as grpcio takes it: the bytes of -bin values, each by itself."""
-    fields: list[tuple[str, str | bytes]] = []
-    for name, value in metadata:
-        if not is_binary(name):
-            fields.append((name, clean_value(value)))
-            continue
-        for part in split_binary(value):
+    def _refuse_cut(self, end: Trailers) -> None:
+        """Raises where a call that is said to be OK ended inside a message."""
+        if end.status.code is StatusCode.OK and len(self._current) > self._at:
+            raise self._cut()
+
+    def _cut(self) -> BadReply:
+        return BadReply(f"{self._carrier.name} ended the call in the middle of a message")
+
+    def _next_envelope(self) -> bytes | None:
+        """The next whole envelope; None if it has not all arrived. Raises BadReply, ReplyTooLarge."""
+        while True:
+            data, at = self._current, self._at
+            have = len(data) - at
+            if have >= PREFIX_SIZE:
+                flags, size = parse_prefix(data, at)
+                self._check(flags, size)
+                if have >= PREFIX_SIZE + size:
+                    self._at = end = at + PREFIX_SIZE + size
+                    self._count(-PREFIX_SIZE - size)
+                    if not at and end == len(data) and isinstance(data, bytes):
+                        return data
+                    return bytes(memoryview(data)[at:end])
+            if not self._chunks:
+                return None
+            chunk = self._chunks.popleft()
+            assert self._connection is not None
+            self._connection.credit(self._stream, len(chunk))
+            if not have:
+                self._current, self._at = chunk, 0
+                continue
+            if not isinstance(data, bytearray):
+                data = self._current = bytearray(memoryview(data)[at:])
+            elif at:
+                del data[:at]
+            self._at = 0
+            data += chunk
+
+    def _count(self, change: int) -> None:
+        """So many more body bytes are here. Raises BuffersFull."""
+        self._size += change
+        covered = self._account.buffers.covered
+        if self._size > covered or self._held.size:
+            self._held.become(max(0, self._size - covered))
+
+    def _check(self, flags: int, size: int) -> None:
+        if flags > COMPRESSED:
+            raise BadReply(
+                f"{self._carrier.name} sent a message with flag byte 0x{flags:02x}; gRPC knows 0x00 and 0x01"
+            )
+        if size > self._limit:
+            raise self._too_large(f"of {size} bytes")
+
+    def _too_large(self, size: str) -> ReplyTooLarge:
+        return ReplyTooLarge(
+            f"a response message {size} from {self._carrier.name} is above max_response ({self._limit} bytes)"
+        )
+
+    async def _inflated(self, found: bytes) -> bytes:
+        """The envelope with its message inflated. Raises BadReply, ReplyTooLarge."""
+        encoding, name = self._encoding, self._carrier.name
+        if encoding == IDENTITY:
+            raise BadReply(f"{name} sent a compressed message but names no grpc-encoding")
+        if encoding not in SUPPORTED:
+            raise BadReply(f"{name} compressed a message with {encoding[:40]}, which was not offered to it")  # fmt: skip
+        data, room = data_of(found), self._account.room
+        inflated = partial(inflate, data, encoding, max_size=min(self._limit, room))
+        try:
+            if len(data) <= _INFLATED_ON_LOOP:
+                return envelope(inflated())
+            return envelope(await asyncio.to_thread(inflated))
+        except MessageTooLarge as error:
+            if room < self._limit:
+                raise self._account.buffers.full(room) from None
+            raise self._too_large("of more bytes, once inflated,") from error
+        except BadReply as error:
+            raise BadReply(f"a message from {name} does not decode as {encoding}") from error
+
+    # -- the Sink of the stream -----------------------------------------------------------------------------------------
+
+    def response(self, fields: Fields, *, ended: bool) -> None:
+        head = self._carrier.response(fields)
+        self._encoding = head.encoding
+        self._http_status = head.http_status
+        if head.status is not None and ended:
+            self._finish(Trailers(head.status, head.headers.metadata))
+        elif head.status is None and not head.is_grpc:
+            self.failed(self._carrier.refusal(head))
+        elif ended:
+            self._finish(None)
+        else:
+            # A status in headers that do not end the stream counts if nothing follows: proxies split what was one block.
+            self._head = head
+            self._wake()
+
+    def body(self, data: bytes, *, ended: bool) -> None:
+        if self._failure is not None:
+            return
+        if data:
             try:
-                fields.append((name, decode_binary(part)))
-            except ValueError:
-                continue  # it is no value: nobody could read it
-    return tuple(fields)
+                self._count(len(data))
+            except BuffersFull as error:
+                self.failed(error)
+                return
+            self._chunks.append(data)
+        if not ended:
+            self._wake()
+        elif self._head is not None and self._head.status is not None and not self._chunks:
+            self._finish(Trailers(self._head.status, self._head.headers.metadata))
+        else:
+            self._finish(None)
+
+    def trailers(self, fields: Fields) -> None:
+        self._finish(self._carrier.end(fields))
+
+    def reset(self, code: int) -> None:
+        name, named = self._carrier.name, name_of(code)
+        if code == ErrorCode.REFUSED_STREAM:
+            if not self._http_status:
+                self.failed(NotProcessed(f"{name} refused the call before it began ({named})"))
+                return
+            kind = StatusCode.UNAVAILABLE
+        else:
+            kind = _CODE_OF_RESET.get(code, StatusCode.INTERNAL)
+        if kind is StatusCode.CANCELLED and self._is_late():
+            self._expired()
+            return
+        self.failed(ServerReset(f"{name} reset the call without a status (HTTP/2 error {named})", code=kind))  # fmt: skip
+
+    def _is_late(self) -> bool:
+        """Whether the server's reset is its way to say that the deadline has passed."""
+        if self._timeout is None:
+            return False
+        return self._carrier.clock() - self._started >= self._timeout - _ROUNDED_OFF
+
+    def failed(self, error: BaseException) -> None:
+        if self._failure is None and self._end is None and not self._has_no_status:
+            self._failure = error
+        self._is_over = True
+        self._wake()
+        self.has_room()
+
+    def _finish(self, end: Trailers | None) -> None:
+        """The server has ended the call; None: without a status."""
+        if self._failure is None:
+            self._end, self._has_no_status = end, end is None
+        self._is_over = True
+        self._wake()
+        self.has_room()
+
+    def has_room(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _no_status(self) -> RpcError:
+        """Why the call has no status, where it ended without one."""
+        if self._http_status != _OK:
+            return self._carrier.http_refusal(self._http_status)
+        if len(self._current) > self._at:
+            return self._cut()
+        return NoStatus(f"{self._carrier.name} ended the call without a grpc-status")
 
 
-def _from_grpc(metadata: object) -> Metadata:
-    """Metadata from grpcio for the client: without what belongs to the call itself or to one connection."""
+# -- what header lists mean ------------------------------------------------------------------------------------------------
+
+
+class Response(Value, frozen=True):
+    """The header block that opens a response."""
+
+    http_status: int
+    headers: Headers
+    """Its metadata; trailing if the block ends the call."""
+    status: Status | None
+    """None without a grpc-status."""
+    encoding: str
+    """Of its compressed messages."""
+    content_type: str
+    """In lower case, without parameters; empty if it names none."""
+
+    @property
+    def is_grpc(self) -> bool:
+        """Whether messages are to be expected."""
+        kind = self.content_type
+        return kind in ("", _CONTENT_TYPE, f"{_CONTENT_TYPE}+proto") and (self.http_status == _OK or bool(kind))  # fmt: skip
+
+
+def _read_response(fields: Fields) -> Response:
+    content_type, encoding = "", IDENTITY
+    for name, value in fields:
+        if name == "content-type":
+            content_type = value.partition(";")[0].strip().lower()
+        elif name == "grpc-encoding":
+            encoding = clean_value(value) or IDENTITY
+    metadata = _from_wire(fields[1:])
+    headers = Headers(metadata) if metadata else EMPTY_HEADERS
+    return Response(int(fields[0][1]), headers, _status_in(fields), encoding, content_type)
+
+
+def _status_in(fields: Fields) -> Status | None:
+    """The status, if there is a grpc-status: what stands first counts."""
+    code: StatusCode | None = None
+    message, details = "", b""
+    for name, value in reversed(fields):
+        if name == "grpc-status":
+            code = parse_code(value)
+        elif name == "grpc-message":
+            message = decode_message(value)
+        elif name == _DETAILS:
+            details = _bytes_of(value)
+    if code is None:
+        return None
+    return OK if code is StatusCode.OK and not message and not details else Status(code, message, details)  # fmt: skip
+
+
+def _bytes_of(details: str) -> bytes:
+    try:
+        return decode_binary(details)
+    except ValueError:
+        return b""  # the code and the message must not be lost with them
+
+
+def _to_wire(metadata: Metadata) -> Metadata:
+    """Metadata as a server takes it."""
     fields: list[tuple[str, str]] = []
-    for name, value in metadata:  # type: ignore[attr-defined]  # its stub knows no iteration; it gives pairs
-        if name in HOP_BY_HOP or name == "content-type":
-            continue
-        if name.startswith("grpc-") and name != _PUSHBACK:
-            continue  # grpcio inflates: the encodings it spoke are not the client's
-        fields.append((name, encode_binary(value) if isinstance(value, bytes) else clean_value(value)))  # fmt: skip
+    for name, value in metadata:
+        if is_binary(name):
+            fields += [(name, part) for part in _binary_values(value)]
+        else:
+            fields.append((name, clean_value(value)))
     return tuple(fields)
+
+
+def _from_wire(fields: Fields) -> Metadata:
+    """Metadata for the client: without what belongs to the call itself or to one connection, and without what no client could read."""
+    metadata: list[tuple[str, str]] = []
+    for name, value in fields:
+        if name in _NOT_METADATA:
+            continue
+        if name.startswith("grpc-"):
+            # The bridge inflates: the encodings that the server spoke are not the client's.
+            if name == _PUSHBACK:
+                metadata.append((name, valid_pushback(value)))
+        elif is_binary(name):
+            metadata += [(name, part) for part in _binary_values(value)]
+        elif is_name(name):
+            metadata.append((name, clean_value(value)))
+    return tuple(metadata)
+
+
+def _binary_values(value: str) -> list[str]:
+    """Each value of a `-bin` field by itself, without padding. One that is not base64 is left out: nobody could read it, and some
+    clients break over it.
+    """
+    values = []
+    for part in split_binary(value):
+        try:
+            values.append(encode_binary(decode_binary(part)))
+        except ValueError:
+            continue
+    return values
 
 
 # -- addresses and TLS -----------------------------------------------------------------------------------------------------
 
 
-def _address_of(target: GrpcTarget) -> str:
-    if isinstance(target.address, UnixAddress):
-        return f"unix:{target.address.path.absolute()}"
-    return f"dns:///{target.address}"
+def _authority_of(target: GrpcTarget, tls: TargetTls | None) -> str:
+    if tls is not None and tls.server_name is not None:
+        return tls.server_name
+    return "localhost" if isinstance(target.address, UnixAddress) else str(target.address)
 
 
-def _credentials(tls: TargetTls) -> grpc.ChannelCredentials:
-    return grpc.ssl_channel_credentials(
-        root_certificates=_roots(tls.ca),
-        private_key=None if tls.key is None else tls.key.read_bytes(),
-        certificate_chain=None if tls.cert is None else tls.cert.read_bytes(),
+def _context(files: TargetTls) -> ssl.SSLContext:
+    return client_context(
+        ca=files.ca,
+        certificate=files.cert,
+        key=files.key,
+        server_name=files.server_name,
+        alpn=HTTP_2,
     )
 
 
-def _roots(ca: Path | None) -> bytes | None:
-    """The authorities; None: those that grpcio brings, for systems that have none."""
-    if ca is not None:
-        return ca.read_bytes()
-    of_system = ssl.get_default_verify_paths().cafile
-    return Path(of_system).read_bytes() if of_system else None
+def _prepared(opened: socket.socket, make: Callable[[], Http2Connection]) -> Http2Connection:
+    """A connection for a socket that notices a dead server soon: a call may wait for its answer for hours, but not for a dead server."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
+    if option is not None:
+        opened.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT)
+    return make()

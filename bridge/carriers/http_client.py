@@ -36,9 +36,10 @@ class HttpClient:
         self._environment = environment
         self._limits = limits or PoolLimits()
         self._resolver = resolver or Resolver()
-        self._dialer = Dialer(
+        self.dialer = Dialer(
             self._resolver, Proxies.from_environment(environment), timeout=connect_timeout
         )
+        """Opens the connections."""
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
@@ -53,7 +54,7 @@ class HttpClient:
             tls = None
         found = self._pools.get((origin, tls))
         if found is None:
-            found = Pool(origin, tls, dialer=self._dialer, limits=self._limits, buffer=self._buffer)
+            found = Pool(origin, tls, dialer=self.dialer, limits=self._limits, buffer=self._buffer)
             self._pools[origin, tls] = found
         return found
 

@@ -17,14 +17,19 @@ class Origin(Value, frozen=True):
     """One server, as RFC 6454 names it."""
 
     scheme: str
-    """`http` or `https`."""
+    """`http` or `https`; `grpc` or `grpcs` for a native gRPC server."""
     host: str
     """A name or an address; an IPv6 address without brackets."""
     port: int
 
     @property
     def is_secure(self) -> bool:
-        return self.scheme == "https"
+        return self.scheme in ("https", "grpcs")
+
+    @property
+    def is_tunnelled(self) -> bool:
+        """Whether a proxy is asked to pass on bytes: all but plain HTTP, whose requests a proxy reads itself."""
+        return self.scheme != "http"
 
     @property
     def address(self) -> str:
@@ -34,7 +39,7 @@ class Origin(Value, frozen=True):
     @property
     def authority(self) -> str:
         """As `Host` carries it: the port only if the scheme does not imply it."""
-        return self._bracketed if self.port == _DEFAULT_PORT[self.scheme] else self.address
+        return self._bracketed if self.port == _DEFAULT_PORT.get(self.scheme) else self.address
 
     @property
     def _bracketed(self) -> str:

@@ -1,4 +1,4 @@
-"""HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY: which proxy, if any, leads to an origin.
+"""HTTPS_PROXY, HTTP_PROXY, GRPC_PROXY, ALL_PROXY and NO_PROXY: which proxy, if any, leads to an origin.
 
 As in Go's net/http: loopback addresses and `localhost` are never reached through a proxy. The lower-case names win.
 """
@@ -55,6 +55,12 @@ class Proxies:
             url = _variable(environment, f"{scheme}_proxy") or everything
             if url:
                 by_scheme[scheme] = _parse_proxy(url, f"{scheme}_proxy".upper())
+        # As gRPC libraries read them: one proxy for all native servers, TLS or not.
+        for_grpc = _variable(environment, "grpc_proxy")
+        named = _parse_proxy(for_grpc, "GRPC_PROXY") if for_grpc else None
+        grpc_proxy = named or by_scheme.get("https") or by_scheme.get("http")
+        if grpc_proxy is not None:
+            by_scheme["grpc"] = by_scheme["grpcs"] = grpc_proxy
         exceptions = _variable(environment, "no_proxy").lower().split(",")
         return cls(by_scheme, tuple(entry.strip() for entry in exceptions if entry.strip()))
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-ALPN = ["http/1.1"]
+HTTP_1 = ("http/1.1",)
+HTTP_2 = ("h2",)
+"""What a connection will speak, as ALPN names it."""
 
 
 class ResumingContext(ssl.SSLContext):
@@ -46,6 +48,7 @@ def client_context(
     certificate: Path | None = None,
     key: Path | None = None,
     server_name: str | None = None,
+    alpn: Sequence[str] = HTTP_1,
 ) -> ResumingContext:
     """A context that verifies certificates and host names: against `ca`, else what this system trusts.
 
@@ -55,7 +58,7 @@ def client_context(
     context._sessions = {}  # noqa: SLF001 (SSLContext is made in __new__, which takes no more arguments)
     context._server_name = server_name  # noqa: SLF001 (as above)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(ALPN)
+    context.set_alpn_protocols(alpn)
     if ca is not None:
         context.load_verify_locations(cafile=ca)
     elif _system_trusts_any():

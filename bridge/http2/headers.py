@@ -147,3 +147,24 @@ def trailers_fault(fields: Fields) -> str | None:
         if _RULES.get(name, _ORDINARY) & (_PSEUDO | _FORBIDDEN):
             return f"a field that has no place in trailers: {name}"
     return None
+
+
+_STATUS = re.compile(r"[1-5][0-9]{2}").fullmatch
+
+
+def response_fault(fields: Fields) -> str | None:
+    """Why these are no head of a response (RFC 9113 8.3.2): `:status`, once and in front, is its only pseudo-header.
+
+    Fields that speak of a connection are let pass. Servers behind old proxies send them, and no client is shown them.
+    """
+    if not fields or fields[0][0] != ":status" or _STATUS(fields[0][1]) is None:
+        return "a response whose first field is no valid :status"
+    return response_trailers_fault(fields[1:])
+
+
+def response_trailers_fault(fields: Fields) -> str | None:
+    """Why these are no trailers of a response: they hold a pseudo-header."""
+    for name, _ in fields:
+        if name[0] == ":":
+            return f"a pseudo-header in a wrong place: {name}"
+    return None

@@ -85,6 +85,9 @@ class OwnCall(OpenAccount):
     async def read_envelope(self) -> bytes | None:
         return self._reader.next_envelope()
 
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        self._reader.put_back(envelopes)
+
     def abort(self, cause: RpcError) -> None:
         self.cause = cause
 

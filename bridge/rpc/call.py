@@ -102,6 +102,13 @@ class Call(Account, Protocol):
         """The next request message with its prefix; None after the last. Not to be mixed with `read_all`."""
         ...
 
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        """Put back what `read_envelope` gave, all of it and in order: it gives them again to whoever serves the call next.
+
+        Raises BuffersFull, and then puts nothing back.
+        """
+        ...
+
     def abort(self, cause: RpcError) -> None:
         """End the call from outside: deadline, reset, lost connection, drain. The handler sees a cancellation, `rescue` the cause."""
         ...

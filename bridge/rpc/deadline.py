@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 _SECONDS_IN = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_DIGITS = 8
 _MOST_MILLISECONDS = 99_999.999
 """Seconds that milliseconds have digits for."""
+
+_FEWEST_MILLISECONDS = 0.1
+"""Seconds from which rounding to milliseconds loses less than 1 %."""
+_NOISE = 1e-6
+"""Parts of a unit: what arithmetic in floating point takes away from a whole number."""
 
 LONGEST = 10.0 * 365 * 24 * 3600
 """Longer timeouts count as this long (seconds): 99,999,999 hours would overflow timers."""
@@ -27,15 +30,18 @@ def parse_timeout(value: str) -> float:
 
 
 def format_timeout(seconds: float) -> str:
-    """The `grpc-timeout` for this long: in the finest unit from milliseconds up that fits 8 digits, rounded up."""
+    """The `grpc-timeout` for this long, rounded down: the other side must never believe that it has more time than is left.
+
+    The unit is milliseconds from 0.1 s up, as far as 8 digits go. Others lose less than 2 %; the least is one nanosecond.
+    """
+    if _FEWEST_MILLISECONDS <= seconds <= _MOST_MILLISECONDS:
+        return f"{int(seconds * 1e3 + _NOISE)}m"
     if seconds <= 0:
         return "0m"
-    if seconds <= _MOST_MILLISECONDS:
-        return f"{ceil(seconds * 1e3 - 1e-9)}m"
-    for unit in ("S", "M", "H"):
-        count = ceil(seconds / _SECONDS_IN[unit] - 1e-9)
+    for unit in "nuSMH":
+        count = int(seconds / _SECONDS_IN[unit] + _NOISE)
         if count < 10**_MAX_DIGITS:
-            return f"{count}{unit}"
+            return f"{max(1, count)}{unit}"
     return "99999999H"
 
 

@@ -6,6 +6,7 @@ Both compare the declared length with their limit before a byte of the message i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct as Layout
 
 from bridge.rpc.errors import MalformedRequest, MessageTooLarge
@@ -112,6 +113,11 @@ class EnvelopeReader:
             return None
         start, self._at = self._at, self._at + PREFIX_SIZE + size
         return bytes(self._buffer[start : self._at])
+
+    def put_back(self, envelopes: Sequence[bytes]) -> None:
+        """Put envelopes in front of what is left: `next_envelope` gives them next."""
+        self._buffer[: self._at] = b"".join(envelopes)
+        self._at = 0
 
     def finish(self) -> None:
         """The body is over. Raises MalformedRequest if it ends inside a message."""

@@ -9,11 +9,11 @@ A message says what happened, where, and what to do next; it never quotes a fore
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
                        FullDuplexNeeded
       RefusedCall      Overloaded  BuffersFull  NotReady
-      CarrierError     Unreachable  CertificateRefused  ConnectionLost
+      CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
           AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
-      ReplyError       NoStatus  CutReply  HttpRefusal
+      ReplyError       NoStatus  CutReply  HttpRefusal  ServerReset
         BadReply         UnknownHttpStatus
 """
 
@@ -187,6 +187,13 @@ class CertificateRefused(CarrierError):
     may_have_run = False
 
 
+class NotProcessed(CarrierError):
+    """An HTTP/2 server has not begun the call, and never will: it said so, or nothing of the call left (RFC 9113 6.8, 8.7)."""
+
+    may_have_run = False
+    is_transient = True
+
+
 class ConnectionLost(CarrierError):
     """The connection ended after the request was sent, before the reply was whole."""
 
@@ -347,6 +354,14 @@ class CutReply(ReplyError):
 
 class HttpRefusal(ReplyError):
     """An HTTP error in place of a gRPC answer."""
+
+    def __init__(self, message: str, *, code: StatusCode) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServerReset(ReplyError):
+    """A gRPC server ended the call by RST_STREAM, without a status."""
 
     def __init__(self, message: str, *, code: StatusCode) -> None:
         super().__init__(message)

@@ -40,6 +40,7 @@ REQUEST_ID = "x-amzn-requestid"
 """Trailing metadata: AWS's id of the request that a call became."""
 
 _NAME = re.compile(r"[0-9a-z_.-]+").fullmatch
+_PUSHBACK = re.compile(r"-?[0-9]{1,9}").fullmatch
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -76,6 +77,11 @@ def decode_binary(value: str) -> bytes:
         return a2b_base64(stripped + "=" * (-len(stripped) % 4), strict_mode=True)
     except Base64Error as error:
         raise ValueError(f"not base64: {error}") from error
+
+
+def valid_pushback(value: str) -> str:
+    """A `grpc-retry-pushback-ms` that every client can read. What is no number means what a negative one does: do not repeat (gRFC A6)."""
+    return value if _PUSHBACK(value) else "-1"
 
 
 def value_of(metadata: Metadata, name: str) -> str | None:

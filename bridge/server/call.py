@@ -174,6 +174,9 @@ class ServedCall(OpenAccount):
     async def read_envelope(self) -> bytes | None:
         return await self._other_body().read_envelope()
 
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        self._other_body().unread(envelopes)
+
     def _other_body(self) -> RequestBody:
         """The body, where it is not one plain message that is read all at once."""
         body = self._body

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bridge.rpc.buffers import Portion
@@ -198,6 +199,13 @@ class RequestBody:
                 self._reader.finish()
                 return None
             await self._more()
+
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        """See Call.unread."""
+        assert self._reader is not None, "nothing has been read"
+        self._resize(sum(map(len, envelopes)))
+        self._reader.put_back(envelopes)
+        self._call.messages_received -= len(envelopes)
 
     async def _more(self) -> None:
         self._wake = self._connection.loop.create_future()

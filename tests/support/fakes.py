@@ -172,6 +172,11 @@ class RecordingCall(OpenAccount):
             self.messages_received += 1
         return found
 
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        assert self._reader is not None
+        self._reader.put_back(envelopes)
+        self.messages_received -= len(envelopes)
+
     def abort(self, cause: RpcError) -> None:
         if self.cause is None and self.status is None:
             self.cause = cause

@@ -130,6 +130,9 @@ class StreamedCall(OpenAccount):
             await self._changed.wait_for(lambda: self._envelopes or self._has_ended)
         return self._envelopes.popleft() if self._envelopes else None
 
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        self._envelopes.extendleft(reversed(envelopes))
+
     def abort(self, cause: RpcError) -> None:
         self.cause = cause
         if self._task is not None:

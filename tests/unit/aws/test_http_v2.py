@@ -216,7 +216,7 @@ def test_content_type(sent: str, message_format: str) -> None:
 
 @pytest.mark.parametrize(
     ("timeout", "text"),
-    [(0.25, "250m"), (0.0001, "1m"), (0.0, "0m"), (-1.0, "0m"), (1e6, "1000000S")],
+    [(0.25, "250m"), (0.0001, "100000n"), (0.0, "0m"), (-1.0, "0m"), (1e6, "1000000S")],
 )
 def test_timeout_is_what_is_left(timeout: float, text: str) -> None:
     assert text == event_of(timeout=timeout)["headers"]["grpc-timeout"]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import pytest
 
 from bridge.proxy.admit import admit
-from bridge.proxy.grpc_target import GrpcTarget, request_metadata
-from bridge.rpc.buffers import Buffers
+from bridge.proxy.grpc_target import MAX_REPEATED, GrpcTarget, request_metadata
+from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.call import ClientCertificate, Peer
-from bridge.rpc.errors import Unreachable
+from bridge.rpc.envelope import envelope
+from bridge.rpc.errors import NotProcessed, RpcError, Unreachable, UnsupportedCompression
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
@@ -20,19 +21,10 @@ HELLO = b"\0\0\0\0\5hello"
 
 
 class FakeUpstream:
-    """A server that echoes, or ends before the first message."""
+    """A server that gives these answers, a list of events at a time, or an error in their place."""
 
-    def __init__(
-        self,
-        *,
-        metadata: Metadata = (),
-        end: Trailers = OK_TRAILERS,
-        answers: int = 1,
-        is_reachable: bool = True,
-    ) -> None:
-        self._metadata = metadata
-        self._end = end
-        self._answers = answers
+    def __init__(self, *answers: list[ResponseEvent] | RpcError, is_reachable: bool = True) -> None:
+        self._answers = list(answers) or [[EMPTY_HEADERS, Message(HELLO), OK_TRAILERS]]
         self._is_reachable = is_reachable
         self.sent: list[bytes] = []
         self.timeout: float | None = None
@@ -41,7 +33,13 @@ class FakeUpstream:
         self.finished = 0
 
     def start(
-        self, path: str, metadata: Metadata, *, timeout: float | None, user_agent: str = ""
+        self,
+        path: str,
+        metadata: Metadata,
+        *,
+        account: Account,
+        timeout: float | None,
+        user_agent: str = "",
     ) -> FakeUpstream:
         self.timeout, self.user_agent = timeout, user_agent
         return self
@@ -50,22 +48,22 @@ class FakeUpstream:
         if not self._is_reachable:
             raise Unreachable("nobody there")
 
-    async def send(self, message: bytes) -> bool:
-        self.sent.append(message)
+    async def send(self, envelope: bytes) -> bool:
+        self.sent.append(envelope)
         return True
 
-    async def half_close(self) -> None:
+    def half_close(self) -> None:
         self.is_half_closed = True
 
-    async def initial_metadata(self) -> Metadata:
-        return self._metadata
+    async def receive(self) -> list[ResponseEvent]:
+        await asyncio.sleep(0)  # the request is sent meanwhile
+        answer = self._answers.pop(0)
+        if isinstance(answer, RpcError):
+            raise answer
+        return answer
 
-    async def receive(self) -> bytes | None:
-        self._answers -= 1
-        return b"hello" if self._answers >= 0 else None
-
-    async def end(self) -> Trailers:
-        return self._end
+    def failed(self, error: BaseException) -> None:
+        self._answers = [error] if isinstance(error, RpcError) else []
 
     def finish(self) -> None:
         self.finished += 1
@@ -76,22 +74,66 @@ async def served(upstream: FakeUpstream, call: RecordingCall) -> None:
     await GrpcTarget(upstream, clock=clock, headers={}).handle(call)
 
 
-async def test_headers_go_ahead_of_the_first_message() -> None:
-    """With metadata or without."""
-    plain, with_metadata = RecordingCall(body=HELLO), RecordingCall(body=HELLO)
-    await served(FakeUpstream(), plain)
-    await served(FakeUpstream(metadata=(("a", "1"),)), with_metadata)
-
-    assert [EMPTY_HEADERS, Message(HELLO), OK_TRAILERS] == plain.events
-    assert [Headers((("a", "1"),)), Message(HELLO), OK_TRAILERS] == with_metadata.events
-
-
-async def test_an_end_without_metadata_and_message_is_trailers_only() -> None:
-    end = Trailers(Status(StatusCode.NOT_FOUND, "no"))
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[EMPTY_HEADERS, Message(HELLO), OK_TRAILERS]],
+        [[EMPTY_HEADERS], [Message(HELLO)], [OK_TRAILERS]],
+        [[Headers((("a", "1"),)), Message(HELLO)], [Message(HELLO), OK_TRAILERS]],
+        [[Trailers(Status(StatusCode.NOT_FOUND, "no"))]],
+    ],
+)
+async def test_events_pass_as_they_come(answers: list[list[ResponseEvent]]) -> None:
+    """Together or one by one; a lone end stays trailers-only."""
     call = RecordingCall(body=HELLO)
-    await served(FakeUpstream(answers=0, end=end), call)
+    upstream = FakeUpstream(*answers)
+    await served(upstream, call)
 
-    assert [end] == call.events
+    assert [event for answer in answers for event in answer] == call.events
+    assert [HELLO] == upstream.sent
+    assert upstream.is_half_closed
+
+
+async def test_what_the_server_has_not_begun_is_given_back() -> None:
+    """The same call, run again, sends the same messages."""
+    call = RecordingCall(body=2 * HELLO)
+    with pytest.raises(NotProcessed) as error:
+        await served(FakeUpstream(NotProcessed("not yet")), call)
+    again = FakeUpstream()
+    await served(again, call)
+
+    assert error.value.is_transient
+    assert [HELLO, HELLO] == again.sent
+    assert 2 == call.messages_received
+
+
+async def test_a_call_that_has_sent_much_cannot_be_repeated() -> None:
+    call = RecordingCall(body=envelope(bytes(MAX_REPEATED)))
+    with pytest.raises(NotProcessed) as error:
+        await served(FakeUpstream(NotProcessed("not yet")), call)
+
+    assert not error.value.is_transient
+    assert not error.value.may_have_run
+
+
+async def test_a_call_that_was_answered_is_not_repeated() -> None:
+    call = RecordingCall(body=HELLO)
+    with pytest.raises(NotProcessed) as error:
+        await served(FakeUpstream([EMPTY_HEADERS], NotProcessed("a lie")), call)
+
+    assert not error.value.is_transient
+
+
+async def test_an_unknown_encoding_is_refused_whether_it_is_used_or_not() -> None:
+    """Before the server hears of the call; the refusal lists what is known."""
+    upstream = FakeUpstream()
+    call = RecordingCall(body=HELLO, metadata=(("grpc-encoding", "foo"),))
+    with pytest.raises(UnsupportedCompression) as error:
+        await served(upstream, call)
+
+    assert StatusCode.UNIMPLEMENTED is error.value.code
+    assert (("grpc-accept-encoding", "identity,deflate,gzip"),) == error.value.trailing
+    assert [] == upstream.sent
 
 
 async def test_nothing_is_read_before_a_connection_stands() -> None:
@@ -142,7 +184,8 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
 
 async def test_a_full_window_is_waited_for() -> None:
     call = RecordingCall(body=HELLO, window=1)
-    await served(FakeUpstream(answers=3), call)
+    events = [[EMPTY_HEADERS, Message(HELLO)], [Message(HELLO), Message(HELLO)], [OK_TRAILERS]]
+    await served(FakeUpstream(*events), call)
 
     assert 3 == len(call.messages)
     assert call.waits >= 2

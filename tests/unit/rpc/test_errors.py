@@ -38,6 +38,7 @@ _CAUSES = {
     "ConversionFailed": (StatusCode.INTERNAL, True, False),
     "Unreachable": (StatusCode.UNAVAILABLE, False, True),
     "CertificateRefused": (StatusCode.UNAVAILABLE, False, False),
+    "NotProcessed": (StatusCode.UNAVAILABLE, False, True),
     "ConnectionLost": (StatusCode.UNAVAILABLE, True, False),
     "Throttled": (StatusCode.UNAVAILABLE, False, True),
     "HttpThrottled": (StatusCode.UNAVAILABLE, True, False),
@@ -82,8 +83,8 @@ def test_cause_knows_its_status_and_its_safety(name: str) -> None:
 
 
 def test_no_cause_is_left_out() -> None:
-    """Every class is a group, has its row above, or takes its code from an HTTP status."""
-    assert _CLASSES.keys() == _CAUSES.keys() | _GROUPS | {"HttpRefusal"}
+    """Every class is a group, has its row above, or takes its code from an HTTP status or an HTTP/2 error."""
+    assert _CLASSES.keys() == _CAUSES.keys() | _GROUPS | {"HttpRefusal", "ServerReset"}
 
 
 def test_tree_in_the_docstring_names_each_class_once() -> None:

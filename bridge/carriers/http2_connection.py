@@ -1,0 +1,499 @@
+"""One HTTP/2 connection to a server: many calls at once, over any transport, dialled by us or opened by the other side.
+
+In: header lists and bodies of calls; what the loop reads. Out: to a Sink, the response of its stream as it comes; to the owner, when the
+connection can take more streams and when it is gone. What the bytes mean, the engine knows; all times are kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+from bridge.http2.client import (
+    CapacityChanged,
+    ClientEngine,
+    ClientEvent,
+    ClientLimits,
+    ConnectionReady,
+    GoingAway,
+    ResponseReceived,
+    StreamFailed,
+    StreamNotProcessed,
+    TrailersReceived,
+)
+from bridge.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    ErrorCode,
+    Fields,
+    PingAcknowledged,
+    StreamReset,
+    WindowOpened,
+)
+from bridge.rpc.errors import (
+    BadReply,
+    ConnectionLost,
+    NotProcessed,
+    ReplyTooLarge,
+    RpcError,
+    Unreachable,
+)
+from bridge.rpc.value import Value
+
+PIECE = 16 << 10
+"""Bytes that the engine takes in one turn of the loop. More of them wait, unread: a busy server must not hold up everybody else."""
+
+MAX_CHOKED = 1 << 20
+"""Bytes of ours that may wait while the server reads nothing. Bodies are not among them, they wait elsewhere."""
+
+_PING = b"bridgeka"
+
+_log = logging.getLogger(__name__)
+
+
+class ConnectionTimes(Value, frozen=True):
+    """How long a connection may be silent. Seconds.
+
+    Servers send a client away who pings more often than every 5 minutes, or without a call in flight (gRPC keepalive.md). NAT gateways
+    forget connections silent for 350 s. So there is a ping between the two, and no connection without calls for that long.
+    """
+
+    keepalive: float = 320.0
+    """Silence of the server, with calls in flight, after which it is asked for a sign of life."""
+    keepalive_timeout: float = 20.0
+    """How long its answer may take."""
+    idle: float = 300.0
+    """Time without calls after which the connection is closed."""
+    stall: float = 60.0
+    """How long the server may read nothing of what it is sent."""
+    look: float = 5.0
+    """Time between two looks at all of these."""
+
+
+class Sink(Protocol):
+    """Takes what comes on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
+
+    def response(self, fields: Fields, *, ended: bool) -> None:
+        """The header block that opens the response; well-formed, `:status` in front."""
+        ...
+
+    def body(self, data: bytes, *, ended: bool) -> None:
+        """Body bytes. The server may send as many more once they are credited."""
+        ...
+
+    def trailers(self, fields: Fields) -> None: ...
+
+    def reset(self, code: int) -> None:
+        """The server reset the stream with this error code."""
+        ...
+
+    def failed(self, error: RpcError) -> None:
+        """The response will not become whole."""
+        ...
+
+    def has_room(self) -> None:
+        """All body bytes of the stream have left: more may be sent."""
+        ...
+
+
+class Owner(Protocol):
+    """Whose connection it is."""
+
+    name: str
+    """The server's, for messages."""
+
+    def changed(self, connection: Http2Connection) -> None:
+        """The connection can take more streams, or fewer."""
+        ...
+
+    def lost(self, connection: Http2Connection) -> None: ...
+
+
+class Http2Connection(asyncio.Protocol):
+    """`wait_until_ready` comes first."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        *,
+        limits: ClientLimits | None = None,
+        times: ConnectionTimes | None = None,
+    ) -> None:
+        """Belongs to the running loop."""
+        self.loop = asyncio.get_running_loop()
+        self.reserved = 0
+        """Streams promised to callers that have not opened them yet."""
+        self._owner = owner
+        self._times = times or ConnectionTimes()
+        self._engine = ClientEngine(limits or ClientLimits())
+        self._sinks: dict[int, Sink] = {}
+        self._transport: asyncio.Transport
+        self._ready: asyncio.Future[None] = self.loop.create_future()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._is_over = False
+        self._is_choked = False
+        self._is_flush_due = False
+        self._flushed_until = 0
+        """The last stream whose HEADERS have been handed to the transport."""
+        self._unread = b""
+        """What waits for the next turns of the loop."""
+        self._choked_since = 0.0
+        self._choked_bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        """Pending while the transport takes no more bytes and somebody waits for that."""
+        self._last_received = self._idle_since = 0.0
+        self._pinged_at: float | None = None
+        self._look: asyncio.TimerHandle | None = None
+
+    # -- for the owner --------------------------------------------------------------------------------------------------
+
+    @property
+    def capacity(self) -> int:
+        """How many more streams may be opened."""
+        return 0 if self._is_over else self._engine.capacity - self.reserved
+
+    @property
+    def can_ever_take_more(self) -> bool:
+        """Whether streams will be taken again when others have ended."""
+        return not self._is_over and not self._engine.is_going_away
+
+    @property
+    def max_streams(self) -> int:
+        """How many streams the server takes at once."""
+        return self._engine.max_streams
+
+    async def wait_until_ready(self) -> None:
+        """Return when the server has said its SETTINGS. Raises Unreachable; the caller bounds the time, and ends the connection."""
+        await asyncio.shield(self._ready)
+
+    def close(self) -> None:
+        """Take no more calls; close when the last one has ended."""
+        if not self._engine.is_going_away:
+            self._engine.goaway()
+        self.flush_soon()
+        self._close_if_done()
+
+    def abort(self, error: RpcError) -> None:
+        """Close now: calls under way fail with this error."""
+        self._lose(error)
+
+    async def end(self, error: RpcError) -> None:
+        """Say goodbye and close now: calls under way fail with this error. Returns when the transport is closed."""
+        self._engine.goaway()
+        self._flush()
+        self._lose(error)
+        await asyncio.wait((self._closed,))
+
+    # -- for the calls --------------------------------------------------------------------------------------------------
+
+    @property
+    def peer_max_header_list(self) -> int | None:
+        """The largest header list that the server takes, if it says so (bytes, as RFC 9113 6.5.2 counts)."""
+        return self._engine.peer_max_header_list
+
+    def open(self, fields: Fields, sink: Sink) -> int:
+        """Begin a stream; its id. Only while `capacity` is above 0."""
+        stream_id = self._engine.open(fields)
+        self._sinks[stream_id] = sink
+        self.flush_soon()
+        return stream_id
+
+    async def send(self, stream_id: int, data: bytes) -> bool:
+        """Queue body bytes. False: some of them wait for the server's windows, `has_room` follows unless the stream ends before."""
+        while self._is_choked and not self._is_over:
+            if self._room is None:
+                self._room = self.loop.create_future()
+            await asyncio.shield(self._room)
+        has_room = self._engine.send_data(stream_id, data)
+        self.flush_soon()
+        return has_room
+
+    def half_close(self, stream_id: int) -> None:
+        """End our side of the stream, behind what is queued on it."""
+        self._engine.end(stream_id)
+        self.flush_soon()
+
+    def credit(self, stream_id: int, size: int) -> None:
+        """So many body bytes have been taken: the server may send as many more."""
+        if self._engine.credit(stream_id, size):
+            self.flush_soon()
+
+    def cancel(self, stream_id: int) -> None:
+        """Abandon the stream, if it has not ended."""
+        if self._sinks.pop(stream_id, None) is not None:
+            self._engine.reset(stream_id, ErrorCode.CANCEL)
+            self.flush_soon()
+            self._stream_ended()
+
+    # -- for the loop ---------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are asyncio.Transports, but not by inheritance.
+        self._transport = cast("asyncio.Transport", transport)
+        self._last_received = self._idle_since = self.loop.time()
+        self._look = self.loop.call_later(self._times.look, self._look_around)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            # Not at once: see Dialer.dial.
+            self.loop.call_soon(
+                self._lose,
+                Unreachable(
+                    f"{self._owner.name} does not offer HTTP/2 in its TLS handshake (ALPN h2), which gRPC needs"
+                ),
+            )
+            return
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self._last_received = self.loop.time()
+        self._pinged_at = None
+        if self._unread:
+            self._unread += data
+        elif len(data) <= PIECE:
+            self._take(data)
+        else:
+            self._transport.pause_reading()
+            self._unread = data
+            self._take_piece()
+
+    def _take_piece(self) -> None:
+        """A part of what has come; the others in the next turns of the loop."""
+        if self._is_over:
+            return
+        piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
+        self._take(piece)
+        if self._unread:
+            self.loop.call_soon(self._take_piece)
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        events = self._engine.receive(data, now=self._last_received)
+        for event in events:
+            _ACTIONS[type(event)](self, event)
+        if self._engine.has_output:
+            self.flush_soon()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_choked = True
+        self._choked_since = self.loop.time()
+        self._choked_bytes = 0
+
+    def resume_writing(self) -> None:
+        self._is_choked = False
+        self._wake_senders()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._unread and not self._is_over:
+            # The server's last words: a status may be among them.
+            self._take(self._unread)
+        self._lose(None, exc)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    # -- what the engine says -------------------------------------------------------------------------------------------
+
+    def _on_ready(self, _event: ConnectionReady) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _on_capacity(self, _event: CapacityChanged) -> None:
+        self._owner.changed(self)
+
+    def _on_response(self, event: ResponseReceived) -> None:
+        sink = self._sinks.get(event.stream_id)
+        if sink is not None:
+            sink.response(event.fields, ended=event.ended)
+            if event.ended:
+                self._forget(event.stream_id)
+
+    def _on_body(self, event: DataReceived) -> None:
+        sink = self._sinks.get(event.stream_id)
+        if sink is not None:
+            sink.body(event.data, ended=event.ended)
+            if event.ended:
+                self._forget(event.stream_id)
+
+    def _on_trailers(self, event: TrailersReceived) -> None:
+        sink = self._forget(event.stream_id)
+        if sink is not None:
+            sink.trailers(event.fields)
+
+    def _on_reset(self, event: StreamReset) -> None:
+        sink = self._forget(event.stream_id)
+        if sink is not None:
+            sink.reset(event.code)
+
+    def _on_stream_failed(self, event: StreamFailed) -> None:
+        sink = self._forget(event.stream_id)
+        if sink is not None:
+            kind = ReplyTooLarge if event.is_too_large else BadReply
+            sink.failed(kind(f"{self._owner.name} answered wrongly: {event.reason}"))
+
+    def _on_not_processed(self, event: StreamNotProcessed) -> None:
+        sink = self._forget(event.stream_id)
+        if sink is not None:
+            sink.failed(
+                NotProcessed(f"{self._owner.name} closed the connection before it began the call")
+            )
+
+    def _on_room(self, event: WindowOpened) -> None:
+        sink = self._sinks.get(event.stream_id)
+        if sink is not None:
+            sink.has_room()
+
+    def _on_goaway(self, event: GoingAway) -> None:
+        if event.code != ErrorCode.NO_ERROR:
+            _log.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))  # fmt: skip
+        self._owner.changed(self)
+        self._close_if_done()
+
+    def _on_ping(self, _event: PingAcknowledged) -> None:
+        """Whatever is received is a sign of life."""
+
+    def _on_failed(self, event: ConnectionFailed) -> None:
+        if self._ready.done():
+            _log.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)  # fmt: skip
+            error: RpcError = ConnectionLost(
+                f"{self._owner.name} broke HTTP/2 before the call ended ({event.reason}); it may have run"
+            )
+        else:
+            error = Unreachable(f"{self._owner.name} does not speak HTTP/2: {event.reason}")
+        self._flush()
+        self._lose(error)
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def _forget(self, stream_id: int) -> Sink | None:
+        """The stream has ended; its sink, if somebody still listens."""
+        sink = self._sinks.pop(stream_id, None)
+        if sink is not None:
+            self._stream_ended()
+        return sink
+
+    def _stream_ended(self) -> None:
+        if not self._sinks:
+            self._idle_since = self.loop.time()
+            self._close_if_done()
+        self._owner.changed(self)
+
+    def _close_if_done(self) -> None:
+        if self._engine.is_going_away and not self._sinks and not self._is_over:
+            self._flush()
+            self._lose(None)
+
+    def _lose(self, error: RpcError | None, cause: BaseException | None = None) -> None:
+        """The connection is over, for this reason; None: it was lost."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._look is not None:
+            self._look.cancel()
+        self._unread = b""
+        if not self._ready.done():
+            before = error or Unreachable(f"{self._owner.name} closed the connection before it spoke HTTP/2")  # fmt: skip
+            before.__cause__ = cause
+            self._ready.set_exception(before)
+            self._ready.exception()  # whether anybody waits for it or not
+        sinks, self._sinks = self._sinks, {}
+        for stream_id, sink in sinks.items():
+            sink.failed(self._loss_of(stream_id, error, cause))
+        self._wake_senders()
+        self._owner.lost(self)
+        self._transport.abort() if error is not None else self._transport.close()
+
+    def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:  # fmt: skip
+        """Why this stream ends with its connection. One each: an exception raised in several places would gather tracebacks."""
+        name = self._owner.name
+        loss: RpcError
+        if stream_id > self._flushed_until:
+            loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
+        elif error is not None:
+            loss = type(error)(*error.args)
+        else:
+            loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")  # fmt: skip
+        loss.__cause__ = cause
+        return loss
+
+    def _wake_senders(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # -- bytes out ------------------------------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Bytes leave once in a turn of the loop."""
+        if not self._is_flush_due:
+            self._is_flush_due = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flush_due = False
+        if self._is_over or self._transport.is_closing():
+            return
+        data = self._engine.bytes_to_send()
+        if not data:
+            return
+        self._flushed_until = self._engine.last_stream
+        if self._is_choked:
+            self._choked_bytes += len(data)
+            if self._choked_bytes > MAX_CHOKED:
+                self._lose(self._stalled())
+                return
+        self._transport.write(data)
+
+    def _stalled(self) -> ConnectionLost:
+        return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")  # fmt: skip
+
+    # -- times ----------------------------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        times, now = self._times, self.loop.time()
+        self._look = self.loop.call_later(times.look, self._look_around)
+        if self._is_choked and now - self._choked_since >= times.stall:
+            self._lose(self._stalled())
+        elif not self._sinks:
+            if now - self._idle_since >= times.idle and not self.reserved:
+                self.close()
+        elif self._pinged_at is not None:
+            if now - self._pinged_at >= times.keepalive_timeout:
+                self._lose(
+                    ConnectionLost(
+                        f"{self._owner.name} gave no sign of life for {now - self._last_received:.0f} s; the call may have run"
+                    )
+                )
+        elif now - self._last_received >= times.keepalive:
+            self._pinged_at = now
+            self._engine.ping(_PING)
+            self.flush_soon()
+
+
+def name_of(code: int) -> str:
+    """An error code as RFC 9113 section 7 names it."""
+    try:
+        return ErrorCode(code).name
+    except ValueError:
+        return f"0x{code:x}"
+
+
+# By type of event. Functions and not bound methods: a connection that refers to itself would stay until the next full collection.
+_ACTIONS: dict[type[ClientEvent], Callable[[Http2Connection, Any], None]] = {
+    ConnectionReady: Http2Connection._on_ready,  # noqa: SLF001 - this module's own
+    CapacityChanged: Http2Connection._on_capacity,  # noqa: SLF001
+    ResponseReceived: Http2Connection._on_response,  # noqa: SLF001
+    DataReceived: Http2Connection._on_body,  # noqa: SLF001
+    TrailersReceived: Http2Connection._on_trailers,  # noqa: SLF001
+    StreamReset: Http2Connection._on_reset,  # noqa: SLF001
+    StreamFailed: Http2Connection._on_stream_failed,  # noqa: SLF001
+    StreamNotProcessed: Http2Connection._on_not_processed,  # noqa: SLF001
+    WindowOpened: Http2Connection._on_room,  # noqa: SLF001
+    GoingAway: Http2Connection._on_goaway,  # noqa: SLF001
+    PingAcknowledged: Http2Connection._on_ping,  # noqa: SLF001
+    ConnectionFailed: Http2Connection._on_failed,  # noqa: SLF001
+}

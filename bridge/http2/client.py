@@ -1,0 +1,824 @@
+"""The client side of one HTTP/2 connection (RFC 9113). Bytes in, events out; commands in, bytes out.
+
+A malformed reply ends its own stream only: other calls share the connection. What breaks the connection itself (framing, header
+compression, windows) ends it, and so does a server whose frames ask for work again and again and bring nothing.
+
+The engine knows no gRPC and nothing of how its bytes travel: whoever has a connection to a server can put it on top.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Collection
+
+from bridge.http2 import frames, hpack
+from bridge.http2.events import (
+    ConnectionFailed,
+    DataReceived,
+    ErrorCode,
+    Fields,
+    PingAcknowledged,
+    StreamReset,
+    ViolationKind,
+    WindowOpened,
+)
+from bridge.http2.faults import ConnectionFault, flow_fault, protocol_fault, size_fault
+from bridge.http2.frames import (
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HAS_PRIORITY,
+    HEAD_SIZE,
+    HEADERS,
+    MAX_STREAM_ID,
+    MAX_WINDOW,
+    PADDED,
+    SETTINGS,
+    SMALLEST_MAX_FRAME,
+    frame,
+    pack_head,
+    parse_head,
+)
+from bridge.http2.headers import HeaderList, response_fault, response_trailers_fault
+from bridge.http2.preface import PREFACE
+from bridge.rpc.chunks import keep
+from bridge.rpc.value import Value
+
+MAX_FRAME_IN = SMALLEST_MAX_FRAME
+"""The largest payload that the server may send (bytes): the protocol's default."""
+
+MAX_INTERIM = 16
+"""Interim responses (1xx) on one stream; more end it."""
+
+_CREDIT_SHARE = 2
+"""A window is topped up when one part in so many of it has been consumed."""
+
+_SHORTEST_DATA = 5
+"""A DATA frame shorter than this carries no gRPC message, however small the message is."""
+
+
+class ClientLimits(Value, frozen=True):
+    """What one connection to a server may cost."""
+
+    stream_window: int = 256 << 10
+    """Bytes that a server may send ahead on a stream that nobody reads."""
+    connection_window: int = 16 << 20
+    """Bytes that may be on their way on all streams. It is topped up as bytes arrive: one slow reader must not hold up the others."""
+    max_header_list: int = 1 << 20
+    """As RFC 9113 6.5.2 counts."""
+    max_header_fields: int = 2000
+    max_header_block: int = 4 << 20
+    """Bytes of a header block as sent; more end the connection."""
+    patience: int = 10_000
+    """Frames that bring nothing: PING, SETTINGS, WINDOW_UPDATE, empty DATA and the like."""
+    patience_rate: float = 200.0
+    """How many of them come back in each second."""
+    patience_for_data: int = 20
+    """How many of them each DATA frame is worth, in either direction: a server may measure the path or open windows for each."""
+
+
+# -- what it reports --------------------------------------------------------------------------------------------------------
+
+
+class ConnectionReady(Value, frozen=True):
+    """The server's first SETTINGS have arrived: it speaks HTTP/2, and its limits are known."""
+
+
+class CapacityChanged(Value, frozen=True):
+    """The server has changed how many streams it takes at once."""
+
+
+class ResponseReceived(Value, frozen=True):
+    """The header block that opens a response. Interim responses (1xx) are left out."""
+
+    stream_id: int
+    fields: Fields
+    """Well-formed: exactly one `:status`, in front."""
+    ended: bool
+    """Nothing follows (END_STREAM)."""
+
+
+class TrailersReceived(Value, frozen=True):
+    """The header block that ends a response."""
+
+    stream_id: int
+    fields: Fields
+
+
+class StreamFailed(Value, frozen=True):
+    """The server broke a rule on this stream; the engine has reset it."""
+
+    stream_id: int
+    reason: str
+    """Our own words: what the rule is."""
+    is_too_large: bool = False
+    """The rule is a limit of ours on header lists."""
+
+
+class StreamNotProcessed(Value, frozen=True):
+    """GOAWAY says that the server has not looked at this stream and never will (RFC 9113 6.8)."""
+
+    stream_id: int
+
+
+class GoingAway(Value, frozen=True):
+    """The server takes no more streams on this connection; those that it has begun go on."""
+
+    code: int
+    reason: bytes
+    """The server's words."""
+
+
+ClientEvent = (
+    ConnectionReady
+    | CapacityChanged
+    | ResponseReceived
+    | DataReceived
+    | TrailersReceived
+    | StreamReset
+    | StreamFailed
+    | StreamNotProcessed
+    | WindowOpened
+    | GoingAway
+    | PingAcknowledged
+    | ConnectionFailed
+)
+
+
+class _StreamFault(Exception):
+    """One stream is over because the server broke a rule on it."""
+
+    def __init__(self, stream_id: int, code: ErrorCode, reason: str, *, is_too_large: bool = False) -> None:  # fmt: skip
+        super().__init__(reason)
+        self.stream_id = stream_id
+        self.code = code
+        self.reason = reason
+        self.is_too_large = is_too_large
+
+
+class _Stream:
+    """One stream that has begun and not ended."""
+
+    __slots__ = ("ends", "granted_out", "has_response", "interim", "is_half_closed", "offset", "pending", "uncredited", "window_in")  # fmt: skip
+
+    def __init__(self, window_in: int) -> None:
+        self.window_in = window_in
+        """Bytes that the server may still send."""
+        self.uncredited = 0
+        """Bytes consumed that no WINDOW_UPDATE has told the server of."""
+        self.granted_out = 0
+        """What we may send, relative to the server's initial window: a change of that window then concerns no single stream."""
+        self.pending: deque[bytes | bytearray] | None = None
+        """Body bytes that wait for the server's windows."""
+        self.offset = 0
+        """How much of the first of them has been sent."""
+        self.ends = False
+        """END_STREAM follows what is pending."""
+        self.is_half_closed = False
+        """Our END_STREAM is out."""
+        self.has_response = False
+        self.interim = 0
+
+
+class ClientEngine:
+    """`now` is the monotonic time in seconds. Nothing in here raises for what the server does.
+
+    A stream may end between two calls: commands for one that is over are ignored, and after ConnectionFailed all of them are.
+    """
+
+    __slots__ = ("_block", "_block_flags", "_block_size", "_block_stream", "_connection_step", "_decoder", "_events", "_expected",
+                 "_goaway_last", "_headers_sent", "_initial_window_out", "_is_over", "_late_room", "_limits", "_max_frame_out",
+                 "_max_streams", "_next_stream", "_now", "_out", "_partial", "_patience", "_patience_at", "_pings_sent", "_starved",
+                 "_step", "_streams", "_tail", "_uncredited", "_window_in", "_window_out", "has_settings", "is_going_away",
+                 "peer_max_header_list", "queued_bytes")  # fmt: skip
+
+    def __init__(self, limits: ClientLimits) -> None:
+        self.has_settings = False
+        """Whether the server's first SETTINGS have arrived."""
+        self.is_going_away = False
+        """Whether GOAWAY has come or gone: no stream can be opened any more."""
+        self.queued_bytes = 0
+        """Body bytes that wait for the server's windows."""
+        self.peer_max_header_list: int | None = None
+        """The server's SETTINGS_MAX_HEADER_LIST_SIZE, if it sent one."""
+        self._limits = limits
+        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_header_fields)  # fmt: skip
+        self._streams: dict[int, _Stream] = {}
+        self._starved: OrderedDict[int, _Stream] = OrderedDict()
+        """Streams that wait for the connection's window alone, the longest waiting first."""
+        self._next_stream = 1
+        self._goaway_last = MAX_STREAM_ID
+        self._max_streams = MAX_STREAM_ID
+        self._now = 0.0
+        self._events: list[ClientEvent] = []
+
+        self._partial = b""
+        self._is_over = False
+        self._expected: int | None = SETTINGS
+        """The only frame type that may come next."""
+        self._block: list[bytes] = []
+        """The parts of a header block that has not ended, and (below) what its HEADERS frame said."""
+        self._block_size = 0
+        self._block_flags = 0
+        self._block_stream = 0
+
+        self._patience = float(limits.patience)
+        self._patience_at = 0.0
+        self._pings_sent = 0
+        """Those that have not been answered."""
+        self._late_room = 0
+        """Bytes that may still arrive on streams that are over: the server learns later than we that we gave one up, and what an odd
+        server sends behind the end is not the others' matter."""
+
+        self._step = -(-limits.stream_window // _CREDIT_SHARE)
+        self._connection_step = -(-limits.connection_window // _CREDIT_SHARE)
+        self._window_in = limits.connection_window
+        self._uncredited = 0
+        self._window_out = frames.DEFAULT_WINDOW
+        self._initial_window_out = frames.DEFAULT_WINDOW
+        self._max_frame_out = SMALLEST_MAX_FRAME
+        self._headers_sent = False
+        self._tail: tuple[int, int, int] | None = None
+        """Of the last DATA frame that is queued: its stream, its size, and where in `_out` its head stands."""
+        self._out: list[bytes] = [
+            PREFACE,
+            frames.settings(
+                {
+                    frames.ENABLE_PUSH: 0,
+                    frames.INITIAL_WINDOW_SIZE: limits.stream_window,
+                    frames.MAX_HEADER_LIST_SIZE: limits.max_header_list,
+                }
+            ),
+            frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW),
+        ]
+
+    @property
+    def open_streams(self) -> Collection[int]:
+        """The ids of all streams that have begun and not ended."""
+        return self._streams.keys()
+
+    @property
+    def capacity(self) -> int:
+        """How many more streams may be opened now. 0 until the server's SETTINGS are known."""
+        if not self.has_settings or self._is_over or self.is_going_away:
+            return 0
+        return min(self._max_streams - len(self._streams), (MAX_STREAM_ID - self._next_stream) // 2)
+
+    @property
+    def max_streams(self) -> int:
+        """How many streams the server takes at once."""
+        return self._max_streams
+
+    @property
+    def last_stream(self) -> int:
+        """The id of the stream that was opened last; below 1 if there is none."""
+        return self._next_stream - 2
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._out)
+
+    def is_open(self, stream_id: int) -> bool:
+        """Whether the stream has not ended."""
+        return stream_id in self._streams
+
+    # -- bytes in -------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, *, now: float) -> list[ClientEvent]:
+        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves."""
+        if self._is_over:
+            return []
+        if self._partial:
+            data = self._partial + data
+        events: list[ClientEvent] = []
+        self._events = events
+        self._now = now
+        try:
+            at = self._receive_frames(data)
+        except ConnectionFault as fault:
+            self._end_connection(fault)
+            return events
+        self._partial = data[at:]
+        return events
+
+    def _receive_frames(self, data: bytes) -> int:
+        """Takes the frames; returns where the first incomplete one begins."""
+        at, end, receivers, known_types = 0, len(data), _RECEIVERS, len(_RECEIVERS)
+        while end - at >= HEAD_SIZE:
+            high, low, kind, flags, stream_id = parse_head(data, at)
+            size = high << 8 | low
+            if self._expected is not None and kind != self._expected:
+                raise protocol_fault(_misplaced(self._expected, data[at : at + HEAD_SIZE]))
+            if size > MAX_FRAME_IN:
+                reason = f"a frame of {size} bytes, limit {MAX_FRAME_IN}"
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, ViolationKind.FRAME_SIZE, reason)
+            start = at + HEAD_SIZE
+            if end - start < size:
+                break
+            at = start + size
+            try:
+                if kind < known_types:
+                    receivers[kind](self, flags, stream_id & MAX_STREAM_ID, data[start:at])
+                else:
+                    self._charge()
+            except _StreamFault as fault:
+                self._fail_stream(fault)
+        return at
+
+    def _charge(self, cost: int = 1) -> None:
+        """A frame that brings nothing. Raises ConnectionFault when there have been too many."""
+        limits = self._limits
+        gained = (self._now - self._patience_at) * limits.patience_rate
+        self._patience = min(limits.patience, self._patience + gained) - cost
+        self._patience_at = self._now
+        if self._patience < 0:
+            raise ConnectionFault(
+                ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.USELESS_FRAMES, "too_many_useless_frames"
+            )
+
+    def _end_connection(self, fault: ConnectionFault) -> None:
+        self.goaway(fault.code, fault.reason.encode("ascii", "replace"))
+        self._is_over = True
+        self._streams.clear()
+        self._starved.clear()
+        self._partial = b""
+        self._block = []
+        self.queued_bytes = 0
+        self._events.append(ConnectionFailed(fault.code, fault.reason))
+
+    def _fail_stream(self, fault: _StreamFault) -> None:
+        self._charge()
+        if fault.stream_id in self._streams:
+            self._events.append(StreamFailed(fault.stream_id, fault.reason, fault.is_too_large))
+            self.reset(fault.stream_id, fault.code)
+
+    def _refuse_idle(self, stream_id: int) -> None:
+        """Raises for a stream that we have never opened; a server opens none, push is off."""
+        if stream_id >= self._next_stream or not stream_id & 1:
+            raise protocol_fault("a frame for a stream that was never opened")
+
+    # -- DATA -----------------------------------------------------------------------------------------------------------
+
+    def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        size = len(payload)
+        self._window_in -= size
+        if self._window_in < 0:
+            raise flow_fault("more DATA than the connection's window")
+        self._credit_connection(size)
+        if size >= _SHORTEST_DATA:
+            self._patience += self._limits.patience_for_data
+        elif not flags & END_STREAM:
+            self._charge()
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._refuse_idle(stream_id)
+            self._charge()
+            self._late_room -= size
+            if self._late_room < 0:
+                raise ConnectionFault(ErrorCode.STREAM_CLOSED, ViolationKind.STREAM_CLOSED, "DATA for streams that have ended")  # fmt: skip
+            return
+        stream.window_in -= size
+        if stream.window_in < 0:
+            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it sent more than its window allows")  # fmt: skip
+        if not stream.has_response:
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a body before its headers")  # fmt: skip
+        if flags & PADDED:
+            payload = _unpadded(payload)
+            self._credit_stream(stream_id, stream, size - len(payload))
+        ended = flags & END_STREAM != 0
+        if payload or ended:
+            self._events.append(DataReceived(stream_id, payload, ended))
+        if ended:
+            self._end_stream(stream_id, stream)
+
+    # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
+
+    def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if flags & HAS_PRIORITY:
+            if len(payload) < frames.PRIORITY_SIZE:
+                raise size_fault("HEADERS")
+            payload = payload[frames.PRIORITY_SIZE :]
+        if flags & END_HEADERS:
+            self._receive_block(flags, stream_id, payload)
+            return
+        self._expected = CONTINUATION
+        self._block = [payload]
+        self._block_size = len(payload)
+        self._block_flags = flags
+        self._block_stream = stream_id
+
+    def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if self._expected != CONTINUATION or stream_id != self._block_stream:
+            raise protocol_fault("a CONTINUATION that continues nothing")
+        self._charge()
+        self._block_size += len(payload)
+        if self._block_size > self._limits.max_header_block:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "header_block_too_large")  # fmt: skip
+        self._block.append(payload)
+        if flags & END_HEADERS:
+            block, self._block = b"".join(self._block), []
+            self._expected = None
+            self._receive_block(self._block_flags, stream_id, block)
+
+    def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
+        """A whole header block: of a response, of its trailers, or of a stream that is over."""
+        # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
+        decoded = self._decoder.decode(block)
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._refuse_idle(stream_id)
+            self._charge()
+            return
+        if decoded.work:
+            # It was refused, and has cost as much as so many small frames.
+            self._charge(decoded.work >> 10)
+        _refuse_unsound(stream_id, decoded)
+        ended = flags & END_STREAM != 0
+        if stream.has_response:
+            self._receive_trailers(stream_id, stream, decoded.fields, ended=ended)
+        else:
+            self._receive_response(stream_id, stream, decoded.fields, ended=ended)
+
+    def _receive_response(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:  # fmt: skip
+        fault = response_fault(fields)
+        if fault is not None:
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+        if fields[0][1][0] == "1":
+            # RFC 9110 15.2: interim; the response is still to come.
+            self._charge()
+            stream.interim += 1
+            if ended or stream.interim > MAX_INTERIM:
+                raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent interim responses (1xx) and no response")  # fmt: skip
+            return
+        stream.has_response = True
+        self._events.append(ResponseReceived(stream_id, fields, ended))
+        if ended:
+            self._end_stream(stream_id, stream)
+
+    def _receive_trailers(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:  # fmt: skip
+        if not ended:
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a second header block that does not end the stream")  # fmt: skip
+        fault = response_trailers_fault(fields)
+        if fault is not None:
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
+        self._events.append(TrailersReceived(stream_id, fields))
+        self._end_stream(stream_id, stream)
+
+    def _end_stream(self, stream_id: int, stream: _Stream) -> None:
+        """The server has ended its side, and with it the call: what we have not sent is not wanted any more (RFC 9113 8.1)."""
+        if not stream.is_half_closed:
+            self._out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
+        self._late_room += max(0, stream.window_in)
+        self._forget(stream_id)
+
+    # -- the other frames -----------------------------------------------------------------------------------------------
+
+    def _receive_priority(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        """Means nothing to a client (RFC 9113 5.3.2)."""
+        self._charge()
+
+    def _receive_rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.UINT32.size:
+            raise size_fault("RST_STREAM")
+        if stream_id not in self._streams:
+            self._refuse_idle(stream_id)
+            self._charge()
+            return
+        (code,) = frames.UINT32.unpack(payload)
+        self._forget(stream_id)
+        self._events.append(StreamReset(stream_id, code, by_peer=True))
+
+    def _receive_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise protocol_fault("SETTINGS on a stream")
+        if len(payload) % frames.SETTING.size or (flags & ACK and payload):
+            raise size_fault("SETTINGS")
+        self._charge(1 + len(payload) // frames.SETTING.size)
+        if flags & ACK:
+            if not self.has_settings:
+                raise protocol_fault("the first frame is not SETTINGS")
+            return
+        window, max_streams = self._initial_window_out, self._max_streams
+        for setting, value in frames.SETTING.iter_unpack(payload):
+            self._apply_setting(setting, value)
+        self._out.append(frames.SETTINGS_ACK)
+        if not self.has_settings:
+            self.has_settings = True
+            self._expected = None
+            self._events.append(ConnectionReady())
+        elif self._max_streams != max_streams:
+            self._events.append(CapacityChanged())
+        if self._initial_window_out > window:
+            # Behind the acknowledgement: to the server, what comes before it still fits the former windows (RFC 9113 6.5.3).
+            waiting = [i for i, stream in self._streams.items() if stream.pending]
+            self._charge(len(waiting))
+            for each in waiting:
+                self._resume(each, self._streams[each])
+
+    def _apply_setting(self, setting: int, value: int) -> None:
+        match setting:
+            case frames.ENABLE_PUSH if value:
+                raise protocol_fault("a server that sends ENABLE_PUSH")
+            case frames.MAX_CONCURRENT_STREAMS:
+                self._max_streams = min(value, MAX_STREAM_ID)
+            case frames.INITIAL_WINDOW_SIZE:
+                if value > MAX_WINDOW:
+                    raise flow_fault("an initial window above 2^31-1")
+                self._initial_window_out = value
+            case frames.MAX_FRAME_SIZE:
+                if not SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
+                    raise protocol_fault("MAX_FRAME_SIZE out of its range")
+                self._max_frame_out = value
+            case frames.MAX_HEADER_LIST_SIZE:
+                self.peer_max_header_list = value
+            case _:  # HEADER_TABLE_SIZE among them: hpack.NO_TABLE has settled it
+                pass
+
+    def _receive_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
+        raise protocol_fault("PUSH_PROMISE, which our SETTINGS forbid")
+
+    def _receive_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise protocol_fault("PING on a stream")
+        if len(payload) != 8:
+            raise size_fault("PING")
+        if flags & ACK and self._pings_sent:
+            self._pings_sent -= 1
+            self._events.append(PingAcknowledged(payload))
+            return
+        self._charge()
+        if not flags & ACK:
+            self._out.append(frame(frames.PING, ACK, 0, payload))
+
+    def _receive_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if stream_id:
+            raise protocol_fault("GOAWAY on a stream")
+        if len(payload) < 8:
+            raise size_fault("GOAWAY")
+        self._charge()
+        last = frames.UINT32.unpack_from(payload)[0] & MAX_STREAM_ID
+        code = frames.UINT32.unpack_from(payload, 4)[0]
+        self.is_going_away = True
+        if last < self._goaway_last:
+            self._goaway_last = last
+            for refused in [each for each in self._streams if each > last]:
+                self._forget(refused)
+                self._events.append(StreamNotProcessed(refused))
+        self._events.append(GoingAway(code, payload[8:]))
+
+    def _receive_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        if len(payload) != frames.UINT32.size:
+            raise size_fault("WINDOW_UPDATE")
+        self._charge()
+        increment = frames.UINT32.unpack(payload)[0] & MAX_WINDOW
+        if not stream_id:
+            self._open_connection_window(increment)
+            return
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._refuse_idle(stream_id)
+            return
+        if not increment:
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a WINDOW_UPDATE of 0")
+        stream.granted_out += increment
+        if stream.granted_out + self._initial_window_out > MAX_WINDOW:
+            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it opened a window beyond 2^31-1")  # fmt: skip
+        if stream.pending:
+            self._resume(stream_id, stream)
+
+    def _open_connection_window(self, increment: int) -> None:
+        if not increment:
+            raise protocol_fault("a WINDOW_UPDATE of 0")
+        self._window_out += increment
+        if self._window_out > MAX_WINDOW:
+            raise flow_fault("the connection's window above 2^31-1")
+        # One frame each in turn, so that one long message does not hold up the others.
+        while self._window_out > 0 and self._starved:
+            stream_id, stream = self._starved.popitem(last=False)
+            if self._room_of(stream) > 0:
+                self._send_part(stream_id, stream)
+            self._settle(stream_id, stream)
+
+    # -- credit ---------------------------------------------------------------------------------------------------------
+
+    def credit(self, stream_id: int, size: int) -> bool:
+        """The reader took this many body bytes: let the server send as many more. Fine for streams that have ended.
+
+        False: nothing was queued, small credits are gathered.
+        """
+        stream = self._streams.get(stream_id)
+        return stream is not None and self._credit_stream(stream_id, stream, size)
+
+    def _credit_stream(self, stream_id: int, stream: _Stream, size: int) -> bool:
+        stream.uncredited += size
+        if stream.uncredited < self._step:
+            return False
+        stream.window_in += stream.uncredited
+        self._out.append(frames.window_update(stream_id, stream.uncredited))
+        stream.uncredited = 0
+        return True
+
+    def _credit_connection(self, size: int) -> None:
+        self._uncredited += size
+        if self._uncredited >= self._connection_step:
+            self._window_in += self._uncredited
+            self._out.append(frames.window_update(0, self._uncredited))
+            self._uncredited = 0
+
+    # -- bytes out ------------------------------------------------------------------------------------------------------
+
+    def bytes_to_send(self) -> bytes:
+        """All that is queued, once. After a ConnectionFailed this is the last of it: GOAWAY with the reason."""
+        if not self._out:
+            return b""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._tail = None
+        return data
+
+    def open(self, fields: Fields, *, ended: bool = False) -> int:
+        """Begin a stream with these fields, pseudo-headers first, values clean; returns its id. Only while `capacity` is above 0."""
+        assert self.capacity > 0, "no stream may be opened"
+        stream_id = self._next_stream
+        self._next_stream += 2
+        stream = self._streams[stream_id] = _Stream(self._limits.stream_window)
+        stream.is_half_closed = ended
+        block = hpack.encode(fields)
+        if not self._headers_sent:
+            self._headers_sent = True
+            block = hpack.NO_TABLE + block
+        self._send_block(stream_id, block, END_STREAM if ended else 0)
+        return stream_id
+
+    def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
+        size, step = len(block), self._max_frame_out
+        if size <= step:
+            self._out += (pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream_id), block)  # fmt: skip
+            return
+        parts = [block[at : at + step] for at in range(0, size, step)]
+        self._out.append(frame(HEADERS, flags, stream_id, parts[0]))
+        self._out += [frame(CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
+        self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
+
+    def send_data(self, stream_id: int, data: bytes) -> bool:
+        """Queue body bytes; False while some of them wait for the server's windows (WindowOpened follows, out of `receive`)."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.is_half_closed or stream.ends:
+            return True
+        size = len(data)
+        if not size:
+            return not stream.pending
+        if (
+            not stream.pending
+            and size <= self._room_of(stream)
+            and size <= self._window_out
+            and size <= self._max_frame_out
+        ):
+            self._send_frame(stream_id, stream, data)
+            return True
+        if stream.pending is None:
+            stream.pending = deque()
+        keep(stream.pending, data)
+        self.queued_bytes += size
+        self._send_pending(stream_id, stream)
+        return not stream.pending
+
+    def end(self, stream_id: int) -> None:
+        """End our side of the stream, behind what is queued on it."""
+        stream = self._streams.get(stream_id)
+        if stream is None or stream.is_half_closed:
+            return
+        if stream.pending:
+            stream.ends = True
+        else:
+            self._send_end(stream_id, stream)
+
+    def _send_end(self, stream_id: int, stream: _Stream) -> None:
+        stream.is_half_closed = True
+        if self._tail is not None and self._tail[0] == stream_id:
+            # The stream's last DATA frame has not left yet: it says so itself.
+            _, size, at = self._tail
+            self._out[at] = pack_head(size >> 8, size & 0xFF, DATA, END_STREAM, stream_id)
+            self._tail = None
+        else:
+            self._out.append(pack_head(0, 0, DATA, END_STREAM, stream_id))
+
+    def _send_frame(self, stream_id: int, stream: _Stream, data: bytes) -> None:
+        size = len(data)
+        stream.granted_out -= size
+        self._window_out -= size
+        self._patience += self._limits.patience_for_data
+        self._tail = (stream_id, size, len(self._out))
+        self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
+
+    def _room_of(self, stream: _Stream) -> int:
+        """Bytes that the stream's own window lets us send; negative after the server has shrunk its initial window (6.9.2)."""
+        return self._initial_window_out + stream.granted_out
+
+    def _send_pending(self, stream_id: int, stream: _Stream) -> None:
+        """Send what the windows allow of a stream that has something waiting."""
+        while stream.pending and self._window_out > 0 and self._room_of(stream) > 0:
+            self._send_part(stream_id, stream)
+        if stream.pending and self._room_of(stream) > 0:
+            self._starved[stream_id] = stream
+
+    def _send_part(self, stream_id: int, stream: _Stream) -> None:
+        """One DATA frame of what waits; all windows are open."""
+        assert stream.pending
+        first, offset = stream.pending[0], stream.offset
+        room = min(self._room_of(stream), self._window_out, self._max_frame_out)
+        part = bytes(memoryview(first)[offset : offset + room])
+        size = len(part)
+        if offset + size == len(first):
+            stream.pending.popleft()
+            stream.offset = 0
+        else:
+            stream.offset += size
+        self.queued_bytes -= size
+        self._send_frame(stream_id, stream, part)
+
+    def _resume(self, stream_id: int, stream: _Stream) -> None:
+        """The stream's own window has opened."""
+        self._send_pending(stream_id, stream)
+        self._settle(stream_id, stream)
+
+    def _settle(self, stream_id: int, stream: _Stream) -> None:
+        """After a sending that the server's windows allowed: wait again, end our side, or say that there is room."""
+        if stream.pending:
+            if self._room_of(stream) > 0:
+                self._starved[stream_id] = stream
+        elif stream.ends:
+            self._send_end(stream_id, stream)
+        else:
+            self._events.append(WindowOpened(stream_id))
+
+    def reset(self, stream_id: int, code: ErrorCode) -> None:
+        """Abandon the stream. No event comes for it."""
+        stream = self._forget(stream_id)
+        if stream is not None:
+            self._late_room += max(0, stream.window_in)
+            self._out.append(frames.rst_stream(stream_id, code))
+
+    def _forget(self, stream_id: int) -> _Stream | None:
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None and stream.pending:
+            self.queued_bytes -= sum([len(each) for each in stream.pending]) - stream.offset
+            self._starved.pop(stream_id, None)
+        return stream
+
+    def ping(self, data: bytes) -> None:
+        """Queue a PING with these 8 bytes."""
+        if not self._is_over:
+            self._pings_sent += 1
+            self._out.append(frame(frames.PING, 0, 0, data))
+
+    def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
+        """Tell the server that the connection ends. A server opens no streams, so the last one of its own is 0."""
+        if not self._is_over:
+            self.is_going_away = True
+            self._out.append(frames.goaway(0, code, reason))
+
+
+_HTTP1 = b"HTTP/1."
+
+
+def _misplaced(expected: int, head: bytes) -> str:
+    if expected == CONTINUATION:
+        return "a header block that another frame interrupts"
+    return (
+        "it answers in HTTP/1.1" if head.startswith(_HTTP1) else "the first frame is not SETTINGS"
+    )
+
+
+def _refuse_unsound(stream_id: int, decoded: HeaderList) -> None:
+    """Raises for a list that no stream may have."""
+    if decoded.excess:
+        raise _StreamFault(stream_id, ErrorCode.CANCEL, "its header list is too large or has too many fields", is_too_large=True)  # fmt: skip
+    if decoded.flaw is not None:
+        raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, decoded.flaw)
+
+
+def _unpadded(payload: bytes) -> bytes:
+    """The payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
+    if not payload or payload[0] >= len(payload):
+        raise protocol_fault("padding longer than its frame")
+    return payload[1 : len(payload) - payload[0]]
+
+
+# By frame type. Functions and not bound methods: an engine that refers to itself would stay until the next full collection.
+_RECEIVERS = (
+    ClientEngine._receive_data,  # noqa: SLF001 - this module's own
+    ClientEngine._receive_headers,  # noqa: SLF001
+    ClientEngine._receive_priority,  # noqa: SLF001
+    ClientEngine._receive_rst_stream,  # noqa: SLF001
+    ClientEngine._receive_settings,  # noqa: SLF001
+    ClientEngine._receive_push_promise,  # noqa: SLF001
+    ClientEngine._receive_ping,  # noqa: SLF001
+    ClientEngine._receive_goaway,  # noqa: SLF001
+    ClientEngine._receive_window_update,  # noqa: SLF001
+    ClientEngine._receive_continuation,  # noqa: SLF001
+)
