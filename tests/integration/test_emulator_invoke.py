@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REPLY, MAX_REQUEST
+from bridge.emulator import local_lambda as local_lambda_module
 from tests.support.emulator import local_lambda, runtime
 
 ECHO = """
@@ -411,3 +412,39 @@ async def test_a_caller_that_goes_away_does_not_stop_the_function(tmp_path: Path
         after = (await caller.invoke()).result
 
     assert before == after
+
+
+async def test_idle_connections_make_room_for_new_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can lock others out by connecting: the oldest that has no request goes."""
+    monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 3)
+    async with local_lambda(runtime(tmp_path, ECHO)) as caller:
+        host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")
+        idle = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+        assert b"" == await idle[0][0].read()
+        answer = await caller.invoke()
+        for _, writer in idle:
+            writer.close()
+
+    assert 200 == answer.status
+
+
+async def test_invocations_in_flight_make_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the new connection is closed, and the invocation goes on."""
+    monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 1)
+    async with local_lambda(runtime(tmp_path, SLEEPER)) as caller:
+        invocation = asyncio.get_running_loop().create_task(caller.invoke({"sleep": 0.5}))
+        await caller.line("begins")
+        host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            assert b"" == await reader.read()
+        except ConnectionResetError:
+            pass
+        writer.close()
+        answer = await invocation
+
+    assert (200, None) == (answer.status, answer.function_error)

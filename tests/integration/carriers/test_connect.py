@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import socket
 
-from bridge.carriers.connect import open_socket_to
+import pytest
+
+from bridge.carriers.connect import KEPT_DESCRIPTORS, open_socket_to
 
 
 async def test_sockets_outlive_silent_invocations() -> None:
@@ -24,3 +29,19 @@ async def test_sockets_outlive_silent_invocations() -> None:
         opened.close()
 
     assert (1, 60, 15, 4, 1) == options
+
+
+async def test_the_last_descriptors_are_kept_for_the_admin_port() -> None:
+    """However many calls are in flight: a socket that got one of them is given back."""
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest_free)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = (socket.AF_INET, server.getsockname())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + KEPT_DESCRIPTORS, former[1]))
+        try:
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                await open_socket_to(address)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, former)
+        (await open_socket_to(address)).close()
