@@ -29,6 +29,7 @@ from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.redaction import Redactor
 from bridge.server.admission import MaxConnections
 from bridge.server.connection import ConnectionLimits, Serving
 from bridge.server.server import ListenAddress, Server
@@ -63,6 +64,7 @@ class Bridge:
         """Belongs to the running loop. `listeners` are bound; the bridge listens on copies of them."""
         loop = asyncio.get_running_loop()
         self.config = config
+        self._redact = Redactor(config.filled)
         self.figures = BridgeFigures(Buffers(config.buffers))
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
@@ -95,7 +97,12 @@ class Bridge:
         self._is_draining = False
         self._server = Server(
             Serving(
-                handler=front(log=self._access_log, figures=self.figures, tracing=self._tracing),
+                handler=front(
+                    log=self._access_log,
+                    figures=self.figures,
+                    tracing=self._tracing,
+                    redact=self._redacted,
+                ),
                 resolve=self._resolve,
                 figures=self.figures,
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
@@ -161,9 +168,15 @@ class Bridge:
         except BaseException:
             await stack.close()
             raise
+        # Calls that began under the old configuration may still end.
+        self._redact = Redactor(self.config.filled | config.filled)
         former, self.config = self._in_force, config
         self._install(stack)
-        logs.set_up(level=config.log.level, log_format=config.log.format)
+        logs.set_up(
+            level=config.log.level,
+            log_format=config.log.format,
+            redact=Redactor(config.secrets),
+        )
         self._access_log.is_on = config.log.access
         self._retire(former)
 
@@ -263,6 +276,10 @@ class Bridge:
             name: Builtin(admit_builtin(handler, name=name), METHODS[name])
             for name, handler in handlers.items()
         }
+
+    def _redacted(self, text: str) -> str:
+        """A message as a client may read it, by the configuration in force."""
+        return self._redact(text)
 
     def _resolve(self, path: str) -> Route:
         return self._table.resolve(path)

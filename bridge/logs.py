@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -27,10 +28,11 @@ def is_console(log_format: Format) -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def set_up(*, level: str, log_format: Format) -> None:
-    """Send the bridge's log to stderr; what libraries say matters from WARNING up."""
+def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str) -> None:
+    """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may show."""
     stream = _PatientHandler(sys.stderr)
-    stream.setFormatter(_ConsoleFormatter() if is_console(log_format) else _JsonFormatter())
+    shape = _ConsoleFormatter if is_console(log_format) else _JsonFormatter
+    stream.setFormatter(shape(redact))
     root = logging.getLogger()
     root.handlers[:] = [stream]
     root.setLevel(logging.WARNING)
@@ -99,27 +101,33 @@ class _PatientHandler(logging.StreamHandler[TextIO]):
         self._has_stopped = not self._outlet.is_empty
 
 
-class _JsonFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._redact = redact
+
+
+class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, str] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": encodable(record.getMessage()),
+            "message": encodable(self._redact(record.getMessage())),
         }
         if record.exc_info:
-            fields["traceback"] = encodable(self.formatException(record.exc_info))
+            fields["traceback"] = encodable(self._redact(self.formatException(record.exc_info)))
         return encode(fields).decode()
 
 
-class _ConsoleFormatter(logging.Formatter):
+class _ConsoleFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         clock = f"{datetime.fromtimestamp(record.created).astimezone():%H:%M:%S}"
         level = f" {record.levelname.lower()}:" if record.levelno >= logging.WARNING else ""
-        line = f"{clock}{level} {one_line(record.getMessage())}"
+        line = f"{clock}{level} {one_line(self._redact(record.getMessage()))}"
         if record.exc_info:
             # Indented: no line of a traceback, its exception's text among them, can pass for an event.
-            traceback = self.formatException(record.exc_info).split("\n")
+            traceback = self._redact(self.formatException(record.exc_info)).split("\n")
             line = "\n".join([line, *(f"  {one_line(part)}" for part in traceback)])
         colour = _LEVEL_COLOURS.get(record.levelno) if sys.stderr.isatty() else None
         return f"{colour}{line}{_RESET}" if colour else line

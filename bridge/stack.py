@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.carriers.assumed_role import Identities
@@ -41,13 +41,20 @@ LONGEST_INVOKE = 910.0
 _clock = time.monotonic
 
 
-def front(*, log: AccessLog, figures: BridgeFigures, tracing: Tracing | None = None) -> Handler:
+def front(
+    *,
+    log: AccessLog,
+    figures: BridgeFigures,
+    tracing: Tracing | None = None,
+    redact: Callable[[str], str] = str,
+) -> Handler:
     """What every call passes through, the outermost first; its route's own layers follow."""
     return _traced(              # gives it a span; no layer at all while traces are off
         observe(                 # counts and logs it once, however it ends
             rescue(              # turns whatever goes wrong into its status
                 route,           # hands it to its route: a built-in service, or the layers of a target
                 figures=figures,
+                redact=redact,
             ),
             log=log,
             clock=_clock,

@@ -40,7 +40,8 @@ SCHEMA = (
     TlsFiles,
 )  # fmt: skip
 KEYS = sorted(
-    {field.name for section in SCHEMA for field in fields(section)} - {"warnings", "name"}
+    {field.name for section in SCHEMA for field in fields(section)}
+    - {"warnings", "name", "filled", "secrets"}
     | {*SERVICE_KEYS, "weight", "iam"}
 )
 

@@ -15,12 +15,15 @@ from bridge.commands.loading import load_config
 from bridge.companions import reason_of
 from bridge.config.schema import Config, Emulator, TcpAddress, Url
 from bridge.emulator.local_lambda import LocalLambda
+from bridge.rpc.redaction import Redactor
 
 
 def emulate(chosen: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
-    logs.set_up(level=config.log.level, log_format=config.log.format)
+    logs.set_up(
+        level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets)
+    )
     if not config.functions:
         raise CommandFailed(f"{path} has no `functions` to run", exit_code=2)
     if isinstance(config.emulator, Url):

@@ -20,6 +20,7 @@ from bridge.commands.listening import bind_all
 from bridge.commands.loading import load_config, overrides_of
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import changed_sections
+from bridge.rpc.redaction import Redactor
 from bridge.server.server import unbind
 from bridge.single import SingleProcess
 from bridge.supervisor import Supervisor
@@ -32,7 +33,9 @@ Running = SingleProcess | Supervisor
 def serve(chosen: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
-    logs.set_up(level=config.log.level, log_format=config.log.format)
+    logs.set_up(
+        level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets)
+    )
     for warning in config.warnings:
         _log.warning("%s", warning)
     if (why := tracing.problem(os.environ)) is not None:

@@ -24,6 +24,7 @@ from bridge.commands.listening import listen_address
 from bridge.config.load import load
 from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config
+from bridge.rpc.redaction import Redactor
 from bridge.server.control import (
     Begin,
     Changed,
@@ -65,7 +66,11 @@ class _Worker:
         self._begin = begin
         try:
             config = self._load()
-            logs.set_up(level=config.log.level, log_format=config.log.format)
+            logs.set_up(
+                level=config.log.level,
+                log_format=config.log.format,
+                redact=Redactor(config.secrets),
+            )
             bridge = Bridge(config, self._listeners(config), environ=os.environ)
             await bridge.start(local_endpoint=begin.local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:

@@ -48,6 +48,10 @@ class Document:
     overrides: dict[str, Element] = field(default_factory=dict)
     """What flags and variables put in the place of keys, by the keys' names in the schema."""
     values: int = 0
+    filled: set[str] = field(default_factory=set, repr=False)
+    """What `${…}` has brought in from the environment so far."""
+    secrets: set[str] = field(default_factory=set, repr=False)
+    """Those of them that stand in keys whose values are never shown."""
 
     def literal(self, file: str, folder: Path) -> Document:
         """A source beside the file, that fills no variables and reports with it."""
@@ -201,9 +205,14 @@ class Element:
         if self.document.environ is None:
             return text
         try:
-            return fill(text, self.document.environ)
+            filled = fill(text, self.document.environ)
         except ValueError as error:
             raise self.refuse(str(error)) from error
+        values = values_in(text, self.document.environ)
+        self.document.filled |= values
+        if self.is_secret:
+            self.document.secrets |= values
+        return filled
 
     def _check_tag(self) -> None:
         if not self.node.tag.startswith("tag:yaml.org,2002:"):
@@ -232,6 +241,12 @@ def fill(text: str, environ: Mapping[str, str]) -> str:
         return found
 
     return _VARIABLE.sub(value, text)
+
+
+def values_in(text: str, environ: Mapping[str, str]) -> set[str]:
+    """What the environment brings into this scalar."""
+    names = [found["name"] for found in _VARIABLE.finditer(text) if found["name"]]
+    return {environ[name] for name in names if environ.get(name)}
 
 
 def shown(text: str) -> str:

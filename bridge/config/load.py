@@ -6,6 +6,7 @@ Values come from a flag, a BRIDGE_ variable, the file, or the default, in that o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -87,7 +88,7 @@ def parse(
         document.note(refused)
     if document.problems:
         raise ConfigErrors(document.problems)
-    return config
+    return replace(config, filled=frozenset(document.filled), secrets=frozenset(document.secrets))
 
 
 def _overrides(

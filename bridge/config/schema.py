@@ -421,3 +421,7 @@ class Config:
     log: Log = Log()
     warnings: tuple[str, ...] = ()
     """What an operator should know although it is no error; each names its place."""
+    filled: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """What `${…}` has brought in from the environment: no message to a client shows it."""
+    secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """Those of them that stand in headers and the like: the log does not show them either."""

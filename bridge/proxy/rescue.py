@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+
+from msgspec.structs import replace
 
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Bug, RefusedCall, RequestError, RpcError
@@ -15,7 +18,11 @@ _log = logging.getLogger(__name__)
 _SEE_LOG = "the bridge has an error; its log has the details"
 
 
-def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
+def rescue(
+    inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], str] = str
+) -> Handler:
+    """`redact`: takes out of a message what no client may read."""
+
     async def rescued(call: Call) -> None:
         cause: RpcError
         try:
@@ -42,6 +49,7 @@ def rescue(inner: Handler, *, figures: BridgeFigures) -> Handler:
         if cause.request_id:
             call.request_id = cause.request_id
         if call.phase is not Phase.DONE:
-            call.send(Trailers(cause.status, cause.trailing))
+            status = replace(cause.status, message=redact(cause.status.message))
+            call.send(Trailers(status, cause.trailing))
 
     return rescued

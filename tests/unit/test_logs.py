@@ -202,3 +202,21 @@ def test_a_long_line_does_not_wait_either(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert len(first) < 100_000
     assert ["a" * 100_000, "b"] == [json.loads(line)["message"] for line in whole.splitlines()]
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_secrets_are_in_no_line(
+    log_format: logs.Format, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in messages nor in tracebacks."""
+    logs.set_up(level="info", log_format=log_format, redact=lambda text: text.replace("hunter2", "…"))  # fmt: skip
+    log = logging.getLogger("bridge.x")
+    log.warning("a server says: %s", "bad key hunter2")
+    try:
+        raise ValueError("hunter2")
+    except ValueError:
+        log.exception("it broke")
+    said = capsys.readouterr().err
+
+    assert "hunter2" not in said
+    assert said.count("…") >= 2

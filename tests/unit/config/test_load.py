@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.config.element import MAX_FILE
-from bridge.config.load import VARIABLES, find_config, load
+from bridge.config.load import VARIABLES, find_config, load, parse
 from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config, Listener, TcpAddress, TlsFiles, UnixAddress
 from tests.support.configured import configured, problems
@@ -249,3 +249,19 @@ def test_a_socket_of_a_variable_is_relative_to_the_working_directory(
 
     config = configured("services:", environ={"BRIDGE_LISTEN": "unix:s"})
     assert (Listener(UnixAddress(tmp_path / "s")),) == config.listen
+
+
+def test_what_the_environment_brought_in_is_known() -> None:
+    """All of it for messages to clients; what stands in headers and functions' variables for the log, too. Defaults are no secrets."""
+    text = """
+services:
+  a.A: {target: "https://${HOST}/x", headers: {x-key: "Bearer ${KEY}", x-b: "${UNSET:-usual}"}}
+functions:
+  f: {handler: a.b, env: {PASSWORD: "${PASSWORD}"}}
+"""
+    environ = {"HOST": "host.test", "KEY": "hunter2", "PASSWORD": "swordfish", "OTHER": "unused"}
+    config = parse(text, file="f", folder=Path.cwd(), environ=environ)
+
+    assert {"host.test", "hunter2", "swordfish"} == config.filled
+    assert {"hunter2", "swordfish"} == config.secrets
+    assert "hunter2" not in repr(config)

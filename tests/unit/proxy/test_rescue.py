@@ -23,6 +23,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message, Trailers
 from bridge.rpc.figures import BridgeFigures
+from bridge.rpc.redaction import Redactor
 from bridge.rpc.status import Status, StatusCode
 from tests.support.running import RunningCall
 
@@ -218,3 +219,14 @@ async def test_refusals_are_counted_by_reason() -> None:
 def _only_status(call: RunningCall) -> Status:
     (status,) = [event.status for event in call.events if isinstance(event, Trailers)]
     return status
+
+
+async def test_what_no_client_may_read_is_taken_out() -> None:
+    """Whoever wrote it into the message."""
+    call = RunningCall()
+    error = FunctionFailed("greeter failed: bad key hunter2")
+    await rescue(_raising(error), figures=BridgeFigures(), redact=Redactor(["hunter2"]))(call)
+
+    assert [
+        Trailers(Status(StatusCode.INTERNAL, "greeter failed: bad key [hidden]"))
+    ] == call.events
