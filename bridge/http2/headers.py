@@ -149,7 +149,8 @@ def trailers_fault(fields: Fields) -> str | None:
     return None
 
 
-_STATUS = re.compile(r"[1-5][0-9]{2}").fullmatch
+_STATUS = re.compile(r"[1-9][0-9]{2}").fullmatch
+"""Those above 599 do not exist (RFC 9110 15), and are left to gRPC's mapping of HTTP statuses: it makes UNKNOWN of them."""
 
 
 def response_fault(fields: Fields) -> str | None:

@@ -153,6 +153,7 @@ FAILING: dict[str, tuple[StatusCode, Odd]] = {
     "HTML": (StatusCode.UNKNOWN, frames(lambda server, stream: server.make.headers(stream, [(":status", "200"), ("content-type", "text/html")]) + server.make.data(stream, b"<html>", flags=["END_STREAM"]))),
     "JSON messages": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.headers(stream, [(":status", "200"), ("content-type", "application/grpc+json")]) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END))),
     "HTTP 404": (StatusCode.UNIMPLEMENTED, only((":status", "404"))),
+    "HTTP 800": (StatusCode.UNKNOWN, only((":status", "800"))),
     "HTTP 500 with a body": (StatusCode.UNKNOWN, frames(lambda server, stream: server.make.headers(stream, [(":status", "500"), ("content-type", "text/plain")]) + server.make.data(stream, bytes(100), flags=["END_STREAM"]))),
     "HTTP 503, its body never ends": (StatusCode.UNAVAILABLE, frames(lambda server, stream: server.make.headers(stream, [(":status", "503")]))),
     "HTTP 000": (StatusCode.INTERNAL, only((":status", "000"))),
