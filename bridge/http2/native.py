@@ -187,6 +187,7 @@ class NativeEngine:
         try:
             if not self._has_preface:
                 at = self._receive_preface(data)
+                stop += at
             if self._has_preface:
                 at = self._receive_frames(data, at, stop)
         except ConnectionFault as fault:

@@ -129,6 +129,20 @@ def test_bytes_that_come_while_some_are_left_are_read_behind_them(
     assert b"".join(numbers) == b"".join([each.data for each in events if isinstance(each, DataReceived)])  # fmt: skip
 
 
+def test_both_engines_stop_at_the_same_frame() -> None:
+    """Behind the preface and later: what a client can see must not tell them apart."""
+    make = FrameFactory()
+    data = PREFACE + make.settings() + make.headers(1) + raw(0x0, 0, 1, bytes(5)) * 1000
+    pieces: list[list[int]] = []
+    for engine in (NativeEngine(EngineLimits()), H2Engine(EngineLimits())):
+        sizes = [len(engine.receive(data, now=0.0))]
+        while engine.has_backlog:
+            sizes.append(len(engine.receive(b"", now=0.0)))
+        pieces.append(sizes)
+
+    assert pieces[0] == pieces[1]
+
+
 def test_nothing_is_left_after_the_connections_end() -> None:
     """A fault among many frames."""
     client = opened(1)

@@ -113,6 +113,8 @@ class _Client:
         self._has_ended: set[int] = set()
         """Streams on which the client has nothing more to say."""
         self._is_over: set[int] = set()
+        self._room: dict[int, int] = {}
+        """Bytes that the client may send on each stream without credit. Too many end a stream for one engine, the connection for the other."""
         self.goaways = 0
         self._credits = 0
         self._in = b""
@@ -141,7 +143,8 @@ class _Client:
             self._has_ended.add(stream)
 
     def send(self, stream: int, body: bytes, *, ended: bool) -> None:
-        if self._may_speak(stream):
+        if self._may_speak(stream) and len(body) <= self._room.get(stream, _LIMITS.stream_window):
+            self._room[stream] = self._room.get(stream, _LIMITS.stream_window) - len(body)
             self.out += self._make.data(stream, body, flags=["END_STREAM"] if ended else [])
             if ended:
                 self._has_ended.add(stream)
