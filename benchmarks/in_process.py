@@ -37,6 +37,7 @@ from bridge.proxy.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.server.connection import Connection, ConnectionLimits, Serving
+from bridge.server.uploads import Uploads
 from bridge.stack import Shared, Stack, front
 
 PATH = "/bench.Plain/Say"
@@ -252,6 +253,7 @@ class InProcess:
             figures=self.figures,
             new_engine=partial(NativeEngine, EngineLimits()),
             limits=ConnectionLimits(),
+            uploads=Uploads(self.figures.buffers),
             refused=lambda _refusal, _connection: None,
         )
         self._connections: set[Connection] = set()

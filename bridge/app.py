@@ -33,6 +33,7 @@ from bridge.rpc.redaction import Redactor
 from bridge.server.admission import MaxConnections
 from bridge.server.connection import ConnectionLimits, Serving
 from bridge.server.server import ListenAddress, Server
+from bridge.server.uploads import Uploads
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
 from bridge.services.health import HealthService
 from bridge.services.reflection import ReflectionService
@@ -107,6 +108,7 @@ class Bridge:
                 figures=self.figures,
                 new_engine=partial(_engine_type(config), _engine_limits(config)),
                 limits=_connection_limits(config),
+                uploads=Uploads(self.figures.buffers),
                 refused=lambda refusal, connection: self._access_log.write_refused(
                     refusal.path, refusal.status, connection.peer, connection
                 ),
@@ -388,5 +390,6 @@ def _connection_limits(config: Config) -> ConnectionLimits:
         keepalive_timeout=keepalive.timeout,
         max_age=config.http2.max_connection_age,
         idle=config.http2.idle_timeout,
+        stream_idle=config.http2.stream_idle,
         grace=config.drain,
     )

@@ -139,7 +139,11 @@ class Stack:
             target = self._targets.of(service, leg, figures)
             longest = LONGEST_INVOKE if _is_lambda(leg) else None
             layers = self._layers(service, leg, target, figures)
-            legs.append(route_table.Leg(layers, leg.weight, longest=longest))
+            legs.append(
+                route_table.Leg(
+                    layers, leg.weight, longest=longest, streams=isinstance(leg.target, GrpcTarget)
+                )
+            )
             asks.append((leg.weight, leg, target))
         entry = Entry(service.key, legs, limits=service.limits, timeout=service.timeout)
         _, heaviest, target = max(asks, key=lambda ask: ask[0])

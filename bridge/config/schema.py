@@ -362,6 +362,8 @@ class Http2:
     idle_timeout: float | None = None
     max_metadata: int = 100
     """Entries of one call's own metadata, without the fields that HTTP/2 and gRPC libraries send by themselves."""
+    stream_idle: float | None = 300.0
+    """How long a call may stay open without a message, where its target takes requests whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,7 @@ def _http2(keys: Keys) -> Http2:
             "max_connection_age", optional(duration(_AN_INSTANT)), usual.max_connection_age
         ),
         idle_timeout=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), usual.idle_timeout),
+        stream_idle=keys.take("stream_idle", optional(duration(_AN_INSTANT)), usual.stream_idle),
         max_metadata=keys.take("max_metadata", integer(1, 10_000), usual.max_metadata),
     )
     keepalive.close()

@@ -24,11 +24,18 @@ _MAX_PATH_LENGTH = 512
 class Leg:
     """One target of an entry and its part of the calls."""
 
-    __slots__ = ("handler", "longest", "weight")
+    __slots__ = ("handler", "longest", "streams", "weight")
 
     def __init__(
-        self, handler: Handler, weight: float = 1, *, longest: float | None = None
+        self,
+        handler: Handler,
+        weight: float = 1,
+        *,
+        longest: float | None = None,
+        streams: bool = False,
     ) -> None:
+        self.streams = streams
+        """Whether the target takes messages as they come."""
         self.handler = handler
         self.weight = weight
         self.longest = longest
@@ -133,6 +140,7 @@ class RouteTable:
                 entry.limits,
                 entry.timeout,
                 leg.longest,
+                streams=leg.streams,
             )
             for leg in entry.legs
         ]

@@ -44,10 +44,10 @@ class Buffers:
     """All that the process holds for calls, and how much it may be."""
 
     __slots__ = (
-        "_for_large",
         "_freed",
         "call_cost",
         "covered",
+        "for_large",
         "held",
         "is_awaited",
         "limit",
@@ -63,7 +63,8 @@ class Buffers:
         self.covered = covered
         self.held = 0
         """Bytes. Only calls and accounts change it."""
-        self._for_large = limit - limit // _KEPT_FREE
+        self.for_large = limit - limit // _KEPT_FREE
+        """Bytes up to which large accounts may fill the buffers."""
         self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
         """Bytes of replies that a client may leave unread although the buffers are full."""
         self.is_awaited = False
@@ -76,7 +77,7 @@ class Buffers:
 
     def room(self, held: int) -> int:
         """Bytes that an account which holds so many already may take more; not below 0."""
-        room = max(0, self._for_large - self.held)
+        room = max(0, self.for_large - self.held)
         if held >= SMALL_ACCOUNT:
             return room
         return max(room, min(SMALL_ACCOUNT - held, self.limit - self.held), 0)

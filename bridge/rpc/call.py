@@ -121,7 +121,7 @@ Handler = Callable[[Call], Awaitable[None]]
 class Route:
     """What a call's path led to: who handles it, under which limits, counted where."""
 
-    __slots__ = ("figures", "handler", "limits", "longest", "name", "timeout")
+    __slots__ = ("figures", "handler", "limits", "longest", "name", "streams", "timeout")
 
     def __init__(
         self,
@@ -131,6 +131,8 @@ class Route:
         limits: Limits,
         timeout: float | None = None,
         longest: float | None = None,
+        *,
+        streams: bool = False,
     ) -> None:
         self.name = name
         """The configuration's key, or the built-in service."""
@@ -141,6 +143,8 @@ class Route:
         """Seconds: the configuration's upper bound on the call."""
         self.longest = longest
         """Seconds: after so long a call without any deadline ends. No deadline of its own: the function is not told."""
+        self.streams = streams
+        """Whether messages pass as they come, so that a client may be silent for as long as it likes."""
 
 
 Resolve = Callable[[str], Route]

@@ -59,6 +59,11 @@ class EnvelopeScanner:
         """Messages whose prefix has arrived."""
         self.has_compressed = False
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a message has begun that is not whole."""
+        return self._skip > 0 or bool(self._prefix)
+
     def feed(self, data: bytes) -> None:
         """Takes the next bytes. Raises MalformedRequest and MessageTooLarge."""
         at, end = 0, len(data)
@@ -96,6 +101,11 @@ class EnvelopeReader:
         self._buffer = bytearray()
         self._at = 0
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether a message has begun that is not whole."""
+        return len(self._buffer) > self._at
+
     def feed(self, data: bytes) -> None:
         if self._at:
             del self._buffer[: self._at]
@@ -117,6 +127,11 @@ class EnvelopeReader:
     def put_back(self, envelopes: Sequence[bytes]) -> None:
         """Put envelopes in front of what is left: `next_envelope` gives them next."""
         self._buffer[: self._at] = b"".join(envelopes)
+        self._at = 0
+
+    def clear(self) -> None:
+        """Nothing of what has come is wanted any more."""
+        self._buffer.clear()
         self._at = 0
 
     def finish(self) -> None:

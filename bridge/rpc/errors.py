@@ -7,7 +7,7 @@ A message says what happened, where, and what to do next; it never quotes a fore
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
-                       FullDuplexNeeded
+                       RequestStalled  FullDuplexNeeded
       RefusedCall      Overloaded  BuffersFull  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
@@ -119,6 +119,12 @@ class UnknownMethod(RequestError):
 
 class NoRoute(RequestError):
     code = StatusCode.UNIMPLEMENTED
+
+
+class RequestStalled(RequestError):
+    """The client sends too little for too long: a limit of ours on the time of a request has passed."""
+
+    code = StatusCode.DEADLINE_EXCEEDED
 
 
 class FullDuplexNeeded(RequestError):

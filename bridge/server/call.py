@@ -11,7 +11,7 @@ from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import OpenAccount, cost_of_fields
 from bridge.rpc.deadline import FARTHEST, earliest
 from bridge.rpc.envelope import is_one_plain_message
-from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RpcError
+from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RequestStalled, RpcError
 from bridge.rpc.events import (
     NEXT_PHASE,
     Headers,
@@ -22,7 +22,7 @@ from bridge.rpc.events import (
 )
 from bridge.rpc.metadata import Metadata, size_of
 from bridge.server.request import RequestHead
-from bridge.server.request_body import RequestBody
+from bridge.server.request_body import GROWTH, GROWTH_TIME, RequestBody
 from bridge.server.response import head_fields, shorten, those_that_fit, trailer_fields
 
 if TYPE_CHECKING:
@@ -120,11 +120,30 @@ class ServedCall(OpenAccount):
             # Not when it comes: calls that are over within a second need not pay for it.
             self._is_metadata_counted = True
             self.hold_anyway(cost_of_fields(self.metadata))
+        if not (self.has_ended or self.route.streams):
+            self._check_request(now)
         longest = self.route.longest
         if longest is None or now - self.started <= longest:
             return
         if self.deadline is None or self.deadline - self.started > FARTHEST:
             self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
+
+    def _check_request(self, now: float) -> None:
+        """Ends a call whose client opened it and sends nothing, or next to nothing."""
+        idle = self.connection.stream_idle
+        if not self.bytes_received:
+            if idle is not None and now - self.started > idle:
+                self.abort(
+                    RequestStalled(
+                        f"no message came within {idle:g} s (http2.stream_idle): open a call when there is something to send"
+                    )
+                )
+        elif self._body is not None and self._body.is_stalled(now):
+            self.abort(
+                RequestStalled(
+                    f"a request message grew by less than {GROWTH} bytes in {GROWTH_TIME:g} s: send it without pauses"
+                )
+            )
 
     def _release(self) -> None:
         """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""

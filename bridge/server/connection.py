@@ -33,6 +33,7 @@ from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.fair_share import CALLS_AT_ONCE, FairShare
 from bridge.server.peer import peer_of
 from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_head
+from bridge.server.uploads import Uploads
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class ConnectionLimits:
     keepalive_timeout: float = 20.0
     max_age: float | None = None
     idle: float | None = None
+    stream_idle: float | None = 300.0
+    """How long a call may take until the first byte of a message, where its target takes requests whole."""
     grace: float = 25.0
     """How long calls may finish on a connection that is too old."""
 
@@ -76,6 +79,7 @@ class Serving:
     figures: BridgeFigures
     new_engine: Callable[[], Engine]
     limits: ConnectionLimits
+    uploads: Uploads
     refused: Callable[[Refusal, Connection], None]
     """Told of each request that is no call, and where it came."""
     share: FairShare = field(default_factory=FairShare)
@@ -145,6 +149,14 @@ class Connection(asyncio.BufferedProtocol):
         """When the header block began that is still open."""
         self._max_age: float | None = None
         self._lingering: asyncio.TimerHandle | None = None
+
+    @property
+    def uploads(self) -> Uploads:
+        return self._serving.uploads
+
+    @property
+    def stream_idle(self) -> float | None:
+        return self._limits.stream_idle
 
     # -- the socket ---------------------------------------------------------------------------------------------------
 

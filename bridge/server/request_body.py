@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.rpc.buffers import Portion
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from bridge.server.connection import Connection
 
 
+GROWTH = 1 << 10
+"""Bytes by which a message that has begun must grow in each GROWTH_TIME, on average."""
+GROWTH_TIME = 10.0
+"""Seconds."""
+
+
 class RequestBody:
     """Belongs to one call. It is read in one of two ways: all at once, or message by message."""
 
@@ -39,11 +45,14 @@ class RequestBody:
         "_failure",
         "_gathered",
         "_held",
+        "_kept_back",
         "_last_received",
+        "_mark",
         "_reader",
         "_scanner",
         "_silence",
         "_size",
+        "_uploads",
         "_wake",
     )  # fmt: skip
 
@@ -68,16 +77,76 @@ class RequestBody:
         self._silence: asyncio.TimerHandle | None = None
         self._last_received = 0.0
         """The loop's time; 0: no bytes yet."""
+        self._kept_back = 0
+        """Bytes for which the client gets no window yet."""
+        self._mark: tuple[int, int, float] | None = None
+        """Of the message that is under way: which it is, how much the call had received when it was first seen so, and when."""
+        self._uploads = connection.uploads
+        if not call.has_ended:
+            # A request that is gathered keeps its whole call waiting; a stream's calls go on meanwhile.
+            self._uploads.begin(self, 0 if call.route.streams else call.held)
+
+    @property
+    def connection(self) -> Hashable:
+        return self._connection
 
     def release(self) -> None:
         """Gives back what is held: timers, and window for bytes that nobody read. What was counted, the call's end gives back."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
+        self._uploads.end(self)
+        self._drop()
+
+    def _drop(self) -> None:
+        """Keep nothing; the client gets window for all that nobody read."""
+        self.send_on()
         if self._chunks:
             if self._scanner is None:  # what was gathered has been credited
                 self._call.credit(sum(map(len, self._chunks)))
             self._chunks.clear()
+
+    # -- while the buffers run short (see Uploads) ----------------------------------------------------------------------
+
+    def send_on(self) -> None:
+        kept_back, self._kept_back = self._kept_back, 0
+        if kept_back:
+            self._call.credit(kept_back)
+
+    def refuse(self, cause: BuffersFull) -> None:
+        if self._failure is None:
+            self._failure = cause
+        self._drop()
+        if self._reader is not None:
+            self._reader.clear()
+        self._size = 0
+        self._held.become(0)
+        self._wake_reader()
+
+    def _credit(self, size: int) -> None:
+        """Window for bytes that have been taken: now, or when there is room for more."""
+        if self._ended or self._uploads.may_send_on(self, now=self._connection.loop.time()):
+            self._call.credit(size)
+        else:
+            self._kept_back += size
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether a message has begun that grows too slowly. Called about once a second."""
+        scanner, reader = self._scanner, self._reader
+        if scanner is not None:
+            number, is_inside = scanner.count, scanner.is_inside
+        else:
+            number = self._call.messages_received
+            is_inside = reader is not None and reader.is_inside and not self._chunks
+        if not is_inside or self._kept_back or self._connection.is_choked:
+            self._mark = None  # else it is not the client that is slow
+            return False
+        received, mark = self._call.bytes_received, self._mark
+        if mark is None or mark[0] != number:
+            self._mark = (number, received, now)
+            return False
+        _, before, since = mark
+        return received - before < int((now - since) // GROWTH_TIME) * GROWTH
 
     # -- fed by the call ----------------------------------------------------------------------------------------------
 
@@ -100,6 +169,8 @@ class RequestBody:
                 self._call.credit(len(data))
         if ended:
             self._ended = True
+            self._uploads.end(self)
+            self.send_on()
         if self._wake is not None:
             self._wake_reader()
 
@@ -118,19 +189,23 @@ class RequestBody:
         try:
             self._resize(len(data))
         except BuffersFull as error:
-            self._failure = error
-        if self._scanner is not None:
+            self.refuse(error)
+        if self._failure is not None:
+            if self._scanner is not None:
+                self._call.credit(len(data))
+        elif self._scanner is not None:
             self._scan(data)
 
     def _resize(self, change: int) -> None:
         """Raises BuffersFull."""
         self._size += change
+        self._uploads.grow(self, change)
         self._held.become(max(0, self._size - self._call.buffers.covered))
 
     def _scan(self, data: bytes | bytearray) -> None:
         """Gathering: check each chunk as it comes, and let the client send as much again."""
         assert self._scanner is not None
-        self._call.credit(len(data))
+        self._credit(len(data))
         if self._failure is not None:
             return
         limit = self._call.route.limits.max_buffered
@@ -190,7 +265,7 @@ class RequestBody:
                 return found
             if self._chunks:
                 chunk = self._chunks.popleft()
-                self._call.credit(len(chunk))
+                self._credit(len(chunk))
                 self._reader.feed(bytes(chunk))
                 continue
             if self._failure is not None:

@@ -335,6 +335,7 @@ class Server:
 
     async def _check_time(self) -> None:
         """Look at every connection, some at a time: thousands in one turn would hold up calls."""
+        self.serving.uploads.check(asyncio.get_running_loop().time())
         for number, connection in enumerate(tuple(self.connections), start=1):
             if connection in self.connections:
                 connection.check_time(asyncio.get_running_loop().time())

@@ -17,6 +17,7 @@ from bridge.rpc.figures import BridgeFigures, MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.server.connection import Connection, ConnectionLimits, Serving
 from bridge.server.request import Refusal
+from bridge.server.uploads import Uploads
 from tests.support.h2_client import H2Client
 
 
@@ -52,11 +53,20 @@ def serving(
     layer: Callable[[Handler], Handler] = lambda inner: inner,
     timeout: float | None = None,
     longest: float | None = None,
+    streams: bool = False,
     refused: Callable[[Refusal, Connection], None] = lambda refusal, connection: None,
 ) -> Serving:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
     figures = BridgeFigures(Buffers(max_buffered, call_cost=0, covered=0))
-    only = Route("a.B", handler, MethodFigures("a.B", "C"), limits or Limits(), timeout, longest)
+    only = Route(
+        "a.B",
+        handler,
+        MethodFigures("a.B", "C"),
+        limits or Limits(),
+        timeout,
+        longest,
+        streams=streams,
+    )
     engine_limits = engine or EngineLimits()
     return Serving(
         handler=layer(rescue(route, figures=figures)),
@@ -64,6 +74,7 @@ def serving(
         figures=figures,
         new_engine=lambda: new_engine(engine_limits),
         limits=connection or ConnectionLimits(),
+        uploads=Uploads(figures.buffers),
         refused=refused,
     )
 

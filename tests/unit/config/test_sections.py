@@ -51,6 +51,7 @@ http2:
   keepalive: {interval: null, timeout: 1s, min_client_interval: 0s}
   max_connection_age: 30m
   idle_timeout: 1m
+  stream_idle: null
 max_connections: {total: 500, per_peer: 20}
 drain: 0s
 drain_delay: 5s
@@ -70,7 +71,7 @@ log: {level: debug, format: json, access: false}
         admin=None,
         emulator=Url("http", "emulator", 9001),
         workers=4,
-        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250),
+        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250, None),
         max_connections=MaxConnections(500, 20),
         drain=0,
         drain_delay=5,

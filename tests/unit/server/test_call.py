@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 from bridge.server import call as call_module
+from bridge.server.connection import ConnectionLimits
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryWire, echo, echo_each, serving, wait_for_ever
 
@@ -1000,3 +1002,186 @@ async def test_deadline_is_the_earlier_of_the_clients_and_the_routes() -> None:
         await wire.close()
 
     assert [None, 5.0, 3.0, 3.0, 9.0, 5.0] == left
+
+
+# -- requests that do not come ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handler", [echo, echo_each])
+async def test_a_call_without_a_message_ends(
+    handler: Callable[[Call], object], new_engine: object
+) -> None:
+    """Naming the key; what a call counts for is given back."""
+    wire = _wire(
+        handler,
+        new_engine=new_engine,
+        connection=ConnectionLimits(stream_idle=300, keepalive_interval=None),
+    )
+    client = await wire.open()
+    stream = client.call(ended=False)
+    await wire.settle()
+    wire.later(299)
+    await wire.settle()
+    before = client.replies[stream].has_ended
+    wire.later(302)
+    await wire.settle()
+
+    assert not before
+    assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
+    assert "300 s (http2.stream_idle)" in client.replies[stream].status[1]
+    assert (0, 0, 0) == (
+        wire.figures.buffers.held,
+        wire.serving.uploads.held,
+        wire.figures.streams_open,
+    )
+    await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "ended"),
+    [
+        ({"streams": True, "connection": ConnectionLimits(keepalive_interval=None)}, False),
+        ({"connection": ConnectionLimits(stream_idle=None, keepalive_interval=None)}, False),
+        ({"connection": ConnectionLimits(keepalive_interval=None)}, True),
+    ],
+    ids=["its target streams", "no limit", "half-closed"],
+)
+async def test_a_call_may_be_silent_for_as_long_as_it_likes(
+    options: dict[str, Any], ended: bool
+) -> None:
+    """Where its target streams, or its client has ended its side."""
+    wire = _wire(wait_for_ever, **options)
+    client = await wire.open()
+    stream = client.call(b"", ended=ended)
+    await wire.settle()
+    wire.later(100_000)
+    await wire.settle()
+
+    assert not client.replies[stream].has_ended
+    await wire.close()
+
+
+@pytest.mark.parametrize("handler", [echo, echo_each])
+@pytest.mark.parametrize(
+    "begun", [b"\0", b"\0\0\0\x08\0", b"\0\0\0\x08\0" + b"x" * 500, _HELLO + b"\0\0\0"]
+)
+async def test_a_message_that_has_begun_must_grow(
+    begun: bytes, handler: Callable[[Call], object]
+) -> None:
+    """By a KiB in ten seconds, from its first byte on."""
+    wire = _wire(
+        handler,
+        limits=Limits(half_close=None),
+        connection=ConnectionLimits(keepalive_interval=None),
+    )
+    client = await wire.open()
+    stream = client.call(begun, ended=False)
+    await wire.settle()
+    for seconds in (1, 10):
+        wire.later(seconds)
+        await wire.settle()
+    before = client.replies[stream].has_ended
+    wire.later(12)
+    await wire.settle()
+
+    assert not before
+    assert StatusCode.DEADLINE_EXCEEDED == client.replies[stream].status[0]
+    assert "less than 1024 bytes in 10 s" in client.replies[stream].status[1]
+    assert (0, 0) == (wire.figures.buffers.held, wire.serving.uploads.held)
+    await wire.close()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_message_that_grows_or_a_target_that_streams_is_left_alone(streams: bool) -> None:
+    wire = _wire(
+        echo,
+        streams=streams,
+        limits=Limits(half_close=None),
+        connection=ConnectionLimits(keepalive_interval=None),
+    )
+    client = await wire.open()
+    stream = client.call(b"\0\0\0\x40\0", ended=False)
+    await wire.settle()
+    for second in range(1, 60):
+        wire.later(second)
+        if not streams:
+            client.send(stream, b"x" * 110)
+        await wire.settle()
+
+    assert not client.replies[stream].has_ended
+    await wire.close()
+
+
+async def test_the_time_between_two_messages_is_not_a_stall() -> None:
+    """It belongs to half_close."""
+    wire = _wire(
+        echo, limits=Limits(half_close=None), connection=ConnectionLimits(keepalive_interval=None)
+    )
+    client = await wire.open()
+    stream = client.call(_HELLO, ended=False)
+    await wire.settle()
+    for seconds in (1, 100, 1000):
+        wire.later(seconds)
+        await wire.settle()
+    client.send(stream, _HELLO, ended=True)
+    await wire.settle()
+
+    assert 0 == client.replies[stream].status[0]
+    await wire.close()
+
+
+# -- requests under way while the buffers run short --------------------------------------------------------------------
+
+
+async def test_a_request_waits_for_window_while_the_buffers_run_short(new_engine: object) -> None:
+    """And goes on when others have ended."""
+    wire = _wire(echo, max_buffered=8 << 20, new_engine=new_engine)
+    client = await wire.open()
+    large, last = envelope(b"x" * 1_400_000), envelope(b"x" * 900_000)
+    requests = [(client.call(ended=False), large, 1_000_000) for _ in range(5)]
+    requests.append((client.call(ended=False), last, 200_000))
+    for stream, message, begun in requests:
+        client.send(stream, message[:begun])
+        for _ in range(5):
+            await wire.settle()
+    held, is_awaited = wire.serving.uploads.held, wire.figures.buffers.is_awaited
+    for stream, message, begun in requests:
+        client.send(stream, message[begun:], ended=True)
+        for _ in range(20):
+            await wire.settle()
+
+    assert (5_200_000, True) == (held, is_awaited)
+    assert [0] * 6 == [client.replies[stream].status[0] for stream, _, _ in requests]
+    assert (0, 0, False) == (
+        wire.figures.buffers.held,
+        wire.serving.uploads.held,
+        wire.figures.buffers.is_awaited,
+    )
+    await wire.close()
+
+
+async def test_a_request_that_waited_too_long_is_refused() -> None:
+    """With its memory given back at once; the connection goes on."""
+    wire = _wire(echo, max_buffered=2 << 20, limits=Limits(max_request=4 << 20, half_close=None))
+    client = await wire.open()
+    message = envelope(b"x" * 1_400_000)
+    streams = [client.call(ended=False) for _ in range(2)]
+    for stream in streams:
+        for at in range(0, 700_000, 100_000):
+            client.send(stream, message[at : at + 100_000])
+            await wire.settle()
+    client.send(streams[0], message[700_000:700_100])  # the other sends on, so this one waits
+    await wire.settle()
+    wire.serving.uploads.check(asyncio.get_running_loop().time() + 13)
+    await wire.settle()
+    ended = [stream for stream in streams if client.replies[stream].has_ended]
+
+    assert [streams[0]] == ended
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[streams[0]].status[0]
+    assert "waited 10 s for room" in client.replies[streams[0]].status[1]
+    assert 700_000 <= wire.serving.uploads.held < 800_000
+    hello = client.call(_HELLO)
+    await wire.settle()
+    assert 0 == client.replies[hello].status[0]
+    await wire.close()
+    assert 0 == wire.figures.buffers.held
