@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from bridge.carriers.arrival import not_arrived
 from bridge.http2.client import (
     CapacityChanged,
     ClientEngine,
@@ -45,8 +48,14 @@ from bridge.rpc.value import Value
 PIECE = 16 << 10
 """Bytes that the engine takes in one turn of the loop. More of them wait, unread: a busy server must not hold up everybody else."""
 
+FLUSHED_AT = 64 << 10
+"""Body bytes that are written without waiting for the end of the loop's turn."""
+
 MAX_CHOKED = 1 << 20
 """Bytes of ours that may wait while the server reads nothing. Bodies are not among them, they wait elsewhere."""
+
+REMEMBERED_FLUSHES = 64
+"""Writes that began streams, as far back as it can be told whether they arrived."""
 
 _PING = b"bridgeka"
 
@@ -135,8 +144,16 @@ class Http2Connection(asyncio.Protocol):
         self._is_over = False
         self._is_choked = False
         self._is_flush_due = False
+        self._unflushed = 0
+        """Body bytes that the engine has been given since the last flush."""
         self._flushed_until = 0
         """The last stream whose HEADERS have been handed to the transport."""
+        self._written = 0
+        """Bytes handed to the transport."""
+        self._flushes: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_FLUSHES)
+        """Of the last flushes that began streams: the first and the last of these, and how many bytes had been written before."""
+        self._arrived: int | None = None
+        """How many of the written bytes had reached the server when it closed the connection; None: that is not known."""
         self._unread = b""
         """What waits for the next turns of the loop."""
         self._choked_since = 0.0
@@ -207,7 +224,11 @@ class Http2Connection(asyncio.Protocol):
                 self._room = self.loop.create_future()
             await asyncio.shield(self._room)
         has_room = self._engine.send_data(stream_id, data)
-        self.flush_soon()
+        self._unflushed += len(data)
+        if self._unflushed >= FLUSHED_AT:
+            self._flush()  # at once: the transport says whether it takes more
+        else:
+            self.flush_soon()
         return has_room
 
     def half_close(self, stream_id: int) -> None:
@@ -277,6 +298,12 @@ class Http2Connection(asyncio.Protocol):
             self.flush_soon()
 
     def eof_received(self) -> bool:
+        opened = self._transport.get_extra_info("socket")
+        # With TLS, what is written and what is sent are not the same bytes.
+        if self._transport.get_extra_info("ssl_object") is None and opened is not None and opened.family != socket.AF_UNIX:  # fmt: skip
+            queued = not_arrived(opened.fileno())
+            if queued is not None:
+                self._arrived = self._written - queued - self._transport.get_write_buffer_size()
         return False
 
     def pause_writing(self) -> None:
@@ -413,12 +440,23 @@ class Http2Connection(asyncio.Protocol):
         loss: RpcError
         if stream_id > self._flushed_until:
             loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
+        elif error is None and self._has_not_arrived(stream_id):
+            loss = NotProcessed(f"{name} closed the connection before the call arrived")
         elif error is not None:
             loss = type(error)(*error.args)
         else:
             loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")  # fmt: skip
         loss.__cause__ = cause
         return loss
+
+    def _has_not_arrived(self, stream_id: int) -> bool:
+        """Whether the server provably closed the connection before the headers of this stream had arrived."""
+        if self._arrived is None:
+            return False
+        return any(
+            first <= stream_id <= last and start >= self._arrived
+            for first, last, start in self._flushes
+        )
 
     def _wake_senders(self) -> None:
         room, self._room = self._room, None
@@ -435,12 +473,17 @@ class Http2Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flush_due = False
+        self._unflushed = 0
         if self._is_over or self._transport.is_closing():
             return
         data = self._engine.bytes_to_send()
         if not data:
             return
-        self._flushed_until = self._engine.last_stream
+        last = self._engine.last_stream
+        if last > self._flushed_until:
+            self._flushes.append((self._flushed_until + 1, last, self._written))
+            self._flushed_until = last
+        self._written += len(data)
         if self._is_choked:
             self._choked_bytes += len(data)
             if self._choked_bytes > MAX_CHOKED:

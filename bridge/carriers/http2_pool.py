@@ -89,6 +89,11 @@ class Http2Pool:
         found.reserved -= 1
         return found
 
+    def adopt(self, connection: Http2Connection) -> None:
+        """Use a connection that is ready, whoever has opened it. Its owner is this pool."""
+        self._connections.append(connection)
+        self._serve()
+
     def _refuse_if_hopeless(self) -> None:
         if self._is_closed:
             raise Draining("the bridge stops")
@@ -151,12 +156,12 @@ class Http2Pool:
             self._failure = Unreachable(f"{self.name} closes connections before they are used")
         if self._failure is None:
             self._pause = 0.0
-            self._connections.append(attempt.result())
+            self.adopt(attempt.result())
         else:
             self._pause_attempts()
             if not self._connections:
                 self._refuse_all(self._failure)
-        self._serve()
+            self._serve()
 
     def _pause_attempts(self) -> None:
         limits = self._limits

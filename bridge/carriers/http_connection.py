@@ -9,12 +9,9 @@ All connections of a pool read into one buffer: the loop fills it and hands it o
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
 import socket
 import ssl
-import sys
-import termios
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol, cast
@@ -26,6 +23,7 @@ from httptools import (
     HttpResponseParser,
 )
 
+from bridge.carriers.arrival import not_arrived
 from bridge.carriers.origin import Origin
 from bridge.carriers.tls import ResumingContext
 from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpStatus
@@ -250,20 +248,10 @@ class Connection(asyncio.BufferedProtocol):
             self._lose()
 
     def _unread_bytes(self) -> int:
-        """How many of the last bytes written have not reached the other side's system; 0 where that cannot be known.
-
-        The segment that closes a connection acknowledges all that had arrived before it, and Linux has read the one when it
-        tells of the other. (It reads none of a reset's, so a reset proves nothing.)
-        """
-        if sys.platform != "linux":
-            return 0
-        queued = bytearray(4)
-        try:
-            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, queued)
-        except OSError:
-            return 0
+        """How many of the last bytes written have not reached the other side's system; 0 where that cannot be known."""
+        queued = not_arrived(self._socket.fileno())
         unsent: int = self._transport.get_write_buffer_size()
-        return int.from_bytes(queued, sys.byteorder) + unsent
+        return 0 if queued is None else queued + unsent
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(exc)

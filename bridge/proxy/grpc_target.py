@@ -33,6 +33,9 @@ from bridge.rpc.status import StatusCode
 MAX_REPEATED = 256 << 10
 """Bytes of request messages that are kept until the server answers. A call that has sent more cannot be repeated."""
 
+MOST_AT_ONCE = 128
+"""Messages that pass in one turn of the loop: they may be tiny, and there may be very many."""
+
 INFLATED_ON_LOOP = 4 << 10
 """Bytes of a compressed message that is inflated at once. A larger one may inflate to more than 4 MiB, and goes to a thread."""
 
@@ -161,6 +164,7 @@ class _Requests:
     async def pass_on(self) -> None:
         """Until the client ends its side or the call ends. Raises an RpcError for a request that is refused."""
         call, upstream = self._call, self._upstream
+        count = 0
         while (found := await call.read_envelope()) is not None:
             plain = found if not found[0] else await self._plain(found)
             self._hold(found, plain)
@@ -168,6 +172,9 @@ class _Requests:
                 return
             if self._kept is None:
                 self._held.become(0)
+            count += 1
+            if not count % MOST_AT_ONCE:
+                await asyncio.sleep(0)
         upstream.half_close()
 
     def passed_on(self, sending: asyncio.Task[None]) -> None:

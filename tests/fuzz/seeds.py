@@ -7,7 +7,7 @@ from base64 import b64encode
 from pathlib import Path
 
 from tests.support.event_stream import CHUNK, invoke_complete
-from tests.support.frames import REQUEST, FrameFactory, raw
+from tests.support.frames import REQUEST, RESPONSE, TRAILERS, FrameFactory, raw
 
 HERE = Path(__file__).parent
 CUTS = bytes((3, 0, 15, 7, 1, 9, 5, 11))
@@ -26,6 +26,12 @@ def seeds() -> dict[str, list[bytes]]:
         + raw(3, 0, 1, b"\0\0\0\x08")
     )
     settings = raw(4, 0, 0, b"\0\4\0\0\1\0") + raw(6, 0, 0, bytes(8)) + raw(4, 1, 0, b"")
+    answers = FrameFactory()
+    answer = (
+        answers.headers(1, RESPONSE)
+        + raw(0, 0, 1, message)
+        + answers.headers(1, TRAILERS, flags=("END_HEADERS", "END_STREAM"))
+    )
     reply = {
         "statusCode": 200,
         "headers": {"content-type": "application/grpc-web+proto"},
@@ -39,6 +45,8 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "engine": [b"\1" + CUTS + conversation, b"\1" + CUTS + settings, b"\0" + CUTS + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
         "answering-engine": [CUTS + conversation, CUTS + settings + conversation],
+        "client-engine": [b"\1" + CUTS + answer, b"\1" + CUTS + settings + raw(8, 0, 1, b"\0\0\1\0"), b"\0" + CUTS + settings, b"\1" + CUTS + raw(7, 0, 0, bytes(8)) + answer],
+        "native-replies": [CUTS + answer, CUTS + raw(1, 5, 1, answers.block([*RESPONSE, ("grpc-status", "5")])), CUTS + raw(3, 0, 1, b"\0\0\0\7")],
         "header-blocks": [bytes((len(block) & 0xFF,)) + block + block, b"\3\x20\x82\x86\x3f\xe1\x1f", b"\2\x0f\x2f"],
         "envelopes": [CUTS + message * 3, CUTS + b"\1" + message[1:], CUTS + message[:7]],
         "trailers": [b"\x40" + CUTS + message + ok, b"\x41" + CUTS + b64encode(message + ok), b"\xc0" + b"5\nno\n" + CUTS],

@@ -23,6 +23,8 @@ from bridge.aws.http_reply import HttpReply
 from bridge.aws.reply_reader import ReplyReader
 from bridge.aws.response_stream import ResponseStream
 from bridge.aws.streamed_reply import StreamedReply
+from bridge.carriers.grpc import GrpcCarrier
+from bridge.carriers.http2_connection import PIECE, Http2Connection
 from bridge.carriers.http_connection import Connection
 from bridge.carriers.http_exchange import Gathering, Response
 from bridge.carriers.origin import Origin
@@ -30,21 +32,25 @@ from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWebReader, usual_reply
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
+from bridge.config.schema import GrpcTarget, TcpAddress
+from bridge.http2.client import ClientEngine, ClientLimits
 from bridge.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived
 from bridge.http2.faults import ConnectionFault
 from bridge.http2.hpack import Decoder
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
+from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
+from bridge.rpc.limits import Limits
 from bridge.services.descriptors import load_descriptors
 from bridge.services.transcode import Transcoder
 from lambda_fn import LambdaServer
 from lambda_fn.events.shape import UnknownEvent
 from tests.support import library
 from tests.support.event_stream import event
-from tests.support.frames import PREFACE, raw
+from tests.support.frames import PREFACE, REQUEST, raw
 from tests.support.lambda_channel import LambdaContextDouble
 
 Target = Callable[[bytes], None]
@@ -139,6 +145,30 @@ def answering_engine(data: bytes) -> None:
                 if each.ended:
                     server.send_trailers(each.stream_id, (("grpc-status", "0"),))
         server.bytes_to_send()
+
+
+def client_engine(data: bytes) -> None:
+    """What a server sends: any cut gives the same events and answers, and a failed connection says so once, at last."""
+    pieces = Pieces(data)
+    has_settings = pieces.byte() & 1
+    whole, cut = _client(has_settings), _client(has_settings)
+    events = whole.receive(pieces.whole, now=0.0)
+    in_pieces = [each for chunk in pieces.chunks() for each in cut.receive(chunk, now=0.0)]
+
+    assert list(map(repr, events)) == list(map(repr, in_pieces))
+    assert whole.bytes_to_send() == cut.bytes_to_send()
+    failures = [each for each in events if isinstance(each, ConnectionFailed)]
+    assert len(failures) <= 1
+    assert not failures or events[-1] is failures[0]
+
+
+def _client(has_settings: int) -> ClientEngine:
+    client = ClientEngine(ClientLimits(stream_window=500, connection_window=70_000, patience=50))
+    if has_settings:
+        client.receive(raw(4, 0, 0, b""), now=0.0)
+        for _ in range(2):
+            client.send_data(client.open(REQUEST), bytes(70_000))
+    return client
 
 
 def _events(server: NativeEngine, chunks: Iterable[bytes]) -> list[Event]:
@@ -366,6 +396,9 @@ class _Transport:
     def write(self, data: bytes) -> None: ...
     def writelines(self, parts: object) -> None: ...
     def abort(self) -> None: ...
+    def close(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
     def is_closing(self) -> bool:
         return False
 
@@ -403,6 +436,46 @@ def _response(chunks: Iterable[bytes]) -> str:
         return repr(answer.result())
     assert isinstance(error, RpcError), error
     return _kind(error)
+
+
+def native_replies(data: bytes) -> None:
+    """A native server's reply ends in Trailers or in one documented error, behind the same messages in any cut."""
+    pieces = Pieces(data)
+    assert _native_reply([pieces.whole]) == _native_reply(pieces.chunks())
+
+
+def _native_reply(chunks: Iterable[bytes]) -> list[str]:
+    return _loop().run_until_complete(_reply_of(list(chunks)))
+
+
+async def _reply_of(chunks: list[bytes]) -> list[str]:
+    carrier = GrpcCarrier(GrpcTarget(TcpAddress("upstream.test", 1)), limits=Limits(max_response=MAX_MESSAGE))  # fmt: skip
+    connection = Http2Connection(carrier.pool)
+    connection.connection_made(cast("Any", _Transport()))
+    connection.data_received(raw(4, 0, 0, b""))
+    carrier.pool.adopt(connection)
+    account = OpenAccount(Buffers(1 << 30))
+    call = carrier.start("/a.B/C", (), account=account, timeout=None)
+    await call.connect()
+    call.half_close()
+    await asyncio.sleep(0)  # the request is written
+    for chunk in chunks:
+        connection.data_received(chunk)
+        for _ in range(len(chunk) // PIECE + 1):
+            await asyncio.sleep(0)
+    connection.eof_received()
+    connection.connection_lost(None)
+    found: list[str] = []
+    try:
+        while not (found and found[-1].startswith("Trailers")):
+            found += map(repr, await call.receive())
+    except RpcError as error:
+        found.append(_kind(error))
+    call.finish()
+    await carrier.close()
+    account.close()
+    assert not account.buffers.held
+    return found
 
 
 @cache
@@ -552,6 +625,8 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         "engine": engine,
         "answering-engine": answering_engine,
+        "client-engine": client_engine,
+        "native-replies": native_replies,
         "header-blocks": header_blocks,
         "envelopes": envelopes,
         "trailers": trailers,

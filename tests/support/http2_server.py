@@ -80,7 +80,7 @@ class ServerConnection:
             self._writer.close()
 
     def _take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
-        if kind == _SETTINGS and not flags & 1:
+        if kind == _SETTINGS and not flags & 1 and self._server.settings is not None:
             self.write(self.make.settings_ack())
         elif kind == _PING and not flags & 1:
             self.pings += 1
