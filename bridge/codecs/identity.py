@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bridge.rpc.buffers import Account
-from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
-from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, envelope
+from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate, inflate_pieces
+from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE
 from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, UnsupportedCompression
 from bridge.rpc.metadata import Metadata, value_of
 
@@ -16,9 +16,10 @@ _PLACE = "here (compression: identity)"
 
 def uncompressed(
     metadata: Metadata, body: bytes, *, max_message: int, max_body: int, account: Account
-) -> tuple[Metadata, Iterable[bytes]]:
+) -> tuple[Metadata, Iterable[bytes | bytearray]]:
     """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits are bytes,
-    inflated. There may be very many parts, each inflated when it is taken. `account` counts what was inflated.
+    inflated. There may be very many parts, each inflated when it is taken; join them when all are there. `account` counts what was
+    inflated.
 
     Raises UnsupportedCompression; taking the parts raises MalformedRequest, MessageTooLarge, BuffersFull.
     """
@@ -32,35 +33,39 @@ def uncompressed(
 
 def _inflate_each(
     body: bytes, encoding: str, max_message: int, max_body: int, account: Account
-) -> Iterator[bytes]:
+) -> Iterator[bytes | bytearray]:
     room = max_body
     at = 0
     while at < len(body):
         start, flags = at + PREFIX_SIZE, body[at]
         at = start + int.from_bytes(body[at + 1 : start], "big")
         if flags & COMPRESSED:
-            plain = _inflate_counted(body[start:at], encoding, min(max_message, room), account)
+            prefix, size = bytearray(PREFIX_SIZE), 0
+            yield prefix
+            for piece in _pieces(body[start:at], encoding, min(max_message, room)):
+                account.hold(len(piece))
+                size += len(piece)
+                yield piece
+            prefix[1:] = size.to_bytes(PREFIX_SIZE - 1, "big")
+            room -= PREFIX_SIZE + size
         else:
-            plain = body[start - PREFIX_SIZE : at]
-        room -= len(plain)
+            room -= at - start + PREFIX_SIZE
+            yield body[start - PREFIX_SIZE : at]
         if room < 0:
             raise MessageTooLarge(
                 f"the request inflates to more than max_buffered ({max_body} bytes)"
             )
-        yield plain
 
 
-def _inflate_counted(data: bytes, encoding: str, limit: int, account: Account) -> bytes:
-    """The plain message in an envelope. No more is ever inflated than the account has room for."""
-    room = account.room
+def _pieces(data: bytes, encoding: str, limit: int) -> Iterator[bytes]:
     try:
-        plain = envelope(inflate_message(data, encoding, min(limit, room), place=_PLACE))
-    except MessageTooLarge:
-        if room < limit:
-            raise account.buffers.full(room) from None
-        raise
-    account.hold(len(plain))
-    return plain
+        yield from inflate_pieces(data, encoding, max_size=limit)
+    except BadReply as error:
+        raise _undecodable(encoding) from error
+
+
+def _undecodable(encoding: str) -> MalformedRequest:
+    return MalformedRequest(f"a request message does not decode as {encoding}")
 
 
 def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:
@@ -72,7 +77,7 @@ def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> by
     try:
         return inflate(data, encoding, max_size=limit)
     except BadReply as error:
-        raise MalformedRequest(f"a request message does not decode as {encoding}") from error
+        raise _undecodable(encoding) from error
 
 
 def refuse_unknown(encoding: str, *, place: str) -> None:

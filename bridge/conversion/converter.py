@@ -27,14 +27,14 @@ _TINY = 512
 _LOOK_PER_BYTE = 0.03
 """Microseconds that it takes to parse a message and to estimate its cost."""
 
-_BASE_MEMORY = 16 << 20
+_BASE_MEMORY = 12 << 20
 """Bytes that a conversion may take whatever its size."""
 _MEMORY_PER_BYTE = 8
 """Of a message: itself, its parsed form, and its JSON."""
 _MEMORY_PER_JSON_BYTE = 4
 """Of JSON: itself, the same as Python's str, the message, and its bytes."""
-_MEMORY_PER_OBJECT = 250
-_MEMORY_PER_ITEM = 60
+_MEMORY_PER_OBJECT = 200
+_MEMORY_PER_ITEM = 45
 """Of what json.loads makes of an object's member, and of an array's element."""
 
 _SAMPLES = 32

@@ -184,7 +184,7 @@ class Pool:
                 worker = None
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise _failure(error, len(payload)) from error
+            raise _failure(error, len(payload), job.memory) from error
         else:
             return result
         finally:
@@ -296,7 +296,7 @@ def _is_same(one: Descriptors, other: Descriptors) -> bool:
     return one.name == other.name and list(one.files) == list(other.files)
 
 
-def _failure(error: BaseException, size: int) -> ConversionFailed:
+def _failure(error: BaseException, size: int, memory: int) -> ConversionFailed:
     if isinstance(error, TimeoutError):
         return ConversionFailed(
             f"the conversion of {size} bytes between protobuf and JSON took longer than {JOB_SECONDS:g} s:"
@@ -308,5 +308,6 @@ def _failure(error: BaseException, size: int) -> ConversionFailed:
             f" ({error.strerror}); the bridge's machine may lack memory or file descriptors"
         )
     return ConversionFailed(
-        f"the process that converts {size} bytes between protobuf and JSON died; the bridge's log has details"
+        f"the process that converts {size} bytes between protobuf and JSON died; it may have needed more than the {memory} bytes"
+        " of memory that it has for them: send less in one call; the bridge's log has details"
     )

@@ -33,7 +33,7 @@ from bridge.conversion.jobs import (  # noqa: E402 - after the signals
     decode_question,
     frame,
 )
-from bridge.rpc.errors import RpcError  # noqa: E402
+from bridge.rpc.errors import RpcError, forget_frames  # noqa: E402
 from bridge.services.descriptors import Descriptors  # noqa: E402
 from bridge.services.transcode import Transcoder  # noqa: E402
 
@@ -62,10 +62,13 @@ class Converter:
             return Done(), self._do(question, payload)
         except RpcError as error:
             notes = tuple(getattr(error, "__notes__", ()))
+            forget_frames(error)
             return Refused(type(error).__name__, str(error), notes), b""
-        except MemoryError:
+        except MemoryError as error:
+            forget_frames(error)
             return OutOfMemory(), b""
         except Exception as error:  # noqa: BLE001 - the outermost frame: the bridge tells it
+            forget_frames(error)
             # Not its text, which may quote a message.
             return Failed(type(error).__name__), b""
 
@@ -111,16 +114,20 @@ def main() -> None:
     jobs: SimpleQueue[_Job] = SimpleQueue()
     threading.stack_size(_STACK)
     threading.Thread(target=_read, args=(bridge, jobs), daemon=True).start()
-    converter = Converter()
+    converter, memory = Converter(), Memory()
     while True:
         question, payload = jobs.get()
         if isinstance(question, ToJson | FromJson):
             signal.setitimer(signal.ITIMER_REAL, JOB_SECONDS + _ALARM_BEYOND)
-            limit_memory(question.memory)
-        header, result = converter.answer(question, payload)
+            memory.limit(question.memory)
+            header, result = converter.answer(question, payload)
+            memory.limit(None)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        else:
+            before = data_size()
+            header, result = converter.answer(question, payload)
+            memory.grown(data_size() - before)
         del payload
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        limit_memory(None)
         bridge.sendall(frame(header, len(result)))
         bridge.sendall(result)
         del result
@@ -137,31 +144,37 @@ def _read(bridge: socket.socket, jobs: SimpleQueue[_Job]) -> None:
         os._exit(0)
 
 
-def limit_memory(extra: int | None) -> None:
-    """Let this process take so many bytes more than it has now; None: any number. Does nothing where the system has no such limit."""
-    if not sys.platform.startswith("linux"):
-        return
-    import resource
+class Memory:
+    """Bounds what this process takes, where the system has such a bound: on Linux."""
 
-    limit = resource.RLIM_INFINITY
-    if extra is not None:
-        now = data_size()
-        if now is None:
+    def __init__(self) -> None:
+        self._base = data_size()
+        """Bytes that it takes without a job. What a former job left behind is there for the next one to use."""
+
+    def grown(self, size: int) -> None:
+        """So many bytes more stay."""
+        self._base += max(0, size)
+
+    def limit(self, extra: int | None) -> None:
+        """Let the process take so many bytes for a job; None: any number."""
+        if not self._base:
             return
-        limit = now + extra
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY and (limit == resource.RLIM_INFINITY or limit > hard):
-        limit = hard
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        import resource
+
+        limit = resource.RLIM_INFINITY if extra is None else self._base + extra
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if hard != resource.RLIM_INFINITY and (limit == resource.RLIM_INFINITY or limit > hard):
+            limit = hard
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
-def data_size() -> int | None:
-    """Bytes that RLIMIT_DATA counts (proc(5), the sixth field of statm). None without /proc."""
+def data_size() -> int:
+    """Bytes that RLIMIT_DATA counts (proc(5), the sixth field of statm). 0 without /proc."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - pathlib is not worth its import here
             return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
-        return None
+        return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from bridge.codecs.identity import uncompressed
-from bridge.proxy.turns import in_turns
+from bridge.proxy.turns import join_in_turns
 from bridge.rpc.call import Call
 from bridge.rpc.metadata import Metadata
 
@@ -18,11 +18,11 @@ async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, 
     if compression == "pass":
         return call.metadata, await call.read_all()
     body, limits = await call.read_all(), call.route.limits
-    metadata, envelopes = uncompressed(
+    metadata, parts = uncompressed(
         call.metadata,
         body,
         max_message=limits.max_request,
         max_body=limits.max_buffered,
         account=call,
     )
-    return metadata, b"".join([each async for each in in_turns(envelopes)])
+    return metadata, await join_in_turns(parts)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from bridge.rpc.call import Call, Handler
-from bridge.rpc.errors import Bug, RefusedCall, RequestError, RpcError
+from bridge.rpc.errors import Bug, RefusedCall, RequestError, RpcError, forget_frames
 from bridge.rpc.events import Phase, Trailers
 from bridge.rpc.figures import BridgeFigures
 
@@ -31,10 +31,12 @@ def rescue(
         except RpcError as error:
             # What aborted the call says more than what the abortion broke on its way out.
             cause = call.cause or error
-        except asyncio.CancelledError:
+            forget_frames(error)
+        except asyncio.CancelledError as error:
             if call.cause is None:
                 raise  # the process stops
             cause = call.cause
+            forget_frames(error)
         except Exception:  # noqa: BLE001 - the one place where any exception becomes a status
             _log.exception("a bug in the bridge ended a call to %s", call.path)
             cause = call.cause or Bug(_SEE_LOG)

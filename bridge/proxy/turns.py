@@ -16,6 +16,11 @@ MOST_AT_ONCE = 1000
 PIECE = 16 << 10
 """Bytes of a body read at once: not many more messages than that."""
 
+MADE_AT_ONCE = 64 << 10
+"""Bytes that are inflated in one turn."""
+_COST_OF_PART = 64
+"""A part takes as long as so many bytes of it."""
+
 _Item = TypeVar("_Item")
 
 
@@ -25,6 +30,19 @@ async def in_turns(items: Iterable[_Item]) -> AsyncIterator[_Item]:
         yield item
         if not count % MOST_AT_ONCE:
             await asyncio.sleep(0)
+
+
+async def join_in_turns(parts: Iterable[bytes | bytearray]) -> bytes:
+    """All parts in one, which are made when they are taken. Raises what making them raises."""
+    taken: list[bytes | bytearray] = []
+    made = 0
+    for part in parts:
+        taken.append(part)
+        made += len(part) + _COST_OF_PART
+        if made >= MADE_AT_ONCE:
+            await asyncio.sleep(0)
+            made = 0
+    return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
 
 
 def in_pieces(body: bytes) -> Iterable[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 from bridge.rpc.errors import BadReply, MessageTooLarge
 
@@ -16,26 +17,42 @@ ACCEPT_ENCODING = ",".join(SUPPORTED)
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
+PIECE = 64 << 10
+"""Bytes that are inflated in one step: some tenth of a millisecond."""
+
+
 def inflate(data: bytes, encoding: str, *, max_size: int) -> bytes:
     """The message in `data`, at most `max_size` bytes of it ever held.
 
     Raises MessageTooLarge, BadReply for a stream that does not decode, KeyError for an encoding not in SUPPORTED.
     """
+    pieces = list(inflate_pieces(data, encoding, max_size=max_size))
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[bytes]:
+    """The message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises as `inflate` does."""
     if encoding == IDENTITY:
-        return data
+        yield data
+        return
     inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        plain = inflater.decompress(data, max_size + 1)
-    except zlib.error as error:
-        raise BadReply(f"a message does not decode as {encoding}") from error
-    if len(plain) > max_size:
-        raise MessageTooLarge(f"a message inflates to more than {max_size} bytes")
-    if not inflater.eof:
-        raise BadReply(f"a message compressed with {encoding} is cut off")
+    left = max_size
+    while not inflater.eof:
+        try:
+            plain = inflater.decompress(data, min(left + 1, PIECE))
+        except zlib.error as error:
+            raise BadReply(f"a message does not decode as {encoding}") from error
+        if len(plain) > left:
+            raise MessageTooLarge(f"a message inflates to more than {max_size} bytes")
+        if not plain and not inflater.eof:
+            raise BadReply(f"a message compressed with {encoding} is cut off")
+        left -= len(plain)
+        data = inflater.unconsumed_tail
+        if plain:
+            yield plain
     if inflater.unused_data:
         # A second gzip member would be one too. gRPC-core refuses both, and following members has no bound but their number.
         raise BadReply(f"a message has bytes behind the end of its {encoding} data")
-    return plain
 
 
 def deflate(message: bytes, encoding: str) -> bytes:

@@ -75,6 +75,18 @@ class Bug(RpcError):
     """An exception that nobody expected; the log has it."""
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of what the frames hold that this error and its causes passed through. For errors that nobody will trace any more.
+
+    A frame that has a name for the error it raised makes a cycle with it: a message of megabytes in it stays until the garbage
+    collector comes, which counts objects and not bytes.
+    """
+    each: BaseException | None = error
+    while each is not None and each.__traceback__ is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+
+
 # -- what the client sent -----------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,9 @@
 """rescue: whatever ends a call, the client gets one status."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -230,3 +232,34 @@ async def test_what_no_client_may_read_is_taken_out() -> None:
     assert [
         Trailers(Status(StatusCode.INTERNAL, "greeter failed: bad key [hidden]"))
     ] == call.events
+
+
+class _Large:
+    """Stands for a message of megabytes in a frame."""
+
+
+async def test_what_failed_calls_held_is_let_go_at_once() -> None:
+    """Frames that name the error they raise would keep it until the garbage collector comes."""
+    held: list[weakref.ref[_Large]] = []
+
+    def fail() -> None:
+        message = _Large()
+        held.append(weakref.ref(message))
+        try:
+            raise ValueError("inner")
+        except ValueError as inner:
+            error = BadReply("bad")
+            raise error from inner
+
+    async def handler(call: Call) -> None:
+        message = _Large()
+        held.append(weakref.ref(message))
+        fail()
+
+    gc.disable()
+    try:
+        await _rescued(handler)
+
+        assert [None, None] == [each() for each in held]
+    finally:
+        gc.enable()

@@ -93,3 +93,19 @@ async def test_a_request_of_many_messages_is_inflated_in_turns() -> None:
 
     assert [envelope(b"a") * _COUNT] == bodies
     assert turns > _TURNS
+
+
+async def test_one_large_message_is_inflated_in_turns() -> None:
+    """Four kilobytes of gzip that hold four megabytes."""
+    message = bytes(4 << 20)
+    packed = envelope(gzip.compress(message), flags=COMPRESSED)
+    call = RecordingCall(body=packed, metadata=(("grpc-encoding", "gzip"),))
+    whole: list[bytes] = []
+
+    async def gather() -> None:
+        whole.append((await gathered(call, "identity"))[1])
+
+    turns = await _turns_during(gather())
+
+    assert [envelope(message)] == whole
+    assert turns >= 60

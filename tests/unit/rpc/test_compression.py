@@ -1,6 +1,7 @@
 """Inflating with a bound, deflating, and what a peer accepts."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 
@@ -8,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rpc.compression import IDENTITY, SUPPORTED, accepts, deflate, inflate
+from bridge.rpc.compression import (
+    IDENTITY,
+    PIECE,
+    SUPPORTED,
+    accepts,
+    deflate,
+    inflate,
+    inflate_pieces,
+)
 from bridge.rpc.errors import BadReply, MessageTooLarge
 
 _COMPRESSED = ("deflate", "gzip")
@@ -40,6 +49,17 @@ def test_bomb_is_refused_without_being_held(encoding: str) -> None:
         tracemalloc.stop()
 
     assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("encoding", _COMPRESSED)
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE])
+def test_large_messages_come_in_pieces(encoding: str, size: int) -> None:
+    """Each is made when it is taken, whether the message compresses well or not at all."""
+    for message in (bytes(size), random.Random(7).randbytes(size)):
+        pieces = list(inflate_pieces(deflate(message, encoding), encoding, max_size=size))
+
+        assert message == b"".join(pieces)
+        assert all(0 < len(piece) <= PIECE for piece in pieces)
 
 
 @pytest.mark.parametrize("encoding", _COMPRESSED)
