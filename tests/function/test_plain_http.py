@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection, IncompleteRead
 from typing import Any
 
 import pytest
 
+from lambda_fn import LambdaServer
 from lambda_fn.plain_http import HttpSide
+from tests.support import library
 
 _POST = b"POST /a HTTP/1.1\r\nhost: a\r\n"
 _CHUNKED = _POST + b"transfer-encoding: chunked\r\n"
@@ -107,3 +110,25 @@ def test_a_chunk_of_less_than_nothing_is_refused_at_once(port: int) -> None:
         opened.sendall(_CHUNKED + b"\r\n-1\r\nabc")
 
         assert opened.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+def test_a_stream_of_bodies_that_fails_never_looks_whole() -> None:
+    """A google.api.HttpBody has no place for an error: the client sees that its body was cut off."""
+    server = LambdaServer()
+    library.add(server)
+    with HttpSide(server.handler, "127.0.0.1:0", grace=0) as side:
+        client = HTTPConnection("127.0.0.1", side.port, timeout=30)
+        client.request("GET", "/v1/shelves/1:read")
+        whole = client.getresponse()
+        assert (200, "text/plain", b"The end\n") == (
+            whole.status,
+            whole.getheader("content-type"),
+            whole.read(),
+        )
+        client.request("GET", "/v1/shelves/1:read?tags=fail")
+        with pytest.raises(IncompleteRead) as cut:
+            client.getresponse().read()
+        client.close()
+    server.close()
+
+    assert b"The end\n" == cut.value.partial
