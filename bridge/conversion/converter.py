@@ -27,15 +27,15 @@ _TINY = 512
 _LOOK_PER_BYTE = 0.03
 """Microseconds that it takes to parse a message and to estimate its cost."""
 
-_BASE_MEMORY = 12 << 20
+_BASE_MEMORY = 16 << 20
 """Bytes that a conversion may take whatever its size."""
-_MEMORY_PER_BYTE = 8
-"""Of a message: itself, its parsed form, and its JSON."""
-_MEMORY_PER_JSON_BYTE = 4
+_MEMORY_PER_BYTE = 40
+"""Of a message: itself, its parsed form, and its JSON. A message of 20 bytes with a map takes 500."""
+_MEMORY_PER_JSON_BYTE = 6
 """Of JSON: itself, the same as Python's str, the message, and its bytes."""
-_MEMORY_PER_OBJECT = 200
-_MEMORY_PER_ITEM = 45
-"""Of what json.loads makes of an object's member, and of an array's element."""
+_MEMORY_PER_OBJECT = 400
+_MEMORY_PER_ITEM = 60
+"""Of what json.loads makes of an object, with its message, and of a member or an element."""
 
 _SAMPLES = 32
 _SAMPLE = 2 << 10

@@ -12,6 +12,8 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from bridge.conversion.jobs import JOB_SECONDS, Conversion
 from bridge.conversion.worker import COMMAND, START_SECONDS, Died, Worker
 from bridge.rpc.buffers import Buffers, OpenAccount
@@ -30,12 +32,18 @@ _GRACE = 0.25
 _log = logging.getLogger(__name__)
 
 
+_LEAST_PART = 4
+"""A job runs if it gets one part in so many of the memory that it wants: most need no more."""
+
+
 @dataclass(slots=True)
 class _Waiting:
     """A job that has no process yet."""
 
-    memory: int
-    start: asyncio.Future[None]
+    wanted: int
+    """Bytes of memory."""
+    start: asyncio.Future[int]
+    """The bytes that it gets."""
 
 
 @dataclass(slots=True)
@@ -121,7 +129,8 @@ class Pool:
                 f"{MAX_WAITING} messages wait to be converted between protobuf and JSON; try again later",
                 kind="conversions",
             )
-        await self._start_of(job)
+        granted = await self._start_of(job.memory)
+        job = replace(job, memory=granted)
         task = self._spawn(self._convert(job, payload))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
@@ -131,18 +140,18 @@ class Pool:
             asyncio.get_running_loop().call_later(_GRACE, task.cancel)
             raise
 
-    async def _start_of(self, job: Conversion) -> None:
-        """Return when the job may run; it counts as running then."""
-        waiting = _Waiting(job.memory, asyncio.get_running_loop().create_future())
+    async def _start_of(self, wanted: int) -> int:
+        """Return when a job that wants so much memory may run, with what it gets. It counts as running then."""
+        waiting = _Waiting(wanted, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._begin_waiting()
         try:
-            await waiting.start
+            return await waiting.start
         except asyncio.CancelledError:
             if waiting.start.cancelled():
                 self._waiting.remove(waiting)
             elif waiting.start.exception() is None:
-                self._ended(job.memory)
+                self._ended(waiting.start.result())
             raise
 
     def _begin_waiting(self) -> None:
@@ -150,20 +159,21 @@ class Pool:
         account = self._account
         while self._waiting and self._running < self._max_processes:
             first = self._waiting[0]
-            if first.memory <= account.room:
-                account.hold(first.memory)
+            granted = min(first.wanted, account.room)
+            if granted >= first.wanted // _LEAST_PART:
+                account.hold(granted)
                 self._running += 1
-                first.start.set_result(None)
+                first.start.set_result(granted)
             elif self._running:
                 return  # one that ends makes room
             else:
-                first.start.set_exception(self._no_memory(first.memory))
+                first.start.set_exception(self._no_memory(first.wanted // _LEAST_PART))
             self._waiting.popleft()
 
     def _no_memory(self, memory: int) -> BuffersFull:
         buffers = self._account.buffers
         return BuffersFull(
-            f"a conversion between protobuf and JSON that may take {memory} bytes of memory does not fit with the"
+            f"a conversion between protobuf and JSON that needs {memory} bytes of memory does not fit with the"
             f" {buffers.held} bytes that the bridge holds for calls: buffers is {buffers.limit} bytes;"
             " try again later, send less in one call, or raise buffers"
         )

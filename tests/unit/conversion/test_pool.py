@@ -232,7 +232,7 @@ async def test_the_number_that_waits_is_bounded(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_jobs_wait_for_the_memory_of_others() -> None:
-    async with benched(buffers=MEMORY * 3 // 2) as bench:
+    async with benched(buffers=MEMORY * 2 // 5) as bench:
         jobs = [bench.begin(to_json(), ORDER) for _ in range(3)]
         await until(jobs[0].done)
 
@@ -241,12 +241,12 @@ async def test_jobs_wait_for_the_memory_of_others() -> None:
 
 
 async def test_a_job_for_which_there_is_no_memory() -> None:
-    """Nothing that ends would make room for it."""
+    """Nothing that ends would make room for it. With a quarter of what it wants it runs."""
     async with benched(buffers=MEMORY) as bench:
         with pytest.raises(Overloaded, match=rf"{MEMORY} bytes of memory .*buffers is {MEMORY} bytes") as raised:  # fmt: skip
-            await bench.pool.run(to_json(), ORDER)
+            await bench.pool.run(to_json(memory=4 * MEMORY), ORDER)
 
-        assert JSON == await bench.pool.run(to_json(memory=MEMORY // 2), ORDER)
+        assert JSON == await bench.pool.run(to_json(memory=3 * MEMORY), ORDER)
     assert "buffers" == raised.value.reason
 
 
