@@ -60,9 +60,9 @@ def fields(path: str = PATH) -> list[tuple[str, str]]:
     ]
 
 
-def block_of(path: str = PATH) -> bytes:
+def block_of(path: str = PATH, *metadata: tuple[str, str]) -> bytes:
     """The header block of a usual call, which leaves the dynamic table as it is."""
-    return _literals(fields(path))
+    return _literals([*fields(path), *metadata])
 
 
 def _literals(listed: list[tuple[str, str]]) -> bytes:
