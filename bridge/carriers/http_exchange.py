@@ -108,6 +108,7 @@ class Gathering:
         return True
 
     def fail(self, error: RpcError) -> None:
+        self._parts.clear()
         if not self.answer.done():
             self.answer.set_exception(error)
 
