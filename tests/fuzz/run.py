@@ -59,52 +59,69 @@ def _run(name: str, chosen: argparse.Namespace) -> int:
     """In a process of its own: atheris ends it."""
     findings, corpus = HERE / "findings" / name, HERE / "corpus" / name
     print(f"{name}: {chosen.seconds} s ...", flush=True)
-    with tempfile.TemporaryDirectory(prefix="bridge-fuzz-") as grown:
-        code = _python(
-            name,
-            [
-                f"-max_total_time={chosen.seconds}",
-                f"-artifact_prefix={grown}/crash-",
-                grown,
-                str(corpus),
-            ],
-        )
-        for broken in Path(grown).glob("crash-*"):
+    with tempfile.TemporaryDirectory(prefix="bridge-fuzz-") as scratch:
+        folder = _Folder(name, Path(scratch))
+        grown = folder.made("grown")
+        prefix = f"-artifact_prefix={folder.path}/crash-"
+        code = folder.run(f"-max_total_time={chosen.seconds}", prefix, str(grown), str(corpus))
+        for broken in folder.path.glob("crash-*"):
             findings.mkdir(parents=True, exist_ok=True)
             kept = findings / broken.name.rpartition("-")[2][:12]
             kept.write_bytes(broken.read_bytes())
             print(f"{name}: an input that breaks its promise: {kept}", file=sys.stderr)
         if chosen.keep and code == 0:
-            _python(name, ["-merge=1", str(corpus), grown])
+            # The smallest inputs that together reach all that is reached.
+            merged = folder.made("merged")
+            folder.run("-merge=1", str(merged), str(corpus), str(grown))
+            for path in merged.iterdir():
+                (corpus / path.name[:12]).write_bytes(path.read_bytes())
     return code
 
 
-def _python(name: str, arguments: list[str]) -> int:
-    limits = [f"-max_len={MAX_INPUT}", f"-rss_limit_mb={MAX_MEMORY}", f"-timeout={MAX_SECONDS}"]
-    command = [sys.executable, "-m", "tests.fuzz.run", "--inside", name, *limits, *arguments]
-    run = subprocess.run(
-        command,
-        cwd=HERE.parents[1],
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if run.returncode:
-        print(run.stderr[-4000:], file=sys.stderr)
-    else:
-        print(f"{name}:", *run.stderr.splitlines()[-1:], flush=True)
-    return run.returncode
+class _Folder:
+    """Where one target runs."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.path = path
+        self._name = name
+        # libFuzzer starts itself anew to merge: it needs a program, which `python -m` is not.
+        self._program = path / "fuzz"
+        command = (
+            f'exec "{sys.executable}" -m tests.fuzz.run --inside {name} "{self._program}" "$@"'
+        )
+        self._program.write_text(f"#!/bin/sh\n{command}\n")
+        self._program.chmod(0o755)
+
+    def made(self, name: str) -> Path:
+        folder = self.path / name
+        folder.mkdir()
+        return folder
+
+    def run(self, *arguments: str) -> int:
+        limits = [f"-max_len={MAX_INPUT}", f"-rss_limit_mb={MAX_MEMORY}", f"-timeout={MAX_SECONDS}"]
+        run = subprocess.run(
+            [str(self._program), *limits, *arguments],
+            cwd=HERE.parents[1],
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if run.returncode:
+            print(run.stderr[-4000:], file=sys.stderr)
+        else:
+            print(f"{self._name}:", *run.stderr.splitlines()[-1:], flush=True)
+        return run.returncode
 
 
 def _fuzz(name: str, arguments: list[str]) -> None:
-    """Never returns: libFuzzer ends the process."""
+    """`arguments`: libFuzzer's, the program's name first. Never returns: libFuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["bridge", "lambda_fn"]):
         from tests.fuzz.targets import TARGETS
 
-    atheris.Setup([sys.argv[0], *arguments], TARGETS[name])
+    atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()
 
 

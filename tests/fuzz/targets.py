@@ -29,6 +29,7 @@ from bridge.carriers.http2_connection import PIECE, Http2Connection
 from bridge.carriers.http_connection import Connection
 from bridge.carriers.http_exchange import Gathering, Response
 from bridge.carriers.origin import Origin
+from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWebReader, usual_reply
 from bridge.config.load import parse
@@ -362,7 +363,7 @@ def replies(data: bytes) -> None:
 
 def _valid(reply: HttpReply) -> HttpReply:
     assert 100 <= reply.http_status <= 599
-    for name, value in reply.headers:
+    for name, value in sort_fields(reply.headers).metadata:
         assert name == name.lower()
         assert not set(value) & set("\r\n\0"), value
     return reply
@@ -505,11 +506,12 @@ def json_of_messages(data: bytes) -> None:
         text = _transcoder().to_json(_ECHO, data)
     except RpcError:
         return
-    json.loads(text)
+    told = json.loads(text)
     if _EMPTY_PATH(text):
         return  # protobuf prints a field mask's empty path, which no reader takes
     again = _transcoder().from_json(_ECHO, text)
-    assert text == _transcoder().to_json(_ECHO, again)
+    # A large message is printed in slices, so the order of its fields may differ.
+    assert told == json.loads(_transcoder().to_json(_ECHO, again))
 
 
 @cache
