@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import re
+import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -421,7 +422,7 @@ class _Owner:
 
 def _response(chunks: Iterable[bytes]) -> str:
     loop = _loop()
-    connection = Connection(_Owner(), cast("Any", None), memoryview(bytearray(4096)))
+    connection = Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
     connection.connection_made(cast("Any", _Transport()))
     answer: asyncio.Future[Response] = loop.create_future()
     assert connection.start(Gathering(answer, MAX_MESSAGE), b"POST / HTTP/1.1\r\n\r\n", b"")
@@ -478,6 +479,12 @@ async def _reply_of(chunks: list[bytes]) -> list[str]:
     account.close()
     assert not account.buffers.held
     return found
+
+
+@cache
+def _sockets() -> tuple[socket.socket, socket.socket]:
+    """For what is asked of a connection's socket when it has closed."""
+    return socket.socketpair()
 
 
 @cache
