@@ -18,22 +18,22 @@ from typing import Any, cast
 
 from hpack import Encoder
 
-from bridge.carriers.connect import Dialer
-from bridge.carriers.http_client import BUFFER_SIZE, HttpClient
-from bridge.carriers.http_connection import Connection as UpstreamConnection
-from bridge.carriers.origin import Origin
-from bridge.carriers.pool import Pool, PoolLimits
-from bridge.carriers.proxies import Proxies
-from bridge.carriers.resolver import Resolver
+from bridge.carriers.http1.client import BUFFER_SIZE, HttpClient
+from bridge.carriers.http1.connect import Dialer
+from bridge.carriers.http1.connection import Connection as UpstreamConnection
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.proxies import Proxies
+from bridge.carriers.http1.resolver import Resolver
 from bridge.config.load import parse
 from bridge.config.schema import Config
 from bridge.http2 import frames
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.http2.preface import PREFACE
-from bridge.proxy.access_log import AccessLog
-from bridge.proxy.deadline import Deadlines
-from bridge.proxy.route_table import MethodRegistry, RouteTable
+from bridge.layers.access_log import AccessLog
+from bridge.layers.deadline import Deadlines
+from bridge.layers.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.server.connection import Connection, ConnectionLimits, Serving

@@ -20,16 +20,16 @@ from typing import Any, cast
 
 import bridge.carriers.lambda_api
 from benchmarks.in_process import InProcess, run
-from bridge.aws.http_v2 import EventEncoder
-from bridge.aws.reply_reader import ReplyReader
+from bridge.aws.events.http_v2 import EventEncoder
+from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.sigv4 import RequestSigner
-from bridge.carriers.http_connection import Connection as UpstreamConnection
+from bridge.carriers.http1.connection import Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
-from bridge.proxy.access_log import AccessLog
-from bridge.proxy.admit import admit
-from bridge.proxy.deadline import Deadlines, deadline
-from bridge.proxy.rescue import rescue
-from bridge.proxy.retry import RetryPolicy, retry
+from bridge.layers.access_log import AccessLog
+from bridge.layers.admit import admit
+from bridge.layers.deadline import Deadlines, deadline
+from bridge.layers.rescue import rescue
+from bridge.layers.retry import RetryPolicy, retry
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.events import Phase
 from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures

@@ -16,15 +16,15 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs, tracing
-from bridge.carriers.assumed_role import Identities
+from bridge.carriers.identity.assumed_role import Identities
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.conversion.converter import Conversions
 from bridge.http2.interface import Engine, EngineLimits
-from bridge.proxy.access_log import AccessLog, console_lines, json_lines
-from bridge.proxy.admit import admit_builtin
-from bridge.proxy.deadline import Deadlines
-from bridge.proxy.route_table import Builtin, MethodRegistry, RouteTable
+from bridge.layers.access_log import AccessLog, console_lines, json_lines
+from bridge.layers.admit import admit_builtin
+from bridge.layers.deadline import Deadlines
+from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError

@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 from msgspec.json import encode
 
-from bridge.outlet import Outlet
+from bridge.lossy_writer import Outlet
 
 Format = Literal["auto", "console", "json"]
 

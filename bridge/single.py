@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.app import Bridge
-from bridge.companions import Companions
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.server import ListenAddress
+from bridge.shared_services import Companions
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot

@@ -10,29 +10,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.carriers.assumed_role import Identities
+from bridge.carriers.identity.assumed_role import Identities
 from bridge.config.schema import Config, GrpcTarget, LambdaTarget, Leg, LocalTarget, Service, Target
 from bridge.conversion.converter import Conversions
-from bridge.proxy import route_table
-from bridge.proxy.access_log import AccessLog
-from bridge.proxy.admit import admit
-from bridge.proxy.deadline import Deadlines, deadline
-from bridge.proxy.observe import observe
-from bridge.proxy.own_call import exchange
-from bridge.proxy.rescue import rescue
-from bridge.proxy.retry import RetryPolicy, retry
-from bridge.proxy.route import route
-from bridge.proxy.route_table import Entry
+from bridge.layers import route_table
+from bridge.layers.access_log import AccessLog
+from bridge.layers.admit import admit
+from bridge.layers.deadline import Deadlines, deadline
+from bridge.layers.observe import observe
+from bridge.layers.rescue import rescue
+from bridge.layers.retry import RetryPolicy, retry
+from bridge.layers.route import route
+from bridge.layers.route_table import Entry
 from bridge.routing.router import Router
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import BridgeFigures, TargetFigures
-from bridge.services.asked_target import TIMEOUT, Ask, AskedTarget, first_implemented
 from bridge.services.builtin import REFLECTION, REFLECTION_ALPHA
 from bridge.services.configured import load_configured
 from bridge.services.descriptors import Descriptors
+from bridge.services.reflected_target import TIMEOUT, Ask, AskedTarget, first_implemented
 from bridge.services.sources import Source, Sources
-from bridge.targets import Invocation, Targets
+from bridge.targets.builder import Invocation, Targets
+from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
 
 LONGEST_INVOKE = 910.0
@@ -199,7 +199,7 @@ class Stack:
 def _traced(inner: Handler, tracing: Tracing | None) -> Handler:
     if tracing is None:
         return inner
-    from bridge.proxy.trace import traced
+    from bridge.layers.trace import traced
 
     return traced(inner, tracer=tracing.tracer, propagator=tracing.propagator)
 
@@ -207,7 +207,7 @@ def _traced(inner: Handler, tracing: Tracing | None) -> Handler:
 def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> Handler:
     if tracing is None:
         return inner
-    from bridge.proxy.trace import traced_attempt
+    from bridge.layers.trace import traced_attempt
 
     return traced_attempt(
         inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator

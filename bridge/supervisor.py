@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.companions import Companions
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.control import Begin, Changed, Reload
 from bridge.server.server import BACKLOG, ListenAddress, unbind
 from bridge.server.workers import WorkerFailed, Workers, this_python
+from bridge.shared_services import Companions
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot

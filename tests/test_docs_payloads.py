@@ -13,15 +13,15 @@ import pytest
 from bridge.aws.invoke import InvokeReply
 from bridge.config.schema import EventShape, Payload
 from bridge.conversion.converter import Conversions
-from bridge.proxy.lambda_target import Carrier, LambdaTarget
-from bridge.proxy.payload import EVENTS, payload_of
-from bridge.proxy.raw_target import RawTarget
 from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import FunctionFailed, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import StatusCode
 from bridge.services.descriptors import Descriptors, load_descriptors
+from bridge.targets.lambda_target import Carrier, LambdaTarget
+from bridge.targets.payload import EVENTS, payload_of
+from bridge.targets.raw_target import RawTarget
 from tests.support.fakes import FakeClock, RecordingCall
 
 ROOT = Path(__file__).parents[1]

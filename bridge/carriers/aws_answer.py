@@ -8,7 +8,7 @@ from msgspec import DecodeError
 from msgspec.json import Decoder
 
 from bridge.aws.errors import refusal_of
-from bridge.carriers.http_exchange import Response
+from bridge.carriers.http1.exchange import Response
 from bridge.rpc.errors import RpcError
 from bridge.rpc.json_text import without_mark
 

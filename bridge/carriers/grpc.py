@@ -14,13 +14,13 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from bridge.carriers.connect import CONNECT_TIMEOUT, Dialer
-from bridge.carriers.http2_connection import ConnectionTimes, Http2Connection, name_of
-from bridge.carriers.http2_pool import Http2Pool
-from bridge.carriers.origin import Origin
-from bridge.carriers.proxies import Proxies
-from bridge.carriers.resolver import Resolver
-from bridge.carriers.tls import HTTP_2, client_context
+from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.proxies import Proxies
+from bridge.carriers.http1.resolver import Resolver
+from bridge.carriers.http1.tls import HTTP_2, client_context
+from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection, name_of
+from bridge.carriers.http2.pool import Http2Pool
 from bridge.config.schema import GrpcTarget, TargetTls, UnixAddress
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import Account, Portion

@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.aws_answer import refusal_in
-from bridge.carriers.credentials import CredentialSource
-from bridge.carriers.http_client import HttpClient
-from bridge.carriers.http_exchange import StreamedResponse
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.exchange import StreamedResponse
+from bridge.carriers.http1.origin import parse_url
+from bridge.carriers.http1.pool import Pool
+from bridge.carriers.identity.credentials import CredentialSource
+from bridge.carriers.identity.signing import Signing
 from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
-from bridge.carriers.origin import parse_url
-from bridge.carriers.pool import Pool
-from bridge.carriers.signing import Signing
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.value import Value

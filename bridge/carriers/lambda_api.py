@@ -16,12 +16,12 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
 from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.aws_answer import refusal_in
-from bridge.carriers.credentials import AwsSettings, CredentialSource
-from bridge.carriers.http_client import HttpClient
-from bridge.carriers.http_exchange import Response, StreamedResponse
-from bridge.carriers.origin import Origin, parse_url
-from bridge.carriers.pool import Pool
-from bridge.carriers.signing import Signing
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.exchange import Response, StreamedResponse
+from bridge.carriers.http1.origin import Origin, parse_url
+from bridge.carriers.http1.pool import Pool
+from bridge.carriers.identity.credentials import AwsSettings, CredentialSource
+from bridge.carriers.identity.signing import Signing
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
 

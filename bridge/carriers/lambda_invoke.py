@@ -13,8 +13,8 @@ from typing import Unpack
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
+from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.lambda_api import Access, LambdaApi
-from bridge.carriers.turns import LARGE
 from bridge.rpc.buffers import Account
 
 

@@ -15,7 +15,7 @@ from typing import Unpack
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.response_stream import ResponseStream
-from bridge.carriers.http_exchange import StreamedResponse
+from bridge.carriers.http1.exchange import StreamedResponse
 from bridge.carriers.lambda_api import MAX_BODY, Access, LambdaApi
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.errors import RpcError

@@ -6,8 +6,8 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
 from bridge.aws.rie import as_invoked, is_failure
-from bridge.carriers.credentials import local_credentials
-from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.identity.credentials import local_credentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import ServiceFailed

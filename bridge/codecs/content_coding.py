@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Generator, Iterator
 
-from bridge.codecs.texts import ERROR_MARK, broken_off
+from bridge.codecs.error_excerpts import ERROR_MARK, broken_off
 from bridge.rpc.errors import BadReply, FunctionFailed, ReplyTooLarge, RpcError
 from bridge.rpc.metadata import Metadata
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from bridge.codecs.error_excerpts import ERROR_MARK, OPAQUE_KEPT
 from bridge.codecs.fields import ReplyFields
 from bridge.codecs.inflation import inflater_for
-from bridge.codecs.texts import ERROR_MARK, OPAQUE_KEPT
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError

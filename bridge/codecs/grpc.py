@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
+from bridge.codecs.error_excerpts import broken_off, excerpt, http_refusal
 from bridge.codecs.fields import sort_fields
-from bridge.codecs.texts import broken_off, excerpt, http_refusal
 from bridge.rpc import status
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS

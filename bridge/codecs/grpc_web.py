@@ -10,8 +10,8 @@ import re
 from binascii import a2b_base64
 
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
+from bridge.codecs.error_excerpts import broken_off, http_refusal
 from bridge.codecs.fields import ReplyFields, sort_fields
-from bridge.codecs.texts import broken_off, http_refusal
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope, parse_prefix
 from bridge.rpc.errors import BadReply, FunctionFailed, HttpRefusal, NoStatus, RpcError

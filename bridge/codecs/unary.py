@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from bridge.codecs.error_excerpts import OPAQUE_KEPT, http_refusal
 from bridge.codecs.fields import sort_fields
-from bridge.codecs.texts import OPAQUE_KEPT, http_refusal
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, envelope
 from bridge.rpc.errors import ReplyTooLarge, UnsupportedCall, UnsupportedCompression
 from bridge.rpc.events import OK_TRAILERS, Headers, Message, ResponseEvent, Trailers

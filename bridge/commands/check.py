@@ -12,12 +12,12 @@ from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
-from bridge.proxy.deadline import Deadlines
+from bridge.layers.deadline import Deadlines
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
 from bridge.services.configured import load_configured, warnings_about
 from bridge.stack import Shared, Stack
-from bridge.targets import Invocation
+from bridge.targets.builder import Invocation
 
 _CREDENTIALS_SECONDS = 20.0
 _DRY_RUN_SECONDS = 20.0

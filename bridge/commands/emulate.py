@@ -12,10 +12,10 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
-from bridge.companions import reason_of
 from bridge.config.schema import Config, Emulator, TcpAddress, Url
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.redaction import Redactor
+from bridge.shared_services import reason_of
 
 
 def emulate(chosen: argparse.Namespace) -> int:

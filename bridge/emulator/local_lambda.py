@@ -15,16 +15,16 @@ from pathlib import Path
 from aiohttp import web
 
 from bridge.config.schema import FunctionConfig
-from bridge.emulator import naming
-from bridge.emulator.console import Console
-from bridge.emulator.environment import Interpreters
-from bridge.emulator.file_watch import FileWatch
-from bridge.emulator.function import Function
-from bridge.emulator.function_urls import FunctionUrls
-from bridge.emulator.instance import Facilities
-from bridge.emulator.invoke_api import Handler, InvokeApi
-from bridge.emulator.url_signature import known_keys
-from bridge.emulator.warden import Warden
+from bridge.emulator.api import naming
+from bridge.emulator.api.function_urls import FunctionUrls
+from bridge.emulator.api.invoke_api import Handler, InvokeApi
+from bridge.emulator.api.url_signature import known_keys
+from bridge.emulator.instances.console import Console
+from bridge.emulator.instances.environment import Interpreters
+from bridge.emulator.instances.file_watch import FileWatch
+from bridge.emulator.instances.function import Function
+from bridge.emulator.instances.instance import Facilities
+from bridge.emulator.instances.reaper import Warden
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
 

@@ -18,8 +18,8 @@ from bridge.services.errors import NotDescribed
 if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
-    from bridge.services.asked_target import AskedTarget
     from bridge.services.descriptors import Descriptors, MethodKind
+    from bridge.services.reflected_target import AskedTarget
 
 _ANY_METHOD = "-"
 

@@ -15,8 +15,8 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.sigv4 import Credentials
-from bridge.carriers.credentials import AwsSettings, FixedCredentials
-from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.identity.credentials import AwsSettings, FixedCredentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 

@@ -20,16 +20,16 @@ from typing import Any, cast
 
 import hpack
 
-from bridge.aws import envoy, http_reply
-from bridge.aws.http_reply import HttpReply
-from bridge.aws.reply_reader import ReplyReader
+from bridge.aws.events import envoy, http_reply
+from bridge.aws.events.http_reply import HttpReply
+from bridge.aws.events.reply_reader import ReplyReader
+from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.response_stream import ResponseStream
-from bridge.aws.streamed_reply import StreamedReply
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.carriers.http2_connection import PIECE, Http2Connection
-from bridge.carriers.http_connection import Connection
-from bridge.carriers.http_exchange import Gathering, Response
-from bridge.carriers.origin import Origin
+from bridge.carriers.http1.connection import Connection
+from bridge.carriers.http1.exchange import Gathering, Response
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http2.connection import PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWebReader, usual_reply

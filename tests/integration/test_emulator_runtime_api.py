@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge.aws.invoke import MAX_REPLY
-from bridge.emulator import runtime_api
-from bridge.emulator.failures import Failure
-from bridge.emulator.invocation import HIGH_WATER, Invocation, Reply
-from bridge.emulator.lifecycle import Phase
-from bridge.emulator.runtime_api import RuntimeApi
-from bridge.emulator.runtime_session import Delivery, RuntimeSession
+from bridge.emulator.instances import runtime_api
+from bridge.emulator.instances.failures import Failure
+from bridge.emulator.instances.invocation import HIGH_WATER, Invocation, Reply
+from bridge.emulator.instances.lifecycle import Phase
+from bridge.emulator.instances.runtime_api import RuntimeApi
+from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession
 
 NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n"
 DELIVERY = Delivery(Invocation("id-1", b'{"a":1}', "arn:x", "Root=1", '{"custom":{}}'), 1234)

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from bridge.aws.event_stream import EventStreamReader
 from bridge.aws.event_stream_encoder import CONTENT_TYPE
-from bridge.emulator import event_stream
+from bridge.emulator.api import event_stream
 from tests.support.emulator import Caller, handler, local_lambda, runtime
 
 STREAM_PATH = "/2021-11-15/functions/fn/response-streaming-invocations"

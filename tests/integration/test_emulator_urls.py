@@ -21,7 +21,7 @@ from botocore.credentials import Credentials
 
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.config.schema import FunctionConfig, FunctionUrl
-from bridge.emulator import function_urls
+from bridge.emulator.api import function_urls
 from lambda_fn.examples import echo_pb2
 from tests.support.emulator import Caller, local_lambda, runtime
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
-from bridge.proxy.rescue import rescue
-from bridge.proxy.route import route
+from bridge.layers.rescue import rescue
+from bridge.layers.route import route
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message

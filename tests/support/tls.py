@@ -7,7 +7,7 @@ from pathlib import Path
 
 import trustme
 
-from bridge.carriers.tls import ResumingContext, client_context
+from bridge.carriers.http1.tls import ResumingContext, client_context
 
 
 class Authority:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from bridge.carriers.origin import Origin
+from bridge.carriers.http1.origin import Origin
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ SERVING = (
     "bridge.commands.serve",
     "bridge.commands.worker",
     "bridge.app",
-    "bridge.targets",
+    "bridge.targets.builder",
     "bridge.carriers.grpc",
 )
 

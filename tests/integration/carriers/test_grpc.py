@@ -17,7 +17,6 @@ import trustme
 from bridge.carriers.grpc import USER_AGENT, GrpcCarrier
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
-from bridge.proxy.grpc_target import GrpcTarget
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import (
@@ -34,6 +33,7 @@ from bridge.rpc.errors import (
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK, Status, StatusCode
+from bridge.targets.grpc_target import GrpcTarget
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.grpc_server import DETAILS, RawServer, raw_server
 from tests.support.http2_server import frame_server

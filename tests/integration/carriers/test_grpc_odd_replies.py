@@ -12,12 +12,12 @@ from bridge.carriers.grpc import GrpcCarrier
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TcpAddress
 from bridge.http2.client import MAX_INTERIM
-from bridge.proxy.grpc_target import GrpcTarget
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Trailers
 from bridge.rpc.status import OK, Status, StatusCode
+from bridge.targets.grpc_target import GrpcTarget
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS, raw
 from tests.support.http2_server import END, ServerConnection, Stream, frame_server

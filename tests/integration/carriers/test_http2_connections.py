@@ -14,16 +14,15 @@ from typing import Any
 
 import pytest
 
-from bridge.carriers.connect import Dialer
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.carriers.http2_connection import ConnectionTimes, Http2Connection
-from bridge.carriers.http2_pool import Http2Pool, Http2PoolLimits
-from bridge.carriers.proxies import Proxies
-from bridge.carriers.resolver import Address, Resolver
+from bridge.carriers.http1.connect import Dialer
+from bridge.carriers.http1.proxies import Proxies
+from bridge.carriers.http1.resolver import Address, Resolver
+from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection
+from bridge.carriers.http2.pool import Http2Pool, Http2PoolLimits
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
-from bridge.proxy.grpc_target import MAX_REPEATED, GrpcTarget
-from bridge.proxy.retry import RetryPolicy, retry
+from bridge.layers.retry import RetryPolicy, retry
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import (
@@ -39,6 +38,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import OK, StatusCode
+from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS
 from tests.support.http2_server import END, FrameServer, ServerConnection, Stream, frame_server

@@ -16,10 +16,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from bridge.carriers import pool as pool_module
-from bridge.carriers.http_client import HttpClient
-from bridge.carriers.origin import Origin
-from bridge.carriers.pool import Pool, PoolLimits
+from bridge.carriers.http1 import pool as pool_module
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.pool import Pool, PoolLimits
 from bridge.rpc.errors import ConnectionLost, RpcError
 from tests.support.tls import Authority
 from tests.support.upstream import always, post, response, serving

@@ -13,8 +13,8 @@ import pytest
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST, InvokeReply
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
-from bridge.carriers.credentials import AwsSettings
-from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.identity.credentials import AwsSettings
 from bridge.carriers.lambda_api import MAX_BODY
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.rpc.errors import (

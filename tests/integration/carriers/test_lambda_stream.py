@@ -9,8 +9,8 @@ import pytest
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
-from bridge.carriers.credentials import AwsSettings, FixedCredentials
-from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.identity.credentials import AwsSettings, FixedCredentials
 from bridge.carriers.lambda_stream import LambdaStream
 from bridge.rpc.errors import (
     AccessRefused,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.carriers.http_client import HttpClient
-from bridge.carriers.origin import Origin
-from bridge.carriers.resolver import Address, Resolver, look_up
+from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.resolver import Address, Resolver, look_up
 from bridge.rpc.errors import Unreachable
 from tests.support.tls import Authority
 from tests.support.upstream import Peer, ReceivedRequest, Script, always, post, response, serving

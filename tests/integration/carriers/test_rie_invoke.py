@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from bridge.aws.arn import FunctionName
-from bridge.carriers.http_client import HttpClient
+from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.rie_invoke import RieInvoke
 from bridge.config.load import parse
 from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError, ServiceFailed
 from bridge.rpc.figures import TargetFigures
-from bridge.targets import Targets
+from bridge.targets.builder import Targets
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
 ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")

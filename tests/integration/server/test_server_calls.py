@@ -11,7 +11,7 @@ from bridge.http2.events import ErrorCode
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
-from bridge.proxy.deadline import Deadlines, deadline
+from bridge.layers.deadline import Deadlines, deadline
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.envelope import data_of, envelope
 from bridge.rpc.errors import FunctionFailed

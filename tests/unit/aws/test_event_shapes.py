@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.aws import alb, envoy, http_v1, http_v2
-from bridge.aws.event_body import GRPC, GRPC_WEB, JSON, PROTOBUF, BodyKind
-from bridge.aws.http_reply import HttpReply
+from bridge.aws.events import alb, envoy, http_v1, http_v2
+from bridge.aws.events.event_body import GRPC, GRPC_WEB, JSON, PROTOBUF, BodyKind
+from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.errors import BadReply, PayloadTooLarge

@@ -5,7 +5,7 @@ from email.utils import formatdate
 import pytest
 
 from bridge.carriers.aws_answer import parse_retry_after, refusal_in
-from bridge.carriers.http_exchange import Response
+from bridge.carriers.http1.exchange import Response
 from bridge.rpc.errors import AccessRefused, Throttled
 
 NOW = 1_700_000_000.0

@@ -86,7 +86,7 @@ def test_protobuf_is_imported_only_when_it_is_needed() -> None:
     """A bridge that nobody asks for health or reflection does not pay for protobuf."""
     script = """
 import sys
-import bridge.services.asked_target, bridge.services.health
+import bridge.services.reflected_target, bridge.services.health
 import bridge.services.reflection, bridge.services.sources
 print([name for name in sys.modules if name.startswith("google.protobuf")])
 """

@@ -19,8 +19,8 @@ from bridge.rpc.errors import FunctionFailed, MalformedRequest, NoRoute
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS
 from bridge.rpc.status import StatusCode
 from bridge.services import builtin
-from bridge.services.asked_target import AskedTarget
 from bridge.services.descriptors import Descriptors
+from bridge.services.reflected_target import AskedTarget
 from bridge.services.reflection import ReflectionService
 from bridge.services.sources import Source, Sources
 from tests.support.reflecting import ReflectingFunction

@@ -6,9 +6,9 @@ import pytest
 
 from bridge.rpc.errors import FunctionFailed
 from bridge.services import builtin
-from bridge.services.asked_target import AskedTarget
 from bridge.services.descriptors import Descriptors
 from bridge.services.errors import NotDescribed
+from bridge.services.reflected_target import AskedTarget
 from bridge.services.sources import Source, Sources
 from tests.support.reflecting import ReflectingFunction
 from tests.support.schemas import CART, HELLO, MONEY, proto_file

@@ -1,0 +1,1 @@
+"""The event shapes, and how a function's reply is read."""

@@ -1,0 +1,150 @@
+"""A call's metadata as the HTTP headers of a request to a function: the rules for the way up, the same in every shape of event.
+
+Repeated names are joined with commas, as AWS joins them, and listed beside that; what is ours or nobody's is remade; values
+are visible ASCII.
+"""
+
+from __future__ import annotations
+
+from msgspec.json import Encoder
+
+from bridge.aws.events.event_body import BodyKind
+from bridge.aws.events.event_context import Authority, read_authority, remember, source_of
+from bridge.rpc.call import Call
+from bridge.rpc.deadline import format_timeout
+from bridge.rpc.metadata import Metadata, clean_value
+
+_REMADE = frozenset(
+    ("accept", "accept-encoding", "content-encoding", "content-length", "content-type", "expect", "grpc-timeout", "host", "te",
+     "x-forwarded-client-cert", "x-forwarded-port", "x-forwarded-proto", "x-grpc-web"),
+)  # fmt: skip
+"""Names whose values are ours or nobody's. Common runtimes build a URL of host and x-forwarded-proto and crash on odd ones; a
+content coding would change the body; x-forwarded-client-cert would vouch for a certificate that nobody has seen."""
+
+_SINGLE = frozenset(("cookie", "x-forwarded-for"))
+"""Names that are one value to those who read them, however often they were sent."""
+
+AMAZON = "x-amz"
+TRACE_ID = "x-amzn-trace-id"
+"""What names begin with that are AWS's, and the one of them that a client may send."""
+
+# As a function URL says it of itself: its port is always 443.
+_FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
+
+_NO_CODING = {"accept-encoding": "identity"}
+"""Without it any content coding would do (RFC 9110 12.5.3), and functions that compress always would take it for a yes."""
+
+_encode = Encoder().encode
+
+
+class HeaderWriter:
+    """Writes headers for one kind of body."""
+
+    __slots__ = ("_authorities", "_content_types", "_kind", "constant")
+
+    def __init__(self, kind: BodyKind) -> None:
+        self._kind = kind
+        self._authorities: dict[str, Authority] = {}
+        self._content_types: dict[str, str] = {}
+        self.constant: dict[str, str] = dict(kind.marks) | _FORWARDED | _NO_CODING
+        """Headers of every request, which `write` leaves out."""
+
+    def write(
+        self, call: Call, metadata: Metadata, authority: Authority, *, timeout: float | None
+    ) -> tuple[dict[str, str], bool]:
+        """The headers, and whether a name repeats in the metadata, so that `listed` says more than they do.
+
+        `metadata` is the call's, as the function shall see it; `timeout`: seconds left. Values may still need `encode_headers`.
+        """
+        sent = call.content_type
+        content_type = self._content_types.get(sent)
+        if content_type is None:
+            content_type = remember(self._content_types, sent, self._kind.content_type(sent))
+        headers = dict(metadata)
+        repeats = len(headers) != len(metadata)
+        if repeats:
+            headers = _joined(metadata)
+        if not _REMADE.isdisjoint(headers):
+            headers = {name: value for name, value in headers.items() if name not in _REMADE}
+        source = source_of(call.peer)
+        forwarded = headers.get("x-forwarded-for")
+        headers["x-forwarded-for"] = f"{forwarded}, {source}" if forwarded else source
+        headers["host"] = authority.host
+        headers["content-type"] = headers["accept"] = content_type
+        if timeout is not None:
+            headers["grpc-timeout"] = format_timeout(timeout)
+        return headers, repeats
+
+    def write_ready(
+        self, call: Call, metadata: Metadata, *, timeout: float | None
+    ) -> tuple[Authority, dict[str, str]]:
+        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to call."""
+        authority = self.authority_of(call)
+        written, _ = self.write(call, metadata, authority, timeout=timeout)
+        return authority, encode_headers(written)[0]
+
+    def authority_of(self, call: Call) -> Authority:
+        known = self._authorities.get(call.authority)
+        if known is None:
+            known = remember(self._authorities, call.authority, read_authority(call.authority))
+        return known
+
+    def listed(self, metadata: Metadata, headers: dict[str, str]) -> dict[str, list[str]]:
+        """Every header as a list of its values: an ASCII value may hold commas of its own, only this tells one from two.
+
+        `headers`: what was written for this metadata.
+        """
+        values = {name: [value] for name, value in (self.constant | headers).items()}
+        for name, parts in _gathered(metadata).items():
+            if name in headers and name not in _REMADE and name not in _SINGLE:
+                values[name] = [clean_value(part) for part in parts]
+        return values
+
+
+def client_headers(metadata: Metadata) -> dict[str, str]:
+    """The client's metadata alone, a string a name, without the names that are remade and those that are AWS's."""
+    joined = _joined(metadata)
+    return careful({name: value for name, value in joined.items() if name not in _REMADE})
+
+
+def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
+    """The headers with values that every runtime takes and no names that are AWS's; the same as JSON."""
+    encoded = _encode(headers)
+    if not _needs_care(encoded):
+        return headers, encoded
+    headers = careful(headers)
+    return headers, _encode(headers)
+
+
+def _needs_care(encoded: bytes) -> bool:
+    """Whether there may be a value that not every runtime takes, or a name that is AWS's: rare, and cheapest seen in the JSON."""
+    return (
+        not encoded.isascii()
+        or b"\\" in encoded  # an escape: a control character, a quote or a backslash
+        or b"\x7f" in encoded
+        or b'"x-amz' in encoded
+    )
+
+
+def careful(headers: dict[str, str]) -> dict[str, str]:
+    """Values in visible ASCII, because one other character fails the whole event; of the names that are AWS's the trace id."""
+    return {
+        name: clean_value(value)
+        for name, value in headers.items()
+        if not name.startswith(AMAZON) or name == TRACE_ID
+    }
+
+
+def _joined(metadata: Metadata) -> dict[str, str]:
+    # RFC 9113 8.2.3: pieces of a cookie are joined with semicolons.
+    return {
+        name: ("; " if name == "cookie" else ",").join(values)
+        for name, values in _gathered(metadata).items()
+    }
+
+
+def _gathered(metadata: Metadata) -> dict[str, list[str]]:
+    values: dict[str, list[str]] = {}
+    for name, value in metadata:
+        values.setdefault(name, []).append(value)
+    return values

@@ -1,0 +1,141 @@
+"""The function-URL event (payload format 2.0 of HTTP APIs): a call becomes the JSON that a function gets.
+
+In go a call with its gathered body, the time left and the wall time; out come the bytes for Invoke. What comes back is read by
+http_reply and the codecs. Any function that serves gRPC-Web behind a function URL takes this event, unmodified.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec.json import Encoder
+
+from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
+from bridge.aws.events.event_context import Authority, Stamps, client_cert, remember, source_of
+from bridge.aws.events.event_headers import HeaderWriter, encode_headers
+from bridge.rpc.call import Call, ClientCertificate, Peer
+from bridge.rpc.deadline import format_timeout
+from bridge.rpc.metadata import Metadata, clean_value
+from bridge.rpc.value import Value
+
+_encode = Encoder().encode
+
+
+class _Sender(Value, frozen=True):
+    """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in common."""
+
+    metadata: Metadata
+    content_type: str
+    authority: str
+    peer: Peer
+    headers: bytes
+    """Up to their closing brace."""
+    context: bytes
+    """From behind it to the path in requestContext."""
+
+    def sends(self, call: Call, metadata: Metadata) -> bool:
+        return (
+            metadata == self.metadata
+            and call.authority == self.authority
+            and call.content_type == self.content_type
+            and call.peer == self.peer
+        )
+
+
+class EventEncoder:
+    """Encodes calls as events; what does not change from call to call is encoded once."""
+
+    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")
+
+    def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:
+        """`instance` begins every event's requestId: choose it at random, so that the ids of two processes differ."""
+        self._headers = HeaderWriter(kind)
+        self._is_text = kind.is_text
+        self._before_body = b'},"isBase64Encoded":%b,"body":' % _encode(not kind.is_text)
+        self._stamps = Stamps(instance)
+        self._paths: dict[str, tuple[bytes, bytes]] = {}
+        self._sender: _Sender | None = None
+        """That of the last call."""
+
+    def encode(
+        self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
+    ) -> bytes:
+        """The event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds left for the
+        call; `now`: wall time. Raises PayloadTooLarge.
+        """
+        before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
+        sender = self._sender
+        if sender is None or not sender.sends(call, metadata):
+            sender = self._sender = self._encode_sender(call, metadata)
+        request_id, time = self._stamps.stamp(now)
+        start = b"".join(
+            (
+                before_headers,
+                sender.headers,
+                b"}" if timeout is None else b',"grpc-timeout":"%b"}' % format_timeout(timeout).encode(),
+                sender.context,
+                path,
+                # Nothing in these needs an escape.
+                (
+                    f'}},"requestId":"{request_id}","routeKey":"$default","stage":"$default"'
+                    f',"time":"{time}","timeEpoch":{int(now * 1000)}'
+                ).encode(),
+                self._before_body,
+            )
+        )  # fmt: skip
+        return with_body(start, body, call, is_text=self._is_text)
+
+    def _encode_sender(self, call: Call, metadata: Metadata) -> _Sender:
+        authority = self._headers.authority_of(call)
+        headers, repeats = self._headers.write(call, metadata, authority, timeout=None)
+        cookie = headers.pop("cookie", None)
+        headers, encoded = encode_headers(headers)
+        context = _encode_caller(authority, call.peer, headers.get("user-agent", ""))
+        if repeats:
+            context = self._multi_value_headers(metadata, headers) + context
+        if cookie is not None:
+            context = _cookies(cookie) + context
+        return _Sender(
+            metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context
+        )
+
+    def _encode_path(self, path: str) -> tuple[bytes, bytes]:
+        """What stands before the headers of this path's events, the constant ones included; the path itself, encoded."""
+        encoded = _encode(path)
+        start = (
+            b'{"version":"2.0","routeKey":"$default","rawPath":%b,"rawQueryString":"","headers":%b,'
+        )
+        constant = _encode(self._headers.constant)[:-1]
+        return remember(self._paths, path, (start % (encoded, constant), encoded))
+
+    def _multi_value_headers(self, metadata: Metadata, headers: dict[str, str]) -> bytes:
+        """For calls that repeat a name; for others `headers` says the same. AWS has no such field here; lambda_fn prefers it."""
+        return b',"multiValueHeaders":' + _encode(self._headers.listed(metadata, headers))
+
+
+@lru_cache(64)
+def _encode_caller(authority: Authority, peer: Peer, user_agent: str) -> bytes:
+    """From the requestContext's beginning to the path in it: the same for all calls of one program, which may differ in their metadata."""
+    return b"".join(
+        (
+            b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
+            _authentication(peer.certificate),
+            f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
+            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(peer)}","userAgent":'.encode(),
+            _encode(user_agent),
+            b',"path":',
+        )
+    )
+
+
+def _cookies(cookie: str) -> bytes:
+    """Format 2.0 takes cookies out of the headers, each by itself."""
+    parts = [clean_value(part) for part in cookie.split(";")]
+    return b',"cookies":' + _encode([part for part in parts if part])
+
+
+def _authentication(certificate: ClientCertificate | None) -> bytes:
+    """The verified client certificate, in the shape of an API Gateway with mutual TLS."""
+    if certificate is None:
+        return b""
+    return b',"authentication":{"clientCert":%b}' % _encode(client_cert(certificate))

@@ -1,0 +1,74 @@
+"""The HTTP/1.1 client for targets: a pool of connections for each origin, over one resolver, one buffer and one way out.
+
+Generic: it sends the heads and bodies it is given and knows nothing of AWS or gRPC. Deadlines are the caller's: cancelling a call
+aborts its connection. Works on asyncio and on uvloop; a client belongs to the loop that it was made in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
+from bridge.carriers.http1.large_replies import Turns
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.proxies import Proxies
+from bridge.carriers.http1.resolver import Resolver
+from bridge.carriers.http1.tls import context_from_environment
+from bridge.rpc.errors import Misconfigured
+
+BUFFER_SIZE = 256 << 10
+"""What one read may bring (bytes)."""
+
+
+class HttpClient:
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str],
+        limits: PoolLimits | None = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """`environment` is read for proxies and AWS_CA_BUNDLE. Raises ValueError for proxies it cannot use."""
+        self._environment = environment
+        self._limits = limits or PoolLimits()
+        self._resolver = resolver or Resolver()
+        self.dialer = Dialer(
+            self._resolver, Proxies.from_environment(environment), timeout=connect_timeout
+        )
+        """Opens the connections."""
+        self._buffer = memoryview(bytearray(BUFFER_SIZE))
+        self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
+        self._tls: ssl.SSLContext | None = None
+        self.turns = Turns()
+        """Shared by all that read large bodies."""
+
+    def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
+        """The connections to this origin, made with this context; None: the system's authorities. Raises Misconfigured for bad CA files."""
+        if origin.is_secure and tls is None:
+            tls = self._system_tls()
+        elif not origin.is_secure:
+            tls = None
+        found = self._pools.get((origin, tls))
+        if found is None:
+            found = Pool(origin, tls, dialer=self.dialer, limits=self._limits, buffer=self._buffer)
+            self._pools[origin, tls] = found
+        return found
+
+    def _system_tls(self) -> ssl.SSLContext:
+        if self._tls is None:
+            try:
+                self._tls = context_from_environment(self._environment)
+            except OSError as error:
+                raise Misconfigured(
+                    "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
+                ) from error
+        return self._tls
+
+    async def close(self) -> None:
+        """Close every connection; callers in the middle of an exchange get ConnectionLost."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        await self._resolver.close()

@@ -1,0 +1,243 @@
+"""A connection to an origin: addresses raced, through a proxy if one leads there, TLS on top.
+
+Every failure here happens before a byte of a request was sent: Unreachable, or CertificateRefused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import resource
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bridge.carriers.http1.origin import Origin
+from bridge.carriers.http1.proxies import Proxies, Proxy
+from bridge.carriers.http1.resolver import Address, Resolver
+from bridge.rpc.errors import CertificateRefused, Unreachable
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds from the first lookup to the end of the TLS handshake."""
+
+STAGGER = 0.25
+"""How long an address may stay silent before the next one is tried as well (RFC 8305 5)."""
+
+KEPT_DESCRIPTORS = 24
+"""File descriptors that connections to targets never take: the admin port needs some when all others are in use."""
+
+MAX_PROXY_HEAD = 16 << 10
+"""The largest head of a proxy's answer to CONNECT (bytes)."""
+
+# NAT gateways forget a silent connection after 350 s, an invocation may take 900.
+_KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+# OpenSSL's X509_verify_cert_error_string in our words.
+_CERTIFICATE_FAULTS = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it is self-signed",
+    19: "its authority is not trusted here",
+    20: "its authority is not trusted here",
+    21: "its authority is not trusted here",
+    62: "it is for another host",
+    64: "it is for another address",
+}
+
+_PROXY_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]").match
+
+OpenSocket = Callable[[Address], Coroutine[Any, Any, socket.socket]]
+"""Raises OSError."""
+
+Made = TypeVar("Made", bound=asyncio.BaseProtocol)
+
+
+class Dialer:
+    """Opens connections."""
+
+    def __init__(
+        self,
+        resolver: Resolver,
+        proxies: Proxies,
+        *,
+        timeout: float = CONNECT_TIMEOUT,
+        open_socket: OpenSocket | None = None,
+    ) -> None:
+        self._resolver = resolver
+        self._proxies = proxies
+        self._timeout = timeout
+        self._open_socket = open_socket or open_socket_to
+
+    def proxy_for(self, origin: Origin) -> Proxy | None:
+        return self._proxies.proxy_for(origin)
+
+    async def dial(
+        self,
+        origin: Origin,
+        tls: ssl.SSLContext | None,
+        make_protocol: Callable[[socket.socket], Made],
+    ) -> Made:
+        """Connect a protocol to the origin. It must not be closed before this returns.
+
+        uvloop ties the socket to the transport only after `connection_made`: a transport that is aborted in there closes the
+        descriptor, and the socket closes the same number again later, by then another connection's. Raises Unreachable, CertificateRefused.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                connected = await self._reach(origin)
+                # From here on the loop owns the socket, and closes it if the handshake fails.
+                _, protocol = await asyncio.get_running_loop().create_connection(
+                    lambda: make_protocol(connected),
+                    sock=connected,
+                    ssl=tls,
+                    server_hostname=origin.host if tls is not None else None,
+                )
+                return protocol
+        except ssl.SSLCertVerificationError as error:
+            fault = _CERTIFICATE_FAULTS.get(error.verify_code, "it does not verify")
+            raise CertificateRefused(
+                f"the certificate of {origin.address} is refused: {fault}"
+            ) from error
+        except ssl.SSLError as error:
+            raise Unreachable(f"{origin.address} does not agree on TLS ({error.reason})") from error
+        except TimeoutError as error:
+            raise Unreachable(
+                f"{origin.address} accepted no connection within {self._timeout:g} s"
+            ) from error
+        except OSError as error:
+            raise Unreachable(f"cannot connect to {origin.address} ({_name_of(error)})") from error
+
+    async def dial_unix(self, path: Path, make_protocol: Callable[[], Made]) -> Made:
+        """Connect a protocol to a Unix socket. Raises Unreachable."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                _, protocol = await asyncio.get_running_loop().create_unix_connection(
+                    make_protocol, str(path)
+                )
+                return protocol
+        except TimeoutError as error:
+            raise Unreachable(
+                f"unix:{path} accepted no connection within {self._timeout:g} s"
+            ) from error
+        except OSError as error:
+            raise Unreachable(f"cannot connect to unix:{path} ({_name_of(error)})") from error
+
+    async def _reach(self, origin: Origin) -> socket.socket:
+        """A socket whose next byte goes to the origin."""
+        proxy = self._proxies.proxy_for(origin)
+        if proxy is None:
+            return await self._connect(origin.host, origin.port)
+        connected = await self._connect(proxy.host, proxy.port)
+        if origin.is_tunnelled:
+            try:
+                await open_tunnel(connected, origin, proxy)
+            except BaseException:
+                connected.close()
+                raise
+        return connected
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        addresses = await self._resolver.resolve(host, port)
+        try:
+            return await race(addresses, self._open_socket)
+        except OSError:
+            self._resolver.doubt(host, port)
+            raise
+
+
+async def race(
+    addresses: list[Address], open_socket: OpenSocket, *, stagger: float = STAGGER
+) -> socket.socket:
+    """The first socket to connect (RFC 8305): the next address is tried when one fails or stays silent. Raises the last OSError."""
+    loop = asyncio.get_running_loop()
+    waiting = list(reversed(addresses))
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    running: set[asyncio.Task[socket.socket]] = set()
+    winner = None
+    error: BaseException = OSError("no address")
+    try:
+        while waiting or running:
+            if waiting:
+                attempt = loop.create_task(open_socket(waiting.pop()))
+                attempts.add(attempt)
+                running.add(attempt)
+            ended, running = await asyncio.wait(
+                running,
+                timeout=stagger if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            for attempt in ended:
+                failure = attempt.exception()
+                if failure is None:
+                    winner = attempt
+                    return attempt.result()
+                error = failure
+        raise error
+    finally:
+        for attempt in attempts - {winner}:
+            attempt.add_done_callback(_close_result)
+            attempt.cancel()
+
+
+def _close_result(attempt: asyncio.Task[socket.socket]) -> None:
+    """Close the socket of an attempt that connected too late."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+async def open_socket_to(address: Address) -> socket.socket:
+    """A connected socket, set up for requests whose answer may take 15 minutes. Raises OSError."""
+    family, place = address
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _check_descriptor(opened.fileno())
+        opened.settimeout(0)  # asyncio wants it non-blocking
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            option = getattr(socket, name, None)  # each system has some of them
+            if option is not None:
+                opened.setsockopt(socket.IPPROTO_TCP, option, value)
+        await asyncio.get_running_loop().sock_connect(opened, place)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_descriptor(descriptor: int) -> None:
+    """The system hands out the lowest free one. Raises OSError where it is one of those that are kept."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and descriptor >= files - KEPT_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) -> None:
+    """Ask the proxy to pass on whatever follows (RFC 9110 9.3.6). Raises Unreachable, OSError."""
+    loop = asyncio.get_running_loop()
+    named = f"the proxy {proxy.host}:{proxy.port}"
+    authorization = f"proxy-authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+    request = f"CONNECT {origin.address} HTTP/1.1\r\nhost: {origin.address}\r\n{authorization}\r\n"
+    await loop.sock_sendall(connected, request.encode("ascii"))
+    head = b""
+    while b"\r\n\r\n" not in head:
+        received = await loop.sock_recv(connected, 4096)
+        if not received or len(head) > MAX_PROXY_HEAD:
+            raise Unreachable(f"{named} does not answer CONNECT as HTTP asks")
+        head += received
+    status = _PROXY_STATUS(head)
+    if status is None or not head.endswith(b"\r\n\r\n"):
+        raise Unreachable(f"{named} does not answer CONNECT as HTTP asks")
+    if not status[1].startswith(b"2"):
+        raise Unreachable(
+            f"{named} refuses to connect to {origin.address} (HTTP {status[1].decode()})"
+        )
+
+
+def _name_of(error: OSError) -> str:
+    """`ECONNREFUSED`, or the class if the system gave no number."""
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)

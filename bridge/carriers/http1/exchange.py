@@ -1,0 +1,253 @@
+"""The two ways to take a response: gathered whole within a bound, or in parts as the reader asks for them.
+
+Both are Exchanges of an HTTP connection, which calls them as bytes arrive. Neither knows how it was sent or who asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+from typing import Self
+
+from bridge.carriers.http1.connection import Connection, Fields
+from bridge.rpc.buffers import SMALL, Account, Portion
+from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
+from bridge.rpc.value import Value
+
+HIGH_WATER = 256 << 10
+"""Bytes unread by the reader from which on the connection is not read."""
+
+LOW_WATER = 64 << 10
+"""Bytes unread by the reader below which it is read again."""
+
+
+class Response(Value, frozen=True):
+    """A whole response."""
+
+    status: int
+    fields: Fields
+    body: bytes
+
+    def field(self, name: bytes) -> str:
+        """The first value under this name, given in lower case; empty if there is none."""
+        return first_field(self.fields, name)
+
+
+def first_field(fields: Fields, name: bytes) -> str:
+    for key, value in fields:
+        if key == name:
+            # RFC 9110 5.5: a value is bytes; those beyond ASCII have no meaning of their own.
+            return value.decode("latin-1")
+    return ""
+
+
+class Gathering:
+    """Gathers a response of at most `max_body` bytes.
+
+    What a call's own cost does not cover is counted before it is kept, and twice: as it comes, and what is read out of it.
+    """
+
+    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_status", "answer")  # fmt: skip
+
+    def __init__(
+        self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None
+    ) -> None:
+        """`account`: of the call that the response is for; its owner gives back what was held."""
+        self.answer = answer
+        self._account = account
+        self._max_body = max_body
+        self._allowed = self._left = min(max_body, SMALL)
+        """Bytes of the body that there is room for, and (`_left`) how many of them are still to come."""
+        self._parts: list[bytes] = []
+
+    def begin(self, status: int, fields: Fields) -> None:
+        self._status = status
+        self._fields = fields
+
+    @property
+    def received(self) -> int:
+        return self._max_body - self._left
+
+    def expect(self, length: int) -> RpcError | None:
+        if length > self._max_body:
+            return ReplyTooLarge(f"a reply of {length} bytes, the limit is {self._max_body}")
+        return self._allow(length)
+
+    def add(self, body: bytes) -> RpcError | None:
+        self._left -= len(body)
+        if self._left < 0:
+            error = self._allow(self._allowed - self._left)
+            if error is not None:
+                return error
+        self._parts.append(body)
+        return None
+
+    def _allow(self, size: int) -> RpcError | None:
+        """Makes room for a body of so many bytes in all; or why there is none."""
+        more = size - self._allowed
+        if more <= 0:
+            return None
+        if size > self._max_body:
+            return ReplyTooLarge(f"a reply of more than {self._max_body} bytes, which is the limit")
+        if self._account is not None:
+            try:
+                self._account.hold(2 * more)
+            except BuffersFull as error:
+                return error
+        self._allowed = size
+        self._left += more
+        return None
+
+    def end(self) -> bool:
+        answer, parts = self.answer, self._parts
+        if answer.done():
+            return not answer.cancelled()
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        answer.set_result(Response(self._status, self._fields, body))
+        return True
+
+    def fail(self, error: RpcError) -> None:
+        self._parts.clear()
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class StreamedResponse:
+    """A response whose body is read in parts, no faster than the reader asks for them.
+
+        async with await pool.open(head, body) as response:
+            async for part in response: ...
+
+    Leaving the block before the end closes the connection. Reading raises ConnectionLost, BadReply.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_error",
+        "_held",
+        "_is_whole",
+        "_news",
+        "_parts",
+        "_unread",
+        "begun",
+        "fields",
+        "received",
+        "status",
+    )
+
+    def __init__(self, begun: asyncio.Future[None], account: Account | None = None) -> None:
+        """`account`: of the call that the response is for."""
+        self._held = None if account is None else Portion(account)
+        self.begun = begun
+        """Done when the head is there."""
+        self.status = 0
+        self.fields: Fields = []
+        self.received = 0
+        self._connection: Connection | None = None
+        self._parts: deque[bytes] = deque()
+        self._unread = 0
+        self._is_whole = False
+        self._error: RpcError | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    def field(self, name: bytes) -> str:
+        """The first value under this name, given in lower case; empty if there is none."""
+        return first_field(self.fields, name)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Read no more. Before the end of the response this closes the connection, which is all that HTTP/1.1 has for it."""
+        if not self._is_whole and self._connection is not None:
+            self._connection.abort()
+        if self._error is None and not self._is_whole:
+            self._error = BadReply("the response was closed before its end")
+        self._parts.clear()
+        self._count(0)
+        self._wake()
+
+    async def gather(self, max_body: int) -> Response:
+        """The whole response after all, a body of at most so many bytes. Raises ReplyTooLarge as well."""
+        parts, size = [], 0
+        async for part in self:
+            parts.append(part)
+            size += len(part)
+            if size > max_body:
+                raise ReplyTooLarge(f"a reply of more than {max_body} bytes, which is the limit")
+        return Response(self.status, self.fields, b"".join(parts))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._parts:
+            if self._error is not None:
+                raise self._error
+            if self._is_whole:
+                raise StopAsyncIteration
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        part = self._parts.popleft()
+        self._count(self._unread - len(part))
+        if self._unread < LOW_WATER and self._connection is not None:
+            self._connection.resume()
+        return part
+
+    # -- for the connection ----------------------------------------------------------------------------------------------
+
+    def carried_by(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def begin(self, status: int, fields: Fields) -> None:
+        self.status = status
+        self.fields = fields
+        if not self.begun.done():
+            self.begun.set_result(None)
+
+    def expect(self, length: int) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
+        return None
+
+    def add(self, body: bytes) -> RpcError | None:
+        try:
+            self._count(self._unread + len(body))
+        except BuffersFull as error:
+            return error
+        self._parts.append(body)
+        self.received += len(body)
+        if self._unread > HIGH_WATER and self._connection is not None:
+            self._connection.pause()
+        self._wake()
+        return None
+
+    def end(self) -> bool:
+        self._is_whole = True
+        self._connection = None
+        self._wake()
+        return not self.begun.cancelled()
+
+    def fail(self, error: RpcError) -> None:
+        self._error = error
+        self._connection = None
+        if not self.begun.done():
+            self.begun.set_exception(error)
+        self._wake()
+
+    def _count(self, unread: int) -> None:
+        """Raises BuffersFull."""
+        if self._held is not None:
+            self._held.become(unread if unread > SMALL else 0)
+        self._unread = unread
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)

@@ -1,0 +1,391 @@
+"""The connections to one origin: kept alive, bounded in number, the freshest used first; who finds none free waits in turn.
+
+A caller waits for whatever comes first, a connection that another gives back or one that is being opened. Opening belongs to the
+pool, not to the caller: who gives up waiting does not waste the handshake, the next one finds the connection open.
+
+Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the first: it did not
+leave, or the other side closed before it came. docs/http-targets.md says what that proves, and for whom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from math import inf
+
+from bridge.carriers.http1.connect import Dialer
+from bridge.carriers.http1.connection import ClosedUnanswered, Connection
+from bridge.carriers.http1.exchange import Gathering, Response, StreamedResponse
+from bridge.carriers.http1.origin import Origin
+from bridge.rpc.buffers import Account
+from bridge.rpc.errors import Draining, Overloaded, Unreachable
+from bridge.rpc.value import Value
+
+SURPLUS_KEPT = 1.0
+"""Seconds that connections above `idle_connections` stay: where many calls come and go, closing each at once would open as many anew."""
+
+KEPT_SHARE = 0.8
+"""How much of the time after which a server closes idle connections they are used."""
+
+SHORTEST_IDLE = 0.05
+"""Seconds: a server that closes connections sooner may be restarting, and others would be opened for nothing."""
+
+MOST_REPEATS = 3
+"""How often one request may find its connection closed under its hands."""
+
+REMEMBERED = 60.0
+"""Seconds for which it counts that a server has closed an idle connection early."""
+
+SURELY_ONE_RECORD = 64 << 10
+"""Bytes of a request up to which TLS adds less than its first record is long: what did not reach the server is then not readable."""
+
+
+class PoolLimits(Value, frozen=True):
+    idle_connections: int = 256
+    """Kept open without use, for each origin."""
+    idle_timeout: float = 20.0
+    """Seconds without use after which a connection is closed: before the server does it."""
+    looked_at_after: float = 0.01
+    """Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
+    open_connections: int = 4096
+    """In use or not, for each origin."""
+    waiting: int = 10_000
+    """Callers without a connection, for each origin; more are refused."""
+
+
+class Pool:
+    """Requests to one origin."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        tls: ssl.SSLContext | None,
+        *,
+        dialer: Dialer,
+        limits: PoolLimits,
+        buffer: memoryview,
+    ) -> None:
+        """Belongs to the running loop. `tls` may be None for an http origin only."""
+        self.origin = origin
+        self._tls = tls
+        self._dialer = dialer
+        self._idle_timeout = limits.idle_timeout
+        self._idle_limit = limits.idle_timeout
+        """Seconds of idleness up to which a connection is used: less than the timeout if the server closes sooner."""
+        self._announced = self._learned = inf
+        self._forget: asyncio.TimerHandle | None = None
+        self._looked_at_after = limits.looked_at_after
+        self._trusted = min(limits.looked_at_after, limits.idle_timeout)
+        self._max_idle = limits.idle_connections
+        self._max_open = limits.open_connections
+        self._max_waiting = limits.waiting
+        self._buffer = buffer
+        self._loop = asyncio.get_running_loop()
+        self._open: set[Connection] = set()
+        self._idle: deque[Connection] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
+        self._dials: set[asyncio.Task[Connection]] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+        self._trim: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._emptied: asyncio.Future[None] | None = None
+        proxy = dialer.proxy_for(origin)
+        self._plain_proxy = proxy if not origin.is_secure else None
+
+    @property
+    def open_count(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle_count(self) -> int:
+        return len(self._idle)
+
+    @property
+    def waiting_count(self) -> int:
+        return len(self._waiting)
+
+    async def exchange(
+        self,
+        head: bytes,
+        body: bytes | Sequence[bytes] = b"",
+        account: Account | None = None,
+        *,
+        max_body: int,
+    ) -> Response:
+        """Send a request and gather its response, a body of at most `max_body` bytes.
+
+        `head` ends with the empty line and says the body's length. `account`: of the call that this is for, which counts what is
+        gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge,
+        Overloaded, BuffersFull, Draining.
+        """
+        answer: asyncio.Future[Response] = self._loop.create_future()
+        connection = self._take() or await self._wait()
+        gathering = Gathering(answer, max_body, account)
+        if self._plain_proxy is not None:
+            head = self._plain_proxy.absolute_form(head, self.origin)
+        while not connection.start(gathering, head, body):
+            connection = await self._replace(connection)
+        repeats = 0
+        while True:
+            try:
+                return await answer
+            except asyncio.CancelledError:
+                # Else the answer is there, and the connection is another caller's already.
+                if answer.cancelled():
+                    connection.abort()
+                raise
+            except ClosedUnanswered as closed:
+                repeats += 1
+                self._check_unread(closed, connection, head, body, repeats)
+            answer = self._loop.create_future()
+            gathering = Gathering(answer, max_body, account)
+            connection = self._take() or await self._wait()
+            while not connection.start(gathering, head, body):
+                connection = await self._replace(connection)
+
+    async def open(
+        self,
+        head: bytes,
+        body: bytes | Sequence[bytes] = b"",
+        account: Account | None = None,
+    ) -> StreamedResponse:
+        """Send a request; return when its response begins. The same errors as `exchange`, and the caller closes the response."""
+        begun: asyncio.Future[None] = self._loop.create_future()
+        connection = self._take() or await self._wait()
+        response = StreamedResponse(begun, account)
+        response.carried_by(connection)
+        if self._plain_proxy is not None:
+            head = self._plain_proxy.absolute_form(head, self.origin)
+        while not connection.start(response, head, body):
+            connection = await self._replace(connection)
+            response.carried_by(connection)
+        repeats = 0
+        while True:
+            try:
+                await begun
+            except asyncio.CancelledError:
+                response.close()
+                raise
+            except ClosedUnanswered as closed:
+                repeats += 1
+                self._check_unread(closed, connection, head, body, repeats)
+            else:
+                return response
+            begun = self._loop.create_future()
+            connection = self._take() or await self._wait()
+            response = StreamedResponse(begun, account)
+            response.carried_by(connection)
+            while not connection.start(response, head, body):
+                connection = await self._replace(connection)
+                response.carried_by(connection)
+
+    async def connect(self) -> None:
+        """Return when there is a connection: whether the origin can be reached. Raises as `exchange` does before it sends."""
+        connection = self._take()
+        if connection is None:
+            self.released(await self._wait())
+        else:
+            self._idle.append(connection)  # as idle as it was: nothing has been sent on it
+
+    async def close(self) -> None:
+        """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
+        self._is_closed = True
+        for timer in (self._sweep, self._trim, self._forget):
+            if timer is not None:
+                timer.cancel()
+        while self._waiting:
+            waiter, _ = self._waiting.popitem()
+            if not waiter.done():
+                waiter.set_exception(Draining("the bridge stops"))
+        for dial in self._dials:
+            dial.cancel()
+        await asyncio.gather(*self._dials, return_exceptions=True)
+        for connection in list(self._open):
+            connection.close()
+        if self._open:
+            self._emptied = self._loop.create_future()
+            await self._emptied
+
+    # -- finding a connection --------------------------------------------------------------------------------------------
+
+    def _take(self) -> Connection | None:
+        """The connection that was in use last, of those that are still good."""
+        available = self._idle
+        while available:
+            connection = available.pop()
+            if connection.is_usable():
+                idle = self._loop.time() - connection.idle_since
+                if idle < self._trusted:
+                    return connection
+                if idle < self._idle_limit:
+                    if not connection.has_news():
+                        return connection
+                    self._learn_from(connection)
+            connection.abort()
+        return None
+
+    async def _wait(self) -> Connection:
+        """The next connection that comes free or is opened."""
+        if self._is_closed:
+            raise Draining("the bridge stops")
+        if len(self._waiting) >= self._max_waiting:
+            raise Overloaded(
+                f"{len(self._waiting)} calls wait for a connection to {self.origin} already",
+                kind="connections",
+            )
+        waiter: asyncio.Future[Connection] = self._loop.create_future()
+        self._waiting[waiter] = None
+        self._dial_as_needed()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._waiting.pop(waiter, None)
+            if not waiter.cancelled() and waiter.exception() is None:
+                self.released(waiter.result())
+            raise
+
+    async def _replace(self, dead: Connection) -> Connection:
+        """Another connection for one that ended before a byte of the request left."""
+        dead.abort()
+        if dead.served == 0:
+            raise Unreachable(f"{self.origin} closes connections before they are used")
+        return self._take() or await self._wait()
+
+    def _check_unread(
+        self,
+        closed: ClosedUnanswered,
+        connection: Connection,
+        head: bytes,
+        body: bytes | Sequence[bytes],
+        repeats: int,
+    ) -> None:
+        """Return if a request may be sent again, because the server cannot have read a byte of it. Raises the error otherwise.
+
+        What a server's system had received is acknowledged with the segment that closes the connection. Nothing was: so its
+        program closed before there was anything to read, and RFC 9112 9.6 lets it process nothing behind that.
+        """
+        size = len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
+        # TLS adds some bytes to each record, and a record of which a part is missing cannot be read.
+        is_measurable = self._tls is None or size <= SURELY_ONE_RECORD
+        if closed.unread < size or not is_measurable:
+            raise closed
+        if connection.served == 0 or repeats > MOST_REPEATS:
+            raise Unreachable(f"{self.origin} closes connections before they are used") from closed
+        self._learn_from(connection)
+        # The others have been waiting for longer.
+        while self._idle:
+            self._idle.pop().abort()
+
+    def keeps_alive(self, seconds: float) -> None:
+        """The server says for how long it keeps idle connections."""
+        self._announced = seconds * KEPT_SHARE
+        self._set_idle_limit()
+
+    def _learn_from(self, closed: Connection) -> None:
+        """The server has closed this connection, which was idle: use others for less time, for a while."""
+        idle = self._loop.time() - closed.idle_since
+        self._learned = min(self._learned, max(idle * KEPT_SHARE, SHORTEST_IDLE))
+        self._set_idle_limit()
+        if self._forget is not None:
+            self._forget.cancel()
+        self._forget = self._loop.call_later(REMEMBERED, self._forget_learned)
+
+    def _forget_learned(self) -> None:
+        self._forget, self._learned = None, inf
+        self._set_idle_limit()
+
+    def _set_idle_limit(self) -> None:
+        self._idle_limit = min(self._idle_timeout, self._announced, self._learned)
+        self._trusted = min(self._looked_at_after, self._idle_limit)
+
+    def released(self, connection: Connection) -> None:
+        """Give a free connection to whoever waits longest, else keep it."""
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_result(connection)
+                return
+        if self._is_closed:
+            connection.abort()
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if self._trim is None and len(self._idle) > self._max_idle:
+            self._trim = self._loop.call_later(SURPLUS_KEPT, self._close_surplus)
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._idle_timeout, self._close_stale)
+
+    def _close_surplus(self) -> None:
+        """Close what is too much and has not been needed for a while: the oldest stand first."""
+        self._trim = None
+        unneeded = self._loop.time() - SURPLUS_KEPT
+        while len(self._idle) > self._max_idle and self._idle[0].idle_since <= unneeded:
+            self._idle.popleft().abort()
+        if len(self._idle) > self._max_idle:
+            due = self._idle[0].idle_since + SURPLUS_KEPT
+            self._trim = self._loop.call_at(due, self._close_surplus)
+
+    def _close_stale(self) -> None:
+        """Close what was idle too long: the oldest stand first."""
+        self._sweep = None
+        stale = self._loop.time() - self._idle_timeout
+        while self._idle and self._idle[0].idle_since <= stale:
+            self._idle.popleft().abort()
+        if self._idle:
+            due = self._idle[0].idle_since + self._idle_timeout
+            self._sweep = self._loop.call_at(due, self._close_stale)
+
+    # -- opening connections ---------------------------------------------------------------------------------------------
+
+    def _dial_as_needed(self) -> None:
+        """One connection on its way for each waiting caller, within the bound."""
+        if self._is_closed:
+            return
+        while (
+            len(self._dials) < len(self._waiting)
+            and len(self._open) + len(self._dials) < self._max_open
+        ):
+            dial = self._loop.create_task(
+                self._dialer.dial(self.origin, self._tls, self._make_connection)
+            )
+            self._dials.add(dial)
+            dial.add_done_callback(self._dialled)
+
+    def _make_connection(self, opened: socket.socket) -> Connection:
+        return Connection(self, opened, self._buffer)
+
+    def _dialled(self, dial: asyncio.Task[Connection]) -> None:
+        self._dials.discard(dial)
+        if dial.cancelled():
+            return
+        error = dial.exception()
+        if error is not None:
+            self._refuse_oldest(error)
+        elif dial.result().is_usable():
+            # Not in `opened`: whoever gets it, or nobody, may close it, and that is too early there (see Dialer.dial).
+            self.released(dial.result())
+        self._dial_as_needed()
+
+    def _refuse_oldest(self, error: BaseException) -> None:
+        while self._waiting:
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                waiter.set_exception(error)
+                return
+
+    # -- for the connections ---------------------------------------------------------------------------------------------
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+            self._learn_from(connection)
+        if self._emptied is not None and not self._open and not self._emptied.done():
+            self._emptied.set_result(None)
+        self._dial_as_needed()

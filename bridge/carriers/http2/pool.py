@@ -1,0 +1,213 @@
+"""The HTTP/2 connections to one server: the first one that takes more streams serves, another is opened when none does.
+
+Opening belongs to the pool, not to the caller: all who wait share one attempt, and one who gives up does not end it. While the server
+cannot be reached, calls learn why at once; attempts are made again after short pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+
+from bridge.carriers.http2.connection import Http2Connection
+from bridge.rpc.errors import Draining, Overloaded, RpcError, Unreachable
+from bridge.rpc.value import Value
+
+Dial = Callable[[Callable[[], Http2Connection]], Awaitable[Http2Connection]]
+"""Connects what it is given a maker of. Raises Unreachable, CertificateRefused."""
+
+
+class Http2PoolLimits(Value, frozen=True):
+    connections: int = 64
+    """Open to one server at once, besides those that end."""
+    waiting: int = 10_000
+    """Calls without a stream; more are refused."""
+    first_pause: float = 0.02
+    """Seconds without another attempt after one has failed; doubled each time."""
+    longest_pause: float = 1.0
+
+
+class Http2Pool:
+    """The owner of its connections. Belongs to the running loop."""
+
+    def __init__(
+        self,
+        name: str,
+        dial: Dial,
+        *,
+        new_connection: Callable[[Http2Pool], Http2Connection] = Http2Connection,
+        limits: Http2PoolLimits | None = None,
+    ) -> None:
+        """`name`: the server's, for messages."""
+        self.name = name
+        self._dial = dial
+        self._new_connection = new_connection
+        self._limits = limits or Http2PoolLimits()
+        self._loop = asyncio.get_running_loop()
+        self._connections: list[Http2Connection] = []
+        self._waiting: OrderedDict[asyncio.Future[Http2Connection], None] = OrderedDict()
+        self._attempt: asyncio.Task[Http2Connection] | None = None
+        self._failure: BaseException | None = None
+        """Why the last attempt failed; None: it did not."""
+        self._pause = 0.0
+        self._next_attempt_at = 0.0
+        self._is_closed = False
+
+    @property
+    def open_count(self) -> int:
+        return len(self._connections)
+
+    async def connection(self) -> Http2Connection:
+        """A connection that takes a stream, to be opened before anything else is awaited.
+
+        Raises Unreachable, CertificateRefused, Overloaded, Draining.
+        """
+        if not self._waiting:
+            found = self._free()
+            if found is not None:
+                return found
+        while True:
+            found = await self._wait()
+            if found.capacity > 0:
+                return found  # else it was lost since: what was promised is worth nothing then
+
+    async def _wait(self) -> Http2Connection:
+        """The connection that takes this caller's stream, in turn."""
+        self._refuse_if_hopeless()
+        waiter: asyncio.Future[Http2Connection] = self._loop.create_future()
+        self._waiting[waiter] = None
+        self._connect_as_needed()
+        try:
+            found = await waiter
+        except asyncio.CancelledError:
+            self._waiting.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().reserved -= 1
+                self._serve()
+            raise
+        found.reserved -= 1
+        return found
+
+    def adopt(self, connection: Http2Connection) -> None:
+        """Use a connection that is ready, whoever has opened it. Its owner is this pool."""
+        self._connections.append(connection)
+        self._serve()
+
+    def _refuse_if_hopeless(self) -> None:
+        if self._is_closed:
+            raise Draining("the bridge stops")
+        if len(self._waiting) >= self._limits.waiting:
+            raise Overloaded(
+                f"{len(self._waiting)} calls wait for a stream to {self.name} already",
+                kind="connections",
+            )
+        if (
+            self._failure is not None
+            and self._attempt is None
+            and not self._connections
+            and self._loop.time() < self._next_attempt_at
+        ):
+            raise _copy(self._failure)
+
+    def _free(self) -> Http2Connection | None:
+        for connection in self._connections:
+            if connection.capacity > 0:
+                return connection
+        return None
+
+    def _serve(self) -> None:
+        """Give streams to those who wait longest, and see to more connections if they are not enough."""
+        while self._waiting:
+            found = self._free()
+            if found is None:
+                self._connect_as_needed()
+                return
+            waiter, _ = self._waiting.popitem(last=False)
+            if not waiter.done():
+                found.reserved += 1
+                waiter.set_result(found)
+
+    # -- opening connections --------------------------------------------------------------------------------------------
+
+    def _connect_as_needed(self) -> None:
+        """One attempt at a time: a connection has room for many."""
+        if self._attempt is not None or self._is_closed or not self._waiting:
+            return
+        lasting = [each for each in self._connections if each.can_ever_take_more]
+        if len(lasting) >= self._limits.connections or any(not each.max_streams for each in lasting):  # fmt: skip
+            return  # a server that takes none now would take none on another connection
+        wait = self._next_attempt_at - self._loop.time()
+        if wait > 0 and lasting:
+            self._loop.call_later(wait, self._connect_as_needed)
+            return
+        self._attempt = self._loop.create_task(self._connect())
+        self._attempt.add_done_callback(self._connected)
+
+    async def _connect(self) -> Http2Connection:
+        return await self._dial(lambda: self._new_connection(self))
+
+    def _connected(self, attempt: asyncio.Task[Http2Connection]) -> None:
+        self._attempt = None
+        if attempt.cancelled():
+            return
+        self._failure = attempt.exception()
+        if self._failure is None and not attempt.result().can_ever_take_more:
+            self._failure = Unreachable(f"{self.name} closes connections before they are used")
+        if self._failure is None:
+            self._pause = 0.0
+            self.adopt(attempt.result())
+        else:
+            self._pause_attempts()
+            if not self._connections:
+                self._refuse_all(self._failure)
+            self._serve()
+
+    def _pause_attempts(self) -> None:
+        limits = self._limits
+        self._pause = min(max(limits.first_pause, 2 * self._pause), limits.longest_pause)
+        self._next_attempt_at = self._loop.time() + self._pause
+
+    def _refuse_all(self, error: BaseException) -> None:
+        waiting, self._waiting = self._waiting, OrderedDict()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_exception(_copy(error))
+
+    # -- for the connections --------------------------------------------------------------------------------------------
+
+    def changed(self, connection: Http2Connection) -> None:  # noqa: ARG002 (Owner's signature)
+        if self._waiting:
+            self._serve()
+
+    def lost(self, connection: Http2Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+        self._serve()
+
+    # -- the end --------------------------------------------------------------------------------------------------------
+
+    def close_idle(self) -> None:
+        """Close what no call uses; the others close with their last call."""
+        for connection in list(self._connections):
+            connection.close()
+
+    async def close(self) -> None:
+        """Close everything now. Calls under way fail with Draining."""
+        self._is_closed = True
+        stopping = Draining("the bridge stops")
+        self._refuse_all(stopping)
+        if self._attempt is not None:
+            self._attempt.cancel()
+            await asyncio.wait((self._attempt,))
+        for connection in list(self._connections):
+            await connection.end(stopping)
+
+
+def _copy(error: BaseException) -> BaseException:
+    """The same failure anew: one exception raised again and again would gather tracebacks."""
+    if not isinstance(error, RpcError):
+        return error
+    again = type(error)(*error.args)
+    again.__cause__ = error.__cause__
+    return again

@@ -1,0 +1,196 @@
+"""Roles: credentials that STS gives for the bridge's own, sought and renewed in the background like those.
+
+One source for each distinct role, whoever uses it. Knows nothing of what is signed with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from bridge.aws.arn import PARTITIONS
+from bridge.aws.sigv4 import Credentials
+from bridge.carriers.identity import credentials
+from bridge.carriers.identity.credentials import CredentialSource, Found, SoughtCredentials
+from bridge.config.schema import Role
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+SESSION_NAME = "grpc-lambda-bridge"
+"""What CloudTrail shows of the bridge unless `session_name` says otherwise."""
+
+SESSION_SECONDS = 3600
+"""How long assumed credentials are asked for: every role allows an hour."""
+
+RENEWED_BEFORE = 900.0
+"""Seconds before they expire that credentials are replaced."""
+
+_STS_SECONDS = 10
+
+_HOME_REGIONS = {
+    "aws": "us-east-1",
+    "aws-cn": "cn-north-1",
+    "aws-us-gov": "us-gov-west-1",
+    "aws-iso": "us-iso-east-1",
+    "aws-iso-b": "us-isob-east-1",
+    "aws-iso-e": "eu-isoe-west-1",
+    "aws-iso-f": "us-isof-south-1",
+    "aws-eusc": "eusc-de-east-1",
+}
+"""Where STS is asked if nothing names a region of the role's partition."""
+
+NONE_YET = "the bridge has not been able to assume this target's role yet; its log says why"
+
+
+class Base(Protocol):
+    """The credentials that a role is assumed with."""
+
+    def found(self) -> Found:
+        """Raises NotReady."""
+        ...
+
+
+class AssumeRole:
+    """A Search that asks STS. `aws.endpoint_url` is Lambda's alone; AWS_ENDPOINT_URL_STS moves STS, as botocore has it."""
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        base: Base,
+        region: str | None = None,
+        profile: str | None = None,
+        clock: Callable[[], float] = time.time,  # noqa: TID251 - credentials expire by the wall clock
+    ) -> None:
+        """`region`: of the functions that are called under this role, for want of a configured one."""
+        self._role = role
+        self._base = base
+        self._region = region
+        self._profile = profile
+        self._clock = clock
+        self._last: Found | None = None
+
+    @property
+    def tried(self) -> str:
+        return f"STS, for the role {self._role.arn}"
+
+    def find(self) -> Found:
+        base = self._base.found()
+        asked = {
+            "RoleArn": self._role.arn,
+            "RoleSessionName": self._role.session_name or SESSION_NAME,
+            "DurationSeconds": SESSION_SECONDS,
+        }
+        if self._role.external_id is not None:
+            asked["ExternalId"] = self._role.external_id
+        client = self._client(base)
+        try:
+            given = client.assume_role(**asked)["Credentials"]
+        finally:
+            client.close()
+        self._last = Found(
+            credentials=Credentials(
+                given["AccessKeyId"],
+                given["SecretAccessKey"],
+                given["SessionToken"],
+                given["Expiration"].timestamp(),
+            ),
+            settings=base.settings,
+            place=f"role {self._role.arn}",
+        )
+        return self._last
+
+    def renew(self) -> Found:
+        last = self._last
+        if last is None or last.credentials.expires_at is None:
+            return self.find()
+        if last.credentials.expires_at - self._clock() < RENEWED_BEFORE:
+            return self.find()
+        return last
+
+    def _client(self, base: Found) -> BaseClient:
+        from botocore.config import Config
+        from botocore.session import Session
+
+        return Session(profile=self._profile).create_client(
+            "sts",
+            region_name=self._region_for(base.settings.region),
+            aws_access_key_id=base.credentials.access_key,
+            aws_secret_access_key=base.credentials.secret_key,
+            aws_session_token=base.credentials.token or None,
+            config=Config(
+                connect_timeout=_STS_SECONDS, read_timeout=_STS_SECONDS, retries={"max_attempts": 1}
+            ),
+        )
+
+    def _region_for(self, configured: str | None) -> str:
+        """The region whose STS is asked: one of the role's partition, for other partitions do not know the role."""
+        partition = self._role.arn.split(":")[1]
+        for region in (configured, self._region):
+            if region is not None and partition_of(region) == partition:
+                return region
+        return _HOME_REGIONS[partition]
+
+
+def partition_of(region: str) -> str:
+    """The partition that a region lies in, by its name."""
+    return next(found.name for found in PARTITIONS if region.startswith(found.region_prefix))
+
+
+class Identities:
+    """Whom the bridge is to AWS: its own credentials and the roles it assumes with them."""
+
+    def __init__(self, own: SoughtCredentials, roles: Mapping[Role, SoughtCredentials]) -> None:
+        self._own = own
+        self._roles = dict(roles)
+
+    def of(self, role: Role | None) -> CredentialSource:
+        """The credentials to sign with under this role; None: our own."""
+        return self._own if role is None else self._roles[role]
+
+    def start(self) -> None:
+        """Begin to seek, in the running loop: roles when there is something to assume them with."""
+        self._own.start()
+        for source in self._roles.values():
+            source.start(after=self._own)
+
+    async def close(self) -> None:
+        await asyncio.gather(*[source.close() for source in self._all()])
+
+    @property
+    def is_ready(self) -> bool:
+        return all(source.is_ready for source in self._all())
+
+    async def wait_until_ready(self) -> None:
+        """Return when all are found; until then for ever."""
+        for source in self._all():
+            await source.wait_until_ready()
+
+    async def wait_until_searched(self) -> None:
+        """Return when each has been sought once; roles are, once there is something to assume them with."""
+        await self._own.wait_until_searched()
+        if self._own.is_ready:
+            for source in self._roles.values():
+                await source.wait_until_searched()
+
+    @property
+    def missing(self) -> str:
+        """What to tell who waited in vain."""
+        return NONE_YET if self._own.is_ready else credentials.NONE_YET
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the search that succeeded longest ago; None: one never has."""
+        ages = [source.age for source in self._all()]
+        return None if None in ages else max(age for age in ages if age is not None)
+
+    @property
+    def identity(self) -> str:
+        """Whose credentials they are, as far as that can be said without asking AWS."""
+        return " and ".join([self._own.identity, *[f"role {role.arn}" for role in self._roles]])
+
+    def _all(self) -> list[SoughtCredentials]:
+        return [self._own, *self._roles.values()]

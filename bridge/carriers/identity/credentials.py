@@ -1,0 +1,397 @@
+"""AWS credentials: found as boto3 finds them, off the loop, kept fresh, and at hand without waiting.
+
+botocore looks in the environment, the shared files, SSO, processes, web identity, the container's and the machine's role; some of
+that blocks for seconds. So it is imported and asked in a thread, and what it found is published as one value: a call reads
+it, or learns at once that there is none yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from bridge.aws.sigv4 import Credentials
+from bridge.carriers.identity.credential_faults import (
+    place_of,
+    reason_of,
+    unusable_part,
+    unusable_setting,
+)
+from bridge.config.endpoint import endpoint_in
+from bridge.rpc.errors import NotReady
+from bridge.rpc.value import Value
+
+if TYPE_CHECKING:
+    from botocore.credentials import CredentialProvider
+    from botocore.credentials import Credentials as Kept
+    from botocore.session import Session
+
+CHECKED_EVERY = 60.0
+"""Seconds between two looks at the credentials; botocore renews them from 15 minutes before they expire."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+"""Seconds before the next search after one that found nothing: doubled each time."""
+
+FORCED_EVERY = 10.0
+"""Seconds between two searches that a refused signature may cause: wrong keys must not start one for each call."""
+
+NONE_YET = (
+    "the bridge has no AWS credentials yet: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+    " or run `aws sso login`, or give the machine or container a role"
+)
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class AwsSettings(Value, frozen=True):
+    """What is configured beside the credentials, as boto3 reads it."""
+
+    region: str | None = None
+    lambda_endpoint: str | None = None
+    """The URL of the Lambda API, if it is not AWS's own."""
+    uses_fips: bool = False
+    """Whether AWS's own is to be the one with FIPS 140 cryptography."""
+
+
+class Found(Value, frozen=True):
+    """What one search brought."""
+
+    credentials: Credentials
+    settings: AwsSettings
+    place: str
+    """botocore's name for where they were: `env`, `sso`, `iam-role` ..."""
+
+
+class CredentialSource(Protocol):
+    """Where carriers get credentials. A role to assume is a source of its own, over the source of its base credentials."""
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    @property
+    def settings(self) -> AwsSettings: ...
+
+    def current(self) -> Credentials:
+        """The credentials to sign with: the same object until they change. Raises NotReady."""
+        ...
+
+    async def refresh_now(self, refused: Credentials) -> None:
+        """AWS refuses these: look for others, unless others are there already."""
+        ...
+
+
+class FixedCredentials:
+    """Credentials that are given."""
+
+    def __init__(self, credentials: Credentials, settings: AwsSettings) -> None:
+        self._credentials = credentials
+        self.settings = settings
+
+    is_ready = True
+
+    def current(self) -> Credentials:
+        return self._credentials
+
+    async def refresh_now(self, refused: Credentials) -> None:
+        """There are no others."""
+
+
+def local_credentials() -> FixedCredentials:
+    """What requests to the local Lambda are signed with: it checks no signature."""
+    return FixedCredentials(Credentials("local", "local"), AwsSettings(region="us-east-1"))
+
+
+class Search(Protocol):
+    """Looks for credentials. Both ways may block for long, and raise whatever went wrong."""
+
+    @property
+    def tried(self) -> str:
+        """Where it looks, for the log."""
+        ...
+
+    def find(self) -> Found:
+        """From scratch."""
+        ...
+
+    def renew(self) -> Found:
+        """From where they were found last; anew only if they expire soon."""
+        ...
+
+
+class SoughtCredentials:
+    """Credentials sought in the background, renewed before they expire."""
+
+    def __init__(
+        self,
+        search: Search,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        first_pause: float = FIRST_PAUSE,
+        none_yet: str = NONE_YET,
+    ) -> None:
+        """`none_yet`: what a call is told until there are any."""
+        self._search = search
+        self._none_yet = none_yet
+        self._clock = clock
+        self._first_pause = first_pause
+        self._found: Found | None = None
+        self._found_at = 0.0
+        self._forced_at: float | None = None
+        self._forced: asyncio.Task[bool] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._searched = asyncio.Event()
+
+    def start(self, *, after: SoughtCredentials | None = None) -> None:
+        """Begin to search, in the running loop; with `after`, when those are found."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep(after))
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._keeper, self._forced) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._found is not None
+
+    async def wait_until_ready(self) -> None:
+        """Return when there are credentials; until then for ever."""
+        await self._ready.wait()
+
+    async def wait_until_searched(self) -> None:
+        """Return when the first search has ended, whatever it brought."""
+        await self._searched.wait()
+
+    @property
+    def identity(self) -> str:
+        """Whose they are as far as that can be said without asking AWS: the id of the key, which is no secret."""
+        if self._found is None:
+            return "unknown"
+        return f"access key {self._found.credentials.access_key} ({self._found.place})"
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since a search last succeeded; None: never."""
+        return None if self._found is None else self._clock() - self._found_at
+
+    @property
+    def settings(self) -> AwsSettings:
+        return self.found().settings
+
+    def current(self) -> Credentials:
+        if self._found is None:
+            raise NotReady(self._none_yet)
+        return self._found.credentials
+
+    def found(self) -> Found:
+        """What the last search brought; from any thread. Raises NotReady."""
+        if self._found is None:
+            raise NotReady(self._none_yet)
+        return self._found
+
+    async def refresh_now(self, refused: Credentials) -> None:
+        if self._found is None or self._found.credentials is not refused:
+            return
+        if self._forced is None:
+            now = self._clock()
+            if self._forced_at is not None and now - self._forced_at < FORCED_EVERY:
+                return
+            self._forced_at = now
+            self._forced = asyncio.get_running_loop().create_task(self._update(self._search.find))
+            self._forced.add_done_callback(lambda _: self._forget_forced())
+        # One search serves all whose signature was refused: one who gives up does not end it.
+        await asyncio.wait((self._forced,))
+
+    def _forget_forced(self) -> None:
+        self._forced = None
+
+    async def _keep(self, after: SoughtCredentials | None) -> None:
+        if after is not None:
+            await after.wait_until_ready()
+        pause = self._first_pause
+        look: Callable[[], Found] = self._search.find
+        while True:
+            if await self._update(look):
+                look, pause = self._search.renew, self._first_pause
+                await asyncio.sleep(CHECKED_EVERY)
+            else:
+                look = self._search.find
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (not a secret)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _update(self, look: Callable[[], Found]) -> bool:
+        """Search once, and publish what is found. False: nothing was; what there is stays."""
+        try:
+            found = await in_daemon_thread(look)
+            _check(found, found.place)
+        except Exception as error:  # noqa: BLE001 (botocore's plug-ins raise anything; it is logged and tried again)
+            _log.warning(
+                "no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried
+            )
+            return False
+        finally:
+            self._searched.set()
+        if self._found is None:
+            _log.info("AWS credentials found: %s", found.place)
+        elif found == self._found:
+            found = self._found  # carriers see by identity that nothing changed
+        elif found.credentials == self._found.credentials:
+            found = Found(self._found.credentials, found.settings, found.place)
+        self._found = found
+        self._found_at = self._clock()
+        self._ready.set()
+        return True
+
+
+class NoCredentials(Exception):
+    """There are none that can be used. Its text is for the log: it says where and why, and holds no secret."""
+
+
+def _told(error: Exception) -> str:
+    """What a log may say."""
+    return str(error) if isinstance(error, NoCredentials) else reason_of(error)
+
+
+def _check(found: Found, place: str) -> None:
+    """Raises NoCredentials for what would break the head of a request, or change its meaning. `place`: where it was found."""
+    fault = unusable_part(found.credentials)
+    if fault is not None:
+        raise NoCredentials(f"{place}: {fault}")
+    fault = unusable_setting(found.settings.region, found.settings.lambda_endpoint)
+    if fault is not None:
+        raise NoCredentials(fault)
+
+
+class BotocoreSearch:
+    """Asks botocore, whose rules are those of boto3 and the AWS CLI."""
+
+    def __init__(
+        self,
+        *,
+        profile: str | None = None,
+        region: str | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`profile` and `region` come before what botocore would find; `environment` is read for endpoints only."""
+        self._profile = profile
+        self._region = region
+        self._environment = environment
+        self._session: Session | None = None
+        self._kept: Kept | None = None
+        self.tried = "not yet"
+
+    def find(self) -> Found:
+        from botocore.session import Session
+
+        self._session = None  # what it knew may be what was wrong
+        session = Session(profile=self._profile)
+        resolver = session.get_component("credential_provider")
+        places = ", ".join(provider.METHOD for provider in resolver.providers)
+        profile = session.get_config_variable("profile") or "default"
+        self.tried = f"{places}; profile {profile}"
+        found = self._read(session, self._search(session, resolver.providers))
+        self._session = session
+        return found
+
+    def renew(self) -> Found:
+        if self._session is None or self._kept is None:
+            return self.find()
+        return self._read(self._session, self._kept)
+
+    def _search(self, session: Session, providers: Iterable[CredentialProvider]) -> Kept:
+        """As botocore's own resolver: the first provider that has any. But who fails is known by name."""
+        for provider in providers:
+            try:
+                kept: Kept | None = provider.load()
+            except Exception as error:
+                raise self._fault(session, provider.METHOD, error) from error
+            if kept is not None:
+                self._kept = kept
+                return kept
+        raise NoCredentials("no place holds any")
+
+    def _fault(self, session: Session, provider: str, error: Exception) -> NoCredentials:
+        place = place_of(provider, session, os.environ)
+        return NoCredentials(f"{place}: {reason_of(error, provider)}")
+
+    def _read(self, session: Session, kept: Kept) -> Found:
+        try:
+            frozen = kept.get_frozen_credentials()
+        except Exception as error:
+            raise self._fault(session, kept.method or "unknown", error) from error
+        # botocore tells nobody else when they expire.
+        expiry = getattr(kept, "_expiry_time", None)
+        found = Found(
+            credentials=Credentials(
+                frozen.access_key,
+                frozen.secret_key,
+                frozen.token or "",
+                None if expiry is None else expiry.timestamp(),
+            ),
+            settings=AwsSettings(
+                region=self._region or session.get_config_variable("region") or None,
+                lambda_endpoint=configured_endpoint(session, self._environment),
+                uses_fips=bool(session.get_config_variable("use_fips_endpoint")),
+            ),
+            place=kept.method or "unknown",
+        )
+        _check(found, place_of(found.place, session, os.environ))
+        return found
+
+
+def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str | None:
+    """The Lambda API's URL in the environment or the shared configuration file, in the SDKs' order; None: AWS's own.
+
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
+    """
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return None
+    profile: Mapping[str, Any] = session.get_scoped_config()
+    services = session.full_config.get("services", {}).get(profile.get("services"), {})
+    section = services.get("lambda", {})
+    _, named = endpoint_in(environment) or ("", "")
+    return (
+        named
+        or (section.get("endpoint_url") if isinstance(section, Mapping) else None)
+        or profile.get("endpoint_url")
+        or None
+    )
+
+
+async def in_daemon_thread(call: Callable[[], Result]) -> Result:
+    """What a blocking call returns, from a thread of its own that does not keep the process alive; an executor's would."""
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[Result] = loop.create_future()
+
+    def settle(result: Result | None, error: BaseException | None) -> None:
+        if outcome.done():
+            return
+        if error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)  # type: ignore[arg-type]  # without an error there is a result
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 (the thread's outermost frame: it goes to who waits)
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits any more
+
+    threading.Thread(target=run, name="aws-credentials", daemon=True).start()
+    return await outcome

@@ -1,0 +1,1 @@
+"""What callers of the local Lambda see: the Invoke API, function URLs, and what is refused."""

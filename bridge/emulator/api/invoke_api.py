@@ -1,0 +1,267 @@
+"""AWS's Lambda API, as far as the local Lambda serves it, over HTTP; on the same address, the functions' URLs.
+
+HTTP requests come in; invocations go to a Function and what they give back goes out. Refusals become responses here and nowhere
+else. This module knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Awaitable, Callable, Mapping
+from uuid import uuid4
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
+from bridge.config.schema import FunctionConfig
+from bridge.emulator.api import event_stream, naming, refusals, signature
+from bridge.emulator.api.function_urls import PATH, FunctionUrls
+from bridge.emulator.api.naming import FunctionId
+from bridge.emulator.identity import REQUEST_ID, trace_id_of
+from bridge.emulator.instances.function import Function
+from bridge.emulator.instances.invocation import Invocation, Reply
+from bridge.emulator.instances.logs import MIB
+
+MAX_EVENT = 1024 * 1024
+"""Bytes of an asynchronous payload, exclusive, as for MAX_REQUEST."""
+LIMITS = {"RequestResponse": MAX_REQUEST, "DryRun": MAX_REQUEST, "Event": MAX_EVENT}
+STREAMED = ("RequestResponse", "DryRun")
+"""The types of InvokeWithResponseStream."""
+MAX_COUNTED = 64 * MAX_REQUEST
+"""Bytes after which an endless body is no longer counted to say how long it is."""
+
+SERVED = (
+    "The local Lambda serves POST /2015-03-31/functions/NAME/invocations, "
+    "POST /2021-11-15/functions/NAME/response-streaming-invocations, GET /2015-03-31/functions, "
+    "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration and /lambda-url/NAME/."
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_logger = logging.getLogger(__name__)
+
+
+class InvokeApi:
+    """`functions` is looked at anew for each request."""
+
+    def __init__(self, functions: Mapping[str, Function], urls: FunctionUrls) -> None:
+        self._functions = functions
+        self._urls = urls
+
+    def application(self, *outermost: Middleware) -> web.Application:
+        application = web.Application(
+            middlewares=[*outermost, _answer_refusals, self._urls.serve_by_host]
+        )
+        application.add_routes([
+            web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
+            web.get("/2015-03-31/functions", self._list, allow_head=False),
+            web.get("/2015-03-31/functions/", self._list, allow_head=False),
+            web.get("/2015-03-31/functions/{name}", self._describe, allow_head=False),
+            web.get("/2015-03-31/functions/{name}/configuration", self._describe_configuration, allow_head=False),
+            web.post("/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream),
+            web.route("*", PATH, self._urls.serve_by_path),
+            web.route("*", "/{path:.*}", _unknown),
+        ])  # fmt: skip
+        return application
+
+    # -- Invoke
+
+    async def _invoke(self, request: web.Request) -> web.StreamResponse:
+        function, invocation = await self._read(request, tuple(LIMITS))
+        match _invocation_type(request):
+            case "DryRun":
+                return web.Response(status=204)
+            case "Event":
+                function.enqueue(msgspec.structs.replace(invocation, client_context=None))
+                return web.Response(status=202)
+            case _:
+                return await _run(function, invocation)
+
+    async def _invoke_with_response_stream(self, request: web.Request) -> web.StreamResponse:
+        function, invocation = await self._read(request, STREAMED)
+        if _invocation_type(request) == "DryRun":
+            return web.Response(status=204)
+        return await event_stream.run(request, function, invocation)
+
+    async def _read(
+        self, request: web.Request, types: tuple[str, ...]
+    ) -> tuple[Function, Invocation]:
+        """Read a whole request. Raise a Refusal."""
+        function_id, function = self._find(request)
+        invocation_type = _invocation_type(request)
+        if invocation_type not in types:
+            raise refusals.InvalidParameter(
+                f"X-Amz-Invocation-Type must be one of {', '.join(types)}"
+            )
+        invocation = Invocation(
+            request_id=request[REQUEST_ID],
+            payload=await _read_payload(request, invocation_type),
+            arn=function_id.arn,
+            trace_id=trace_id_of(request),
+            client_context=_client_context(request),
+            wants_log=_wants_log(request),
+        )
+        return function, invocation
+
+    def _find(self, request: web.Request) -> tuple[FunctionId, Function]:
+        signature.check(request.headers)
+        function_id = naming.parse(request.match_info["name"], request.query.get("Qualifier"))
+        function = self._functions.get(function_id.name)
+        if function is None or function_id.is_published_version:
+            raise refusals.FunctionNotFound(function_id.arn)
+        return function_id, function
+
+    # -- ListFunctions, GetFunction, GetFunctionConfiguration
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        signature.check(request.headers)
+        described = [_described(function.config) for function in self._functions.values()]
+        return web.json_response({"Functions": described})
+
+    async def _describe(self, request: web.Request) -> web.StreamResponse:
+        _, function = self._find(request)
+        return web.json_response({
+            "Configuration": _described(function.config),
+            "Code": {"RepositoryType": "local", "Location": function.config.code.as_uri()},
+            "Concurrency": {"ReservedConcurrentExecutions": function.config.concurrency},
+        })  # fmt: skip
+
+    async def _describe_configuration(self, request: web.Request) -> web.StreamResponse:
+        _, function = self._find(request)
+        return web.json_response(_described(function.config))
+
+
+async def _run(function: Function, invocation: Invocation) -> web.StreamResponse:
+    reply = Reply()
+    task = function.begin(invocation, reply)
+    body = await reply.whole()
+    # The invocation goes on, whatever becomes of the one who waits for it.
+    log_tail = await asyncio.shield(task)
+    headers = {
+        "X-Amz-Executed-Version": naming.LATEST,
+        "X-Amzn-Trace-Id": invocation.trace_id,
+    }
+    if reply.failure is not None:
+        headers["X-Amz-Function-Error"] = "Unhandled"
+    if invocation.wants_log:
+        headers["X-Amz-Log-Result"] = b64encode(log_tail).decode()
+    content_type = "application/json" if reply.failure else reply.content_type
+    return web.Response(body=body, headers={**headers, "Content-Type": content_type})
+
+
+async def _unknown(request: web.Request) -> web.StreamResponse:
+    raise refusals.UnknownOperation(f"{request.method} {request.path} is not served here. {SERVED}")
+
+
+@web.middleware
+async def _answer_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request[REQUEST_ID] = request_id = str(uuid4())
+    try:
+        response = await handler(request)
+    except refusals.Refusal as refusal:
+        response = _refused(refusal)
+    except (web.RequestPayloadError, ConnectionError):
+        response = _refused(refusals.InvalidRequestContent("The request ended before its body"))
+    except Exception:
+        # The outermost frame of a request's task.
+        _logger.exception("the local Lambda failed on %s %s", request.method, request.path)
+        response = _refused(refusals.ServiceFailed())
+    response.headers["x-amzn-RequestId"] = request_id
+    return response
+
+
+def _refused(refusal: refusals.Refusal) -> web.Response:
+    return web.Response(
+        status=refusal.http_status,
+        body=refusal.body,
+        content_type="application/json",
+        headers={"x-amzn-ErrorType": refusal.error_type, **refusal.headers},
+    )
+
+
+# -- what a request says
+
+
+def _invocation_type(request: web.Request) -> str:
+    return request.headers.get("X-Amz-Invocation-Type", "RequestResponse")
+
+
+async def _read_payload(request: web.Request, invocation_type: str) -> bytes:
+    limit = LIMITS[invocation_type]
+    if request.content_length is not None and request.content_length >= limit:
+        raise refusals.PayloadTooLarge(request.content_length, limit, invocation_type)
+    payload = bytearray()
+    size = 0
+    while chunk := await request.content.readany():
+        size += len(chunk)
+        if size < limit:
+            payload += chunk
+        elif size > MAX_COUNTED:
+            break
+    if size >= limit:
+        raise refusals.PayloadTooLarge(size, limit, invocation_type)
+    return _checked_json(bytes(payload)) if payload else b"{}"
+
+
+def _checked_json(payload: bytes) -> bytes:
+    try:
+        payload.decode()
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+        raise refusals.InvalidRequestContent(
+            f"Could not parse request body into json: Could not parse payload into json: {error}"
+        ) from None
+    return payload
+
+
+def _client_context(request: web.Request) -> str | None:
+    text = request.headers.get("X-Amz-Client-Context")
+    if not text:
+        return None
+    if len(text) > MAX_CLIENT_CONTEXT:
+        raise refusals.InvalidRequestContent(
+            f"Client context must be no more than {MAX_CLIENT_CONTEXT} bytes when base64-encoded."
+        )
+    try:
+        context = json.loads(b64decode(text, validate=True))
+        if isinstance(context, dict):
+            # ASCII on one line: it travels on in a header of the Runtime API.
+            return json.dumps(context, separators=(",", ":"))
+    except (NotBase64, ValueError, RecursionError):
+        pass
+    raise refusals.InvalidRequestContent(
+        "Client context must be a valid Base64-encoded JSON object."
+    )
+
+
+def _wants_log(request: web.Request) -> bool:
+    log_type = request.headers.get("X-Amz-Log-Type", "None")
+    if log_type not in ("None", "Tail"):
+        raise refusals.InvalidParameter("X-Amz-Log-Type must be None or Tail")
+    return log_type == "Tail"
+
+
+# -- what a function looks like
+
+
+def _described(config: FunctionConfig) -> dict[str, object]:
+    """The members of FunctionConfiguration that have a meaning here. `env` stays out: it may hold secrets."""
+    return {
+        "FunctionName": config.name,
+        "FunctionArn": FunctionId(config.name).arn,
+        "Runtime": "provided.al2023" if config.command else "python",
+        "Handler": config.handler or "bootstrap",
+        "Timeout": math.ceil(config.timeout),
+        "MemorySize": math.ceil(config.memory / MIB),
+        "Version": naming.LATEST,
+        "PackageType": "Zip",
+        "State": "Active",
+        "LastUpdateStatus": "Successful",
+    }

@@ -1,0 +1,57 @@
+"""Function names: what callers may write in a path, and the ARNs of the local Lambda.
+
+Account and region of an ARN are not compared: configurations written for AWS run here unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bridge.emulator.api import refusals
+from bridge.rpc.value import Value
+
+REGION = "us-east-1"
+ACCOUNT = "123456789012"
+LATEST = "$LATEST"
+
+# botocore's shape NamespacedFunctionName: a name, a partial ARN or an ARN, each with or without a qualifier.
+NAME = re.compile(
+    r"(?:arn:aws[a-z-]*:lambda:)?(?:[a-z]{2,5}(?:-[a-z]+)+-\d:)?(?:\d{12}:)?(?:function:)?"
+    r"(?P<name>[A-Za-z0-9_.-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+)
+QUALIFIER = re.compile(r"\$LATEST|[A-Za-z0-9_-]{1,128}")
+VERSION = re.compile(r"[0-9]+")
+
+
+def url_domain(name: str) -> str:
+    """The host name of a function's URL: AWS's, but below `localhost`, whose names mean loopback (RFC 6761)."""
+    return f"{name}.lambda-url.{REGION}.localhost"
+
+
+class FunctionId(Value, frozen=True):
+    """A function and, if the caller named one, the version or alias."""
+
+    name: str
+    qualifier: str | None = None
+
+    @property
+    def arn(self) -> str:
+        """As the function sees it in `invoked_function_arn`: with the qualifier that the caller used."""
+        suffix = f":{self.qualifier}" if self.qualifier else ""
+        return f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.name}{suffix}"
+
+    @property
+    def is_published_version(self) -> bool:
+        """A version number: nothing is ever published here, so there is none. Any alias stands for $LATEST."""
+        return self.qualifier is not None and VERSION.fullmatch(self.qualifier) is not None
+
+
+def parse(text: str, qualifier: str | None) -> FunctionId:
+    """Raise a Refusal for what AWS refuses: an unreadable name, or two qualifiers that differ."""
+    match = NAME.fullmatch(text)
+    if match is None or (qualifier is not None and QUALIFIER.fullmatch(qualifier) is None):
+        raise refusals.InvalidName
+    derived = match["qualifier"]
+    if derived is not None and qualifier is not None and derived != qualifier:
+        raise refusals.QualifierMismatch
+    return FunctionId(match["name"], derived or qualifier)

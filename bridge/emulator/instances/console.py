@@ -1,0 +1,67 @@
+"""Functions' lines on a terminal: `greeter | text`, each function in its own colour if somebody looks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TextIO
+from zlib import crc32
+
+from bridge.lossy_writer import Outlet
+
+COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
+
+_RETRY_AFTER = 0.002
+"""Seconds until lines that found no room are tried again: a pipe holds 64 KiB, a function may print 20 MB in a second."""
+_LAST_PATIENCE = 1.0
+
+
+class Console:
+    """Writes whole lines, at once, in the order given. Functions are not held up by whoever does not read: lines are lost then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """A stream without a descriptor (a test's) is simply written to."""
+        self._stream = stream
+        self._is_coloured = stream.isatty()
+        try:
+            self._outlet: Outlet | None = Outlet(stream.fileno())
+        except OSError:
+            self._outlet = None
+        self._lost = 0
+        self._retry: asyncio.TimerHandle | None = None
+
+    def __call__(self, name: str, line: str) -> None:
+        text = f"{self._label(name)} | {line}\n"
+        if self._outlet is None:
+            self._stream.write(text)
+            self._stream.flush()
+        elif self._outlet.is_full:
+            self._lost += 1
+        else:
+            self._outlet.add(text.encode("utf-8", "backslashreplace"))
+            if self._retry is None:
+                self._write_out(self._outlet)
+
+    def _write_out(self, outlet: Outlet) -> None:
+        self._retry = None
+        outlet.write_out()
+        if self._lost and outlet.is_empty:
+            lost, self._lost = self._lost, 0
+            outlet.add(f"{lost} lines of functions were lost: nobody took them\n".encode())
+            outlet.write_out()
+        if not outlet.is_empty:
+            loop = asyncio.get_running_loop()
+            self._retry = loop.call_later(_RETRY_AFTER, self._write_out, outlet)
+
+    def close(self) -> None:
+        """The last lines get a moment that others do not: nobody comes back for them."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._outlet is not None:
+            self._outlet.write_out(patience=_LAST_PATIENCE)
+
+    def _label(self, name: str) -> str:
+        if not self._is_coloured:
+            return name
+        # A function keeps its colour from run to run; hash() is salted.
+        return f"\x1b[{COLOURS[crc32(name.encode()) % len(COLOURS)]}m{name}\x1b[0m"

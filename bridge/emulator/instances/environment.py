@@ -1,0 +1,145 @@
+"""How a function's process is started: its command and its environment, as AWS sets it.
+
+Of the bridge's own environment only PATH, HOME and the library path pass: whoever runs the bridge has AWS keys in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from bridge.config.schema import FunctionConfig
+from bridge.emulator.api import naming
+from bridge.emulator.instances.logs import MIB
+from bridge.rpc.value import Value
+
+PASSED = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+RUNTIMES = {"lambda_fn": "lambda_fn.runtime", "awslambdaric": "awslambdaric"}
+
+PROBE = """
+import sys, importlib.util as u
+print("%d.%d" % sys.version_info[:2], "present" if u.find_spec("lambda_fn") else "absent")
+"""
+PROBE_TIMEOUT = 10.0
+
+
+class Interpreter(Value, frozen=True):
+    """What a Python interpreter says about itself."""
+
+    version: str = "3"
+    has_lambda_fn: bool = True
+
+
+class Interpreters:
+    """Asks each interpreter once per code folder, for a folder may bring its own lambda_fn."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, Path], Interpreter] = {}
+
+    async def ask(self, config: FunctionConfig) -> Interpreter:
+        """Describe the interpreter of a Python function; one that does not start is left to fail where it can be reported."""
+        key = interpreter_of(config), config.code
+        if key not in self._known:
+            self._known[key] = await _ask(config)
+        return self._known[key]
+
+
+async def _ask(config: FunctionConfig) -> Interpreter:
+    environment = environment_of(config, Interpreter(), runtime_api="", log_stream="")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            interpreter_of(config), "-c", PROBE, cwd=config.code, env=environment,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError:
+        return Interpreter()
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        return Interpreter()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    match output.decode("latin-1").split():
+        case [version, presence]:
+            return Interpreter(version, presence == "present")
+        case _:
+            return Interpreter()
+
+
+def interpreter_of(config: FunctionConfig) -> str:
+    return str(config.python or sys.executable)
+
+
+def command_of(config: FunctionConfig) -> tuple[str, ...]:
+    if config.command is not None:
+        return config.command
+    assert config.handler is not None
+    return interpreter_of(config), "-m", RUNTIMES[config.runtime], config.handler
+
+
+def environment_of(
+    config: FunctionConfig, interpreter: Interpreter, *, runtime_api: str, log_stream: str
+) -> dict[str, str]:
+    """Return the whole environment. `env:` may change anything in it but the address of the Runtime API."""
+    inherited = {name: os.environ[name] for name in PASSED if name in os.environ}
+    set_by_aws = {
+        "AWS_LAMBDA_FUNCTION_NAME": config.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": naming.LATEST,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(math.ceil(config.memory / MIB)),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{config.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": log_stream,
+        "AWS_REGION": naming.REGION,
+        "AWS_DEFAULT_REGION": naming.REGION,
+        "AWS_ACCESS_KEY_ID": "local",
+        "AWS_SECRET_ACCESS_KEY": "local",
+        "AWS_SESSION_TOKEN": "local",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+        "LAMBDA_TASK_ROOT": str(config.code),
+        "LAMBDA_RUNTIME_DIR": str(function_side()),
+        "LANG": "en_US.UTF-8",
+        "LD_LIBRARY_PATH": _joined(
+            config.code, config.code / "lib", inherited.get("LD_LIBRARY_PATH")
+        ),
+        "TZ": ":UTC",
+        "_HANDLER": config.handler or Path(command_of(config)[0]).name,
+    }
+    environment = inherited | set_by_aws
+    if config.command is None:
+        environment |= _for_python(interpreter)
+    environment |= config.env
+    if config.command is None:
+        environment |= _python_path(config, interpreter)
+    return environment | {"AWS_LAMBDA_RUNTIME_API": runtime_api}
+
+
+def _for_python(interpreter: Interpreter) -> Mapping[str, str]:
+    return {
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_python{interpreter.version}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[str, str]:
+    """The function's own folder comes first; our copy of lambda_fn last, and only for who has none."""
+    lacking = None if interpreter.has_lambda_fn else function_side()
+    return {"PYTHONPATH": _joined(config.code, config.env.get("PYTHONPATH"), lacking)}
+
+
+def function_side() -> Path:
+    """The folder that holds lambda_fn: the wheel carries a copy beside this package, a checkout has it at its root."""
+    here = Path(__file__).resolve().parents[1]
+    bundled = here / "bundled"
+    return bundled if bundled.is_dir() else here.parents[1]
+
+
+def _joined(*paths: Path | str | None) -> str:
+    return os.pathsep.join(str(path) for path in paths if path)

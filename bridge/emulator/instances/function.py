@@ -1,0 +1,162 @@
+"""One function: its instances, how many may be busy at once, and its queue of asynchronous invocations.
+
+An invocation that has begun goes on to its end, whether or not somebody waits for it, as on AWS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+from bridge.config.schema import FunctionConfig
+from bridge.emulator.api import refusals
+from bridge.emulator.instances import failures
+from bridge.emulator.instances.instance import Facilities, Instance, InstanceLost
+from bridge.emulator.instances.invocation import Invocation, Reply
+
+MAX_EVENTS = 64
+"""Asynchronous invocations that wait, of up to 1 MiB each."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for the killed to be gone."""
+
+Result = TypeVar("Result")
+
+_logger = logging.getLogger(__name__)
+
+
+class Function:
+    def __init__(self, config: FunctionConfig, facilities: Facilities, log: Callable[[str], None]) -> None:  # fmt: skip
+        self.config = config
+        self._facilities = facilities
+        self._log = log
+        self._instances: set[Instance] = set()
+        """All that have something left of them."""
+        self._free: list[Instance] = []
+        """Those that nobody has claimed, the last used at the end. Some are still on their way back from their last reply."""
+        self._in_flight = 0
+        self._has_room = asyncio.Event()
+        self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)
+        self._event_worker: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._is_closed = False
+
+    def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
+        """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
+        if self._in_flight >= self.config.concurrency:
+            raise refusals.Throttled
+        self._in_flight += 1
+        return self._own(self._run(invocation, reply))
+
+    def enqueue(self, invocation: Invocation) -> None:
+        """Run an invocation some time, once; what it gives back is dropped. Raise Throttled."""
+        try:
+            self._events.put_nowait(invocation)
+        except asyncio.QueueFull:
+            raise refusals.Throttled("FunctionInvocationRateLimitExceeded") from None
+        if self._event_worker is None:
+            self._event_worker = asyncio.get_running_loop().create_task(self._work_off_events())
+
+    def note(self, line: str) -> None:
+        """Write a line of our own where the function's lines go."""
+        self._log(line)
+
+    def renew(self, config: FunctionConfig) -> None:
+        """Let the next invocations run in fresh processes; those in flight end where they are."""
+        self.config = config
+        self._has_room.set()
+        self._free.clear()
+        for instance in list(self._instances):
+            instance.retire()
+
+    async def drain(self) -> None:
+        """Let what is in flight end, then close."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self.close()
+
+    async def close(self) -> None:
+        """Kill every process; what is in flight fails."""
+        self._is_closed = True
+        if self._event_worker is not None:
+            self._event_worker.cancel()
+        instances = list(self._instances)
+        for instance in instances:
+            instance.kill()
+        leftover = [task for task in (*self._tasks, self._event_worker) if task is not None]
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(*leftover, return_exceptions=True)
+                await asyncio.gather(*(instance.gone() for instance in instances))
+        except TimeoutError:
+            _logger.warning("%s: a killed process does not end", self.config.name)
+
+    # -- invocations
+
+    async def _run(self, invocation: Invocation, reply: Reply) -> bytes:
+        try:
+            return await self._run_on_an_instance(invocation, reply)
+        except Exception:
+            _logger.exception("the local Lambda failed to run %s", self.config.name)
+            return b""
+        finally:
+            reply.fail(failures.emulator_failed(invocation.request_id))  # unless it is over
+            self._in_flight -= 1
+            self._has_room.set()
+
+    async def _run_on_an_instance(self, invocation: Invocation, reply: Reply) -> bytes:
+        # Every turn but the last uses up a warm instance, so that this ends.
+        while not self._is_closed:
+            instance = self._claim()
+            try:
+                return await instance.run(invocation, reply)
+            except InstanceLost:
+                continue
+            finally:
+                self._release(instance)
+        return b""
+
+    def _claim(self) -> Instance:
+        ready = next((instance for instance in reversed(self._free) if instance.is_ready), None)
+        instance = ready or (self._free[-1] if self._free else None)
+        if instance is not None:
+            self._free.remove(instance)
+            return instance
+        instance = Instance(self.config, self._facilities, self, self._log)
+        self._instances.add(instance)
+        return instance
+
+    def _release(self, instance: Instance) -> None:
+        if instance.takes_more:
+            self._free.append(instance)
+
+    def instance_ended(self, instance: Instance) -> None:
+        if instance in self._free:
+            self._free.remove(instance)
+
+    def instance_gone(self, instance: Instance) -> None:
+        self._instances.discard(instance)
+
+    # -- asynchronous invocations
+
+    async def _work_off_events(self) -> None:
+        while True:
+            invocation = await self._events.get()
+            while self._in_flight >= self.config.concurrency:
+                self._has_room.clear()
+                await self._has_room.wait()
+            reply = Reply()
+            self.begin(invocation, reply)
+            self._own(self._drop(reply))
+
+    async def _drop(self, reply: Reply) -> None:
+        await reply.whole()
+        if reply.failure is not None:
+            self._log(f"asynchronous invocation failed: {reply.failure.error_type}")
+
+    def _own(self, coroutine: Coroutine[None, None, Result]) -> asyncio.Task[Result]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,156 @@
+"""What one runtime may do and when: the Runtime API without HTTP.
+
+Requests of the runtime come in as calls, an InvalidTransition or UnknownInvocation goes out for those out of turn. The instance
+delivers invocations and is told, through its Observer, what became of them. Nothing here knows sockets, processes or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from bridge.emulator.instances import failures
+from bridge.emulator.instances.failures import Failure
+from bridge.emulator.instances.invocation import Invocation, Reply
+from bridge.emulator.instances.lifecycle import Act, InvalidTransition, Phase, advance
+from bridge.rpc.value import Value
+
+
+class Delivery(Value, frozen=True):
+    """An invocation as it is handed to the runtime."""
+
+    invocation: Invocation
+    deadline_ms: int
+    """Wall-clock milliseconds since 1970, as AWS counts."""
+
+
+class Observer(Protocol):
+    """The instance, as its runtime's session sees it."""
+
+    def runtime_ready(self) -> None:
+        """The runtime asks for an invocation."""
+
+    def runtime_failed(self, failure: Failure) -> None:
+        """The runtime reported that it cannot start."""
+
+    def runtime_answered(self, failure: Failure | None) -> None:
+        """The reply is whole, or the invocation failed."""
+
+
+class UnknownInvocation(Exception):
+    """A reply to an invocation that is not the current one."""
+
+
+Poller = Callable[[Delivery], None]
+
+
+class RuntimeSession:
+    """One runtime's conversation. Its methods stand in the order of a normal life."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.phase = Phase.STARTED
+        self._observer = observer
+        self._delivery: Delivery | None = None
+        self._reply: Reply | None = None
+        self._poller: Poller | None = None
+        """Waits for an invocation, on a connection that is open."""
+        self._displaced: Callable[[], None] | None = None
+        """Tells the poller that another has its place."""
+        self._is_known = False
+        """Whether the last to ask had brought a reply before: strangers cannot, for they know no request id."""
+        self._taker: Poller | None = None
+        """Has got the invocation that is running, on a connection that is open."""
+
+    def restore(self) -> None:
+        self._advance(Act.RESTORE_NEXT)
+
+    def fail_init(self, failure: Failure) -> None:
+        self._advance(Act.INIT_ERROR)
+        self._observer.runtime_failed(failure)
+
+    def poll(
+        self,
+        poller: Poller,
+        *,
+        is_known: bool = False,
+        displaced: Callable[[], None] | None = None,
+    ) -> None:
+        """The runtime asks for an invocation: `poller` gets it, now or later.
+
+        A runtime asks once at a time, so of two connections one is a stranger's. One that has brought a reply (`is_known`) is the
+        runtime's and displaces another; else the first keeps its place, and the second gets InvalidTransition. The invocation that
+        is running is handed out again, unless it is with a connection that is known.
+        """
+        before = self.phase
+        if before in (Phase.READY, Phase.RUNNING) and self._is_held_against(poller, is_known):
+            raise InvalidTransition(before, Act.NEXT)
+        self._advance(Act.NEXT)
+        self._is_known = is_known
+        if self.phase is Phase.RUNNING:
+            self._hand_out(poller)
+            return
+        if self._poller not in (None, poller) and self._displaced is not None:
+            self._displaced()
+        self._poller, self._displaced = poller, displaced
+        if before is not Phase.READY:
+            self._delivery = self._reply = self._taker = None
+            self._observer.runtime_ready()
+
+    def _is_held_against(self, poller: Poller, is_known: bool) -> bool:  # noqa: FBT001 - one caller
+        """Whether another connection, which is open, has the place that this one asks for."""
+        holder = self._poller if self.phase is Phase.READY else self._taker
+        if holder is None or holder == poller or (is_known and not self._is_known):
+            return False
+        return self._is_known or self.phase is Phase.READY
+
+    def _hand_out(self, poller: Poller) -> None:
+        assert self._delivery is not None
+        self._taker = poller
+        poller(self._delivery)
+
+    def forget(self, poller: Poller) -> None:
+        """The connection that asked is gone; the runtime may ask again."""
+        if self._poller == poller:
+            self._poller = None
+        if self._taker == poller:
+            self._taker = None
+
+    def deliver(self, delivery: Delivery, reply: Reply) -> None:
+        """Hand an invocation to the runtime, or to its next request if it lost the connection."""
+        self._advance(Act.DELIVER)
+        self._delivery = delivery
+        self._reply = reply
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            self._hand_out(poller)
+
+    def open_reply(self, request_id: str, act: Act) -> Reply:
+        """Begin the runtime's answer; `answer` or `refuse_mode` must follow."""
+        if self._delivery is None or self._reply is None:
+            raise UnknownInvocation
+        if self._delivery.invocation.request_id != request_id:
+            raise UnknownInvocation
+        self._advance(act)
+        return self._reply
+
+    def answer(self, failure: Failure | None = None) -> None:
+        """The answer is whole."""
+        self._advance(Act.SENT)
+        self._observer.runtime_answered(failure)
+
+    def refuse_mode(self) -> None:
+        """The runtime asked for a response mode that does not exist."""
+        self.answer(failures.invalid_response_mode(self._current_id))
+
+    def cut(self) -> None:
+        """The connection ended in the middle of an answer; nothing happens if that answer has been settled otherwise."""
+        if self.phase is Phase.RESPONDING:
+            self.answer(failures.truncated(self._current_id))
+
+    @property
+    def _current_id(self) -> str:
+        assert self._delivery is not None
+        return self._delivery.invocation.request_id
+
+    def _advance(self, act: Act) -> None:
+        self.phase = advance(self.phase, act)

@@ -1,0 +1,239 @@
+"""One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing.
+
+Calls that reached no target and failed are cheap to make, by the thousand. The first ones of a connection have a line each; what
+comes faster than one a second after that is counted, and each ten seconds a line tells how many they were.
+
+Writing never waits: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, not calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
+from weakref import WeakKeyDictionary
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Encoder
+
+from bridge.http2.abuse import Bucket
+from bridge.logs import encodable, one_line
+from bridge.lossy_writer import Outlet
+from bridge.rpc.call import Call, Peer
+from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.status import CODES, Status, StatusCode
+
+_FLUSH_AFTER = 0.2
+"""Seconds an entry may wait."""
+_FLUSH_AT = 256
+_RETRY_AFTER = 0.01
+"""Seconds until what found no room is tried again: a pipe holds 64 KiB, a busy bridge writes megabytes in a second."""
+_LONGEST_TEXT = 500
+"""Characters of a path or a status message: whoever sends long ones does not fill the log."""
+_LONGEST_ID = 100
+
+
+_LAST_PATIENCE = 1.0
+
+_LINES_AT_ONCE = 10
+_LINES_A_SECOND = 1.0
+"""Of one connection, about calls that did nothing."""
+_SUMMARY_AFTER = 10.0
+"""Seconds until a line tells of the calls without one."""
+_MOST_COUNTED = 1000
+"""Addresses and codes that are told apart in that time; the rest is counted together."""
+_OTHERS = "others"
+
+_NAMES = tuple(code.name for code in CODES)
+"""By code."""
+
+_log = logging.getLogger(__name__)
+
+
+class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
+    """What is known of a call at its end. Durations in microseconds, sizes in bytes."""
+
+    time: datetime
+    method: str
+    code: str
+    duration_us: int
+    upstream_us: int
+    attempts: int
+    received: int
+    sent: int
+    peer: str
+    message: str | UnsetType = UNSET
+    """The status message, for calls that failed."""
+    request_id: str | UnsetType = UNSET
+    """AWS's id of the last attempt."""
+    trace_id: str | UnsetType = UNSET
+    calls: int | UnsetType = UNSET
+    """This line stands for so many calls that did nothing; its method is `*`."""
+
+
+Format = Callable[[list[Entry]], bytes]
+
+json_lines: Format = Encoder().encode_lines
+
+
+def console_lines(entries: list[Entry]) -> bytes:
+    """For people: time, code, method, duration, and what went wrong."""
+    return "".join([_console_line(entry) for entry in entries]).encode()
+
+
+def _console_line(entry: Entry) -> str:
+    clock = f"{entry.time.astimezone():%H:%M:%S}"
+    attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
+    message = f"  {entry.message}" if entry.message is not UNSET else ""
+    if entry.calls is not UNSET:
+        return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"  # fmt: skip
+    milliseconds = entry.duration_us / 1000
+    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{attempts}{message}"
+    return one_line(line) + "\n"
+
+
+class AccessLog:
+    """Gathers entries, formats and writes them in batches to a file descriptor."""
+
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        wall_clock: Callable[[], float],
+        line_format: Format = json_lines,
+        descriptor: int = 2,
+        is_on: bool = True,
+    ) -> None:
+        self._loop = loop
+        self._wall_clock = wall_clock
+        self._format = line_format
+        self._entries: list[Entry] = []
+        self._outlet = Outlet(descriptor)
+        self._lost = 0
+        """Lines that found no room in it."""
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_on = is_on
+        self._last_metadata: Metadata = EMPTY
+        self._last_trace_id = ""
+        self._allowances: WeakKeyDictionary[Hashable, Bucket] = WeakKeyDictionary()
+        """By connection: the lines that it may still have about calls that did nothing."""
+        self._without_line: Counter[tuple[str, str]] = Counter()
+        """By address and code: calls that did nothing and have no line."""
+        self._summary: asyncio.TimerHandle | None = None
+
+    def write(self, call: Call, code: StatusCode, seconds: float) -> None:
+        if not self.is_on:
+            return
+        if code and not call.attempts and not self._allows_line(call.connection, call.peer, code):
+            return
+        status, metadata = call.status, call.metadata
+        if metadata is not self._last_metadata:
+            # Calls with the same header block share their metadata.
+            self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
+        self._add(
+            Entry(
+                datetime.fromtimestamp(self._wall_clock(), UTC),
+                call.path[:_LONGEST_TEXT],
+                _NAMES[code],
+                int(seconds * 1e6),
+                int(call.upstream_seconds * 1e6),
+                call.attempts,
+                call.bytes_received,
+                call.bytes_sent,
+                call.peer.address,
+                encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
+                call.request_id[:_LONGEST_ID] or UNSET,
+                self._last_trace_id or UNSET,
+            )
+        )
+
+    def _allows_line(self, connection: Hashable, peer: Peer, code: StatusCode) -> bool:
+        """Whether a call of this connection that did nothing has a line of its own; else it is counted."""
+        allowance = self._allowances.get(connection)
+        if allowance is None:
+            allowance = self._allowances[connection] = Bucket(_LINES_AT_ONCE, _LINES_A_SECOND)
+        if allowance.spend(self._loop.time()):
+            return True
+        kind = (peer.address, _NAMES[code])
+        if kind not in self._without_line and len(self._without_line) >= _MOST_COUNTED:
+            kind = (_OTHERS, _NAMES[code])
+        self._without_line[kind] += 1
+        if self._summary is None:
+            self._summary = self._loop.call_later(_SUMMARY_AFTER, self._summarise)
+        return False
+
+    def _summarise(self) -> None:
+        """Tell how many calls had no line."""
+        if self._summary is not None:
+            self._summary.cancel()
+            self._summary = None
+        now = datetime.fromtimestamp(self._wall_clock(), UTC)
+        without_line, self._without_line = self._without_line, Counter()
+        for (address, code), count in without_line.items():
+            self._add(Entry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
+
+    def write_refused(
+        self, path: str, status: Status, peer: Peer, connection: Hashable | None = None
+    ) -> None:
+        """The line of a request that is no call: it went nowhere. `connection`: where it came, if its lines are bounded."""
+        if self.is_on and (connection is None or self._allows_line(connection, peer, status.code)):
+            now = datetime.fromtimestamp(self._wall_clock(), UTC)
+            code = CODES[status.code].name
+            self._add(
+                Entry(
+                    now,
+                    path[:_LONGEST_TEXT],
+                    code,
+                    0,
+                    0,
+                    0,
+                    0,
+                    0,
+                    peer.address,
+                    encodable(status.message[:_LONGEST_TEXT]),
+                )
+            )
+
+    def _add(self, entry: Entry) -> None:
+        entries = self._entries
+        if self._timer is None:
+            self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)
+        entries.append(entry)
+        if len(entries) >= _FLUSH_AT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written now; the rest is tried again in a moment."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        entries, self._entries = self._entries, []
+        if self._outlet.is_full:
+            self._lost += len(entries)
+        elif entries:
+            self._outlet.add(self._format(entries))
+        self._outlet.write_out()
+        if not self._outlet.is_empty:
+            self._timer = self._loop.call_later(_RETRY_AFTER, self.flush)
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            _log.warning("%d lines of the access log were lost: nobody took them", lost)
+
+    def close(self) -> None:
+        """The last lines get a moment that others do not: nobody comes back for them."""
+        self._summarise()
+        self.flush()
+        self._outlet.write_out(patience=_LAST_PATIENCE)
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _trace_id_in(metadata: Metadata) -> str:
+    for name, value in metadata:
+        if name == "traceparent":
+            return value[3:35]  # W3C Trace Context: version-traceid-parentid-flags
+        if name == "x-amzn-trace-id":
+            return value[:_LONGEST_ID]
+    return ""

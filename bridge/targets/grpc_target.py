@@ -1,0 +1,269 @@
+"""A native gRPC server: the call passes message by message, both ways at once.
+
+Messages travel plain between the bridge and the server: request messages are inflated here, responses by the carrier. A call that the
+server has provably not begun is given back as it came, so that the retry layer may run it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+from bridge.aws.events.event_body import message_format_of
+from bridge.aws.events.event_context import forwarded_cert, source_of
+from bridge.aws.events.event_headers import AMAZON, TRACE_ID
+from bridge.codecs.identity import inflate_message, refuse_unknown
+from bridge.rpc.buffers import Account, Portion
+from bridge.rpc.call import Call
+from bridge.rpc.compression import IDENTITY
+from bridge.rpc.envelope import data_of, envelope
+from bridge.rpc.errors import (
+    BuffersFull,
+    MalformedRequest,
+    MessageTooLarge,
+    NotProcessed,
+    RequestError,
+)
+from bridge.rpc.events import Headers, Message, Phase, ResponseEvent, Trailers
+from bridge.rpc.metadata import Metadata, is_name, value_of
+from bridge.rpc.status import StatusCode
+
+MAX_REPEATED = 256 << 10
+"""Bytes of request messages that are kept until the server answers. A call that has sent more cannot be repeated."""
+
+MOST_AT_ONCE = 128
+"""Messages that pass in one turn of the loop: they may be tiny, and there may be very many."""
+
+INFLATED_ON_LOOP = 4 << 10
+"""Bytes of a compressed message that is inflated at once. A larger one may inflate to more than 4 MiB, and goes to a thread."""
+
+_PLACE = "for a grpc:// target"
+
+_REMADE = frozenset(
+    ("grpc-accept-encoding", "grpc-encoding", "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for",
+     "x-forwarded-host"),
+)  # fmt: skip
+"""Names whose values are ours, or untrue behind the bridge."""
+
+
+class Upstream(Protocol):
+    """One call on the server, as bridge.carriers.grpc.UpstreamCall says."""
+
+    async def connect(self) -> None: ...
+    async def send(self, envelope: bytes) -> bool: ...
+    def half_close(self) -> None: ...
+    async def receive(self) -> list[ResponseEvent]: ...
+    def failed(self, error: BaseException) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Carrier(Protocol):
+    def start(
+        self,
+        path: str,
+        metadata: Metadata,
+        *,
+        account: Account,
+        timeout: float | None,
+        user_agent: str = "",
+    ) -> Upstream: ...
+
+
+class WrongMessageFormat(RequestError):
+    """Messages in a format that a gRPC server would take for protobuf."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
+class GrpcTarget:
+    """Payload and event shape are gRPC's own."""
+
+    __slots__ = ("_carrier", "_clock", "_headers")
+
+    def __init__(
+        self, carrier: Carrier, *, clock: Callable[[], float], headers: Mapping[str, str]
+    ) -> None:
+        """`clock` reads the monotonic time (seconds); `headers`: metadata added to each call, in place of the client's."""
+        self._carrier = carrier
+        self._clock = clock
+        self._headers = dict(headers)
+
+    async def handle(self, call: Call) -> None:
+        """A Handler. Raises RpcError."""
+        _refuse_other_formats(call.content_type)
+        encoding = value_of(call.metadata, "grpc-encoding") or IDENTITY
+        refuse_unknown(encoding, place=_PLACE)
+        started = self._clock()
+        upstream = self._carrier.start(
+            call.path,
+            request_metadata(call, self._headers),
+            account=call,
+            timeout=None if call.deadline is None else max(0.0, call.deadline - started),
+            user_agent=value_of(call.metadata, "user-agent") or "",
+        )
+        requests = _Requests(call, upstream, encoding)
+        try:
+            await upstream.connect()
+            end = await _exchange(call, upstream, requests)
+        except NotProcessed as error:
+            if not requests.give_back():
+                error.is_transient = False
+            raise
+        finally:
+            upstream.finish()
+            requests.close()
+            call.upstream_seconds += self._clock() - started
+        # Last, with no await behind it: a client that has the end may take its stream for the next call, and the layers must have
+        # given back this one's place in max_concurrency by then.
+        _send_end(call, end)
+
+
+async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
+    """Passes the messages both ways. Returns the last events, which have not been sent: Trailers, and what came with them."""
+    sending = asyncio.get_running_loop().create_task(requests.pass_on())
+    sending.add_done_callback(requests.passed_on)
+    try:
+        while True:
+            events = await upstream.receive()
+            if isinstance(events[-1], Trailers):
+                return events
+            requests.answered()
+            for event in events:
+                if not call.send(event) and isinstance(event, Message):
+                    await call.writable()
+    finally:
+        if not sending.done():
+            sending.cancel()
+            await asyncio.wait((sending,))
+
+
+def _send_end(call: Call, events: list[ResponseEvent]) -> None:
+    match events:
+        case [Headers(initial), Message(found), Trailers() as end] if call.phase is Phase.NEW:
+            call.send_unary(initial, found, end)
+        case _:
+            call.send_all(events)
+
+
+class _Requests:
+    """The request messages of one attempt, on their way to the server."""
+
+    __slots__ = ("_call", "_encoding", "_held", "_kept", "_kept_size", "_upstream")
+
+    def __init__(self, call: Call, upstream: Upstream, encoding: str) -> None:
+        self._call = call
+        self._upstream = upstream
+        self._encoding = encoding
+        self._kept: list[bytes] | None = []
+        """What has been read of the call's messages; None: too much, or the server has answered."""
+        self._kept_size = 0
+        self._held = Portion(call)
+
+    async def pass_on(self) -> None:
+        """Until the client ends its side or the call ends. Raises an RpcError for a request that is refused."""
+        call, upstream = self._call, self._upstream
+        count = 0
+        while (found := await call.read_envelope()) is not None:
+            plain = found if not found[0] else await self._plain(found)
+            self._hold(found, plain)
+            if not await upstream.send(plain):
+                return
+            if self._kept is None:
+                self._held.become(0)
+            count += 1
+            if not count % MOST_AT_ONCE:
+                await asyncio.sleep(0)
+        upstream.half_close()
+
+    def passed_on(self, sending: asyncio.Task[None]) -> None:
+        """A request that is refused ends the call, whatever the server does."""
+        error = None if sending.cancelled() else sending.exception()
+        if error is not None:
+            self._upstream.failed(error)
+
+    def _hold(self, found: bytes, plain: bytes) -> None:
+        """Keep the message for another attempt, and count it while it is here. Raises BuffersFull."""
+        kept = self._kept
+        if kept is not None:
+            kept.append(found)
+            self._kept_size += len(found)
+            if self._kept_size > MAX_REPEATED:
+                self._kept = kept = None
+        size = self._kept_size if kept is not None and plain is found else self._kept_size + len(plain)  # fmt: skip
+        if size > self._call.buffers.covered:
+            self._held.become(size)
+
+    def answered(self) -> None:
+        """The server has begun the call: nothing needs to be kept."""
+        self._kept, self._kept_size = None, 0
+
+    def give_back(self) -> bool:
+        """The call has what was read of it again. False: that is not to be had any more."""
+        if self._kept is None:
+            return False
+        if self._kept:
+            self._held.become(0)
+            try:
+                self._call.unread(self._kept)
+            except BuffersFull:
+                return False
+        return True
+
+    def close(self) -> None:
+        """Nothing is held any more."""
+        self._held.become(0)
+
+    async def _plain(self, found: bytes) -> bytes:
+        """A compressed envelope, inflated to at most max_request and to what the call may hold."""
+        if self._encoding == IDENTITY:
+            raise MalformedRequest(
+                "a message has the compressed flag but the call names no grpc-encoding"
+            )
+        data, limit, room = data_of(found), self._call.route.limits.max_request, self._call.room
+        inflated = partial(inflate_message, data, self._encoding, min(limit, room), place=_PLACE)
+        try:
+            if len(data) <= INFLATED_ON_LOOP:
+                return envelope(inflated())
+            return envelope(await asyncio.to_thread(inflated))
+        except MessageTooLarge:
+            if room < limit:
+                raise self._call.buffers.full(room) from None
+            raise
+
+
+def _refuse_other_formats(content_type: str) -> None:
+    message_format = message_format_of(content_type)
+    if message_format != "proto":
+        raise WrongMessageFormat(
+            f"messages in {message_format[:40]} cannot pass to a grpc:// target: it takes application/grpc and +proto"
+        )
+
+
+# -- metadata --------------------------------------------------------------------------------------------------------------
+
+
+def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
+    """What the server sees: the client's metadata without what is remade, then ours."""
+    kept = tuple(
+        [(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)]
+    )
+    return (*kept, *_forwarded(call), *headers.items())
+
+
+def _is_passed(name: str) -> bool:
+    if name in _REMADE or not is_name(name):
+        return False
+    return not name.startswith(AMAZON) or name == TRACE_ID
+
+
+def _forwarded(call: Call) -> Metadata:
+    """Who called, and whom it took us for."""
+    earlier = [value for name, value in call.metadata if name == "x-forwarded-for"]
+    fields = [("x-forwarded-for", ", ".join((*earlier, source_of(call.peer))))]
+    if call.authority:
+        fields.append(("x-forwarded-host", call.authority))
+    if call.peer.certificate is not None:
+        fields.append(("x-forwarded-client-cert", forwarded_cert(call.peer.certificate)))
+    return tuple(fields)

@@ -1,0 +1,106 @@
+"""The header fields of an HTTP request that carries a call: the client's metadata under the rules of an HTTP hop.
+
+In go a call, its metadata and what the configuration adds; out come fields that no HTTP/1.1 server misreads: names that are tokens
+(HTTP/2 has seen to that), values of visible ASCII. Host and length are the carrier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from ssl import PEM_cert_to_DER_cert
+from urllib.parse import quote
+
+from bridge.aws.events.event_body import BodyKind
+from bridge.aws.events.event_context import forwarded_cert, source_of
+from bridge.aws.events.event_headers import AMAZON, TRACE_ID
+from bridge.rpc.call import Call, ClientCertificate
+from bridge.rpc.deadline import format_timeout
+from bridge.rpc.errors import NoRoute
+from bridge.rpc.metadata import HOP_BY_HOP, Metadata, clean_value
+
+USER_AGENT = "grpc-lambda-bridge"
+
+FORWARDED_AUTHORIZATION = "x-forwarded-authorization"
+"""Where the client's `authorization` travels if that of the request is ours; lambda_fn puts it back."""
+
+_REMADE = HOP_BY_HOP | {
+    "accept", "accept-encoding", "content-encoding", "content-length", "content-type", "cookie", "expect", "grpc-timeout",
+    "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port",
+    "x-forwarded-proto", "x-grpc-web",
+}  # fmt: skip
+"""Names whose values are ours, joined from the client's, or nobody's."""
+
+
+def request_path(path: str) -> str:
+    """The path of a call as part of a URL's. Raises NoRoute for what servers take for steps between folders.
+
+    Clients choose it: what is more than a name is encoded, so that it cannot leave the prefix or begin a query.
+    """
+    service, _, method = path[1:].partition("/")
+    if method in (".", ".."):
+        raise NoRoute(f"{method} is no name of a method")
+    return f"/{quote(service, safe='')}/{quote(method, safe='')}"
+
+
+def request_fields(
+    call: Call,
+    metadata: Metadata,
+    *,
+    kind: BodyKind,
+    timeout: float | None,
+    own: Mapping[str, str],
+    is_signed: bool,
+) -> Metadata:
+    """The fields. `metadata`: the call's, as the target shall see it; `timeout`: seconds left for the call.
+
+    `own`: the configuration's, which come before the client's. `is_signed`: `authorization` will be ours.
+    """
+    content_type = kind.content_type(call.content_type)
+    fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]  # fmt: skip
+    fields += [mark for mark in kind.marks if mark[0] not in HOP_BY_HOP]
+    if timeout is not None:
+        fields.append(("grpc-timeout", format_timeout(timeout)))
+    fields += _client_fields(metadata, is_signed=is_signed)
+    fields += _forwarded(call, metadata)
+    fields = [field for field in fields if field[0] not in own]
+    return (*fields, *own.items())
+
+
+def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, str]]:
+    """The client's metadata, each value a field of its own."""
+    fields = []
+    for name, value in metadata:
+        if name in _REMADE or (name.startswith(AMAZON) and name != TRACE_ID):
+            continue
+        if is_signed and name == FORWARDED_AUTHORIZATION:
+            continue
+        sent = FORWARDED_AUTHORIZATION if is_signed and name == "authorization" else name
+        fields.append((sent, clean_value(value)))
+    agent = _joined(metadata, "user-agent", " ")
+    fields.append(("user-agent", f"{agent} {USER_AGENT}".lstrip()))
+    # RFC 9113 8.2.3: HTTP/2 may cut a cookie into pieces.
+    cookie = _joined(metadata, "cookie", "; ")
+    return [*fields, ("cookie", cookie)] if cookie else fields
+
+
+def _forwarded(call: Call, metadata: Metadata) -> list[tuple[str, str]]:
+    """Who called whom."""
+    came_for, source = _joined(metadata, "x-forwarded-for", ", "), source_of(call.peer)
+    fields = [("x-forwarded-for", f"{came_for}, {source}" if came_for else source)]
+    authority = clean_value(call.authority)
+    if authority:
+        fields.append(("x-forwarded-host", authority))
+    if call.peer.certificate is not None:
+        fields.append(("x-forwarded-client-cert", _client_cert(call.peer.certificate)))
+    return fields
+
+
+def _joined(metadata: Metadata, name: str, glue: str) -> str:
+    return glue.join([clean_value(value) for key, value in metadata if key == name and value])
+
+
+def _client_cert(certificate: ClientCertificate) -> str:
+    """As Envoy writes it, the certificate's hash first."""
+    digest = sha256(PEM_cert_to_DER_cert(certificate.pem)).hexdigest()
+    return f"Hash={digest};{forwarded_cert(certificate)}"

@@ -1,0 +1,124 @@
+"""A function behind Invoke: a gathered call becomes one event, the reply becomes the call's response.
+
+Nothing is sent before the function has answered, so that the retry layer may run a call again. What it answered reaches the client up to
+the first fault in it, as with a streamed reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_hex
+from typing import Protocol
+
+from bridge.aws.events.event_body import message_format_of
+from bridge.aws.events.reply_reader import ReplyReader
+from bridge.aws.invoke import InvokeReply
+from bridge.codecs.content_coding import content_codings
+from bridge.rpc.buffers import Account
+from bridge.rpc.call import Call
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import ResponseEvent
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.metadata import value_of
+from bridge.targets.cold_start import counted
+from bridge.targets.decoded import read_decoded
+from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
+from bridge.targets.request_id import naming, with_request_id
+from bridge.targets.slices import read_in_turns, send_in_turns
+from bridge.targets.whole_request import CompressionMode, gathered
+
+
+class Carrier(Protocol):
+    """Takes an event to the function."""
+
+    async def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> InvokeReply:
+        """The function's reply. Raises an RpcError for all that is none; being cancelled aborts the request."""
+        ...
+
+
+class LambdaTarget:
+    """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
+
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        figures: TargetFigures,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        compression: CompressionMode = "pass",
+        payload: Payload = GRPC_WEB,
+        event: Event = HTTP_V2,
+    ) -> None:
+        self._carrier = carrier
+        self._figures = figures
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._codec = payload.codec
+        self._convert = payload.codec.convert
+        self._usual_reply = payload.usual_reply
+        self._compression = payload.compression(compression)
+        self._events = event.new_encoder(token_hex(6), payload.kind)
+        self._replies = ReplyReader(event.decode_reply)
+
+    async def handle(self, call: Call) -> None:
+        """A Handler. Raises RpcError."""
+        metadata, body = await gathered(call, self._compression)
+        message_format = message_format_of(call.content_type)
+        body = self._codec.encode(call.path, message_format, body)
+        if self._convert is not None:
+            body = await self._convert(call.path, body, call)
+        started = self._clock()
+        timeout = None if call.deadline is None else call.deadline - started
+        event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
+        try:
+            reply = await self._carrier.invoke(event, account=call)
+        finally:
+            call.upstream_seconds += self._clock() - started
+        call.request_id = reply.request_id
+        found = self._replies.read(reply.payload)
+        headers = counted(found.headers, self._figures)
+        max_response = call.route.limits.max_response
+        # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
+        if self._usual_reply is not None:
+            usual = self._usual_reply(
+                found.http_status,
+                headers,
+                found.body,
+                max_response=max_response,
+                message_format=message_format,
+            )
+            if usual is not None:
+                call.send_unary(usual.initial, usual.envelope, naming(usual.end, reply.request_id))
+                return
+        reader = self._codec.reader(
+            found.http_status,
+            headers,
+            path=call.path,
+            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
+            max_response=max_response,
+            message_format=message_format,
+            account=call,
+        )
+        events: list[ResponseEvent] = []
+        codings = content_codings(found.headers)
+        status = found.http_status
+        try:
+            if codings:
+                await read_decoded(
+                    reader, codings, found.body, call, http_status=status, into=events
+                )
+            else:
+                await read_in_turns(reader, found.body, into=events)
+        except RpcError:
+            await send_in_turns(call, events)
+            raise
+        await send_in_turns(call, with_request_id(events, reply.request_id))

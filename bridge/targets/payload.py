@@ -1,0 +1,103 @@
+"""Payload formats and shapes of events by their names in the configuration: the two tables that Lambda targets are made from.
+
+`payload` says what a body looks like: its codec, and how an HTTP request labels it. `event` says what it is wrapped in. Each of the
+one goes with each of the other; `raw` alone is no HTTP request and has a target of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from bridge.aws.events import alb, envoy, event_body, http_reply, http_v1, http_v2
+from bridge.aws.events.event_body import BodyKind
+from bridge.aws.events.http_reply import HttpReply
+from bridge.aws.invoke import MAX_REQUEST
+from bridge.codecs.codec import Codec
+from bridge.codecs.grpc import Grpc
+from bridge.codecs.grpc_web import GrpcWeb, usual_reply
+from bridge.codecs.json import Json, Transcode
+from bridge.codecs.protobuf import Protobuf
+from bridge.config import schema
+from bridge.rpc.call import Call
+from bridge.rpc.events import UnaryResponse
+from bridge.rpc.metadata import Metadata
+from bridge.targets.whole_request import CompressionMode
+
+
+class UsualReply(Protocol):
+    """Reads the whole replies that are as most are, at a glance; what it returns is just what the codec's reader would."""
+
+    def __call__(
+        self,
+        http_status: int,
+        headers: Metadata,
+        body: bytes,
+        *,
+        max_response: int | None,
+        message_format: str,
+    ) -> UnaryResponse | None:
+        """The response; None: ask a reader."""
+        ...
+
+
+class Payload(NamedTuple):
+    codec: Codec
+    kind: BodyKind
+    usual_reply: UsualReply | None = None
+
+    def compression(self, configured: CompressionMode) -> CompressionMode:
+        """How a target with this payload gathers its requests."""
+        return "identity" if self.codec.is_identity else configured
+
+
+GRPC_WEB = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)
+
+_PAYLOADS: Mapping[schema.Payload, Payload] = {
+    "grpc-web": GRPC_WEB,
+    "grpc": Payload(Grpc(), event_body.GRPC),
+    "protobuf": Payload(Protobuf(), event_body.PROTOBUF),
+}
+
+
+def payload_of(
+    name: schema.Payload,
+    transcode: Transcode | None = None,
+    *,
+    max_json: int = MAX_REQUEST - 1,
+) -> Payload:
+    """`transcode`: what `json` needs; `max_json`: bytes of a request's JSON, by default what fits into an event."""
+    if name != "json":
+        return _PAYLOADS[name]
+    assert transcode is not None
+    return Payload(Json(transcode, max_request=max_json), event_body.JSON)
+
+
+class EventEncoder(Protocol):
+    """Encodes calls as events of one shape."""
+
+    def encode(
+        self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
+    ) -> bytes:
+        """The event. `metadata` and `body`: as the function shall see them; `timeout`: seconds left; `now`: wall time.
+
+        Raises PayloadTooLarge.
+        """
+        ...
+
+
+class Event(NamedTuple):
+    new_encoder: Callable[[str, BodyKind], EventEncoder]
+    """Takes what begins request ids, and the body's kind."""
+    decode_reply: Callable[[bytes], HttpReply]
+    """Raises BadReply."""
+
+
+HTTP_V2 = Event(http_v2.EventEncoder, http_reply.decode_reply)
+
+EVENTS: Mapping[schema.EventShape, Event] = {
+    "http-v2": HTTP_V2,
+    "http-v1": Event(http_v1.EventEncoder, http_reply.decode_reply),
+    "alb": Event(alb.EventEncoder, http_reply.decode_reply),
+    "envoy": Event(envoy.EventEncoder, envoy.decode_reply),
+}

@@ -1,0 +1,70 @@
+"""A reply passed on while it comes: each message leaves when it is whole, and none is read before the client takes the last.
+
+In: a reader of the payload format, and the body in whatever parts it arrives. Knows nothing of how it travels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from bridge.codecs.codec import Reader
+from bridge.rpc.buffers import SMALL, Portion
+from bridge.rpc.call import Call
+from bridge.rpc.errors import RpcError
+from bridge.rpc.events import ResponseEvent
+from bridge.targets.request_id import with_request_id
+from bridge.targets.slices import finish, in_pieces, in_turns
+
+LARGEST_MESSAGE = 64 << 20
+"""Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
+
+
+def largest_message(max_response: int | None) -> int:
+    """The bound on one streamed message (bytes)."""
+    return LARGEST_MESSAGE if max_response is None else max_response
+
+
+async def relay(
+    call: Call, reader: Reader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
+) -> None:
+    """Sends the whole response. `begun`: what has come of the body already; `request_id`: AWS's, empty if there is none.
+
+    Raises what the reader, `parts` and the call's window raise.
+    """
+    held = Portion(call)
+    await _send(call, reader.open())
+    await _pass_on(call, reader, begun, held)
+    while reader.wants_more:
+        try:
+            part = await anext(parts)
+        except StopAsyncIteration:
+            break
+        except RpcError:
+            if not reader.has_ended:
+                raise
+            break
+        await _pass_on(call, reader, part, held)
+    call.hold(held.size)  # the last message, once more as an event
+    call.send_all(with_request_id(await finish(reader), request_id))
+
+
+async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:
+    """`held`: what the call counts for bytes in the reader."""
+    for piece in in_pieces(part):
+        before = call.held
+        events = reader.feed(piece)
+        inflated = call.held - before
+        waiting = reader.held if reader.held > SMALL else 0
+        if waiting > held.size:
+            held.become(waiting)
+        await _send(call, events)
+        if waiting < held.size:
+            held.become(waiting)
+        if inflated:
+            call.let_go(inflated)
+
+
+async def _send(call: Call, events: list[ResponseEvent]) -> None:
+    async for event in in_turns(events):
+        if not call.send(event):
+            await call.writable()

@@ -1,0 +1,128 @@
+"""A function behind InvokeWithResponseStream: a gathered call becomes one event, the reply is passed on as the function writes it.
+
+Headers leave when the function's head is there, each message when it is whole, and a client that takes nothing holds the function
+back. Before the first of them a call may be run again, after it never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from secrets import token_hex
+from typing import Protocol
+
+from bridge.aws.events.event_body import message_format_of
+from bridge.aws.events.http_reply import HttpReply
+from bridge.aws.events.streamed_reply import StreamedReply
+from bridge.codecs.content_coding import content_codings
+from bridge.rpc.buffers import SMALL, Account, Portion
+from bridge.rpc.call import Call
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.metadata import Metadata, value_of
+from bridge.targets.cold_start import counted
+from bridge.targets.decoded import decoded, one_part
+from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
+from bridge.targets.stream_reply import largest_message, relay
+from bridge.targets.whole_request import CompressionMode, gathered
+
+
+class StreamedInvocation(Protocol):
+    """A reply under way."""
+
+    chunks: AsyncIterator[bytes]
+    """What the function writes, as it comes; then why it failed, if it did."""
+    request_id: str
+
+
+class Carrier(Protocol):
+    """Takes an event to the function."""
+
+    def invoke(
+        self,
+        payload: bytes,
+        *,
+        client_context: str | None = None,
+        account: Account | None = None,
+    ) -> AbstractAsyncContextManager[StreamedInvocation]:
+        """The function's reply, good inside the block. Raises an RpcError for all that is none; leaving the block aborts it."""
+        ...
+
+
+class StreamTarget:
+    """Any event that is an HTTP request, any payload, invoke mode `response_stream`."""
+
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        figures: TargetFigures,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        compression: CompressionMode = "pass",
+        payload: Payload = GRPC_WEB,
+        event: Event = HTTP_V2,
+    ) -> None:
+        self._carrier = carrier
+        self._figures = figures
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._codec = payload.codec
+        self._convert = payload.codec.convert
+        self._compression = payload.compression(compression)
+        self._events = event.new_encoder(token_hex(6), payload.kind)
+        self._decode_reply = event.decode_reply
+
+    async def handle(self, call: Call) -> None:
+        """A Handler. Raises RpcError."""
+        metadata, body = await gathered(call, self._compression)
+        body = self._codec.encode(call.path, message_format_of(call.content_type), body)
+        if self._convert is not None:
+            body = await self._convert(call.path, body, call)
+        started = self._clock()
+        timeout = None if call.deadline is None else call.deadline - started
+        event = self._events.encode(call, metadata, body, timeout=timeout, now=self._wall_clock())
+        try:
+            async with self._carrier.invoke(event, account=call) as invocation:
+                await self._relay(call, metadata, invocation)
+        finally:
+            call.upstream_seconds += self._clock() - started
+
+    async def _relay(self, call: Call, metadata: Metadata, invocation: StreamedInvocation) -> None:
+        call.request_id = invocation.request_id
+        head, begun = await _head_of(call, invocation.chunks, StreamedReply(self._decode_reply))
+        reader = self._codec.reader(
+            head.http_status,
+            counted(head.headers, self._figures),
+            path=call.path,
+            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
+            max_response=largest_message(call.route.limits.max_response),
+            message_format=message_format_of(call.content_type),
+            account=call,
+        )
+        codings = content_codings(head.headers)
+        if not codings:
+            await relay(
+                call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id
+            )
+            return
+        coded = one_part(begun, invocation.chunks)
+        async with aclosing(decoded(codings, coded, http_status=head.http_status)) as parts:
+            await relay(call, reader, parts, request_id=invocation.request_id)
+
+
+async def _head_of(
+    call: Call, chunks: AsyncIterator[bytes], reply: StreamedReply
+) -> tuple[HttpReply, bytes]:
+    """The reply's head, and what came of its body with it; the rest is still in `chunks`. Raises BadReply, BuffersFull."""
+    held = Portion(call)
+    async for chunk in chunks:
+        begun = reply.feed(chunk)
+        if reply.head is not None:
+            return reply.head, begun
+        held.become(reply.held if reply.held > SMALL else 0)
+    call.hold(held.size)  # what is read out of it
+    begun = reply.finish()
+    assert reply.head is not None
+    return reply.head, begun

@@ -1,0 +1,73 @@
+"""Functions' lines on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from io import StringIO
+
+import pytest
+
+from bridge.emulator.instances.console import Console
+
+
+class Terminal(StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_is_prefixed_with_its_function() -> None:
+    stream = StringIO()
+    console = Console(stream)
+    console("greeter", "hello")
+    console("other", "")
+
+    assert stream.getvalue() == "greeter | hello\nother | \n"
+
+
+def test_only_a_terminal_gets_colours() -> None:
+    """The name is coloured, always alike; the line is the function's own."""
+    stream = Terminal()
+    console = Console(stream)
+    console("greeter", "one")
+    console("greeter", "two")
+
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("\x1b[")
+    assert first.endswith("greeter\x1b[0m | one")
+    assert first.removesuffix("one") == second.removesuffix("two")
+
+
+async def test_functions_go_on_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
+    monkeypatch.setattr("bridge.lossy_writer._MOST_WAITING", 100_000)
+    monkeypatch.setattr("bridge.emulator.instances.console._RETRY_AFTER", 0.0)
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with open(reader, "rb", buffering=0) as screen, open(writer, "w", buffering=1) as stream:
+        console = Console(stream)
+        for number in range(2000):
+            console("greeter", f"{number:04} {'x' * 200}")
+        received = b""
+        while b"were lost" not in received:
+            received += screen.read(1 << 20) or b""
+            await asyncio.sleep(0)
+        console("other", "again")
+        received += screen.read(1 << 20) or b""
+
+    taken = [line for line in received.splitlines() if line.startswith(b"greeter | ")]
+    assert [f"greeter | {number:04} {'x' * 200}".encode() for number in range(len(taken))] == taken
+    assert 0 < len(taken) < 2000
+    [told] = [line for line in received.splitlines() if b"were lost" in line]
+    assert 2000 == len(taken) + int(told.split()[0])
+    assert received.endswith(b"other | again\n")
+
+
+def test_functions_go_on_when_the_reader_is_gone() -> None:
+    """A closed pipe loses lines and nothing else."""
+    reader, writer = os.pipe()
+    with open(writer, "w", buffering=1) as stream:
+        console = Console(stream)
+        os.close(reader)
+        console("greeter", "hello")
+        console.close()

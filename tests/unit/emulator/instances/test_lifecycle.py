@@ -1,0 +1,38 @@
+"""The Runtime API's state machine."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from bridge.emulator.instances.lifecycle import NEXT_PHASE, Act, InvalidTransition, Phase, advance
+
+
+def test_a_normal_life() -> None:
+    """Start, ask, serve, answer, ask again."""
+    phase = Phase.STARTED
+    seen = []
+    for act in (Act.NEXT, Act.DELIVER, Act.RESPONSE, Act.SENT, Act.NEXT, Act.DELIVER, Act.ERROR):
+        phase = advance(phase, act)
+        seen.append(phase)
+
+    ready, running, responding = Phase.READY, Phase.RUNNING, Phase.RESPONDING
+    assert [ready, running, responding, Phase.RESPONSE_SENT, ready, running, responding] == seen
+
+
+@pytest.mark.parametrize(
+    ("phase", "act"), sorted(set(product(Phase, Act)) - NEXT_PHASE.keys(), key=str)
+)
+def test_everything_else_is_refused_in_the_words_of_aws(phase: Phase, act: Act) -> None:
+    with pytest.raises(InvalidTransition) as caught:
+        advance(phase, act)
+
+    assert (
+        f"State transition from {phase.value} to {act.value} failed for runtime. "
+        "Error: State transition is not allowed"
+    ) == str(caught.value)
+
+
+def test_nothing_follows_an_init_error() -> None:
+    assert not [act for phase, act in NEXT_PHASE if phase is Phase.INIT_ERROR]

@@ -1,0 +1,262 @@
+"""retry: only what provably did not run, within attempts, budget and deadline."""
+
+import asyncio
+
+import pytest
+
+from bridge.layers import retry as retry_module
+from bridge.layers.retry import Budget, RetryPolicy, retry
+from bridge.rpc.call import Call, Handler
+from bridge.rpc.errors import (
+    AccessRefused,
+    ConnectionLost,
+    FunctionFailed,
+    HttpThrottled,
+    NotStarted,
+    RpcError,
+    ServiceFailed,
+    Throttled,
+    Unreachable,
+)
+from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.limits import Limits
+from bridge.rpc.status import StatusCode
+from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.running import RunningCall
+
+_FINAL = (AccessRefused("no"), ConnectionLost("lost"), FunctionFailed("no"), ServiceFailed("no"))
+
+
+class Pauses:
+    """Stands in for asyncio.sleep: time passes on the fake clock only."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.taken: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.taken.append(seconds)
+        self.clock.advance(seconds)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(100.0)
+
+
+@pytest.fixture
+def pauses(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Pauses:
+    pauses = Pauses(clock)
+    monkeypatch.setattr(retry_module.asyncio, "sleep", pauses.sleep)
+    return pauses
+
+
+def _failing(*errors: RpcError) -> Handler:
+    """Raises each error once, then answers."""
+    left = list(errors)
+
+    async def handler(call: Call) -> None:
+        if left:
+            raise left.pop(0)
+        call.send(OK_TRAILERS)
+
+    return handler
+
+
+def _layer(
+    inner: Handler,
+    clock: FakeClock,
+    *,
+    policy: RetryPolicy | None = None,
+    target: TargetFigures | None = None,
+    random: float = 1.0,
+) -> Handler:
+    return retry(
+        inner,
+        policy=policy or RetryPolicy(),
+        target=target or TargetFigures("orders"),
+        clock=clock,
+        random=lambda: random,
+    )
+
+
+@pytest.mark.parametrize("error", [Throttled("busy"), NotStarted("soon"), Unreachable("no route")])
+async def test_call_that_did_not_run_is_repeated(
+    error: RpcError, clock: FakeClock, pauses: Pauses
+) -> None:
+    """The client sees only the success; the repetition is counted."""
+    target, call = TargetFigures("orders"), RecordingCall()
+    await _layer(_failing(error), clock, target=target)(call)
+
+    assert [OK_TRAILERS] == call.events
+    assert (2, 1) == (call.attempts, target.retries)
+
+
+@pytest.mark.parametrize("error", _FINAL, ids=lambda error: error.reason)
+async def test_what_may_have_run_or_cannot_improve_is_not_repeated(
+    error: RpcError, clock: FakeClock, pauses: Pauses
+) -> None:
+    """The error is the answer, at once."""
+    call = RecordingCall()
+
+    with pytest.raises(type(error)):
+        await _layer(_failing(error), clock)(call)
+    assert (1, []) == (call.attempts, pauses.taken)
+
+
+async def test_call_that_has_begun_to_answer_is_not_repeated(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """The client has seen headers; a second run would send them twice."""
+
+    async def begins(call: Call) -> None:
+        call.send(EMPTY_HEADERS)
+        raise Unreachable("lost it")
+
+    call = RecordingCall()
+
+    with pytest.raises(Unreachable):
+        await _layer(begins, clock)(call)
+    assert 1 == call.attempts
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+async def test_attempts_count_the_first(attempts: int, clock: FakeClock, pauses: Pauses) -> None:
+    """After that many the last error is the answer."""
+    call = RecordingCall()
+    errors = [Unreachable(f"attempt {number}") for number in range(1, 10)]
+
+    with pytest.raises(Unreachable, match=f"attempt {attempts}"):
+        await _layer(_failing(*errors), clock, policy=RetryPolicy(attempts=attempts))(call)
+    assert attempts == call.attempts
+
+
+async def test_pauses_double_up_to_the_most(clock: FakeClock, pauses: Pauses) -> None:
+    """50 ms, 100, 200, ... times the random number."""
+    policy = RetryPolicy(attempts=6, max_backoff=0.3)
+    errors = [Unreachable("no") for _ in range(5)]
+    await _layer(_failing(*errors), clock, policy=policy, random=0.5)(RecordingCall())
+
+    assert pytest.approx([0.025, 0.05, 0.1, 0.15, 0.15]) == pauses.taken
+
+
+async def test_very_many_attempts_do_not_overflow(clock: FakeClock, pauses: Pauses) -> None:
+    """The power of two stays within bounds."""
+    call = RecordingCall()
+    call.attempts = 5000
+    policy = RetryPolicy(attempts=10_000)
+    await _layer(_failing(Unreachable("no")), clock, policy=policy)(call)
+
+    assert [2.0] == pauses.taken
+
+
+async def test_longer_of_retry_after_and_backoff_is_waited(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """AWS's wish is a lower bound."""
+    errors = [Throttled("busy", retry_after=3.0), Throttled("busy", retry_after=0.001)]
+    await _layer(_failing(*errors), clock)(RecordingCall())
+
+    assert [3.0, 0.1] == pauses.taken
+
+
+@pytest.mark.parametrize("deadline", [102.9, 103.0])
+async def test_wait_that_passes_the_deadline_is_not_begun(
+    deadline: float, clock: FakeClock, pauses: Pauses
+) -> None:
+    """The client learns the reason now instead of DEADLINE_EXCEEDED later."""
+    layer = _layer(_failing(Throttled("busy", retry_after=3.0)), clock)
+
+    with pytest.raises(Throttled) as caught:
+        await layer(RecordingCall(deadline=deadline))
+    assert [] == pauses.taken
+    assert (("grpc-retry-pushback-ms", "3000"),) == caught.value.trailing
+
+
+async def test_very_long_retry_after_is_the_clients_to_wait(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """Even without a deadline no call holds its place for an hour."""
+    layer = _layer(_failing(Throttled("busy", retry_after=3600.0)), clock)
+
+    with pytest.raises(Throttled):
+        await layer(RecordingCall())
+    assert [] == pauses.taken
+
+
+async def test_throttling_has_the_status_that_the_route_wants(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """`throttled_as`; the throttles are counted by AWS's reason."""
+    target = TargetFigures("orders")
+    call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
+    errors = [Throttled("busy", throttle_reason="CallerRateLimitExceeded"), Throttled("busy")]
+    layer = _layer(_failing(*errors), clock, policy=RetryPolicy(attempts=2), target=target)
+
+    with pytest.raises(Throttled) as caught:
+        await layer(call)
+    assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
+    assert {"CallerRateLimitExceeded": 1, "unknown": 1} == dict(target.throttled)
+
+
+async def test_http_429_has_that_status_too_and_is_not_repeated(
+    clock: FakeClock, pauses: Pauses
+) -> None:
+    """Nothing proves that the function did not run."""
+    target = TargetFigures("web")
+    call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
+    layer = _layer(_failing(HttpThrottled("busy", retry_after=2.0)), clock, target=target)
+
+    with pytest.raises(HttpThrottled) as caught:
+        await layer(call)
+    assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
+    assert {"unknown": 1} == dict(target.throttled)
+    assert [] == pauses.taken
+
+
+async def test_outage_is_not_multiplied(clock: FakeClock, pauses: Pauses) -> None:
+    """With a budget of 20 % a thousand failing calls cause some two hundred retries, not two thousand."""
+    target = TargetFigures("orders")
+
+    async def down(call: Call) -> None:
+        raise Unreachable("down")
+
+    layer = _layer(down, clock, target=target)
+    for _ in range(1000):
+        with pytest.raises(Unreachable):
+            await layer(RecordingCall())
+
+    assert 200 <= target.retries <= 211
+
+
+async def test_cancelled_wait_ends_at_once(clock: FakeClock) -> None:
+    """An abort reaches the handler in its pause."""
+    policy = RetryPolicy(backoff=50.0, max_backoff=50.0)
+    layer = _layer(_failing(Unreachable("no")), clock, policy=policy)
+    task = RunningCall().run(layer)
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_quiet_route_may_retry_a_few_times() -> None:
+    """The reserve; after it each retry is earned by calls."""
+    budget = Budget(0.5)
+    reserve = sum(budget.spend() for _ in range(100))
+    budget.calls += 1
+    too_early = budget.spend()
+    budget.calls += 1
+
+    assert (10, False, True) == (reserve, too_early, budget.spend())
+
+
+def test_savings_are_bounded() -> None:
+    """A long quiet time does not pay for a storm."""
+    budget = Budget(0.2)
+    for _ in range(100_000):
+        budget.calls += 1
+
+    assert 210 == sum(budget.spend() for _ in range(100_000))

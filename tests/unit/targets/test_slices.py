@@ -1,0 +1,111 @@
+"""Many messages are no reason to hold the loop: whatever waits gets its turns in between."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from base64 import b64encode
+from collections.abc import AsyncIterator, Awaitable
+
+from bridge.aws.invoke import InvokeReply
+from bridge.codecs.grpc_web import GrpcWeb
+from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
+from bridge.rpc.figures import TargetFigures
+from bridge.rpc.limits import Limits
+from bridge.rpc.status import OK
+from bridge.targets.lambda_target import LambdaTarget
+from bridge.targets.stream_reply import relay
+from bridge.targets.whole_request import gathered
+from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
+
+_COUNT = 20_500
+_TURNS = 15
+_REPLY = envelope(b"") * _COUNT + envelope(b"grpc-status:0\r\n", flags=TRAILERS)
+_HEADERS = {"content-type": "application/grpc-web+proto"}
+
+
+async def _turns_during(work: Awaitable[object]) -> int:
+    """Turns of the loop that another task gets while this work is done."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.get_running_loop().create_task(count())
+    await work
+    counting.cancel()
+    return turns
+
+
+async def test_a_reply_of_many_messages_is_read_and_sent_in_turns() -> None:
+    """It came whole, and nothing of it is sent before all of it is known to be good."""
+    body = b64encode(_REPLY).decode()
+    payload = {"headers": _HEADERS, "body": body, "isBase64Encoded": True}
+    target = LambdaTarget(
+        FakeCarrier(InvokeReply(json.dumps(payload).encode(), "")),
+        figures=TargetFigures("many"),
+        clock=FakeClock(),
+        wall_clock=FakeClock(),
+    )
+    call = RecordingCall(body=envelope(b""))
+    turns = await _turns_during(target.handle(call))
+
+    assert (_COUNT, OK) == (call.messages_sent, call.status)
+    assert turns > _TURNS + 5
+
+
+async def test_a_part_of_a_stream_with_many_messages_is_passed_on_in_turns() -> None:
+    """A client with wide windows holds nobody back."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield _REPLY
+
+    reader = GrpcWeb().reader(
+        200,
+        tuple(_HEADERS.items()),
+        path="/a.B/C",
+        accept_encoding=None,
+        max_response=None,
+        message_format="proto",
+    )
+    call = RecordingCall()
+    turns = await _turns_during(relay(call, reader, parts(), request_id=""))
+
+    assert (_COUNT, OK) == (call.messages_sent, call.status)
+    assert turns > _TURNS
+
+
+async def test_a_request_of_many_messages_is_inflated_in_turns() -> None:
+    """Any client can send it."""
+    packed = envelope(gzip.compress(b"a"), flags=COMPRESSED)
+    limits = Limits(max_buffered=len(packed) * _COUNT)
+    call = RecordingCall(body=packed * _COUNT, metadata=(("grpc-encoding", "gzip"),), limits=limits)
+    bodies = []
+
+    async def gather() -> None:
+        bodies.append((await gathered(call, "identity"))[1])
+
+    turns = await _turns_during(gather())
+
+    assert [envelope(b"a") * _COUNT] == bodies
+    assert turns > _TURNS
+
+
+async def test_one_large_message_is_inflated_in_turns() -> None:
+    """Four kilobytes of gzip that hold four megabytes."""
+    message = bytes(4 << 20)
+    packed = envelope(gzip.compress(message), flags=COMPRESSED)
+    call = RecordingCall(body=packed, metadata=(("grpc-encoding", "gzip"),))
+    whole: list[bytes] = []
+
+    async def gather() -> None:
+        whole.append((await gathered(call, "identity"))[1])
+
+    turns = await _turns_during(gather())
+
+    assert [envelope(message)] == whole
+    assert turns >= 60
