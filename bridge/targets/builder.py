@@ -105,6 +105,8 @@ class Targets:
         self._conversions = conversions
         self._converters: list[Converter] = []
         self._native: list[GrpcCarrier] = []
+        self._large = asyncio.Lock()
+        """Held by the target that inflates a large request."""
         self.credentials = _identities(config, environ)
         """None: no target needs any."""
         self.invocations: list[Invocation] = []
@@ -153,13 +155,16 @@ class Targets:
         self._remember(service, leg, carrier)
         if leg.event == "raw":
             # Its reply is one value: streamed or not, it is taken whole.
-            return RawTarget(carrier, transcode=self._converter(leg), clock=_clock).handle
+            return RawTarget(
+                carrier, transcode=self._converter(leg), clock=_clock, large=self._large
+            ).handle
         return InvokeTarget(
             carrier,
             figures=figures,
             clock=_clock,
             wall_clock=_wall_clock,
             compression=service.compression,
+            large=self._large,
             payload=self._payload(leg),
             event=EVENTS[leg.event],
         ).handle
@@ -195,6 +200,7 @@ class Targets:
             clock=_clock,
             wall_clock=_wall_clock,
             compression=service.compression,
+            large=self._large,
             payload=self._payload(leg),
             event=EVENTS[leg.event],
         ).handle
@@ -219,6 +225,7 @@ class Targets:
             fields=leg.headers,
             is_signed=iam is not None,
             compression=service.compression,
+            large=self._large,
             payload=self._payload(leg),
         ).handle
 

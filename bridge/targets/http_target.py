@@ -6,6 +6,7 @@ established are worth another attempt: whatever an HTTP server answers, the func
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
@@ -49,9 +50,9 @@ class Carrier(Protocol):
 class HttpTarget:
     """Any payload."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_fields", "_figures", "_is_signed", "_kind", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_fields", "_figures", "_is_signed", "_kind", "_large", "_wall_clock")  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what all targets take, and what HTTP needs
         self,
         carrier: Carrier,
         *,
@@ -61,10 +62,12 @@ class HttpTarget:
         fields: Mapping[str, str],
         is_signed: bool = False,
         compression: CompressionMode = "pass",
+        large: asyncio.Lock | None = None,
         payload: Payload = GRPC_WEB,
     ) -> None:
         """`fields`: the configuration's own, by name in lower case. `is_signed`: the carrier sets `authorization`."""
         self._carrier = carrier
+        self._large = large or asyncio.Lock()
         self._figures = figures
         self._clock = clock
         self._wall_clock = wall_clock
@@ -77,7 +80,7 @@ class HttpTarget:
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
         path = request_path(call.path)
-        metadata, body = await gathered(call, self._compression)
+        metadata, body = await gathered(call, self._compression, self._large)
         encoded = self._codec.encode(call.path, message_format_of(call.content_type), body)
         if encoded is not body and len(encoded) > SMALL:
             call.hold(len(encoded))

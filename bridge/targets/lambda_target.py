@@ -6,6 +6,7 @@ the first fault in it, as with a streamed reply.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Protocol
@@ -45,7 +46,7 @@ class Carrier(Protocol):
 class LambdaTarget:
     """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_large", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -55,10 +56,12 @@ class LambdaTarget:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         compression: CompressionMode = "pass",
+        large: asyncio.Lock | None = None,
         payload: Payload = GRPC_WEB,
         event: Event = HTTP_V2,
     ) -> None:
         self._carrier = carrier
+        self._large = large or asyncio.Lock()
         self._figures = figures
         self._clock = clock
         self._wall_clock = wall_clock
@@ -71,7 +74,7 @@ class LambdaTarget:
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, self._compression)
+        metadata, body = await gathered(call, self._compression, self._large)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
         if self._convert is not None:

@@ -6,6 +6,7 @@ failure.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -31,19 +32,25 @@ _log = logging.getLogger(__name__)
 class RawTarget:
     """Event `raw`, payload `json`, invoke mode `buffered`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_silent_until")
+    __slots__ = ("_carrier", "_clock", "_codec", "_large", "_silent_until")
 
     def __init__(
-        self, carrier: Carrier, *, transcode: Transcode, clock: Callable[[], float]
+        self,
+        carrier: Carrier,
+        *,
+        transcode: Transcode,
+        clock: Callable[[], float],
+        large: asyncio.Lock | None = None,
     ) -> None:
         self._carrier = carrier
+        self._large = large or asyncio.Lock()
         self._codec = Json(transcode, max_request=MAX_REQUEST - 1)
         self._clock = clock
         self._silent_until = 0.0
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, "identity")
+        metadata, body = await gathered(call, "identity", self._large)
         message = self._codec.encode(call.path, message_format_of(call.content_type), body)
         event = await self._codec.convert(call.path, message, call)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import TypeVar
 
 from bridge.codecs.codec import Reader
@@ -32,17 +32,32 @@ async def in_turns(items: Iterable[_Item]) -> AsyncIterator[_Item]:
             await asyncio.sleep(0)
 
 
-async def join_in_turns(parts: Iterable[bytes | bytearray]) -> bytes:
-    """All parts in one, which are made when they are taken. Raises what making them raises."""
+async def join_in_turns(parts: Iterable[bytes | bytearray], large: asyncio.Lock) -> bytes:
+    """All parts in one, which are made when they are taken. Raises what making them raises.
+
+    `large`: shared by all whose work must not come together in one turn. What takes more than one turn waits for it, so that a hundred
+    large bodies take a hundred times as many turns, not turns that are a hundred times as long.
+    """
+    rest = iter(parts)
     taken: list[bytes | bytearray] = []
+    if _take_some(rest, taken):
+        async with large:
+            while True:
+                await asyncio.sleep(0)
+                if not _take_some(rest, taken):
+                    return b"".join(taken)
+    return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+
+
+def _take_some(parts: Iterator[bytes | bytearray], taken: list[bytes | bytearray]) -> bool:
+    """Takes as many as one turn has time for; whether there may be more."""
     made = 0
     for part in parts:
         taken.append(part)
         made += len(part) + _COST_OF_PART
         if made >= MADE_AT_ONCE:
-            await asyncio.sleep(0)
-            made = 0
-    return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+            return True
+    return False
 
 
 def in_pieces(body: bytes) -> Iterable[bytes]:

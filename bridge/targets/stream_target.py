@@ -6,6 +6,7 @@ back. Before the first of them a call may be run again, after it never.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from secrets import token_hex
@@ -51,7 +52,7 @@ class Carrier(Protocol):
 class StreamTarget:
     """Any event that is an HTTP request, any payload, invoke mode `response_stream`."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_wall_clock")  # fmt: skip
+    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_large", "_wall_clock")  # fmt: skip
 
     def __init__(
         self,
@@ -61,10 +62,12 @@ class StreamTarget:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         compression: CompressionMode = "pass",
+        large: asyncio.Lock | None = None,
         payload: Payload = GRPC_WEB,
         event: Event = HTTP_V2,
     ) -> None:
         self._carrier = carrier
+        self._large = large or asyncio.Lock()
         self._figures = figures
         self._clock = clock
         self._wall_clock = wall_clock
@@ -76,7 +79,7 @@ class StreamTarget:
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, self._compression)
+        metadata, body = await gathered(call, self._compression, self._large)
         body = self._codec.encode(call.path, message_format_of(call.content_type), body)
         if self._convert is not None:
             body = await self._convert(call.path, body, call)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from bridge.codecs.identity import uncompressed
@@ -13,8 +14,13 @@ CompressionMode = Literal["pass", "identity"]
 """Messages as the client sent them, or inflated here."""
 
 
-async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, bytes]:
-    """Metadata and body as the target shall see them. Raises what `read_all` and `uncompressed` raise."""
+async def gathered(
+    call: Call, compression: CompressionMode, large: asyncio.Lock
+) -> tuple[Metadata, bytes]:
+    """Metadata and body as the target shall see them. `large`: shared by all targets; one large body at a time is inflated.
+
+    Raises what `read_all` and `uncompressed` raise.
+    """
     if compression == "pass":
         return call.metadata, await call.read_all()
     body, limits = await call.read_all(), call.route.limits
@@ -25,4 +31,4 @@ async def gathered(call: Call, compression: CompressionMode) -> tuple[Metadata, 
         max_body=limits.max_buffered,
         account=call,
     )
-    return metadata, await join_in_turns(parts)
+    return metadata, await join_in_turns(parts, large)

@@ -87,7 +87,7 @@ async def test_a_request_of_many_messages_is_inflated_in_turns() -> None:
     bodies = []
 
     async def gather() -> None:
-        bodies.append((await gathered(call, "identity"))[1])
+        bodies.append((await gathered(call, "identity", asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 
@@ -103,7 +103,7 @@ async def test_one_large_message_is_inflated_in_turns() -> None:
     whole: list[bytes] = []
 
     async def gather() -> None:
-        whole.append((await gathered(call, "identity"))[1])
+        whole.append((await gathered(call, "identity", asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 
