@@ -138,9 +138,13 @@ class Uploads:
         share = self._shares.get(upload.connection)
         return share is not None and upload in share.uploads
 
+    @property
+    def _is_short(self) -> bool:
+        return self.held > self._soft or self._buffers.held > self._hard
+
     def _has_room(self, upload: Upload) -> bool:
         buffers = self._buffers
-        if self.held <= self._soft and buffers.held <= self._hard:
+        if not self._is_short:
             return True
         if buffers.held > buffers.for_large:
             return False  # what came would not be taken
@@ -148,13 +152,15 @@ class Uploads:
         return share is not None and share.held * len(self._shares) <= self._soft
 
     def _resume(self, now: float | None = None) -> None:
-        """Lets those send on that now may, the longest waiting first."""
-        if self._is_resuming:
+        """Lets those send on that now may, the longest waiting first. `now` is given once a second: else nobody looks at them all."""
+        if self._is_resuming or (now is None and self._is_short and self._turn is not None):
             return
         self._is_resuming = True
         for upload in list(self._waiting):
             if not self._has_room(upload):
                 if self._turn is not None:
+                    if now is None:
+                        break
                     continue
                 self._turn = upload
                 self._turn_used = self._turn_used if now is None else now
