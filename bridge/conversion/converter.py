@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from google.protobuf.message import Message
+
 from bridge.conversion.jobs import FromJson, ToJson
 from bridge.conversion.pool import Pool
 from bridge.rpc.buffers import SMALL, Account, Buffers
 from bridge.rpc.errors import Overloaded
+from bridge.rpc.value import Value
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import Transcoder
 
@@ -51,14 +54,19 @@ class LoopShare:
         self._spent = 0.0
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
 
+    def try_take(self, cost: float) -> bool:
+        """Whether there is time for something that costs so much, which is taken then."""
+        if self._waiting or (self._spent and self._spent + cost > self._most):
+            return False
+        self._spend(cost)
+        return True
+
     async def take(self, cost: float) -> None:
         """Return when there is time for something that costs so much, in the order asked."""
-        if not self._waiting and (not self._spent or self._spent + cost <= self._most):
-            self._spend(cost)
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((cost, turn))
-        await turn
+        if not self.try_take(cost):
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append((cost, turn))
+            await turn
 
     def _spend(self, cost: float) -> None:
         if not self._spent:
@@ -113,6 +121,17 @@ class Conversions:
         await self._pool.close()
 
 
+class _Cheap(Value, frozen=True):
+    """Which requests of a method are cheap (bytes)."""
+
+    sure: int
+    """Up to here each is."""
+    most: int
+    """Up to here one may be: its estimate says."""
+    most_per_byte: float
+    """Microseconds."""
+
+
 class Converter:
     """The Transcode of one target."""
 
@@ -132,6 +151,7 @@ class Converter:
         self._set_id = pool.add(descriptors)
         self._proto_names = proto_names
         self._defaults = defaults
+        self._cheap: dict[str, _Cheap] = {}
 
     def close(self) -> None:
         """No call will use it any more."""
@@ -139,22 +159,51 @@ class Converter:
 
     async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
         """See Transcode."""
-        return _held(await self._to_json(path, message, max_size), account)
+        cheap = self._cheap.get(path) or self._learn(path)
+        request = None
+        if len(message) <= cheap.sure:
+            request, cost = (
+                self._transcoder.parse_request(path, message),
+                cheap.most_per_byte * len(message),
+            )
+        elif len(message) <= cheap.most:
+            request, cost = await self._look(path, message)
+        if request is None:
+            return _held(await self._to_json_elsewhere(path, message, max_size), account)
+        if not self._share.try_take(cost):
+            await self._share.take(cost)
+        return _held(
+            self._transcoder.print_request(request, max_size=max_size, is_small=True), account
+        )
 
     async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
         """See Transcode."""
-        return _held(await self._from_json(path, text, max_size), account)
-
-    async def _to_json(self, path: str, message: bytes, max_size: int) -> bytes:
-        transcoder = self._transcoder
-        if len(message) <= MAX_HERE and not transcoder.cost_of_parsing(path, len(message)):
-            if len(message) > _TINY:
-                await self._share.take(_LOOK_PER_BYTE * len(message))
-            request = transcoder.parse_request(path, message)
-            cost = transcoder.cost_of_printing(request, most=CHEAP)
+        if len(text) <= MAX_HERE:
+            cost = self._transcoder.cost_of_reading(path, text)
             if cost <= CHEAP:
-                await self._share.take(cost)
-                return transcoder.print_request(request, max_size=max_size)
+                if not self._share.try_take(cost):
+                    await self._share.take(cost)
+                return _held(self._transcoder.from_json(path, text, max_size=max_size), account)
+        return _held(await self._from_json_elsewhere(path, text, max_size), account)
+
+    def _learn(self, path: str) -> _Cheap:
+        """Raises UnknownMethod, so that no more is kept than there are methods."""
+        most = min(MAX_HERE, self._transcoder.most_parsed(path))
+        most_per_byte = self._transcoder.most_per_byte(path)
+        cheap = self._cheap[path] = _Cheap(
+            min(most, int(CHEAP / most_per_byte)), most, most_per_byte
+        )
+        return cheap
+
+    async def _look(self, path: str, message: bytes) -> tuple[Message | None, float]:
+        """The message, parsed, and what printing it costs; None: too much."""
+        if len(message) > _TINY:
+            await self._share.take(_LOOK_PER_BYTE * len(message))
+        request = self._transcoder.parse_request(path, message)
+        cost = self._transcoder.cost_of_printing(request, most=CHEAP)
+        return (request if cost <= CHEAP else None), cost
+
+    async def _to_json_elsewhere(self, path: str, message: bytes, max_size: int) -> bytes:
         job = ToJson(
             set_id=self._set_id,
             path=path,
@@ -165,13 +214,7 @@ class Converter:
         )
         return await self._pool.run(job, message)
 
-    async def _from_json(self, path: str, text: bytes, max_size: int) -> bytes:
-        transcoder = self._transcoder
-        if len(text) <= MAX_HERE:
-            cost = transcoder.cost_of_reading(path, text)
-            if cost <= CHEAP:
-                await self._share.take(cost)
-                return transcoder.from_json(path, text, max_size=max_size)
+    async def _from_json_elsewhere(self, path: str, text: bytes, max_size: int) -> bytes:
         job = FromJson(set_id=self._set_id, path=path, max_size=max_size, memory=_memory_for(text))
         try:
             return await self._pool.run(job, text)

@@ -7,6 +7,7 @@ one, with the time that each takes. They are meant to be right within a factor o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Literal
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -38,6 +39,9 @@ _JSON_KNOWN_FIELD = 0.16
 _JSON_ITEM = 1.6
 _JSON_MEMBER = 1.0
 
+_FEW = 3
+"""Fields of a type that need not be looked at: a Timestamp, a wrapper."""
+
 _MAX_ANY_DEPTH = 8
 """Any in Any: each level is parsed again."""
 
@@ -49,8 +53,13 @@ class _Type(Value, frozen=True):
 
     empty: float
     """Microseconds for a message without a field."""
+    whole: float | None
+    """Microseconds for one with all fields, if these are few scalars; None: its fields must be looked at."""
     shapes: Mapping[int, _Shape]
-    """By field number."""
+    """By field number, of the fields that are no scalars."""
+    is_any: bool
+    is_mask: bool
+    is_extendable: bool
 
 
 class JsonCosts:
@@ -62,6 +71,7 @@ class JsonCosts:
         self._defaults = defaults
         self._types: dict[Descriptor, _Type] = {}
         self._widest: dict[Descriptor, int] = {}
+        self._densest: dict[Descriptor, float] = {}
 
     def of_message(self, message: Message, *, most: float) -> float:
         """The cost of printing this message. Above `most` the rest is not looked at."""
@@ -69,7 +79,9 @@ class JsonCosts:
 
     def of_field(self, field: FieldDescriptor, value: Any, *, most: float) -> float:
         """The cost of printing this field, which is set. Above `most` the rest is not looked at."""
-        return most - self._left_after(value, shape_of(field), most, 0)
+        shape = shape_of(field)
+        left = most - _FIELD
+        return most - (left if shape == "scalar" else self._left_in(value, shape, left, 0))
 
     def of_json(self, text: bytes, descriptor: Descriptor) -> float:
         """The cost of reading this JSON as a message of this type."""
@@ -87,33 +99,45 @@ class JsonCosts:
             known = self._widest[descriptor] = max(len(each.fields) for each in _reach(descriptor))
         return known
 
+    def densest(self, descriptor: Descriptor) -> float:
+        """The most microseconds that a byte of such a message can cost. Infinite for what holds an Any: that can be of any type."""
+        known = self._densest.get(descriptor)
+        if known is None:
+            types = [self._type_of(each) for each in _reach(descriptor)]
+            if any(each.is_any or each.is_extendable for each in types):
+                known = inf
+            else:
+                # Two bytes are an element of a field, and a message.
+                known = (max(each.empty for each in types) + _FIELD + _ENTRY) / 2
+            self._densest[descriptor] = known
+        return known
+
     # -- the walk: each function returns what is left of the budget, below 0 if it was not enough ------------------------
 
     def _left(self, message: Message, left: float, depth: int) -> float:
-        kind = self._type_of(message.DESCRIPTOR)
-        left -= kind.empty
+        descriptor: Any = message.DESCRIPTOR
+        kind = self._types.get(descriptor) or self._type_of(descriptor)
+        if kind.whole is not None:
+            return left - kind.whole
+        fields = message.ListFields()
+        left -= kind.empty + _FIELD * len(fields)
         shapes = kind.shapes
-        for field, value in message.ListFields():
-            if left < 0:
-                return left
-            left = self._left_after(value, shapes.get(field.number) or shape_of(field), left, depth)
-        name = message.DESCRIPTOR.full_name
-        if name == ANY:
+        for field, value in fields:
+            shape = shapes.get(field.number)
+            if shape is None and kind.is_extendable:
+                shape = shape_of(field)
+            if shape is not None and shape != "scalar":
+                left = self._left_in(value, shape, left, depth)
+                if left < 0:
+                    return left
+        if kind.is_any:
             return self._left_after_any(message, left, depth)
-        if name == FIELD_MASK:
+        if kind.is_mask:
             left -= _MASK_CHARACTER * message.ByteSize()
         return left
 
-    def _left_after(
-        self,
-        value: Any,
-        shape: _Shape,
-        left: float,
-        depth: int,
-    ) -> float:
-        left -= _FIELD
-        if shape == "scalar":
-            return left
+    def _left_in(self, value: Any, shape: _Shape, left: float, depth: int) -> float:
+        """After the value of a field that is no scalar, without the field itself."""
         if shape == "message":
             return self._left(value, left, depth)
         left -= len(value) * (_ENTRY if shape.endswith("map") else _ELEMENT)
@@ -147,13 +171,28 @@ class JsonCosts:
     def _type_of(self, descriptor: Any) -> _Type:
         known = self._types.get(descriptor)
         if known is None:
-            written = [field for field in descriptor.fields if not field.has_presence]
-            empty = _VALUE if descriptor.full_name == VALUE else _MESSAGE
-            if self._defaults:
-                empty += _DEFAULT * len(written)
-            shapes = {field.number: shape_of(field) for field in descriptor.fields}
-            known = self._types[descriptor] = _Type(empty, shapes)
+            known = self._types[descriptor] = self._new_type(descriptor)
         return known
+
+    def _new_type(self, descriptor: Descriptor) -> _Type:
+        name, fields = descriptor.full_name, descriptor.fields
+        empty = _VALUE if name == VALUE else _MESSAGE
+        if self._defaults:
+            empty += _DEFAULT * sum(1 for field in fields if not field.has_presence)
+        shapes = {field.number: shape_of(field) for field in fields}
+        others: dict[int, _Shape] = {
+            number: shape for number, shape in shapes.items() if shape != "scalar"
+        }
+        is_any, is_extendable = name == ANY, descriptor.is_extendable
+        has_few = len(fields) <= _FEW and not others and not is_any and not is_extendable
+        return _Type(
+            empty,
+            empty + _FIELD * len(fields) if has_few else None,
+            others,
+            is_any=is_any,
+            is_mask=name == FIELD_MASK,
+            is_extendable=is_extendable,
+        )
 
 
 MAX_PARSED = 512 << 10

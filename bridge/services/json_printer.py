@@ -61,6 +61,13 @@ class JsonPrinter:
         self._proto_names = proto_names
         self._new_packed = new_packed
 
+    def print_at_once(self, message: Message, *, max_size: int) -> bytes:
+        """As `print`, for a message that is known to be small."""
+        text: bytes = _encode(self._mapped(message))
+        if len(text) > max_size:
+            raise _too_large(max_size)
+        return text
+
     def print(self, message: Message, *, max_size: int) -> bytes:
         """The JSON (UTF-8). Large fields of `message` are cleared.
 
@@ -122,16 +129,20 @@ class JsonPrinter:
         name = self._name_of(field)
         match shape_of(field):
             case "scalar":
-                text.add(_encode(self._mapped(_only(message, field, value))[name]))
+                text.add(_encode(_picked(self._mapped(_only(message, field, value)), field, name)))
             case "message":
                 self._print(value, text)
             case "scalars" | "messages":
                 text.add(b"[")
-                self._print_elements(message, field, value, text, lambda mapped: mapped[name])
+                self._print_elements(
+                    message, field, value, text, lambda mapped: _picked(mapped, field, name)
+                )
                 text.add(b"]")
             case _:
                 text.add(b"{")
-                self._print_elements(message, field, value, text, lambda mapped: mapped[name])
+                self._print_elements(
+                    message, field, value, text, lambda mapped: _picked(mapped, field, name)
+                )
                 text.add(b"}")
 
     def _print_elements(
@@ -227,10 +238,19 @@ class _Text:
     def expect(self, size: int) -> None:
         """Raises MessageTooLarge if so many bytes more are too many."""
         if self._size + size > self._max_size:
-            raise MessageTooLarge(f"more than {self._max_size} bytes of JSON")
+            raise _too_large(self._max_size)
 
     def whole(self) -> bytes:
         return b"".join(self._pieces)
+
+
+def _picked(mapped: Any, field: FieldDescriptor, name: str) -> Any:
+    """The field's JSON. Before 7.0 json_format calls repeated extensions by their short name."""
+    return mapped[name if name in mapped else field.name]
+
+
+def _too_large(max_size: int) -> MessageTooLarge:
+    return MessageTooLarge(f"more than {max_size} bytes of JSON")
 
 
 def _clear(message: Message, field: FieldDescriptor) -> None:

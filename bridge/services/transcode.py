@@ -24,7 +24,7 @@ from bridge.rpc.errors import (
 )
 from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
-from bridge.services.json_cost import MAX_PARSED, TOO_MUCH, JsonCosts
+from bridge.services.json_cost import MAX_PARSED, JsonCosts
 from bridge.services.json_printer import JsonPrinter
 
 _MAX_TOLD = 200
@@ -81,17 +81,26 @@ class Transcoder:
                 raise MemoryError from error
             raise MalformedRequest(f"the request is not a {request.full_name}") from error
 
-    def cost_of_parsing(self, path: str, size: int) -> float:
-        """Microseconds: 0, or TOO_MUCH for a request of `size` bytes that may take far more memory. Raises UnknownMethod."""
-        return TOO_MUCH if size * self._costs.widest(self._method(path).input_type) > MAX_PARSED else 0.0  # fmt: skip
+    def most_parsed(self, path: str) -> int:
+        """Bytes of the largest request that takes no more memory than a few megabytes when it is parsed. Raises UnknownMethod."""
+        return MAX_PARSED // max(1, self._costs.widest(self._method(path).input_type))
+
+    def most_per_byte(self, path: str) -> float:
+        """Microseconds that a byte of a request can take to print, at most. Raises UnknownMethod."""
+        return self._costs.densest(self._method(path).input_type)
 
     def cost_of_printing(self, request: Message, *, most: float) -> float:
         """Microseconds. Above `most` the rest is not looked at."""
         return self._costs.of_message(request, most=most)
 
-    def print_request(self, request: Message, *, max_size: int) -> bytes:
-        """A parsed request as JSON; it is of no use afterwards. Raises MalformedRequest, MessageTooLarge."""
+    def print_request(self, request: Message, *, max_size: int, is_small: bool = False) -> bytes:
+        """A parsed request as JSON; it is of no use afterwards. `is_small`: it need not be sliced.
+
+        Raises MalformedRequest, MessageTooLarge, MemoryError.
+        """
         try:
+            if is_small:
+                return self._printer.print_at_once(request, max_size=max_size)
             return self._printer.print(request, max_size=max_size)
         except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
             if _is_out_of_memory(error):

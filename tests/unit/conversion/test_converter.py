@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
 from bridge.conversion.converter import MAX_HERE, Conversions, Converter, LoopShare
@@ -22,7 +23,7 @@ from bridge.rpc.errors import (
     Overloaded,
     ReplyTooLarge,
 )
-from bridge.services.descriptors import load_descriptors
+from bridge.services.descriptors import Descriptors, load_descriptors
 
 ORDERS = load_descriptors(Path(__file__).parents[2] / "crossing" / "orders")
 ECHO = "/orders.v1.Orders/Echo"
@@ -128,6 +129,31 @@ async def test_errors_are_the_same_here_and_there(bench: Bench, size: int) -> No
         await bench.from_json(text, max_size=9)
 
     assert bench.has_begun is (size > MAX_HERE)
+
+
+async def test_small_messages_of_a_wide_type_are_converted_elsewhere() -> None:
+    """Each two bytes are a message that prints 500 defaults."""
+    file = FileDescriptorProto(name="wide.proto", package="wide", syntax="proto3")
+    wide = file.message_type.add(name="Wide")
+    for number in range(2, 500):
+        wide.field.add(name=f"f{number}", number=number, type=FieldDescriptorProto.TYPE_INT32, label=1)  # fmt: skip
+    wide.field.add(name="parts", number=1, type_name=".wide.Wide", label=3, type=FieldDescriptorProto.TYPE_MESSAGE)  # fmt: skip
+    service = file.service.add(name="S")
+    service.method.add(name="M", input_type=".wide.Wide", output_type=".wide.Wide")
+    account = OpenAccount(Buffers(1 << 30))
+    conversions = Conversions(buffers=account.buffers)
+    converter = conversions.converter(Descriptors([file.SerializeToString()], name="wide"))
+    try:
+        message = b"\x0a\x00" * 60
+        text = await converter.to_json("/wide.S/M", message, max_size=LARGE, account=account)
+        begun = bool(conversions._pool._workers)
+        again = await converter.from_json("/wide.S/M", text, max_size=LARGE, account=account)
+    finally:
+        await conversions.close()
+
+    assert begun
+    assert len(text) > 200_000
+    assert message == again
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,17 @@ ORDERS_WITH_NUMBERS = Descriptors(
     ],
     name="n",
 )
+
+
+def test_the_densest_type_bounds_any_message() -> None:
+    """No message costs more than its bytes can, unless it holds an Any, which can be of any type."""
+    described = wide(50)
+    costs = JsonCosts(described.pool, defaults=True)
+    root = described.message("wide.Root")
+
+    for message in ({}, {"each": [{}] * 100}, {"each": [{"f1": 1, "f50": 2}] * 20}):
+        built = GetMessageClass(root)(**message)
+        most = costs.densest(root) * built.ByteSize()
+        assert costs.of_message(built, most=1e9) <= most + 2 + 50  # itself, even if it has no byte
+
+    assert math.isinf(COSTS.densest(ORDER))
