@@ -1,6 +1,6 @@
 """One process that serves calls: built from a configuration, reloaded, drained.
 
-The layers of a call are listed in `stack.py`; what a bridge has once, however many processes it is, is in `companions.py`.
+The layers of a call are listed in `stack.py`; what a bridge has once, however many processes it is, is in `shared_services.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs, tracing
-from bridge.carriers.identity.assumed_role import Identities
+from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.conversion.converter import Conversions
@@ -335,7 +335,7 @@ def _is_exposed(listener: Listener) -> bool:
         return listener.address.host != "localhost"
 
 
-async def _warn_of_exposure(credentials: Identities, listeners: str) -> None:
+async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:
     await credentials.wait_until_ready()
     _log.warning(
         "whoever reaches %s calls functions as %s; `client_ca` on the listener asks clients for a certificate",

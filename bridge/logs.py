@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 from msgspec.json import encode
 
-from bridge.lossy_writer import Outlet
+from bridge.lossy_writer import LossyWriter
 
 Format = Literal["auto", "console", "json"]
 
@@ -30,7 +30,7 @@ def is_console(log_format: Format) -> bool:
 
 def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str) -> None:
     """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may show."""
-    stream = _PatientHandler(sys.stderr)
+    stream = _NonBlockingHandler(sys.stderr)
     shape = _ConsoleFormatter if is_console(log_format) else _JsonFormatter
     stream.setFormatter(shape(redact))
     root = logging.getLogger()
@@ -71,7 +71,7 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-class _PatientHandler(logging.StreamHandler[TextIO]):
+class _NonBlockingHandler(logging.StreamHandler[TextIO]):
     """Waits a moment for a reader that is slow, once for one that has stopped: a pipe that nobody empties, or a terminal held by
     Ctrl-S, costs lines, not calls.
     """
@@ -80,7 +80,7 @@ class _PatientHandler(logging.StreamHandler[TextIO]):
         super().__init__(stream)
         self._has_stopped = False
         try:
-            self._outlet: Outlet | None = Outlet(stream.fileno())
+            self._outlet: LossyWriter | None = LossyWriter(stream.fileno())
         except OSError:  # no file
             self._outlet = None
 

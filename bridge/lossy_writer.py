@@ -16,7 +16,7 @@ _MOST_WAITING = 1 << 20
 """Bytes that may wait for a reader that has stopped."""
 
 
-class Outlet:
+class LossyWriter:
     """What is added leaves in order, in pieces of whole lines."""
 
     def __init__(self, descriptor: int) -> None:

@@ -28,7 +28,7 @@ _FORMER_STAY = 5.0
 """Seconds that a function which the configuration no longer has may still be called."""
 
 
-class Companions:
+class SharedServices:
     """Belongs to the running loop. aiohttp is imported only if one of the two is wanted."""
 
     def __init__(self, config: Config, *, changed: Callable[[str], None]) -> None:

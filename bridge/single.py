@@ -1,4 +1,4 @@
-"""A bridge in one process (`workers: 1`): what serves calls and its companions, side by side."""
+"""A bridge in one process (`workers: 1`): what serves calls and its shared_services, side by side."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bridge.app import Bridge
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.server import ListenAddress
-from bridge.shared_services import Companions
+from bridge.shared_services import SharedServices
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
@@ -31,7 +31,7 @@ class SingleProcess:
         environ: Mapping[str, str],
     ) -> None:
         self._bridge = Bridge(config, listeners, environ=environ)
-        self._companions = Companions(config, changed=self._bridge.forget)
+        self._shared_services = SharedServices(config, changed=self._bridge.forget)
 
     @property
     def config(self) -> Config:
@@ -43,13 +43,13 @@ class SingleProcess:
 
     async def start(self) -> None:
         """Raises OSError for an address in use, and as Bridge.start does."""
-        endpoint = await self._companions.start_local_lambda(self.config)
+        endpoint = await self._shared_services.start_local_lambda(self.config)
         await self._bridge.start(local_endpoint=endpoint)
         self._bridge.warn_of_exposure()
         if self.config.admin is not None:
             # Whoever waits for the first answer does not wait for the admin port as well.
             await self._bridge.wait_until_ready(seconds=_ADMIN_WAITS)
-        await self._companions.start_admin(
+        await self._shared_services.start_admin(
             listeners=lambda: self._bridge.addresses,
             unready=lambda: self._bridge.unready,
             snapshot=self._snapshot,
@@ -61,12 +61,12 @@ class SingleProcess:
     async def reload(self, config: Config) -> None:
         """Raises what is wrong with the new configuration; then the old one stays."""
         former = self.config
-        endpoint = await self._companions.start_local_lambda(config)
-        await self._companions.reload(after_reload(former, config))
+        endpoint = await self._shared_services.start_local_lambda(config)
+        await self._shared_services.reload(after_reload(former, config))
         try:
             await self._bridge.reload(config, local_endpoint=endpoint)
         except BaseException:
-            await self._companions.reload(former)
+            await self._shared_services.reload(former)
             raise
 
     async def wait_until_ready(self, *, seconds: float) -> None:
@@ -79,4 +79,4 @@ class SingleProcess:
     async def close(self) -> None:
         """Fine at any time, and twice."""
         await self._bridge.close()
-        await self._companions.close()
+        await self._shared_services.close()

@@ -10,8 +10,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bridge.carriers.identity.assumed_role import Identities
-from bridge.config.schema import Config, GrpcTarget, LambdaTarget, Leg, LocalTarget, Service, Target
+from bridge.carriers.identity.assumed_role import CredentialSet
+from bridge.config.schema import (
+    Config,
+    GrpcTarget,
+    LambdaTarget,
+    LocalTarget,
+    Service,
+    Target,
+    WeightedTarget,
+)
 from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
 from bridge.layers.access_log import AccessLog
@@ -29,13 +37,13 @@ from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.services.builtin import REFLECTION, REFLECTION_ALPHA
 from bridge.services.configured import load_configured
 from bridge.services.descriptors import Descriptors
-from bridge.services.reflected_target import TIMEOUT, Ask, AskedTarget, first_implemented
+from bridge.services.reflected_target import TIMEOUT, Ask, ReflectedTarget, first_implemented
 from bridge.services.sources import Source, Sources
 from bridge.targets.builder import Invocation, Targets
 from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
 
-LONGEST_INVOKE = 910.0
+MAX_CALL_SECONDS = 910.0
 """Seconds after which a Lambda call without deadline and timeout ends: a function runs 900 at most."""
 
 _clock = time.monotonic
@@ -98,7 +106,7 @@ class Stack:
         self.router: Router[Entry] = Router({})
 
     @property
-    def credentials(self) -> Identities | None:
+    def credentials(self) -> CredentialSet | None:
         """None: no target needs any."""
         return self._targets.credentials
 
@@ -123,7 +131,7 @@ class Stack:
         """Seek and ask nothing more, then let go of connections when the last call must have ended."""
         self.sources.close()
         await self._targets.stop_seeking()
-        await self._targets.let_calls_end(seconds=LONGEST_INVOKE)
+        await self._targets.let_calls_end(seconds=MAX_CALL_SECONDS)
 
     async def close(self) -> None:
         """Let go of everything; calls still under way end ConnectionLost."""
@@ -137,17 +145,17 @@ class Stack:
         for leg in service.legs:
             figures = self._figures_of(service, leg)
             target = self._targets.of(service, leg, figures)
-            longest = LONGEST_INVOKE if _is_lambda(leg) else None
+            longest = MAX_CALL_SECONDS if _is_lambda(leg) else None
             layers = self._layers(service, leg, target, figures)
             legs.append(
-                route_table.Leg(
+                route_table.WeightedTarget(
                     layers, leg.weight, longest=longest, streams=isinstance(leg.target, GrpcTarget)
                 )
             )
             asks.append((leg.weight, leg, target))
         entry = Entry(service.key, legs, limits=service.limits, timeout=service.timeout)
         _, heaviest, target = max(asks, key=lambda ask: ask[0])
-        asked = AskedTarget(
+        asked = ReflectedTarget(
             first_implemented(
                 *(
                     _ask(target, name, self._shared.figures.buffers)
@@ -164,13 +172,13 @@ class Stack:
         paths = (str(leg.descriptors.path) for leg in service.legs if leg.descriptors is not None)
         return next((self._described[path] for path in paths), None)
 
-    def _figures_of(self, service: Service, leg: Leg) -> TargetFigures:
+    def _figures_of(self, service: Service, leg: WeightedTarget) -> TargetFigures:
         """Kept over reloads, and counted for each entry and leg: `max_concurrency` is theirs."""
         name = str(leg.target)
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
     def _layers(
-        self, service: Service, leg: Leg, target: Handler, figures: TargetFigures
+        self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures
     ) -> Handler:
         """What a call to this target passes through behind `front`, the outermost first."""
         policy = RetryPolicy(
@@ -214,7 +222,7 @@ def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> 
     )
 
 
-def _is_lambda(leg: Leg) -> bool:
+def _is_lambda(leg: WeightedTarget) -> bool:
     return isinstance(leg.target, LambdaTarget | LocalTarget)
 
 

@@ -1,4 +1,4 @@
-"""A bridge in several processes (`workers: N`): sockets bound once, workers that inherit them, the companions here.
+"""A bridge in several processes (`workers: N`): sockets bound once, workers that inherit them, the shared_services here.
 
 One gRPC channel is one connection and so one worker: more workers help many channels, not one.
 """
@@ -16,7 +16,7 @@ from bridge.config.schema import Config
 from bridge.server.control import Begin, Changed, Reload
 from bridge.server.server import BACKLOG, ListenAddress, unbind
 from bridge.server.workers import WorkerFailed, Workers, this_python
-from bridge.shared_services import Companions
+from bridge.shared_services import SharedServices
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
@@ -42,7 +42,7 @@ class Supervisor:
         self.addresses = [address.bound_as(sock) for address, sock in listeners]
         self._file = file
         self._overrides = dict(overrides)
-        self._companions = Companions(config, changed=self._changed)
+        self._shared_services = SharedServices(config, changed=self._changed)
         self._workers: Workers | None = None
         self._departed = b""
         """The encoded counts of workers that have ended, added up: a counter never goes backwards."""
@@ -50,7 +50,7 @@ class Supervisor:
 
     async def start(self) -> None:
         """Raises OSError for an address in use or what keeps a worker from serving."""
-        endpoint = await self._companions.start_local_lambda(self.config)
+        endpoint = await self._shared_services.start_local_lambda(self.config)
         for _, sock in self._listeners:
             sock.listen(BACKLOG)  # connections queue while workers start, or start again
         count = self.config.workers or usable_cores()
@@ -59,7 +59,7 @@ class Supervisor:
             await self._workers.start()
         except (WorkerFailed, TimeoutError) as error:
             raise OSError(str(error) or "the workers did not start in time") from error
-        await self._companions.start_admin(
+        await self._shared_services.start_admin(
             listeners=lambda: self.addresses, unready=self._unready, snapshot=self._snapshot
         )
 
@@ -96,9 +96,9 @@ class Supervisor:
 
     async def reload(self, config: Config) -> None:
         """Each worker reads the configuration for itself; one that cannot use it says so in the log and keeps the old one."""
-        endpoint = await self._companions.start_local_lambda(config)
+        endpoint = await self._shared_services.start_local_lambda(config)
         self.config = after_reload(self.config, config)
-        await self._companions.reload(self.config)
+        await self._shared_services.reload(self.config)
         if self._workers is not None:
             self._workers.begin_with(self._begin(endpoint))
             self._workers.tell(Reload(endpoint))
@@ -120,7 +120,7 @@ class Supervisor:
         self._stop_listening()
         if self._workers is not None:
             await self._workers.close()
-        await self._companions.close()
+        await self._shared_services.close()
 
 
 def usable_cores(

@@ -25,7 +25,7 @@ from bridge.config.schema import GrpcTarget, TargetTls, UnixAddress
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
-from bridge.rpc.deadline import FARTHEST, format_timeout
+from bridge.rpc.deadline import NO_TIMER_BEYOND, format_timeout
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, data_of, envelope, parse_prefix
 from bridge.rpc.errors import (
     BadReply,
@@ -311,7 +311,7 @@ class UpstreamCall:
         left = self._timeout - (self._carrier.clock() - self._started)
         if left <= 0:
             raise DeadlineExceeded("the deadline passed before the call was sent")
-        if left < FARTHEST:
+        if left < NO_TIMER_BEYOND:
             self._timer = asyncio.get_running_loop().call_later(left, self._expired)
         return (("grpc-timeout", format_timeout(left)),)
 

@@ -182,7 +182,7 @@ class JsonOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class WeightedTarget:
     """One target of a services entry, with how to speak to it. Keys without effect on the target hold their default."""
 
     target: Target
@@ -255,7 +255,7 @@ class Service:
     key: str
     """As written."""
     match: Match
-    legs: tuple[Leg, ...] = ()
+    legs: tuple[WeightedTarget, ...] = ()
     """One, or those of `split`; none: the methods are UNIMPLEMENTED."""
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)

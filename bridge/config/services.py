@@ -22,7 +22,6 @@ from bridge.config.schema import (
     IamAuth,
     JsonOptions,
     LambdaTarget,
-    Leg,
     LocalTarget,
     Match,
     MatchKind,
@@ -32,6 +31,7 @@ from bridge.config.schema import (
     Target,
     TargetTls,
     UnixAddress,
+    WeightedTarget,
 )
 from bridge.config.target import parse_target, target
 from bridge.config.values import (
@@ -260,7 +260,7 @@ class ServicesReader:
 
     # -- legs --
 
-    def _legs(self, entry: Entry, settings: Settings) -> Iterator[Leg]:
+    def _legs(self, entry: Entry, settings: Settings) -> Iterator[WeightedTarget]:
         split = settings.get("split")
         if split is None:
             element = settings["target"]
@@ -275,7 +275,9 @@ class ServicesReader:
             except Refused as refused:
                 element.document.note(refused)
 
-    def _split_leg(self, text: str, element: Element, settings: Settings, entry: Entry) -> Leg:
+    def _split_leg(
+        self, text: str, element: Element, settings: Settings, entry: Entry
+    ) -> WeightedTarget:
         document = element.document
         literal = document.literal(document.file, document.folder)
         as_target = Element.of_text(text, element.place, literal)
@@ -296,7 +298,7 @@ class ServicesReader:
         settings: Settings,
         entry: Entry,
         weighed: float = 1.0,
-    ) -> Leg:
+    ) -> WeightedTarget:
         """`element` is where the target is written."""
         names = self._local_functions
         if isinstance(found, LocalTarget) and names is not None and found.name not in names:
@@ -360,7 +362,7 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _service(entry: Entry, legs: tuple[Leg, ...], shared: Defaults) -> Service:
+def _service(entry: Entry, legs: tuple[WeightedTarget, ...], shared: Defaults) -> Service:
     return Service(
         key=entry.key,
         match=entry.match,
@@ -401,7 +403,7 @@ def _note_settings_of_null(entry: Entry) -> None:
             element.document.note(element.refuse("has no effect without a target"))
 
 
-def _note_keys_without_effect(own: Settings, legs: tuple[Leg, ...]) -> None:
+def _note_keys_without_effect(own: Settings, legs: tuple[WeightedTarget, ...]) -> None:
     """`own`: what is written for these legs alone; what they inherit may be without effect, and so may null."""
     for name, element in own.items():
         if not element.is_null and not any(_works_on(_top(name), leg.target) for leg in legs):
@@ -409,7 +411,7 @@ def _note_keys_without_effect(own: Settings, legs: tuple[Leg, ...]) -> None:
             element.document.note(element.refuse(f"has no effect on {on}"))
 
 
-def _note_unused_json(own: Settings, legs: tuple[Leg, ...]) -> None:
+def _note_unused_json(own: Settings, legs: tuple[WeightedTarget, ...]) -> None:
     if any(leg.payload == "json" for leg in legs):
         return
     for name, element in own.items():
@@ -417,7 +419,7 @@ def _note_unused_json(own: Settings, legs: tuple[Leg, ...]) -> None:
             element.document.note(element.refuse("has no effect without payload: json"))
 
 
-def _crossings(leg: Leg) -> Iterator[tuple[tuple[str, ...], str]]:
+def _crossings(leg: WeightedTarget) -> Iterator[tuple[tuple[str, ...], str]]:
     """What the leg asks for and cannot be: the keys that together are at fault, and why."""
     if leg.event not in EVENTS_OF_PAYLOAD[leg.payload]:
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
@@ -482,11 +484,13 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
     return found
 
 
-def read_leg(element: Element, settings: Settings, found: Target, weighed: float = 1.0) -> Leg:
+def read_leg(
+    element: Element, settings: Settings, found: Target, weighed: float = 1.0
+) -> WeightedTarget:
     """The keys that say how to speak to a target."""
     keys = Keys(element, "services", settings)
     host = found.url.host if isinstance(found, HttpTarget) else None
-    return Leg(
+    return WeightedTarget(
         target=found,
         weight=weighed,
         payload=keys.take("payload", _payload, "grpc-web"),

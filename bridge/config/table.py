@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from bridge.config.schema import Config, GrpcTarget, HttpTarget, Leg, Service
+from bridge.config.schema import Config, GrpcTarget, HttpTarget, Service, WeightedTarget
 from bridge.config.units import format_duration, format_percentage, format_size
 from bridge.rpc.limits import Limits
 
@@ -50,7 +50,7 @@ def _share(part: float) -> str:
     return format_percentage(round(part, 3))
 
 
-def _speaks(leg: Leg) -> str:
+def _speaks(leg: WeightedTarget) -> str:
     """What goes to the target, in the words of the file."""
     words: list[str] = []
     match leg.target:

@@ -27,7 +27,7 @@ Word = TypeVar("Word", bound=str)
 
 Read: TypeAlias = Callable[[Element], T]
 
-LONGEST = 365 * 24 * 3600.0
+MAX_CONFIG_DURATION = 365 * 24 * 3600.0
 """Seconds: no duration of a configuration is longer, and no timer overflows."""
 
 _BOOLEANS = {
@@ -168,7 +168,7 @@ def weight(element: Element) -> float:
     return float(found)
 
 
-def duration(least: float, most: float = LONGEST) -> Read[float]:
+def duration(least: float, most: float = MAX_CONFIG_DURATION) -> Read[float]:
     """`least` 0: none at all is a value; else a value must be at least so long."""
 
     def read_duration(element: Element) -> float:

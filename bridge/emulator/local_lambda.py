@@ -23,8 +23,8 @@ from bridge.emulator.instances.console import Console
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch
 from bridge.emulator.instances.function import Function
-from bridge.emulator.instances.instance import Facilities
-from bridge.emulator.instances.reaper import Warden
+from bridge.emulator.instances.instance import SharedEmulatorState
+from bridge.emulator.instances.reaper import Reaper
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
 
@@ -64,8 +64,8 @@ class LocalLambda:
         self._changed = changed
         self._configured = dict(functions)
         self._hosts = Hosts.of_this_machine("emulator.hosts", hosts)
-        self._facilities = Facilities(
-            Warden(), Interpreters(), init_timeout, idle_timeout, self._hosts
+        self._shared_state = SharedEmulatorState(
+            Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts
         )
         self._functions: dict[str, Function] = {}
         self._leaving: dict[asyncio.Task[None], Function] = {}
@@ -140,7 +140,9 @@ class LocalLambda:
         for name, config in functions.items():
             known = self._functions.get(name)
             if known is None:
-                self._functions[name] = Function(config, self._facilities, partial(self._log, name))
+                self._functions[name] = Function(
+                    config, self._shared_state, partial(self._log, name)
+                )
             elif known.config != config:
                 known.renew(config)
         await self._watch.follow({config.code for config in functions.values() if config.reload})
@@ -158,7 +160,7 @@ class LocalLambda:
         if runner is not None:
             await runner.cleanup()
         self._functions.clear()
-        await self._facilities.warden.close()
+        await self._shared_state.warden.close()
         self._console.close()
 
     def _retire(self, function: Function) -> None:

@@ -20,7 +20,7 @@ from msgspec.json import Encoder
 
 from bridge.http2.abuse import Bucket
 from bridge.logs import encodable, one_line
-from bridge.lossy_writer import Outlet
+from bridge.lossy_writer import LossyWriter
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
@@ -110,7 +110,7 @@ class AccessLog:
         self._wall_clock = wall_clock
         self._format = line_format
         self._entries: list[Entry] = []
-        self._outlet = Outlet(descriptor)
+        self._outlet = LossyWriter(descriptor)
         self._lost = 0
         """Lines that found no room in it."""
         self._timer: asyncio.TimerHandle | None = None

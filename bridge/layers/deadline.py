@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 
 from bridge.rpc.call import Call, Handler
-from bridge.rpc.deadline import FARTHEST
+from bridge.rpc.deadline import NO_TIMER_BEYOND
 from bridge.rpc.errors import DeadlineExceeded
 
 _TICKS = 200
@@ -88,7 +88,7 @@ def deadline(inner: Handler, *, deadlines: Deadlines, clock: Callable[[], float]
         now = clock()
         if at <= now:
             raise DeadlineExceeded("the deadline had passed when the call arrived")
-        if at - now > FARTHEST:
+        if at - now > NO_TIMER_BEYOND:
             return await inner(call)
         bucket = deadlines.bucket(at)
         bucket.add(call)

@@ -21,7 +21,7 @@ _MAX_METHODS = 1_000
 _MAX_PATH_LENGTH = 512
 
 
-class Leg:
+class WeightedTarget:
     """One target of an entry and its part of the calls."""
 
     __slots__ = ("handler", "longest", "streams", "weight")
@@ -48,7 +48,7 @@ class Entry:
     __slots__ = ("legs", "limits", "name", "timeout")
 
     def __init__(
-        self, name: str, legs: Sequence[Leg], *, limits: Limits, timeout: float | None
+        self, name: str, legs: Sequence[WeightedTarget], *, limits: Limits, timeout: float | None
     ) -> None:
         self.name = name
         self.legs = tuple(legs)

@@ -12,10 +12,10 @@ _FEWEST_MILLISECONDS = 0.1
 _NOISE = 1e-6
 """Parts of a unit: what arithmetic in floating point takes away from a whole number."""
 
-LONGEST = 10.0 * 365 * 24 * 3600
+MAX_DEADLINE = 10.0 * 365 * 24 * 3600
 """Longer timeouts count as this long (seconds): 99,999,999 hours would overflow timers."""
 
-FARTHEST = 24 * 3600.0
+NO_TIMER_BEYOND = 24 * 3600.0
 """Deadlines farther away than this (seconds) get no timer: they bound a call no more than none does."""
 
 
@@ -26,7 +26,7 @@ def parse_timeout(value: str) -> float:
         digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
     ):
         raise ValueError(f"grpc-timeout {value[:20]!r} is not 1 to 8 digits and one of H M S m u n")
-    return min(int(digits) * seconds, LONGEST)
+    return min(int(digits) * seconds, MAX_DEADLINE)
 
 
 def format_timeout(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import OpenAccount, cost_of_fields
-from bridge.rpc.deadline import FARTHEST, earliest
+from bridge.rpc.deadline import NO_TIMER_BEYOND, earliest
 from bridge.rpc.envelope import is_one_plain_message
 from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RequestStalled, RpcError
 from bridge.rpc.events import (
@@ -125,7 +125,7 @@ class ServedCall(OpenAccount):
         longest = self.route.longest
         if longest is None or now - self.started <= longest:
             return
-        if self.deadline is None or self.deadline - self.started > FARTHEST:
+        if self.deadline is None or self.deadline - self.started > NO_TIMER_BEYOND:
             self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
 
     def _check_request(self, now: float) -> None:

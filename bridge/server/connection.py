@@ -115,7 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         """Done when the socket is."""
         self._calls: dict[int, ServedCall] = {}
         """Those whose handler has not returned, by stream. Nobody else holds on to their tasks."""
-        self._foreign: dict[int, tuple[Refusal, float]] = {}
+        self._not_grpc: dict[int, tuple[Refusal, float]] = {}
         """Requests that are no calls and have not ended, by stream: the answer that waits for that, and since when."""
         self._unread: dict[int, float] = {}
         """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
@@ -340,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
                         if event.data:
                             self.engine.credit(event.stream_id, len(event.data))
                         if event.ended:
-                            self._foreign_ended(event.stream_id)
+                            self._not_grpc_ended(event.stream_id)
                 case WindowOpened():
                     call = calls.get(event.stream_id)
                     if call is not None:
@@ -351,7 +351,7 @@ class Connection(asyncio.BufferedProtocol):
                         self._cancelled += 1
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
                     else:
-                        self._foreign.pop(event.stream_id, None)
+                        self._not_grpc.pop(event.stream_id, None)
                     self.flush_soon()  # what waited for the client on it is not held any more
                 case PingAcknowledged():
                     if event.data == _DRAIN_PING and self.state is State.LEAVING:
@@ -471,12 +471,12 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(head, Refusal):
             self.figures.protocol_errors[head.kind] += 1
             self._serving.refused(head, self)
-            if not head.is_foreign:
+            if not head.is_not_grpc:
                 self.engine.send_trailers(event.stream_id, head.fields)
             elif event.ended:
-                self._answer_foreign(event.stream_id, head)
+                self._answer_not_grpc(event.stream_id, head)
             else:
-                self._foreign[event.stream_id] = (head, now)
+                self._not_grpc[event.stream_id] = (head, now)
             return
         serving = self._serving
         call = ServedCall(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
@@ -486,16 +486,16 @@ class Connection(asyncio.BufferedProtocol):
             call.received(b"", ended=True, now=now)
         call.task = self.loop.create_task(call.serve(serving.handler))
 
-    def _answer_foreign(self, stream_id: int, refusal: Refusal) -> None:
+    def _answer_not_grpc(self, stream_id: int, refusal: Refusal) -> None:
         """As HTTP servers do: an answer with a body, when the request has ended. gRPC's own status is behind it."""
         self.engine.send_headers(stream_id, refusal.head)
         self.engine.send_data(stream_id, refusal.text)
         self.engine.send_trailers(stream_id, refusal.end)
 
-    def _foreign_ended(self, stream_id: int) -> None:
-        refusal, _ = self._foreign.pop(stream_id, (None, 0.0))
+    def _not_grpc_ended(self, stream_id: int) -> None:
+        refusal, _ = self._not_grpc.pop(stream_id, (None, 0.0))
         if refusal is not None:
-            self._answer_foreign(stream_id, refusal)
+            self._answer_not_grpc(stream_id, refusal)
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -573,9 +573,9 @@ class Connection(asyncio.BufferedProtocol):
         self._end_unread(now)
         for call in tuple(self._calls.values()):
             call.check_age(now)
-        for stream_id, (_, since) in tuple(self._foreign.items()):
+        for stream_id, (_, since) in tuple(self._not_grpc.items()):
             if now - since > limits.handshake:
-                self._foreign_ended(stream_id)
+                self._not_grpc_ended(stream_id)
                 self.flush_soon()
 
     def _end_grace(self) -> None:

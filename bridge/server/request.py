@@ -41,7 +41,7 @@ class Refusal(Value, frozen=True):
     path: str
     extra: Fields = ()
     """Fields that the HTTP status asks for."""
-    is_foreign: bool = False
+    is_not_grpc: bool = False
     """Whether the request has nothing of gRPC: its client wants an HTTP answer, with a body to read."""
 
     @property
@@ -109,13 +109,13 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
     if own.get(":method") != "POST":
         status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
         # RFC 9110 9.3.2: what answers a HEAD has no body.
-        return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_foreign=own.get(":method") != "HEAD")  # fmt: skip
+        return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_not_grpc=own.get(":method") != "HEAD")  # fmt: skip
     content_type = own.get("content-type", "")
     if not is_grpc(content_type):
         status = Status(
             StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
         )
-        return Refusal(415, status, "bad_content_type", path, is_foreign=True)
+        return Refusal(415, status, "bad_content_type", path, is_not_grpc=True)
     # gRFC A41: the authority decides, a host beside it is dropped.
     authority = own.get(":authority") or own.get("host", "")
     return RequestHead(path, tuple(metadata), content_type, authority, timeout)

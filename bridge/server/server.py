@@ -25,7 +25,7 @@ _TICK = 1.0
 _LOOKED_AT_ONCE = 50
 """Connections that are looked at in one turn of the loop; each takes about 10 µs."""
 _TLS_CHECK_TICKS = 10
-_LAST_WORDS = 1.0
+_FINAL_FLUSH_SECONDS = 1.0
 """Seconds that the last trailers have to leave after the drain's end."""
 _TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
@@ -386,4 +386,4 @@ class Server:
 
 async def _soon(awaited: Sequence[asyncio.Future[None]]) -> None:
     if awaited:
-        await asyncio.wait(awaited, timeout=_LAST_WORDS)
+        await asyncio.wait(awaited, timeout=_FINAL_FLUSH_SECONDS)

@@ -42,7 +42,7 @@ def first_implemented(*asks: Ask) -> Ask:
     return ask
 
 
-class AskedTarget:
+class ReflectedTarget:
     """What a target says of itself."""
 
     def __init__(self, ask: Ask, *, name: str, now: Callable[[], float]) -> None:

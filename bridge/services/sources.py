@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
     from bridge.services.descriptors import Descriptors, MethodKind
-    from bridge.services.reflected_target import AskedTarget
+    from bridge.services.reflected_target import ReflectedTarget
 
 _ANY_METHOD = "-"
 
@@ -30,7 +30,7 @@ class Source:
 
     descriptors: Descriptors | None = None
     """From `descriptors`."""
-    target: AskedTarget | None = None
+    target: ReflectedTarget | None = None
     """Asked when the descriptors do not cover what a client wants to know."""
 
     def known(self) -> Iterator[Descriptors]:

@@ -18,10 +18,10 @@ from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.pool import PoolLimits
 from bridge.carriers.http1.tls import client_context
 from bridge.carriers.identity import assumed_role
-from bridge.carriers.identity.assumed_role import AssumeRole, Identities
+from bridge.carriers.identity.assumed_role import AssumeRole, CredentialSet
 from bridge.carriers.identity.credentials import (
     BotocoreSearch,
-    SoughtCredentials,
+    RefreshingCredentials,
     local_credentials,
 )
 from bridge.carriers.lambda_invoke import LambdaInvoke
@@ -34,11 +34,11 @@ from bridge.config.schema import (
     GrpcTarget,
     HttpTarget,
     LambdaTarget,
-    Leg,
     LocalTarget,
     Role,
     Service,
     TargetTls,
+    WeightedTarget,
 )
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
@@ -142,7 +142,7 @@ class Targets:
         while self._converters:
             self._converters.pop().close()
 
-    def of(self, service: Service, leg: Leg, figures: TargetFigures) -> Handler:
+    def of(self, service: Service, leg: WeightedTarget, figures: TargetFigures) -> Handler:
         """Raises OSError for TLS files that cannot be used."""
         if isinstance(leg.target, GrpcTarget):
             return self._native_target(service, leg, leg.target)
@@ -169,7 +169,7 @@ class Targets:
             event=EVENTS[leg.event],
         ).handle
 
-    def _payload(self, leg: Leg) -> Payload:
+    def _payload(self, leg: WeightedTarget) -> Payload:
         """What bodies look like to this leg's target."""
         if leg.payload != "json":
             return payload_of(leg.payload)
@@ -180,7 +180,7 @@ class Targets:
             max_json=MAX_REQUEST - 1 if is_event else MAX_MESSAGE,
         )
 
-    def _converter(self, leg: Leg) -> Converter:
+    def _converter(self, leg: WeightedTarget) -> Converter:
         assert leg.descriptors is not None, "the configuration refuses payload: json without"
         assert self._conversions is not None
         converter = self._conversions.converter(
@@ -191,7 +191,9 @@ class Targets:
         self._converters.append(converter)
         return converter
 
-    def _stream_target(self, service: Service, leg: Leg, figures: TargetFigures) -> Handler:
+    def _stream_target(
+        self, service: Service, leg: WeightedTarget, figures: TargetFigures
+    ) -> Handler:
         carrier = self._carrier(leg, LambdaStream)
         self._remember(service, leg, carrier)
         return StreamTarget(
@@ -206,7 +208,7 @@ class Targets:
         ).handle
 
     def _http_target(
-        self, target: HttpTarget, service: Service, leg: Leg, figures: TargetFigures
+        self, target: HttpTarget, service: Service, leg: WeightedTarget, figures: TargetFigures
     ) -> Handler:
         """Raises OSError for TLS files that cannot be used."""
         iam = None
@@ -229,11 +231,11 @@ class Targets:
             payload=self._payload(leg),
         ).handle
 
-    def _remember(self, service: Service, leg: Leg, carrier: Asked) -> None:
+    def _remember(self, service: Service, leg: WeightedTarget, carrier: Asked) -> None:
         is_local = isinstance(leg.target, LocalTarget)
         self.invocations.append(Invocation(service.key, carrier, is_local))
 
-    def _native_target(self, service: Service, leg: Leg, server: GrpcTarget) -> Handler:
+    def _native_target(self, service: Service, leg: WeightedTarget, server: GrpcTarget) -> Handler:
         carrier = GrpcCarrier(
             server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer
         )
@@ -241,7 +243,7 @@ class Targets:
         self._remember(service, leg, carrier)
         return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle
 
-    def _rie(self, leg: Leg) -> RieInvoke:
+    def _rie(self, leg: WeightedTarget) -> RieInvoke:
         """Invoke of AWS's local emulator; the SDKs' variables move it as they do Lambda."""
         assert isinstance(leg.target, LambdaTarget)
         configured = leg.endpoint_url or self._config.aws.endpoint_url
@@ -252,7 +254,7 @@ class Targets:
             endpoint_url=str(configured or named or rie.ENDPOINT),
         )
 
-    def _carrier(self, leg: Leg, kind: type[_Carrier]) -> _Carrier:
+    def _carrier(self, leg: WeightedTarget, kind: type[_Carrier]) -> _Carrier:
         """The API that calls this leg's function."""
         match leg.target:
             case LocalTarget(name):
@@ -281,7 +283,7 @@ def _tls_context(files: TargetTls) -> ssl.SSLContext:
     )
 
 
-def _identities(config: Config, environ: Mapping[str, str]) -> Identities | None:
+def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | None:
     """Whom to be for the targets whose requests are signed; None: there are none."""
     legs = [leg for service in config.services.values() for leg in service.legs]
     signed = [leg for leg in legs if _is_signed(leg)]
@@ -290,22 +292,24 @@ def _identities(config: Config, environ: Mapping[str, str]) -> Identities | None
     aws: Aws = config.aws
     # botocore knows AWS_DEFAULT_REGION only; containers and every other SDK go by AWS_REGION.
     region = aws.region or environ.get("AWS_REGION")
-    own = SoughtCredentials(BotocoreSearch(profile=aws.profile, region=region, environment=environ))
-    roles: dict[Role, SoughtCredentials] = {}
+    own = RefreshingCredentials(
+        BotocoreSearch(profile=aws.profile, region=region, environment=environ)
+    )
+    roles: dict[Role, RefreshingCredentials] = {}
     for leg in signed:
         role = leg.role_arn or aws.role_arn
         if role is not None and role not in roles:
             search = AssumeRole(role, base=own, region=_region_of(leg), profile=aws.profile)
-            roles[role] = SoughtCredentials(search, none_yet=assumed_role.NONE_YET)
-    return Identities(own, roles)
+            roles[role] = RefreshingCredentials(search, none_yet=assumed_role.NONE_YET)
+    return CredentialSet(own, roles)
 
 
-def _is_signed(leg: Leg) -> bool:
+def _is_signed(leg: WeightedTarget) -> bool:
     """Whether AWS checks who calls: its emulator does not."""
     return (isinstance(leg.target, LambdaTarget) and leg.quirks is None) or leg.auth is not None
 
 
-def _region_of(leg: Leg) -> str | None:
+def _region_of(leg: WeightedTarget) -> str | None:
     if leg.auth is not None:
         return leg.auth.region
     return leg.target.region if isinstance(leg.target, LambdaTarget) else None

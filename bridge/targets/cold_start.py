@@ -9,7 +9,7 @@ COLD_START = "x-lambda-fn-cold-start"
 """The header."""
 
 
-def counted(headers: Metadata, figures: TargetFigures) -> Metadata:
+def strip_cold_start_mark(headers: Metadata, figures: TargetFigures) -> Metadata:
     """A reply's headers without the mark."""
     if len(headers) < 2 or value_of(headers, COLD_START) is None:
         return headers

@@ -22,12 +22,12 @@ from bridge.rpc.errors import HttpRefusal, HttpThrottled, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata, value_of
 from bridge.rpc.status import StatusCode
-from bridge.targets.cold_start import counted
+from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded
 from bridge.targets.http_fields import request_fields, request_path
 from bridge.targets.payload import GRPC_WEB, Payload
-from bridge.targets.stream_reply import largest_message, relay
-from bridge.targets.whole_request import CompressionMode, gathered
+from bridge.targets.stream_reply import largest_message, stream_reply
+from bridge.targets.whole_request import CompressionMode, read_whole_request
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CONTENT_TOO_LARGE = 413
@@ -80,7 +80,7 @@ class HttpTarget:
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
         path = request_path(call.path)
-        metadata, body = await gathered(call, self._compression, self._large)
+        metadata, body = await read_whole_request(call, self._compression, self._large)
         encoded = self._codec.encode(call.path, message_format_of(call.content_type), body)
         if encoded is not body and len(encoded) > SMALL:
             call.hold(len(encoded))
@@ -112,7 +112,7 @@ class HttpTarget:
             headers = _metadata(response)
             reader = self._codec.reader(
                 response.status,
-                counted(headers, self._figures),
+                strip_cold_start_mark(headers, self._figures),
                 path=call.path,
                 accept_encoding=value_of(metadata, "grpc-accept-encoding"),
                 max_response=largest_message(call.route.limits.max_response),
@@ -121,10 +121,10 @@ class HttpTarget:
             )
             codings = content_codings(headers)
             if not codings:
-                await relay(call, reader, response, request_id=request_id)
+                await stream_reply(call, reader, response, request_id=request_id)
                 return
             async with aclosing(decoded(codings, response, http_status=response.status)) as parts:
-                await relay(call, reader, parts, request_id=request_id)
+                await stream_reply(call, reader, parts, request_id=request_id)
         except RpcError as error:
             cause = self._named(error, response, sent) if isinstance(error, HttpRefusal) else error
             cause.request_id = request_id

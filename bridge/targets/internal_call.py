@@ -18,7 +18,7 @@ _MAX_GATHERED = 32 << 20
 """Bytes of response that an own call holds at most."""
 
 
-class OwnCall(OpenAccount):
+class InternalCall(OpenAccount):
     """A call without a client: its request is given, its response is gathered."""
 
     def __init__(
@@ -117,7 +117,9 @@ async def exchange(
     route = Route(service, handler, MethodFigures(service, method), Limits())
     now = clock()
     body = b"".join([envelope(message) for message in messages])
-    call = OwnCall(path, body, route=route, deadline=now + seconds, started=now, buffers=buffers)
+    call = InternalCall(
+        path, body, route=route, deadline=now + seconds, started=now, buffers=buffers
+    )
     try:
         await handler(call)
     finally:

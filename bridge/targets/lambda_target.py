@@ -21,12 +21,12 @@ from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
-from bridge.targets.cold_start import counted
+from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import read_decoded
 from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
-from bridge.targets.request_id import naming, with_request_id
+from bridge.targets.request_id import add_request_id, with_request_id
 from bridge.targets.slices import read_in_turns, send_in_turns
-from bridge.targets.whole_request import CompressionMode, gathered
+from bridge.targets.whole_request import CompressionMode, read_whole_request
 
 
 class Carrier(Protocol):
@@ -74,7 +74,7 @@ class LambdaTarget:
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, self._compression, self._large)
+        metadata, body = await read_whole_request(call, self._compression, self._large)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)
         if self._convert is not None:
@@ -88,7 +88,7 @@ class LambdaTarget:
             call.upstream_seconds += self._clock() - started
         call.request_id = reply.request_id
         found = self._replies.read(reply.payload)
-        headers = counted(found.headers, self._figures)
+        headers = strip_cold_start_mark(found.headers, self._figures)
         max_response = call.route.limits.max_response
         # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
         if self._usual_reply is not None:
@@ -100,7 +100,9 @@ class LambdaTarget:
                 message_format=message_format,
             )
             if usual is not None:
-                call.send_unary(usual.initial, usual.envelope, naming(usual.end, reply.request_id))
+                call.send_unary(
+                    usual.initial, usual.envelope, add_request_id(usual.end, reply.request_id)
+                )
                 return
         reader = self._codec.reader(
             found.http_status,

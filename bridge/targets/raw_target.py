@@ -21,7 +21,7 @@ from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.lambda_target import Carrier
 from bridge.targets.request_id import with_request_id
 from bridge.targets.slices import read_in_turns
-from bridge.targets.whole_request import gathered
+from bridge.targets.whole_request import read_whole_request
 
 DROPS_LOGGED_EVERY = 60.0
 """Seconds between two log lines about metadata that does not fit: clients choose its size."""
@@ -50,7 +50,7 @@ class RawTarget:
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, "identity", self._large)
+        metadata, body = await read_whole_request(call, "identity", self._large)
         message = self._codec.encode(call.path, message_format_of(call.content_type), body)
         event = await self._codec.convert(call.path, message, call)
         try:

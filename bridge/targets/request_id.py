@@ -10,11 +10,11 @@ def with_request_id(events: list[ResponseEvent], request_id: str) -> list[Respon
     """The same list, its Trailers naming the request. Empty: there is no id."""
     end = events[-1]
     if isinstance(end, Trailers):
-        events[-1] = naming(end, request_id)
+        events[-1] = add_request_id(end, request_id)
     return events
 
 
-def naming(end: Trailers, request_id: str) -> Trailers:
+def add_request_id(end: Trailers, request_id: str) -> Trailers:
     """The same Trailers, naming the request."""
     if not request_id:
         return end

@@ -24,7 +24,7 @@ _COST_OF_PART = 64
 _Item = TypeVar("_Item")
 
 
-async def in_turns(items: Iterable[_Item]) -> AsyncIterator[_Item]:
+async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
     """The same items."""
     for count, item in enumerate(items, 1):
         yield item

@@ -13,7 +13,7 @@ from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
 from bridge.targets.request_id import with_request_id
-from bridge.targets.slices import finish, in_pieces, in_turns
+from bridge.targets.slices import finish, in_pieces, in_slices
 
 LARGEST_MESSAGE = 64 << 20
 """Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
@@ -24,7 +24,7 @@ def largest_message(max_response: int | None) -> int:
     return LARGEST_MESSAGE if max_response is None else max_response
 
 
-async def relay(
+async def stream_reply(
     call: Call, reader: Reader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
 ) -> None:
     """Sends the whole response. `begun`: what has come of the body already; `request_id`: AWS's, empty if there is none.
@@ -65,6 +65,6 @@ async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> No
 
 
 async def _send(call: Call, events: list[ResponseEvent]) -> None:
-    async for event in in_turns(events):
+    async for event in in_slices(events):
         if not call.send(event):
             await call.writable()

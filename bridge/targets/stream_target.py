@@ -20,11 +20,11 @@ from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata, value_of
-from bridge.targets.cold_start import counted
+from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded, one_part
 from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
-from bridge.targets.stream_reply import largest_message, relay
-from bridge.targets.whole_request import CompressionMode, gathered
+from bridge.targets.stream_reply import largest_message, stream_reply
+from bridge.targets.whole_request import CompressionMode, read_whole_request
 
 
 class StreamedInvocation(Protocol):
@@ -79,7 +79,7 @@ class StreamTarget:
 
     async def handle(self, call: Call) -> None:
         """A Handler. Raises RpcError."""
-        metadata, body = await gathered(call, self._compression, self._large)
+        metadata, body = await read_whole_request(call, self._compression, self._large)
         body = self._codec.encode(call.path, message_format_of(call.content_type), body)
         if self._convert is not None:
             body = await self._convert(call.path, body, call)
@@ -97,7 +97,7 @@ class StreamTarget:
         head, begun = await _head_of(call, invocation.chunks, StreamedReply(self._decode_reply))
         reader = self._codec.reader(
             head.http_status,
-            counted(head.headers, self._figures),
+            strip_cold_start_mark(head.headers, self._figures),
             path=call.path,
             accept_encoding=value_of(metadata, "grpc-accept-encoding"),
             max_response=largest_message(call.route.limits.max_response),
@@ -106,13 +106,13 @@ class StreamTarget:
         )
         codings = content_codings(head.headers)
         if not codings:
-            await relay(
+            await stream_reply(
                 call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id
             )
             return
         coded = one_part(begun, invocation.chunks)
         async with aclosing(decoded(codings, coded, http_status=head.http_status)) as parts:
-            await relay(call, reader, parts, request_id=invocation.request_id)
+            await stream_reply(call, reader, parts, request_id=invocation.request_id)
 
 
 async def _head_of(

@@ -14,7 +14,7 @@ CompressionMode = Literal["pass", "identity"]
 """Messages as the client sent them, or inflated here."""
 
 
-async def gathered(
+async def read_whole_request(
     call: Call, compression: CompressionMode, large: asyncio.Lock
 ) -> tuple[Metadata, bytes]:
     """Metadata and body as the target shall see them. `large`: shared by all targets; one large body at a time is inflated.

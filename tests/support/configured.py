@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
-from bridge.config.schema import Config, Leg, Service
+from bridge.config.schema import Config, Service, WeightedTarget
 
 FILE = "bridge.yaml"
 
@@ -47,7 +47,7 @@ def service(text: str, key: str, *, folder: Path = Path("/nowhere")) -> Service:
     return configured(text, folder=folder).services[key]
 
 
-def leg(text: str, key: str = "a.B", *, folder: Path = Path("/nowhere")) -> Leg:
+def leg(text: str, key: str = "a.B", *, folder: Path = Path("/nowhere")) -> WeightedTarget:
     """The only leg of an entry."""
     (only,) = service(text, key, folder=folder).legs
     return only

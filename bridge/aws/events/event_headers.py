@@ -104,7 +104,7 @@ class HeaderWriter:
 def client_headers(metadata: Metadata) -> dict[str, str]:
     """The client's metadata alone, a string a name, without the names that are remade and those that are AWS's."""
     joined = _joined(metadata)
-    return careful({name: value for name, value in joined.items() if name not in _REMADE})
+    return sanitized({name: value for name, value in joined.items() if name not in _REMADE})
 
 
 def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
@@ -112,7 +112,7 @@ def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
     encoded = _encode(headers)
     if not _needs_care(encoded):
         return headers, encoded
-    headers = careful(headers)
+    headers = sanitized(headers)
     return headers, _encode(headers)
 
 
@@ -126,7 +126,7 @@ def _needs_care(encoded: bytes) -> bool:
     )
 
 
-def careful(headers: dict[str, str]) -> dict[str, str]:
+def sanitized(headers: dict[str, str]) -> dict[str, str]:
     """Values in visible ASCII, because one other character fails the whole event; of the names that are AWS's the trace id."""
     return {
         name: clean_value(value)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 
 from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
-from bridge.carriers.http1.large_replies import Turns
+from bridge.carriers.http1.large_replies import LargeReplyGate
 from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.pool import Pool, PoolLimits
 from bridge.carriers.http1.proxies import Proxies
@@ -43,7 +43,7 @@ class HttpClient:
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
-        self.turns = Turns()
+        self.turns = LargeReplyGate()
         """Shared by all that read large bodies."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:

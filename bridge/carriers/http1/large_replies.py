@@ -8,7 +8,7 @@ LARGE = 256 << 10
 """Bytes of a reply from which it waits for its turn: its JSON and base64 take 1.5 ms to read, those of 4 MiB twenty."""
 
 
-class Turns:
+class LargeReplyGate:
     """One at a time, in the order asked for."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from bridge.aws.arn import PARTITIONS
 from bridge.aws.sigv4 import Credentials
 from bridge.carriers.identity import credentials
-from bridge.carriers.identity.credentials import CredentialSource, Found, SoughtCredentials
+from bridge.carriers.identity.credentials import CredentialSource, Found, RefreshingCredentials
 from bridge.config.schema import Role
 
 if TYPE_CHECKING:
@@ -140,10 +140,12 @@ def partition_of(region: str) -> str:
     return next(found.name for found in PARTITIONS if region.startswith(found.region_prefix))
 
 
-class Identities:
+class CredentialSet:
     """Whom the bridge is to AWS: its own credentials and the roles it assumes with them."""
 
-    def __init__(self, own: SoughtCredentials, roles: Mapping[Role, SoughtCredentials]) -> None:
+    def __init__(
+        self, own: RefreshingCredentials, roles: Mapping[Role, RefreshingCredentials]
+    ) -> None:
         self._own = own
         self._roles = dict(roles)
 
@@ -192,5 +194,5 @@ class Identities:
         """Whose credentials they are, as far as that can be said without asking AWS."""
         return " and ".join([self._own.identity, *[f"role {role.arn}" for role in self._roles]])
 
-    def _all(self) -> list[SoughtCredentials]:
+    def _all(self) -> list[RefreshingCredentials]:
         return [self._own, *self._roles.values()]

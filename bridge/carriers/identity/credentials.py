@@ -127,7 +127,7 @@ class Search(Protocol):
         ...
 
 
-class SoughtCredentials:
+class RefreshingCredentials:
     """Credentials sought in the background, renewed before they expire."""
 
     def __init__(
@@ -151,7 +151,7 @@ class SoughtCredentials:
         self._ready = asyncio.Event()
         self._searched = asyncio.Event()
 
-    def start(self, *, after: SoughtCredentials | None = None) -> None:
+    def start(self, *, after: RefreshingCredentials | None = None) -> None:
         """Begin to search, in the running loop; with `after`, when those are found."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep(after))
 
@@ -216,7 +216,7 @@ class SoughtCredentials:
     def _forget_forced(self) -> None:
         self._forced = None
 
-    async def _keep(self, after: SoughtCredentials | None) -> None:
+    async def _keep(self, after: RefreshingCredentials | None) -> None:
         if after is not None:
             await after.wait_until_ready()
         pause = self._first_pause

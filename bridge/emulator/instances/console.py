@@ -6,7 +6,7 @@ import asyncio
 from typing import TextIO
 from zlib import crc32
 
-from bridge.lossy_writer import Outlet
+from bridge.lossy_writer import LossyWriter
 
 COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
@@ -23,7 +23,7 @@ class Console:
         self._stream = stream
         self._is_coloured = stream.isatty()
         try:
-            self._outlet: Outlet | None = Outlet(stream.fileno())
+            self._outlet: LossyWriter | None = LossyWriter(stream.fileno())
         except OSError:
             self._outlet = None
         self._lost = 0
@@ -41,7 +41,7 @@ class Console:
             if self._retry is None:
                 self._write_out(self._outlet)
 
-    def _write_out(self, outlet: Outlet) -> None:
+    def _write_out(self, outlet: LossyWriter) -> None:
         self._retry = None
         outlet.write_out()
         if self._lost and outlet.is_empty:

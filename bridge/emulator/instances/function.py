@@ -13,7 +13,7 @@ from typing import TypeVar
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import refusals
 from bridge.emulator.instances import failures
-from bridge.emulator.instances.instance import Facilities, Instance, InstanceLost
+from bridge.emulator.instances.instance import Instance, InstanceLost, SharedEmulatorState
 from bridge.emulator.instances.invocation import Invocation, Reply
 
 MAX_EVENTS = 64
@@ -27,9 +27,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Function:
-    def __init__(self, config: FunctionConfig, facilities: Facilities, log: Callable[[str], None]) -> None:  # fmt: skip
+    def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, log: Callable[[str], None]) -> None:  # fmt: skip
         self.config = config
-        self._facilities = facilities
+        self._shared_state = facilities
         self._log = log
         self._instances: set[Instance] = set()
         """All that have something left of them."""
@@ -123,7 +123,7 @@ class Function:
         if instance is not None:
             self._free.remove(instance)
             return instance
-        instance = Instance(self.config, self._facilities, self, self._log)
+        instance = Instance(self.config, self._shared_state, self, self._log)
         self._instances.add(instance)
         return instance
 

@@ -21,12 +21,12 @@ from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.lifecycle import Phase
 from bridge.emulator.instances.logs import LineSplitter, LogTail, Report
 from bridge.emulator.instances.process import FunctionProcess
-from bridge.emulator.instances.reaper import Warden
+from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.runtime_api import RuntimeApi
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession
 from bridge.server.hosts import Hosts
 
-WEIGH_EVERY = 0.1
+MEMORY_CHECK_SECONDS = 0.1
 """Seconds between two looks at the memory of a busy instance."""
 LAST_WORDS = 1.0
 """Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its connection."""
@@ -35,10 +35,10 @@ INIT_ERROR_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Facilities:
+class SharedEmulatorState:
     """What all instances of a local Lambda share."""
 
-    warden: Warden
+    warden: Reaper
     interpreters: Interpreters
     init_timeout: float
     """Seconds from the start of a process to its first request for an invocation."""
@@ -63,9 +63,9 @@ class InstanceLost(Exception):
 class Instance:
     """Starts with its first invocation; ends by failure, by idleness or by its owner."""
 
-    def __init__(self, config: FunctionConfig, facilities: Facilities, owner: Owner, log: Callable[[str], None]) -> None:  # fmt: skip
+    def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, owner: Owner, log: Callable[[str], None]) -> None:  # fmt: skip
         self._config = config
-        self._facilities = facilities
+        self._shared_state = facilities
         self._owner = owner
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Instance:
         """Set while the runtime is ready or the instance ended: whoever waits for it may go on."""
         self._limit: asyncio.TimerHandle | None = None
         """Ends the instance when init, an invocation or idleness has taken too long."""
-        self._scales: asyncio.TimerHandle | None = None
+        self._memory_timer: asyncio.TimerHandle | None = None
 
     # -- the owner's side
 
@@ -158,14 +158,14 @@ class Instance:
         if self._end is not None:
             process.kill()
             return
-        self._limit_to(self._facilities.init_timeout, self._init_timed_out)
+        self._limit_to(self._shared_state.init_timeout, self._init_timed_out)
         self._weigh_later()
 
     async def _start_process(self) -> FunctionProcess:
         config = self._config
         interpreter = Interpreter()
         if config.command is None:
-            interpreter = await self._facilities.interpreters.ask(config)
+            interpreter = await self._shared_state.interpreters.ask(config)
         runtime_api = await self._api.open()
         day = time.strftime("%Y/%m/%d", time.gmtime())
         return await FunctionProcess.start(
@@ -182,7 +182,7 @@ class Instance:
 
     async def _live(self, process: FunctionProcess) -> None:
         try:
-            exit_status = await process.run(self._facilities.warden)
+            exit_status = await process.run(self._shared_state.warden)
             for line in self._lines.finish():
                 self._log(line)
             if self._reply is not None:
@@ -266,7 +266,7 @@ class Instance:
             return
         if not has_served and self._started is not None:
             self._init_duration = self._loop.time() - self._started
-        self._limit_to(self._facilities.idle_timeout, self.kill)
+        self._limit_to(self._shared_state.idle_timeout, self.kill)
         self._changed.set()
 
     def runtime_failed(self, failure: Failure) -> None:
@@ -290,7 +290,7 @@ class Instance:
             self._log(line)
 
     def _init_timed_out(self) -> None:
-        seconds = self._facilities.init_timeout
+        seconds = self._shared_state.init_timeout
         self._finish(lambda request_id: failures.timed_out(request_id, seconds))
         self.kill()
 
@@ -299,7 +299,7 @@ class Instance:
         self._finish(lambda request_id: failures.timed_out(request_id, self._config.timeout))
         self.kill()
 
-    def _weigh(self) -> None:
+    def _check_memory(self) -> None:
         used, limit = self._look_at_memory(), self._config.memory
         if self._process is None or used <= limit:
             self._weigh_later()
@@ -310,7 +310,7 @@ class Instance:
         self._process.kill()
 
     def _weigh_later(self) -> None:
-        self._scales = self._loop.call_later(WEIGH_EVERY, self._weigh)
+        self._memory_timer = self._loop.call_later(MEMORY_CHECK_SECONDS, self._check_memory)
 
     def _look_at_memory(self) -> int:
         used = 0 if self._process is None else self._process.memory()
@@ -323,7 +323,7 @@ class Instance:
         self._limit = self._loop.call_later(seconds, act)
 
     def _stop_limits(self) -> None:
-        for timer in (self._limit, self._scales):
+        for timer in (self._limit, self._memory_timer):
             if timer is not None:
                 timer.cancel()
 

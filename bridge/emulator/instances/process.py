@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from bridge.emulator.instances.reaper import Warden
+from bridge.emulator.instances.reaper import Reaper
 
 READ_SIZE = 64 * 1024
 MAX_DRAIN = 16
@@ -54,7 +54,7 @@ class FunctionProcess:
             os.close(child_end)
         return cls(process, output, on_output)
 
-    async def run(self, warden: Warden) -> str:
+    async def run(self, warden: Reaper) -> str:
         """Wait until the process has ended and return how, in the words that AWS uses: `exit status 1`, `signal: killed`."""
         group = self._process.pid
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 PROGRAM = Path(__file__).with_name("reaper_process.py")
 
 
-class Warden:
+class Reaper:
     """A small process in a session of its own, so that Ctrl-C does not reach it."""
 
     def __init__(self) -> None:

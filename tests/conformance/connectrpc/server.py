@@ -89,10 +89,10 @@ def bridge_to_grpc(asked: Asked, config: Config) -> Iterator[int]:
 
 @contextmanager
 def function_url(_asked: Asked, config: Config) -> Iterator[int]:
-    """The function's URL in the local Lambda at `emulator`. The suite knows ports only: a relay in front gives the URL its name."""
+    """The function's URL in the local Lambda at `emulator`. The suite knows ports only: a stream_reply in front gives the URL its name."""
     port: Queue[int] = Queue()
-    relay = _relay_to_url(config["emulator"], port)
-    Thread(target=lambda: asyncio.run(relay), daemon=True).start()
+    stream_reply = _relay_to_url(config["emulator"], port)
+    Thread(target=lambda: asyncio.run(stream_reply), daemon=True).start()
     yield port.get(timeout=30)
 
 

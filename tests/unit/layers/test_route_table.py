@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from bridge.layers.route_table import Entry, Leg, MethodRegistry, RouteTable
+from bridge.layers.route_table import Entry, MethodRegistry, RouteTable, WeightedTarget
 from bridge.routing.router import Router
 from bridge.rpc.call import Call
 from bridge.rpc.limits import Limits
@@ -28,7 +28,9 @@ def table(entry: Entry, seed: int = 1) -> RouteTable:
 
 def test_calls_fall_on_the_legs_by_weight() -> None:
     """95 to 5 in 10,000 calls, within what chance leaves; all calls of a method share its figures."""
-    split = Entry("a.B", [Leg(old, 95), Leg(new, 5)], limits=Limits(), timeout=None)
+    split = Entry(
+        "a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None
+    )
     routes = table(split)
     picked = [routes.resolve("/a.B/C") for _ in range(10_000)]
     count = Counter(route.handler for route in picked)
@@ -40,7 +42,12 @@ def test_calls_fall_on_the_legs_by_weight() -> None:
 
 def test_a_leg_may_have_an_end_of_its_own() -> None:
     """A function runs 15 minutes at most, a native stream as long as it likes; a configured timeout counts for both."""
-    split = Entry("a.B", [Leg(old, longest=910.0), Leg(new)], limits=Limits(), timeout=5.0)
+    split = Entry(
+        "a.B",
+        [WeightedTarget(old, longest=910.0), WeightedTarget(new)],
+        limits=Limits(),
+        timeout=5.0,
+    )
     routes = [table(split).resolve("/a.B/C") for _ in range(100)]
     routes += [table(split, seed).resolve("/a.B/C") for seed in range(100)]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.rpc.deadline import LONGEST, earliest, format_timeout, parse_timeout
+from bridge.rpc.deadline import MAX_DEADLINE, earliest, format_timeout, parse_timeout
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_error_quotes_a_short_part_of_the_value() -> None:
 
 def test_timeout_that_would_overflow_counts_as_the_longest() -> None:
     """99,999,999 hours are legal and more than any timer holds."""
-    assert LONGEST == parse_timeout("99999999H")
+    assert MAX_DEADLINE == parse_timeout("99999999H")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_timeout_is_sent_in_a_fine_unit(seconds: float, text: str) -> None:
     assert text == format_timeout(seconds)
 
 
-@given(st.floats(min_value=1e-8, max_value=LONGEST))
+@given(st.floats(min_value=1e-8, max_value=MAX_DEADLINE))
 def test_sent_timeout_is_never_longer(seconds: float) -> None:
     """Nor shorter by 2 %."""
     back = parse_timeout(format_timeout(seconds))
@@ -98,7 +98,7 @@ def test_sent_timeout_is_never_longer(seconds: float) -> None:
 @given(st.integers(min_value=0, max_value=99_999_999), st.sampled_from("HMSmun"))
 def test_every_legal_timeout_is_read(count: int, unit: str) -> None:
     """A finite number of seconds."""
-    assert 0.0 <= parse_timeout(f"{count}{unit}") <= LONGEST
+    assert 0.0 <= parse_timeout(f"{count}{unit}") <= MAX_DEADLINE
 
 
 @pytest.mark.parametrize(

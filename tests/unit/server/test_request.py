@@ -222,7 +222,7 @@ def test_refusal_is_one_block_with_both_statuses() -> None:
     """The pseudo-header first, the message percent-encoded."""
     refusal = _refusal(("host", "a"), ("host", "b"))
 
-    assert not refusal.is_foreign
+    assert not refusal.is_not_grpc
     assert (
         (":status", "400"),
         ("content-type", "application/grpc"),
@@ -235,8 +235,8 @@ def test_foreign_request_gets_an_answer_to_read() -> None:
     """With a body, and gRPC's status behind it."""
     refusal = _refusal((":method", "GET"), without=":method")
 
-    assert refusal.is_foreign
+    assert refusal.is_not_grpc
     assert ((":status", "405"), ("content-type", "text/plain; charset=utf-8"), ("allow", "POST")) == refusal.head  # fmt: skip
     assert b"gRPC calls are POST requests\n" == refusal.text
-    assert not _refusal((":method", "HEAD"), without=":method").is_foreign
+    assert not _refusal((":method", "HEAD"), without=":method").is_not_grpc
     assert (("grpc-status", "13"), ("grpc-message", "gRPC calls are POST requests")) == refusal.end

@@ -10,7 +10,7 @@ from bridge.rpc.status import StatusCode
 from bridge.services import reflected_target as asked_target
 from bridge.services.descriptors import Descriptors
 from bridge.services.errors import NotDescribed
-from bridge.services.reflected_target import FAILURE_MEMORY, AskedTarget, first_implemented
+from bridge.services.reflected_target import FAILURE_MEMORY, ReflectedTarget, first_implemented
 from tests.support.fakes import FakeClock
 from tests.support.reflecting import ReflectingFunction
 from tests.support.schemas import CART, HELLO
@@ -22,14 +22,14 @@ def greeter() -> ReflectingFunction:
     return ReflectingFunction(["helloworld.Greeter"], {"helloworld.Greeter": HELLO})
 
 
-def describing(target: AskedTarget) -> asyncio.Task[Descriptors]:
+def describing(target: ReflectedTarget) -> asyncio.Task[Descriptors]:
     return asyncio.get_running_loop().create_task(target.describe("helloworld.Greeter"))
 
 
 async def test_a_target_is_asked_once() -> None:
     """The first describe asks, the next ones are answered from what it said."""
     function = greeter()
-    target = AskedTarget(function, name="greeter", now=FakeClock())
+    target = ReflectedTarget(function, name="greeter", now=FakeClock())
     first = await target.describe("helloworld.Greeter")
 
     assert first is await target.describe("helloworld.Greeter")
@@ -40,7 +40,7 @@ async def test_a_target_is_asked_once() -> None:
 async def test_a_target_that_has_changed_is_asked_anew() -> None:
     """What it said before, be it an answer or a failure, holds no more; who waits is told to ask again."""
     function, clock = greeter(), FakeClock()
-    target = AskedTarget(function, name="greeter", now=clock)
+    target = ReflectedTarget(function, name="greeter", now=clock)
     function.failure = FunctionFailed("a typo")
     with pytest.raises(NotDescribed):
         await target.describe("helloworld.Greeter")
@@ -63,7 +63,7 @@ async def test_clients_share_one_conversation() -> None:
     """Who asks while the target is being asked waits for the same answer."""
     function = greeter()
     function.gate = asyncio.Event()
-    target = AskedTarget(function, name="greeter", now=FakeClock())
+    target = ReflectedTarget(function, name="greeter", now=FakeClock())
     waiting = [describing(target) for _ in range(3)]
     await asyncio.sleep(0)
     function.gate.set()
@@ -77,7 +77,7 @@ async def test_a_client_that_leaves_takes_nothing_with_it() -> None:
     """The conversation goes on for those who still wait."""
     function = greeter()
     function.gate = asyncio.Event()
-    target = AskedTarget(function, name="greeter", now=FakeClock())
+    target = ReflectedTarget(function, name="greeter", now=FakeClock())
     leaving, staying = (describing(target) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
@@ -91,7 +91,7 @@ async def test_a_failure_is_remembered_for_a_while() -> None:
     """A target that failed is left in peace, then asked anew."""
     function, clock = greeter(), FakeClock()
     function.failure = FunctionFailed("the function crashed")
-    target = AskedTarget(function, name="greeter", now=clock)
+    target = ReflectedTarget(function, name="greeter", now=clock)
     outcomes = []
     for seconds in (0.0, FAILURE_MEMORY - 1, 2.0):
         clock.advance(seconds)
@@ -123,7 +123,9 @@ async def test_failures_say_what_to_do(failure: Exception, code: StatusCode, tex
     function.failure = failure
 
     with pytest.raises(NotDescribed, match=text) as caught:
-        await AskedTarget(function, name="greeter", now=FakeClock()).describe("helloworld.Greeter")
+        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe(
+            "helloworld.Greeter"
+        )
     assert code == caught.value.code
 
 
@@ -134,7 +136,9 @@ async def test_a_slow_target_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     function.gate = asyncio.Event()
 
     with pytest.raises(NotDescribed) as caught:
-        await AskedTarget(function, name="greeter", now=FakeClock()).describe("helloworld.Greeter")
+        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe(
+            "helloworld.Greeter"
+        )
     assert StatusCode.DEADLINE_EXCEEDED == caught.value.code
 
 
@@ -143,7 +147,7 @@ async def test_an_unusable_answer_is_a_failure() -> None:
     function = ReflectingFunction(["shop.Cart"], {"shop.Cart": CART})
 
     with pytest.raises(NotDescribed, match=r"cannot be used: cart lacks money\.proto") as caught:
-        await AskedTarget(function, name="cart", now=FakeClock()).describe("shop.Cart")
+        await ReflectedTarget(function, name="cart", now=FakeClock()).describe("shop.Cart")
     assert StatusCode.INTERNAL == caught.value.code
 
 
@@ -151,7 +155,7 @@ async def test_closing_ends_the_wait() -> None:
     """When the configuration is replaced, those who wait are told so."""
     function = greeter()
     function.gate = asyncio.Event()
-    target = AskedTarget(function, name="greeter", now=FakeClock())
+    target = ReflectedTarget(function, name="greeter", now=FakeClock())
     waiting = describing(target)
     await asyncio.sleep(0)
     target.close()
@@ -165,7 +169,7 @@ async def test_the_older_reflection_is_tried_second() -> None:
     """A server that implements v1alpha alone is asked there."""
     old, new = greeter(), greeter()
     new.failure = NoRoute("unknown service grpc.reflection.v1.ServerReflection")
-    target = AskedTarget(first_implemented(new, old), name="f", now=FakeClock())
+    target = ReflectedTarget(first_implemented(new, old), name="f", now=FakeClock())
 
     assert ("helloworld.Greeter",) == (await target.describe("helloworld.Greeter")).services
 

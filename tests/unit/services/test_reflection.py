@@ -20,7 +20,7 @@ from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS
 from bridge.rpc.status import StatusCode
 from bridge.services import builtin
 from bridge.services.descriptors import Descriptors
-from bridge.services.reflected_target import AskedTarget
+from bridge.services.reflected_target import ReflectedTarget
 from bridge.services.reflection import ReflectionService
 from bridge.services.sources import Source, Sources
 from tests.support.reflecting import ReflectingFunction
@@ -40,7 +40,9 @@ SERVICE = ReflectionService(
         {
             "helloworld.Greeter": Source(HELLO_FILE),
             "shop.*": Source(SHOP_FILE),
-            "dark.Horse": Source(target=AskedTarget(CRASHING, name="dark.Horse", now=lambda: 0.0)),
+            "dark.Horse": Source(
+                target=ReflectedTarget(CRASHING, name="dark.Horse", now=lambda: 0.0)
+            ),
         }
     )
 )

@@ -8,7 +8,7 @@ from bridge.rpc.errors import FunctionFailed
 from bridge.services import builtin
 from bridge.services.descriptors import Descriptors
 from bridge.services.errors import NotDescribed
-from bridge.services.reflected_target import AskedTarget
+from bridge.services.reflected_target import ReflectedTarget
 from bridge.services.sources import Source, Sources
 from tests.support.reflecting import ReflectingFunction
 from tests.support.schemas import CART, HELLO, MONEY, proto_file
@@ -30,7 +30,7 @@ HEALTH_OF_THEIR_OWN = proto_file(
 
 
 def asked(function: ReflectingFunction) -> Source:
-    return Source(target=AskedTarget(function, name="function", now=lambda: 0.0))
+    return Source(target=ReflectedTarget(function, name="function", now=lambda: 0.0))
 
 
 def given(descriptors: Descriptors) -> Source:
@@ -61,7 +61,7 @@ def test_a_service_that_leads_elsewhere_is_not_listed_under_a_prefix() -> None:
 async def test_a_descriptor_file_is_asked_before_the_function() -> None:
     """What the configuration describes wakes nobody."""
     function = ReflectingFunction(["helloworld.Greeter"], {"helloworld.Greeter": HELLO})
-    target = AskedTarget(function, name="function", now=lambda: 0.0)
+    target = ReflectedTarget(function, name="function", now=lambda: 0.0)
     sources = Sources({"helloworld.Greeter": Source(HELLO_FILE, target)})
 
     assert HELLO_FILE is await sources.describing("helloworld.Greeter")

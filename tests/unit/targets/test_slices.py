@@ -15,8 +15,8 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK
 from bridge.targets.lambda_target import LambdaTarget
-from bridge.targets.stream_reply import relay
-from bridge.targets.whole_request import gathered
+from bridge.targets.stream_reply import stream_reply
+from bridge.targets.whole_request import read_whole_request
 from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
 
 _COUNT = 20_500
@@ -73,7 +73,7 @@ async def test_a_part_of_a_stream_with_many_messages_is_passed_on_in_turns() -> 
         message_format="proto",
     )
     call = RecordingCall()
-    turns = await _turns_during(relay(call, reader, parts(), request_id=""))
+    turns = await _turns_during(stream_reply(call, reader, parts(), request_id=""))
 
     assert (_COUNT, OK) == (call.messages_sent, call.status)
     assert turns > _TURNS
@@ -87,7 +87,7 @@ async def test_a_request_of_many_messages_is_inflated_in_turns() -> None:
     bodies = []
 
     async def gather() -> None:
-        bodies.append((await gathered(call, "identity", asyncio.Lock()))[1])
+        bodies.append((await read_whole_request(call, "identity", asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 
@@ -103,7 +103,7 @@ async def test_one_large_message_is_inflated_in_turns() -> None:
     whole: list[bytes] = []
 
     async def gather() -> None:
-        whole.append((await gathered(call, "identity", asyncio.Lock()))[1])
+        whole.append((await read_whole_request(call, "identity", asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 

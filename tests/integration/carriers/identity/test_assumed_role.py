@@ -11,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bridge.aws.sigv4 import Credentials
-from bridge.carriers.identity.assumed_role import NONE_YET, AssumeRole, Identities
-from bridge.carriers.identity.credentials import AwsSettings, Found, SoughtCredentials
+from bridge.carriers.identity.assumed_role import NONE_YET, AssumeRole, CredentialSet
+from bridge.carriers.identity.credentials import AwsSettings, Found, RefreshingCredentials
 from bridge.config.schema import Role
 from bridge.rpc.errors import NotReady
 from tests.support.fakes import FakeClock
@@ -129,9 +129,9 @@ def test_a_refusal_is_botocores_error(sts: Sts) -> None:
 async def test_identities_begin_with_our_own(sts: Sts) -> None:
     """Roles are sought when there is something to assume them with; each distinct one once."""
     sts.lives = timedelta(hours=1)
-    own = SoughtCredentials(FixedSearch())
-    role = SoughtCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
-    identities = Identities(own, {ROLE: role})
+    own = RefreshingCredentials(FixedSearch())
+    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
+    identities = CredentialSet(own, {ROLE: role})
     with pytest.raises(NotReady, match="not been able to assume"):
         identities.of(ROLE).current()
     assert not identities.is_ready
@@ -155,9 +155,9 @@ async def test_a_role_that_cannot_be_assumed_leaves_the_bridge_unready(
 ) -> None:
     """The log says why, the client does not learn the role."""
     sts.refuses.add(ROLE.arn)
-    own = SoughtCredentials(FixedSearch())
-    role = SoughtCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
-    identities = Identities(own, {ROLE: role})
+    own = RefreshingCredentials(FixedSearch())
+    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
+    identities = CredentialSet(own, {ROLE: role})
     identities.start()
     try:
         async with asyncio.timeout(10):

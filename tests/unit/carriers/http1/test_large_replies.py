@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from bridge.carriers.http1.large_replies import Turns
+from bridge.carriers.http1.large_replies import LargeReplyGate
 
 
 async def test_each_gets_a_turn_of_its_own() -> None:
     """In the order asked for, and what else is ready is served in between."""
-    turns, order = Turns(), []
+    turns, order = LargeReplyGate(), []
 
     async def work(name: str) -> None:
         await turns.next()
@@ -32,7 +32,7 @@ async def test_each_gets_a_turn_of_its_own() -> None:
 
 
 async def test_whoever_gives_up_costs_no_turn() -> None:
-    turns = Turns()
+    turns = LargeReplyGate()
     loop = asyncio.get_running_loop()
     first, second, third = (loop.create_task(turns.next()) for _ in range(3))
     await asyncio.sleep(0)

@@ -21,7 +21,7 @@ from bridge.carriers.identity.credentials import (
     BotocoreSearch,
     Found,
     NoCredentials,
-    SoughtCredentials,
+    RefreshingCredentials,
 )
 
 SECRET = "hunter2"
@@ -143,7 +143,7 @@ def test_half_a_file(aws: Path, file: str, section: str, provider: str) -> None:
 def test_files_that_cannot_be_read(aws: Path) -> None:
     """botocore's own words, which name the file."""
     (aws / "config").write_text(f"{SECRET}\n")
-    source = SoughtCredentials(BotocoreSearch(environment={}))
+    source = RefreshingCredentials(BotocoreSearch(environment={}))
 
     assert f"Unable to parse config file: {aws}/config" in asyncio.run(told_by(source))
 
@@ -338,7 +338,7 @@ class OneAnswer:
     renew = find
 
 
-async def told_by(source: SoughtCredentials) -> str:
+async def told_by(source: RefreshingCredentials) -> str:
     """What the log says after one search."""
     lines: list[str] = []
 
@@ -361,7 +361,7 @@ async def told_by(source: SoughtCredentials) -> str:
 async def test_whatever_finds_them_they_are_not_published() -> None:
     """An STS's answer as well: the check stands where all searches end."""
     found = Found(Credentials("A", "B", f"{SECRET}\r\n"), AwsSettings("eu-west-1"), "role r")
-    told = await told_by(SoughtCredentials(OneAnswer(found)))
+    told = await told_by(RefreshingCredentials(OneAnswer(found)))
 
     assert "no AWS credentials found: role r: the session token holds a line break" in told
     assert SECRET not in told

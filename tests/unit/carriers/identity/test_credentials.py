@@ -23,7 +23,7 @@ from bridge.carriers.identity.credentials import (
     BotocoreSearch,
     Found,
     NoCredentials,
-    SoughtCredentials,
+    RefreshingCredentials,
     configured_endpoint,
     in_daemon_thread,
     local_credentials,
@@ -82,7 +82,7 @@ async def test_until_found_a_call_is_told_what_to_do() -> None:
     """NotReady, at once, with the ways to give credentials; then the credentials."""
     search = FakeSearch(FIRST)
     search.gate.clear()
-    source = SoughtCredentials(search)
+    source = RefreshingCredentials(search)
     source.start()
     with pytest.raises(NotReady, match="AWS_PROFILE"):
         source.current()
@@ -99,7 +99,7 @@ async def test_until_found_a_call_is_told_what_to_do() -> None:
 
 async def test_search_runs_in_a_thread_that_does_not_hold_the_process() -> None:
     search = FakeSearch(FIRST)
-    source = SoughtCredentials(search)
+    source = RefreshingCredentials(search)
     source.start()
     await source.wait_until_ready()
     await source.close()
@@ -111,7 +111,7 @@ async def test_search_runs_in_a_thread_that_does_not_hold_the_process() -> None:
 async def test_failed_search_is_logged_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     """The warning names what was tried; the next search begins anew."""
     search = FakeSearch(NoCredentials("no place holds any"), FIRST)
-    source = SoughtCredentials(search, first_pause=0.001)
+    source = RefreshingCredentials(search, first_pause=0.001)
     with caplog.at_level(logging.WARNING):
         source.start()
         await source.wait_until_ready()
@@ -127,7 +127,7 @@ async def test_failed_search_is_logged_and_tried_again(caplog: pytest.LogCapture
 async def test_foreign_errors_are_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
     """What a plug-in choked on may hold a secret."""
     search = FakeSearch(ValueError("bad JSON: hunter2"), FIRST)
-    source = SoughtCredentials(search, first_pause=0.001)
+    source = RefreshingCredentials(search, first_pause=0.001)
     with caplog.at_level(logging.WARNING):
         source.start()
         await source.wait_until_ready()
@@ -138,7 +138,7 @@ async def test_foreign_errors_are_not_quoted(caplog: pytest.LogCaptureFixture) -
 
 
 async def test_secrets_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    source = SoughtCredentials(FakeSearch(SECOND))
+    source = RefreshingCredentials(FakeSearch(SECOND))
     with caplog.at_level(logging.DEBUG, logger="bridge"):
         source.start()
         await source.wait_until_ready()
@@ -153,7 +153,7 @@ async def test_credentials_are_renewed_as_time_goes_by(monkeypatch: pytest.Monke
     """Looked at again and again, they change as soon as botocore has others; until then they are the same object."""
     monkeypatch.setattr(module, "CHECKED_EVERY", 0.001)
     search = FakeSearch(FIRST, FIRST, SECOND)
-    source = SoughtCredentials(search)
+    source = RefreshingCredentials(search)
     source.start()
     await source.wait_until_ready()
     first = source.current()
@@ -171,7 +171,7 @@ async def test_failed_renewal_keeps_what_there_is(monkeypatch: pytest.MonkeyPatc
     """Credentials stay in use while the place they came from is out of reach."""
     monkeypatch.setattr(module, "CHECKED_EVERY", 0.001)
     search = FakeSearch(FIRST, OSError())
-    source = SoughtCredentials(search, first_pause=0.001)
+    source = RefreshingCredentials(search, first_pause=0.001)
     source.start()
     await until(lambda: len(search.calls) > 3)
     await source.close()
@@ -183,7 +183,7 @@ async def test_failed_renewal_keeps_what_there_is(monkeypatch: pytest.MonkeyPatc
 async def test_refused_credentials_are_sought_anew_by_one_search() -> None:
     """However many calls AWS refuses, one search serves them all, and one who gives up does not end it."""
     search = FakeSearch(FIRST, SECOND)
-    source = SoughtCredentials(search)
+    source = RefreshingCredentials(search)
     source.start()
     await source.wait_until_ready()
     search.gate.clear()
@@ -204,7 +204,7 @@ async def test_refused_credentials_are_sought_anew_by_one_search() -> None:
 async def test_credentials_that_changed_meanwhile_are_not_sought() -> None:
     """Who was refused with the old ones finds the new ones there."""
     search = FakeSearch(FIRST)
-    source = SoughtCredentials(search)
+    source = RefreshingCredentials(search)
     source.start()
     await source.wait_until_ready()
     await source.refresh_now(SECOND)
@@ -216,7 +216,7 @@ async def test_credentials_that_changed_meanwhile_are_not_sought() -> None:
 async def test_wrong_keys_do_not_cause_a_search_for_each_call() -> None:
     """When a search brings the same keys, the next is put off."""
     clock, search = Clock(), FakeSearch(FIRST)
-    source = SoughtCredentials(search, clock=clock)
+    source = RefreshingCredentials(search, clock=clock)
     source.start()
     await source.wait_until_ready()
     first = source.current()
@@ -234,7 +234,7 @@ async def test_wrong_keys_do_not_cause_a_search_for_each_call() -> None:
 
 async def test_age_counts_from_the_last_search_that_succeeded() -> None:
     clock = Clock()
-    source = SoughtCredentials(FakeSearch(FIRST), clock=clock)
+    source = RefreshingCredentials(FakeSearch(FIRST), clock=clock)
     source.start()
     await source.wait_until_ready()
     clock.now += 7.5
@@ -331,7 +331,7 @@ async def test_unknown_profile_is_named_in_the_log(
     aws_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """botocore's own words are for the operator."""
-    source = SoughtCredentials(BotocoreSearch(profile="typo", environment={}))
+    source = RefreshingCredentials(BotocoreSearch(profile="typo", environment={}))
     with caplog.at_level(logging.WARNING):
         source.start()
         await until(lambda: "typo" in caplog.text)
