@@ -184,6 +184,18 @@ def find_field(message: Any, path: tuple[str, ...]) -> Any:
     return field
 
 
+def names_of(message: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The same path in the names of the .proto, so that a field has one path however it is written; None as for `find_field`."""
+    if find_field(message, path) is None:
+        return None
+    names: list[str] = []
+    for name in path:
+        field = find_field(message, (name,))
+        names.append(field.name)
+        message = field.message_type
+    return tuple(names)
+
+
 def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
     """Set a field from text, as a path or a query gives it. Raises Refused for what does not fit, and for several values of a single field."""
     field = find_field(message.DESCRIPTOR, path)

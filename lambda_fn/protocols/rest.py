@@ -176,13 +176,13 @@ def _body_of(request: HttpRequest, max_message: int | None) -> bytes:
 
 def _fill_from_query(message: Any, request: HttpRequest) -> None:
     """Names that are no fields are passed over: callers and proxies add some of their own."""
-    values: dict[str, list[str]] = {}
+    values: dict[tuple[str, ...], list[str]] = {}
     for name, value in request.query:
-        values.setdefault(name, []).append(value)
-    for name, several in values.items():
-        path = tuple(name.split("."))
-        if transcode.find_field(message.DESCRIPTOR, path) is not None:
-            transcode.set_field(message, path, several)
+        path = transcode.names_of(message.DESCRIPTOR, tuple(name.split(".")))
+        if path is not None:
+            values.setdefault(path, []).append(value)
+    for path, several in values.items():
+        transcode.set_field(message, path, several)
 
 
 # -- replies --

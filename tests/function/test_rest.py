@@ -318,6 +318,9 @@ def test_every_front_end_leads_to_the_same_call(server: LambdaServer, front_end:
         ("POST", "/v1/choices", b"[" * 100_000, "levels"),
         ("POST", "/v1/choices", b'{"title": "a", "title": "b"}', "twice"),
         ("PUT", "/v1/choices/a", b"[" * 100_000, "levels"),
+        # One field by both of its names, which are two keys of the query.
+        ("GET", "/v1/shelves/1/books?page_size=1&pageSize=2", b"", "2 values"),
+        ("GET", "/v1/shelves/1/books?like.in_print=true&like.inPrint=false", b"", "2 values"),
     ],
 )
 def test_what_could_be_read_as_something_else_is_refused(
