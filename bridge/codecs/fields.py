@@ -33,6 +33,12 @@ _GRPC = "grpc-"
 # API Gateway and function URLs rename some of the headers that a function returns.
 _REMAPPED = "x-amzn-remapped-"
 
+MOST_METADATA = 1000
+"""Entries of metadata that are read; what comes behind them is left out. An HTTP head has fewer, but a Lambda reply has room for a million."""
+
+LONGEST_VALUE = 1 << 20
+"""Characters of one value. A longer one fits no `max_trailers`."""
+
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch
 
 
@@ -50,20 +56,20 @@ class ReplyFields(Value, frozen=True):
 
 
 def sort_fields(fields: Iterable[tuple[str, str]]) -> ReplyFields:
-    """Never fails: what cannot reach a client is left out, a grpc-status that is none is UNKNOWN."""
+    """Never fails: what cannot reach a client or is far too much is left out, a grpc-status that is none is UNKNOWN."""
     metadata: list[tuple[str, str]] = []
     own: dict[str, str] = {}
     for sent_name, value in fields:
         name = sent_name.removeprefix(_REMAPPED)
         if name in _OWN:
             own.setdefault(name, value.strip())
-        elif _is_passed(name):
+        elif len(metadata) < MOST_METADATA and len(value) <= LONGEST_VALUE and _is_passed(name):
             if name.endswith("-bin"):
                 metadata += [(name, part) for part in _binary_values(value)]
             else:
                 metadata.append((name, clean_value(value)))
     return ReplyFields(
-        tuple(metadata),
+        tuple(metadata[:MOST_METADATA]),
         _status_of(own) if "grpc-status" in own else None,
         own.get("content-type", "").partition(";")[0].strip().lower(),
         clean_value(own.get("grpc-encoding", "")),
@@ -80,7 +86,7 @@ def _is_passed(name: str) -> bool:
 
 def _binary_values(value: str) -> list[str]:
     """Each value by itself and without padding. One that is not base64 is left out: clients drop the whole call over it."""
-    return [part.rstrip("=") for part in split_binary(value) if _BASE64(part)]
+    return [part.rstrip("=") for part in split_binary(value, MOST_METADATA) if _BASE64(part)]
 
 
 def _status_of(own: dict[str, str]) -> Status:

@@ -22,6 +22,9 @@ from bridge.rpc.status import Status, StatusCode
 MAX_TRAILERS = 1 << 20
 """Bytes of a reply's trailers, inflated. What reaches the client is bounded far below this, by `max_trailers`."""
 
+MOST_LINES = 1000
+"""Lines of a reply's trailers."""
+
 
 def usual_reply(
     http_status: int,
@@ -255,9 +258,12 @@ _LONGEST_USUAL_END = max(map(len, _USUAL_ENDS))
 
 
 def _lines(block: bytes) -> list[tuple[str, str]]:
-    """The fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's end."""
+    """The fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's end. Raises BadReply."""
     fields = []
-    for line in block.decode("latin-1").split("\n"):
+    lines = block.decode("latin-1").split("\n", MOST_LINES)
+    if len(lines) > MOST_LINES and lines.pop().strip():
+        raise BadReply(f"the function's trailers have more than {MOST_LINES} lines")
+    for line in lines:
         name, colon, value = line.partition(":")
         if colon:
             fields.append((name.strip().lower(), value.strip()))

@@ -60,9 +60,10 @@ def clean_value(value: str) -> str:
     return _UNSAFE.sub("", value).strip(" ")
 
 
-def split_binary(value: str) -> list[str]:
-    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded."""
-    return [part.strip(" ") for part in value.split(",")]
+def split_binary(value: str, most: int = -1) -> list[str]:
+    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so many of them; -1: all."""
+    parts = value.split(",", most)
+    return [part.strip(" ") for part in (parts[:most] if most >= 0 else parts)]
 
 
 def encode_binary(value: bytes) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from binascii import unhexlify
 from enum import IntEnum
-from urllib.parse import quote_from_bytes, unquote_to_bytes
+from urllib.parse import quote_from_bytes
 
 from bridge.rpc.value import Value
 
@@ -57,6 +58,11 @@ OK = Status(StatusCode.OK)
 # gRPC PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves.
 _UNENCODED = bytes(byte for byte in range(0x20, 0x7F) if byte != 0x25)
 ENCODED_SPACE = "%20"
+_ESCAPES = re.compile(rb"(?:%[0-9A-Fa-f]{2})+")
+LONGEST_MESSAGE = 64 << 10
+"""Bytes of a `grpc-message` that are read. Clients take less, and a reply may bring megabytes."""
+CUT_MARK = " [cut]"
+"""Ends a message that was cut off."""
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -73,13 +79,21 @@ def encode_message(message: str) -> str:
 
 
 def decode_message(value: str) -> str:
-    """The text in a `grpc-message`. A broken escape stands for itself: the message must not be lost with it."""
+    """The text in a `grpc-message`, of at most LONGEST_MESSAGE bytes. A broken escape stands for itself: the message must not be
+    lost with it.
+    """
+    if len(value) > LONGEST_MESSAGE:
+        return decode_message(value[:LONGEST_MESSAGE]) + CUT_MARK
     if "%" not in value and value.isascii():
         return value
     # Field values are Latin-1, a character a byte; a value that came as JSON may hold any text.
     is_latin_1 = max(value) <= "\xff"
     raw = value.encode("latin-1") if is_latin_1 else _utf_8(value)
-    return unquote_to_bytes(raw).decode("utf-8", "surrogateescape")
+    return _ESCAPES.sub(_unescaped, raw).decode("utf-8", "surrogateescape")
+
+
+def _unescaped(escapes: re.Match[bytes]) -> bytes:
+    return unhexlify(escapes[0].replace(b"%", b""))
 
 
 def _utf_8(text: str) -> bytes:

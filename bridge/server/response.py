@@ -6,7 +6,7 @@ from bridge.http2.events import Fields
 from bridge.http2.headers import FIELD_OVERHEAD
 from bridge.rpc.events import Trailers
 from bridge.rpc.metadata import Metadata, encode_binary, size_of
-from bridge.rpc.status import CODES, Status, encode_message
+from bridge.rpc.status import CODES, CUT_MARK, Status, encode_message
 from bridge.server.request import CONTENT_TYPE
 
 _STATUS_200 = (":status", "200")
@@ -14,7 +14,6 @@ _PLAIN_HEADERS: Fields = (_STATUS_200, ("content-type", CONTENT_TYPE))
 _CODE_FIELDS: tuple[Fields, ...] = tuple((("grpc-status", str(int(code))),) for code in CODES)
 """By code."""
 _MESSAGE = "grpc-message"
-_CUT_MARK = " [cut]"
 
 
 def head_fields(content_type: str, metadata: Metadata) -> Fields:
@@ -76,7 +75,7 @@ def _cut(message: str, room: int) -> str:
     """As much of the message as `room` bytes on the wire hold, marked if that is not all; cut at a character border."""
     if not message or (len(message) <= room and len(encode_message(message)) <= room):
         return message
-    room -= len(_CUT_MARK)
+    room -= len(CUT_MARK)
     text_begins = len(message) - len(message.lstrip(" "))
     text_ends = len(message.rstrip(" "))
     for at, letter in enumerate(message):
@@ -85,5 +84,5 @@ def _cut(message: str, room: int) -> str:
             1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
         )
         if room < 0:
-            return message[:at] + _CUT_MARK if at else ""
+            return message[:at] + CUT_MARK if at else ""
     raise AssertionError("a message that fits was cut")

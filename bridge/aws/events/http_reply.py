@@ -23,6 +23,9 @@ SEPARATOR = b"\0" * 8
 MAX_PRELUDE = 64 << 10
 """Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Whatever is longer without a NUL is none."""
 
+MOST_HEADERS = 1000
+"""Headers of a reply. AWS's front doors take fewer; the 6 MB of a reply have room for half a million, which would stop other calls."""
+
 _EXPECTED = "expected an object with statusCode, headers, body and isBase64Encoded"
 
 
@@ -132,16 +135,24 @@ def _headers_of(found: ReplyObject) -> Metadata:
 
 
 def _flatten(headers: Mapping[str, _Scalar | list[_Scalar]]) -> list[tuple[str, str]]:
-    fields = []
+    fields: list[tuple[str, str]] = []
+    if len(headers) > MOST_HEADERS:
+        raise _too_many_headers()
     for sent_name, value in headers.items():
         name = sent_name.lower()
         if isinstance(value, str):
             fields.append((name, value if value.isascii() else _as_sent(value)))
         elif isinstance(value, list):
+            if len(fields) + len(value) > MOST_HEADERS:
+                raise _too_many_headers()
             fields += [(name, _text_of(part)) for part in value if part is not None]
         elif value is not None:
             fields.append((name, _text_of(value)))
     return fields
+
+
+def _too_many_headers() -> BadReply:
+    return BadReply(f"the function returned more than {MOST_HEADERS} headers")
 
 
 def _text_of(value: _Scalar) -> str:

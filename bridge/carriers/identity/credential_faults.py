@@ -162,6 +162,8 @@ def _builtin_reason(error: BaseException, provider: str) -> str:
             return "the credentials that it gives have expired"
         case ValueError() if "not a legal header value" in str(error):
             return "the authorization token holds a line break"
+        case ValueError() if "Unsupported host" in str(error):
+            return "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https"
     match type(error).__name__:
         case "JSONDecodeError":
             return _NO_JSON.get(provider, "what it reads is not JSON")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.codecs.fields import sort_fields
+from bridge.codecs.fields import LONGEST_VALUE, MOST_METADATA, sort_fields
 from bridge.rpc.status import Status, StatusCode
 
 
@@ -85,3 +85,16 @@ def test_remapped_names_are_restored_first() -> None:
 
     assert (("www-authenticate", "Basic"),) == found.metadata
     assert "application/grpc-web" == found.content_type
+
+
+def test_metadata_by_the_million_is_left_out_and_the_status_is_not() -> None:
+    """Whether they are fields, or values in one field."""
+    many = [(f"m{number}", "v") for number in range(2 * MOST_METADATA)]
+    joined = ("x-bin", "YQ," * 2 * MOST_METADATA)
+    huge = ("a", "v" * (LONGEST_VALUE + 1))
+    status = ("grpc-status", "5")
+
+    assert tuple(many[:MOST_METADATA]) == sort_fields([*many, status]).metadata
+    assert MOST_METADATA == len(sort_fields([("x", "y"), joined, status]).metadata)
+    assert (("x", "y"),) == sort_fields([huge, ("x", "y"), status]).metadata
+    assert Status(StatusCode.NOT_FOUND) == sort_fields([*many, status]).status

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.codecs.grpc_web import MAX_TRAILERS, GrpcWebReader, usual_reply
+from bridge.codecs.grpc_web import MAX_TRAILERS, MOST_LINES, GrpcWebReader, usual_reply
 from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
@@ -375,6 +375,19 @@ def test_trailers_that_inflate_beyond_bounds() -> None:
 
     with pytest.raises(ReplyTooLarge):
         read(HELLO + bomb, (*WEB, ("grpc-encoding", "gzip")))
+
+
+@pytest.mark.parametrize("line", [b"a:b\r\n", b"\n"])
+def test_trailers_of_too_many_lines(line: bytes) -> None:
+    """Each line costs; a million of them would hold up other calls."""
+    status = b"grpc-status:5\r\n"
+    events = read(HELLO + envelope(line * (MOST_LINES - 1) + status, flags=TRAILERS))
+    end = events[-1]
+
+    assert isinstance(end, Trailers)
+    assert StatusCode.NOT_FOUND is end.status.code
+    with pytest.raises(BadReply, match="more than 1000 lines"):
+        read(HELLO + envelope(line * MOST_LINES + status, flags=TRAILERS))
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The text form of statuses: percent-encoding in both directions, codes, HTTP codes."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from bridge.rpc.status import (
     CAMEL_CASE_NAMES,
     CODES,
+    LONGEST_MESSAGE,
     StatusCode,
     code_of_http_status,
     decode_message,
@@ -73,6 +76,23 @@ def test_any_bytes_survive_decoding_and_encoding(raw: bytes) -> None:
 def test_broken_escape_stands_for_itself(wire: str, message: str) -> None:
     """A message with a bad escape is neither refused nor dropped."""
     assert message == decode_message(wire)
+
+
+@given(st.text(alphabet="%0aFz\xff", max_size=40))
+def test_escapes_are_read_as_urllib_reads_them(wire: str) -> None:
+    assert decode_message(wire).encode("utf-8", "surrogateescape") == unquote_to_bytes(
+        wire.encode("latin-1")
+    )
+
+
+@pytest.mark.parametrize("part", ["a", "%41", "%", "\xe4"])
+def test_a_message_is_read_as_far_as_a_client_takes_it(part: str) -> None:
+    """Megabytes of it would hold up other calls."""
+    read = decode_message(part * (1 << 20))
+
+    assert read.endswith(" [cut]")
+    assert len(read) <= LONGEST_MESSAGE + len(" [cut]")
+    assert not decode_message("a" * LONGEST_MESSAGE).endswith("]")
 
 
 @pytest.mark.parametrize("wire", ["gr\xc3\xbc\xc3\x9f", "grüß \u20ac"])

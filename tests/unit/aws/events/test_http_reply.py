@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.aws.events.http_reply import HttpReply, decode_reply
+from bridge.aws.events.http_reply import MOST_HEADERS, HttpReply, decode_reply
 from bridge.rpc.errors import BadReply
 
 VECTORS = json.loads((Path(__file__).parents[3] / "vectors/http_replies.json").read_text())
@@ -85,3 +85,17 @@ def test_any_payload_is_a_reply_or_a_bad_one(payload: bytes) -> None:
     """Anything but BadReply would be a bug."""
     with suppress(BadReply):
         assert 100 <= decode_reply(payload).http_status <= 599
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"headers": {f"h{number}": "" for number in range(MOST_HEADERS + 1)}},
+        {"multiValueHeaders": {"h": [""] * (MOST_HEADERS + 1)}},
+        {"headers": {"a": ""}, "multiValueHeaders": {"b": [""] * 600, "c": [""] * 600}},
+    ],
+)
+def test_too_many_headers_are_no_reply(headers: dict[str, Any]) -> None:
+    """Each costs, and a reply has room for half a million."""
+    with pytest.raises(BadReply, match="more than 1000 headers"):
+        decode_reply(json.dumps({"statusCode": 200, **headers}).encode())

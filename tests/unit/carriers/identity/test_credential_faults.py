@@ -219,6 +219,7 @@ def test_a_containers_credentials(
     ("variables", "reason"),
     [
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN": f"{SECRET}\n"}, "the authorization token holds a line break"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://credentials.example/v1"}, "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https"),
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/no/such/token"}, "no such file: /no/such/token"),
     ],
 )  # fmt: skip
