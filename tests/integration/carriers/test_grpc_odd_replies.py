@@ -189,6 +189,22 @@ def target_for(address: str) -> tuple[GrpcCarrier, Handler]:
     return carrier, GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
 
 
+GOOD = [
+    ("x-data-bin", "AAAA"), ("x-end-bin", "AAAA"), ("grpc-encoding", "identity"), ("grpc-accept-encoding", "gzip"),
+    ("grpc-retry-pushback-ms", "5"), ("grpc-timeout", "1S"), ("grpc-tags-bin", "AAAA"), ("grpc-server-stats-bin", "AAAA"),
+    ("grpc-trace-bin", "AAAA"), ("lb-cost-bin", "AAAA"), ("endpoint-load-metrics-bin", "AAAA"), ("te", "trailers"), ("x-a", "1"),
+]  # fmt: skip
+"""Honest values under the names that odd replies use: what an odd one leaves behind must not spoil them."""
+
+
+def honest(server: ServerConnection, stream: int) -> None:
+    server.write(
+        server.make.headers(stream, [*RESPONSE, *GOOD]),
+        server.make.data(stream, HELLO),
+        server.make.headers(stream, [*TRAILERS, *GOOD], flags=END),
+    )
+
+
 def answer(server: ServerConnection, stream: Stream) -> None:
     """By the last part of the path: an odd reply, an echo of each message as it comes, or an honest reply."""
     if stream.method != "chat" and not stream.has_ended:
@@ -196,7 +212,7 @@ def answer(server: ServerConnection, stream: Stream) -> None:
     if stream.method.isdigit():
         list(ODD.values())[int(stream.method)](server, stream.stream_id)
     elif stream.method != "chat":
-        server.reply(stream.stream_id)
+        honest(server, stream.stream_id)
     elif stream.has_ended:
         server.write(server.make.headers(stream.stream_id, TRAILERS, flags=END))
     else:
@@ -240,6 +256,19 @@ async def test_an_odd_reply_is_its_own_calls_matter(number: int) -> None:
     assert [StatusCode.OK] * 5 + [expected] + [StatusCode.OK] * 5 == found
     assert StatusCode.OK is later
     assert OK == chat.status
+    assert 1 == len(server.connections)
+
+
+@pytest.mark.parametrize("number", range(len(ODD)), ids=list(ODD))
+async def test_the_first_reply_of_a_connection_may_be_odd(number: int) -> None:
+    """The server's header compression refers to its fields in all that it sends later (grpc/grpc#34721)."""
+    async with frame_server(answer) as server:
+        carrier, handler = target_for(server.address)
+        await outcome(handler, number)
+        later = [await outcome(handler, "honest") for _ in range(3)]
+        await carrier.close()
+
+    assert [StatusCode.OK] * 3 == later
     assert 1 == len(server.connections)
 
 

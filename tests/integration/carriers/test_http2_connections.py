@@ -340,6 +340,7 @@ async def test_a_call_that_arrived_behind_the_close_is_sent_again() -> None:
         await called(handler)
         opened = server.connections[0]._writer.get_extra_info("socket")
         call = asyncio.get_running_loop().create_task(called(handler))
+        await asyncio.sleep(0)  # the call is written in the next turn of the loop
         with socket.socket(fileno=os.dup(opened.fileno())) as same:
             # The system sends the end now. The call is written before the loop reads that.
             same.shutdown(socket.SHUT_RDWR)
