@@ -161,7 +161,7 @@ class GrpcCarrier:
         """Connect, without a call. Raises RpcError; the caller bounds the time."""
         self._in_flight += 1
         try:
-            await self.pool.connection()
+            self.pool.changed(await self.pool.connection())
         finally:
             self.finished()
 
@@ -294,15 +294,22 @@ class UpstreamCall:
         """Return when the call is on its way. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and MessageTooLarge:
         the server has seen nothing of it.
         """
-        connection = await self._carrier.pool.connection()
-        fields = self._fields + self._timeout_field()
-        limit = connection.peer_max_header_list
+        pool = self._carrier.pool
+        connection = await pool.connection()
+        try:
+            fields = self._fields + self._timeout_field()
+            self._check_size(fields, connection.peer_max_header_list)
+        except RpcError:
+            pool.changed(connection)  # somebody else may have the stream
+            raise
+        self._connection = connection
+        self._stream = connection.open(fields, self)
+
+    def _check_size(self, fields: Fields, limit: int | None) -> None:
         if limit is not None and size_of(fields) > limit:
             raise MessageTooLarge(
                 f"the call's metadata of {size_of(fields)} bytes is above what {self._carrier.name} takes ({limit} bytes)"
             )
-        self._connection = connection
-        self._stream = connection.open(fields, self)
 
     def _timeout_field(self) -> Fields:
         """What is left of the time, and a timer that ends the call with it."""

@@ -190,8 +190,10 @@ class _Requests:
             kept.append(found)
             self._kept_size += len(found)
             if self._kept_size > MAX_REPEATED:
-                self._kept = kept = None
-        size = self._kept_size if kept is not None and plain is found else self._kept_size + len(plain)  # fmt: skip
+                self.answered()
+        size = self._kept_size
+        if self._kept is None or plain is not found:
+            size += len(plain)
         if size > self._call.buffers.covered:
             self._held.become(size)
 

@@ -157,6 +157,8 @@ class Http2Connection(asyncio.Protocol):
         self._unread = b""
         """What waits for the next turns of the loop."""
         self._choked_since = 0.0
+        """Since when the server has taken nothing, and (below) how much waited then."""
+        self._choked_size = 0
         self._choked_bytes = 0
         self._room: asyncio.Future[None] | None = None
         """Pending while the transport takes no more bytes and somebody waits for that."""
@@ -309,6 +311,7 @@ class Http2Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_choked = True
         self._choked_since = self.loop.time()
+        self._choked_size = self._waiting_bytes()
         self._choked_bytes = 0
 
     def resume_writing(self) -> None:
@@ -491,6 +494,18 @@ class Http2Connection(asyncio.Protocol):
                 return
         self._transport.write(data)
 
+    def _has_moved(self) -> bool:
+        """Whether the server has taken something since the last look."""
+        before, self._choked_size = self._choked_size, self._waiting_bytes()
+        return self._choked_size < before
+
+    def _waiting_bytes(self) -> int:
+        """Bytes that the server has not taken: ours, and on Linux the system's as well, which takes many at a time."""
+        opened = self._transport.get_extra_info("socket")
+        of_system = None if opened is None else not_arrived(opened.fileno())
+        size: int = self._transport.get_write_buffer_size() + (of_system or 0)
+        return size
+
     def _stalled(self) -> ConnectionLost:
         return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")  # fmt: skip
 
@@ -499,6 +514,8 @@ class Http2Connection(asyncio.Protocol):
     def _look_around(self) -> None:
         times, now = self._times, self.loop.time()
         self._look = self.loop.call_later(times.look, self._look_around)
+        if self._is_choked and self._has_moved():
+            self._choked_since = now
         if self._is_choked and now - self._choked_since >= times.stall:
             self._lose(self._stalled())
         elif not self._sinks:

@@ -23,6 +23,7 @@ from bridge.carriers.http2.pool import Http2Pool, Http2PoolLimits
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
 from bridge.layers.retry import RetryPolicy, retry
+from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import (
@@ -653,6 +654,37 @@ async def test_a_server_that_does_not_read_is_given_up() -> None:
     assert len(call._envelopes) > 10  # the rest was never read
 
 
+async def test_a_server_that_reads_slowly_keeps_its_calls() -> None:
+    """It takes longer than the time after which one that reads nothing is given up."""
+    times = ConnectionTimes(stall=0.3, look=0.02)
+    over, closed = asyncio.Event(), asyncio.Event()
+    taken = 0
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        writer.write(b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\0\0\0")
+        while not over.is_set() and (part := await reader.read(60_000)):
+            taken += len(part)
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        closed.set()
+
+    listener = await asyncio.start_server(accept, "127.0.0.1", 0, limit=10_000)
+    address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    async with handler_for(address, times=times) as handler:
+        call = StreamedCall("/test.Frames/Upload", *[bytes(4 << 20)] * 5)
+        task = call.serve(handler)
+        await asyncio.sleep(1)
+        is_over = task.done()
+        await call.finish()
+        over.set()
+        await closed.wait()
+    listener.close()
+
+    assert taken
+    assert not is_over
+
+
 async def test_a_closed_carrier_ends_its_calls() -> None:
     async with frame_server(silent) as server:
         carrier = carrier_for(server.address)
@@ -714,9 +746,7 @@ async def test_what_comes_of_a_reply_counts_in_the_buffers() -> None:
         fits = recorded(metadata=(("n", "200000"),))
         await handler(fits)
         held = fits.held
-        large = recorded(metadata=(("n", "250000"),))
-        large.buffers.limit = 100_000
-        large.buffers._for_large = 90_000
+        large = recorded(metadata=(("n", "250000"),), buffers=Buffers(100_000))
         with pytest.raises(BuffersFull):
             await handler(large)
 
