@@ -1,1 +1,1 @@
-"""Targets: what a call is made into, and its reply into events. Codec and carrier meet here."""
+"""Targets turn a call into a request to the function, and the reply into response events. Each joins a codec and a carrier."""

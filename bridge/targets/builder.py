@@ -1,4 +1,4 @@
-"""From one leg of a services entry to the Handler that serves its calls: codec and carrier, chosen by what the leg says."""
+"""Builds the Handler for one leg of a services entry. The leg's settings choose the codec and the carrier."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Asked(Protocol):
     """A carrier that can tell whether its target would answer."""
 
     async def dry_run(self) -> None:
-        """Ask without a call. Raises RpcError; the caller bounds the time."""
+        """Ask the target without making a call. Raises RpcError. The caller bounds the time."""
         ...
 
 
@@ -88,7 +88,8 @@ class Targets:
         local_endpoint: str,
         conversions: Conversions | None = None,
     ) -> None:
-        """`described`: by path; `local_endpoint`: the URL of the local Lambda, or empty; `conversions`: what `payload: json` needs.
+        """`described` is keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is needed by `payload:
+        json`.
 
         Raises ValueError for proxies that cannot be used.
         """
@@ -106,24 +107,24 @@ class Targets:
         self._converters: list[Converter] = []
         self._native: list[GrpcCarrier] = []
         self._large = asyncio.Lock()
-        """Held by the target that inflates a large request."""
+        """A target holds this lock while it inflates a large request."""
         self.credentials = _identities(config, environ)
         """None: no target needs any."""
         self.invocations: list[Invocation] = []
-        """What `of` has led to so far."""
+        """The targets that `of` has built so far."""
 
     def start(self) -> None:
-        """Begin to seek credentials."""
+        """Start to look for credentials."""
         if self.credentials is not None:
             self.credentials.start()
 
     async def stop_seeking(self) -> None:
-        """No more credentials; calls under way go on with those they have."""
+        """Stop fetching credentials. Calls under way keep those they have."""
         if self.credentials is not None:
             await self.credentials.close()
 
     async def let_calls_end(self, *, seconds: float) -> None:
-        """Close what is idle now, the rest after so long."""
+        """Close idle connections now, and the others after this many seconds."""
         for carrier in self._native:
             carrier.retire()
         await asyncio.sleep(seconds)
@@ -131,7 +132,7 @@ class Targets:
         await self._client.close()
 
     async def close(self) -> None:
-        """Calls still under way end ConnectionLost."""
+        """Close every connection. Calls still under way fail with ConnectionLost."""
         await self.stop_seeking()
         for carrier in self._native:
             await carrier.close()
@@ -154,7 +155,7 @@ class Targets:
         carrier = self._rie(leg) if leg.quirks == "rie" else self._carrier(leg, LambdaInvoke)
         self._remember(service, leg, carrier)
         if leg.event == "raw":
-            # Its reply is one value: streamed or not, it is taken whole.
+            # The reply is one value, so it is read whole even if the function streams it.
             return RawTarget(
                 carrier, transcode=self._converter(leg), clock=_clock, large=self._large
             ).handle
@@ -170,7 +171,7 @@ class Targets:
         ).handle
 
     def _payload(self, leg: WeightedTarget) -> Payload:
-        """What bodies look like to this leg's target."""
+        """The payload format of this leg's target."""
         if leg.payload != "json":
             return payload_of(leg.payload)
         is_event = not isinstance(leg.target, HttpTarget)
@@ -244,7 +245,7 @@ class Targets:
         return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle
 
     def _rie(self, leg: WeightedTarget) -> RieInvoke:
-        """Invoke of AWS's local emulator; the SDKs' variables move it as they do Lambda."""
+        """A carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do for Lambda."""
         assert isinstance(leg.target, LambdaTarget)
         configured = leg.endpoint_url or self._config.aws.endpoint_url
         _, named = endpoint_in(self._environ) or ("", "")
@@ -284,13 +285,13 @@ def _tls_context(files: TargetTls) -> ssl.SSLContext:
 
 
 def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | None:
-    """Whom to be for the targets whose requests are signed; None: there are none."""
+    """The credentials for targets whose requests are signed. None if no target needs any."""
     legs = [leg for service in config.services.values() for leg in service.legs]
     signed = [leg for leg in legs if _is_signed(leg)]
     if not signed:
         return None
     aws: Aws = config.aws
-    # botocore knows AWS_DEFAULT_REGION only; containers and every other SDK go by AWS_REGION.
+    # botocore reads only AWS_DEFAULT_REGION. Containers and every other SDK use AWS_REGION.
     region = aws.region or environ.get("AWS_REGION")
     own = RefreshingCredentials(
         BotocoreSearch(profile=aws.profile, region=region, environment=environ)
@@ -305,7 +306,7 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
 
 
 def _is_signed(leg: WeightedTarget) -> bool:
-    """Whether AWS checks who calls: its emulator does not."""
+    """Whether this leg's target checks signatures. AWS's emulator does not."""
     return (isinstance(leg.target, LambdaTarget) and leg.quirks is None) or leg.auth is not None
 
 

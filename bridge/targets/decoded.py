@@ -1,4 +1,6 @@
-"""Replies whose body has a content coding, decoded as they come and in turns: a small body can mean much work."""
+"""Decodes replies whose body has a content coding, piece by piece as they arrive. A small body can inflate to a large one, so other calls
+run in between.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,13 @@ from bridge.rpc.events import ResponseEvent
 from bridge.targets.slices import finish, in_pieces
 
 _STEPS_AT_ONCE = 16
-"""Pieces of at most 16 KiB in one turn of the loop: some tenths of a millisecond."""
+"""Pieces decoded in one turn of the loop. Each has at most 16 KiB, so a turn takes some tenths of a millisecond."""
 
 
 async def decoded(
     codings: tuple[str, ...], parts: AsyncIterator[bytes], *, http_status: int
 ) -> AsyncGenerator[bytes]:
-    """The body behind its codings. An HTTP error's body that does not decode is left out: its status says enough.
+    """Yield the decoded body. If the body of an HTTP error does not decode, the rest is dropped: the HTTP status says enough.
 
     Raises what `parts` and the decoder raise.
     """
@@ -51,10 +53,11 @@ async def read_decoded(
     http_status: int,
     into: list[ResponseEvent],
 ) -> None:
-    """Adds all events of this whole body. `account`: of the call, which holds them. Raises what it, the reader and the decoder raise;
-    what came before it has been added then.
+    """Add all events of this whole body to `into`. `account` is the call's and counts them. Raises what it, the reader and the decoder
+    raise.
+    The events before the error have then been added.
 
-    ReplyTooLarge beyond MAX_REPLY bytes: a coding lets no reply grow above what Lambda gives without one.
+    Raises ReplyTooLarge beyond MAX_REPLY bytes: a coded reply may not be larger than Lambda allows for plain ones.
     """
     left = MAX_REPLY
     async with aclosing(decoded(codings, one_part(body), http_status=http_status)) as pieces:
@@ -73,7 +76,7 @@ async def read_decoded(
 
 
 async def one_part(part: bytes, rest: AsyncIterator[bytes] | None = None) -> AsyncIterator[bytes]:
-    """This part, then the rest."""
+    """Yield this part, then the rest."""
     if part:
         yield part
     if rest is not None:

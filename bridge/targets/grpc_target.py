@@ -1,7 +1,7 @@
-"""A native gRPC server: the call passes message by message, both ways at once.
+"""The target for a native gRPC server. The call's messages pass one by one, in both directions at once.
 
-Messages travel plain between the bridge and the server: request messages are inflated here, responses by the carrier. A call that the
-server has provably not begun is given back as it came, so that the retry layer may run it again.
+Messages between the bridge and the server are not compressed. This module inflates requests, the carrier inflates responses. A call that
+the server has provably not begun is put back unchanged, so that the retry layer may run it again.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ MAX_REPEATED = 256 << 10
 """Bytes of request messages that are kept until the server answers. A call that has sent more cannot be repeated."""
 
 MOST_AT_ONCE = 128
-"""Messages that pass in one turn of the loop: they may be tiny, and there may be very many."""
+"""Messages that pass in one turn of the loop. They may be tiny and many, and other calls need their turn."""
 
 INFLATED_ON_LOOP = 4 << 10
-"""Bytes of a compressed message that is inflated at once. A larger one may inflate to more than 4 MiB, and goes to a thread."""
+"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so a thread inflates
+it.
+"""
 
 _PLACE = "for a grpc:// target"
 
@@ -45,7 +47,7 @@ _REMADE = frozenset(
     ("grpc-accept-encoding", "grpc-encoding", "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for",
      "x-forwarded-host"),
 )  # fmt: skip
-"""Names whose values are ours, or untrue behind the bridge."""
+"""Metadata that the bridge sets itself, or that is no longer true behind the bridge."""
 
 
 class Upstream(Protocol):
@@ -72,7 +74,7 @@ class Carrier(Protocol):
 
 
 class WrongMessageFormat(RequestError):
-    """Messages in a format that a gRPC server would take for protobuf."""
+    """Content types of messages that a gRPC server would read as protobuf."""
 
     code = StatusCode.UNIMPLEMENTED
 
@@ -85,7 +87,9 @@ class GrpcTarget:
     def __init__(
         self, carrier: Carrier, *, clock: Callable[[], float], headers: Mapping[str, str]
     ) -> None:
-        """`clock` reads the monotonic time (seconds); `headers`: metadata added to each call, in place of the client's."""
+        """`clock` reads the monotonic time (seconds). `headers` is metadata added to each call. It replaces the client's of the same
+        name.
+        """
         self._carrier = carrier
         self._clock = clock
         self._headers = dict(headers)
@@ -115,13 +119,13 @@ class GrpcTarget:
             upstream.finish()
             requests.close()
             call.upstream_seconds += self._clock() - started
-        # Last, with no await behind it: a client that has the end may take its stream for the next call, and the layers must have
-        # given back this one's place in max_concurrency by then.
+        # This comes last, and no await may follow it. A client that sees the end may start its next call at once.
+        # The layers must have freed this call's place in max_concurrency by then.
         _send_end(call, end)
 
 
 async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
-    """Passes the messages both ways. Returns the last events, which have not been sent: Trailers, and what came with them."""
+    """Pass the messages both ways. Returns the last events without sending them: Trailers, and what arrived with them."""
     sending = asyncio.get_running_loop().create_task(requests.pass_on())
     sending.add_done_callback(requests.passed_on)
     try:
@@ -148,7 +152,7 @@ def _send_end(call: Call, events: list[ResponseEvent]) -> None:
 
 
 class _Requests:
-    """The request messages of one attempt, on their way to the server."""
+    """Sends the request messages of one attempt to the server."""
 
     __slots__ = ("_call", "_encoding", "_held", "_kept", "_kept_size", "_upstream")
 
@@ -157,12 +161,12 @@ class _Requests:
         self._upstream = upstream
         self._encoding = encoding
         self._kept: list[bytes] | None = []
-        """What has been read of the call's messages; None: too much, or the server has answered."""
+        """The call's messages read so far, kept for another attempt. None once they are too large, or the server has answered."""
         self._kept_size = 0
         self._held = Portion(call)
 
     async def pass_on(self) -> None:
-        """Until the client ends its side or the call ends. Raises an RpcError for a request that is refused."""
+        """Run until the client ends its side or the call ends. Raises an RpcError for a request that is refused."""
         call, upstream = self._call, self._upstream
         count = 0
         while (found := await call.read_envelope()) is not None:
@@ -178,7 +182,7 @@ class _Requests:
         upstream.half_close()
 
     def passed_on(self, sending: asyncio.Task[None]) -> None:
-        """A request that is refused ends the call, whatever the server does."""
+        """End the call if its request is refused, whatever the server does."""
         error = None if sending.cancelled() else sending.exception()
         if error is not None:
             self._upstream.failed(error)
@@ -198,11 +202,11 @@ class _Requests:
             self._held.become(size)
 
     def answered(self) -> None:
-        """The server has begun the call: nothing needs to be kept."""
+        """Forget the kept messages: the server has begun the call."""
         self._kept, self._kept_size = None, 0
 
     def give_back(self) -> bool:
-        """The call has what was read of it again. False: that is not to be had any more."""
+        """Put the messages read so far back into the call. Returns False if they were not kept."""
         if self._kept is None:
             return False
         if self._kept:
@@ -214,11 +218,11 @@ class _Requests:
         return True
 
     def close(self) -> None:
-        """Nothing is held any more."""
+        """Release everything that is held."""
         self._held.become(0)
 
     async def _plain(self, found: bytes) -> bytes:
-        """A compressed envelope, inflated to at most max_request and to what the call may hold."""
+        """Inflate a compressed envelope, to at most max_request bytes and to what the call may hold."""
         if self._encoding == IDENTITY:
             raise MalformedRequest(
                 "a message has the compressed flag but the call names no grpc-encoding"
@@ -247,7 +251,7 @@ def _refuse_other_formats(content_type: str) -> None:
 
 
 def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
-    """What the server sees: the client's metadata without what is remade, then ours."""
+    """The metadata for the server: the client's without the names that the bridge sets, then the bridge's own."""
     kept = tuple(
         [(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)]
     )
@@ -261,7 +265,7 @@ def _is_passed(name: str) -> bool:
 
 
 def _forwarded(call: Call) -> Metadata:
-    """Who called, and whom it took us for."""
+    """Metadata that tells the client's address and the authority that it asked for."""
     earlier = [value for name, value in call.metadata if name == "x-forwarded-for"]
     fields = [("x-forwarded-for", ", ".join((*earlier, source_of(call.peer))))]
     if call.authority:

@@ -1,7 +1,7 @@
-"""The header fields of an HTTP request that carries a call: the client's metadata under the rules of an HTTP hop.
+"""Makes the header fields of an HTTP request that carries a call, under the rules for HTTP proxies.
 
-In go a call, its metadata and what the configuration adds; out come fields that no HTTP/1.1 server misreads: names that are tokens
-(HTTP/2 has seen to that), values of visible ASCII. Host and length are the carrier's.
+Takes a call, its metadata and the configured headers. Returns fields that every HTTP/1.1 server reads alike: names that are tokens
+(the HTTP/2 engine checks that), values of visible ASCII. The carrier adds host and length.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from bridge.rpc.metadata import HOP_BY_HOP, Metadata, clean_value
 USER_AGENT = "grpc-lambda-bridge"
 
 FORWARDED_AUTHORIZATION = "x-forwarded-authorization"
-"""Where the client's `authorization` travels if that of the request is ours; lambda_fn puts it back."""
+"""Carries the client's `authorization` when the bridge signs the request. lambda_fn restores it."""
 
 _REMADE = HOP_BY_HOP | {
     "accept", "accept-encoding", "content-encoding", "content-length", "content-type", "cookie", "expect", "grpc-timeout",
     "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port",
     "x-forwarded-proto", "x-grpc-web",
 }  # fmt: skip
-"""Names whose values are ours, joined from the client's, or nobody's."""
+"""Names whose values the bridge sets, joins or drops."""
 
 
 def request_path(path: str) -> str:
-    """The path of a call as part of a URL's. Raises NoRoute for what servers take for steps between folders.
+    """The path of a call as part of a URL's path. Raises NoRoute for `.` and `..`, which servers read as steps between folders.
 
-    Clients choose it: what is more than a name is encoded, so that it cannot leave the prefix or begin a query.
+    Clients choose it, so special characters are encoded: it cannot leave the prefix or begin a query.
     """
     service, _, method = path[1:].partition("/")
     if method in (".", ".."):
@@ -52,9 +52,8 @@ def request_fields(
     own: Mapping[str, str],
     is_signed: bool,
 ) -> Metadata:
-    """The fields. `metadata`: the call's, as the target shall see it; `timeout`: seconds left for the call.
-
-    `own`: the configuration's, which come before the client's. `is_signed`: `authorization` will be ours.
+    """The fields. `metadata` is the call's, as the target shall see it. `timeout` is seconds left for the call. `own` holds the configured
+    headers, which replace the client's. `is_signed` says that the bridge sets `authorization`.
     """
     content_type = kind.content_type(call.content_type)
     fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]  # fmt: skip
@@ -68,7 +67,7 @@ def request_fields(
 
 
 def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, str]]:
-    """The client's metadata, each value a field of its own."""
+    """The client's metadata as fields, one for each value."""
     fields = []
     for name, value in metadata:
         if name in _REMADE or (name.startswith(AMAZON) and name != TRACE_ID):
@@ -85,7 +84,7 @@ def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, st
 
 
 def _forwarded(call: Call, metadata: Metadata) -> list[tuple[str, str]]:
-    """Who called whom."""
+    """The fields that describe the client and its connection to the bridge."""
     came_for, source = _joined(metadata, "x-forwarded-for", ", "), source_of(call.peer)
     fields = [("x-forwarded-for", f"{came_for}, {source}" if came_for else source)]
     authority = clean_value(call.authority)
@@ -101,6 +100,6 @@ def _joined(metadata: Metadata, name: str, glue: str) -> str:
 
 
 def _client_cert(certificate: ClientCertificate) -> str:
-    """As Envoy writes it, the certificate's hash first."""
+    """The client's certificate in Envoy's format, with the hash first."""
     digest = sha256(PEM_cert_to_DER_cert(certificate.pem)).hexdigest()
     return f"Hash={digest};{forwarded_cert(certificate)}"

@@ -1,7 +1,7 @@
-"""A server behind HTTP/1.1 that speaks gRPC-Web: function URL, API Gateway, load balancer, anything.
+"""The target for any server that speaks gRPC-Web over HTTP/1.1: function URL, API Gateway, load balancer and others.
 
-A gathered call becomes one POST to `/Service/Method`; the reply is passed on as it comes. Only connections that were never
-established are worth another attempt: whatever an HTTP server answers, the function may have run.
+A whole request becomes one POST to `/Service/Method`. The reply is passed on as it arrives. Only connections that were never
+established are tried again: once an HTTP server answers, the function may have run.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class Carrier(Protocol):
     """Takes a request to the server."""
 
     name: str
-    """As messages name it."""
+    """The target's name in messages."""
 
     async def open(
         self, path: str, fields: Metadata, body: bytes, account: Account | None = None
     ) -> StreamedResponse:
-        """The response when it begins. Raises RpcError; being cancelled aborts the request."""
+        """Send the request and return the response when it begins. Raises RpcError. Cancellation aborts the request."""
         ...
 
 
 class HttpTarget:
-    """Any payload."""
+    """Calls any payload format over HTTP."""
 
     __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_fields", "_figures", "_is_signed", "_kind", "_large", "_wall_clock")  # fmt: skip
 
@@ -65,7 +65,7 @@ class HttpTarget:
         large: asyncio.Lock | None = None,
         payload: Payload = GRPC_WEB,
     ) -> None:
-        """`fields`: the configuration's own, by name in lower case. `is_signed`: the carrier sets `authorization`."""
+        """`fields` are the configured headers, with names in lower case. `is_signed` says that the carrier sets `authorization`."""
         self._carrier = carrier
         self._large = large or asyncio.Lock()
         self._figures = figures
@@ -133,7 +133,7 @@ class HttpTarget:
             raise cause from error
 
     def _refuse(self, response: StreamedResponse) -> None:
-        """Raises for answers that are no reply, whatever their body."""
+        """Raise an RpcError for HTTP statuses that are not a reply, whatever their body."""
         if response.status in _REDIRECTS:
             raise HttpRefusal(
                 f"{self._carrier.name} answered HTTP {response.status}, a redirect{_place_in(response)};"
@@ -142,7 +142,7 @@ class HttpTarget:
             )
 
     def _named(self, error: HttpRefusal, response: StreamedResponse, sent: int) -> RpcError:
-        """HTTP errors that mean more than their status. `sent`: bytes of the request's body."""
+        """Raise for HTTP errors that say more than their status. `sent` is the size of the request's body in bytes."""
         if response.status == _TOO_MANY_REQUESTS:
             retry_after = response.field(b"retry-after")
             seconds = parse_retry_after(retry_after, now=self._wall_clock())
@@ -159,7 +159,7 @@ def _metadata(response: StreamedResponse) -> Metadata:
 
 
 def _place_in(response: StreamedResponse) -> str:
-    """Where a redirect leads, as far as a message may tell: its path may be secret, and could be anything."""
+    """The scheme and host of a redirect. Its path is left out, because it may be secret."""
     try:
         parts = urlsplit(response.field(b"location"))
         host = parts.hostname

@@ -1,4 +1,4 @@
-"""Calls that the bridge makes itself, straight at a target: what reflection asks a function, for one."""
+"""Calls that the bridge makes itself, directly to a target. Reflection uses them to ask a function for its descriptors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.status import Status, StatusCode
 
 _MAX_GATHERED = 32 << 20
-"""Bytes of response that an own call holds at most."""
+"""Most bytes of response that an internal call holds."""
 
 
 class InternalCall(OpenAccount):
-    """A call without a client: its request is given, its response is gathered."""
+    """A call without a client. Its request is given, and its response is collected."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class InternalCall(OpenAccount):
 
 
 class OwnCallFailed(RpcError):
-    """The target answered an own call with another status than OK."""
+    """The target answered an internal call with a status other than OK."""
 
     def __init__(self, status: Status) -> None:
         super().__init__(status.message or status.code.name)
@@ -109,7 +109,7 @@ async def exchange(
     clock: Callable[[], float],
     buffers: Buffers,
 ) -> list[bytes]:
-    """Sends the messages, returns those that come back. Raises RpcError. The caller bounds the time as well.
+    """Send the messages and return those of the response. Raises RpcError. The caller bounds the time as well.
 
     `seconds`: what the function is told of its time; `clock` reads the monotonic time; `buffers` count what comes back.
     """

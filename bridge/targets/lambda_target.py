@@ -1,7 +1,7 @@
-"""A function behind Invoke: a gathered call becomes one event, the reply becomes the call's response.
+"""The target for a function behind Invoke. A whole request becomes one event, and the reply becomes the response.
 
-Nothing is sent before the function has answered, so that the retry layer may run a call again. What it answered reaches the client up to
-the first fault in it, as with a streamed reply.
+Nothing is sent before the function has answered, so that the retry layer may run a call again. The client gets the reply up to
+its first fault, as with a streamed reply.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Carrier(Protocol):
         client_context: str | None = None,
         account: Account | None = None,
     ) -> InvokeReply:
-        """The function's reply. Raises an RpcError for all that is none; being cancelled aborts the request."""
+        """Invoke the function and return its reply. Raises an RpcError for any other outcome. Cancellation aborts the request."""
         ...
 
 
 class LambdaTarget:
-    """Any event that is an HTTP request, any payload, invoke mode `buffered`."""
+    """Serves invoke mode `buffered`, with any payload, for every event shape that is an HTTP request."""
 
     __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_large", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
 
@@ -90,7 +90,7 @@ class LambdaTarget:
         found = self._replies.read(reply.payload)
         headers = strip_cold_start_mark(found.headers, self._figures)
         max_response = call.route.limits.max_response
-        # Nobody waits for a slow client: what it does not take counts in the process's buffers, and the target's place is free again.
+        # Nothing here waits for a slow client: bytes it has not read count in the process's buffers, and the target's place is free.
         if self._usual_reply is not None:
             usual = self._usual_reply(
                 found.http_status,

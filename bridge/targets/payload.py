@@ -1,7 +1,7 @@
-"""Payload formats and shapes of events by their names in the configuration: the two tables that Lambda targets are made from.
+"""The two tables that Lambda targets are made from: payload formats and event shapes by their names in the configuration.
 
-`payload` says what a body looks like: its codec, and how an HTTP request labels it. `event` says what it is wrapped in. Each of the
-one goes with each of the other; `raw` alone is no HTTP request and has a target of its own.
+`payload` names the format of a body: its codec, and its content type. `event` names the event around the body. Every
+payload works with every event shape but `raw`. A `raw` event is not an HTTP request, so RawTarget serves it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bridge.targets.whole_request import CompressionMode
 
 
 class UsualReply(Protocol):
-    """Reads the whole replies that are as most are, at a glance; what it returns is just what the codec's reader would."""
+    """Fast path for the common reply (one message, status OK). Returns what the codec's reader would, or None."""
 
     def __call__(
         self,
@@ -37,7 +37,7 @@ class UsualReply(Protocol):
         max_response: int | None,
         message_format: str,
     ) -> UnaryResponse | None:
-        """The response; None: ask a reader."""
+        """The response, or None if the codec's reader must read this reply."""
         ...
 
 
@@ -47,7 +47,7 @@ class Payload(NamedTuple):
     usual_reply: UsualReply | None = None
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
-        """How a target with this payload gathers its requests."""
+        """The mode in which a target with this payload reads its requests."""
         return "identity" if self.codec.is_identity else configured
 
 
@@ -66,7 +66,7 @@ def payload_of(
     *,
     max_json: int = MAX_REQUEST - 1,
 ) -> Payload:
-    """`transcode`: what `json` needs; `max_json`: bytes of a request's JSON, by default what fits into an event."""
+    """`transcode` is needed by `json`. `max_json` bounds the JSON of a request (bytes); the default is what fits into an event."""
     if name != "json":
         return _PAYLOADS[name]
     assert transcode is not None
@@ -79,16 +79,15 @@ class EventEncoder(Protocol):
     def encode(
         self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
     ) -> bytes:
-        """The event. `metadata` and `body`: as the function shall see them; `timeout`: seconds left; `now`: wall time.
-
-        Raises PayloadTooLarge.
+        """The event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is wall time. Raises
+        PayloadTooLarge.
         """
         ...
 
 
 class Event(NamedTuple):
     new_encoder: Callable[[str, BodyKind], EventEncoder]
-    """Takes what begins request ids, and the body's kind."""
+    """Makes an encoder. Takes the prefix of request ids and the body's kind."""
     decode_reply: Callable[[bytes], HttpReply]
     """Raises BadReply."""
 

@@ -1,6 +1,6 @@
-"""A plain function behind Invoke: the message's JSON is the whole event, the whole result is the reply.
+"""The target for a plain function behind Invoke. The message's JSON is the whole event, and the whole result is the reply.
 
-Method and metadata travel in the client context. An error that bears the name of a gRPC code is the function's answer, any other its
+Method and metadata travel in the client context. If an error is named after a gRPC code, it is the function's answer. Any other error is a
 failure.
 """
 
@@ -24,13 +24,13 @@ from bridge.targets.slices import read_in_turns
 from bridge.targets.whole_request import read_whole_request
 
 DROPS_LOGGED_EVERY = 60.0
-"""Seconds between two log lines about metadata that does not fit: clients choose its size."""
+"""Seconds between two log lines about metadata that does not fit. Clients choose its size, so they must not fill the log."""
 
 _log = logging.getLogger(__name__)
 
 
 class RawTarget:
-    """Event `raw`, payload `json`, invoke mode `buffered`."""
+    """Serves event `raw` with payload `json` in invoke mode `buffered`."""
 
     __slots__ = ("_carrier", "_clock", "_codec", "_large", "_silent_until")
 

@@ -1,4 +1,4 @@
-"""AWS's id of the request that a call became: trailing metadata of its response."""
+"""Adds AWS's request id of an invocation to the trailing metadata of the response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bridge.rpc.metadata import REQUEST_ID
 
 
 def with_request_id(events: list[ResponseEvent], request_id: str) -> list[ResponseEvent]:
-    """The same list, its Trailers naming the request. Empty: there is no id."""
+    """Return the same list with the id in its Trailers. An empty id adds nothing."""
     end = events[-1]
     if isinstance(end, Trailers):
         events[-1] = add_request_id(end, request_id)
@@ -15,7 +15,7 @@ def with_request_id(events: list[ResponseEvent], request_id: str) -> list[Respon
 
 
 def add_request_id(end: Trailers, request_id: str) -> Trailers:
-    """The same Trailers, naming the request."""
+    """Return the Trailers with this id. An empty id adds nothing."""
     if not request_id:
         return end
     return Trailers(end.status, (*end.metadata, (REQUEST_ID, request_id)))

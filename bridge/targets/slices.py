@@ -1,4 +1,4 @@
-"""Work on many messages, spread over turns of the loop: other calls get through in between, and the deadline as well."""
+"""Spreads work on many messages over turns of the loop, so that other calls and deadlines run in between."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from bridge.rpc.call import Call
 from bridge.rpc.events import ResponseEvent
 
 MOST_AT_ONCE = 1000
-"""Messages in one turn: each takes some microseconds, and a reply of Lambda's 6 MB has room for a million."""
+"""Messages in one turn. Each takes some microseconds, and a reply of 6 MB (Lambda's limit) can hold a million."""
 
 PIECE = 16 << 10
-"""Bytes of a body read at once: not many more messages than that."""
+"""Bytes of a body read at once. They hold few more messages than one turn allows."""
 
 MADE_AT_ONCE = 64 << 10
 """Bytes that are inflated in one turn."""
 _COST_OF_PART = 64
-"""A part takes as long as so many bytes of it."""
+"""The fixed cost of a part, as a number of bytes that take as long."""
 
 _Item = TypeVar("_Item")
 
 
 async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
-    """The same items."""
+    """Return the same items."""
     for count, item in enumerate(items, 1):
         yield item
         if not count % MOST_AT_ONCE:
@@ -33,10 +33,10 @@ async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
 
 
 async def join_in_turns(parts: Iterable[bytes | bytearray], large: asyncio.Lock) -> bytes:
-    """All parts in one, which are made when they are taken. Raises what making them raises.
+    """Join all parts into one. Each part is made when it is taken. Raises what making them raises.
 
-    `large`: shared by all whose work must not come together in one turn. What takes more than one turn waits for it, so that a hundred
-    large bodies take a hundred times as many turns, not turns that are a hundred times as long.
+    `large` is shared by all callers whose work must not run together in one turn. Work of more than one turn waits for it. So a hundred
+    large bodies make more turns, not longer ones.
     """
     rest = iter(parts)
     taken: list[bytes | bytearray] = []
@@ -50,7 +50,7 @@ async def join_in_turns(parts: Iterable[bytes | bytearray], large: asyncio.Lock)
 
 
 def _take_some(parts: Iterator[bytes | bytearray], taken: list[bytes | bytearray]) -> bool:
-    """Takes as many as one turn has time for; whether there may be more."""
+    """Take as many parts as one turn has time for. Returns whether there may be more."""
     made = 0
     for part in parts:
         taken.append(part)
@@ -61,14 +61,14 @@ def _take_some(parts: Iterator[bytes | bytearray], taken: list[bytes | bytearray
 
 
 def in_pieces(body: bytes) -> Iterable[bytes]:
-    """The body in parts, one after the other."""
+    """Yield the body in parts."""
     if len(body) <= PIECE:
         return (body,)
     return (body[at : at + PIECE] for at in range(0, len(body), PIECE))
 
 
 async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
-    """Adds all events of this whole body. Raises what the reader raises; what came before it has been added then."""
+    """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then been added."""
     due = MOST_AT_ONCE
     for piece in in_pieces(body):
         into += reader.feed(piece)
@@ -79,7 +79,7 @@ async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent
 
 
 async def finish(reader: Reader) -> list[ResponseEvent]:
-    """The last events of a body that is over. Raises what the reader raises."""
+    """Return the last events of a body that has ended. Raises what the reader raises."""
     convert = reader.convert
     if convert is not None:
         await convert()
@@ -87,7 +87,7 @@ async def finish(reader: Reader) -> list[ResponseEvent]:
 
 
 async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:
-    """All of these, as `call.send_all` has it."""
+    """Send all these events, as `call.send_all` does."""
     for at in range(0, len(events), MOST_AT_ONCE):
         if at:
             await asyncio.sleep(0)

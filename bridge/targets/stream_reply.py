@@ -1,6 +1,6 @@
-"""A reply passed on while it comes: each message leaves when it is whole, and none is read before the client takes the last.
+"""Passes a reply on while it arrives. Each message leaves when it is whole, and the next is read when the client has room.
 
-In: a reader of the payload format, and the body in whatever parts it arrives. Knows nothing of how it travels.
+Takes a reader of the payload format and the body in parts of any size. It does not know the carrier.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bridge.targets.request_id import with_request_id
 from bridge.targets.slices import finish, in_pieces, in_slices
 
 LARGEST_MESSAGE = 64 << 20
-"""Bytes of one streamed message where max_response sets no limit: what is declared is held until it is whole."""
+"""Bytes of one streamed message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
 
 
 def largest_message(max_response: int | None) -> int:
@@ -27,7 +27,7 @@ def largest_message(max_response: int | None) -> int:
 async def stream_reply(
     call: Call, reader: Reader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
 ) -> None:
-    """Sends the whole response. `begun`: what has come of the body already; `request_id`: AWS's, empty if there is none.
+    """Send the whole response. `begun` holds the bytes of the body that have arrived. `request_id` is AWS's, or empty.
 
     Raises what the reader, `parts` and the call's window raise.
     """
@@ -49,7 +49,7 @@ async def stream_reply(
 
 
 async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:
-    """`held`: what the call counts for bytes in the reader."""
+    """`held` is the part of the call's account for bytes in the reader."""
     for piece in in_pieces(part):
         before = call.held
         events = reader.feed(piece)

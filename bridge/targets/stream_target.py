@@ -1,7 +1,7 @@
-"""A function behind InvokeWithResponseStream: a gathered call becomes one event, the reply is passed on as the function writes it.
+"""The target for a function behind InvokeWithResponseStream. A whole request becomes one event. The reply is passed on as it arrives.
 
-Headers leave when the function's head is there, each message when it is whole, and a client that takes nothing holds the function
-back. Before the first of them a call may be run again, after it never.
+Headers leave when the reply's head has arrived, and each message when it is whole. A client that does not read slows the function
+down. A call may be run again only until its headers have left.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from bridge.targets.whole_request import CompressionMode, read_whole_request
 
 
 class StreamedInvocation(Protocol):
-    """A reply under way."""
+    """A reply that is still arriving."""
 
     chunks: AsyncIterator[bytes]
-    """What the function writes, as it comes; then why it failed, if it did."""
+    """Yields the bytes that the function writes. Raises an RpcError at the end if the function failed."""
     request_id: str
 
 
@@ -45,12 +45,14 @@ class Carrier(Protocol):
         client_context: str | None = None,
         account: Account | None = None,
     ) -> AbstractAsyncContextManager[StreamedInvocation]:
-        """The function's reply, good inside the block. Raises an RpcError for all that is none; leaving the block aborts it."""
+        """Invoke the function. The reply is valid inside the block. Raises an RpcError for any other outcome. Leaving the block aborts
+        it.
+        """
         ...
 
 
 class StreamTarget:
-    """Any event that is an HTTP request, any payload, invoke mode `response_stream`."""
+    """Serves invoke mode `response_stream`, with any payload, for every event shape that is an HTTP request."""
 
     __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_large", "_wall_clock")  # fmt: skip
 
@@ -118,14 +120,14 @@ class StreamTarget:
 async def _head_of(
     call: Call, chunks: AsyncIterator[bytes], reply: StreamedReply
 ) -> tuple[HttpReply, bytes]:
-    """The reply's head, and what came of its body with it; the rest is still in `chunks`. Raises BadReply, BuffersFull."""
+    """Read the reply's head. Returns it and the first bytes of the body. `chunks` has the rest. Raises BadReply, BuffersFull."""
     held = Portion(call)
     async for chunk in chunks:
         begun = reply.feed(chunk)
         if reply.head is not None:
             return reply.head, begun
         held.become(reply.held if reply.held > SMALL else 0)
-    call.hold(held.size)  # what is read out of it
+    call.hold(held.size)  # counts the events that are read from it
     begun = reply.finish()
     assert reply.head is not None
     return reply.head, begun

@@ -1,4 +1,4 @@
-"""A call's request, for targets that take it whole."""
+"""Reads a call's request for targets that take it whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CompressionMode = Literal["pass", "identity"]
 async def read_whole_request(
     call: Call, compression: CompressionMode, large: asyncio.Lock
 ) -> tuple[Metadata, bytes]:
-    """Metadata and body as the target shall see them. `large`: shared by all targets; one large body at a time is inflated.
+    """Metadata and body as the target shall see them. All targets share `large`, so that one large body at a time is inflated.
 
     Raises what `read_all` and `uncompressed` raise.
     """
