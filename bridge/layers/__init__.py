@@ -1,1 +1,1 @@
-"""The layers that every call passes through, a coroutine function each. stack.py lists them in reading order."""
+"""The layers that every call passes through. Each is a coroutine function. stack.py lists them in reading order."""

@@ -1,9 +1,9 @@
-"""One line a call. Entries are gathered as values and written together: a line each would cost more than the call's signing.
+"""Writes one line for each call. Entries are written in batches, because one write per line costs more than signing the call.
 
-Calls that reached no target and failed are cheap to make, by the thousand. The first ones of a connection have a line each; what
-comes faster than one a second after that is counted, and each ten seconds a line tells how many they were.
+A client can cheaply make thousands of calls that fail before they reach a target. The first ones of a connection have a line each.
+After that, those above one a second are only counted. A line every ten seconds tells how many they were.
 
-Writing never waits: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, not calls.
+Writing never waits. A terminal held by Ctrl-S or a full pipe loses log lines and delays no call.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
 _RETRY_AFTER = 0.01
-"""Seconds until what found no room is tried again: a pipe holds 64 KiB, a busy bridge writes megabytes in a second."""
+"""Seconds until a write that found no room is tried again. A pipe holds 64 KiB, and a busy bridge writes megabytes a second."""
 _LONGEST_TEXT = 500
-"""Characters of a path or a status message: whoever sends long ones does not fill the log."""
+"""Characters of a path or a status message. Clients that send long ones must not fill the log."""
 _LONGEST_ID = 100
 
 
@@ -39,11 +39,11 @@ _LAST_PATIENCE = 1.0
 
 _LINES_AT_ONCE = 10
 _LINES_A_SECOND = 1.0
-"""Of one connection, about calls that did nothing."""
+"""Lines of one connection about calls that reached no target."""
 _SUMMARY_AFTER = 10.0
-"""Seconds until a line tells of the calls without one."""
+"""Seconds until a summary line counts the calls that had no line."""
 _MOST_COUNTED = 1000
-"""Addresses and codes that are told apart in that time; the rest is counted together."""
+"""Pairs of address and code that are counted apart in that time. All others are counted together."""
 _OTHERS = "others"
 
 _NAMES = tuple(code.name for code in CODES)
@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is known of a call at its end. Durations in microseconds, sizes in bytes."""
+    """The facts about a call at its end. Durations are in microseconds, sizes in bytes."""
 
     time: datetime
     method: str
@@ -70,7 +70,7 @@ class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
     """AWS's id of the last attempt."""
     trace_id: str | UnsetType = UNSET
     calls: int | UnsetType = UNSET
-    """This line stands for so many calls that did nothing; its method is `*`."""
+    """The number of calls that a summary line stands for. Its method is `*`."""
 
 
 Format = Callable[[list[Entry]], bytes]
@@ -79,7 +79,7 @@ json_lines: Format = Encoder().encode_lines
 
 
 def console_lines(entries: list[Entry]) -> bytes:
-    """For people: time, code, method, duration, and what went wrong."""
+    """Format entries for people: time, code, method, duration, and what went wrong."""
     return "".join([_console_line(entry) for entry in entries]).encode()
 
 
@@ -95,7 +95,7 @@ def _console_line(entry: Entry) -> str:
 
 
 class AccessLog:
-    """Gathers entries, formats and writes them in batches to a file descriptor."""
+    """Collects entries, and formats and writes them in batches to a file descriptor."""
 
     def __init__(
         self,
@@ -112,15 +112,15 @@ class AccessLog:
         self._entries: list[Entry] = []
         self._outlet = LossyWriter(descriptor)
         self._lost = 0
-        """Lines that found no room in it."""
+        """Lines lost because the writer had no room."""
         self._timer: asyncio.TimerHandle | None = None
         self.is_on = is_on
         self._last_metadata: Metadata = EMPTY
         self._last_trace_id = ""
         self._allowances: WeakKeyDictionary[Hashable, Bucket] = WeakKeyDictionary()
-        """By connection: the lines that it may still have about calls that did nothing."""
+        """By connection: how many more lines it may have about calls that reached no target."""
         self._without_line: Counter[tuple[str, str]] = Counter()
-        """By address and code: calls that did nothing and have no line."""
+        """By address and code: calls that reached no target and have no line."""
         self._summary: asyncio.TimerHandle | None = None
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
@@ -150,7 +150,7 @@ class AccessLog:
         )
 
     def _allows_line(self, connection: Hashable, peer: Peer, code: StatusCode) -> bool:
-        """Whether a call of this connection that did nothing has a line of its own; else it is counted."""
+        """Whether a call of this connection that reached no target gets its own line. If not, it is counted."""
         allowance = self._allowances.get(connection)
         if allowance is None:
             allowance = self._allowances[connection] = Bucket(_LINES_AT_ONCE, _LINES_A_SECOND)
@@ -165,7 +165,7 @@ class AccessLog:
         return False
 
     def _summarise(self) -> None:
-        """Tell how many calls had no line."""
+        """Write the summary lines of calls that had no line."""
         if self._summary is not None:
             self._summary.cancel()
             self._summary = None
@@ -177,7 +177,7 @@ class AccessLog:
     def write_refused(
         self, path: str, status: Status, peer: Peer, connection: Hashable | None = None
     ) -> None:
-        """The line of a request that is no call: it went nowhere. `connection`: where it came, if its lines are bounded."""
+        """Write the line of a request that is not a gRPC call. `connection` is the one it arrived on, if its lines are bounded."""
         if self.is_on and (connection is None or self._allows_line(connection, peer, status.code)):
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name
@@ -205,7 +205,7 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what can be written now; the rest is tried again in a moment."""
+        """Write what can be written now. The rest is tried again in a moment."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -219,10 +219,12 @@ class AccessLog:
             self._timer = self._loop.call_later(_RETRY_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
-            _log.warning("%d lines of the access log were lost: nobody took them", lost)
+            _log.warning(
+                "%d lines of the access log were lost: the reader of the log was too slow", lost
+            )
 
     def close(self) -> None:
-        """The last lines get a moment that others do not: nobody comes back for them."""
+        """Write the last lines, and wait a moment for room, because there is no later try."""
         self._summarise()
         self.flush()
         self._outlet.write_out(patience=_LAST_PATIENCE)

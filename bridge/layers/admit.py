@@ -1,4 +1,4 @@
-"""admit: takes a call on only while its target and the process have room; what is too much is refused before it costs."""
+"""admit: accepts a call only while its target and the process have room. Excess calls are refused before they cost anything."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bridge.rpc.errors import Overloaded
 from bridge.rpc.figures import TargetFigures
 
 BUILTIN_CALLS = 10_000
-"""Calls of one built-in service that a process has open, most of them a client's Watch of its connection."""
+"""Calls of one built-in service that a process may have open. Most are a client's health Watch."""
 
 BUILTIN_CALLS_OF_ONE = 100
-"""Those of one connection: a client library has one Watch for each."""
+"""The same for one connection: a client library opens one Watch for each."""
 
 
 def admit(
@@ -26,8 +26,8 @@ def admit(
     gathers: bool,
     clock: Callable[[], float],
 ) -> Handler:
-    """`buffers`: those of the process. `gathers`: whether the target takes requests whole; then a call takes its place once its request
-    is complete, so that requests which never come keep nobody out. `clock` reads the monotonic time.
+    """`buffers` are those of the process. `gathers` says that the target takes requests whole. Then a call takes its place once its request
+    is complete, so that requests which never arrive block no other call. `clock` reads the monotonic time.
     """
     places = target.places
     calls = places.calls
@@ -62,7 +62,7 @@ def admit_builtin(
     calls: int = BUILTIN_CALLS,
     calls_of_one: int = BUILTIN_CALLS_OF_ONE,
 ) -> Handler:
-    """For a service that is answered here. `name`: the service's; `calls`: those open at a time, and those of one connection."""
+    """Admit calls of a built-in service. `name` is the service's. `calls` bounds the calls open at a time, in all and on one connection."""
     by_connection: Counter[Hashable] = Counter()
 
     async def admitted(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""deadline: aborts a call that outlives its deadline. Calls share buckets of 5 ms and one loop timer, because a timer each costs more."""
+"""deadline: aborts a call at its deadline. Calls share buckets of 5 ms and one loop timer, because a timer for each costs more."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _NEVER = 1 << 62
 """A tick."""
 
 _KEPT = 1024
-"""Buckets above which those that have emptied are taken out: taking each out when its last call ends would cost every call."""
+"""Number of buckets above which empty ones are removed. Removing each as soon as its last call ends would slow every call."""
 
 
 class Deadlines:
-    """The calls that wait for their deadline, by bucket. One timer is set, for the first bucket of all."""
+    """Holds the calls that have a deadline, by bucket. Only one timer is set, for the earliest bucket."""
 
     __slots__ = ("_armed_for", "_buckets", "_loop", "_most", "_ticks", "_timer")
 
@@ -29,20 +29,20 @@ class Deadlines:
         self._loop = loop
         self._buckets: dict[int, set[Call]] = {}
         self._most = _KEPT
-        """Buckets at which they are looked through."""
+        """Number of buckets at which the empty ones are removed next."""
         self._ticks: list[int] = []
         """A heap of the buckets' ticks."""
         self._armed_for = _NEVER
         self._timer: asyncio.TimerHandle | None = None
 
     def bucket(self, deadline: float) -> set[Call]:
-        """Where a call with this deadline is to be added, and taken out again when it has ended."""
+        """The bucket for a call with this deadline. The caller adds the call, and removes it when it has ended."""
         tick = int(deadline * _TICKS) + 1
-        # An empty one has to be begun again: the timer may have been set past it.
+        # An empty bucket is started again, because the timer may have been set past it.
         return self._buckets.get(tick) or self._begin(tick)
 
     def _begin(self, tick: int) -> set[Call]:
-        """The bucket of this tick, which does not exist or is empty; from now on the timer rings for it."""
+        """Start the bucket of this tick, which does not exist or is empty. From now on the timer fires for it."""
         bucket = self._buckets.get(tick)
         if bucket is None:
             if len(self._buckets) >= self._most:
@@ -62,7 +62,7 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = tick
-        # The loop's clock is the monotonic one in steps of 1 ms: a step later is never too early.
+        # The loop's clock runs in steps of 1 ms. One step later is never too early.
         self._timer = self._loop.call_at(tick / _TICKS + 0.001, self._ring)
 
     def _ring(self) -> None:

@@ -19,7 +19,7 @@ def observe(inner: Handler, *, log: AccessLog, clock: Callable[[], float]) -> Ha
             await inner(call)
         finally:
             seconds = clock() - call.started
-            # Without a status the process itself is being stopped.
+            # A call without a status means that the process itself is being stopped.
             code = StatusCode.CANCELLED if call.status is None else call.status.code
             figures.finished(call, code, seconds)
             log.write(call, code, seconds)

@@ -1,4 +1,4 @@
-"""rescue: whatever ends a call becomes its Status here, once, and nowhere else."""
+"""rescue: turns whatever ended a call into its Status. No other place does this."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SEE_LOG = "the bridge has an error; its log has the details"
 def rescue(
     inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], str] = str
 ) -> Handler:
-    """`redact`: takes out of a message what no client may read."""
+    """`redact` removes from a message what no client may read."""
 
     async def rescued(call: Call) -> None:
         cause: RpcError
@@ -29,7 +29,7 @@ def rescue(
             if call.cause is None:  # else it was aborted before its first step
                 await inner(call)
         except RpcError as error:
-            # What aborted the call says more than what the abortion broke on its way out.
+            # The cause of the abort says more than an error that the abort itself caused.
             cause = call.cause or error
             forget_frames(error)
         except asyncio.CancelledError as error:

@@ -1,4 +1,4 @@
-"""retry: repeats a call that provably did not reach its function and may succeed a moment later; never anything else."""
+"""retry: repeats only calls that provably did not reach their function and may succeed a moment later."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.value import Value
 
 _LONGEST_PAUSE = 60.0
-"""Seconds. Who is asked to wait longer gets the answer now, with the time to come back at: a waiting call holds its place."""
+"""Seconds. A call that would wait longer fails now, with the time at which to retry: a waiting call holds a place."""
 _MOST_DOUBLINGS = 30
 
 
 class RetryPolicy(Value, frozen=True):
     attempts: int = 3
-    """Counting the first; 1: never repeat."""
+    """Attempts in all, the first among them. 1 means that no call is repeated."""
     backoff: float = 0.05
     """Seconds: the wait before the n-th repetition is a random time up to backoff * 2^(n-1)."""
     max_backoff: float = 2.0
     budget: float = 0.2
-    """Retries at most, as a part of all calls."""
+    """Most retries, as a fraction of all calls."""
 
 
 class Budget:
-    """Keeps retries from multiplying an outage: calls earn a part of a retry each, retries spend a whole one."""
+    """Keeps retries from making an outage worse. Each call earns a fraction of a retry, and each retry spends a whole one."""
 
     __slots__ = ("_most", "_part", "_tokens", "calls")
 
     _RESERVE = 10.0
-    """So that a quiet route may retry at all."""
+    """Retries allowed at the start, so that a route with few calls may retry too."""
     _SAVED_CALLS = 1000
-    """Calls whose savings count at most."""
+    """Most calls whose earnings can be saved up."""
 
     def __init__(self, part: float) -> None:
         self._part = part
         self._most = self._RESERVE + part * self._SAVED_CALLS
         self._tokens = self._RESERVE
         self.calls = 0
-        """Calls since the last spending; whoever sends one counts it here."""
+        """Calls since the last `spend`. The sender of a call counts it here."""
 
     def spend(self) -> bool:
-        """Take a retry; False if none has been earned."""
+        """Take a retry. Returns False if none has been earned."""
         self._tokens = min(self._most, self._tokens + self._part * self.calls)
         self.calls = 0
         if self._tokens < 1:
@@ -82,7 +82,7 @@ def retry(
             await asyncio.sleep(pause)
 
     def _pause_before_retry(call: Call, error: RpcError) -> float | None:
-        """Seconds to wait; None: the error is the answer."""
+        """Seconds to wait, or None if the error is the answer."""
         may_retry = error.is_transient and not error.may_have_run and call.phase is Phase.NEW
         if not may_retry or call.attempts >= policy.attempts:
             return None
@@ -92,7 +92,7 @@ def retry(
         if pause > max(_LONGEST_PAUSE, policy.max_backoff):
             return None
         if call.deadline is not None and clock() + pause >= call.deadline:
-            return None  # the client learns why now, not that its deadline passed later
+            return None  # the client gets the cause now, instead of DEADLINE_EXCEEDED later
         return pause if budget.spend() else None
 
     return retried

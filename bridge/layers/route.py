@@ -1,4 +1,4 @@
-"""route: hands the call to its route's own handler. The built-in services branch off here; no function is woken for them."""
+"""route: passes the call to its route's handler. Built-in services are answered here, without a function."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From a call's path to its Route: built-in services, configured entries, or the one route of all that is unknown.
+"""Finds the Route for a call's path: a built-in service, a configured entry, or the one route for all unknown paths.
 
-A path is looked up once and remembered, so that the cost of a call does not depend on how many services are configured.
-What is remembered, and how many label values metrics get, is bounded: clients choose paths.
+A path is looked up once and remembered, so that the cost of a call does not depend on how many services are configured. Clients choose
+paths, so the number of remembered paths and of metric labels is bounded.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bridge.rpc.limits import Limits
 
 _MAX_PATHS = 10_000
 _MAX_METHODS = 1_000
-"""Methods that get metrics of their own; those beyond share the label `other`."""
+"""Methods that get their own metrics. All further ones share the label `other`."""
 _MAX_PATH_LENGTH = 512
 
 
 class WeightedTarget:
-    """One target of an entry and its part of the calls."""
+    """One target of an entry, and its share of the calls."""
 
     __slots__ = ("handler", "longest", "streams", "weight")
 
@@ -39,7 +39,7 @@ class WeightedTarget:
         self.handler = handler
         self.weight = weight
         self.longest = longest
-        """Seconds: how long the target itself can take at most."""
+        """Seconds that the target itself can take at most."""
 
 
 class Entry:
@@ -52,13 +52,13 @@ class Entry:
     ) -> None:
         self.name = name
         self.legs = tuple(legs)
-        """Empty: the configuration says null, and calls get UNIMPLEMENTED."""
+        """Empty if the configuration says null. Calls then get UNIMPLEMENTED."""
         self.limits = limits
         self.timeout = timeout
 
 
 class Builtin:
-    """A service that is answered here."""
+    """A service that the bridge itself answers."""
 
     __slots__ = ("handler", "methods")
 
@@ -74,9 +74,9 @@ class MethodRegistry:
         self._kind_of = kind_of
         self._methods: dict[tuple[str, str], MethodFigures] = {}
         self.unknown = MethodFigures("unknown", "unknown")
-        """Of calls without a route."""
+        """The figures of calls without a route."""
         self.other = MethodFigures("other", "other")
-        """Of methods beyond the bound."""
+        """The shared figures of methods beyond the bound."""
 
     def of(self, service: str, method: str) -> MethodFigures:
         key = (service, method)
@@ -104,7 +104,7 @@ class RouteTable:
         methods: MethodRegistry,
         point: Callable[[], float] = random.random,
     ) -> None:
-        """`builtin`: by service name; `point` gives a number from 0 to just under 1."""
+        """`builtin` is keyed by service name. `point` gives a number from 0 to just under 1."""
         self._router = router
         self._builtin = builtin
         self._methods = methods
@@ -122,7 +122,7 @@ class RouteTable:
         service, _, method = path[1:].rpartition("/")
         builtin = self._builtin.get(service)
         if builtin is not None and not self._router.names(path):
-            # Clients choose paths: only methods that exist get figures of their own.
+            # Clients choose paths, so only methods that exist get their own figures.
             is_known = method in builtin.methods
             figures = self._methods.of(service, method) if is_known else self._methods.unknown
             return self._remember(
@@ -153,7 +153,7 @@ class RouteTable:
 
 
 class _Choice:
-    """The routes of one path: one, or the legs of a split."""
+    """The routes of one path: either one, or the legs of a weighted split."""
 
     __slots__ = ("_routes", "_weights", "only")
 

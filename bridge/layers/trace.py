@@ -1,7 +1,7 @@
-"""trace: a span for each call, and one below it for each attempt at its target, by OpenTelemetry's conventions for RPC and FaaS.
+"""trace: makes a span for each call, and a child span for each attempt. They follow OpenTelemetry's conventions for RPC and FaaS.
 
 The client's trace context is the call's parent. The target gets the context of its attempt in the same metadata: `traceparent` and
-`tracestate`, or what OTEL_PROPAGATORS says. Needs the extra `otel`; nobody imports this while traces are off.
+`tracestate`, or what OTEL_PROPAGATORS says. Needs the extra `otel`; this module is not imported while traces are off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SERVER_ERRORS = frozenset(
     (StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED, StatusCode.UNIMPLEMENTED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE,
      StatusCode.DATA_LOSS),
 )  # fmt: skip
-"""The codes that are a server's failure; any other may be what the client asked for (semantic conventions for gRPC)."""
+"""The codes that mean a server failure. Any other may be the client's fault (semantic conventions for gRPC)."""
 _CLIENT_ERRORS = frozenset(StatusCode) - {StatusCode.OK}
 _LONGEST_TEXT = 500
 """Characters of a status message."""
@@ -42,7 +42,9 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
     fields = _Fields(propagator)
 
     async def traced_call(call: Call) -> None:
-        figures = call.route.figures  # clients choose paths: those that are unknown share one name
+        figures = (
+            call.route.figures
+        )  # clients choose paths, so all unknown ones share one span name
         with tracer.start_as_current_span(
             f"{figures.service}/{figures.method}",
             context=fields.extract(call.metadata),
@@ -60,7 +62,7 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
             try:
                 await inner(call)
             finally:
-                # Without a status the process itself is being stopped.
+                # A call without a status means that the process itself is being stopped.
                 _tell(span, call.status or Status(StatusCode.CANCELLED), errors=_SERVER_ERRORS)
                 _tell_request_id(span, call.request_id)
 
@@ -75,7 +77,7 @@ def traced_attempt(
 
     async def traced_target(call: Call) -> None:
         if not trace.get_current_span().is_recording():
-            return await inner(call)  # what the target is told of the call's own span is enough
+            return await inner(call)  # the target then gets the context of the call's span
         with tracer.start_as_current_span(
             name,
             kind=SpanKind.CLIENT,
@@ -97,7 +99,7 @@ def traced_attempt(
 
 
 class _Fields:
-    """The metadata that carries trace context: all that the propagator knows but baggage, which passes as the client sent it."""
+    """The metadata that carries trace context: all that the propagator knows, without baggage. Baggage passes unchanged."""
 
     def __init__(self, propagator: TextMapPropagator) -> None:
         self._propagator = propagator
@@ -105,7 +107,7 @@ class _Fields:
         self._root = Context()
 
     def extract(self, metadata: Metadata) -> Context:
-        """The client's context; the root, where it sent none."""
+        """The client's trace context, or the root if it sent none."""
         carrier: dict[str, list[str]] = {}
         for name, value in metadata:
             field = self._names.get(name)
@@ -114,7 +116,7 @@ class _Fields:
         return self._propagator.extract(carrier, self._root)
 
     def inject(self, metadata: Metadata) -> Metadata:
-        """The metadata with the running span's context in place of what was there."""
+        """Return the metadata with its trace context replaced by that of the running span."""
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
         kept = [pair for pair in metadata if pair[0] not in self._names]
@@ -122,7 +124,7 @@ class _Fields:
 
 
 def _ends_of(call: Call) -> Attributes:
-    """The server as the client named it, and the client."""
+    """Attributes for the server, as the client named it, and for the client."""
     host, _, port = call.authority.rpartition(":")
     ends: Attributes = {"server.address": call.authority[:_LONGEST_HOST]}
     if host and port.isascii() and port.isdigit() and len(port) <= 5:
@@ -166,7 +168,7 @@ def _tell(span: Span, status: Status, *, errors: frozenset[StatusCode]) -> None:
 
 def _tell_attempt(span: Span, call: Call, failure: RpcError | None) -> None:
     if failure is None:
-        # Without a status either, it is a bug, or the process itself is being stopped.
+        # If the call has no status either, this is a bug, or the process is being stopped.
         _tell(span, call.status or Status(StatusCode.UNKNOWN), errors=_CLIENT_ERRORS)
         _tell_request_id(span, call.request_id)
         return
