@@ -26,6 +26,9 @@ SMALL_ACCOUNT = 64 << 10
 _KEPT_FREE = 8
 """One part in so many of the buffers is kept free of large accounts, so that small calls always find room."""
 
+_KEPT_FROM_UNREAD = 16
+"""One part in so many is kept free of replies that clients do not take. They stay for minutes, and calls of others need room."""
+
 
 _FIELD_COST = 128
 """Bytes that a field takes beside its name and value: two strings and their tuple."""
@@ -48,6 +51,7 @@ class Buffers:
         "call_cost",
         "covered",
         "for_large",
+        "for_unread",
         "held",
         "is_awaited",
         "limit",
@@ -65,8 +69,10 @@ class Buffers:
         """Bytes. Only calls and accounts change it."""
         self.for_large = limit - limit // _KEPT_FREE
         """Bytes up to which large accounts may fill the buffers."""
+        self.for_unread = limit - limit // _KEPT_FROM_UNREAD
+        """Bytes up to which replies that clients do not take may fill the buffers."""
         self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
-        """Bytes of replies that a client may leave unread although the buffers are full."""
+        """Bytes of replies that a client may leave unread although the buffers have no more room for unread ones."""
         self.is_awaited = False
         """Whether somebody waits for room."""
         self._freed: Callable[[], None] | None = None

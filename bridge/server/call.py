@@ -228,7 +228,7 @@ class ServedCall(OpenAccount):
         connection = self.connection
         if (
             self.phase is Phase.NEW
-            and self.buffers.held <= self.buffers.limit
+            and self.buffers.held <= self.buffers.for_unread
             and self._engine.send_response(
                 self._id,
                 head_fields(self.content_type, initial),
@@ -252,7 +252,7 @@ class ServedCall(OpenAccount):
         if isinstance(event, Message):
             if self.connection.is_too_far_behind:
                 raise BuffersFull(
-                    f"the bridge holds {self.buffers.limit} bytes (buffers), replies among them that this client"
+                    f"the bridge holds {self.buffers.held} of {self.buffers.limit} bytes (buffers), replies among them that this client"
                     " has not taken; this reply is dropped"
                 )
             self.phase = after

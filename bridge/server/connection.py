@@ -407,9 +407,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_too_far_behind(self) -> bool:
-        """Whether the process's buffers are full, and much that this client does not take is among what fills them."""
+        """Whether the buffers are full but for what is kept for other calls, and much that this client does not take is among what fills them."""
         buffers = self.buffers
-        return buffers.held > buffers.limit and self._untaken > buffers.much_for_one
+        return buffers.held > buffers.for_unread and self._untaken > buffers.much_for_one
 
     def _fail(self, code: int, reason: str) -> None:
         self.flush()

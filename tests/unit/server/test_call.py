@@ -260,6 +260,27 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
     assert 0 == wire.figures.buffers.held
 
 
+async def test_replies_that_a_client_does_not_take_leave_room_for_other_calls(
+    new_engine: object,
+) -> None:
+    """Calls are refused while the buffers are full, those of all clients. One client that reads nothing must not keep them so."""
+    answers = _Answers()
+    served = serving(answers, max_buffered=1680, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
+    wire = MemoryWire(served, H2Client(window=0))
+    client = await wire.open()
+    streams = [client.call(envelope(b"")) for _ in range(30)]
+    held = []
+    for _ in streams:
+        answers.let.release()
+        await wire.settle()
+        held.append(wire.figures.buffers.held)
+
+    assert 1400 < max(held) < 1680
+    assert StatusCode.RESOURCE_EXHAUSTED == client.replies[streams[-1]].status[0]
+    await wire.close()
+    assert 0 == wire.figures.buffers.held
+
+
 async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: object) -> None:
     """At once: until the next look at the clock, other calls would be refused for bytes that are gone."""
     wire = MemoryWire(
