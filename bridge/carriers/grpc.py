@@ -45,14 +45,14 @@ from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent, Tr
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import (
     HOP_BY_HOP,
+    PUSHBACK,
     Metadata,
+    binary_values,
     clean_value,
     decode_binary,
-    encode_binary,
     is_binary,
     is_name,
     size_of,
-    split_binary,
     valid_pushback,
 )
 from bridge.rpc.status import (
@@ -83,7 +83,9 @@ _USER_TIMEOUT = 30_000
 
 _CONTENT_TYPE = "application/grpc"
 _DETAILS = "grpc-status-details-bin"
-_PUSHBACK = "grpc-retry-pushback-ms"
+MOST_VALUES = 1000
+"""Values of one `-bin` field that are passed on."""
+
 _OK = 200
 _TOO_MANY_REQUESTS = 429
 
@@ -626,7 +628,7 @@ def _to_wire(metadata: Metadata) -> Metadata:
     fields: list[tuple[str, str]] = []
     for name, value in metadata:
         if is_binary(name):
-            fields += [(name, part) for part in _binary_values(value)]
+            fields += [(name, part) for part in binary_values(value, MOST_VALUES)]
         else:
             fields.append((name, clean_value(value)))
     return tuple(fields)
@@ -640,26 +642,13 @@ def _from_wire(fields: Fields) -> Metadata:
             continue
         if name.startswith("grpc-"):
             # The bridge inflates: the encodings that the server spoke are not the client's.
-            if name == _PUSHBACK:
+            if name == PUSHBACK:
                 metadata.append((name, valid_pushback(value)))
         elif is_binary(name):
-            metadata += [(name, part) for part in _binary_values(value)]
+            metadata += [(name, part) for part in binary_values(value, MOST_VALUES)]
         elif is_name(name):
             metadata.append((name, clean_value(value)))
     return tuple(metadata)
-
-
-def _binary_values(value: str) -> list[str]:
-    """Each value of a `-bin` field by itself, without padding. One that is not base64 is left out: nobody could read it, and some
-    clients break over it.
-    """
-    values = []
-    for part in split_binary(value):
-        try:
-            values.append(encode_binary(decode_binary(part)))
-        except ValueError:
-            continue
-    return values
 
 
 # -- addresses and TLS -----------------------------------------------------------------------------------------------------

@@ -5,18 +5,19 @@ In go fields with names in lower case, as a backend sent them; out come values t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from bridge.rpc import status
 from bridge.rpc.metadata import (
     HOP_BY_HOP,
     PASSED_GRPC_RESPONSE,
+    PUSHBACK,
     Metadata,
+    binary_values,
     clean_value,
     decode_binary,
     is_name,
-    split_binary,
+    valid_pushback,
 )
 from bridge.rpc.status import Status, StatusCode, decode_message, parse_code
 from bridge.rpc.value import Value
@@ -38,8 +39,6 @@ MOST_METADATA = 1000
 
 LONGEST_VALUE = 1 << 20
 """Characters of one value. A longer one fits no `max_trailers`."""
-
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}").fullmatch
 
 
 class ReplyFields(Value, frozen=True):
@@ -65,7 +64,9 @@ def sort_fields(fields: Iterable[tuple[str, str]]) -> ReplyFields:
             own.setdefault(name, value.strip())
         elif len(metadata) < MOST_METADATA and len(value) <= LONGEST_VALUE and _is_passed(name):
             if name.endswith("-bin"):
-                metadata += [(name, part) for part in _binary_values(value)]
+                metadata += [(name, part) for part in binary_values(value, MOST_METADATA)]
+            elif name == PUSHBACK:
+                metadata.append((name, valid_pushback(value)))
             else:
                 metadata.append((name, clean_value(value)))
     return ReplyFields(
@@ -82,11 +83,6 @@ def _is_passed(name: str) -> bool:
     if name.startswith(_GRPC):
         return name in PASSED_GRPC_RESPONSE
     return is_name(name)
-
-
-def _binary_values(value: str) -> list[str]:
-    """Each value by itself and without padding. One that is not base64 is left out: clients drop the whole call over it."""
-    return [part.rstrip("=") for part in split_binary(value, MOST_METADATA) if _BASE64(part)]
 
 
 def _status_of(own: dict[str, str]) -> Status:

@@ -31,9 +31,10 @@ PASSED_GRPC_REQUEST = frozenset(
 )
 """The `grpc-*` request names that travel on; every other one is gRPC's own and remade or dropped."""
 
-PASSED_GRPC_RESPONSE = frozenset(
-    ("grpc-encoding", "grpc-accept-encoding", "grpc-retry-pushback-ms")
-)
+PUSHBACK = "grpc-retry-pushback-ms"
+"""When a client may repeat a call, in milliseconds (gRFC A6)."""
+
+PASSED_GRPC_RESPONSE = frozenset(("grpc-encoding", "grpc-accept-encoding", PUSHBACK))
 """The `grpc-*` response names that are metadata on the way back; status, message and details are the Status."""
 
 REQUEST_ID = "x-amzn-requestid"
@@ -41,6 +42,7 @@ REQUEST_ID = "x-amzn-requestid"
 
 _NAME = re.compile(r"[0-9a-z_.-]+").fullmatch
 _PUSHBACK = re.compile(r"-?[0-9]{1,9}").fullmatch
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}").fullmatch
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 
@@ -64,6 +66,14 @@ def split_binary(value: str, most: int = -1) -> list[str]:
     """The values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so many of them; -1: all."""
     parts = value.split(",", most)
     return [part.strip(" ") for part in (parts[:most] if most >= 0 else parts)]
+
+
+def binary_values(value: str, most: int = -1) -> list[str]:
+    """Each value of a `-bin` field by itself, without padding; at most so many of them (-1: all).
+
+    One that is not base64 is left out: nobody could read it, and some clients break over it.
+    """
+    return [part.rstrip("=") for part in split_binary(value, most) if _BASE64(part)]
 
 
 def encode_binary(value: bytes) -> str:

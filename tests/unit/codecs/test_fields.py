@@ -98,3 +98,32 @@ def test_metadata_by_the_million_is_left_out_and_the_status_is_not() -> None:
     assert MOST_METADATA == len(sort_fields([("x", "y"), joined, status]).metadata)
     assert (("x", "y"),) == sort_fields([huge, ("x", "y"), status]).metadata
     assert Status(StatusCode.NOT_FOUND) == sort_fields([*many, status]).status
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("AAE=", ["AAE"]),
+        ("a_b-c", []),
+        ("a", []),
+        ("AAAAA", []),
+        ("!, AQ==,AAEC", ["AQ", "AAEC"]),
+        ("", [""]),
+    ],
+)
+def test_only_what_a_client_can_decode_reaches_it_in_binary_metadata(
+    value: str, kept: list[str]
+) -> None:
+    """Some clients fail all later calls of a connection over others."""
+    assert tuple([("x-bin", part) for part in kept]) == sort_fields((("x-bin", value),)).metadata
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [("50", "50"), ("-1", "-1"), ("abc", "-1"), ("", "-1"), ("99999999999", "-1")],
+)
+def test_a_pushback_that_is_no_number_says_do_not_repeat(value: str, sent: str) -> None:
+    """gRFC A6; some clients fail all later calls of a connection over it."""
+    name = "grpc-retry-pushback-ms"
+
+    assert ((name, sent),) == sort_fields(((name, value),)).metadata
