@@ -1,4 +1,4 @@
-"""The name of a function: from an ARN or `NAME[:QUALIFIER]` to the host, path and query of its Invoke API.
+"""The names that AWS gives: partitions, regions, ARNs, and functions up to the host, path and query of their Invoke API.
 
 Knows nothing of credentials, endpoints set by configuration, or whether the function exists.
 """
@@ -21,30 +21,46 @@ class Partition:
     dns_suffix: str
     region_prefix: str
     """What the names of its regions begin with."""
+    home_region: str
+    """Where its IAM is at home: STS is asked there if nothing names another region."""
 
 
 PARTITIONS = (
-    Partition("aws-cn", "amazonaws.com.cn", "cn-"),
-    Partition("aws-us-gov", "amazonaws.com", "us-gov-"),
-    Partition("aws-iso", "c2s.ic.gov", "us-iso-"),
-    Partition("aws-iso-b", "sc2s.sgov.gov", "us-isob-"),
-    Partition("aws-iso-e", "cloud.adc-e.uk", "eu-isoe-"),
-    Partition("aws-iso-f", "csp.hci.ic.gov", "us-isof-"),
-    Partition("aws-eusc", "amazonaws.eu", "eusc-"),
-    Partition("aws", "amazonaws.com", ""),  # last: its prefix fits any region
+    Partition("aws-cn", "amazonaws.com.cn", "cn-", "cn-north-1"),
+    Partition("aws-us-gov", "amazonaws.com", "us-gov-", "us-gov-west-1"),
+    Partition("aws-iso", "c2s.ic.gov", "us-iso-", "us-iso-east-1"),
+    Partition("aws-iso-b", "sc2s.sgov.gov", "us-isob-", "us-isob-east-1"),
+    Partition("aws-iso-e", "cloud.adc-e.uk", "eu-isoe-", "eu-isoe-west-1"),
+    Partition("aws-iso-f", "csp.hci.ic.gov", "us-isof-", "us-isof-south-1"),
+    Partition("aws-eusc", "amazonaws.eu", "eusc-", "eusc-de-east-1"),
+    Partition("aws", "amazonaws.com", "", "us-east-1"),  # last: its prefix fits any region
 )
 
 _PARTITION_OF_NAME = {partition.name: partition for partition in PARTITIONS}
 
-_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}").fullmatch
+# Patterns, to be matched against a whole text or to be part of a longer pattern.
+REGION_PATTERN = r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}"
+QUALIFIER_PATTERN = r"\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128}"
+FUNCTION_PATTERN = rf"(?P<name>[A-Za-z0-9_.-]{{1,140}})(?::(?P<qualifier>{QUALIFIER_PATTERN}))?"
+"""As the Lambda API model has it in FunctionName and Qualifier."""
+_PARTITION = "|".join(_PARTITION_OF_NAME)
+ROLE_PATTERN = rf"arn:(?:{_PARTITION}):iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,576}}"
 
-# The patterns of the Lambda API model, FunctionName and Qualifier.
-_FUNCTION = r"(?P<name>[A-Za-z0-9_.-]{1,140})(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128}))?"
-_PLAIN = re.compile(_FUNCTION).fullmatch
-_ARN = re.compile(
-    r"arn:(?P<partition>[a-z-]+):lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12}):function:"
-    + _FUNCTION
+_is_region = re.compile(REGION_PATTERN).fullmatch
+_read_name = re.compile(FUNCTION_PATTERN).fullmatch
+_read_arn = re.compile(
+    rf"arn:(?P<partition>{_PARTITION}):lambda:(?P<region>{REGION_PATTERN}):(?P<account>[0-9]{{12}}):function:{FUNCTION_PATTERN}"
 ).fullmatch
+
+
+def partition_of(region: str) -> Partition:
+    """The partition that a region lies in, by its name."""
+    return next(found for found in PARTITIONS if region.startswith(found.region_prefix))
+
+
+def partition_in(arn: str) -> Partition:
+    """The partition that an ARN names. Raises KeyError if there is no such partition."""
+    return _PARTITION_OF_NAME[arn.split(":")[1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +78,30 @@ class FunctionName:
     """None: that of the region."""
 
     @classmethod
-    def parse(cls, text: str) -> FunctionName:
-        """`arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]` or `NAME[:QUALIFIER]`. Raises ValueError."""
-        if text.startswith("arn:"):
-            return cls._parse_arn(text)
-        found = _PLAIN(text)
+    def from_name(cls, text: str) -> FunctionName:
+        """Read `NAME[:QUALIFIER]`. Raises ValueError that says what was expected."""
+        found = _read_name(text)
         if found is None:
-            raise ValueError(f"{text!r} is not a function name: expected NAME or NAME:QUALIFIER")
+            raise ValueError("expected function:NAME[:QUALIFIER]")
         return cls(**found.groupdict())
 
     @classmethod
-    def _parse_arn(cls, text: str) -> FunctionName:
-        found = _ARN(text)
-        if found is None or _REGION(found["region"]) is None:
+    def from_arn(cls, text: str) -> FunctionName:
+        """Read `arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`. Raises ValueError that says what was expected."""
+        found = _read_arn(text)
+        if found is None:
             raise ValueError(
-                f"{text!r} is not a function's ARN: expected arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"
+                "expected the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"
             )
-        if found["partition"] not in _PARTITION_OF_NAME:
-            known = ", ".join(sorted(_PARTITION_OF_NAME))
-            raise ValueError(f"{text!r} names an unknown partition; known are {known}")
         return cls(**found.groupdict())
+
+    @property
+    def arn(self) -> str | None:
+        """The ARN, with the qualifier; None without an account or a region."""
+        unqualified = self._unqualified_arn
+        if unqualified is None or self.qualifier is None:
+            return unqualified
+        return f"{unqualified}:{self.qualifier}"
 
     def __str__(self) -> str:
         """As messages to clients name it: without account and region."""
@@ -92,29 +112,29 @@ class FunctionName:
         region = self.region or default_region
         if region is None:
             raise ValueError(f"function {self} needs a region: set aws.region or use its ARN")
-        if _REGION(region) is None:
+        if _is_region(region) is None:
             raise ValueError(f"{region!r} is not the name of a region, such as eu-west-1")
         return f"lambda.{region}.{self._partition_in(region).dns_suffix}"
 
     def _partition_in(self, region: str) -> Partition:
         if self.partition is not None:
             return _PARTITION_OF_NAME[self.partition]
-        return next(found for found in PARTITIONS if region.startswith(found.region_prefix))
+        return partition_of(region)
 
     @property
     def invoke_path(self) -> str:
         """The path of Invoke. With an account it holds the ARN, so that a function of another account is found."""
-        return _INVOKE_PATH.format(quote(self._unqualified, safe=""))
+        return _INVOKE_PATH.format(quote(self._unqualified_arn or self.name, safe=""))
 
     @property
     def stream_path(self) -> str:
         """The path of InvokeWithResponseStream; its query is that of Invoke."""
-        return _STREAM_PATH.format(quote(self._unqualified, safe=""))
+        return _STREAM_PATH.format(quote(self._unqualified_arn or self.name, safe=""))
 
     @property
-    def _unqualified(self) -> str:
+    def _unqualified_arn(self) -> str | None:
         if self.account is None or self.region is None:
-            return self.name
+            return None
         partition = self._partition_in(self.region).name
         return f"arn:{partition}:lambda:{self.region}:{self.account}:function:{self.name}"
 

@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
 from bridge.rpc.limits import Limits
 
@@ -80,18 +81,10 @@ class Url:
 class LambdaTarget:
     """A function on AWS: `arn:…` or `function:NAME[:QUALIFIER]`."""
 
-    function: str
-    """The ARN, or the name with its qualifier, as it is written; `function:` itself is left out."""
-    name: str
-    qualifier: str | None = None
-    partition: str | None = None
-    """None: that of the region."""
-    region: str | None = None
-    """None: `aws.region`, or what the environment says."""
-    account: str | None = None
+    function: FunctionName
 
     def __str__(self) -> str:
-        return self.function if self.account else f"function:{self.function}"
+        return self.function.arn or f"function:{self.function}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from bridge.aws.arn import REGION_PATTERN
 from bridge.config.element import Element, shown
 from bridge.config.problems import Refused, did_you_mean
 from bridge.config.schema import (
@@ -35,7 +36,6 @@ from bridge.config.schema import (
 )
 from bridge.config.target import parse_target, target
 from bridge.config.values import (
-    REGION,
     Keys,
     Read,
     boolean,
@@ -123,8 +123,8 @@ EVENTS_OF_PAYLOAD: Mapping[Payload, frozenset[EventShape]] = {
 """What goes over Invoke in what."""
 
 _IAM_HOSTS = (
-    (re.compile(rf".+\.lambda-url\.({REGION})\.on\.aws"), "lambda"),
-    (re.compile(rf".+\.execute-api\.({REGION})\.amazonaws\.com(?:\.cn)?"), "execute-api"),
+    (re.compile(rf".+\.lambda-url\.({REGION_PATTERN})\.on\.aws"), "lambda"),
+    (re.compile(rf".+\.execute-api\.({REGION_PATTERN})\.amazonaws\.com(?:\.cn)?"), "execute-api"),
 )
 """Hosts whose name says what requests are signed for."""
 

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from bridge.aws.arn import FunctionName
 from bridge.config.element import Element
 from bridge.config.problems import did_you_mean
 from bridge.config.schema import GrpcTarget, HttpTarget, LambdaTarget, LocalTarget, Target
-from bridge.config.values import PARTITION, REGION, host_and_port, parse_url, socket_path
+from bridge.config.values import host_and_port, parse_url, socket_path
 
 EXPECTED = (
     "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
 )
-
-# The Lambda API model, FunctionName and Qualifier.
-_NAME = r"(?P<name>[A-Za-z0-9_.-]{1,140})"
-_QUALIFIER = r"(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[A-Za-z0-9_-]{1,128})"
-_ARN = re.compile(
-    rf"arn:(?P<partition>{PARTITION}):lambda:(?P<region>{REGION}):(?P<account>[0-9]{{12}}):function:{_NAME}(?::{_QUALIFIER})?"
-)
-_FUNCTION = re.compile(rf"{_NAME}(?::{_QUALIFIER})?")
 
 FUNCTION_NAME = r"[A-Za-z0-9_-]{1,64}"
 """Of a local function: what AWS allows too."""
@@ -38,9 +32,9 @@ def parse_target(element: Element, text: str) -> Target:
     rest = text.removeprefix(scheme or "")
     match scheme:
         case "arn:":
-            return _lambda_by_arn(element, text)
+            return _function(element, FunctionName.from_arn, text)
         case "function:":
-            return _lambda_by_name(element, rest)
+            return _function(element, FunctionName.from_name, rest)
         case "http://" | "https://":
             return HttpTarget(parse_url(element, text))
         case "grpc://" | "grpcs://":
@@ -52,26 +46,11 @@ def parse_target(element: Element, text: str) -> Target:
     raise element.refuse(f"expected {EXPECTED}; found {element.found}{_guess(text)}")
 
 
-def _lambda_by_arn(element: Element, text: str) -> LambdaTarget:
-    parsed = _ARN.fullmatch(text)
-    if parsed is None:
-        expected = "the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"
-        raise element.refuse(f"expected {expected}, found {element.found}")
-    return LambdaTarget(
-        function=text,
-        name=parsed["name"],
-        qualifier=parsed["qualifier"],
-        partition=parsed["partition"],
-        region=parsed["region"],
-        account=parsed["account"],
-    )
-
-
-def _lambda_by_name(element: Element, text: str) -> LambdaTarget:
-    parsed = _FUNCTION.fullmatch(text)
-    if parsed is None:
-        raise element.refuse(f"expected function:NAME[:QUALIFIER], found {element.found}")
-    return LambdaTarget(function=text, name=parsed["name"], qualifier=parsed["qualifier"])
+def _function(element: Element, read: Callable[[str], FunctionName], text: str) -> LambdaTarget:
+    try:
+        return LambdaTarget(read(text))
+    except ValueError as error:
+        raise element.refuse(f"{error}, found {element.found}") from error
 
 
 def _local(element: Element, text: str) -> LocalTarget:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
+from bridge.aws.arn import REGION_PATTERN, ROLE_PATTERN
 from bridge.config.element import Element
 from bridge.config.problems import Refused, did_you_mean
 from bridge.config.schema import Address, Role, TcpAddress, UnixAddress, Url
@@ -424,15 +425,9 @@ def parse_url(element: Element, found: str) -> Url:
 
 # -- AWS -----------------------------------------------------------------------------------------------------------------
 
-PARTITION = r"aws(?:-cn|-us-gov|-iso(?:-[bef])?|-eusc)?"
-REGION = r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2}"
+region = pattern(REGION_PATTERN, "a region such as eu-west-1")
 
-region = pattern(REGION, "a region such as eu-west-1")
-
-_role_arn = pattern(
-    rf"arn:{PARTITION}:iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,576}}",
-    "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME",
-)
+_role_arn = pattern(ROLE_PATTERN, "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME")
 # The STS API model, AssumeRole.
 _external_id = pattern(
     r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-"

@@ -139,14 +139,14 @@ def _ends_of(call: Call) -> Attributes:
 def _described(target: Target) -> tuple[str, Attributes]:
     """Name and attributes of an attempt's span."""
     match target:
-        case LambdaTarget():
+        case LambdaTarget(function):
             attributes: Attributes = {
-                "faas.invoked_name": target.name,
+                "faas.invoked_name": function.name,
                 "faas.invoked_provider": "aws",
             }
-            if target.region is not None:
-                attributes["faas.invoked_region"] = target.region
-            return ":".join(filter(None, (target.name, target.qualifier))), attributes
+            if function.region is not None:
+                attributes["faas.invoked_region"] = function.region
+            return str(function), attributes
         case LocalTarget(name):
             return name, {"faas.invoked_name": name}
         case HttpTarget(url):

@@ -250,7 +250,7 @@ class Targets:
         configured = leg.endpoint_url or self._config.aws.endpoint_url
         _, named = endpoint_in(self._environ) or ("", "")
         return RieInvoke(
-            FunctionName.parse(leg.target.function),
+            leg.target.function,
             client=self._client,
             endpoint_url=str(configured or named or rie.ENDPOINT),
         )
@@ -260,7 +260,7 @@ class Targets:
         match leg.target:
             case LocalTarget(name):
                 return kind(
-                    FunctionName.parse(name),
+                    FunctionName(name),
                     client=self._client,
                     credentials=local_credentials(),
                     endpoint_url=self._local_endpoint,
@@ -269,7 +269,7 @@ class Targets:
                 assert self.credentials is not None
                 endpoint = leg.endpoint_url or self._config.aws.endpoint_url
                 return kind(
-                    FunctionName.parse(function),
+                    function,
                     client=self._client,
                     credentials=self.credentials.of(leg.role_arn or self._config.aws.role_arn),
                     endpoint_url=None if endpoint is None else str(endpoint),
@@ -313,4 +313,4 @@ def _is_signed(leg: WeightedTarget) -> bool:
 def _region_of(leg: WeightedTarget) -> str | None:
     if leg.auth is not None:
         return leg.auth.region
-    return leg.target.region if isinstance(leg.target, LambdaTarget) else None
+    return leg.target.function.region if isinstance(leg.target, LambdaTarget) else None

@@ -76,7 +76,8 @@ async def test_request_is_boto3s(
             received.append(await peer.request())
             await peer.send(response(b'"ok"'))
 
-    parsed = FunctionName.parse(function)
+    is_arn = function.startswith("arn:")
+    parsed = FunctionName.from_arn(function) if is_arn else FunctionName.from_name(function)
     name = function.removesuffix(f":{parsed.qualifier}") if parsed.qualifier else function
     options: dict[str, Any] = {"Qualifier": parsed.qualifier} if parsed.qualifier else {}
     if context is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from bridge.aws.arn import PARTITIONS
+from bridge.aws.arn import partition_in, partition_of
 from bridge.aws.sigv4 import Credentials
 from bridge.carriers.identity import credentials
 from bridge.carriers.identity.credentials import CredentialSource, Found, RefreshingCredentials
@@ -29,18 +29,6 @@ RENEWED_BEFORE = 900.0
 """Seconds before they expire that credentials are replaced."""
 
 _STS_SECONDS = 10
-
-_HOME_REGIONS = {
-    "aws": "us-east-1",
-    "aws-cn": "cn-north-1",
-    "aws-us-gov": "us-gov-west-1",
-    "aws-iso": "us-iso-east-1",
-    "aws-iso-b": "us-isob-east-1",
-    "aws-iso-e": "eu-isoe-west-1",
-    "aws-iso-f": "us-isof-south-1",
-    "aws-eusc": "eusc-de-east-1",
-}
-"""Where STS is asked if nothing names a region of the role's partition."""
 
 NONE_YET = "the bridge has not been able to assume this target's role yet; its log says why"
 
@@ -128,16 +116,11 @@ class AssumeRole:
 
     def _region_for(self, configured: str | None) -> str:
         """The region whose STS is asked: one of the role's partition, for other partitions do not know the role."""
-        partition = self._role.arn.split(":")[1]
+        partition = partition_in(self._role.arn)
         for region in (configured, self._region):
-            if region is not None and partition_of(region) == partition:
+            if region is not None and partition_of(region) is partition:
                 return region
-        return _HOME_REGIONS[partition]
-
-
-def partition_of(region: str) -> str:
-    """The partition that a region lies in, by its name."""
-    return next(found.name for found in PARTITIONS if region.startswith(found.region_prefix))
+        return partition.home_region
 
 
 class CredentialSet:

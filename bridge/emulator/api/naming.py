@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from bridge.aws.arn import FUNCTION_PATTERN, QUALIFIER_PATTERN, REGION_PATTERN
 from bridge.emulator.api import refusals
 from bridge.rpc.value import Value
 
@@ -16,10 +17,9 @@ LATEST = "$LATEST"
 
 # botocore's shape NamespacedFunctionName: a name, a partial ARN or an ARN, each with or without a qualifier.
 NAME = re.compile(
-    r"(?:arn:aws[a-z-]*:lambda:)?(?:[a-z]{2,5}(?:-[a-z]+)+-\d:)?(?:\d{12}:)?(?:function:)?"
-    r"(?P<name>[A-Za-z0-9_.-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+    rf"(?:arn:aws[a-z-]*:lambda:)?(?:{REGION_PATTERN}:)?(?:[0-9]{{12}}:)?(?:function:)?{FUNCTION_PATTERN}"
 )
-QUALIFIER = re.compile(r"\$LATEST|[A-Za-z0-9_-]{1,128}")
+QUALIFIER = re.compile(QUALIFIER_PATTERN)
 VERSION = re.compile(r"[0-9]+")
 
 

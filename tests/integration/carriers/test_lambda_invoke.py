@@ -30,7 +30,7 @@ from bridge.rpc.errors import (
 )
 from tests.support.upstream import Peer, ReceivedRequest, Upstream, always, response, serving
 
-ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:greeter:live")
+ARN = FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:greeter:live")
 PATH = "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter/invocations"
 NOW = 1_700_000_000.0
 OLD, NEW = Credentials("OLD", "old-secret"), Credentials("NEW", "new-secret", "token")
@@ -381,7 +381,7 @@ async def test_name_without_region_takes_that_of_the_settings(client: HttpClient
             settings=AwsSettings("ap-south-1", lambda_endpoint=f"{upstream.origin}/prefix/"),
         )
         invoke = LambdaInvoke(
-            FunctionName.parse("greeter"), client=client, credentials=source, clock=lambda: NOW
+            FunctionName.from_name("greeter"), client=client, credentials=source, clock=lambda: NOW
         )
         await invoke.invoke(b"{}")
     (request,) = api.received
@@ -402,7 +402,9 @@ async def test_settings_that_lead_nowhere_say_so(
     client: HttpClient, settings: AwsSettings, told: str
 ) -> None:
     invoke = LambdaInvoke(
-        FunctionName.parse("greeter"), client=client, credentials=FakeSource(OLD, settings=settings)
+        FunctionName.from_name("greeter"),
+        client=client,
+        credentials=FakeSource(OLD, settings=settings),
     )
     with pytest.raises(Misconfigured, match=told) as caught:
         await invoke.invoke(b"{}")

@@ -42,7 +42,7 @@ from tests.support.upstream import (
     serving,
 )
 
-ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:greeter:live")
+ARN = FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:greeter:live")
 PATH = (
     "/2021-11-15/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter"
     "/response-streaming-invocations"

@@ -16,7 +16,7 @@ from bridge.rpc.figures import TargetFigures
 from bridge.targets.builder import Targets
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
-ARN = FunctionName.parse("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
+ARN = FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
 
 
 @pytest.fixture

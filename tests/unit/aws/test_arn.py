@@ -5,44 +5,58 @@ from importlib import resources
 
 import pytest
 
-from bridge.aws.arn import PARTITIONS, FunctionName
+from bridge.aws.arn import PARTITIONS, FunctionName, partition_in, partition_of
 
-ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeter"
+ARN_OF = "arn:aws:lambda:eu-west-1:123456789012:function:"
+ARN = f"{ARN_OF}greeter"
 
 
 def test_arn_with_a_qualifier() -> None:
     assert FunctionName(
         "greeter", "live", region="eu-west-1", account="123456789012", partition="aws"
-    ) == FunctionName.parse(f"{ARN}:live")
+    ) == FunctionName.from_arn(f"{ARN}:live")
 
 
 @pytest.mark.parametrize(
     ("text", "name", "qualifier"),
     [
         ("greeter", "greeter", None), ("greeter:live", "greeter", "live"), ("greeter:7", "greeter", "7"),
-        ("greeter:$LATEST", "greeter", "$LATEST"), (ARN, "greeter", None), (f"{ARN}:$LATEST", "greeter", "$LATEST"),
-        ("my-fn_2", "my-fn_2", None),
+        ("greeter:$LATEST", "greeter", "$LATEST"), ("my-fn_2", "my-fn_2", None), ("arn:live", "arn", "live"),
     ],
 )  # fmt: skip
 def test_names_and_qualifiers(text: str, name: str, qualifier: str | None) -> None:
-    found = FunctionName.parse(text)
+    from_name, from_arn = FunctionName.from_name(text), FunctionName.from_arn(f"{ARN_OF}{text}")
 
-    assert (name, qualifier) == (found.name, found.qualifier)
+    assert (name, qualifier) == (from_name.name, from_name.qualifier)
+    assert (name, qualifier) == (from_arn.name, from_arn.qualifier)
+    assert (None, f"{ARN_OF}{text}") == (from_name.arn, from_arn.arn)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a b", "a:b:c", "a/b", "greeter:", ":live", "greeter:$OTHER", "a\n", "arn:", "x" * 141, ARN],
+)  # fmt: skip
+def test_texts_that_name_no_function(text: str) -> None:
+    with pytest.raises(ValueError, match="expected function:NAME"):
+        FunctionName.from_name(text)
+    with pytest.raises(ValueError, match="expected the ARN of a function"):
+        FunctionName.from_arn(f"{ARN_OF}{text}")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a b", "a:b:c", "a/b", "greeter:", ":live", "greeter:$OTHER", "a\n", "arn:", "arn:aws:lambda:eu-west-1:123456789012:greeter",
+        "", "greeter", "arn:aws:lambda:eu-west-1:123456789012:greeter",
         "arn:aws:lambda:eu-west-1:12345:function:greeter", "arn:aws:s3:eu-west-1:123456789012:function:greeter",
         "arn:aws:lambda::123456789012:function:greeter", "arn:aws:lambda:europe:123456789012:function:greeter",
         "arn:aws:lambda:eu-west-1:123456789012:function:", f"{ARN}:live:more", f"{ARN}/x", "arn:gcp:lambda:eu-west-1:123456789012:function:x",
-        "arn:aws:lambda:evil.com/?-1:123456789012:function:x", "x" * 141,
+        "arn:aws:lambda:evil.com/?-1:123456789012:function:x",
+        "arn:aws:lambda:eu-west-1:\u0661\u0662\u0663456789012:function:x", "arn:aws:lambda:eu-west-\u0661:123456789012:function:x",
     ],
 )  # fmt: skip
-def test_texts_that_name_no_function(text: str) -> None:
-    with pytest.raises(ValueError, match=r"partition|expected"):
-        FunctionName.parse(text)
+def test_texts_that_are_no_arn_of_a_function(text: str) -> None:
+    with pytest.raises(ValueError, match="expected the ARN of a function"):
+        FunctionName.from_arn(text)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +71,7 @@ def test_texts_that_name_no_function(text: str) -> None:
 )  # fmt: skip
 def test_endpoint_host(text: str, host: str) -> None:
     """An ARN's own region wins over any other."""
-    assert host == FunctionName.parse(text).endpoint_host("us-east-1")
+    assert host == FunctionName.from_arn(text).endpoint_host("us-east-1")
 
 
 @pytest.mark.parametrize(
@@ -67,13 +81,13 @@ def test_endpoint_host(text: str, host: str) -> None:
 )  # fmt: skip
 def test_endpoint_host_of_a_bare_name(region: str, host: str) -> None:
     """The region tells the partition."""
-    assert host == FunctionName.parse("greeter").endpoint_host(region)
+    assert host == FunctionName.from_name("greeter").endpoint_host(region)
 
 
 @pytest.mark.parametrize("region", [None, "", "europe", "eu-west-1.evil.com", "eu-west-1/"])
 def test_bare_name_without_a_region(region: str | None) -> None:
     with pytest.raises(ValueError, match="region"):
-        FunctionName.parse("greeter").endpoint_host(region)
+        FunctionName.from_name("greeter").endpoint_host(region)
 
 
 def test_partitions_are_those_of_botocore() -> None:
@@ -83,19 +97,25 @@ def test_partitions_are_those_of_botocore() -> None:
         (partition["id"], partition["outputs"]["dnsSuffix"])
         for partition in json.loads(text)["partitions"]
     }
-    regions = [
-        region
+    partition_of_region = {
+        region: partition["id"]
         for partition in json.loads(text)["partitions"]
         for region in partition["regions"]
         if "global" not in region
-    ]
+    }
 
     assert theirs == {(partition.name, partition.dns_suffix) for partition in PARTITIONS}
-    assert all(FunctionName("x").endpoint_host(region) for region in regions)
+    assert partition_of_region == {
+        region: partition_of(region).name for region in partition_of_region
+    }
+    assert all(FunctionName("x").endpoint_host(region) for region in partition_of_region)
+    for partition in PARTITIONS:
+        assert partition.name == partition_of_region[partition.home_region]
+        assert partition is partition_in(f"arn:{partition.name}:iam::123456789012:role/x")
 
 
 def test_path_of_a_bare_name() -> None:
-    found = FunctionName.parse("greeter:live")
+    found = FunctionName.from_name("greeter:live")
 
     assert "/2015-03-31/functions/greeter/invocations" == found.invoke_path
     assert "Qualifier=live" == found.invoke_query
@@ -103,7 +123,7 @@ def test_path_of_a_bare_name() -> None:
 
 def test_path_with_an_account() -> None:
     """The ARN goes into the path, quoted and unqualified, so that another account's function is found."""
-    found = FunctionName.parse(f"{ARN}:$LATEST")
+    found = FunctionName.from_arn(f"{ARN}:$LATEST")
 
     assert (
         "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter/invocations"
@@ -113,8 +133,8 @@ def test_path_with_an_account() -> None:
 
 
 def test_query_without_a_qualifier() -> None:
-    assert "" == FunctionName.parse(ARN).invoke_query
+    assert "" == FunctionName.from_arn(ARN).invoke_query
 
 
 def test_text_for_clients_hides_the_account() -> None:
-    assert "greeter:live" == str(FunctionName.parse(f"{ARN}:live"))
+    assert "greeter:live" == str(FunctionName.from_arn(f"{ARN}:live"))

@@ -28,16 +28,17 @@ def element(value: str) -> Element:
 
 TARGETS: dict[str, Target] = {
     ARN: LambdaTarget(
-        ARN, "greeter", partition="aws", region="eu-west-1", account="123456789012"
+        FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")
     ),
     f"{ARN}:live": LambdaTarget(
-        f"{ARN}:live", "greeter", "live", partition="aws", region="eu-west-1", account="123456789012"
+        FunctionName("greeter", "live", partition="aws", region="eu-west-1", account="123456789012")
     ),
     "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST": LambdaTarget(
-        "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST", "g", "$LATEST", "aws-cn", "cn-north-1", "123456789012"
+        FunctionName("g", "$LATEST", "cn-north-1", "123456789012", "aws-cn")
     ),
-    "function:greeter": LambdaTarget("greeter", "greeter"),
-    "function:greeter:7": LambdaTarget("greeter:7", "greeter", "7"),
+    "function:greeter": LambdaTarget(FunctionName("greeter")),
+    "function:greeter:7": LambdaTarget(FunctionName("greeter", "7")),
+    "function:arn:live": LambdaTarget(FunctionName("arn", "live")),
     "http://127.0.0.1:8080": HttpTarget(Url("http", "127.0.0.1", 8080)),
     "https://a.b/prefix": HttpTarget(Url("https", "a.b", 443, "/prefix")),
     "grpc://a.b:50051": GrpcTarget(TcpAddress("a.b", 50051)),
@@ -55,18 +56,6 @@ def test_targets(text: str) -> None:
 @pytest.mark.parametrize("text", TARGETS)
 def test_a_target_is_printed_as_it_is_written(text: str) -> None:
     assert text == str(TARGETS[text])
-
-
-@pytest.mark.parametrize(
-    "found", [found for found in TARGETS.values() if isinstance(found, LambdaTarget)]
-)
-def test_functions_are_named_as_the_lambda_api_names_them(found: LambdaTarget) -> None:
-    """What the configuration accepts, the Invoke API's own names accept too, with the same parts."""
-    name = FunctionName.parse(found.function)
-
-    assert (found.name, found.qualifier, found.region, found.account, found.partition) == (
-        name.name, name.qualifier, name.region, name.account, name.partition,
-    )  # fmt: skip
 
 
 def test_a_socket_may_be_relative_to_the_file() -> None:
@@ -87,6 +76,8 @@ def test_a_socket_may_be_relative_to_the_file() -> None:
         ),
         ("expected function:NAME[:QUALIFIER]", "function:"),
         ("expected function:NAME[:QUALIFIER]", "function:a b"),
+        ("expected function:NAME[:QUALIFIER]", f"function:{ARN}"),
+        ("expected the ARN of a function", ARN.replace("1234", "\u0661234")),
         ("expected HOST:PORT, the port from 1 to 65535", "grpc://a.b"),
         ("expected HOST:PORT, the port from 1 to 65535", "grpc://a.b:0"),
         ("expected HOST:PORT, the port from 1 to 65535", "grpcs://a.b:443/path"),

@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from bridge.aws.arn import FunctionName
 from bridge.config.schema import (
     GrpcTarget,
     HttpTarget,
@@ -46,7 +47,7 @@ from tests.support.running import RunningCall
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
-GREETER = LambdaTarget("greeter:live", "greeter", "live", region="eu-west-1")
+GREETER = LambdaTarget(FunctionName("greeter", "live", region="eu-west-1"))
 
 
 @dataclass
@@ -355,7 +356,7 @@ async def test_an_unsampled_trace_is_passed_on_and_not_recorded(traces: Traces) 
             },
         ),
         (
-            LambdaTarget("greeter", "greeter"),
+            LambdaTarget(FunctionName("greeter")),
             "greeter",
             {"faas.invoked_name": "greeter", "faas.invoked_provider": "aws"},
         ),

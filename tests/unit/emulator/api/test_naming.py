@@ -18,6 +18,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:fn"
         ("fn", "live", FunctionId("fn", "live")),
         ("fn:live", "live", FunctionId("fn", "live")),
         ("fn:$LATEST", None, FunctionId("fn", "$LATEST")),
+        ("fn:$LATEST.PUBLISHED", None, FunctionId("fn", "$LATEST.PUBLISHED")),
         ("123456789012:function:fn", None, FunctionId("fn")),
         ("function:fn:2", None, FunctionId("fn", "2")),
         (ARN, "7", FunctionId("fn", "7")),
