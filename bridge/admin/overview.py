@@ -7,8 +7,10 @@ from html import escape
 
 from msgspec import Struct, field, json
 
-from bridge.admin.snapshot import HistogramSnapshot, MethodSnapshot, Snapshot, TargetSnapshot
+from bridge.admin.snapshot import Snapshot, TargetSnapshot
 from bridge.routing.router import Router
+from bridge.rpc.families import Histogram
+from bridge.rpc.figures import MethodCounts
 from bridge.rpc.status import OK
 
 
@@ -143,7 +145,7 @@ def status_page(overview: Overview) -> str:
 
 def _route_rows(routes: Sequence[RouteLine], figures: Snapshot) -> list[_Row]:
     router = Router({route.service: route for route in routes})
-    sums = {route.service: MethodSnapshot() for route in routes}
+    sums = {route.service: MethodCounts() for route in routes}
     for path, method in figures.methods.items():
         route = router.match(path)
         if route is not None:
@@ -160,7 +162,7 @@ def _route_rows(routes: Sequence[RouteLine], figures: Snapshot) -> list[_Row]:
     ]
 
 
-def _method_rows(methods: Iterable[MethodSnapshot]) -> list[_Row]:
+def _method_rows(methods: Iterable[MethodCounts]) -> list[_Row]:
     ordered = sorted(methods, key=lambda method: (method.service, method.method))
     return [
         (
@@ -188,12 +190,12 @@ def _target_rows(targets: dict[str, TargetSnapshot]) -> list[_Row]:
     ]
 
 
-def _counts(method: MethodSnapshot) -> tuple[str, str]:
+def _counts(method: MethodCounts) -> tuple[str, str]:
     """Calls begun, and those that ended with another status than OK."""
     return str(method.started), str(sum(method.handled) - method.handled[OK.code])
 
 
-def _latencies(histogram: HistogramSnapshot) -> tuple[str, str]:
+def _latencies(histogram: Histogram) -> tuple[str, str]:
     return _latency(histogram.quantile(0.5)), _latency(histogram.quantile(0.99))
 
 

@@ -1,13 +1,18 @@
-"""Plain numbers counted on the per-call path; the admin server turns them into Prometheus families when scraped."""
+"""Plain numbers counted on the per-call path, each declared with the metric family that it becomes when it is scraped.
+
+A new metric is one field here and one line where it is counted. Classes named `Counts` hold what is counted: they add up and
+travel between processes. Classes named `Figures` are those of a running process: they add what only serves the counting.
+"""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
-from typing import Protocol
+from typing import Annotated, Protocol, Self
+
+from msgspec import field
 
 from bridge.rpc.buffers import Buffers
+from bridge.rpc.families import Family, Figures, Histogram
 from bridge.rpc.places import Places
 from bridge.rpc.status import CODES
 
@@ -33,29 +38,16 @@ SECONDS = (
 BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 
 
-class Histogram:
-    """How many values lie below which bound."""
+Counts = dict[str, int]
+"""By reason or kind. A Counter where a running process counts, a plain dict once it has travelled."""
 
-    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        """Not cumulative: one count for each bound, one for what lies above them all."""
-        self.total = 0.0
+def _no_seconds() -> Histogram:
+    return Histogram(SECONDS)
 
-    def add(self, values: Iterable[float]) -> None:
-        """Count these values. A bound holds what is equal to it."""
-        rising = sorted(values)
-        self.total += sum(rising)
-        counted = 0
-        for place, bound in enumerate(self.bounds):
-            if counted == len(rising):
-                return
-            below = bisect_right(rising, bound)
-            self.counts[place] += below - counted
-            counted = below
-        self.counts[-1] += len(rising) - counted
+
+def _no_bytes() -> Histogram:
+    return Histogram(BYTES)
 
 
 class CallFigures(Protocol):
@@ -68,32 +60,55 @@ class CallFigures(Protocol):
     upstream_seconds: float
 
 
+class MethodCounts(Figures):
+    """What is counted for one method."""
+
+    service: str = ""
+    method: str = ""
+    kind: str = "unknown"
+    """unary, client_stream, server_stream, bidi_stream, or unknown without a descriptor."""
+    started: Annotated[int, Family("grpc_server_started", "Calls begun.")] = 0
+    handled: Annotated[
+        list[int], Family("grpc_server_handled", "Calls ended, by status.", "grpc_code")
+    ] = field(default_factory=lambda: [0] * len(CODES))
+    """By status code."""
+    received: Annotated[
+        int, Family("grpc_server_msg_received", "Messages received from clients.")
+    ] = 0
+    sent: Annotated[int, Family("grpc_server_msg_sent", "Messages sent to clients.")] = 0
+    seconds: Annotated[
+        Histogram,
+        Family(
+            "grpc_server_handling_seconds", "Seconds from a call's first headers to its status."
+        ),
+    ] = field(default_factory=_no_seconds)
+    upstream: Annotated[
+        Histogram,
+        Family("bridge_upstream_seconds", "Seconds of a call spent waiting for its target."),
+    ] = field(default_factory=_no_seconds)
+    request_bytes: Annotated[
+        Histogram, Family("bridge_request_bytes", "Bytes of request messages in a call.")
+    ] = field(default_factory=_no_bytes)
+    response_bytes: Annotated[
+        Histogram, Family("bridge_response_bytes", "Bytes of response messages in a call.")
+    ] = field(default_factory=_no_bytes)
+
+    def add(self, other: Self) -> None:
+        """Take in the same method's figures; a kind that only the other knows is taken over."""
+        if self.kind == "unknown":
+            self.kind = other.kind
+        super().add(other)
+
+
 _TALLIED_AT = 64
 """Finished calls that are counted together: one at a time they would cost three times as much."""
 
 
-class MethodFigures:
+class MethodFigures(MethodCounts, eq=False):
     """The figures of one method. Whoever reads them calls `tally` first: the last calls wait to be counted together."""
 
-    __slots__ = ("_finished", "handled", "kind", "method", "received", "request_bytes", "response_bytes", "seconds", "sent", "service",
-                 "started", "upstream")  # fmt: skip
-
-    def __init__(self, service: str, method: str, kind: str = "unknown") -> None:
-        self.service = service
-        self.method = method
-        self.kind = kind
-        """unary, client_stream, server_stream, bidi_stream, or unknown without a descriptor."""
-        self.started = 0
-        self.handled = [0] * len(CODES)
-        """By code."""
-        self.received = 0
-        self.sent = 0
-        self.seconds = Histogram(SECONDS)
-        self.upstream = Histogram(SECONDS)
-        self.request_bytes = Histogram(BYTES)
-        self.response_bytes = Histogram(BYTES)
-        self._finished: list[tuple[int, float, float, int, int, int, int]] = []
-        """Of calls that are not in the figures yet: what `finished` was told, in the order that `tally` takes it apart."""
+    _finished: list[tuple[int, float, float, int, int, int, int]] = field(default_factory=list)
+    """Of calls that are not in the figures yet: what `finished` was told, in the order that `tally` takes it apart."""
 
     def finished(self, call: CallFigures, code: int, seconds: float) -> None:
         finished = self._finished
@@ -123,24 +138,30 @@ class MethodFigures:
             self.handled[code] += count
         self.received += sum(received)
         self.sent += sum(sent)
-        self.seconds.add(seconds)
-        self.upstream.add(filter(None, upstream))  # none was spent on calls that went nowhere
-        self.request_bytes.add(bytes_in)
-        self.response_bytes.add(bytes_out)
+        self.seconds.observe(seconds)
+        self.upstream.observe(filter(None, upstream))  # none was spent on calls that went nowhere
+        self.request_bytes.observe(bytes_in)
+        self.response_bytes.observe(bytes_out)
 
 
-class TargetFigures:
+class TargetCounts(Figures):
+    """What is counted for one target."""
+
+    name: str = ""
+    retries: Annotated[int, Family("bridge_retries", "Attempts after a call's first.")] = 0
+    cold_starts: Annotated[
+        int, Family("bridge_cold_starts", "Calls that started a new instance of a function.")
+    ] = 0
+    throttled: Annotated[
+        Counts, Family("bridge_throttles", "Attempts that AWS throttled.", "reason")
+    ] = field(default_factory=Counter)
+    """By AWS's reason."""
+
+
+class TargetFigures(TargetCounts, eq=False):
     """The figures of one target."""
 
-    __slots__ = ("cold_starts", "name", "places", "retries", "throttled")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.places = Places()
-        self.retries = 0
-        self.cold_starts = 0
-        self.throttled: Counter[str] = Counter()
-        """By AWS's reason."""
+    places: Places = field(default_factory=Places)
 
     @property
     def in_flight(self) -> int:
@@ -148,28 +169,53 @@ class TargetFigures:
         return len(self.places.calls)
 
 
+class BridgeCounts(Figures, kw_only=True):
+    """What is counted for one process."""
+
+    connections_open: Annotated[
+        int, Family("bridge_connections", "Client connections open.", is_gauge=True)
+    ] = 0
+    connections_accepted: Annotated[
+        int, Family("bridge_connections_accepted", "Client connections accepted.")
+    ] = 0
+    connections_refused: Annotated[
+        Counts,
+        Family(
+            "bridge_connections_refused",
+            "Client connections that were not taken, or made room for others.",
+            "reason",
+        ),
+    ] = field(default_factory=Counter)
+    """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new ones."""
+    streams_open: Annotated[
+        int, Family("bridge_streams", "Streams open: calls in flight.", is_gauge=True)
+    ] = 0
+    shortened_headers: Annotated[
+        int,
+        Family("bridge_shortened_headers", "Initial metadata cut down to fit a limit."),
+    ] = 0
+    shortened_trailers: Annotated[
+        int, Family("bridge_shortened_trailers", "Trailers cut down to fit a limit.")
+    ] = 0
+    protocol_errors: Annotated[
+        Counts,
+        Family(
+            "bridge_protocol_errors", "Rules that clients broke and limits that they met.", "kind"
+        ),
+    ] = field(default_factory=Counter)
+    """By kind: what clients did against HTTP/2 or gRPC."""
+    refused: Annotated[
+        Counts, Family("bridge_refused", "Calls that the bridge did not take.", "reason")
+    ] = field(default_factory=Counter)
+    """By reason: calls that the bridge did not take."""
+
+
 _NO_BOUND = 1 << 62
 """Bytes."""
 
 
-class BridgeFigures:
+class BridgeFigures(BridgeCounts, eq=False):
     """The figures of one process."""
 
-    __slots__ = ("buffers", "connections_accepted", "connections_open", "connections_refused", "protocol_errors", "refused", "shortened_headers", "shortened_trailers",
-                 "streams_open")  # fmt: skip
-
-    def __init__(self, buffers: Buffers | None = None) -> None:
-        """`buffers`: None: without a bound."""
-        self.connections_open = 0
-        self.connections_accepted = 0
-        self.connections_refused: Counter[str] = Counter()
-        """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new ones."""
-        self.streams_open = 0
-        self.buffers = buffers or Buffers(_NO_BOUND)
-        """What is held for calls: requests, events, replies in progress, and replies that clients have not taken yet."""
-        self.shortened_headers = 0
-        self.shortened_trailers = 0
-        self.protocol_errors: Counter[str] = Counter()
-        """By kind: what clients did against HTTP/2 or gRPC."""
-        self.refused: Counter[str] = Counter()
-        """By reason: calls that the bridge did not take."""
+    buffers: Buffers = field(default_factory=lambda: Buffers(_NO_BOUND))
+    """What is held for calls: requests, events, replies in progress, and replies that clients have not taken yet."""

@@ -7,10 +7,12 @@ comes and goes, and does what is decided; nothing here reads a socket.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
+
+from bridge.rpc.figures import Counts
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def peer_key(address: Any) -> str:
 class Admission:
     """Counts the guests of a process."""
 
-    def __init__(self, limits: MaxConnections, refused: Counter[str]) -> None:
+    def __init__(self, limits: MaxConnections, refused: Counts) -> None:
         """`refused` counts by reason: `total`, `per_peer`, `descriptors`; and `idle`, for idle connections that made room."""
         self._limits = limits
         self._refused = refused

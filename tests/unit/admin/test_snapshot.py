@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec import msgpack
 
-from bridge.admin.snapshot import HistogramSnapshot, ProcessSnapshot, Snapshot, take_snapshot
+from bridge.admin.snapshot import ProcessSnapshot, Snapshot, take_snapshot
+from bridge.rpc.families import Histogram
 from bridge.rpc.figures import SECONDS, BridgeFigures, MethodFigures, TargetFigures
 from tests.support.figures import full_snapshot
 
@@ -143,4 +144,4 @@ def test_quantiles_are_estimated_within_their_bucket(
     counts: list[int], part: float, value: float | None
 ) -> None:
     """Between two bounds values are taken to lie evenly; above the last nothing is known."""
-    assert value == HistogramSnapshot((10.0, 20.0), counts).quantile(part)
+    assert value == Histogram((10.0, 20.0), counts).quantile(part)
