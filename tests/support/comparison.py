@@ -448,22 +448,22 @@ ROWS = (
 )
 
 _BESIDES = """
-What no call shows:
+No call shows the following differences:
 
 | Feature | Difference and reason |
 |---|---|
-| thread pool | `grpc.server` takes one; LambdaServer starts a thread when none is idle (`max_workers`, 32, at most), since Lambda sends one call at a time. `server.serve(max_workers=…)` sets it outside Lambda. |
+| thread pool | `grpc.server` takes one. LambdaServer starts a thread when none is idle, up to `max_workers` (32), since Lambda sends one call at a time. Outside Lambda use `server.serve(max_workers=…)`. |
 | concurrent calls | Nothing is shared between calls, so several threads may call the handler at once (Lambda Managed Instances). |
-| `options` | Of grpcio's channel arguments `grpc.max_receive_message_length` counts inside Lambda; the others concern connections that are not there. |
+| `options` | Inside Lambda only one of grpcio's channel arguments has an effect: `grpc.max_receive_message_length`. The others concern connections, and there are none. |
 | `start`, `stop`, ports, `wait_for_termination` | `handler` and `serve()` take their place. |
-| replies in all | Lambda takes 6 MiB of JSON, about 4.5 MiB of messages; above it the call is RESOURCE_EXHAUSTED. |
+| size of all replies of a call | Lambda takes 6 MiB of JSON, about 4.5 MiB of messages. A larger reply ends RESOURCE_EXHAUSTED. |
 """
 
-_HEAD = """# LambdaServer beside grpcio's servers
+_HEAD = """# LambdaServer compared with grpcio's servers
 
-The same servicers, interceptors and client calls, against `grpc.server` (sync methods), `grpc.aio.server` (async methods), and LambdaServer in
-the local Lambda behind the bridge. Compared are status code, message, details, initial and trailing metadata, reply messages and their order.
-`tests/crossing/test_lambda_server.py` runs every row and checks that this page says what it found.
+A test runs the same servicers, interceptors and client calls against three servers: `grpc.server` (sync methods), `grpc.aio.server` (async
+methods), and LambdaServer in the local Lambda behind the bridge. It compares status code, message, details, initial and trailing metadata, reply
+messages and their order. The test is `tests/crossing/test_lambda_server.py`. It runs every row and checks that this page says what it found.
 
 | Feature | Calls, sync | Calls, async | Difference and reason |
 |---|---|---|---|
