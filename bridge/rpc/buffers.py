@@ -6,6 +6,7 @@ so that no path can forget a part of it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import chain
 from typing import Protocol
@@ -47,7 +48,9 @@ class Buffers:
     """All that the process holds for calls, and how much it may be."""
 
     __slots__ = (
+        "_beyond",
         "_freed",
+        "_queue",
         "call_cost",
         "covered",
         "for_large",
@@ -73,9 +76,12 @@ class Buffers:
         """Bytes up to which replies that clients do not take may fill the buffers."""
         self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
         """Bytes of replies that a client may leave unread although the buffers have no more room for unread ones."""
+        self._queue: deque[Waiting] = deque()
+        self._beyond: Account | None = None
+        """The one that was let beyond the bound."""
         self.is_awaited = False
         """Whether somebody waits for room."""
-        self._freed: Callable[[], None] | None = None
+        self._freed: Callable[[], bool] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -99,13 +105,38 @@ class Buffers:
         if self.is_awaited:
             self.tell_freed()
 
-    def when_freed(self, told: Callable[[], None]) -> None:
-        """Calls this when an account gives something back while `is_awaited` is set."""
+    def wait(self, account: Account, size: int, granted: Callable[[], None]) -> Waiting:
+        """Hold so many bytes for the account as soon as there is room, then call `granted`. Who comes first is served first.
+
+        Those that wait hold something already, and would wait for each other: one at a time gets its room whatever is held.
+        Call `tell_freed` next.
+        """
+        waiting = Waiting(account, size, granted)
+        self._queue.append(waiting)
+        self.is_awaited = True
+        return waiting
+
+    def when_freed(self, told: Callable[[], bool]) -> None:
+        """Calls this when something is given back while `is_awaited` is set, behind those that `wait`. It says whether to call again."""
         self._freed = told
 
     def tell_freed(self) -> None:
-        if self._freed is not None:
-            self._freed()
+        """Something has been given back while `is_awaited` was set."""
+        queue = self._queue
+        while queue:
+            first = queue[0]
+            if not first.is_over:
+                if first.size > self.room(first.account.held):
+                    if self._beyond is not None and self._beyond.held:
+                        break
+                    self._beyond = first.account
+                first.account.hold_anyway(first.size)
+            queue.popleft()
+            if not first.is_over:
+                first.is_over = True
+                first.granted()
+        is_awaited = self._freed is not None and self._freed()
+        self.is_awaited = is_awaited or bool(queue)
 
     def full(self, size: int) -> BuffersFull:
         """Why so many bytes cannot be held."""
@@ -138,6 +169,19 @@ class Account(Protocol):
     def let_go(self, size: int) -> None:
         """These bytes are kept no longer."""
         ...
+
+
+class Waiting:
+    """Somebody waits for room; see Buffers.wait."""
+
+    __slots__ = ("account", "granted", "is_over", "size")
+
+    def __init__(self, account: Account, size: int, granted: Callable[[], None]) -> None:
+        self.account = account
+        self.size = size
+        self.granted = granted
+        self.is_over = False
+        """Granted, or given up: set it, and nothing is held."""
 
 
 class OpenAccount:
@@ -180,6 +224,11 @@ class Portion:
         self._account = account
         self.size = 0
         """Bytes, as counted."""
+
+    @property
+    def room(self) -> int:
+        """Bytes by which it may grow now."""
+        return self._account.room
 
     def become(self, size: int) -> None:
         """Raises BuffersFull; then the former size stays counted."""

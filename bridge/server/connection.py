@@ -402,8 +402,11 @@ class Connection(asyncio.BufferedProtocol):
         self._count_untaken(self.engine.queued_bytes + self._transport.get_write_buffer_size())
 
     def _count_untaken(self, untaken: int) -> None:
-        self.buffers.held += untaken - self._untaken
-        self._untaken = untaken
+        buffers = self.buffers
+        buffers.held += untaken - self._untaken
+        is_less, self._untaken = untaken < self._untaken, untaken
+        if is_less and buffers.is_awaited:
+            buffers.tell_freed()
 
     @property
     def is_too_far_behind(self) -> bool:

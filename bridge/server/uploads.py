@@ -63,7 +63,7 @@ class Uploads:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        buffers.when_freed(self._resume)
+        buffers.when_freed(self._may_resume)
         self._soft = buffers.limit // 2
         self._hard = buffers.limit - buffers.limit // 4
         self._shares: dict[Hashable, _Share] = {}
@@ -166,8 +166,12 @@ class Uploads:
                 self._turn_used = self._turn_used if now is None else now
             del self._waiting[upload]
             upload.send_on()
-        self._buffers.is_awaited = bool(self._waiting)
         self._is_resuming = False
+
+    def _may_resume(self) -> bool:
+        """Others have given something back. Whether anybody still waits."""
+        self._resume()
+        return bool(self._waiting)
 
     def _end_one(self) -> bool:
         """Of the connection that holds the most, the youngest; False if there is one request only."""

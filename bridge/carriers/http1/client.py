@@ -19,7 +19,7 @@ from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import context_from_environment
 from bridge.rpc.errors import Misconfigured
 
-BUFFER_SIZE = 256 << 10
+BUFFER_SIZE = 64 << 10
 """What one read may bring (bytes)."""
 
 

@@ -67,7 +67,7 @@ class Exchange(Protocol):
         """The head has come."""
         ...
 
-    def expect(self, length: int) -> RpcError | None:
+    def expect(self, length: int, connection: Connection) -> RpcError | None:
         """The declared length of a body, or of one of its chunks, that did not come whole in one read."""
         ...
 
@@ -356,7 +356,7 @@ class Connection(asyncio.BufferedProtocol):
         if length >= MAX_LENGTH:
             self._fail(BadReply(f"{self._owner.origin} announces {length} bytes, which is no length of a reply"))  # fmt: skip
             return
-        error = self._exchange.expect(length)
+        error = self._exchange.expect(length, self)
         if error is not None:
             self._fail(error)
 

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from bridge.carriers.http1.connection import Connection, Fields
-from bridge.rpc.buffers import SMALL, Account, Portion
+from bridge.rpc.buffers import SMALL, Account, Portion, Waiting
 from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
 from bridge.rpc.value import Value
 
 HIGH_WATER = 256 << 10
 """Bytes unread by the reader from which on the connection is not read."""
+
+ROOM_WAIT = 10.0
+"""Seconds that a reply which does not fit the buffers waits for room."""
 
 LOW_WATER = 64 << 10
 """Bytes unread by the reader below which it is read again."""
@@ -42,13 +46,21 @@ def first_field(fields: Fields, name: bytes) -> str:
     return ""
 
 
+class _Pause(NamedTuple):
+    """A response that waits for room."""
+
+    connection: Connection
+    waiting: Waiting
+    too_late: asyncio.TimerHandle
+
+
 class Gathering:
     """Gathers a response of at most `max_body` bytes.
 
     What a call's own cost does not cover is counted before it is kept, and twice: as it comes, and what is read out of it.
     """
 
-    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_status", "answer")  # fmt: skip
+    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_pause", "_status", "answer")  # fmt: skip
 
     def __init__(
         self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None
@@ -60,6 +72,8 @@ class Gathering:
         self._allowed = self._left = min(max_body, SMALL)
         """Bytes of the body that there is room for, and (`_left`) how many of them are still to come."""
         self._parts: list[bytes] = []
+        self._pause: _Pause | None = None
+        """While there is no room for the body."""
 
     def begin(self, status: int, fields: Fields) -> None:
         self._status = status
@@ -67,21 +81,65 @@ class Gathering:
 
     @property
     def received(self) -> int:
-        return self._max_body - self._left
+        return self._allowed - self._left
 
-    def expect(self, length: int) -> RpcError | None:
+    def expect(self, length: int, connection: Connection) -> RpcError | None:
         if length > self._max_body:
             return ReplyTooLarge(f"a reply of {length} bytes, the limit is {self._max_body}")
-        return self._allow(length)
+        error = self._allow(length)
+        if error is None or self._account is None:
+            return error
+        # The function has run: its reply waits on the connection, unread, for others to let go of what they hold.
+        size = length - self._allowed
+        buffers = self._account.buffers
+        self._pause = _Pause(
+            connection,
+            buffers.wait(self._account, 2 * size, partial(self._granted, size)),
+            asyncio.get_running_loop().call_later(ROOM_WAIT, self._give_up, 2 * size),
+        )
+        connection.pause()
+        buffers.tell_freed()
+        return None
+
+    def _granted(self, size: int) -> None:
+        self._allowed += size
+        self._left += size
+        pause = self._end_pause()
+        assert pause is not None
+        pause.connection.resume()
+
+    def _give_up(self, size: int) -> None:
+        pause = self._end_pause()
+        assert pause is not None
+        assert self._account is not None
+        pause.connection.abort()
+        self.fail(self._account.buffers.full(size))
+
+    def _end_pause(self) -> _Pause | None:
+        # Nothing of it stays: it refers to this exchange, and would keep it until the next collection.
+        pause, self._pause = self._pause, None
+        if pause is not None:
+            pause.waiting.is_over = True
+            pause.too_late.cancel()
+        return pause
 
     def add(self, body: bytes) -> RpcError | None:
         self._left -= len(body)
         if self._left < 0:
             error = self._allow(self._allowed - self._left)
-            if error is not None:
+            if error is not None and (self._parts or not isinstance(error, BuffersFull)):
                 return error
+            if error is not None:
+                # What came with the head: `expect` follows, and lets the rest wait.
+                self._hold_anyway(-self._left)
         self._parts.append(body)
         return None
+
+    def _hold_anyway(self, size: int) -> None:
+        assert self._account is not None
+        self._account.hold_anyway(2 * size)
+        self._allowed += size
+        self._left += size
 
     def _allow(self, size: int) -> RpcError | None:
         """Makes room for a body of so many bytes in all; or why there is none."""
@@ -91,10 +149,10 @@ class Gathering:
         if size > self._max_body:
             return ReplyTooLarge(f"a reply of more than {self._max_body} bytes, which is the limit")
         if self._account is not None:
-            try:
-                self._account.hold(2 * more)
-            except BuffersFull as error:
-                return error
+            if 2 * more > self._account.room:
+                # Not raised: an error that was, and the frames that name it, stay until the next collection.
+                return self._account.buffers.full(2 * more)
+            self._account.hold(2 * more)
         self._allowed = size
         self._left += more
         return None
@@ -108,9 +166,14 @@ class Gathering:
         return True
 
     def fail(self, error: RpcError) -> None:
-        self._parts.clear()
+        self.abandon()
         if not self.answer.done():
             self.answer.set_exception(error)
+
+    def abandon(self) -> None:
+        """Nobody waits for the response any more."""
+        self._parts.clear()
+        self._end_pause()
 
 
 class StreamedResponse:
@@ -214,7 +277,7 @@ class StreamedResponse:
         if not self.begun.done():
             self.begun.set_result(None)
 
-    def expect(self, length: int) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
+    def expect(self, length: int, connection: Connection) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
         return None
 
     def add(self, body: bytes) -> RpcError | None:
@@ -224,7 +287,7 @@ class StreamedResponse:
             return error
         self._parts.append(body)
         self.received += len(body)
-        if self._unread > HIGH_WATER and self._connection is not None:
+        if self._connection is not None and (self._unread > HIGH_WATER or self._is_short):
             self._connection.pause()
         self._wake()
         return None
@@ -241,6 +304,11 @@ class StreamedResponse:
         if not self.begun.done():
             self.begun.set_exception(error)
         self._wake()
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the buffers have no room for as much as usually waits."""
+        return self._held is not None and self._held.room < HIGH_WATER
 
     def _count(self, unread: int) -> None:
         """Raises BuffersFull."""

@@ -135,6 +135,7 @@ class Pool:
             except asyncio.CancelledError:
                 # Else the answer is there, and the connection is another caller's already.
                 if answer.cancelled():
+                    gathering.abandon()
                     connection.abort()
                 raise
             except ClosedUnanswered as closed:

@@ -79,7 +79,12 @@ def test_who_waits_is_told_of_freed_room() -> None:
     """And only while somebody waits."""
     told: list[int] = []
     buffers = Buffers(1000)
-    buffers.when_freed(lambda: told.append(buffers.held))
+
+    def tell() -> bool:
+        told.append(buffers.held)
+        return True
+
+    buffers.when_freed(tell)
     account = OpenAccount(buffers)
     account.hold(100)
     account.let_go(10)
@@ -94,3 +99,46 @@ def test_usual_metadata_costs_nothing_more() -> None:
     """Large metadata counts with what its objects take."""
     assert 0 == cost_of_fields((("x-request-id", "a" * 36),) * 10)
     assert 100 * (128 + 6 + 100) - 4096 == cost_of_fields((("x-name", "a" * 100),) * 100)
+
+
+def test_who_waits_gets_room_in_the_order_of_asking() -> None:
+    """All of it or nothing; who has given up is passed over."""
+    buffers = Buffers(1000)
+    filling, first, gone, last = (OpenAccount(buffers) for _ in range(4))
+    filling.hold(1000)
+    granted: list[str] = []
+    buffers.wait(first, 600, lambda: granted.append("first"))
+    buffers.wait(gone, 100, lambda: granted.append("gone")).is_over = True
+    buffers.wait(last, 300, lambda: granted.append("last"))
+    buffers.tell_freed()
+    at_once = list(granted)
+    filling.let_go(500)
+    before = list(granted)
+    first.let_go(500)
+    filling.let_go(500)
+
+    assert (["first"], ["first"], ["first", "last"]) == (at_once, before, granted)
+    assert (100, 0, 300, 400, False) == (
+        first.held, gone.held, last.held, buffers.held, buffers.is_awaited
+    )  # fmt: skip
+
+
+def test_those_that_wait_for_each_other_get_room_one_at_a_time() -> None:
+    """Each holds a part already, so that none would ever fit."""
+    buffers = Buffers(1000)
+    accounts = [OpenAccount(buffers) for _ in range(5)]
+    granted: list[OpenAccount] = []
+    for account in accounts:
+        account.hold(200)
+    for account in accounts:
+        buffers.wait(account, 300, lambda account=account: granted.append(account))  # type: ignore[misc] # mypy finds no type for the default
+        buffers.tell_freed()
+    most = []
+    for account in accounts:
+        assert account in granted
+        most.append(buffers.held)
+        account.close()
+
+    assert accounts == granted
+    assert max(most) == 1300
+    assert (0, False) == (buffers.held, buffers.is_awaited)
