@@ -93,7 +93,7 @@ class Rule:
     change: Mapping[str, Any]
     """Of the outcome; {service} and {function} in a message are the crossing's."""
     why: str
-    """To be read behind the crossing's name."""
+    """A note of docs/crossings.md, without its last full stop."""
 
     def holds(self, crossing: Crossing, scenario: Scenario) -> bool:
         return scenario.id in self.scenarios and all(
@@ -238,40 +238,40 @@ NO_TRAILERS = {"event": (*SHAPES, "-"), "carrier": ("invoke", "response_stream",
 
 RULES: tuple[Rule, ...] = (
     # metadata
-    Rule({"event": ("envoy", "raw")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "has one value for each name: AWS and Envoy join them"),
-    Rule({"carrier": "http", "function": URL_FUNCTIONS}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "has one value for each name: a function URL joins them"),
-    Rule({"function": ("rust", "go-url")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "has one value for each name: its library reads `headers` alone"),
-    Rule({"function": "go-http-v2"}, ("unary-metadata",), {"initial": (("echo-initial-a", "1,2,3"),), "seen": (("echo-initial-a", "1"), ("echo-initial-a", "2"), ("echo-initial-a", "3"))}, "cuts every value at its commas: aws-lambda-go-api-proxy reads `headers` alone"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-binary-metadata",), {"seen": ()}, "cannot read repeated -bin metadata: tonic takes what AWS has joined for one value"),
-    Rule({"function": ("rust", "rust-envoy")}, ("server-stream-metadata",), {"seen": LAST}, "cannot read repeated -bin metadata: tonic takes what AWS has joined for one value"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-trailing-metadata", "server-stream-metadata"), {"trailing": ()}, "has no trailing metadata without an error: tonic offers none"),
-    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("unary-trailing-metadata",), {"initial": LAST, "trailing": ()}, "has trailing metadata with an error only: else it stands among the headers"),
-    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("server-stream-metadata",), {"initial": UP_BINARY + LAST, "trailing": ()}, "has trailing metadata with an error only: else it stands among the headers"),
-    Rule(RAW, ("unary-metadata", "unary-binary-metadata", "unary-trailing-metadata", "unary-error-with-metadata", "server-stream-metadata"), {"initial": (), "trailing": ()}, "returns no metadata: its reply is the JSON alone"),
-    Rule(RAW, ("unary-error-details",), {"details": ()}, "has no error details: a raised error is a type and a text"),
+    Rule({"event": ("envoy", "raw")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "AWS and Envoy join the values of a name into one"),
+    Rule({"carrier": "http", "function": URL_FUNCTIONS}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "A function URL joins the values of a name into one"),
+    Rule({"function": ("rust", "go-url")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "The function's library reads only `headers`, where AWS has joined the values of a name"),
+    Rule({"function": "go-http-v2"}, ("unary-metadata",), {"initial": (("echo-initial-a", "1,2,3"),), "seen": (("echo-initial-a", "1"), ("echo-initial-a", "2"), ("echo-initial-a", "3"))}, "aws-lambda-go-api-proxy reads only `headers` and splits every value at its commas"),
+    Rule({"function": ("rust", "rust-envoy")}, ("unary-binary-metadata",), {"seen": ()}, "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one"),
+    Rule({"function": ("rust", "rust-envoy")}, ("server-stream-metadata",), {"seen": LAST}, "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one"),
+    Rule({"function": ("rust", "rust-envoy")}, ("unary-trailing-metadata", "server-stream-metadata"), {"trailing": ()}, "There is no trailing metadata without an error, because tonic offers none"),
+    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("unary-trailing-metadata",), {"initial": LAST, "trailing": ()}, "Trailing metadata exists only with an error. Without an error it is among the headers"),
+    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("server-stream-metadata",), {"initial": UP_BINARY + LAST, "trailing": ()}, "Trailing metadata exists only with an error. Without an error it is among the headers"),
+    Rule(RAW, ("unary-metadata", "unary-binary-metadata", "unary-trailing-metadata", "unary-error-with-metadata", "server-stream-metadata"), {"initial": (), "trailing": ()}, "The function returns no metadata, because its reply is only the JSON"),
+    Rule(RAW, ("unary-error-details",), {"details": ()}, "There are no error details, because a raised error has only a type and a text"),
     # one message each way
-    Rule({"payload": UNARY}, ("server-stream-ok", "server-stream-metadata"), {"messages": ONE}, "is unary: a stream of one message"),
-    Rule({"payload": UNARY}, ("server-stream-error-after-two",), {"messages": ()}, "is unary: a message or an error"),
-    Rule({"payload": "protobuf"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: protobuf is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "is unary: several messages are refused"),
-    Rule({"payload": "json"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: json is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "is unary: several messages are refused"),
-    Rule({"payload": "protobuf"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: protobuf is unary, and this call has no message"}, "is unary: a call without a message is refused"),
-    Rule({"payload": "json"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: json is unary, and this call has no message"}, "is unary: a call without a message is refused"),
+    Rule({"payload": UNARY}, ("server-stream-ok", "server-stream-metadata"), {"messages": ONE}, "The payload is unary, so a server stream has one message"),
+    Rule({"payload": UNARY}, ("server-stream-error-after-two",), {"messages": ()}, "The payload is unary, so a reply is a message or an error"),
+    Rule({"payload": "protobuf"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: protobuf is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "The payload is unary, so a call with several messages is refused"),
+    Rule({"payload": "json"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: json is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "The payload is unary, so a call with several messages is refused"),
+    Rule({"payload": "protobuf"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: protobuf is unary, and this call has no message"}, "The payload is unary, so a call without a message is refused"),
+    Rule({"payload": "json"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: json is unary, and this call has no message"}, "The payload is unary, so a call without a message is refused"),
     # streams
-    Rule({"streams": False}, ("server-stream-cancel",), {"messages": ()}, "is buffered: nothing comes before the last message"),
-    Rule({"carrier": ("invoke", "response_stream", "http")}, ("bidi-full-duplex",), {**UNSENT, "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, and the client sent a message but did not end its side within 0.3 s (half_close)"}, "takes its input whole"),
-    Rule({"carrier": ("invoke", "response_stream", "http"), "function": ("go-url", *GO_PROXY, "connect")}, ("bidi-ok", "bidi-no-messages"), {"code": "UNKNOWN", "message": "the function answered HTTP 505", "messages": ()}, "has no bidi: connect-go refuses it over HTTP/1.1"),
-    Rule({"function": "grpcio"}, ("client-stream-too-much",), {"message": f"a response message of 196319 {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "gathers nothing: only the reply is too large"),
-    Rule({"function": "connect", "carrier": "native"}, ("client-stream-too-much",), {"message": f"a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response ({MAX_MESSAGE} bytes)"}, "gathers nothing: only the reply is too large"),
-    Rule({"carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 4} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "names its server"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 37)}, "compresses its replies: a message counts as it is sent"),
-    Rule({"function": ("go-url", "go-http-v1", "go-alb", "connect")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 48)}, "compresses its replies: a message counts as it is sent"),
-    Rule({"function": "connect", "carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 48} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "names its server"),
+    Rule({"streams": False}, ("server-stream-cancel",), {"messages": ()}, "The reply is buffered, so nothing arrives before the last message"),
+    Rule({"carrier": ("invoke", "response_stream", "http")}, ("bidi-full-duplex",), {**UNSENT, "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, and the client sent a message but did not end its side within 0.3 s (half_close)"}, "The target takes its input whole"),
+    Rule({"carrier": ("invoke", "response_stream", "http"), "function": ("go-url", *GO_PROXY, "connect")}, ("bidi-ok", "bidi-no-messages"), {"code": "UNKNOWN", "message": "the function answered HTTP 505", "messages": ()}, "connect-go refuses bidirectional calls over HTTP/1.1"),
+    Rule({"function": "grpcio"}, ("client-stream-too-much",), {"message": f"a response message of 196319 {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The bridge gathers nothing, so only the reply is too large"),
+    Rule({"function": "connect", "carrier": "native"}, ("client-stream-too-much",), {"message": f"a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response ({MAX_MESSAGE} bytes)"}, "The bridge gathers nothing, so only the reply is too large"),
+    Rule({"carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 4} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The message names the server"),
+    Rule({"function": ("rust", "rust-envoy")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 37)}, "The function compresses its replies, and a message counts as it is sent"),
+    Rule({"function": ("go-url", "go-http-v1", "go-alb", "connect")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 48)}, "The function compresses its replies, and a message counts as it is sent"),
+    Rule({"function": "connect", "carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 48} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The message names the server"),
     # what an exception becomes
-    Rule({"function": "plain"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "RuntimeError: boom"}, "fails as a function"),
-    Rule({"function": "node"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "Error: boom"}, "fails as a function"),
-    Rule({"function": "joined"}, ("unary-raised",), BAD_GATEWAY, "hides the error: a function URL says 502"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "makes a panic INTERNAL: lambda-grpc-web catches it"),
-    Rule({"function": ("go-url", *GO_PROXY, "connect")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "makes a panic INTERNAL: connect.WithRecover"),
+    Rule({"function": "plain"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "RuntimeError: boom"}, "The error is a failure of the function"),
+    Rule({"function": "node"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "Error: boom"}, "The error is a failure of the function"),
+    Rule({"function": "joined"}, ("unary-raised",), BAD_GATEWAY, "A function URL hides the error behind a 502"),
+    Rule({"function": ("rust", "rust-envoy")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "lambda-grpc-web catches a panic and makes it INTERNAL"),
+    Rule({"function": ("go-url", *GO_PROXY, "connect")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "connect.WithRecover makes a panic INTERNAL"),
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from tests.crossing.matrix.crossings import (
 
 HEAD = """# What crosses
 
-Made from `tests/crossing/matrix/crossings.py`, whose every row CI plays with a grpcio client: each crossing below with each of the calls below it. The
-client has of a call what it would have of a gRPC server, code, message, details, metadata and messages, but for the notes. `-`: there is no event.
+This page is made from `tests/crossing/matrix/crossings.py`. CI plays each call below on each crossing below, with a grpcio client. The client gets
+what a gRPC server would give it: code, message, details, metadata and messages. The notes tell the exceptions. `-` means that there is no event.
 """
 
 CARRIERS = {"invoke": "Invoke", "response_stream": "InvokeWithResponseStream", "http": "HTTP", "native": "gRPC"}  # fmt: skip
@@ -36,9 +36,9 @@ def lines() -> Iterator[str]:
             f"| {crossing.payload} | {crossing.event} | {CARRIERS[crossing.carrier]} "
             f"| {FUNCTIONS[crossing.function]} | {', '.join(numbers)} |"
         )
-    yield "\n## Notes\n\nThe crossing\n"
+    yield "\n## Notes\n\nEach note ends with the calls that it concerns.\n"
     for number, (why, rules) in enumerate(notes.items(), 1):
-        yield f"{number}. {why} ({_calls(rules)})"
+        yield f"{number}. {why}. ({_calls(rules)})"
     yield "\n## The calls\n"
     for kind in dict.fromkeys(scenario.kind for scenario in SCENARIOS):
         names = [scenario.name for scenario in SCENARIOS if scenario.kind == kind]
