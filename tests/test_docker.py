@@ -22,8 +22,9 @@ import yaml
 
 from bridge import cli
 from bridge.config.load import VARIABLES, load
-from bridge.config.schema import Emulator, LocalTarget, Url
+from bridge.config.schema import Emulator, LocalTarget
 from bridge.config.units import parse_duration
+from bridge.rpc.url import Origin, Url
 from lambda_fn import runtime
 
 REPOSITORY = Path(__file__).parent.parent
@@ -296,7 +297,7 @@ def test_the_bridge_finds_the_emulator_by_its_name() -> None:
     bridge, emulator = (load(file, environ={}) for file in CONFIGS)
     assert isinstance(emulator.emulator, Emulator)
 
-    assert Url("http", "emulator", emulator.emulator.address.port) == bridge.emulator
+    assert Url(Origin("http", "emulator", emulator.emulator.address.port)) == bridge.emulator
     assert "emulator" in SERVICES
     assert "0.0.0.0" == emulator.emulator.address.host
     assert str(emulator.emulator.address.port) in SERVICES["emulator"]["healthcheck"]["test"][-1]

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 
 from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import HTTP_2, client_context
@@ -63,6 +62,7 @@ from bridge.rpc.status import (
     decode_message,
     parse_code,
 )
+from bridge.rpc.url import Origin
 from bridge.rpc.value import Value
 
 USER_AGENT = "grpc-lambda-bridge"

@@ -13,13 +13,13 @@ from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, pa
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import StreamedResponse
-from bridge.carriers.http1.origin import parse_url
 from bridge.carriers.http1.pool import Pool
 from bridge.carriers.identity.credentials import CredentialSource
 from bridge.carriers.identity.signing import Signing
 from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
+from bridge.rpc.url import Url
 from bridge.rpc.value import Value
 
 MAX_REFUSAL = 64 << 10
@@ -46,19 +46,19 @@ class HttpCarrier:
 
     def __init__(
         self,
-        url: str,
+        url: Url,
         *,
         client: HttpClient,
         tls: ssl.SSLContext | None = None,
         iam: Iam | None = None,
     ) -> None:
-        """`tls`: instead of the system's authorities. Raises ValueError for what is no URL."""
-        self._origin, self._prefix = parse_url(url)
+        """`tls`: instead of the system's authorities."""
+        self._origin, self._prefix = url.origin, url.prefix
         self._client = client
         self._tls = tls
         self._signer = None if iam is None else _Signer(iam, self._origin.authority)
         self._pool: Pool | None = None
-        self.name = url
+        self.name = str(url)
         """As messages name it."""
 
     async def open(

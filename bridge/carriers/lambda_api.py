@@ -18,12 +18,12 @@ from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, pa
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import Response, StreamedResponse
-from bridge.carriers.http1.origin import Origin, parse_url
 from bridge.carriers.http1.pool import Pool
 from bridge.carriers.identity.credentials import AwsSettings, CredentialSource
 from bridge.carriers.identity.signing import Signing
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
+from bridge.rpc.url import Origin, Url
 
 SERVICE = "lambda"
 
@@ -43,7 +43,7 @@ class Access(TypedDict, total=False):
 
     client: Required[HttpClient]
     credentials: Required[CredentialSource]
-    endpoint_url: str | None
+    endpoint_url: Url | None
     clock: Callable[[], float]
 
 
@@ -57,15 +57,15 @@ class LambdaApi:
         *,
         client: HttpClient,
         credentials: CredentialSource,
-        endpoint_url: str | None = None,
+        endpoint_url: Url | None = None,
         clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
     ) -> None:
-        """`endpoint_url` comes before what the credentials' source says. Raises ValueError if it is none."""
+        """`endpoint_url` comes before what the credentials' source says."""
         self._function = function
         self._path = path
         self._client = client
         self._signing = Signing(credentials, clock)
-        self._endpoint = None if endpoint_url is None else parse_url(endpoint_url)
+        self._endpoint = endpoint_url
         self._clock = clock
         self._way: _Way | None = None
 
@@ -128,27 +128,27 @@ class LambdaApi:
                 f"function {self._function} needs a region: set aws.region or use its ARN"
             )
         try:
-            origin, prefix = self._find_endpoint(region, settings)
-            pool = self._client.pool(origin)
+            endpoint = self._find_endpoint(region, settings)
+            pool = self._client.pool(endpoint.origin)
         except ValueError as error:
             raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
         return _Way(
             pool=pool,
             key=SigningKey(credentials, region=region, service=SERVICE),
-            path=prefix + self._path,
+            path=endpoint.prefix + self._path,
             query=self._function.invoke_query,
         )
 
-    def _find_endpoint(self, region: str, settings: AwsSettings) -> tuple[Origin, str]:
-        """The origin of the Lambda API and what its paths begin with. Raises ValueError."""
+    def _find_endpoint(self, region: str, settings: AwsSettings) -> Url:
+        """The Lambda API's URL. Raises ValueError."""
         if self._endpoint is not None:
             return self._endpoint
         if settings.lambda_endpoint is not None:
-            return parse_url(settings.lambda_endpoint)
+            return Url.parse(settings.lambda_endpoint)
         host = self._function.endpoint_host(region)
         if settings.uses_fips:
             host = host.replace("lambda.", "lambda-fips.", 1)
-        return Origin("https", host, 443), ""
+        return Url(Origin("https", host, 443))
 
     async def _refusal(self, answer: Response | StreamedResponse) -> RpcError:
         if isinstance(answer, StreamedResponse):

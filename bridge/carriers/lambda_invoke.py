@@ -22,7 +22,6 @@ class LambdaInvoke:
     """One function, called synchronously."""
 
     def __init__(self, function: FunctionName, **access: Unpack[Access]) -> None:
-        """Raises ValueError if `endpoint_url` is none."""
         self._function = function
         self._turns = access["client"].turns
         self._api = LambdaApi(function, function.invoke_path, **access)

@@ -37,7 +37,6 @@ class LambdaStream:
     """One function, called for a stream. Functions that don't stream answer in one or a few chunks."""
 
     def __init__(self, function: FunctionName, **access: Unpack[Access]) -> None:
-        """Raises ValueError if `endpoint_url` is none."""
         self._function = function
         self._api = LambdaApi(function, function.stream_path, **access)
 

@@ -11,13 +11,13 @@ from bridge.carriers.identity.credentials import local_credentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import ServiceFailed
+from bridge.rpc.url import Url
 
 
 class RieInvoke:
     """The one function of an emulator. Requests are signed with dummy keys, which nobody checks."""
 
-    def __init__(self, function: FunctionName, *, client: HttpClient, endpoint_url: str) -> None:
-        """Raises ValueError if `endpoint_url` is none."""
+    def __init__(self, function: FunctionName, *, client: HttpClient, endpoint_url: Url) -> None:
         self._function = function
         self._invoke = LambdaInvoke(
             as_invoked(function),

@@ -12,9 +12,10 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
-from bridge.config.schema import Config, Emulator, TcpAddress, Url
+from bridge.config.schema import Config, Emulator, TcpAddress
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.redaction import Redactor
+from bridge.rpc.url import Url
 from bridge.shared_services import reason_of
 
 

@@ -17,7 +17,8 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
-from bridge.config.schema import Config, Emulator, LocalTarget, Log, TcpAddress, UnixAddress, Url
+from bridge.config.schema import Config, Emulator, LocalTarget, Log, TcpAddress, UnixAddress
+from bridge.rpc.url import Url
 from bridge.server.server import ListenAddress, bind
 from bridge.single import SingleProcess
 

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
 from bridge.rpc.limits import Limits
+from bridge.rpc.url import Url
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -50,28 +51,6 @@ class UnixAddress:
 
 
 Address: TypeAlias = TcpAddress | UnixAddress
-
-
-@dataclass(frozen=True, slots=True)
-class Url:
-    """`http://` or `https://`, without credentials, query and fragment."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    """IPv6 without brackets."""
-    port: int
-    prefix: str = ""
-    """The path, without a slash at its end."""
-
-    @property
-    def authority(self) -> str:
-        """Host and port as HTTP's `host` has them: without the scheme's own port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        is_usual = self.port == {"http": 80, "https": 443}[self.scheme]
-        return host if is_usual else f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.prefix}"
 
 
 # -- targets -------------------------------------------------------------------------------------------------------------

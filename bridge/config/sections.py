@@ -26,7 +26,6 @@ from bridge.config.schema import (
     TcpAddress,
     TlsFiles,
     UnixAddress,
-    Url,
 )
 from bridge.config.services import ServicesReader, Settings, read_service_defaults
 from bridge.config.values import (
@@ -47,6 +46,7 @@ from bridge.config.values import (
     tcp_address,
     url,
 )
+from bridge.rpc.url import Url
 
 _NOWHERE: Address = TcpAddress("", 0)
 """Stands in for an address that is missing, which has been noted."""

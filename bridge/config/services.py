@@ -44,7 +44,6 @@ from bridge.config.values import (
     file,
     file_or_folder,
     integer,
-    is_host,
     note_unknown_key,
     optional,
     pattern,
@@ -57,6 +56,7 @@ from bridge.config.values import (
 )
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import StatusCode
+from bridge.rpc.url import is_host
 
 Settings = dict[str, Element]
 """The keys of an entry; those of `retry` and `json`, which are inherited one by one, as `retry.attempts` and so on."""
@@ -385,7 +385,7 @@ def _kind(found: Target) -> str:
         case LocalTarget():
             return "local"
         case HttpTarget(url=address):
-            return address.scheme
+            return address.origin.scheme
         case GrpcTarget(address=UnixAddress()):
             return "unix"
         case GrpcTarget(tls=tls):
@@ -489,7 +489,7 @@ def read_leg(
 ) -> WeightedTarget:
     """The keys that say how to speak to a target."""
     keys = Keys(element, "services", settings)
-    host = found.url.host if isinstance(found, HttpTarget) else None
+    host = found.url.origin.host if isinstance(found, HttpTarget) else None
     return WeightedTarget(
         target=found,
         weight=weighed,

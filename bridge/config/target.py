@@ -9,7 +9,7 @@ from bridge.aws.arn import FunctionName
 from bridge.config.element import Element
 from bridge.config.problems import did_you_mean
 from bridge.config.schema import GrpcTarget, HttpTarget, LambdaTarget, LocalTarget, Target
-from bridge.config.values import host_and_port, parse_url, socket_path
+from bridge.config.values import host_and_port, read_url, socket_path
 
 EXPECTED = (
     "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
@@ -36,7 +36,7 @@ def parse_target(element: Element, text: str) -> Target:
         case "function:":
             return _function(element, FunctionName.from_name, rest)
         case "http://" | "https://":
-            return HttpTarget(parse_url(element, text))
+            return HttpTarget(read_url(element, text))
         case "grpc://" | "grpcs://":
             return GrpcTarget(host_and_port(element, rest), tls=scheme == "grpcs://")
         case "unix:" | "unix-abstract:":

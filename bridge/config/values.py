@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import TypeAlias, TypeVar
 
 from bridge.aws.arn import REGION_PATTERN, ROLE_PATTERN
 from bridge.config.element import Element
 from bridge.config.problems import Refused, did_you_mean
-from bridge.config.schema import Address, Role, TcpAddress, UnixAddress, Url
+from bridge.config.schema import Address, Role, TcpAddress, UnixAddress
 from bridge.config.units import (
     format_duration,
     format_percentage,
@@ -22,6 +20,7 @@ from bridge.config.units import (
     parse_percentage,
     parse_size,
 )
+from bridge.rpc.url import Url, is_host, is_host_name, is_ipv6
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
@@ -272,7 +271,6 @@ def _readable(element: Element, found: Path) -> Path:
 
 # -- addresses -----------------------------------------------------------------------------------------------------------
 
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 _ABSTRACT = "unix-abstract:"
 """gRPC's name for sockets that are no files, which others write as `unix:@NAME`."""
 _MAX_SOCKET_PATH = 107
@@ -345,24 +343,13 @@ def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
         raise element.refuse("name the host: 127.0.0.1 for this machine only, 0.0.0.0 for all")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if not _is_ipv6(host):
+        if not is_ipv6(host):
             raise element.refuse(f"expected an IPv6 address in the brackets, found {element.found}")
     elif ":" in host:
         raise element.refuse(f"an IPv6 address needs brackets: [::1]:50051, found {element.found}")
     elif not is_host(host):
         raise element.refuse(f"expected a host name or IP address, found {element.found}")
     return TcpAddress(host, int(port))
-
-
-def is_host(name: str) -> bool:
-    """A name or an IPv4 address."""
-    if name.replace(".", "").isdigit():
-        try:
-            ip_address(name)
-        except ValueError:
-            return False
-        return True
-    return _HOST_NAME.fullmatch(name) is not None
 
 
 def host_names(element: Element) -> tuple[str, ...]:
@@ -372,55 +359,23 @@ def host_names(element: Element) -> tuple[str, ...]:
 
 def _host_name(element: Element) -> str:
     found = element.text("a host name")
-    if not _HOST_NAME.fullmatch(found.removeprefix("*.")):
+    if not is_host_name(found.removeprefix("*.")):
         raise element.refuse(
             f"expected a host name without a port, such as bridge.example.com or *.example.com, found {element.found}"
         )
     return found
 
 
-def _is_ipv6(name: str) -> bool:
-    try:
-        IPv6Address(name)
-    except ValueError:
-        return False
-    return True
-
-
 def url(element: Element) -> Url:
-    return parse_url(element, element.text("a URL: http:// or https://"))
+    return read_url(element, element.text("a URL: http:// or https://"))
 
 
-_DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
-
-
-def parse_url(element: Element, found: str) -> Url:
+def read_url(element: Element, found: str) -> Url:
     """`http://` or `https://`, with a path at most. Never quotes the user's credentials."""
-    scheme: Literal["http", "https"]
-    if found.lower().startswith("http://"):
-        scheme = "http"
-    elif found.lower().startswith("https://"):
-        scheme = "https"
-    else:
-        raise element.refuse(f"expected http:// or https://, found {element.found}")
-    if re.search(r"[\s\\\x00-\x20\x7f-\U0010ffff]", found):
-        raise element.refuse("a URL holds no spaces, control characters or letters beyond ASCII")
     try:
-        parts = urlsplit(found)
-        host, port = parts.hostname, parts.port
+        return Url.parse(found, quoted=element.found)
     except ValueError as error:
-        raise element.refuse(f"not a URL: {element.found}") from error
-    if parts.username is not None or parts.password is not None:
-        raise element.refuse("a URL here holds no credentials; use headers or auth")
-    if "?" in found or "#" in found:
-        raise element.refuse(
-            f"a URL here ends with its path, without ? and #, found {element.found}"
-        )
-    if not host or not (_is_ipv6(host) if ":" in host else is_host(host)):
-        raise element.refuse(f"expected a host name or IP address in {element.found}")
-    if port == 0:
-        raise element.refuse(f"expected a port from 1 to 65535 in {element.found}")
-    return Url(scheme, host, port or _DEFAULT_PORTS[scheme], parts.path.rstrip("/"))
+        raise element.refuse(str(error)) from error
 
 
 # -- AWS -----------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import RpcError
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
+from bridge.rpc.url import Url
 
 _SERVER_ERRORS = frozenset(
     (StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED, StatusCode.UNIMPLEMENTED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE,
@@ -149,8 +150,8 @@ def _described(target: Target) -> tuple[str, Attributes]:
             return str(function), attributes
         case LocalTarget(name):
             return name, {"faas.invoked_name": name}
-        case HttpTarget(url):
-            return url.authority, {"server.address": url.host, "server.port": url.port}
+        case HttpTarget(Url(origin)):
+            return origin.authority, {"server.address": origin.host, "server.port": origin.port}
         case GrpcTarget(TcpAddress() as address):
             return str(address), {"server.address": address.host, "server.port": address.port}
         case GrpcTarget(address):

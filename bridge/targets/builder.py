@@ -43,6 +43,7 @@ from bridge.config.schema import (
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures
+from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
 from bridge.targets.grpc_target import GrpcTarget as NativeTarget
@@ -96,7 +97,7 @@ class Targets:
         self._config = config
         self._described = described
         self._environ = environ
-        self._local_endpoint = local_endpoint
+        self._local_endpoint = Url.parse(local_endpoint) if local_endpoint else None
         self._client = HttpClient(
             environment=environ,
             limits=PoolLimits(
@@ -218,7 +219,7 @@ class Targets:
             credentials = self.credentials.of(self._config.aws.role_arn)
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
-        carrier = HttpCarrier(str(target.url), client=self._client, tls=tls, iam=iam)
+        carrier = HttpCarrier(target.url, client=self._client, tls=tls, iam=iam)
         self._remember(service, leg, carrier)
         return WebTarget(
             carrier,
@@ -252,13 +253,14 @@ class Targets:
         return RieInvoke(
             leg.target.function,
             client=self._client,
-            endpoint_url=str(configured or named or rie.ENDPOINT),
+            endpoint_url=configured or Url.parse(named or rie.ENDPOINT),
         )
 
     def _carrier(self, leg: WeightedTarget, kind: type[_Carrier]) -> _Carrier:
         """The API that calls this leg's function."""
         match leg.target:
             case LocalTarget(name):
+                assert self._local_endpoint is not None, "the configuration refuses local: without"
                 return kind(
                     FunctionName(name),
                     client=self._client,
@@ -272,7 +274,7 @@ class Targets:
                     function,
                     client=self._client,
                     credentials=self.credentials.of(leg.role_arn or self._config.aws.role_arn),
-                    endpoint_url=None if endpoint is None else str(endpoint),
+                    endpoint_url=endpoint,
                 )
             case _:
                 raise AssertionError(f"{leg.target}: the configuration refuses this target")

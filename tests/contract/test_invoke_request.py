@@ -18,6 +18,7 @@ from bridge.aws.sigv4 import Credentials
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.identity.credentials import AwsSettings, FixedCredentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
+from bridge.rpc.url import Url
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
 KEYS = Credentials("AKID", "secret/key+", "session/token+==")
@@ -87,7 +88,9 @@ async def test_request_is_boto3s(
         theirs_read = await asyncio.to_thread(invoke_with_boto3, url, name, b'{"a":1}', options)
         client = HttpClient(environment={})
         source = FixedCredentials(KEYS, AwsSettings(region="eu-west-1"))
-        carrier = LambdaInvoke(parsed, client=client, credentials=source, endpoint_url=url)
+        carrier = LambdaInvoke(
+            parsed, client=client, credentials=source, endpoint_url=Url.parse(url)
+        )
         ours_read = await carrier.invoke(b'{"a":1}', client_context=context)
         await client.close()
     theirs, ours = received

@@ -28,7 +28,6 @@ from bridge.aws.response_stream import ResponseStream
 from bridge.carriers.grpc import GrpcCarrier
 from bridge.carriers.http1.connection import Connection
 from bridge.carriers.http1.exchange import Gathering, Response
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http2.connection import PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
@@ -47,6 +46,7 @@ from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.limits import Limits
+from bridge.rpc.url import Origin
 from bridge.services.descriptors import load_descriptors
 from bridge.services.transcode import Transcoder
 from lambda_fn import LambdaServer

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from bridge.carriers.http1.origin import Origin
+from bridge.rpc.url import Origin
 
 
 @dataclass(frozen=True)

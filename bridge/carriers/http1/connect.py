@@ -16,10 +16,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.proxies import Proxies, Proxy
 from bridge.carriers.http1.resolver import Address, Resolver
 from bridge.rpc.errors import CertificateRefused, Unreachable
+from bridge.rpc.url import Origin
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first lookup to the end of the TLS handshake."""

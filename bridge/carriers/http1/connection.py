@@ -24,9 +24,9 @@ from httptools import (
 )
 
 from bridge.carriers.arrival import not_arrived
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.tls import ResumingContext
 from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpStatus
+from bridge.rpc.url import Origin
 
 MAX_HEAD = 64 << 10
 """The largest head of a response that takes more than one read, interim responses included; and the most bytes between two parts of

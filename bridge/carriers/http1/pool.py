@@ -19,9 +19,9 @@ from math import inf
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.connection import ClosedUnanswered, Connection
 from bridge.carriers.http1.exchange import Gathering, Response, StreamedResponse
-from bridge.carriers.http1.origin import Origin
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
+from bridge.rpc.url import Origin
 from bridge.rpc.value import Value
 
 SURPLUS_KEPT = 1.0

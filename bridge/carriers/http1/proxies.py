@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-from bridge.carriers.http1.origin import Origin
+from bridge.rpc.url import Origin
 from bridge.rpc.value import Value
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bridge.aws.sigv4 import Credentials
-from bridge.carriers.http1.origin import parse_url
+from bridge.rpc.url import Url
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -47,7 +47,7 @@ def unusable_setting(region: str | None, endpoint: str | None) -> str | None:
         return f"the region of the environment or the profile holds {_kind_of_fault(region)}"
     if endpoint is not None:
         try:
-            parse_url(endpoint)
+            Url.parse(endpoint)
         except ValueError as error:
             return f"Lambda's endpoint of the environment or the profile: {error}"
     return None

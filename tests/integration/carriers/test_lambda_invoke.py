@@ -28,6 +28,7 @@ from bridge.rpc.errors import (
     StaleCredentials,
     Throttled,
 )
+from bridge.rpc.url import Url
 from tests.support.upstream import Peer, ReceivedRequest, Upstream, always, response, serving
 
 ARN = FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:greeter:live")
@@ -90,7 +91,7 @@ def carrier(
         function,
         client=client,
         credentials=source or FakeSource(OLD),
-        endpoint_url=str(upstream.origin),
+        endpoint_url=Url(upstream.origin),
         clock=lambda: NOW,
     )
 
@@ -395,7 +396,9 @@ async def test_name_without_region_takes_that_of_the_settings(client: HttpClient
     [
         (AwsSettings(), "needs a region"),
         (AwsSettings("nowhere at all"), "is not the name of a region"),
-        (AwsSettings("eu-west-1", lambda_endpoint="localhost:9001"), "is not an http"),
+        (AwsSettings("eu-west-1", lambda_endpoint="localhost:9001"), "expected http://"),
+        (AwsSettings("eu-west-1", lambda_endpoint="http://localhost:0"), "port from 1"),
+        (AwsSettings("eu-west-1", lambda_endpoint="http://localhost/?"), r"without \? and #"),
     ],
 )
 async def test_settings_that_lead_nowhere_say_so(

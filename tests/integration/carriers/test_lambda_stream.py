@@ -23,6 +23,7 @@ from bridge.rpc.errors import (
     RpcError,
     Throttled,
 )
+from bridge.rpc.url import Url
 from tests.support.event_stream import (
     CHUNK,
     LAST_CHUNK,
@@ -82,7 +83,7 @@ def carrier(
         ARN,
         client=client,
         credentials=source or FixedCredentials(KEYS, AwsSettings()),
-        endpoint_url=str(upstream.origin),
+        endpoint_url=Url(upstream.origin),
         clock=lambda: NOW,
     )
 

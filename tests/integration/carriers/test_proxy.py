@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bridge.carriers.http1.client import HttpClient
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.resolver import Address, Resolver, look_up
 from bridge.rpc.errors import Unreachable
+from bridge.rpc.url import Origin
 from tests.support.tls import Authority
 from tests.support.upstream import Peer, ReceivedRequest, Script, always, post, response, serving
 

@@ -13,6 +13,7 @@ from bridge.carriers.rie_invoke import RieInvoke
 from bridge.config.load import parse
 from bridge.rpc.errors import FunctionFailed, FunctionTimedOut, RpcError, ServiceFailed
 from bridge.rpc.figures import TargetFigures
+from bridge.rpc.url import Url
 from bridge.targets.builder import Targets
 from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
@@ -43,7 +44,7 @@ async def test_the_path_is_the_emulators_own(client: HttpClient) -> None:
     """Neither account nor qualifier: relatives refuse any query."""
     emulator = Emulator(b'{"statusCode":200}')
     async with serving(emulator) as upstream:
-        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        carrier = RieInvoke(ARN, client=client, endpoint_url=Url(upstream.origin))
         reply = await carrier.invoke(b"{}")
         await carrier.dry_run()
 
@@ -72,7 +73,7 @@ async def test_failures_come_with_http_200(
     client: HttpClient, body: bytes, expected: type[RpcError], message: str
 ) -> None:
     async with serving(Emulator(body)) as upstream:
-        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        carrier = RieInvoke(ARN, client=client, endpoint_url=Url(upstream.origin))
         with pytest.raises(expected) as found:
             await carrier.invoke(b"{}")
 
@@ -92,7 +93,7 @@ async def test_a_process_that_ended_comes_with_http_502(
 ) -> None:
     """It was taken for a fault of Lambda itself, UNAVAILABLE. A relative that says nothing still is."""
     async with serving(Emulator(body, "502 Bad Gateway")) as upstream:
-        carrier = RieInvoke(ARN, client=client, endpoint_url=str(upstream.origin))
+        carrier = RieInvoke(ARN, client=client, endpoint_url=Url(upstream.origin))
         with pytest.raises(expected):
             await carrier.invoke(b"{}")
 

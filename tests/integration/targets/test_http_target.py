@@ -41,6 +41,7 @@ from bridge.rpc.events import Headers, Message, Trailers
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
 from bridge.rpc.status import Status, StatusCode
+from bridge.rpc.url import Url
 from bridge.targets.http_target import HttpTarget
 from tests.support.event_stream import LAST_CHUNK, http_chunk
 from tests.support.fakes import FakeClock, RecordingCall
@@ -121,7 +122,7 @@ async def ask(client: HttpClient, script: Script, *, signing: Iam | None = None)
     """A call to a server that does this."""
     call = RecordingCall(body=HELLO)
     async with serving(script) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client, iam=signing)
+        carrier = HttpCarrier(Url(upstream.origin), client=client, iam=signing)
         await target_of(carrier, is_signed=signing is not None).handle(call)
     return call
 
@@ -147,7 +148,7 @@ async def test_a_call_is_one_post(client: HttpClient) -> None:
     server = Recording(web(WORLD + OK, x_down="1"))
     call = RecordingCall(body=HELLO * 2, metadata=(("x-up", "1"),), deadline=1004.0)
     async with serving(server) as upstream:
-        carrier = HttpCarrier(f"{upstream.origin}/prod/v1", client=client)
+        carrier = HttpCarrier(Url(upstream.origin, "/prod/v1"), client=client)
         await target_of(carrier, fields={"x-api-key": "key"}).handle(call)
     (request,) = server.received
 
@@ -183,7 +184,7 @@ async def test_encoded_replies_are_decoded(
     server = Recording(web(encode(WORLD * 3 + OK), content_encoding=coding))
     call = RecordingCall(body=HELLO)
     async with serving(server) as upstream:
-        await target_of(HttpCarrier(str(upstream.origin), client=client)).handle(call)
+        await target_of(HttpCarrier(Url(upstream.origin), client=client)).handle(call)
 
     assert [b"world"] * 3 == call.messages
     assert "identity" == server.received[0].fields["accept-encoding"]
@@ -209,7 +210,7 @@ async def test_an_encoded_stream_passes_on_what_the_server_flushes(client: HttpC
         await peer.send(http_chunk(parts[-1]), LAST_CHUNK)
 
     async with serving(script) as upstream:
-        await target_of(HttpCarrier(str(upstream.origin), client=client)).handle(call)
+        await target_of(HttpCarrier(Url(upstream.origin), client=client)).handle(call)
 
     assert [1, 2, 3] == received
     assert DONE == call.events[-1]
@@ -249,7 +250,7 @@ async def test_an_http_apis_request_id(client: HttpClient) -> None:
 async def test_cold_starts_are_counted(client: HttpClient) -> None:
     figures, call = TargetFigures("web"), RecordingCall(body=HELLO)
     async with serving(answers(web(WORLD + OK, x_lambda_fn_cold_start="1"))) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client)
+        carrier = HttpCarrier(Url(upstream.origin), client=client)
         await target_of(carrier, figures=figures).handle(call)
 
     assert 1 == figures.cold_starts
@@ -284,7 +285,7 @@ async def test_messages_leave_as_they_come(client: HttpClient) -> None:
         await peer.send(http_chunk(OK), LAST_CHUNK)
 
     async with serving(script) as upstream:
-        await target_of(HttpCarrier(str(upstream.origin), client=client)).handle(call)
+        await target_of(HttpCarrier(Url(upstream.origin), client=client)).handle(call)
 
     assert [1, 2, 3] == sent
     assert [b"world", b"world"] == call.messages
@@ -311,7 +312,7 @@ async def test_a_slow_client_holds_the_server_back(client: HttpClient) -> None:
             written += 1 << 20
 
     async with serving(script) as upstream:
-        target = target_of(HttpCarrier(str(upstream.origin), client=client))
+        target = target_of(HttpCarrier(Url(upstream.origin), client=client))
         running = asyncio.get_running_loop().create_task(target.handle(call))
         await waits.wait()
         before = -1
@@ -336,7 +337,7 @@ async def test_cancelling_closes_the_connection(client: HttpClient) -> None:
         gone.set()
 
     async with serving(script) as upstream:
-        target = target_of(HttpCarrier(str(upstream.origin), client=client))
+        target = target_of(HttpCarrier(Url(upstream.origin), client=client))
         running = asyncio.get_running_loop().create_task(target.handle(RecordingCall(body=HELLO)))
         await asked.wait()
         running.cancel()
@@ -439,7 +440,9 @@ async def test_no_connection_may_be_tried_again(client: HttpClient) -> None:
     async with serving(answers()) as upstream:
         url = str(upstream.origin)
     with pytest.raises(Unreachable) as caught:
-        await target_of(HttpCarrier(url, client=client)).handle(RecordingCall(body=HELLO))
+        await target_of(HttpCarrier(Url.parse(url), client=client)).handle(
+            RecordingCall(body=HELLO)
+        )
 
     assert caught.value.is_transient
     assert not caught.value.may_have_run
@@ -448,7 +451,7 @@ async def test_no_connection_may_be_tried_again(client: HttpClient) -> None:
 async def test_a_server_is_asked_without_a_call(client: HttpClient) -> None:
     """A connection is enough; the next call uses it."""
     async with serving(answers(web(WORLD + OK))) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client)
+        carrier = HttpCarrier(Url(upstream.origin), client=client)
         await carrier.dry_run()
         await carrier.dry_run()
         await target_of(carrier).handle(RecordingCall(body=HELLO))
@@ -460,7 +463,7 @@ async def test_a_server_that_cannot_be_reached(client: HttpClient) -> None:
     async with serving(answers()) as upstream:
         url = str(upstream.origin)
     with pytest.raises(Unreachable):
-        await HttpCarrier(url, client=client).dry_run()
+        await HttpCarrier(Url.parse(url), client=client).dry_run()
 
 
 # -- TLS -------------------------------------------------------------------------------------------------------------------
@@ -475,7 +478,7 @@ async def test_tls_is_verified(client: HttpClient, tmp_path: Path, server_name: 
     async with serving(
         answers(web(WORLD + OK)), tls=authority.server(server_name or "localhost")
     ) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client, tls=tls)
+        carrier = HttpCarrier(Url(upstream.origin), client=client, tls=tls)
         await target_of(carrier).handle(call)
 
     assert [b"world"] == call.messages
@@ -487,7 +490,7 @@ async def test_a_certificate_for_another_name_is_refused(
     authority = Authority(tmp_path)
     tls = client_context(ca=authority.certificate, server_name="web.internal")
     async with serving(answers(web(OK)), tls=authority.server("localhost")) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client, tls=tls)
+        carrier = HttpCarrier(Url(upstream.origin), client=client, tls=tls)
         with pytest.raises(CertificateRefused, match="another host"):
             await target_of(carrier).handle(RecordingCall(body=HELLO))
 
@@ -520,7 +523,9 @@ async def test_signed_requests_are_botocores(
     """Paths whose characters are encoded are encoded once more in what is signed. Large bodies are hashed beside the loop."""
     server = Recording(web(OK), web(OK))
     async with serving(server) as upstream:
-        carrier = HttpCarrier(f"{upstream.origin}/prod", client=client, iam=iam(service=service))
+        carrier = HttpCarrier(
+            Url(upstream.origin, "/prod"), client=client, iam=iam(service=service)
+        )
         target = target_of(carrier, is_signed=True)
         for body in (HELLO, envelope(bytes(300 << 10))):
             call = RecordingCall(path, body=body, metadata=(("authorization", "Bearer x"),))
@@ -608,7 +613,7 @@ async def test_prepared_signatures_are_bounded(client: HttpClient) -> None:
     """Clients choose paths."""
     server = Recording(*[web(OK)] * (MAX_SIGNERS + 1))
     async with serving(server) as upstream:
-        carrier = HttpCarrier(str(upstream.origin), client=client, iam=iam())
+        carrier = HttpCarrier(Url(upstream.origin), client=client, iam=iam())
         target = target_of(carrier, is_signed=True)
         for number in range(MAX_SIGNERS + 1):
             await target.handle(RecordingCall(f"/a.B/C{number}", body=HELLO))

@@ -21,8 +21,8 @@ from bridge.config.schema import (
     TcpAddress,
     TlsFiles,
     UnixAddress,
-    Url,
 )
+from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, problems
 
 
@@ -69,7 +69,7 @@ log: {level: debug, format: json, access: false}
 """
     assert Config(
         admin=None,
-        emulator=Url("http", "emulator", 9001),
+        emulator=Url(Origin("http", "emulator", 9001)),
         workers=4,
         http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250, None),
         max_connections=MaxConnections(500, 20),
@@ -80,7 +80,7 @@ log: {level: debug, format: json, access: false}
             "eu-west-1",
             "dev",
             Role("arn:aws:iam::123456789012:role/x", "me"),
-            Url("http", "localhost", 4566),
+            Url(Origin("http", "localhost", 4566)),
             1,
             1,
         ),
@@ -258,7 +258,10 @@ def test_the_long_forms_of_ports() -> None:
     assert Emulator(hosts=("on.aws",)) == config.emulator
     assert Admin(TcpAddress("a", 1)) == configured("admin: a:1").admin
     assert configured("services:").admin == configured("admin: {}").admin
-    assert Url("http", "e", 9001) == configured("emulator: {address: 'http://e:9001'}").emulator
+    assert (
+        Url(Origin("http", "e", 9001))
+        == configured("emulator: {address: 'http://e:9001'}").emulator
+    )
 
 
 @pytest.mark.parametrize(("key", "kind"), [("admin", Admin), ("emulator", Emulator)])

@@ -17,7 +17,6 @@ from bridge.config.schema import (
     Role,
     TargetTls,
     UnixAddress,
-    Url,
 )
 from bridge.config.services import (
     EVENTS_OF_PAYLOAD,
@@ -30,6 +29,7 @@ from bridge.config.services import (
 from bridge.routing.router import Router
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import StatusCode
+from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, leg, problems, service
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function"
@@ -192,7 +192,7 @@ services:
     )  # fmt: skip
     assert JsonOptions("proto", defaults=False) == only.json
     assert Role("arn:aws:iam::123456789012:role/x") == only.role_arn
-    assert Url("http", "127.0.0.1", 4566) == only.endpoint_url
+    assert Url(Origin("http", "127.0.0.1", 4566)) == only.endpoint_url
     assert "rie" == only.quirks
     assert 120 == entry.timeout
     assert (

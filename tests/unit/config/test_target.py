@@ -15,9 +15,9 @@ from bridge.config.schema import (
     Target,
     TcpAddress,
     UnixAddress,
-    Url,
 )
 from bridge.config.target import target
+from bridge.rpc.url import Origin, Url
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeter"
 
@@ -39,8 +39,8 @@ TARGETS: dict[str, Target] = {
     "function:greeter": LambdaTarget(FunctionName("greeter")),
     "function:greeter:7": LambdaTarget(FunctionName("greeter", "7")),
     "function:arn:live": LambdaTarget(FunctionName("arn", "live")),
-    "http://127.0.0.1:8080": HttpTarget(Url("http", "127.0.0.1", 8080)),
-    "https://a.b/prefix": HttpTarget(Url("https", "a.b", 443, "/prefix")),
+    "http://127.0.0.1:8080": HttpTarget(Url(Origin("http", "127.0.0.1", 8080))),
+    "https://a.b/prefix": HttpTarget(Url(Origin("https", "a.b", 443), "/prefix")),
     "grpc://a.b:50051": GrpcTarget(TcpAddress("a.b", 50051)),
     "grpcs://[::1]:443": GrpcTarget(TcpAddress("::1", 443), tls=True),
     "unix:/run/a.sock": GrpcTarget(UnixAddress(Path("/run/a.sock"))),

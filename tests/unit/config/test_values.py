@@ -7,7 +7,7 @@ import pytest
 
 from bridge.config.element import Document, Element, compose
 from bridge.config.problems import Refused
-from bridge.config.schema import Role, TcpAddress, UnixAddress, Url
+from bridge.config.schema import Role, TcpAddress, UnixAddress
 from bridge.config.values import (
     Read,
     address,
@@ -29,6 +29,7 @@ from bridge.config.values import (
     url,
     weight,
 )
+from bridge.rpc.url import Origin, Url
 
 
 def element(value: str, where: Path = Path("/here")) -> Element:
@@ -206,11 +207,11 @@ def test_a_tcp_address_is_not_a_socket_file() -> None:
 @pytest.mark.parametrize(
     ("expected", "value"),
     [
-        (Url("https", "a.b", 443), "https://a.b"),
-        (Url("https", "a.b", 443), "https://a.b/"),
-        (Url("http", "a.b", 8080, "/stage/v1"), "http://a.b:8080/stage/v1/"),
-        (Url("http", "::1", 80), '"http://[::1]"'),
-        (Url("https", "a.b", 443), "HTTPS://A.B"),
+        (Url(Origin("https", "a.b", 443)), "https://a.b"),
+        (Url(Origin("https", "a.b", 443)), "https://a.b/"),
+        (Url(Origin("http", "a.b", 8080), "/stage/v1"), "http://a.b:8080/stage/v1/"),
+        (Url(Origin("http", "::1", 80)), '"http://[::1]"'),
+        (Url(Origin("https", "a.b", 443)), "HTTPS://A.B"),
     ],
 )
 def test_urls(expected: Url, value: str) -> None:

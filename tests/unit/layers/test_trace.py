@@ -30,7 +30,6 @@ from bridge.config.schema import (
     Target,
     TcpAddress,
     UnixAddress,
-    Url,
 )
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import RetryPolicy, retry
@@ -42,6 +41,7 @@ from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata, value_of
 from bridge.rpc.status import Status, StatusCode
+from bridge.rpc.url import Origin, Url
 from tests.support.fakes import RecordingCall
 from tests.support.running import RunningCall
 
@@ -362,7 +362,7 @@ async def test_an_unsampled_trace_is_passed_on_and_not_recorded(traces: Traces) 
         ),
         (LocalTarget("echo"), "echo", {"faas.invoked_name": "echo"}),
         (
-            HttpTarget(Url("https", "a.test", 443, "/secret")),
+            HttpTarget(Url(Origin("https", "a.test", 443), "/secret")),
             "a.test",
             {"server.address": "a.test", "server.port": 443},
         ),

@@ -10,7 +10,6 @@ import pytest
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.connection import MAX_HEAD
 from bridge.carriers.http1.exchange import HIGH_WATER, Response
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.pool import Pool, PoolLimits
 from bridge.rpc.errors import (
     BadReply,
@@ -20,6 +19,7 @@ from bridge.rpc.errors import (
     RpcError,
     Unreachable,
 )
+from bridge.rpc.url import Origin
 from tests.support.upstream import Peer, always, answers, post, response, serving
 
 MAX_BODY = 1 << 20

@@ -12,10 +12,10 @@ import pytest
 from bridge.carriers.http1 import exchange
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import Response
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.pool import Pool
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.errors import BuffersFull, forget_frames
+from bridge.rpc.url import Origin
 
 _SIZE = 1 << 20
 _HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"

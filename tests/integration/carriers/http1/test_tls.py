@@ -11,9 +11,9 @@ import pytest
 
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import Response
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.pool import Pool
 from bridge.rpc.errors import CertificateRefused, ConnectionLost, Unreachable
+from bridge.rpc.url import Origin
 from tests.support.tls import Authority
 from tests.support.upstream import Peer, always, answers, in_turn, post, response, serving
 

@@ -19,8 +19,8 @@ from bridge.carriers.http1.connection import (
     ends_with_connection,
 )
 from bridge.carriers.http1.exchange import Gathering, Response
-from bridge.carriers.http1.origin import Origin
 from bridge.rpc.errors import BadReply, ConnectionLost, ReplyTooLarge, RpcError
+from bridge.rpc.url import Origin
 
 BUFFER_SIZE = 4096
 MAX_BODY = 100

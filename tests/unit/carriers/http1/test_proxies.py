@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.carriers.http1.origin import Origin
 from bridge.carriers.http1.proxies import Proxies, Proxy
+from bridge.rpc.url import Origin
 
 AWS = Origin("https", "lambda.eu-west-1.amazonaws.com", 443)
 PLAIN = Origin("http", "service.test", 80)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.carriers.http1.origin import Origin, parse_url
+from bridge.rpc.url import Origin, Url
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from bridge.carriers.http1.origin import Origin, parse_url
     ],
 )  # fmt: skip
 def test_url_is_an_origin_and_a_path(url: str, origin: Origin, path: str) -> None:
-    assert (origin, path) == parse_url(url)
+    assert Url(origin, path) == Url.parse(url)
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,13 @@ def test_url_is_an_origin_and_a_path(url: str, origin: Origin, path: str) -> Non
     ["localhost:9001", "ftp://host", "https://", "https:///path", "https://host/?a=b", "https://host/#a",
      "https://user:hunter2@host/", "http://host:notaport", "ftp://user:hunter2@host", "https://host/?key=hunter2",
      "https://user:hunter2/x@host", "http://[::1", "http://a\r\nx: y", "http://a/b\n", "http://a b", "http://a/b c", "http://é", "http://a/\0",
-     "http://a,b"],
+     "http://a,b", "http://a:0", "https://a:00/x", "http://a/b?", "http://a/b#", "http://a/?#", "http://a/b\\c", "http://a%b", "http://1.2.3",
+     "http://-a", "http://a.b/#hunter2", "http://:hunter2@a", "http://[::g]", "http://[1.2.3.4]:80", "http:/a", "http://"],
 )  # fmt: skip
 def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
     """The message quotes the URL, but no password and no query."""
     with pytest.raises(ValueError) as caught:
-        parse_url(url)
+        Url.parse(url)
 
     assert "hunter2" not in str(caught.value)
 
