@@ -41,9 +41,9 @@ from bridge.rpc.errors import (
     Unreachable,
 )
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent, Trailers
+from bridge.rpc.hop import Leg, not_passed
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import (
-    HOP_BY_HOP,
     PUSHBACK,
     Metadata,
     binary_values,
@@ -92,7 +92,7 @@ _TOO_MANY_REQUESTS = 429
 _ROUNDED_OFF = 0.002
 """Seconds by which a server's deadline may be earlier than ours."""
 
-_NOT_METADATA = HOP_BY_HOP | {":status", "content-type"}
+_NOT_METADATA = not_passed(Leg.GRPC_REPLY) | {":status"}
 
 _CODE_OF_RESET: dict[int, StatusCode] = {
     ErrorCode.CANCEL: StatusCode.CANCELLED,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bridge.rpc import status
+from bridge.rpc.hop import Leg, not_passed
 from bridge.rpc.metadata import (
-    HOP_BY_HOP,
     PASSED_GRPC_RESPONSE,
     PUSHBACK,
     Metadata,
@@ -27,7 +27,7 @@ _OWN = frozenset(
 )
 """Fields that say something about the reply itself."""
 
-_DROPPED = HOP_BY_HOP | {"date", "server", "via", "x-cache"}
+_DROPPED = not_passed(Leg.REPLY)
 _DROPPED_PREFIXES = ("content-", "x-amz", "apigw-")
 _GRPC = "grpc-"
 

@@ -54,6 +54,7 @@ from bridge.config.values import (
     url,
     weight,
 )
+from bridge.rpc.hop import Leg, not_passed
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import is_host
@@ -549,13 +550,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 
 _HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,8192}")
 
-_BRIDGE_HEADERS = frozenset(
-    {
-        "connection", "content-encoding", "content-length", "content-type", "expect", "host",
-        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade", "user-agent",
-    }
-)  # fmt: skip
+_BRIDGE_HEADERS = not_passed(Leg.CONFIGURED)
 """Headers that the bridge writes itself, or that are between two hops."""
 
 

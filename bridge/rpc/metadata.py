@@ -14,12 +14,6 @@ Metadata = tuple[tuple[str, str], ...]
 
 EMPTY: Metadata = ()
 
-HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-     "trailers", "transfer-encoding", "upgrade", "http2-settings"),
-)  # fmt: skip
-"""Names that belong to one connection and are never passed on (RFC 9110 7.6.1)."""
-
 PASSED_GRPC_REQUEST = frozenset(
     (
         "grpc-encoding",

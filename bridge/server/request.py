@@ -6,15 +6,14 @@ import re
 
 from bridge.http2.events import Fields
 from bridge.rpc.deadline import parse_timeout
-from bridge.rpc.metadata import HOP_BY_HOP, PASSED_GRPC_REQUEST, Metadata
+from bridge.rpc.hop import Leg, not_passed
+from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata
 from bridge.rpc.status import Status, StatusCode, encode_message
 from bridge.rpc.value import Value
 
 CONTENT_TYPE = "application/grpc"
 
-_OWN = HOP_BY_HOP | {
-    ":method", ":path", ":scheme", ":authority", "content-type", "content-length", "host", "grpc-timeout",
-}  # fmt: skip
+_OWN = not_passed(Leg.CALL) | {":method", ":path", ":scheme", ":authority"}
 """What is not metadata but says something about the call or its connection."""
 _GRPC = "grpc-"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"

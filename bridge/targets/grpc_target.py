@@ -12,8 +12,6 @@ from functools import partial
 from typing import Protocol
 
 from bridge.aws.events.event_body import message_format_of
-from bridge.aws.events.event_context import forwarded_cert, source_of
-from bridge.aws.events.event_headers import AMAZON, TRACE_ID
 from bridge.codecs.identity import inflate_message, refuse_unknown
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.call import Call
@@ -27,6 +25,14 @@ from bridge.rpc.errors import (
     RequestError,
 )
 from bridge.rpc.events import Headers, Message, Phase, ResponseEvent, Trailers
+from bridge.rpc.hop import (
+    AMAZON,
+    TRACE_ID,
+    Leg,
+    forwarded_cert,
+    forwarded_for,
+    not_passed,
+)
 from bridge.rpc.metadata import Metadata, is_name, value_of
 from bridge.rpc.status import StatusCode
 
@@ -43,10 +49,7 @@ it.
 
 _PLACE = "for a grpc:// target"
 
-_REMADE = frozenset(
-    ("grpc-accept-encoding", "grpc-encoding", "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for",
-     "x-forwarded-host"),
-)  # fmt: skip
+_REMADE = not_passed(Leg.GRPC)
 """Metadata that the bridge sets itself, or that is no longer true behind the bridge."""
 
 
@@ -267,7 +270,7 @@ def _is_passed(name: str) -> bool:
 def _forwarded(call: Call) -> Metadata:
     """Metadata that tells the client's address and the authority that it asked for."""
     earlier = [value for name, value in call.metadata if name == "x-forwarded-for"]
-    fields = [("x-forwarded-for", ", ".join((*earlier, source_of(call.peer))))]
+    fields = [("x-forwarded-for", forwarded_for(", ".join(earlier), call.peer))]
     if call.authority:
         fields.append(("x-forwarded-host", call.authority))
     if call.peer.certificate is not None:

@@ -12,23 +12,28 @@ from ssl import PEM_cert_to_DER_cert
 from urllib.parse import quote
 
 from bridge.aws.events.event_body import BodyKind
-from bridge.aws.events.event_context import forwarded_cert, source_of
-from bridge.aws.events.event_headers import AMAZON, TRACE_ID
 from bridge.rpc.call import Call, ClientCertificate
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.errors import NoRoute
-from bridge.rpc.metadata import HOP_BY_HOP, Metadata, clean_value
+from bridge.rpc.hop import (
+    AMAZON,
+    TRACE_ID,
+    Action,
+    Leg,
+    forwarded_cert,
+    forwarded_for,
+    names,
+    not_passed,
+)
+from bridge.rpc.metadata import Metadata, clean_value
 
 USER_AGENT = "grpc-lambda-bridge"
 
 FORWARDED_AUTHORIZATION = "x-forwarded-authorization"
 """Carries the client's `authorization` when the bridge signs the request. lambda_fn restores it."""
 
-_REMADE = HOP_BY_HOP | {
-    "accept", "accept-encoding", "content-encoding", "content-length", "content-type", "cookie", "expect", "grpc-timeout",
-    "host", "user-agent", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port",
-    "x-forwarded-proto", "x-grpc-web",
-}  # fmt: skip
+_DROPPED = names(Leg.HTTP, Action.DROP)
+_REMADE = not_passed(Leg.HTTP)
 """Names whose values the bridge sets, joins or drops."""
 
 
@@ -57,7 +62,7 @@ def request_fields(
     """
     content_type = kind.content_type(call.content_type)
     fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]  # fmt: skip
-    fields += [mark for mark in kind.marks if mark[0] not in HOP_BY_HOP]
+    fields += [mark for mark in kind.marks if mark[0] not in _DROPPED]
     if timeout is not None:
         fields.append(("grpc-timeout", format_timeout(timeout)))
     fields += _client_fields(metadata, is_signed=is_signed)
@@ -85,8 +90,8 @@ def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, st
 
 def _forwarded(call: Call, metadata: Metadata) -> list[tuple[str, str]]:
     """The fields that describe the client and its connection to the bridge."""
-    came_for, source = _joined(metadata, "x-forwarded-for", ", "), source_of(call.peer)
-    fields = [("x-forwarded-for", f"{came_for}, {source}" if came_for else source)]
+    came_for = _joined(metadata, "x-forwarded-for", ", ")
+    fields = [("x-forwarded-for", forwarded_for(came_for, call.peer))]
     authority = clean_value(call.authority)
     if authority:
         fields.append(("x-forwarded-host", authority))

@@ -10,10 +10,10 @@ from msgspec.json import Decoder
 from msgspec.structs import astuple
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, object_with_body
-from bridge.aws.events.event_context import forwarded_cert
 from bridge.aws.events.event_headers import HeaderWriter
 from bridge.aws.events.http_reply import FieldValues, HttpReply, ReplyObject, reply_of
 from bridge.rpc.call import Call
+from bridge.rpc.hop import forwarded_cert
 from bridge.rpc.metadata import Metadata
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import quote
 
-from bridge.rpc.call import ClientCertificate, Peer
-from bridge.rpc.metadata import clean_value
+from bridge.rpc.call import ClientCertificate
 from bridge.rpc.value import Value
 
 _MAX_REMEMBERED = 1024
@@ -64,11 +62,6 @@ def _is_url_host(host: str) -> bool:
     return _NUMBER(last) is None or _IPV4(host) is not None
 
 
-def source_of(peer: Peer) -> str:
-    """The peer's IP address; who comes over a Unix socket is on this machine."""
-    return "127.0.0.1" if peer.address == "unix" else peer.address
-
-
 def client_cert(certificate: ClientCertificate) -> dict[str, object]:
     """A verified client certificate as API Gateway's `clientCert`."""
     return {
@@ -78,12 +71,6 @@ def client_cert(certificate: ClientCertificate) -> dict[str, object]:
         "serialNumber": certificate.serial_number,
         "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
     }
-
-
-def forwarded_cert(certificate: ClientCertificate) -> str:
-    """A verified client certificate as Envoy's x-forwarded-client-cert has it."""
-    subject = clean_value(certificate.subject).replace("\\", r"\\").replace('"', r"\"")
-    return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'
 
 
 # -- ids and times ---------------------------------------------------------------------------------------------------------

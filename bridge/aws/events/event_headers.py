@@ -9,24 +9,17 @@ from __future__ import annotations
 from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import BodyKind
-from bridge.aws.events.event_context import Authority, read_authority, remember, source_of
+from bridge.aws.events.event_context import Authority, read_authority, remember
 from bridge.rpc.call import Call
 from bridge.rpc.deadline import format_timeout
+from bridge.rpc.hop import AMAZON, TRACE_ID, Action, Leg, forwarded_for, names
 from bridge.rpc.metadata import Metadata, clean_value
 
-_REMADE = frozenset(
-    ("accept", "accept-encoding", "content-encoding", "content-length", "content-type", "expect", "grpc-timeout", "host", "te",
-     "x-forwarded-client-cert", "x-forwarded-port", "x-forwarded-proto", "x-grpc-web"),
-)  # fmt: skip
-"""Names whose values are ours or nobody's. Common runtimes build a URL of host and x-forwarded-proto and crash on odd ones; a
-content coding would change the body; x-forwarded-client-cert would vouch for a certificate that nobody has seen."""
+_REMADE = names(Leg.EVENT, Action.DROP, Action.ANEW)
+"""Names whose values are ours or nobody's; bridge.rpc.hop has the reasons."""
 
-_SINGLE = frozenset(("cookie", "x-forwarded-for"))
+_SINGLE = names(Leg.EVENT, Action.JOIN)
 """Names that are one value to those who read them, however often they were sent."""
-
-AMAZON = "x-amz"
-TRACE_ID = "x-amzn-trace-id"
-"""What names begin with that are AWS's, and the one of them that a client may send."""
 
 # As a function URL says it of itself: its port is always 443.
 _FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
@@ -66,9 +59,8 @@ class HeaderWriter:
             headers = _joined(metadata)
         if not _REMADE.isdisjoint(headers):
             headers = {name: value for name, value in headers.items() if name not in _REMADE}
-        source = source_of(call.peer)
-        forwarded = headers.get("x-forwarded-for")
-        headers["x-forwarded-for"] = f"{forwarded}, {source}" if forwarded else source
+        earlier = headers.get("x-forwarded-for")
+        headers["x-forwarded-for"] = forwarded_for(earlier, call.peer)
         headers["host"] = authority.host
         headers["content-type"] = headers["accept"] = content_type
         if timeout is not None:

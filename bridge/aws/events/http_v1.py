@@ -6,9 +6,10 @@ As a proxy resource of the stage `$default`. The reply is the one that http_repl
 from __future__ import annotations
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, object_with_body
-from bridge.aws.events.event_context import Authority, Stamps, client_cert, source_of
+from bridge.aws.events.event_context import Authority, Stamps, client_cert
 from bridge.aws.events.event_headers import HeaderWriter
 from bridge.rpc.call import Call
+from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata
 
 _RESOURCE = "/{proxy+}"

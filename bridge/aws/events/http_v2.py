@@ -11,10 +11,11 @@ from functools import lru_cache
 from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.events.event_context import Authority, Stamps, client_cert, remember, source_of
+from bridge.aws.events.event_context import Authority, Stamps, client_cert, remember
 from bridge.aws.events.event_headers import HeaderWriter, encode_headers
 from bridge.rpc.call import Call, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
+from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata, clean_value
 from bridge.rpc.value import Value
 

@@ -10,12 +10,12 @@ from binascii import b2a_base64
 
 from msgspec.json import Encoder
 
-from bridge.aws.events.event_context import source_of
 from bridge.aws.events.event_headers import client_headers
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT
 from bridge.rpc.call import Call
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.errors import FunctionFailed
+from bridge.rpc.hop import forwarded_for
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CAMEL_CASE_NAMES, Status, StatusCode
 from bridge.rpc.value import Value
@@ -52,9 +52,8 @@ def client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> 
     if timeout is not None:
         known["grpc-timeout"] = format_timeout(timeout)
     headers = client_headers(metadata)
-    forwarded = headers.get("x-forwarded-for")
-    source = source_of(call.peer)
-    headers["x-forwarded-for"] = f"{forwarded}, {source}" if forwarded else source
+    earlier = headers.get("x-forwarded-for")
+    headers["x-forwarded-for"] = forwarded_for(earlier, call.peer)
     text = _context(headers | known)
     if text is not None:
         return ClientContext(text, has_metadata=True)

@@ -16,11 +16,11 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from bridge.emulator.api import naming
+from bridge.rpc.call import Peer
+from bridge.rpc.hop import Action, Leg, forwarded_for, names
 from bridge.rpc.value import Value
 
-NOT_PASSED = frozenset(
-    ("connection", "cookie", "expect", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
-)  # fmt: skip
+NOT_PASSED = names(Leg.FUNCTION_URL, Action.DROP, Action.ANEW)
 """Headers between the client and the URL only; cookies have a field of their own."""
 TEXT_TYPES = frozenset(("application/json", "application/javascript", "application/xml"))
 """Content types whose body the event holds as text, beside text/*, *+json and *+xml. Forms are not among them, on AWS neither."""
@@ -53,12 +53,11 @@ class UrlRequest(Value, frozen=True):
 def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:  # fmt: skip
     """The event. `now`: Unix seconds."""
     joined = _joined_headers(request)
-    forwarded = joined.get("x-forwarded-for")
     # The signature was for the URL: whoever reads it could send the request again.
     kept_back = NOT_PASSED if request.caller is None else NOT_PASSED | {"authorization"}
     headers = {
         **{name: value for name, value in joined.items() if name not in kept_back},
-        "x-forwarded-for": f"{forwarded}, {request.source}" if forwarded else request.source,
+        "x-forwarded-for": forwarded_for(joined.get("x-forwarded-for"), Peer(request.source)),
         "x-forwarded-port": str(request.port),
         "x-forwarded-proto": "http",
         "x-amzn-trace-id": trace_id,
