@@ -42,6 +42,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
     parser.add_argument("target", nargs="*", help="default: all")
     parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the random choices; 0: another each time (default)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time (default: 2)")
     parser.add_argument(
         "--keep",
@@ -63,7 +66,8 @@ def _run(name: str, chosen: argparse.Namespace) -> int:
         folder = _Folder(name, Path(scratch))
         grown = folder.made("grown")
         prefix = f"-artifact_prefix={folder.path}/crash-"
-        code = folder.run(f"-max_total_time={chosen.seconds}", prefix, str(grown), str(corpus))
+        limits = [f"-max_total_time={chosen.seconds}", f"-seed={chosen.seed}"]
+        code = folder.run(*limits, prefix, str(grown), str(corpus))
         for broken in folder.path.glob("crash-*"):
             findings.mkdir(parents=True, exist_ok=True)
             kept = findings / broken.name.rpartition("-")[2][:12]

@@ -293,6 +293,9 @@ class Connection(asyncio.BufferedProtocol):
         self._fields = []
 
     def on_chunk_header(self) -> None:
+        if self._announced is not self._head:
+            # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another coding.
+            self._take_codings()
         if self._phase is BODY:
             assert self._exchange is not None
             self._chunk_from = self._exchange.received
@@ -321,15 +324,24 @@ class Connection(asyncio.BufferedProtocol):
         if self._phase is not BODY:
             return
         if self._announced is not self._head:
-            self._announced = self._head
-            codings = transfer_codings(self._head)
-            if codings not in ([], [b"chunked"], [b"identity"]):
-                self._fail(BadReply(f"{self._owner.origin} answers in a transfer coding that was not asked for"))  # fmt: skip
+            self._take_codings()
+            if self._phase is not BODY:
                 return
-            self._is_chunked = codings == [b"chunked"]
             self._expect(declared_length(self._head))
         if self._is_chunked:
             self._check_chunk(nbytes)
+
+    def _take_codings(self) -> None:
+        """Note how the body is framed. A transfer coding that nobody asked for ends the exchange."""
+        self._announced = self._head
+        codings = transfer_codings(self._head)
+        if codings not in ([], [b"chunked"], [b"identity"]):
+            self._fail(
+                BadReply(
+                    f"{self._owner.origin} answers in a transfer coding that was not asked for"
+                )
+            )
+        self._is_chunked = codings == [b"chunked"]
 
     def _check_chunk(self, nbytes: int) -> None:
         """Look at the size of the chunk in which the read ended. llhttp says that a chunk begins, and not how long it will be."""
