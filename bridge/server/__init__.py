@@ -1,1 +1,1 @@
-"""The client's side: listeners, TLS, connections, and the calls that arrive on them. Owns asyncio and the sockets."""
+"""Serves clients: listeners, TLS, connections, and the calls that arrive on them. Owns asyncio and the sockets."""

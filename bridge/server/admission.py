@@ -1,7 +1,7 @@
-"""Which connections a process takes: how many in all, how many of one peer, and whose idle one makes room for a new one.
+"""Decides which connections a process accepts: how many in all, how many of one peer, and which idle one makes room for a new one.
 
-Sockets are counted from the moment they are accepted, so that a TLS handshake under way counts as well. The server tells what
-comes and goes, and does what is decided; nothing here reads a socket.
+Sockets are counted from the moment they are accepted, so that a TLS handshake under way counts as well. The server reports what
+comes and goes, and carries out the decisions. This module reads no socket.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _log = logging.getLogger(__name__)
 KEPT_DESCRIPTORS = 64
 """File descriptors that client connections never take: the admin port, connections to targets and files need some."""
 ALWAYS_KEPT = 32
-"""Those of them that they do not even take for the moment until an idle connection has made room."""
+"""The part of these that is not used even for the moment until an idle connection has made room."""
 QUIET = 60.0
 """Seconds without a refusal after which the next one is logged again."""
 _LOOKED_AT = 100
-"""Connections that are looked at for an idle one, at most. Those that were busy are looked at last the next time."""
+"""Most connections that are checked to find an idle one. Those found busy are checked last the next time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class MaxConnections:
     total: int = 10_000
     per_peer: int | None = None
     descriptors: int | None = None
-    """The first file descriptor that is not for client connections. The system hands out the lowest free one."""
+    """File descriptors from this number on are not for client connections. The system always hands out the lowest free one."""
 
     @classmethod
     def within(cls, files: int | None, *, total: int, per_peer: int | None) -> MaxConnections:
-        """With at most as many connections as the process may have files (RLIMIT_NOFILE; None: no limit), less those it keeps."""
+        """Limits that fit the number of files the process may open (RLIMIT_NOFILE, None for no limit), less those kept for other uses."""
         if files is None:
             return cls(total, per_peer)
         most = max(1, files - KEPT_DESCRIPTORS)
@@ -48,25 +48,25 @@ class Guest(Protocol):
     """An accepted socket."""
 
     peer: str
-    """Who counts as one: see `peer_key`."""
+    """The peer that the socket counts for, see `peer_key`."""
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call would be lost with it."""
+        """Whether no call would be lost if it closed."""
 
     def give_up(self) -> None:
-        """Close it soon. It has left already."""
+        """Close it soon. Admission no longer counts it."""
 
 
 def peer_key(address: Any) -> str:
-    """Whom a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of Unix sockets."""
+    """The peer that a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of Unix sockets."""
     if not isinstance(address, tuple):
         return "unix"
     ip = ip_address(address[0].partition("%")[0])
     if isinstance(ip, IPv6Address):
         if ip.ipv4_mapped is not None:
             return str(ip.ipv4_mapped)
-        # A host has a /64 to itself as a rule (RFC 6177), and could use a new address for each connection.
+        # A host usually has its own /64 (RFC 6177), and could use a new address for each connection.
         return str(ip_network((ip, 64), strict=False))
     return str(ip)
 
@@ -79,19 +79,19 @@ class Admission:
         self._limits = limits
         self._refused = refused
         self._guests: dict[str, OrderedDict[Guest, None]] = {}
-        """By peer, those that came or were looked at longest ago first."""
+        """By peer. The guest that was added or checked longest ago is first."""
         self._peers: defaultdict[int, OrderedDict[str, None]] = defaultdict(OrderedDict)
-        """By the number of their connections."""
+        """The peers, by the number of their connections."""
         self._most = 0
         self._count = 0
         self._logged: dict[str, float] = {}
-        """When something was last refused, by reason."""
+        """The time of the last refusal, by reason."""
 
     def __len__(self) -> int:
         return self._count
 
     def admit(self, guest: Guest, descriptor: int, *, now: float) -> bool:
-        """Whether the guest may stay; then it counts until it leaves. `now` is the loop's time."""
+        """Whether the guest may stay. If so, it counts until it leaves. `now` is the loop's time."""
         limits = self._limits
         own = self._guests.get(guest.peer, ())
         if limits.per_peer is not None and len(own) >= limits.per_peer:
@@ -110,12 +110,12 @@ class Admission:
         return self._limits.descriptors is None or descriptor < self._limits.descriptors
 
     def ran_short(self, *, now: float) -> None:
-        """The system had no file descriptor for a socket, which waits for one."""
+        """Record that the system had no file descriptor for a waiting socket."""
         self._make_room()
         self._refuse("descriptors", now)
 
     def leave(self, guest: Guest) -> None:
-        """The guest is gone. It may be told again."""
+        """Stop counting the guest. A second call does nothing."""
         guests = self._guests.get(guest.peer)
         if guests is None or guest not in guests:
             return
@@ -142,7 +142,7 @@ class Admission:
             self._most = after  # the number changes by one, so no other peer has more
 
     def _make_room(self) -> bool:
-        """Let the peer with the most connections, or one of several with as many, give up an idle one. Whether there was one."""
+        """Evict an idle connection of a peer that has the most connections. Returns whether there was one."""
         for _ in range(min(self._count, _LOOKED_AT)):
             peers = self._peers[self._most]
             peer = next(iter(peers))

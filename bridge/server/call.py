@@ -1,4 +1,4 @@
-"""A call and the client's end of it: what arrives is kept for whoever reads it, what is sent goes to the engine."""
+"""A call as its connection sees it: keeps what arrives until the handler reads it, and passes what is sent to the engine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SEND_STALL = 300.0
 class ServedCall(OpenAccount):
     """One call on one stream. Its connection feeds it; its handler reads from it and sends on it.
 
-    It is the account of all that is held for it, from its request to its reply.
+    It accounts for everything held for it, from its request to its reply.
     """
 
     __slots__ = ("_body", "_engine", "_id", "_is_full", "_is_metadata_counted", "_is_read", "_is_running", "_room", "_whole", "attempts",
@@ -48,7 +48,7 @@ class ServedCall(OpenAccount):
                  "task", "upstream_seconds")  # fmt: skip
 
     task: asyncio.Task[None]
-    """Runs `serve`. Its connection makes it."""
+    """The task that runs `serve`. The connection creates it."""
 
     def __init__(
         self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
@@ -56,7 +56,7 @@ class ServedCall(OpenAccount):
         self.connection = connection
         self._engine = connection.engine
         self.buffers = buffers = connection.buffers
-        # Whether it fits or not: the call is here, and `admit` refuses it if it does not.
+        # Counted even if it does not fit, because the call is here. The layer `admit` then refuses it.
         self.held = held = buffers.call_cost
         buffers.held += held
         self._id = stream_id
@@ -79,9 +79,9 @@ class ServedCall(OpenAccount):
         self.request_id = ""
 
         self._whole: bytes | None = None
-        """The request's body as it came, in one piece with its end, until somebody wants it in another way."""
+        """The request's body if it arrived in one piece with its end. None once it was converted to a RequestBody."""
         self._is_read = False
-        """Whether `_whole` has been read: found to be one message, counted, and credited."""
+        """Whether `_whole` has been read: checked to be one message, counted, and credited."""
         self._body: RequestBody | None = None
         """The request's body in all other cases."""
         self._room: asyncio.Future[None] | None = None
@@ -103,21 +103,21 @@ class ServedCall(OpenAccount):
             self.connection.forget(self._id)
 
     def abort(self, cause: RpcError) -> None:
-        """End the call from outside. The first cause counts; a call that has its status is left alone."""
+        """End the call from outside. Only the first cause counts. A call that has its status already is not changed."""
         if self.cause is not None or self.status is not None:
             return
         self.cause = cause
-        # A task cancelled before its first step would run none of the layers: it starts, and rescue finds the cause.
+        # A task cancelled before its first step would run none of the layers. So it starts, and rescue finds the cause.
         if self._is_running:
             self.task.cancel()
 
     def check_age(self, now: float) -> None:
-        """Called about once a second: counts the metadata of calls that last.
+        """Called about once a second. Counts the metadata of long calls.
 
-        Ends a call that no deadline bounds but that has taken longer than its target ever does.
+        Ends a call without a deadline that has taken longer than its target ever can.
         """
         if not self._is_metadata_counted:
-            # Not when it comes: calls that are over within a second need not pay for it.
+            # Not done when the call begins, so that calls shorter than a second do not pay for it.
             self._is_metadata_counted = True
             self.hold_anyway(cost_of_fields(self.metadata))
         if not (self.has_ended or self.route.streams):
@@ -129,7 +129,7 @@ class ServedCall(OpenAccount):
             self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
 
     def _check_request(self, now: float) -> None:
-        """Ends a call whose client opened it and sends nothing, or next to nothing."""
+        """End a call whose client opened it and then sends nothing or far too little."""
         idle = self.connection.stream_idle
         if not self.bytes_received:
             if idle is not None and now - self.started > idle:
@@ -146,7 +146,7 @@ class ServedCall(OpenAccount):
             )
 
     def _release(self) -> None:
-        """Gives back what the call held: buffers, timers, and window for body bytes that nobody read."""
+        """Release what the call held: buffers, timers, and window for body bytes that were not read."""
         if self._whole is not None:
             if not self._is_read:
                 self.credit(len(self._whole))
@@ -154,12 +154,12 @@ class ServedCall(OpenAccount):
             self._body.release()
             self._body = None
         buffers = self.buffers
-        buffers.held -= self.held  # as `close` does, for less
+        buffers.held -= self.held  # does the same as `close`, at a lower cost
         self.held = 0
         if buffers.is_awaited:
             buffers.tell_freed()
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
-            # Only a stopping process or a bug outside rescue ends a call so: the client must not wait for more.
+            # Only a stopping process or a bug outside rescue ends a call without a status. The client must not wait for more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
             self.connection.flush_soon()
 
@@ -197,7 +197,7 @@ class ServedCall(OpenAccount):
         self._other_body().unread(envelopes)
 
     def _other_body(self) -> RequestBody:
-        """The body, where it is not one plain message that is read all at once."""
+        """The request's body as a RequestBody, for all cases but one plain message that is read at once."""
         body = self._body
         if body is None:
             body = self._body = RequestBody(self, self.connection)
@@ -207,8 +207,8 @@ class ServedCall(OpenAccount):
         return body
 
     def credit(self, size: int) -> None:
-        """Let the client send so many bytes more."""
-        # The flush matters: a client whose window is shut sends nothing, so nothing else would carry the credit out.
+        """Let the client send this many more bytes."""
+        # The flush is needed: a client whose window is shut sends nothing, so no later write would carry the credit.
         if self._engine.credit(self._id, size):
             self.connection.flush_soon()
 
@@ -247,7 +247,7 @@ class ServedCall(OpenAccount):
             self.send_all((Headers(initial), Message(envelope), end))
 
     def _queue(self, event: ResponseEvent) -> bool:
-        """Hand the event to the engine; whether there is room for another."""
+        """Pass the event to the engine. Returns whether there is room for another."""
         after = NEXT_PHASE[self.phase][type(event)]
         if isinstance(event, Message):
             if self.connection.is_too_far_behind:
@@ -265,7 +265,7 @@ class ServedCall(OpenAccount):
             # Trailers-only: one block opens and ends the response.
             head = head_fields(self.content_type, ()) if self.phase is Phase.NEW else ()
             self._engine.send_trailers(self._id, self._end_fields(event, head))
-            # Last: should a field be one that cannot be sent, rescue must still be able to end the call.
+            # Set last: if a field cannot be sent, rescue must still be able to end the call.
             self.phase, self.status = after, event.status
         return True
 
@@ -278,9 +278,11 @@ class ServedCall(OpenAccount):
         return not (self._is_full or self.connection.is_choked)
 
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
-        """The fields that end the call, cut down if the client or the configuration would not have them whole."""
+        """The fields that end the call, cut to what the client and the configuration allow."""
         room = self._room_for_fields()
-        if len(trailers.status.message) <= room:  # else it need not be encoded to know
+        if (
+            len(trailers.status.message) <= room
+        ):  # a longer message cannot fit, so the full list is not encoded
             fields = head + trailer_fields(trailers)
             if size_of(fields) <= room:
                 return fields
@@ -289,7 +291,7 @@ class ServedCall(OpenAccount):
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
 
     def _that_fits(self, metadata: Metadata) -> Metadata:
-        """Initial metadata within the limit of trailers: clients drop the whole call over it as well."""
+        """Initial metadata, cut to the limit of trailers. Clients drop the whole call if it is too large."""
         room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
         if size_of(metadata) <= room:
             return metadata
@@ -298,7 +300,7 @@ class ServedCall(OpenAccount):
         return those_that_fit(metadata, room)
 
     def _tell_cut(self, what: str, room: int) -> None:
-        """Once a connection: a client that allows next to nothing would fill the log."""
+        """Log once for each connection, because a client with a tiny limit would fill the log."""
         if not self.connection.has_told_cut:
             self.connection.has_told_cut = True
             _log.warning(
@@ -310,7 +312,7 @@ class ServedCall(OpenAccount):
             )
 
     def _room_for_fields(self) -> int:
-        """Bytes of one header list."""
+        """The limit of one header list in bytes."""
         room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
         # gRPC-core drops a call whose metadata reaches its limit.
         return room if client_room is None else min(room, client_room - 1)

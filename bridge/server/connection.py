@@ -1,6 +1,6 @@
-"""One client connection: owns the socket, feeds the engine, runs a task per call. All time-based limits live here.
+"""One client connection: owns the socket, feeds the engine, and runs one task per call. All time-based limits are enforced here.
 
-The engine says what happened; this module decides which call it concerns and when bytes leave: once per loop turn.
+The engine says what happened. This module finds the call that it concerns, and writes the bytes once per loop turn.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from bridge.server.uploads import Uploads
 _log = logging.getLogger(__name__)
 
 _OUTPUT_HIGH = 1 << 20
-"""Unsent bytes above which the client is not read from: it must take answers before it asks for more."""
+"""Unsent bytes above which nothing is read from the client. It must read answers before it asks for more."""
 _KEEPALIVE_PING = b"bridgeka"
 _DRAIN_PING = b"bridgedr"
 _DRAIN_PING_WAIT = 5.0
@@ -46,7 +46,7 @@ _DRAIN_PING_WAIT = 5.0
 _AGE_JITTER = 0.1
 _ABORTS_AT_ONCE = 50
 _LINGER = 0.5
-"""Seconds that a client has to read our last frames and close, too. What it still sends is dropped."""
+"""Seconds that a client has to read the last frames and close too. What it still sends is dropped."""
 _MOST_DROPPED = 16 << 20
 """Bytes."""
 _CANCELLED = "the client cancelled the call"
@@ -55,19 +55,19 @@ _BROKEN = "the client broke the protocol"
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How long a connection may take for what. Seconds; None: no limit."""
+    """The time limits of a connection in seconds. None means no limit."""
 
     handshake: float = 10.0
-    """From the connection to its SETTINGS; also the silence allowed inside a header block, and the end of a request that is no call."""
+    """Bounds the wait for the client's SETTINGS, a pause inside a header block, and the end of a request that is not a gRPC call."""
     write_stall: float = 60.0
     keepalive_interval: float | None = 300.0
     keepalive_timeout: float = 20.0
     max_age: float | None = None
     idle: float | None = None
     stream_idle: float | None = 300.0
-    """How long a call may take until the first byte of a message, where its target takes requests whole."""
+    """How long a call may take until the first byte of a message, if its target takes requests whole."""
     grace: float = 25.0
-    """How long calls may finish on a connection that is too old."""
+    """The time that calls have to finish on a connection that is too old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +81,14 @@ class Serving:
     limits: ConnectionLimits
     uploads: Uploads
     refused: Callable[[Refusal, Connection], None]
-    """Told of each request that is no call, and where it came."""
+    """Called for every request that is not a gRPC call, with its connection."""
     share: FairShare = field(default_factory=FairShare)
 
 
 class State(Enum):
     OPEN = auto()
     LEAVING = auto()
-    """Told to go elsewhere; calls that cross the first GOAWAY are still served."""
+    """The first GOAWAY is out. Calls that the client sent before it arrived are still served."""
     DRAINING = auto()
     """The second GOAWAY is out: when the last call ends, the connection closes."""
     CLOSED = auto()
@@ -104,41 +104,41 @@ class Connection(asyncio.BufferedProtocol):
         self.buffers = serving.figures.buffers
         self.peer = Peer("unknown")
         self.is_choked = False
-        """Whether the socket takes no more bytes."""
+        """Whether the socket accepts no more bytes."""
         self.has_told_cut = False
-        """Whether the log has been told that fields are cut down for this client."""
+        """Whether the log says already that fields are cut for this client."""
         self.state = State.OPEN
         self._serving = serving
         self._limits = serving.limits
         self._connections = connections
         self.closed: asyncio.Future[None] = self.loop.create_future()
-        """Done when the socket is."""
+        """Done when the socket is closed."""
         self._calls: dict[int, ServedCall] = {}
-        """Those whose handler has not returned, by stream. Nobody else holds on to their tasks."""
+        """Calls whose handler has not returned, by stream. This keeps their tasks alive."""
         self._not_grpc: dict[int, tuple[Refusal, float]] = {}
-        """Requests that are no calls and have not ended, by stream: the answer that waits for that, and since when."""
+        """Unfinished requests that are not gRPC calls, by stream: the answer that waits for their end, and since when it waits."""
         self._unread: dict[int, float] = {}
-        """Streams whose call is over but whose last bytes the client has not taken: seen first when."""
+        """Streams whose call is over but whose last bytes the client has not read, with the time when this was first seen."""
         self._flush_is_due = False
         self._share = serving.share
         self._backlog: deque[tuple[float, bytes]] = deque()
-        """What has been read and not been given to the engine, with the loop's time when it came."""
+        """Bytes that were read but not yet given to the engine, with the loop's time of the read."""
         self._backlog_size = 0
-        """Bytes of it, and of what the engine keeps."""
+        """The number of these bytes, and of those that the engine keeps."""
         self._backlog_since = 0.0
-        """When that came which the engine keeps."""
+        """The arrival time of the bytes that the engine keeps."""
         self._is_waiting = False
-        """Whether the connection waits for its turn: nothing is read from it then."""
+        """Whether the connection waits for its turn. Nothing is read from it then."""
         self._is_paused = False
-        """Whether the transport has been told to read nothing."""
+        """Whether reading from the transport is paused."""
         self._cancelled = 0
-        """Calls that their client has ended. Like a call that begins, each makes work for later turns."""
+        """The number of calls that the client has ended. Like a call that begins, each makes work for later turns."""
         self._light_from = 0.0
         self._read_began = 0.0
         self._dropped = 0
-        """Bytes that came after the end."""
+        """Bytes that arrived after the end."""
         self._untaken = 0
-        """Bytes of replies that the client has not taken, as counted in the process's buffers."""
+        """Bytes of replies that the client has not read, as counted in the process's buffers."""
         self._last_fields: object = None
         self._last_head: RequestHead | Refusal | None = None
         self._transport: asyncio.Transport
@@ -146,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         self._opened = self._last_received = self._idle_since = self._state_since = 0.0
         self._choked_since = self._pinged_at = 0.0
         self._block_since: float | None = None
-        """When the header block began that is still open."""
+        """The time when the open header block began."""
         self._max_age: float | None = None
         self._lingering: asyncio.TimerHandle | None = None
 
@@ -161,7 +161,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- the socket ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast: uvloop's transports have the methods of asyncio.Transport but are none.
+        # A cast, because uvloop's transports have the methods of asyncio.Transport but do not inherit from it.
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_OUTPUT_HIGH)
         self.peer = peer_of(transport)
@@ -188,14 +188,14 @@ class Connection(asyncio.BufferedProtocol):
         for stream_id in tuple(self.engine.open_streams):
             self.engine.reset(
                 stream_id, ErrorCode.CANCEL
-            )  # lets go of what waits for the client's windows
+            )  # releases what waits for the client's windows
         self.abort_calls(ClientGone("the connection was lost"))
         self.closed.set_result(None)
 
     def pause_writing(self) -> None:
         self.is_choked = True
         self._choked_since = self.loop.time()
-        # Whoever does not take our bytes gets no more of our work: floods of PING or RST end here.
+        # A client that does not read our bytes gets no more work from us. This stops floods of PING or RST.
         self._pace_reading()
 
     def resume_writing(self) -> None:
@@ -208,7 +208,7 @@ class Connection(asyncio.BufferedProtocol):
             call.transport_drained()
 
     def _pace_reading(self) -> None:
-        """Read only where what is read can be served."""
+        """Read only while the bytes can be served."""
         is_paused = self.is_choked or self._is_waiting
         if is_paused is self._is_paused or self._transport.is_closing():
             return
@@ -221,8 +221,8 @@ class Connection(asyncio.BufferedProtocol):
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """All connections read into one buffer, which is small: one read is one connection's, however much it has sent."""
-        del sizehint  # a size for which others would make a buffer
+        """All connections read into one small buffer, so one read is one connection's and short."""
+        del sizehint  # the loop's hint for a buffer of its own size
         self._read_began = monotonic()
         return self._share.buffer()
 
@@ -230,7 +230,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read(bytes(self._share.buffer()[:nbytes]))
 
     def received(self, data: bytes) -> None:
-        """Serve these bytes, or keep them until this connection's turn comes."""
+        """Serve these bytes now, or keep them until this connection's turn."""
         self._read_began = monotonic()
         self._read(data)
 
@@ -258,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
             self._wait_for_turn()
 
     def _keep_rest(self, size: int, now: float) -> None:
-        """The engine has kept some of these bytes."""
+        """Note that the engine has kept some of these bytes."""
         if self.state is not State.CLOSED:
             self._backlog_since = now
             self._count_backlog(size)
@@ -283,16 +283,16 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def has_work_left(self) -> bool:
-        """Whether bytes, or replies that the client's windows let go, wait for this connection's turn."""
+        """Whether bytes wait for this connection's turn, or replies that the client's windows now allow."""
         return self.engine.has_backlog or bool(self._backlog)
 
     @property
     def is_behind(self) -> bool:
-        """Whether the connection goes on waiting for turns. One whose client does not take our bytes waits for that instead."""
+        """Whether the connection goes on waiting for turns. If its client does not read our bytes, it waits for that instead."""
         return self._is_waiting
 
     def go_on(self, until: float) -> int:
-        """Serve some of what waits; see fair_share.Waiting."""
+        """Serve some of what waits. See fair_share.Waiting."""
         before = self.figures.streams_open + self._cancelled
         touched = 0
         while self.state is not State.CLOSED and not self.is_choked:
@@ -321,7 +321,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _receive(self, data: bytes, now: float) -> None:
-        """Let the engine read, and act on what it says. `now`: when the bytes came."""
+        """Let the engine read the bytes, and act on its events. `now` is when the bytes arrived."""
         events = self.engine.receive(data, now=now)
         if not self.engine.has_open_block:
             self._block_since = None
@@ -329,7 +329,7 @@ class Connection(asyncio.BufferedProtocol):
             self._block_since = now
         calls = self._calls
         for event in events:
-            match event:  # classes alone: patterns for what is in them cost a tenth of a call
+            match event:  # match on classes only: patterns on their fields cost a tenth of a call
                 case RequestReceived():
                     self._begin(event, now)
                 case DataReceived():
@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
                         call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
                     else:
                         self._not_grpc.pop(event.stream_id, None)
-                    self.flush_soon()  # what waited for the client on it is not held any more
+                    self.flush_soon()  # what waited for the client on this stream is no longer held
                 case PingAcknowledged():
                     if event.data == _DRAIN_PING and self.state is State.LEAVING:
                         self._settle()
@@ -367,13 +367,13 @@ class Connection(asyncio.BufferedProtocol):
             self.flush_soon()
 
     def flush_soon(self) -> None:
-        """Send what is queued at the end of this loop turn, all at once."""
+        """Send everything queued, once, at the end of this loop turn."""
         if not self._flush_is_due:
             self._flush_is_due = True
             self.loop.call_soon(self.flush)
 
     def flush_for_one(self) -> None:
-        """Send what a call has queued: now if it is alone, else with what others queue in this turn. Every write is a system call."""
+        """Send what a call has queued: now if it is the only call, else together with the others. Every write is a system call."""
         if len(self._calls) == 1:
             self.flush()
         elif not self._flush_is_due:
@@ -384,7 +384,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.state is State.CLOSED:
             return
         if self._untaken:
-            self._look_at_untaken()  # before the write, which the client may take at once
+            self._look_at_untaken()  # before the write, because the client may read it at once
         data = self.engine.bytes_to_send()
         if data:
             self._transport.write(data)
@@ -392,13 +392,15 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     def count_message(self, size: int) -> None:
-        """A message was sent: it counts as untaken until the turn's flush has looked."""
-        if self.state is not State.CLOSED:  # where no flush follows
+        """Count a sent message as unread until the flush of this turn has checked."""
+        if self.state is not State.CLOSED:  # if no flush follows
             self._untaken += size
             self.buffers.held += size
 
     def _look_at_untaken(self) -> None:
-        """Replies wait in the engine for the client's windows and in the transport for its reading: both are memory of ours."""
+        """Count the replies that wait in the engine for the client's windows, and in the transport until the client reads. Both use the
+        bridge's memory.
+        """
         self._count_untaken(self.engine.queued_bytes + self._transport.get_write_buffer_size())
 
     def _count_untaken(self, untaken: int) -> None:
@@ -410,7 +412,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_too_far_behind(self) -> bool:
-        """Whether the buffers are full but for what is kept for other calls, and much that this client does not take is among what fills them."""
+        """Whether the buffers are full but for the part kept for other calls, and replies that this client does not read fill much of them."""
         buffers = self.buffers
         return buffers.held > buffers.for_unread and self._untaken > buffers.much_for_one
 
@@ -429,10 +431,10 @@ class Connection(asyncio.BufferedProtocol):
         return not self._calls and not self.engine.open_streams and not self.has_work_left
 
     def close(self) -> None:
-        """Send what is queued, say that nothing follows, and close when the client has, or soon.
+        """Send what is queued, announce the end, and close when the client has closed, or after a short time.
 
-        A socket that is closed while bytes have not been read resets the connection, and with it what the client has not read:
-        a GOAWAY, or the end of a reply.
+        Closing a socket with unread bytes resets the connection. The client then loses what it has not read: a GOAWAY, or the end of a
+        reply.
         """
         if self.state is State.CLOSED:
             return
@@ -446,13 +448,13 @@ class Connection(asyncio.BufferedProtocol):
         if transport.can_write_eof():
             try:
                 transport.write_eof()
-            except OSError:  # from asyncio's own loop: the client has gone
+            except OSError:  # asyncio's loop raises this when the client has gone
                 transport.close()
                 return
         self._lingering = self.loop.call_later(_LINGER, transport.close)
 
     def end(self) -> None:
-        """Close without waiting for calls; GOAWAY and what is queued go out first."""
+        """Close without waiting for calls. GOAWAY and everything queued are sent first."""
         if self.state in (State.OPEN, State.LEAVING):
             self._settle()
         self.flush()
@@ -467,7 +469,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin(self, event: RequestReceived, now: float) -> None:
         if event.fields is not self._last_fields:
-            # Engines hand out the same tuple for the same block, so most calls skip the reading.
+            # Engines return the same tuple for the same block, so most calls need not read it again.
             self._last_fields, self._last_head = event.fields, parse_head(event.fields)
         head = self._last_head
         assert head is not None
@@ -490,7 +492,7 @@ class Connection(asyncio.BufferedProtocol):
         call.task = self.loop.create_task(call.serve(serving.handler))
 
     def _answer_not_grpc(self, stream_id: int, refusal: Refusal) -> None:
-        """As HTTP servers do: an answer with a body, when the request has ended. gRPC's own status is behind it."""
+        """Answer as HTTP servers do: with a body, once the request has ended. The gRPC status follows it."""
         self.engine.send_headers(stream_id, refusal.head)
         self.engine.send_data(stream_id, refusal.text)
         self.engine.send_trailers(stream_id, refusal.end)
@@ -502,11 +504,11 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
-        """One for each call whose handler has not returned."""
+        """The tasks of all calls whose handler has not returned."""
         return [call.task for call in self._calls.values()]
 
     def forget(self, stream_id: int) -> None:
-        """The call's handler has returned, and its task does nothing more."""
+        """Forget the call: its handler has returned, and its task is done."""
         calls = self._calls
         del calls[stream_id]
         self.figures.streams_open -= 1
@@ -516,7 +518,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.flush_soon()
 
     def abort_calls(self, cause: RpcError) -> None:
-        """End all calls, some in each turn of the loop: the ends of a thousand at once would hold up the others."""
+        """End all calls, some in each turn of the loop. Ending a thousand at once would delay other connections."""
         left = [each for each in self._calls.values() if each.cause is None and each.status is None]
         for call in left[:_ABORTS_AT_ONCE]:
             call.abort(cause)
@@ -526,7 +528,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- leaving ------------------------------------------------------------------------------------------------------
 
     def leave(self, reason: bytes = b"") -> None:
-        """Begin a drain: no call is lost, new ones go elsewhere (RFC 9113 6.8, two GOAWAYs)."""
+        """Begin a drain. No call is lost, and the client sends new ones elsewhere (RFC 9113 6.8, two GOAWAYs)."""
         if self.state is not State.OPEN:
             return
         if not self.engine.has_handshaken:
@@ -557,7 +559,7 @@ class Connection(asyncio.BufferedProtocol):
             self._look_at_untaken()
         if self.state is State.CLOSED:
             if in_state > limits.write_stall:
-                self.kill()  # the last bytes are not taken either
+                self.kill()  # the client does not read the last bytes either
         elif self.is_choked:
             if now - self._choked_since > limits.write_stall:
                 self._give_up("write_stall")
@@ -585,10 +587,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._calls:
             self.abort_calls(Draining("the connection was closed for its age; call again"))
         else:
-            self.close()  # a tick later: the last words have had their time
+            self.close()  # a tick later: the final frames had time to leave
 
     def _end_unread(self, now: float) -> None:
-        """The call is over and counts no more, but its reply waits for the client's window: not for ever."""
+        """Bound the time that the reply of a finished call may wait for the client's window."""
         unread = [
             stream_id for stream_id in self.engine.open_streams if stream_id not in self._calls
         ]

@@ -1,4 +1,4 @@
-"""What the supervisor and a worker say to each other: one JSON line each, over a pair of connected sockets."""
+"""The messages between the supervisor and a worker: one JSON line each, over a pair of connected sockets."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder, encode
 
 _MAX_LINE = 64 << 20
-"""Bytes: a snapshot of 1,000 methods has about 1 MB."""
+"""Bytes. A snapshot of 1,000 methods has about 1 MB."""
 
 
 class Begin(Struct, frozen=True, tag=True):
-    """To a worker, first: what to serve."""
+    """The first message to a worker says what to serve."""
 
     file: str
-    """The configuration, which the worker reads for itself."""
+    """The configuration file, which the worker reads itself."""
     overrides: dict[str, str]
-    """What flags say instead, by key path."""
+    """Values from flags that replace the file's, by key path."""
     listeners: tuple[int, ...]
     """File descriptors of the listening sockets, in the order of the configuration."""
     local_endpoint: str
@@ -27,45 +27,45 @@ class Begin(Struct, frozen=True, tag=True):
 
 
 class Reload(Struct, frozen=True, tag=True):
-    """To a worker: read the configuration again."""
+    """Asks a worker to read the configuration again."""
 
     local_endpoint: str
 
 
 class Changed(Struct, frozen=True, tag=True):
-    """To a worker: the files of a local function have changed."""
+    """Tells a worker that the files of a local function have changed."""
 
     function: str
 
 
 class Drain(Struct, frozen=True, tag=True):
-    """To a worker: stop accepting, finish, end."""
+    """Asks a worker to stop accepting, finish its calls, and exit."""
 
 
 class Report(Struct, frozen=True, tag=True):
-    """To a worker: send a Snapshot."""
+    """Asks a worker for a Snapshot."""
 
     number: int
 
 
 class Serving(Struct, frozen=True, tag=True):
-    """From a worker: it accepts calls."""
+    """A worker says that it accepts calls."""
 
 
 class Failed(Struct, frozen=True, tag=True):
-    """From a worker that cannot begin: why."""
+    """A worker says why it cannot start."""
 
     message: str
 
 
 class Unready(Struct, frozen=True, tag=True):
-    """From a worker, when it changes: why calls should not be sent to it."""
+    """A worker says why calls should not be sent to it, whenever that changes."""
 
     reasons: tuple[str, ...]
 
 
 class Figures(Struct, frozen=True, tag=True):
-    """From a worker, for a Report."""
+    """A worker's answer to Report."""
 
     number: int
     snapshot: Raw
@@ -90,12 +90,12 @@ class Channel:
         return cls(reader, writer)
 
     def send(self, message: Message) -> None:
-        """Queue a message; one to an end that has gone is lost, and `receive` will say so."""
+        """Queue a message. If the other end has gone, the message is lost, and `receive` returns None."""
         if not self._writer.is_closing():
             self._writer.write(encode(message) + b"\n")
 
     async def receive(self) -> Message | None:
-        """The next message; None when the other end has gone."""
+        """Return the next message, or None when the other end has gone."""
         try:
             line = await self._reader.readline()
             return _decode(line) if line.endswith(b"\n") else None

@@ -1,7 +1,7 @@
-"""Which host names a port of this process answers to, so that web pages cannot use it behind the back of the person who reads them.
+"""Decides which host names a port of this process answers to, so that a web page cannot secretly use it.
 
-A page can give its own name our address (DNS rebinding), and then a browser on this machine asks us in the page's name. What
-others cannot make a name of theirs is allowed: IP addresses, localhost, names without a dot, and what the configuration names.
+A page can point its own name at our address (DNS rebinding). A browser on this machine then sends us the page's requests. What
+others cannot own is allowed: IP addresses, localhost, names without a dot, and configured names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@]+)", re.IGNORECASE).fullmat
 _DEFAULT_PORT = re.compile(r":(?:80|443)?$")
 
 DOCKER_HOST = "host.docker.internal"
-"""The machine that a container runs on, as Docker and Podman call it."""
+"""The names that Docker and Podman give to the machine that a container runs on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Hosts:
     key: str
     """The configuration key that adds names: `admin.hosts`."""
     named: tuple[str, ...] = ()
-    """In lower case, without a dot at the end; `*.NAME` is every name below NAME."""
+    """Names in lower case, without a dot at the end. `*.NAME` means every name below NAME."""
     machine: str = ""
     """The machine's own name."""
 
@@ -36,7 +36,7 @@ class Hosts:
         return cls(key, tuple(_plain(name) for name in named), _plain(socket.gethostname()))
 
     def answer_to(self, authority: str) -> bool:
-        """Whether a Host header (RFC 9110 7.2) is one of ours. Its port does not count."""
+        """Whether this port answers to a Host header (RFC 9110 7.2). The header's port does not count."""
         found = _AUTHORITY(authority)
         if found is None:
             return False
@@ -46,7 +46,7 @@ class Hosts:
         return self._is_own(name) or self._is_named(name)
 
     def _is_own(self, name: str) -> bool:
-        """Whether nobody else can give it an address. An empty name is nobody's."""
+        """Whether no outsider can give this name an address. An empty name counts as such."""
         if not name:
             return False
         return (
@@ -63,14 +63,14 @@ class Hosts:
         )
 
     def answer_to_url(self, authority: str, suffix: str) -> bool:
-        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. A configured name may be its suffix, too."""
+        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. The suffix may also be a configured name."""
         return self.answer_to(authority) or _plain(suffix) in self.named
 
     def refusal(self, authorities: Iterable[str], origins: Iterable[str] = ()) -> str | None:
-        """Why a request is not answered; None: it is.
+        """The reason why a request is refused, or None if it is answered.
 
-        `authorities`: each Host header, and the host of a request target that is a whole URL. A request without any is not from
-        a browser. `origins`: each Origin header, where only our own pages may ask.
+        `authorities` holds each Host header, and the host of a request target that is a whole URL. A request without any is not from a
+        browser. `origins` holds each Origin header, for requests that only this port's own pages may make.
         """
         asked = list(authorities)
         if len(asked) > 1 and len({authority.lower() for authority in asked}) > 1:
@@ -82,7 +82,7 @@ class Hosts:
         return None
 
     def _is_ours(self, origin: str, asked: list[str]) -> bool:
-        """Whether a page's origin (RFC 6454 7) is this port itself, or has a configured name. `null` is not."""
+        """Whether a page's origin (RFC 6454 7) is this port or has a configured name. `null` is refused."""
         found = _ORIGIN(origin)
         if found is None:
             return False
@@ -93,7 +93,7 @@ class Hosts:
 
 
 def _plain(name: str) -> str:
-    """RFC 1034 3.1: names have no case, and one dot at the end changes nothing."""
+    """The name in lower case without a dot at the end: RFC 1034 3.1 treats these as equal."""
     return name.lower().removesuffix(".")
 
 

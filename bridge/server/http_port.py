@@ -1,6 +1,6 @@
-"""What the process's HTTP ports share, which aiohttp serves: their log, their bounds, and whom they answer.
+"""What the HTTP ports of a process share: their log, their limits, and the host names that they answer to. aiohttp serves them.
 
-Not imported where no such port is opened: aiohttp takes a tenth of a second.
+This module is imported only if such a port is opened: importing aiohttp takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from bridge.server.hosts import Hosts
 
 
 class IdleGiveWay:
-    """Makes the connections of an HTTP server, and keeps them within a number: the oldest idle one makes room for a new one."""
+    """Makes the connections of an HTTP server, and bounds their number. The oldest idle one makes room for a new one."""
 
     def __init__(self, server: web.Server, *, most: int, kept_descriptors: int) -> None:
-        """`kept_descriptors`: how many file descriptors of the process these connections leave to others."""
+        """`kept_descriptors` is the number of the process's file descriptors that these connections leave to others."""
         self._server = server
         self._most = most
         self._kept_descriptors = kept_descriptors
         self._busy: set[object] = set()
 
     def __call__(self) -> asyncio.BaseProtocol:
-        """The protocol of a connection that was accepted. One for which there is no room is closed."""
+        """Return the protocol for an accepted connection. A connection without room is closed."""
         if len(self._server.connections) < self._most and not self._is_short():
             return self._server()
         for oldest in self._server.connections:
@@ -53,7 +53,7 @@ class IdleGiveWay:
 
     @contextmanager
     def serving(self, request: web.BaseRequest) -> Iterator[None]:
-        """While the block runs the request's connection is not idle. A connection has one request at a time."""
+        """Mark the request's connection as busy while the block runs. A connection has one request at a time."""
         protocol = request.protocol
         self._busy.add(protocol)
         try:
@@ -63,15 +63,15 @@ class IdleGiveWay:
 
 
 class _NoRoom(asyncio.Protocol):
-    """Ends a connection as soon as it is there."""
+    """Closes a connection as soon as it is made."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not at once: uvloop is still at work on it.
+        # Not at once, because uvloop is still setting it up.
         asyncio.get_running_loop().call_soon(cast("asyncio.Transport", transport).abort)
 
 
 def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:  # fmt: skip
-    """Why this request is not answered, going by the host it names and the page that it comes from; None: it is."""
+    """The reason why this request is refused, by its host name and the origin of its page. None if it is answered."""
     authorities = request.headers.getall(hdrs.HOST, [])
     scheme, is_whole_url, rest = request.raw_path.partition("://")
     if is_whole_url and scheme.isalpha():  # RFC 9112 3.2.2

@@ -1,4 +1,4 @@
-"""Who is at the other end of a socket: its address and, after mutual TLS, its certificate in API Gateway's terms."""
+"""Reads who is at the other end of a socket: the address and, after mutual TLS, the certificate in API Gateway's terms."""
 
 from __future__ import annotations
 
@@ -19,14 +19,16 @@ def _address_of(name: tuple[str, int] | str | bytes | None) -> str:
     if isinstance(name, tuple):
         # A listener on "::" sees IPv4 clients in mapped form (RFC 4291 2.5.5.2).
         return name[0].removeprefix("::ffff:")
-    return "unknown" if name is None else "unix"  # None: gone before it was asked
+    return (
+        "unknown" if name is None else "unix"
+    )  # None if the peer left before its address was read
 
 
 def _certificate_of(tls: ssl.SSLObject) -> ClientCertificate | None:
     fields: dict[str, Any] = tls.getpeercert() or {}
     der = tls.getpeercert(binary_form=True)
     if not fields or der is None:
-        return None  # none sent, or none asked for
+        return None  # the client sent no certificate, or was not asked for one
     return ClientCertificate(
         pem=ssl.DER_cert_to_PEM_cert(der),
         subject=_distinguished_name(fields["subject"]),
@@ -48,7 +50,7 @@ _SHORT_NAMES = {
 
 
 def _distinguished_name(name: tuple[tuple[tuple[str, str], ...], ...]) -> str:
-    """RFC 4514, most specific part first: `CN=client,O=Example`."""
+    """The name in the form of RFC 4514, most specific part first: `CN=client,O=Example`."""
     parts = [
         "+".join(f"{_SHORT_NAMES.get(key, key)}={_escape(value)}" for key, value in relative)
         for relative in name

@@ -1,4 +1,4 @@
-"""A request's header block, read once: either the head of a call or the answer that refuses it (gRPC PROTOCOL-HTTP2)."""
+"""Reads a request's header block into the head of a call, or into the answer that refuses it (gRPC PROTOCOL-HTTP2)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bridge.rpc.value import Value
 CONTENT_TYPE = "application/grpc"
 
 _OWN = not_passed(Leg.CALL) | {":method", ":path", ":scheme", ":authority"}
-"""What is not metadata but says something about the call or its connection."""
+"""Names that are not metadata, because they describe the call or its connection."""
 _GRPC = "grpc-"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
 
 
 class RequestHead(Value, frozen=True):
-    """What the header block of a call says."""
+    """The facts in the header block of a call."""
 
     path: str
     metadata: Metadata
@@ -31,17 +31,17 @@ class RequestHead(Value, frozen=True):
 
 
 class Refusal(Value, frozen=True):
-    """A request that is no call. It gets an HTTP status for HTTP clients and a gRPC status for gRPC clients."""
+    """The answer to a request that is not a gRPC call: an HTTP status for HTTP clients and a gRPC status for gRPC clients."""
 
     http_status: int
     status: Status
     kind: str
-    """A short constant: the metric label."""
+    """The metric label, a short constant."""
     path: str
     extra: Fields = ()
-    """Fields that the HTTP status asks for."""
+    """Fields that the HTTP status requires."""
     is_not_grpc: bool = False
-    """Whether the request has nothing of gRPC: its client wants an HTTP answer, with a body to read."""
+    """Whether the request has no sign of gRPC. Its client then gets an HTTP answer with a body to read."""
 
     @property
     def fields(self) -> Fields:
@@ -55,7 +55,7 @@ class Refusal(Value, frozen=True):
 
     @property
     def head(self) -> Fields:
-        """What begins the answer to a foreign request; `text` and `end` follow."""
+        """The header list that opens the answer to a request that is not gRPC. `text` and `end` follow."""
         return (
             (":status", str(self.http_status)),
             ("content-type", "text/plain; charset=utf-8"),
@@ -80,11 +80,11 @@ HTTP1_REFUSAL = Refusal(
     "http1",
     "",
 )
-"""What the engine has answered by itself. Its path was not read."""
+"""A request that the engine has answered itself. Its path was not read."""
 
 
 def parse_head(fields: Fields) -> RequestHead | Refusal:
-    """Reads a checked header list (names lower case, pseudo-headers first)."""
+    """Read a checked header list (names in lower case, pseudo-headers first)."""
     own = dict(fields)
     path = own.get(":path", "")
     metadata = []
@@ -92,7 +92,7 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
         name = field[0]
         if name.startswith(_GRPC) and name not in PASSED_GRPC_REQUEST:
             continue
-        # gRPC-Go refuses it so too; on Lambda's side it could only fail later and less clearly.
+        # gRPC-Go refuses it too. Inside the function it would fail later and less clearly.
         if name.endswith("-bin") and _BASE64_LIST(field[1]) is None:
             reason = f"the metadata {name[:60]} is not base64"
             return _malformed(reason, "bad_binary_metadata", path)
@@ -107,7 +107,7 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
             return _malformed(str(error), "bad_timeout", path)
     if own.get(":method") != "POST":
         status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
-        # RFC 9110 9.3.2: what answers a HEAD has no body.
+        # RFC 9110 9.3.2: the answer to a HEAD has no body.
         return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_not_grpc=own.get(":method") != "HEAD")  # fmt: skip
     content_type = own.get("content-type", "")
     if not is_grpc(content_type):
@@ -115,13 +115,13 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
             StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
         )
         return Refusal(415, status, "bad_content_type", path, is_not_grpc=True)
-    # gRFC A41: the authority decides, a host beside it is dropped.
+    # gRFC A41: the authority decides, and a host header next to it is dropped.
     authority = own.get(":authority") or own.get("host", "")
     return RequestHead(path, tuple(metadata), content_type, authority, timeout)
 
 
 def is_grpc(content_type: str) -> bool:
-    """`application/grpc`, alone or followed by `+` or `;`: neither gRPC-Web nor something longer."""
+    """Whether the type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web and longer names are not."""
     return content_type == CONTENT_TYPE or content_type.startswith(
         ("application/grpc+", "application/grpc;")
     )

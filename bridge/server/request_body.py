@@ -1,6 +1,6 @@
-"""The body of a request, unless it is one plain message that came and is read at once, as most are: gathered, or cut into messages.
+"""The body of a request, read whole or cut into messages. The common case, one plain message in one read, does not need this module.
 
-Fed by its call as bytes arrive. What is held counts in the process's buffers, what has been taken gives the client credit for more.
+The call feeds it as bytes arrive. Held bytes count in the process's buffers. Bytes that were read give the client credit for more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GROWTH_TIME = 10.0
 
 
 class RequestBody:
-    """Belongs to one call. It is read in one of two ways: all at once, or message by message."""
+    """The body of one call. It is read in one of two ways: all at once, or message by message."""
 
     __slots__ = (
         "_call",
@@ -60,30 +60,30 @@ class RequestBody:
         self._call = call
         self._connection = connection
         self._chunks: deque[bytes | bytearray] = deque()
-        """Bytes that nobody has taken yet."""
+        """Bytes that the handler has not read yet."""
         self._ended = False
         self._gathered: bytes | None = None
-        """All of it, once it has been read so."""
+        """The whole body, once it has been read whole."""
         self._scanner: EnvelopeScanner | None = None
         self._reader: EnvelopeReader | None = None
         self._size = 0
-        """Bytes that have come and are still held."""
+        """Bytes that have arrived and are still held."""
         self._held = Portion(call)
-        """Those of them that the call's own cost does not cover."""
+        """The held bytes that the call's fixed cost does not cover."""
         self._failure: RpcError | None = None
-        """Why the body cannot be read on."""
+        """The error that stops reading."""
         self._wake: asyncio.Future[None] | None = None
         """Pending while a reader waits for bytes."""
         self._silence: asyncio.TimerHandle | None = None
         self._last_received = 0.0
-        """The loop's time; 0: no bytes yet."""
+        """The loop's time of the last bytes, or 0 before any."""
         self._kept_back = 0
-        """Bytes for which the client gets no window yet."""
+        """Bytes that were read but not yet credited to the client."""
         self._mark: tuple[int, int, float] | None = None
-        """Of the message that is under way: which it is, how much the call had received when it was first seen so, and when."""
+        """The unfinished message: its number, the bytes the call had received when it was first seen, and the time."""
         self._uploads = connection.uploads
         if not call.has_ended:
-            # A request that is gathered keeps its whole call waiting; a stream's calls go on meanwhile.
+            # A request that is read whole keeps its call waiting. A streaming call goes on meanwhile.
             self._uploads.begin(self, 0 if call.route.streams else call.held)
 
     @property
@@ -91,7 +91,7 @@ class RequestBody:
         return self._connection
 
     def release(self) -> None:
-        """Gives back what is held: timers, and window for bytes that nobody read. What was counted, the call's end gives back."""
+        """Release timers, and window for bytes that were not read. The end of the call releases what was counted."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
@@ -99,10 +99,10 @@ class RequestBody:
         self._drop()
 
     def _drop(self) -> None:
-        """Keep nothing; the client gets window for all that nobody read."""
+        """Drop everything. The client gets window for all unread bytes."""
         self.send_on()
         if self._chunks:
-            if self._scanner is None:  # what was gathered has been credited
+            if self._scanner is None:  # the bytes read whole have been credited
                 self._call.credit(sum(map(len, self._chunks)))
             self._chunks.clear()
 
@@ -124,14 +124,14 @@ class RequestBody:
         self._wake_reader()
 
     def _credit(self, size: int) -> None:
-        """Window for bytes that have been taken: now, or when there is room for more."""
+        """Give the client window for bytes that were read: now, or when there is room for more."""
         if self._ended or self._uploads.may_send_on(self, now=self._connection.loop.time()):
             self._call.credit(size)
         else:
             self._kept_back += size
 
     def is_stalled(self, now: float) -> bool:
-        """Whether a message has begun that grows too slowly. Called about once a second."""
+        """Whether the unfinished message grows too slowly. Called about once a second."""
         scanner, reader = self._scanner, self._reader
         if scanner is not None:
             number, is_inside = scanner.count, scanner.is_inside
@@ -139,7 +139,7 @@ class RequestBody:
             number = self._call.messages_received
             is_inside = reader is not None and reader.is_inside and not self._chunks
         if not is_inside or self._kept_back or self._connection.is_choked:
-            self._mark = None  # else it is not the client that is slow
+            self._mark = None  # otherwise the client is not the slow side
             return False
         received, mark = self._call.bytes_received, self._mark
         if mark is None or mark[0] != number:
@@ -151,7 +151,7 @@ class RequestBody:
     # -- fed by the call ----------------------------------------------------------------------------------------------
 
     def adopt(self, whole: bytes, *, is_read: bool) -> None:
-        """Take over all of the body, which is small, and if `is_read` counted and credited."""
+        """Take over the whole body, which is small. `is_read` says that it has been counted and credited."""
         self._ended = True
         self._size = len(whole)
         if is_read:
@@ -177,7 +177,7 @@ class RequestBody:
     def _wake_reader(self) -> None:
         if self._wake is None or self._wake.done():
             return
-        # A gathering reader wakes once, at the end; one that takes messages wakes for each chunk.
+        # A reader of the whole body wakes once, at the end. A reader of messages wakes for each chunk.
         if self._ended or self._reader is not None or self._failure is not None:
             self._wake.set_result(None)
 
@@ -203,7 +203,7 @@ class RequestBody:
         self._held.become(max(0, self._size - self._call.buffers.covered))
 
     def _scan(self, data: bytes | bytearray) -> None:
-        """Gathering: check each chunk as it comes, and let the client send as much again."""
+        """Check a chunk of a body that is read whole, and let the client send as much again."""
         assert self._scanner is not None
         self._credit(len(data))
         if self._failure is not None:
@@ -290,11 +290,13 @@ class RequestBody:
             self._wake = None
 
     def _watch_silence(self) -> None:
-        """Rule 12: a client that sent a message and then waits wants an answer that can only come after its half-close."""
+        """Rule 12: the client sent a message and waits for an answer. The answer can only come after its half-close."""
         allowed = self._call.route.limits.half_close
         if allowed is not None:
             loop = self._connection.loop
-            since = self._last_received or loop.time()  # silence counts from the first message
+            since = (
+                self._last_received or loop.time()
+            )  # the silence is measured from the first message
             self._silence = loop.call_at(since + allowed, self._silent, allowed)
 
     def _silent(self, allowed: float) -> None:

@@ -1,4 +1,4 @@
-"""Response events as header lists: what HEADERS and trailers hold, and how trailers that are too large are cut down."""
+"""Turns response events into header lists for HEADERS and trailers, and cuts trailers that are too large."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MESSAGE = "grpc-message"
 
 
 def head_fields(content_type: str, metadata: Metadata) -> Fields:
-    """The fields that open a response; the content type is the one the client sent."""
+    """The fields that open a response. The content type is the one that the client sent."""
     if content_type == CONTENT_TYPE:
         return (*_PLAIN_HEADERS, *metadata) if metadata else _PLAIN_HEADERS
     return (_STATUS_200, ("content-type", content_type), *metadata)
@@ -39,11 +39,11 @@ def _details_field(status: Status) -> Fields:
 
 
 def shorten(trailers: Trailers, *, room: int) -> Trailers:
-    """The same end within `room` bytes of header list, counted as size_of does; without room for it, the bare status code.
+    """The same end, cut to `room` bytes of header list (counted as size_of does). If even that is too small, only the status code is left.
 
-    The message is shortened first, then the details go whole, then metadata that does not fit. Clients drop the whole call
-    over trailers that are too large (gRPC-core at 16 KiB), so the status must come through. A reply's trailers may be
-    megabytes: each part is looked at once, and a message never further than there is room.
+    The message is cut first. Then the details are dropped, then metadata that does not fit. Clients drop the whole call over trailers that
+    are too large (gRPC-core at 16 KiB), so the status must arrive. A reply's trailers may be megabytes. So each part is read once, and a
+    message no further than there is room.
     """
     status, left = trailers.status, room - size_of(_CODE_FIELDS[trailers.status.code])
     metadata = trailers.metadata
@@ -61,7 +61,7 @@ def shorten(trailers: Trailers, *, room: int) -> Trailers:
 
 
 def those_that_fit(metadata: Metadata, room: int) -> Metadata:
-    """In order; one that is too large for what is left is passed over."""
+    """The fields that fit, in order. A field that is too large for the room left is skipped."""
     kept = []
     for pair in metadata:
         size = size_of((pair,))
@@ -72,7 +72,7 @@ def those_that_fit(metadata: Metadata, room: int) -> Metadata:
 
 
 def _cut(message: str, room: int) -> str:
-    """As much of the message as `room` bytes on the wire hold, marked if that is not all; cut at a character border."""
+    """The part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it was cut."""
     if not message or (len(message) <= room and len(encode_message(message)) <= room):
         return message
     room -= len(CUT_MARK)

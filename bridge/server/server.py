@@ -1,4 +1,4 @@
-"""The server: listeners bound once, their connections, and the drain that ends them without losing a call."""
+"""The server owns the listeners, which are bound once, and their connections. Its drain ends them without losing a call."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _LOOKED_AT_ONCE = 50
 """Connections that are looked at in one turn of the loop; each takes about 10 µs."""
 _TLS_CHECK_TICKS = 10
 _FINAL_FLUSH_SECONDS = 1.0
-"""Seconds that the last trailers have to leave after the drain's end."""
+"""Seconds that the last trailers have to be sent after the drain's end."""
 _TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
-"""Seconds that a client has to answer the end of TLS before the socket goes."""
+"""Seconds that a client has to answer the end of TLS before the socket is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to accept: a TCP host and port, or the path of a Unix socket."""
+    """An address to accept on: a TCP host and port, or the path of a Unix socket."""
 
     host: str = ""
     port: int = 0
     path: Path | None = None
     tls: TlsFiles | None = None
     mode: int = SOCKET_MODE
-    """The permissions of a Unix socket: who may write may connect."""
+    """The permissions of a Unix socket. Users with write permission may connect."""
     is_shared: bool = False
-    """Other processes accept on the same socket: its path is not ours to remove."""
+    """Other processes accept on the same socket, so this one must not remove its path."""
 
     def bound_as(self, sock: socket.socket) -> str:
         """The address with the port that was chosen for port 0."""
@@ -56,7 +56,7 @@ class ListenAddress:
 
 
 def bind(address: ListenAddress) -> socket.socket:
-    """A bound socket that does not listen yet. Raises OSError; a dead Unix socket in the way is replaced, a live one is not."""
+    """Return a bound socket that does not listen yet. A dead Unix socket at the path is replaced, a live one is not. Raises OSError."""
     if address.path is not None:
         return _bind_unix(address.path, address.mode)
     found = socket.getaddrinfo(
@@ -81,7 +81,7 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
         sock.bind(str(path))
         path.chmod(
             mode
-        )  # it does not listen yet, so nobody has connected by the umask's permissions
+        )  # it does not listen yet, so no client has connected with the umask's permissions
     except OSError:
         sock.close()
         raise
@@ -90,12 +90,12 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
 
 def _is_dead(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)  # noqa: FBT003 - a full queue would hold us, and says that somebody listens
+        probe.setblocking(False)  # noqa: FBT003 - with a full queue this would block; a full queue shows that a process listens
         return probe.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def unbind(address: ListenAddress, sock: socket.socket) -> None:
-    """Undo `bind`. The first time counts: later the path may be another process's."""
+    """Undo `bind`. Only the first call acts: later the path may belong to another process."""
     if sock.fileno() < 0:
         return
     if address.path is not None and not address.is_shared:
@@ -104,16 +104,16 @@ def unbind(address: ListenAddress, sock: socket.socket) -> None:
 
 
 _AT_ONCE = 16
-"""Sockets that are accepted in one turn of the loop, so that a flood of them leaves time for calls."""
+"""Sockets that are accepted in one turn of the loop, so that a flood of connections leaves time for calls."""
 _TURNS_TO_CLOSE = 5
-"""Turns of the loop after which a socket that was given up is closed for sure."""
+"""Turns of the loop after which an abandoned socket is certainly closed."""
 _PAUSE = 0.1
 """Seconds without accepting after the system had no file descriptor or no memory for a socket."""
 _SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
 class _Arrival:
-    """An accepted socket on its way to a connection, and then that connection: what Admission counts."""
+    """What Admission counts: an accepted socket, and later its connection."""
 
     def __init__(self, server: Server, sock: socket.socket, address: object) -> None:
         self.peer = peer_key(address)
@@ -146,11 +146,11 @@ class _Arrival:
                 ssl_shutdown_timeout=None if tls is None else _TLS_GOODBYE,
             )
         except OSError:
-            # The handshake failed or took too long, and `_handshake_failed` knows of it; or the client has gone.
+            # The handshake failed or took too long, which `_handshake_failed` has counted, or the client has gone.
             self._sock.close()
 
     async def _move_down(self) -> None:
-        """Give back a file descriptor that is kept for others, for that of the idle connection which has made room."""
+        """Swap a file descriptor that is kept for other uses for the one that an idle connection has freed."""
         for _ in range(_TURNS_TO_CLOSE):
             if self._server.admission.is_for_clients(self._sock.fileno()):
                 return
@@ -165,7 +165,7 @@ class _Arrival:
     def _arrived(self, task: asyncio.Task[None]) -> None:
         self._server.arriving.discard(self)
         if task.cancelled():
-            self._sock.close()  # nobody else has it, if it was never begun
+            self._sock.close()  # no task owns the socket if the handshake never began
         connection = self._connection
         if connection is None or connection not in self._server.connections:
             self._left()
@@ -179,14 +179,14 @@ class _Arrival:
         self._server.admission.leave(self)
 
     def give_up(self) -> None:
-        """The client is told with GOAWAY, if it is there: it may repeat elsewhere what it was about to ask."""
+        """Close with a GOAWAY, if there is a client: it may then send its next call elsewhere."""
         connection = self._connection
         if connection is not None and connection in self._server.connections:
             self._end(connection)
         elif self._tls is not None and self.task is not None:
             self.task.cancel()
         else:
-            # In a moment it is a connection. uvloop tells a protocol nothing of a transport whose beginning is cancelled.
+            # It becomes a connection in a moment. If its start were cancelled, uvloop would not tell the protocol.
             self._is_unwanted = True
 
     def _end(self, connection: Connection) -> None:
@@ -196,7 +196,7 @@ class _Arrival:
 
 
 class _Listener:
-    """One bound socket, and the certificate of those who are accepted from now on."""
+    """One bound socket, and the certificate for connections accepted from now on."""
 
     def __init__(self, server: Server, address: ListenAddress, sock: socket.socket) -> None:
         self._server = server
@@ -209,7 +209,7 @@ class _Listener:
         self.bound = address.bound_as(sock)
 
     def accept(self) -> None:
-        """Begin. Raises OSError, ssl.SSLError among it, if the certificate files cannot be used."""
+        """Begin to accept. Raises OSError (also ssl.SSLError) if the certificate files cannot be used."""
         self._load_tls()
         self._sock.setblocking(False)  # noqa: FBT003
         self._sock.listen(BACKLOG)
@@ -231,12 +231,12 @@ class _Listener:
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                return  # none is left, or another worker was quicker
+                return  # no socket waits, or another worker was faster
             except OSError as error:
                 if error.errno in _SHORT:
                     self._pause()
                     return
-                continue  # accept(2): an error of that connection, which is gone
+                continue  # accept(2): this is an error of a connection that is already gone
             self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: object) -> None:
@@ -249,14 +249,14 @@ class _Listener:
             sock.close()
 
     def _pause(self) -> None:
-        """The kernel keeps the queue, and would wake us for it without end."""
+        """Stop accepting for a while: the kernel keeps the queue, and would wake the loop for it again and again."""
         loop = asyncio.get_running_loop()
         self._server.admission.ran_short(now=loop.time())
         loop.remove_reader(self._sock)
         loop.call_later(_PAUSE, self._resume)
 
     def _handshake_failed(self, reason: str) -> None:
-        """Counted each time, logged once a second: strangers would fill the log."""
+        """Count each failure, and log one a second, so that strangers cannot fill the log."""
         self._server.serving.figures.protocol_errors["tls_handshake"] += 1
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
@@ -272,7 +272,7 @@ class _Listener:
             return
         try:
             self._load_tls()
-        except OSError as error:  # once: the next try waits for the next change
+        except OSError as error:  # tried once; the next try waits for the next change
             _log.warning(
                 "%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error
             )
@@ -302,7 +302,7 @@ class Server:
             max_connections or MaxConnections(), serving.figures.connections_refused
         )
         self.arriving: set[_Arrival] = set()
-        """Those of accepted sockets that are no connections yet: TLS handshakes under way."""
+        """The tasks of accepted sockets that are not connections yet, because their TLS handshake is under way."""
         self._listeners = [_Listener(self, address, sock) for address, sock in listeners]
         self._ticker: asyncio.Task[None] | None = None
 
@@ -311,7 +311,7 @@ class Server:
         return [listener.bound for listener in self._listeners]
 
     async def start(self) -> None:
-        """Begin to accept. Raises OSError for certificate files that cannot be used, and then listens nowhere."""
+        """Begin to accept. If certificate files cannot be used, raises OSError and listens nowhere."""
         try:
             for listener in self._listeners:
                 listener.accept()
@@ -334,7 +334,7 @@ class Server:
                 _log.exception("a bug in the bridge: time limits were not checked")
 
     async def _check_time(self) -> None:
-        """Look at every connection, some at a time: thousands in one turn would hold up calls."""
+        """Check every connection, some at a time: thousands in one turn would delay calls."""
         self.serving.uploads.check(asyncio.get_running_loop().time())
         for number, connection in enumerate(tuple(self.connections), start=1):
             if connection in self.connections:
@@ -343,7 +343,7 @@ class Server:
                 await asyncio.sleep(0)
 
     async def drain(self, *, allowed: float) -> None:
-        """Stop accepting, let calls finish for `allowed` seconds, end the rest UNAVAILABLE, close."""
+        """Stop accepting, let calls finish for `allowed` seconds, end the others with UNAVAILABLE, and close."""
         for listener in self._listeners:
             listener.stop()
         try:
@@ -357,7 +357,7 @@ class Server:
         """A connection that was told to leave closes by itself when its last call ends."""
         while self.connections or self.arriving:
             for connection in tuple(self.connections):
-                connection.leave()  # not only at first: a TLS handshake may have been under way
+                connection.leave()  # repeated, because a TLS handshake may have been under way
             closed = [each.closed for each in self.connections]
             await asyncio.wait([*closed, *self._arrivals()], timeout=_TICK)
 
@@ -365,7 +365,7 @@ class Server:
         return [arrival.task for arrival in self.arriving if arrival.task is not None]
 
     async def close(self) -> None:
-        """End every call and close everything now, giving last words a moment to leave."""
+        """End every call and close everything now. The final frames get a moment to leave."""
         if self._ticker is not None:
             self._ticker.cancel()
         for listener in self._listeners:
@@ -381,7 +381,7 @@ class Server:
         await _soon([each.closed for each in self.connections])
         for connection in tuple(self.connections):
             connection.kill()
-        await asyncio.sleep(0)  # what was cancelled or aborted gets its turn
+        await asyncio.sleep(0)  # lets the cancelled and aborted tasks run
 
 
 async def _soon(awaited: Sequence[asyncio.Future[None]]) -> None:

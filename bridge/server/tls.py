@@ -1,4 +1,4 @@
-"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and a look at the files' times so that new ones are taken up."""
+"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and new certificates, which are found by the files' times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
-"""OpenSSL's reasons for what is no TLS at all."""
+"""OpenSSL's reasons for bytes that are not TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,8 @@ class TlsFiles:
     """Clients must show a certificate from this authority."""
 
     def context(self, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
-        """A server context from the files as they are now. Raises OSError that names the file at fault.
-
-        `failed` is told why a handshake failed, and then the client is as well.
+        """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is called with the
+        reason when a handshake failed, and then the client is as well.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if failed is not None:
@@ -51,7 +50,7 @@ class TlsFiles:
             raise OSError(f"{client_ca} has no certificates in PEM: {_reason(error)}") from error
 
     def stamp(self) -> tuple[tuple[int, int], ...]:
-        """Changes whenever one of the files does; empty while one of them is missing."""
+        """Return a value that changes whenever one of the files does. It is empty while one of them is missing."""
         try:
             stats = [
                 path.stat() for path in (self.cert, self.key, self.client_ca) if path is not None
@@ -77,9 +76,9 @@ def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
             except ssl.SSLError as error:
                 failed(error.reason or str(error))
                 if error.reason in _NO_TLS:
-                    raise  # it would not know an alert
+                    raise  # a client without TLS would not understand an alert
                 self._failure = error
-                # asyncio and uvloop close without sending the alert that is queued, and the client would see a mere reset. As if
+                # asyncio and uvloop close without sending the queued alert, so the client would only see a reset. If
                 # bytes were missing, they send it; then the client closes, or the time for handshakes ends.
                 raise ssl.SSLWantReadError from error
 

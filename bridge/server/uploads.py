@@ -1,15 +1,15 @@
-"""Requests under way: which of them may send on while the process's buffers run short, which wait, and which end.
+"""Decides which unfinished requests may go on while the process's buffers run short, which wait, and which end.
 
-Bytes that wait for the end of their message or request cannot be used up, so requests that wait for each other could hold the buffers
+Bytes that wait for the end of their message or request cannot be released, so requests that wait for each other could hold the buffers
 for ever. Four rules prevent that, each a share of `buffers`:
 
 * Up to a half, every client gets window back for what it sends.
-* Above it a request waits: its client's window stays shut. A connection that holds less than its fair share still sends on, and of the
-  requests that wait the oldest sends on as well, one at a time, for as long as it makes use of it.
+* Above a half, a request waits: its client's window stays shut. A connection that holds less than its fair share may still send.
+  The oldest waiting request may send too, one at a time, for as long as bytes arrive.
 * A request that has waited for WAIT seconds ends with RESOURCE_EXHAUSTED.
-* Windows that are open already let more come. Above three quarters the connection that holds the most loses its youngest request.
+* Windows that are already open let more arrive. Above three quarters, the connection that holds the most loses its youngest request.
 
-Where complete requests and replies fill the buffers, requests under way wait in the same way. They never take the last quarter:
+If complete requests and replies fill the buffers, unfinished requests wait in the same way. They never take the last quarter:
 it is for requests that are complete and for their replies.
 """
 
@@ -25,7 +25,7 @@ WAIT = 10.0
 """Seconds."""
 
 TURN = 2.0
-"""Seconds without a byte after which the request that was let on makes way for the next."""
+"""Seconds without a byte after which the request that may send makes way for the next."""
 
 
 class Upload(Protocol):
@@ -33,7 +33,7 @@ class Upload(Protocol):
 
     @property
     def connection(self) -> Hashable:
-        """The same for all requests of one connection."""
+        """Equal for all requests of one connection."""
         ...
 
     def send_on(self) -> None:
@@ -46,7 +46,7 @@ class Upload(Protocol):
 
 
 class _Share:
-    """What one connection holds."""
+    """The bytes that one connection holds."""
 
     __slots__ = ("held", "uploads")
 
@@ -57,7 +57,7 @@ class _Share:
 
 
 class Uploads:
-    """All requests under way in a process. Times are the loop's, in seconds."""
+    """All unfinished requests of a process. Times are the loop's, in seconds."""
 
     __slots__ = ("_buffers", "_hard", "_is_resuming", "_shares", "_soft", "_turn", "_turn_used", "_waiting", "held")  # fmt: skip
 
@@ -68,16 +68,16 @@ class Uploads:
         self._hard = buffers.limit - buffers.limit // 4
         self._shares: dict[Hashable, _Share] = {}
         self._waiting: dict[Upload, float] = {}
-        """Since when, the longest waiting first."""
+        """The waiting requests with the time since when they wait, the longest waiting first."""
         self._turn: Upload | None = None
-        """The one that may send on although there is no room, and (below) when it last did."""
+        """The one request that may send although there is no room, and (below) when it last did."""
         self._turn_used = 0.0
         self._is_resuming = False
         self.held = 0
         """Bytes."""
 
     def begin(self, upload: Upload, size: int) -> None:
-        """`size`: bytes that the request counts for while none of it has come."""
+        """`size` is the number of bytes that the request counts for before any of it has arrived."""
         share = self._shares.get(upload.connection)
         if share is None:
             share = self._shares[upload.connection] = _Share()
@@ -85,7 +85,7 @@ class Uploads:
         self.grow(upload, size)
 
     def grow(self, upload: Upload, size: int) -> None:
-        """So many bytes more are held of it; fewer if negative. This may end requests, this one too."""
+        """Count this many more bytes as held for the request (fewer if negative). This may end requests, also this one."""
         share = self._shares.get(upload.connection)
         if share is None or upload not in share.uploads:
             return
@@ -96,7 +96,7 @@ class Uploads:
             pass
 
     def end(self, upload: Upload) -> None:
-        """It is complete, or its call is over."""
+        """Forget the request: it is complete, or its call is over."""
         share = self._shares.get(upload.connection)
         if share is None or upload not in share.uploads:
             return
@@ -111,7 +111,7 @@ class Uploads:
         self._resume()
 
     def may_send_on(self, upload: Upload, *, now: float) -> bool:
-        """Whether its client gets window back for what has come. If not, `send_on` or `refuse` follows."""
+        """Whether the client gets window back for the bytes that arrived. If not, `send_on` or `refuse` follows."""
         if self._has_room(upload) or not self._is_open(upload):
             return True
         if self._turn is None and not self._waiting:
@@ -147,12 +147,14 @@ class Uploads:
         if not self._is_short:
             return True
         if buffers.held > buffers.for_large:
-            return False  # what came would not be taken
+            return False  # the bytes that arrived would not be accepted
         share = self._shares.get(upload.connection)
         return share is not None and share.held * len(self._shares) <= self._soft
 
     def _resume(self, now: float | None = None) -> None:
-        """Lets those send on that now may, the longest waiting first. `now` is given once a second: else nobody looks at them all."""
+        """Let the requests send that now may, the longest waiting first. `now` is given once a second. Only then are all of them
+        checked.
+        """
         if self._is_resuming or (now is None and self._is_short and self._turn is not None):
             return
         self._is_resuming = True
@@ -174,7 +176,7 @@ class Uploads:
         return bool(self._waiting)
 
     def _end_one(self) -> bool:
-        """Of the connection that holds the most, the youngest; False if there is one request only."""
+        """End the youngest request of the connection that holds the most. Returns False if there is only one request."""
         share = max(self._shares.values(), key=_held)
         youngest = next(reversed(share.uploads))
         if len(self._shares) == len(share.uploads) == 1:

@@ -1,6 +1,6 @@
-"""Worker processes: spawned and never forked, each kept alive, all told and asked as one.
+"""Runs worker processes: spawned and never forked, restarted when they end, and told and asked as one.
 
-It knows how to run a command N times over inherited sockets. What the workers serve is their own business.
+It runs a command N times over inherited sockets. It does not know what the workers serve.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _log = logging.getLogger(__name__)
 _START_TIMEOUT = 60.0
 _REPORT_TIMEOUT = 5.0
 _STABLE_AFTER = 10.0
-"""Seconds of life after which a worker's end is an accident and not a habit."""
+"""Seconds. If a worker ran longer than this, its end counts as an accident and not as a repeated failure."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 
 
 class WorkerFailed(Exception):
-    """A worker could not begin; the text is its own."""
+    """A worker could not start. The text is the worker's."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    """One process."""
+    """One worker process."""
 
     number: int
     process: asyncio.subprocess.Process
@@ -53,14 +53,14 @@ class _Worker:
     unready: tuple[str, ...] = ("starting",)
     reports: dict[int, asyncio.Future[Raw]] = field(default_factory=dict)
     latest: Raw | None = None
-    """The last snapshot that it sent."""
+    """The last snapshot that the worker sent."""
 
 
 class Workers:
-    """Belongs to the running loop."""
+    """All workers of a supervisor. Belongs to the running loop."""
 
     def __init__(self, count: int, command: Sequence[str], begin: Begin) -> None:
-        """`command` is run with the number of its control socket behind it."""
+        """`command` is run with the number of its control socket as the last argument."""
         self._count = count
         self._command = command
         self._begin = begin
@@ -69,17 +69,17 @@ class Workers:
         self._is_stopping = False
         self._reports = 0
         self._last_words: list[Raw] = []
-        """The last snapshots of workers that have ended, until they are taken."""
+        """The last snapshots of workers that have ended, until they are collected."""
 
     @property
     def unready(self) -> list[str]:
-        """Why workers should get no calls, each reason once."""
+        """The reasons why workers should get no calls, each once."""
         missing = ["a worker is starting"] if len(self._workers) < self._count else []
         reasons = [reason for worker in self._workers.values() for reason in worker.unready]
         return list(dict.fromkeys([*missing, *reasons]))
 
     async def start(self) -> None:
-        """Return when every worker accepts calls. Raises WorkerFailed."""
+        """Wait until every worker accepts calls. Raises WorkerFailed."""
         first = [await self._spawn(number) for number in range(1, self._count + 1)]
         loop = asyncio.get_running_loop()
         self._keepers = [loop.create_task(self._keep(worker)) for worker in first]
@@ -125,7 +125,7 @@ class Workers:
                 case Failed(text):
                     if not worker.serving.done():
                         worker.serving.set_exception(WorkerFailed(text))
-                        worker.serving.exception()  # whoever waits for it is told; nobody need
+                        worker.serving.exception()  # a waiter sees the error; without one nothing else must be done
                 case Unready(reasons):
                     worker.unready = reasons
                 case Figures(number, snapshot):
@@ -134,7 +134,7 @@ class Workers:
                     if report is not None and not report.done():
                         report.set_result(snapshot)
                 case _:
-                    _log.error("worker %d says what is not its to say", worker.number)
+                    _log.error("worker %d sent an unexpected message", worker.number)
 
     def _lose(self, worker: _Worker, code: int) -> None:
         worker.channel.close()
@@ -150,16 +150,16 @@ class Workers:
             self._last_words.append(worker.latest)
 
     def tell(self, message: Message) -> None:
-        """Send to every worker; those that start later read the configuration as it is then."""
+        """Send a message to every worker. Workers that start later read the configuration as it is then."""
         for worker in self._workers.values():
             worker.channel.send(message)
 
     def begin_with(self, begin: Begin) -> None:
-        """What workers that start from now on are told first."""
+        """Set the first message for workers that start from now on."""
         self._begin = begin
 
     async def report(self) -> list[Raw]:
-        """The encoded snapshots of all workers: as they are now, or for those that do not answer in time as they last were."""
+        """The encoded snapshots of all workers. A worker that does not answer in time counts with its last one."""
         loop = asyncio.get_running_loop()
         self._reports += 1
         number = self._reports
@@ -177,12 +177,12 @@ class Workers:
         return [worker.latest for worker in self._workers.values() if worker.latest is not None]
 
     def take_last_words(self) -> list[Raw]:
-        """The last snapshots of workers that have ended since they were taken last."""
+        """The last snapshots of workers that have ended since the last time this was asked."""
         words, self._last_words = self._last_words, []
         return words
 
     async def drain(self, *, allowed: float) -> None:
-        """Tell every worker to finish; those that have not ended after `allowed` seconds are killed."""
+        """Tell every worker to finish. Workers that have not ended after `allowed` seconds are killed."""
         self._is_stopping = True
         self.tell(Drain())
         if self._keepers:
