@@ -315,7 +315,7 @@ class Connection(asyncio.BufferedProtocol):
         return touched
 
     def _drop(self, size: int) -> None:
-        """The client has not seen yet that this is over."""
+        """Drop bytes of a client that has not yet seen that the connection is over. Abort if there are too many."""
         self._dropped += size
         if self._dropped > _MOST_DROPPED:
             self._transport.abort()
