@@ -1,1 +1,1 @@
-"""The server side of one HTTP/2 connection: bytes in and events out, commands in and bytes out. No sockets, no clock."""
+"""HTTP/2 engines for one connection: they turn bytes into events, and commands into bytes. They use no sockets and no clock."""

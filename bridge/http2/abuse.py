@@ -1,7 +1,7 @@
-"""Budgets against what is legal once and an attack by the thousand. Facts are reported by the engine; a budget spent is a ConnectionFault.
+"""Budgets against frames that are legal once and an attack by the thousand. The engine reports facts. A spent budget is a ConnectionFault.
 
 Each figure comes from a server that has been attacked: nghttp2 (resets, answers), rust's h2 (small DATA), Envoy (priorities, window
-updates), gRPC itself (pings, gRFC A8). What a client has paid for with work of its own is never counted against it.
+updates), gRPC itself (pings, gRFC A8). Frames that cost the client work of its own are never counted.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _REFUSED_BYTES = 4 << 20
 _REFUSED_RATE = 2 << 20
 """Bytes a second. A client that sends 20 KB of metadata with each of 90 calls a second may go on."""
 _REFUSED_BLOCK = 1 << 10
-"""Bytes that a refused block counts on top of its own: its answer."""
+"""Bytes that a refused block counts in addition, for its answer."""
 _WAITED_FOR = 1.0
-"""Seconds; as Envoy's premature_reset_min_stream_lifetime."""
+"""Seconds, the value of Envoy's premature_reset_min_stream_lifetime."""
 _MAX_PING_STRIKES = 2
 _PING_TOLERANCE = 0.9
-"""Clients that keep to the interval exactly seem a little early now and then: the way is not always equally long."""
+"""Clients that keep the interval exactly may seem a little early, because network delay varies."""
 SHORTEST_MESSAGE = 5
-"""A DATA frame shorter than a gRPC message's prefix carries no message, however small the messages are."""
+"""A DATA frame shorter than the prefix of a gRPC message carries no message."""
 _SMALL_DATA_COST = 16
-"""What such a frame takes from its budget; every byte of body gives one back."""
+"""Tokens that such a frame takes from its budget. Every byte of body gives one back."""
 
-# Envoy: frames that ask for nothing, for each stream begun; and window updates, for each stream and for each DATA frame we sent.
+# Envoy allows some useless frames for each stream, and window updates for each stream and for each DATA frame that we sent.
 _USELESS_PER_STREAM = 100
 _SPARE_WINDOW_UPDATES = 5
 _WINDOW_UPDATES_PER_STREAM = 2
@@ -35,7 +35,7 @@ _WINDOW_UPDATES_PER_DATA = 20
 
 
 class Bucket:
-    """Tokens that are spent one by one and come back with time."""
+    """Tokens that are spent, and come back over time."""
 
     __slots__ = ("_at", "_rate", "_size", "_tokens")
 
@@ -46,7 +46,7 @@ class Bucket:
         self._at = -inf
 
     def spend(self, now: float, amount: float = 1.0) -> bool:
-        """Take so many; False, and nothing is taken, if there are fewer."""
+        """Take this many tokens. If there are fewer, takes none and returns False."""
         self._tokens = min(self._size, self._tokens + max(0.0, now - self._at) * self._rate)
         self._at = now
         if self._tokens < amount:
@@ -56,9 +56,8 @@ class Bucket:
 
 
 class StreamBucket(Bucket):
-    """Tokens for what goes wrong with streams. They come back with time, and one for each stream with which nothing goes wrong.
-
-    So a client may go on for ever as long as it is content with half of its streams.
+    """Tokens for streams that go wrong. They come back over time, and one for each stream that goes well. So a client may go on for ever if
+    half of its streams go well.
     """
 
     __slots__ = ("_most_sound", "_spoilt")
@@ -67,10 +66,12 @@ class StreamBucket(Bucket):
         super().__init__(size, rate)
         self._spoilt = 0
         self._most_sound = 0
-        """Streams begun less those spoilt, at its highest: streams that are begun together and spoilt together give nothing back."""
+        """The highest count of streams begun minus streams gone wrong. Streams that begin together and go wrong together give nothing
+        back.
+        """
 
     def spend_on(self, streams_begun: int, now: float, amount: float = 1.0) -> bool:
-        """Take so many tokens for one stream of so many; False if there are fewer."""
+        """Take this many tokens for one stream, of the given number of streams. Returns False if there are fewer tokens."""
         self._spoilt += 1
         sound = streams_begun - self._spoilt
         if sound > self._most_sound:
@@ -87,7 +88,7 @@ class Budgets:
         self._resets = StreamBucket(limits.reset_burst, limits.reset_rate)
         self._own_resets = StreamBucket(limits.reset_burst, limits.reset_rate)
         self._settings = Bucket(limits.reset_burst, limits.reset_rate)
-        # A client that has not read our SETTINGS yet cannot know better.
+        # A client that has not yet read our SETTINGS does not know the limit.
         self._refusals = StreamBucket(limits.max_concurrent_streams * 10, limits.reset_rate)
         self._refused_blocks = Bucket(_REFUSED_BYTES, _REFUSED_RATE)
         self._answers = 0
@@ -101,9 +102,9 @@ class Budgets:
         self._sent_at_last_ping = 0
 
     def reset_received(self, age: float, streams_begun: int, now: float) -> None:
-        """The client reset a stream we were working on, so many seconds after its request (CVE-2023-44487).
+        """The client reset a stream that we were working on, this many seconds after its request (CVE-2023-44487).
 
-        A call that its client has waited for is no attack: a second makes it free, half a second halves its price.
+        A reset after a real wait is not an attack: after a second it costs nothing, after half a second half.
         """
         if age < _WAITED_FOR and not self._resets.spend_on(streams_begun, now, 1 - age / _WAITED_FOR):  # fmt: skip
             raise _calm_down(ViolationKind.RESETS, "too_many_resets")
@@ -118,7 +119,7 @@ class Budgets:
             raise _calm_down(ViolationKind.TOO_MANY_STREAMS, "too_many_streams")
 
     def block_refused(self, work: int, now: float) -> None:
-        """A header block was read, which took the work of so many bytes, and it was not taken: too large, too many, or out of place."""
+        """A header block was read at the cost of this many bytes and then refused: too large, too many, or out of place."""
         if not self._refused_blocks.spend(now, _REFUSED_BLOCK + work):
             raise _calm_down(ViolationKind.HEADER_LIST, "too_many_refused_headers")
 
@@ -127,17 +128,19 @@ class Budgets:
             raise _calm_down(ViolationKind.SETTINGS, "too_many_settings")
 
     def answer_queued(self) -> None:
-        """A frame of ours that only answers one of theirs (CVE-2019-9512, 9514, 9515)."""
+        """We queued a frame that only answers one of the client's (CVE-2019-9512, 9514, 9515)."""
         self._answers += 1
         if self._answers > self._limits.max_unsent_answers:
             raise _calm_down(ViolationKind.UNSENT_ANSWERS, "too_many_unsent_answers")
 
     def answers_taken(self) -> None:
-        """Nothing is queued any more: the transport has it."""
+        """Everything queued has been given to the transport."""
         self._answers = 0
 
     def small_data(self, size: int, body_received: int) -> None:
-        """A DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream, after so many body bytes in all (CVE-2019-9518)."""
+        """The client sent a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream (CVE-2019-9518). Takes the body
+        bytes received so far.
+        """
         gained = body_received - self._body_seen - size
         self._body_seen = body_received
         if size == 0:
@@ -149,12 +152,14 @@ class Budgets:
             raise _calm_down(ViolationKind.SMALL_DATA, "too_many_small_data_frames")
 
     def padding(self, size: int, body_received: int) -> None:
-        """A DATA frame of padding, with fewer than SHORTEST_MESSAGE bytes besides. The padding itself earns nothing."""
+        """The client sent a DATA frame of padding with fewer than SHORTEST_MESSAGE bytes of data. Padding gives no tokens back."""
         self._body_seen = body_received - size
         self.small_data(size, body_received)
 
     def useless_frame(self, streams_begun: int, *, excused: int = 0) -> None:
-        """PRIORITY, a frame of an unknown type, or one for a stream that is over (CVE-2019-9513). `excused`: so many more may come."""
+        """The client sent PRIORITY, an unknown frame type, or a frame for a stream that is over (CVE-2019-9513). `excused` more are
+        allowed.
+        """
         self._useless += 1
         if self._useless > _USELESS_PER_STREAM * (1 + streams_begun) + excused:
             raise _calm_down(ViolationKind.USELESS_FRAMES, "too_many_useless_frames")
@@ -166,7 +171,9 @@ class Budgets:
             raise _calm_down(ViolationKind.WINDOW_UPDATES, "too_many_window_updates")
 
     def ping(self, frames_sent: int, now: float) -> None:
-        """A PING, after so many HEADERS and DATA frames of ours. gRFC A8: those forgive everything; a bad PING does not move the last good."""
+        """The client sent a PING. Takes the number of HEADERS and DATA frames that we have sent, which reset the count (gRFC A8). A PING
+        that is too early does not count as the last one.
+        """
         if frames_sent != self._sent_at_last_ping:
             self._sent_at_last_ping = frames_sent
             self._ping_strikes = 0

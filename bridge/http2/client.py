@@ -1,9 +1,8 @@
-"""The client side of one HTTP/2 connection (RFC 9113). Bytes in, events out; commands in, bytes out.
+"""The client side of one HTTP/2 connection (RFC 9113). It turns bytes into events, and commands into bytes. A malformed reply ends only its
+own stream, because other calls share the connection. A fault of the connection itself (framing, header compression, windows) ends it. So
+does a server that sends too many frames without content.
 
-A malformed reply ends its own stream only: other calls share the connection. What breaks the connection itself (framing, header
-compression, windows) ends it, and so does a server whose frames ask for work again and again and bring nothing.
-
-The engine knows no gRPC and nothing of how its bytes travel: whoever has a connection to a server can put it on top.
+The engine knows neither gRPC nor the transport, so it works over any connection to a server.
 """
 
 from __future__ import annotations
@@ -50,40 +49,40 @@ MAX_FRAME_IN = SMALLEST_MAX_FRAME
 """The largest payload that the server may send (bytes): the protocol's default."""
 
 MAX_INTERIM = 16
-"""Interim responses (1xx) on one stream; more end it."""
+"""Most interim responses (1xx) on one stream. More of them end the stream."""
 
 _CREDIT_SHARE = 2
-"""A window is topped up when one part in so many of it has been consumed."""
+"""A window is refilled when this fraction of it (one in so many) has been consumed."""
 
 _SHORTEST_DATA = 5
-"""A DATA frame shorter than this carries no gRPC message, however small the message is."""
+"""A DATA frame shorter than this carries no gRPC message."""
 
 
 class ClientLimits(Value, frozen=True):
     """What one connection to a server may cost."""
 
     stream_window: int = 256 << 10
-    """Bytes that a server may send ahead on a stream that nobody reads."""
+    """Bytes that a server may send on a stream before anything is read from it."""
     connection_window: int = 16 << 20
-    """Bytes that may be on their way on all streams. It is topped up as bytes arrive: one slow reader must not hold up the others."""
+    """Bytes that may be in flight on all streams. It is refilled as bytes arrive, so that one slow reader does not block the others."""
     max_header_list: int = 1 << 20
     """As RFC 9113 6.5.2 counts."""
     max_header_fields: int = 2000
     max_header_block: int = 4 << 20
-    """Bytes of a header block as sent; more end the connection."""
+    """Bytes of a header block as sent. A longer one ends the connection."""
     patience: int = 10_000
-    """Frames that bring nothing: PING, SETTINGS, WINDOW_UPDATE, empty DATA and the like."""
+    """Frames without content that are allowed: PING, SETTINGS, WINDOW_UPDATE, empty DATA and the like."""
     patience_rate: float = 200.0
-    """How many of them come back in each second."""
+    """How many more of them are allowed each second."""
     patience_for_data: int = 20
-    """How many of them each DATA frame is worth, in either direction: a server may measure the path or open windows for each."""
+    """How many more are allowed for each DATA frame in either direction: a server may send a PING or open windows for each."""
 
 
 # -- what it reports --------------------------------------------------------------------------------------------------------
 
 
 class ConnectionReady(Value, frozen=True):
-    """The server's first SETTINGS have arrived: it speaks HTTP/2, and its limits are known."""
+    """The server's first SETTINGS have arrived, so it speaks HTTP/2 and its limits are known."""
 
 
 class CapacityChanged(Value, frozen=True):
@@ -95,7 +94,7 @@ class ResponseReceived(Value, frozen=True):
 
     stream_id: int
     fields: Fields
-    """Well-formed: exactly one `:status`, in front."""
+    """Well-formed fields, with exactly one `:status` in front."""
     ended: bool
     """Nothing follows (END_STREAM)."""
 
@@ -108,27 +107,27 @@ class TrailersReceived(Value, frozen=True):
 
 
 class StreamFailed(Value, frozen=True):
-    """The server broke a rule on this stream; the engine has reset it."""
+    """The server broke a rule on this stream, and the engine has reset it."""
 
     stream_id: int
     reason: str
-    """Our own words: what the rule is."""
+    """The rule, in the engine's words."""
     is_too_large: bool = False
-    """The rule is a limit of ours on header lists."""
+    """The rule is the engine's own limit on header lists."""
 
 
 class StreamNotProcessed(Value, frozen=True):
-    """GOAWAY says that the server has not looked at this stream and never will (RFC 9113 6.8)."""
+    """GOAWAY says that the server has not processed this stream and never will (RFC 9113 6.8)."""
 
     stream_id: int
 
 
 class GoingAway(Value, frozen=True):
-    """The server takes no more streams on this connection; those that it has begun go on."""
+    """The server accepts no more streams on this connection. Those that it has begun go on."""
 
     code: int
     reason: bytes
-    """The server's words."""
+    """The debug text from the server."""
 
 
 ClientEvent = (
@@ -167,25 +166,24 @@ class _Stream:
         self.window_in = window_in
         """Bytes that the server may still send."""
         self.uncredited = 0
-        """Bytes consumed that no WINDOW_UPDATE has told the server of."""
+        """Bytes consumed that no WINDOW_UPDATE has covered yet."""
         self.granted_out = 0
-        """What we may send, relative to the server's initial window: a change of that window then concerns no single stream."""
+        """Bytes we may send, relative to the server's initial window. A change of that window then touches no stream."""
         self.pending: deque[bytes | bytearray] | None = None
         """Body bytes that wait for the server's windows."""
         self.offset = 0
-        """How much of the first of them has been sent."""
+        """How many bytes of the first piece have been sent."""
         self.ends = False
-        """END_STREAM follows what is pending."""
+        """END_STREAM follows the pending bytes."""
         self.is_half_closed = False
-        """Our END_STREAM is out."""
+        """Our END_STREAM has been queued."""
         self.has_response = False
         self.interim = 0
 
 
 class ClientEngine:
-    """`now` is the monotonic time in seconds. Nothing in here raises for what the server does.
-
-    A stream may end between two calls: commands for one that is over are ignored, and after ConnectionFailed all of them are.
+    """`now` is the monotonic time in seconds. Nothing here raises for what the server does. A stream may end between two calls, so commands
+    for one that is over are ignored, and after ConnectionFailed all of them are.
     """
 
     __slots__ = ("_block", "_block_flags", "_block_size", "_block_stream", "_connection_step", "_decoder", "_events", "_expected",
@@ -198,7 +196,7 @@ class ClientEngine:
         self.has_settings = False
         """Whether the server's first SETTINGS have arrived."""
         self.is_going_away = False
-        """Whether GOAWAY has come or gone: no stream can be opened any more."""
+        """Whether GOAWAY was received or sent. No stream can be opened then."""
         self.queued_bytes = 0
         """Body bytes that wait for the server's windows."""
         self.peer_max_header_list: int | None = None
@@ -207,7 +205,7 @@ class ClientEngine:
         self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_header_fields)  # fmt: skip
         self._streams: dict[int, _Stream] = {}
         self._starved: OrderedDict[int, _Stream] = OrderedDict()
-        """Streams that wait for the connection's window alone, the longest waiting first."""
+        """Streams that wait only for the connection's window, the longest waiting first."""
         self._next_stream = 1
         self._goaway_last = MAX_STREAM_ID
         self._max_streams = MAX_STREAM_ID
@@ -227,10 +225,10 @@ class ClientEngine:
         self._patience = float(limits.patience)
         self._patience_at = 0.0
         self._pings_sent = 0
-        """Those that have not been answered."""
+        """Our PINGs that have not been answered."""
         self._late_room = 0
-        """Bytes that may still arrive on streams that are over: the server learns later than we that we gave one up, and what an odd
-        server sends behind the end is not the others' matter."""
+        """Bytes that may still arrive on ended streams. The server learns later that we gave one up. A server that sends bytes after a
+        stream's end must not harm other streams."""
 
         self._step = -(-limits.stream_window // _CREDIT_SHARE)
         self._connection_step = -(-limits.connection_window // _CREDIT_SHARE)
@@ -241,7 +239,7 @@ class ClientEngine:
         self._max_frame_out = SMALLEST_MAX_FRAME
         self._headers_sent = False
         self._tail: tuple[int, int, int] | None = None
-        """Of the last DATA frame that is queued: its stream, its size, and where in `_out` its head stands."""
+        """The last queued DATA frame: its stream, its size, and the position of its head in `_out`."""
         self._out: list[bytes] = [
             PREFACE,
             frames.settings(
@@ -273,7 +271,7 @@ class ClientEngine:
 
     @property
     def last_stream(self) -> int:
-        """The id of the stream that was opened last; below 1 if there is none."""
+        """The id of the stream that was opened last. It is below 1 if no stream was opened."""
         return self._next_stream - 2
 
     @property
@@ -287,7 +285,7 @@ class ClientEngine:
     # -- bytes in -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[ClientEvent]:
-        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves."""
+        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued automatically."""
         if self._is_over:
             return []
         if self._partial:
@@ -304,7 +302,7 @@ class ClientEngine:
         return events
 
     def _receive_frames(self, data: bytes) -> int:
-        """Takes the frames; returns where the first incomplete one begins."""
+        """Take the whole frames. Returns where the first incomplete one begins."""
         at, end, receivers, known_types = 0, len(data), _RECEIVERS, len(_RECEIVERS)
         while end - at >= HEAD_SIZE:
             high, low, kind, flags, stream_id = parse_head(data, at)
@@ -328,7 +326,7 @@ class ClientEngine:
         return at
 
     def _charge(self, cost: int = 1) -> None:
-        """A frame that brings nothing. Raises ConnectionFault when there have been too many."""
+        """Count a frame without content. Raises ConnectionFault when there are too many."""
         limits = self._limits
         gained = (self._now - self._patience_at) * limits.patience_rate
         self._patience = min(limits.patience, self._patience + gained) - cost
@@ -355,7 +353,7 @@ class ClientEngine:
             self.reset(fault.stream_id, fault.code)
 
     def _refuse_idle(self, stream_id: int) -> None:
-        """Raises for a stream that we have never opened; a server opens none, push is off."""
+        """Raise for a stream that we never opened. A server opens none, because push is off."""
         if stream_id >= self._next_stream or not stream_id & 1:
             raise protocol_fault("a frame for a stream that was never opened")
 
@@ -425,8 +423,8 @@ class ClientEngine:
             self._receive_block(self._block_flags, stream_id, block)
 
     def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
-        """A whole header block: of a response, of its trailers, or of a stream that is over."""
-        # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
+        """Take a whole header block: of a response, of its trailers, or of a stream that is over."""
+        # The block is always read, because it may change the table that the next block relies on.
         decoded = self._decoder.decode(block)
         stream = self._streams.get(stream_id)
         if stream is None:
@@ -434,7 +432,7 @@ class ClientEngine:
             self._charge()
             return
         if decoded.work:
-            # It was refused, and has cost as much as so many small frames.
+            # The refused block has cost as much as this many small frames.
             self._charge(decoded.work >> 10)
         _refuse_unsound(stream_id, decoded)
         ended = flags & END_STREAM != 0
@@ -448,7 +446,7 @@ class ClientEngine:
         if fault is not None:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
         if fields[0][1][0] == "1":
-            # RFC 9110 15.2: interim; the response is still to come.
+            # RFC 9110 15.2: this is interim, and the response follows.
             self._charge()
             stream.interim += 1
             if ended or stream.interim > MAX_INTERIM:
@@ -469,7 +467,7 @@ class ClientEngine:
         self._end_stream(stream_id, stream)
 
     def _end_stream(self, stream_id: int, stream: _Stream) -> None:
-        """The server has ended its side, and with it the call: what we have not sent is not wanted any more (RFC 9113 8.1)."""
+        """The server has ended its side, and with it the call. It no longer wants what we have not sent (RFC 9113 8.1)."""
         if not stream.is_half_closed:
             self._out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
         self._late_room += max(0, stream.window_in)
@@ -478,7 +476,7 @@ class ClientEngine:
     # -- the other frames -----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
-        """Means nothing to a client (RFC 9113 5.3.2)."""
+        """Ignore PRIORITY: it has no meaning for a client (RFC 9113 5.3.2)."""
         self._charge()
 
     def _receive_rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
@@ -535,7 +533,7 @@ class ClientEngine:
                 self._max_frame_out = value
             case frames.MAX_HEADER_LIST_SIZE:
                 self.peer_max_header_list = value
-            case _:  # HEADER_TABLE_SIZE among them: hpack.NO_TABLE has settled it
+            case _:  # HEADER_TABLE_SIZE needs no answer, because hpack.NO_TABLE fits any value
                 pass
 
     def _receive_push_promise(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
@@ -596,7 +594,7 @@ class ClientEngine:
         self._window_out += increment
         if self._window_out > MAX_WINDOW:
             raise flow_fault("the connection's window above 2^31-1")
-        # One frame each in turn, so that one long message does not hold up the others.
+        # Each stream sends one frame in turn, so that one long message does not delay the others.
         while self._window_out > 0 and self._starved:
             stream_id, stream = self._starved.popitem(last=False)
             if self._room_of(stream) > 0:
@@ -606,9 +604,8 @@ class ClientEngine:
     # -- credit ---------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The reader took this many body bytes: let the server send as many more. Fine for streams that have ended.
-
-        False: nothing was queued, small credits are gathered.
+        """The reader took this many body bytes, so let the server send as many more. Ended streams are allowed. Returns False if nothing
+        was queued: small credits are collected.
         """
         stream = self._streams.get(stream_id)
         return stream is not None and self._credit_stream(stream_id, stream, size)
@@ -632,7 +629,7 @@ class ClientEngine:
     # -- bytes out ------------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
-        """All that is queued, once. After a ConnectionFailed this is the last of it: GOAWAY with the reason."""
+        """Return everything queued, once. After a ConnectionFailed it ends with GOAWAY and the reason."""
         if not self._out:
             return b""
         data = b"".join(self._out)
@@ -641,7 +638,9 @@ class ClientEngine:
         return data
 
     def open(self, fields: Fields, *, ended: bool = False) -> int:
-        """Begin a stream with these fields, pseudo-headers first, values clean; returns its id. Only while `capacity` is above 0."""
+        """Begin a stream with these fields (pseudo-headers first, values clean) and return its id. Call it only while `capacity` is above
+        0.
+        """
         assert self.capacity > 0, "no stream may be opened"
         stream_id = self._next_stream
         self._next_stream += 2
@@ -665,7 +664,7 @@ class ClientEngine:
         self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes; False while some of them wait for the server's windows (WindowOpened follows, out of `receive`)."""
+        """Queue body bytes. Returns False while some of them wait for the server's windows. `receive` then reports WindowOpened later."""
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_half_closed or stream.ends:
             return True
@@ -700,7 +699,7 @@ class ClientEngine:
     def _send_end(self, stream_id: int, stream: _Stream) -> None:
         stream.is_half_closed = True
         if self._tail is not None and self._tail[0] == stream_id:
-            # The stream's last DATA frame has not left yet: it says so itself.
+            # The stream's last DATA frame is still queued, so it can carry END_STREAM.
             _, size, at = self._tail
             self._out[at] = pack_head(size >> 8, size & 0xFF, DATA, END_STREAM, stream_id)
             self._tail = None
@@ -716,18 +715,18 @@ class ClientEngine:
         self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
 
     def _room_of(self, stream: _Stream) -> int:
-        """Bytes that the stream's own window lets us send; negative after the server has shrunk its initial window (6.9.2)."""
+        """Bytes that the stream's own window lets us send. It is negative after the server has shrunk its initial window (6.9.2)."""
         return self._initial_window_out + stream.granted_out
 
     def _send_pending(self, stream_id: int, stream: _Stream) -> None:
-        """Send what the windows allow of a stream that has something waiting."""
+        """Send what the windows allow for a stream with waiting bytes."""
         while stream.pending and self._window_out > 0 and self._room_of(stream) > 0:
             self._send_part(stream_id, stream)
         if stream.pending and self._room_of(stream) > 0:
             self._starved[stream_id] = stream
 
     def _send_part(self, stream_id: int, stream: _Stream) -> None:
-        """One DATA frame of what waits; all windows are open."""
+        """Send one DATA frame of the waiting bytes. All windows are open."""
         assert stream.pending
         first, offset = stream.pending[0], stream.offset
         room = min(self._room_of(stream), self._window_out, self._max_frame_out)
@@ -747,7 +746,7 @@ class ClientEngine:
         self._settle(stream_id, stream)
 
     def _settle(self, stream_id: int, stream: _Stream) -> None:
-        """After a sending that the server's windows allowed: wait again, end our side, or say that there is room."""
+        """After sending what the windows allowed: wait again, end our side, or report that there is room."""
         if stream.pending:
             if self._room_of(stream) > 0:
                 self._starved[stream_id] = stream
@@ -777,7 +776,7 @@ class ClientEngine:
             self._out.append(frame(frames.PING, 0, 0, data))
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
-        """Tell the server that the connection ends. A server opens no streams, so the last one of its own is 0."""
+        """Tell the server that the connection ends. A server opens no streams, so the last stream id is 0."""
         if not self._is_over:
             self.is_going_away = True
             self._out.append(frames.goaway(0, code, reason))
@@ -795,7 +794,7 @@ def _misplaced(expected: int, head: bytes) -> str:
 
 
 def _refuse_unsound(stream_id: int, decoded: HeaderList) -> None:
-    """Raises for a list that no stream may have."""
+    """Raise for a header list that no stream may have."""
     if decoded.excess:
         raise _StreamFault(stream_id, ErrorCode.CANCEL, "its header list is too large or has too many fields", is_too_large=True)  # fmt: skip
     if decoded.flaw is not None:
@@ -809,7 +808,8 @@ def _unpadded(payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-# By frame type. Functions and not bound methods: an engine that refers to itself would stay until the next full collection.
+# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the next full
+# collection.
 _RECEIVERS = (
     ClientEngine._receive_data,  # noqa: SLF001 - this module's own
     ClientEngine._receive_headers,  # noqa: SLF001

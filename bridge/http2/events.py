@@ -1,4 +1,4 @@
-"""What an engine reports, and the error codes of RFC 9113 section 7."""
+"""The events that an engine reports, and the error codes of RFC 9113 section 7."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ErrorCode(IntEnum):
 
 
 class ViolationKind(StrEnum):
-    """Every rule and limit whose breach is counted: the values of a metric's label."""
+    """The rules and limits whose breach is counted. These are the values of a metric's label."""
 
     NOT_HTTP2 = "not_http2"
     HTTP1 = "http1"
@@ -89,14 +89,14 @@ class PingAcknowledged(Value, frozen=True):
 
 
 class Violation(Value, frozen=True):
-    """The client broke a rule or met a limit; counted, whatever else follows from it."""
+    """The client broke a rule or met a limit. It is counted, whatever else follows."""
 
     kind: ViolationKind
     """The metric label."""
 
 
 class ConnectionFailed(Value, frozen=True):
-    """The connection is over: the engine has queued GOAWAY, or HTTP/1's 400; send it and close.
+    """The connection is over. The engine has queued GOAWAY, or an HTTP/1 400. Send it and close.
 
     Every open stream has ended with it, and no other event follows.
     """

@@ -1,4 +1,4 @@
-"""The two ways in which a client's mistake ends something. Raised and caught inside the engine, never out of it."""
+"""The two faults that a client's mistake can cause. They are raised and caught inside the engine and never leave it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ConnectionFault(Exception):
         self.code = code
         self.kind = kind
         self.reason = reason
-        """Goes into GOAWAY's debug data: ASCII, nothing of what the client sent."""
+        """The debug data of GOAWAY. It is ASCII and quotes nothing that the client sent."""
 
 
 class StreamFault(Exception):
@@ -24,7 +24,7 @@ class StreamFault(Exception):
         self.stream_id = stream_id
         self.code = code
         self.kind = kind
-        """None: it is no fault of the client's, we are draining."""
+        """None if the client is not at fault, because we are draining."""
 
 
 def protocol_fault(reason: str) -> ConnectionFault:

@@ -1,7 +1,7 @@
-"""The reference engine: python-hyper's h2 behind the same surface, to compare with when a client misbehaves.
+"""The reference engine: python-hyper's h2 with the same interface. Use it to compare when a client misbehaves.
 
-It has few of the native engine's limits: no budgets against floods. h2 is fed one whole frame at a time, so that a bad frame costs no
-event of the good ones before it, and what h2 cannot do is done around it: refusing a stream, draining, queueing for a window.
+It lacks most of the native engine's limits, for example budgets against floods. h2 gets one whole frame at a time, so that a bad frame does
+not lose the events of good ones before it. What h2 cannot do is done around it: refusing a stream, draining, queueing for a window.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class H2Engine:
                     SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list}  # fmt: skip
         self._h2.local_settings = Settings(client=False, initial_values=settings)
         self._h2.initiate_connection()
-        # h2 answers a stream too many with GOAWAY, so it must not count them itself.
+        # h2 answers one stream too many with GOAWAY, so it must not count them itself.
         settings[SettingCodes.MAX_CONCURRENT_STREAMS] = frames.MAX_STREAM_ID
         self._h2.local_settings = Settings(client=False, initial_values=settings)
         self._h2.decoder.max_header_list_size = limits.max_header_list
         self._h2.increment_flow_control_window(limits.connection_window - frames.DEFAULT_WINDOW)
-        # h2 would follow the client's SETTINGS_HEADER_TABLE_SIZE to any size; without a table there is nothing to follow.
+        # h2 would accept any size in the client's SETTINGS_HEADER_TABLE_SIZE. Without a table this has no effect.
         self._h2.encoder.header_table_size = 0
 
     @property
@@ -118,7 +118,9 @@ class H2Engine:
         while end - at >= frames.HEAD_SIZE and not self._is_over:
             high, low, kind, flags, stream_id = frames.parse_head(self._in, at)
             size = high << 8 | low
-            if size > frames.SMALLEST_MAX_FRAME:  # h2 looks only when it has the whole of it
+            if (
+                size > frames.SMALLEST_MAX_FRAME
+            ):  # h2 checks the size only when it has the whole frame
                 self._fail(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
                 return
             if end - at < frames.HEAD_SIZE + size:
@@ -146,7 +148,7 @@ class H2Engine:
         try:
             occurred = self._h2.receive_data(frames.frame(kind, flags, stream_id, payload))
         except ProtocolError as error:
-            self._h2.clear_outbound_data_buffer()  # its own GOAWAY, which does not say why
+            self._h2.clear_outbound_data_buffer()  # drops h2's own GOAWAY, which does not give the reason
             self._fail(ErrorCode(error.error_code), str(error)[:200])
             return
         for event in occurred:
@@ -241,7 +243,7 @@ class H2Engine:
 
     def send_response(
         self,
-        stream_id: int,  # noqa: ARG002 - in turn is all it can
+        stream_id: int,  # noqa: ARG002 - h2 cannot send a whole response in one step
         head: Fields,  # noqa: ARG002
         body: bytes,  # noqa: ARG002
         end: Fields,  # noqa: ARG002
@@ -292,7 +294,7 @@ class H2Engine:
         if not self._is_over:
             self._h2.ping(data)
 
-    # h2 can neither drain nor say GOAWAY twice: after the first it refuses everything. So it never learns of these.
+    # h2 can neither drain nor send GOAWAY twice: after the first one it refuses everything. So h2 is not told of these.
 
     def announce_goaway(self, reason: bytes = b"") -> None:
         self._say_goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR, reason)

@@ -1,6 +1,6 @@
-"""What a header list must be: RFC 9113 8.2 (fields) and 8.3 (requests). Decoded fields in, a verdict out.
+"""Checks header lists by RFC 9113 8.2 (fields) and 8.3 (requests). Takes decoded fields and returns a verdict.
 
-Knows nothing of compression or of streams, and nothing of gRPC: a request that is no gRPC call is well-formed here.
+It knows neither compression nor streams nor gRPC: a request without gRPC can be well-formed here.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from bridge.http2.events import Fields
 from bridge.rpc.value import Value
 
 FIELD_OVERHEAD = 32
-"""What each field counts on top of its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541 4.1)."""
+"""Bytes that each field counts in addition to its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541 4.1)."""
 
 _NAME = re.compile(r":?[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
-# RFC 9110 5.5: control characters other than HTAB have no place in a value; NUL, CR and LF are dangerous.
+# RFC 9110 5.5: a value may hold no control characters but HTAB. NUL, CR and LF are dangerous.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 _DIGITS = re.compile(r"[0-9]{1,18}").fullmatch
 
@@ -23,9 +23,9 @@ _NOT_METADATA = frozenset(
     (":method", ":scheme", ":path", ":authority", "host", "te", "content-type", "content-length", "user-agent", "accept-encoding",
      "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type", "grpc-previous-rpc-attempts"),
 )  # fmt: skip
-"""Names that HTTP/2 and gRPC libraries send by themselves, once each. All others are the call's own metadata."""
+"""Names that HTTP/2 and gRPC libraries send themselves, once each. All others are the call's own metadata."""
 
-# What is special about a name. Pseudo-headers have a bit each; CONNECT has none of the last two.
+# The kinds of special names. Each pseudo-header has a bit. CONNECT has neither of the last two.
 _METHOD, _AUTHORITY, _SCHEME, _PATH, _ORDINARY, _CONTENT_LENGTH, _TE, _FORBIDDEN = (
     1 << bit for bit in range(8)
 )
@@ -50,14 +50,16 @@ class HeaderList(Value, frozen=True):
 
     fields: Fields
     flaw: str | None = None
-    """Why a field of it may not be in any list (RFC 9113 8.2.1)."""
+    """Why one of its fields may not be in any list (RFC 9113 8.2.1)."""
     fault: str | None = None
-    """Why it is malformed as a request: its flaw, or what `request_fault` says."""
+    """Why it is malformed as a request: its flaw, or the result of `request_fault`."""
     content_length: int | None = None
     excess: str = ""
-    """Which limit the list passed and by how much, as a client reads it; `fields` is empty then. Empty for a list within the limits."""
+    """Which limit the list passed and by how much, in words for the client. `fields` is then empty. It is empty for a list within the
+    limits.
+    """
     work: int = 0
-    """What it cost to read a list above the limits, as so many bytes of a usual header block."""
+    """The cost of reading a list above the limits, in bytes of a usual header block."""
 
 
 def name_flaw(name: str) -> str | None:
@@ -77,17 +79,17 @@ def value_flaw(value: str) -> str | None:
 
 
 def metadata_count(fields: Sequence[tuple[str, str]]) -> int:
-    """How many entries are the call's own metadata. A name that a library sends by itself is left out once, not each time."""
+    """How many entries are the call's own metadata. The first entry of a name that libraries send is not counted."""
     return len(fields) - len(_NOT_METADATA.intersection([name for name, _ in fields]))
 
 
 def stripped(value: str) -> str:
-    """The value without the spaces around it: RFC 9113 8.2.1 forbids them, gRPC says not to fail a call over them."""
+    """The value without surrounding spaces. RFC 9113 8.2.1 forbids them, but gRPC says not to fail a call over them."""
     return value.strip(" \t")
 
 
 def flaw_in(fields: Fields) -> str | None:
-    """The first thing that is wrong with any field by itself."""
+    """The first fault of any single field."""
     for name, value in fields:
         if flaw := name_flaw(name) or value_flaw(value):
             return flaw
@@ -95,14 +97,14 @@ def flaw_in(fields: Fields) -> str | None:
 
 
 def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
-    """The list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw`: what its fields by themselves showed."""
+    """Return the list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw` is the fault of a single field."""
     if flaw is not None:
         return HeaderList(fields, flaw, flaw)
     return HeaderList(fields) if _is_usual(fields) else _looked_through(fields)
 
 
 def _looked_through(fields: Fields) -> HeaderList:
-    """The verdict on fields that are sound by themselves."""
+    """The verdict on a list whose single fields are sound."""
     seen = 0
     content_length: int | None = None
     for name, value in fields:
@@ -129,7 +131,7 @@ def _looked_through(fields: Fields) -> HeaderList:
 
 
 def _is_usual(fields: Fields) -> bool:
-    """Whether these are sound at a glance, as what gRPC clients send is: no name twice, the pseudo-headers in front, nothing rare."""
+    """Fast check for the common request of a gRPC client: no name twice, the pseudo-headers in front, and no rare names."""
     values = dict(fields)
     return (
         len(values) == len(fields) > 3
@@ -142,7 +144,7 @@ def _is_usual(fields: Fields) -> bool:
 
 
 def trailers_fault(fields: Fields) -> str | None:
-    """Why these are no trailers (RFC 9113 8.1)."""
+    """Why these fields cannot be trailers (RFC 9113 8.1)."""
     for name, _ in fields:
         if _RULES.get(name, _ORDINARY) & (_PSEUDO | _FORBIDDEN):
             return f"a field that has no place in trailers: {name}"
@@ -150,13 +152,13 @@ def trailers_fault(fields: Fields) -> str | None:
 
 
 _STATUS = re.compile(r"[1-9][0-9]{2}").fullmatch
-"""Those above 599 do not exist (RFC 9110 15), and are left to gRPC's mapping of HTTP statuses: it makes UNKNOWN of them."""
+"""Statuses above 599 do not exist (RFC 9110 15). gRPC's mapping of HTTP statuses turns them into UNKNOWN."""
 
 
 def response_fault(fields: Fields) -> str | None:
-    """Why these are no head of a response (RFC 9113 8.3.2): `:status`, once and in front, is its only pseudo-header.
+    """Why these fields cannot open a response (RFC 9113 8.3.2): `:status`, once and in front, is its only pseudo-header.
 
-    Fields that speak of a connection are let pass. Servers behind old proxies send them, and no client is shown them.
+    Fields about a connection are accepted. Servers behind old proxies send them, and clients never see them.
     """
     if not fields or fields[0][0] != ":status" or _STATUS(fields[0][1]) is None:
         return "a response whose first field is no valid :status"
@@ -164,7 +166,7 @@ def response_fault(fields: Fields) -> str | None:
 
 
 def response_trailers_fault(fields: Fields) -> str | None:
-    """Why these are no trailers of a response: they hold a pseudo-header."""
+    """Why these fields cannot be the trailers of a response: they hold a pseudo-header."""
     for name, _ in fields:
         if name[0] == ":":
             return f"a pseudo-header in a wrong place: {name}"

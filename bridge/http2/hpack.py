@@ -1,7 +1,7 @@
-"""Header compression (RFC 7541). Header blocks in, checked header lists out; fields in, header blocks out.
+"""Header compression (RFC 7541). Decodes header blocks to checked header lists, and encodes fields to header blocks.
 
-The decoder keeps the client's dynamic table and remembers whole blocks for as long as that table does not change. The encoder has no
-table: every field is a reference to the static one or a literal. Neither knows of frames or streams.
+The decoder keeps the client's dynamic table. It remembers whole blocks while that table does not change. The encoder has no
+table: every field is a reference to the static one or a literal. Neither knows frames or streams.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bridge.http2.headers import (
 Field = tuple[str, str]
 
 TABLE_SIZE = 4096
-"""Bytes the client's dynamic table may hold: the protocol's default, which we never change."""
+"""Bytes that the client's dynamic table may hold. This is the protocol's default, and we never change it."""
 
 # RFC 7541 appendix A, from index 1.
 STATIC_TABLE: tuple[Field, ...] = (
@@ -93,7 +93,7 @@ STATIC_TABLE: tuple[Field, ...] = (
 )
 
 _FIRST_DYNAMIC = len(STATIC_TABLE) + 1
-# By index, each with its size. Index 0 stands for nothing: RFC 7541 6.1.
+# By index, each with its size. Index 0 is not used: RFC 7541 6.1.
 _STATIC_SIZED: tuple[tuple[Field, int], ...] = (
     (("", ""), 0),
     *((field, len(field[0]) + len(field[1]) + FIELD_OVERHEAD) for field in STATIC_TABLE),
@@ -107,19 +107,19 @@ _MAX_SIZE_UPDATES = 2  # RFC 7541 4.2: the smallest size in between, then the la
 _MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28, more than any block holds
 
 _FIELD_WORK, _REFERENCE_WORK = 64, 16
-"""A field, and a mere reference to the table, take less than the time of so many bytes of Huffman code."""
+"""The cost of a field, and of a reference to the table, in bytes of Huffman code that take as long."""
 _SPARE_WORK = 64 << 10
-"""Bytes of work on what follows in a list that is too large already: 1,000 fields, 4,000 references, or so much Huffman code."""
+"""Most work on the rest of a list that is already too large, in bytes of Huffman code. It allows 1,000 fields or 4,000 references."""
 _LONGEST_HUFFMAN = 64 << 10
-"""Bytes of one string of Huffman code: what is longer, and four times the limit on lists, is too large before it is decoded."""
+"""Bytes of one Huffman-coded string. A string longer than this and than four times the limit on lists is refused without decoding."""
 
 _REMEMBERED_BLOCKS = 32
 _LONGEST_REMEMBERED = 512
-"""Bytes of a block; together they bound what a client can make its connection hold."""
+"""Bytes of one remembered block. Together these bound what a client can make its connection hold."""
 
 
 class Decoder:
-    """One connection's decoder. After a fault the table is lost, and with it the connection."""
+    """The decoder of one connection. After a fault the table is lost, and with it the connection."""
 
     __slots__ = (
         "_blocks",
@@ -142,12 +142,14 @@ class Decoder:
         self._size = 0
         self._capacity = TABLE_SIZE
         self._blocks: dict[bytes, HeaderList] = {}
-        """What blocks mean while the table is as it is. A block that changes the table is never in here: it must be read each time."""
+        """The lists of blocks already read, valid while the table does not change. A block that changes the table must be read each time,
+        so it is never here.
+        """
         self._is_tainted = False
-        """A field that may be in no list has entered the table; from then on every list is looked through."""
+        """An invalid field has entered the table. From then on every list is checked in full."""
 
     def decode(self, block: bytes) -> HeaderList:
-        """The list of a whole header block. Raises ConnectionFault (COMPRESSION_ERROR)."""
+        """Decode a whole header block to a list. Raises ConnectionFault (COMPRESSION_ERROR)."""
         known = self._blocks.get(block)
         if known is not None:
             return known
@@ -223,10 +225,10 @@ class Decoder:
         return checked_request(whole, flaw), changes_table
 
     def _skim(self, block: bytes, at: int, size: int) -> tuple[str, int, bool]:
-        """Read on in a list that has `size` bytes and is too large: later blocks refer to what this one inserts.
+        """Read the rest of a list that has `size` bytes and is too large, because later blocks may refer to what this one inserts.
 
-        Returns what to say of the list, the work that the whole block cost, and whether it has inserted something. Raises
-        ConnectionFault where there is too much to read.
+        Returns the text about the list, the work that the whole block cost, and whether it has inserted something. Raises
+        ConnectionFault if there is too much to read.
         """
         spare, end, has_inserted = _SPARE_WORK, len(block), False
         while at < end:
@@ -272,14 +274,14 @@ class Decoder:
         return self._entries[_FIRST_DYNAMIC - 1 - index][0]
 
     def _metadata_excess(self, fields: list[Field]) -> str:
-        """Empty if there is none."""
+        """Why the list has too many fields, or an empty text."""
         count, limit = metadata_count(fields), self._max_metadata
         if count <= limit:
             return ""
         return f"the call has {count} metadata entries, above http2.max_metadata ({limit})"
 
     def _read_size_updates(self, block: bytes) -> int:
-        """Obeys the table size updates at the block's beginning; returns where its fields begin."""
+        """Obey the table size updates at the block's beginning. Returns where its fields begin."""
         at = updates = 0
         while at < len(block) and block[at] & 0xE0 == _SIZE_UPDATE:
             capacity, at = block[at] & 0x1F, at + 1
@@ -296,12 +298,12 @@ class Decoder:
         room = self._capacity - size
         if self._size > room:
             self._evict(room)
-        if room >= 0:  # RFC 7541 4.4: a larger one just empties the table
+        if room >= 0:  # RFC 7541 4.4: a larger entry only empties the table
             self._entries.append((field, size))
             self._size += size
 
     def _evict(self, room: int) -> None:
-        """Drop the oldest entries until what is left fits."""
+        """Drop the oldest entries until the rest fits."""
         entries = self._entries
         while self._size > room and entries:
             self._size -= entries.pop(0)[1]
@@ -312,7 +314,7 @@ def _fault(reason: str) -> ConnectionFault:
 
 
 def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
-    """The integer whose prefix is full (RFC 7541 5.1), and where it ends."""
+    """Read an integer whose prefix is full (RFC 7541 5.1). Returns it and where it ends."""
     if block[at] < 0x80:
         return prefix + block[at], at + 1
     value = prefix
@@ -325,13 +327,15 @@ def _integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
 
 
 def _index(block: bytes, at: int, byte: int, mask: int) -> tuple[int, int]:
-    """The index that begins in this byte, and where it ends."""
+    """Read the index that begins in this byte. Returns it and where it ends."""
     index = byte & mask
     return _integer(block, at, mask) if index == mask else (index, at)
 
 
 def _string(block: bytes, at: int, longest: int) -> tuple[str, int]:
-    """The string at this position, and where it ends. Huffman code of more than `longest` bytes is not decoded: some text as long stands for it."""
+    """Read the string at this position. Returns it and where it ends. Huffman code of more than `longest` bytes is not decoded: a text of
+    the same length replaces it.
+    """
     first = block[at]
     at += 1
     size = first & 0x7F
@@ -346,7 +350,7 @@ def _string(block: bytes, at: int, longest: int) -> tuple[str, int]:
 
 
 def _priced_string(block: bytes, at: int, longest: int) -> tuple[str, int, int]:
-    """The string, where it ends, and the work it took: what is not in Huffman code takes none worth counting."""
+    """Read a string. Returns it, where it ends, and the work it took. Only Huffman code is counted as work."""
     is_coded = block[at] & _HUFFMAN
     text, end = _string(block, at, longest)
     return text, end, end - at if is_coded else 0
@@ -355,7 +359,7 @@ def _priced_string(block: bytes, at: int, longest: int) -> tuple[str, int, int]:
 # -- out -----------------------------------------------------------------------------------------------------------------
 
 NO_TABLE = bytes((_SIZE_UPDATE,))
-"""In front of a connection's first block: our table holds 0 bytes. It then fits whatever SETTINGS_HEADER_TABLE_SIZE the client has
+"""Stands before a connection's first block and sets our table to 0 bytes. That fits any SETTINGS_HEADER_TABLE_SIZE that the client has
 set or sets later, and no change of it needs an answer (RFC 9113 4.3.1)."""
 
 _INDEX_OF_FIELD = {field: index for index, field in enumerate(STATIC_TABLE, 1) if field[1]}
@@ -367,7 +371,9 @@ MOST_SAVED = max(len(name) + len(value) for name, value in STATIC_TABLE) + FIELD
 
 
 def encode(fields: Fields) -> bytes:
-    """The header block of these fields. Names must be lower case and values clean; what is not Latin-1 becomes a question mark."""
+    """Encode these fields to a header block. Names must be lower case and values clean. Characters outside Latin-1 become a question
+    mark.
+    """
     block = b""
     for field in fields:
         block += _remembered_field(field) if len(field[1]) <= _LONGEST_VALUE else _literal(field)
@@ -387,10 +393,10 @@ def _literal(field: Field) -> bytes:
 
 
 _SHORT = [bytes((size,)) for size in range(0x7F)]
-"""The encoded length of strings so short that it takes one byte."""
+"""The encoded lengths that take one byte."""
 
 
-# Most of what is sent is sent always: a status, a content type. What differs from call to call is longer: ids, messages.
+# Short values repeat: a status, a content type. Values that differ from call to call are longer: ids, messages.
 _LONGEST_VALUE = 32
 _remembered_field = lru_cache(1024)(_encoded)
 

@@ -1,11 +1,11 @@
-"""Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B). Bytes in, Latin-1 text out; nothing is encoded here."""
+"""Decodes Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B) from bytes to Latin-1 text. It does not encode."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TypeAlias
 
-# The code is canonical: the lengths say it all. Codes of one length are consecutive, in the order of their symbols.
+# The code is canonical, so the lengths define it. Codes of one length are consecutive, in the order of their symbols.
 _SYMBOLS_BY_LENGTH = {
     5: b"012aceiost",
     6: b" %-./3456789=A_bdfghlmnpru",
@@ -39,8 +39,9 @@ _EOS = 256
 _EOS_LENGTH = 30
 _LONGEST_PADDING = 7
 
-# Clients repeat themselves, so strings are remembered: not the shortest, which cost less than the looking up (timeouts), and not the
-# longest, which seldom come twice (trace ids, tokens). About 1 MiB in a process.
+# Clients repeat strings, so strings are remembered. The shortest are not: decoding them costs less than a look-up (timeouts). The longest
+# are
+# not either: they rarely repeat (trace ids, tokens). This takes about 1 MiB in a process.
 _REMEMBERED = 4096
 _SHORTEST_REMEMBERED, _LONGEST_REMEMBERED = 8, 32
 
@@ -71,11 +72,11 @@ def _build_tree() -> list[list[int]]:
 _TREE = _build_tree()
 
 _Row: TypeAlias = "list[tuple[_Row, str]]"
-# One row for each node, and in it for each byte the next node's row and the characters that the byte completes. A row is empty until
-# some string leads there: text needs about fifty of them.
+# Each node has a row. For each byte it holds the next node's row and the characters that the byte completes. A row is empty until some
+# string leads there. Text needs about fifty rows.
 _ROWS: list[_Row] = [[] for _ in _TREE]
 _DEAD: _Row = []
-"""Where EOS leads, which no string may hold; there is no way out."""
+"""The state after EOS, which no string may hold. Nothing leads out of it."""
 _DEAD.extend([(_DEAD, "")] * 256)
 
 
@@ -106,7 +107,7 @@ def _fill_rows_for(data: bytes) -> None:
 
 
 def _rows_that_may_end() -> frozenset[int]:
-    """The identities of the rows where a string may end: behind up to 7 ones, the beginning of EOS (RFC 7541 5.2)."""
+    """The ids of the rows where a string may end: after up to 7 ones, which begin EOS (RFC 7541 5.2)."""
     node, ends = 0, [id(_ROWS[0])]
     for _ in range(_LONGEST_PADDING):
         node = _TREE[node][1]
@@ -136,7 +137,7 @@ _remembered = lru_cache(_REMEMBERED)(_decode)
 
 
 def decode(data: bytes) -> str:
-    """The text. Raises ValueError."""
+    """Decode to text. Raises ValueError."""
     if _SHORTEST_REMEMBERED <= len(data) <= _LONGEST_REMEMBERED:
         return _remembered(data)
     return _decode(data)

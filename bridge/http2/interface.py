@@ -1,4 +1,4 @@
-"""The surface every engine has. `server/connection.py` is its only caller; tests drive it with bytes."""
+"""The interface of every engine. Only `server/connection.py` calls it. Tests drive it with bytes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Protocol
 from bridge.http2.events import ErrorCode, Event, Fields
 from bridge.rpc.value import Value
 
-# What one `receive` does at most; the rest waits for the next one.
+# The most that one `receive` does. The rest waits for the next one.
 BYTES_AT_ONCE = 4096
 """Frames begin to be read within so many bytes: about 450 of the smallest, or one of the largest."""
 STREAMS_AT_ONCE = 20
 
 
 class EngineLimits(Value, frozen=True):
-    """What one connection may cost. Counts, and bytes."""
+    """The limits of one connection, as counts and bytes."""
 
     max_concurrent_streams: int = 1000
     max_header_list: int = 16 << 10
@@ -32,38 +32,38 @@ class EngineLimits(Value, frozen=True):
     """In one frame."""
     reset_burst: int = 1000
     reset_rate: float = 33.0
-    """What may be done so often at once and so often a second: resetting streams, making us reset them, changing settings."""
+    """Limits at once and for each second: resetting streams, making us reset them, changing settings."""
     max_unsent_answers: int = 1000
     """PING and SETTINGS acknowledgements and RST_STREAM frames that one `bytes_to_send` may hold."""
     max_empty_data: int = 100
     """Empty DATA frames with nothing between them."""
     small_data_budget: int = 25_600
-    """See abuse.Budgets.small_data: 1,600 DATA frames too short to carry a message."""
+    """The budget of abuse.Budgets.small_data. It allows 1,600 DATA frames too short to carry a message."""
 
 
 class Engine(Protocol):
-    """One connection. `now` is the monotonic time in seconds at which the bytes arrived; nothing in here raises for what the peer does.
+    """One connection. `now` is the monotonic time in seconds at which the bytes arrived. Nothing here raises for what the peer does.
 
-    A stream may end between two calls: commands for one that is over are ignored, and after ConnectionFailed all of them are.
+    A stream may end between two calls. Commands for one that is over are ignored, and after ConnectionFailed all of them are.
     """
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
-        """Takes bytes in any chunking; says what happened. Answers that need no decision are queued by themselves.
+        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued automatically.
 
-        One call does a bounded amount of work: some hundred frames, some ten new streams. What is left is kept, and `has_backlog`
-        says so: then call it again, with b"" or with more bytes.
+        One call does a bounded amount of work: some hundred frames, some ten new streams. The rest is kept, and `has_backlog` says so: then
+        call it again, with b"" or with more bytes.
         """
         ...
 
     @property
     def has_backlog(self) -> bool:
-        """Whether `receive` has kept bytes, or replies that may be sent, which it could go on with at once."""
+        """Whether `receive` has kept bytes, or replies that may be sent. It can then go on at once."""
         ...
 
     def bytes_to_send(self) -> bytes:
-        """All that is queued, once. Nothing before the client's preface has arrived (it may be an HTTP/1 client); then our SETTINGS.
+        """Return everything queued, once. Nothing is sent before the client's preface has arrived, because it may be an HTTP/1 client.
 
-        After a ConnectionFailed this is the last of it: GOAWAY with the reason, or the HTTP/1.1 400 of preface.HTTP1_ANSWER.
+        Our SETTINGS come first. After a ConnectionFailed the last bytes are GOAWAY with the reason, or preface.HTTP1_ANSWER.
         """
         ...
 
@@ -73,7 +73,7 @@ class Engine(Protocol):
         ...
 
     def is_open(self, stream_id: int) -> bool:
-        """Whether the stream can still be sent on."""
+        """Whether we can still send on the stream."""
         ...
 
     @property
@@ -93,7 +93,7 @@ class Engine(Protocol):
 
     @property
     def has_open_block(self) -> bool:
-        """Whether a header block has begun and not ended, be it within a frame: the server times it, as it does the handshake."""
+        """Whether a header block has begun and not ended, also within a frame. The server limits its time, as for the handshake."""
         ...
 
     @property
@@ -102,18 +102,18 @@ class Engine(Protocol):
         ...
 
     def send_headers(self, stream_id: int, fields: Fields) -> None:
-        """A header block that opens the response. Values must be clean: no CR, LF, NUL."""
+        """Queue the header block that opens the response. Values must be clean: no CR, LF, NUL."""
         ...
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes; False while some of them wait for the client's window (WindowOpened follows).
+        """Queue body bytes. Returns False while some of them wait for the client's window. WindowOpened follows.
 
-        WindowOpened comes only out of `receive`, and not where trailers are queued already.
+        Only `receive` returns WindowOpened, and not if trailers are already queued.
         """
         ...
 
     def send_trailers(self, stream_id: int, fields: Fields) -> None:
-        """End the stream, behind what is queued on it; RST_STREAM(NO_ERROR) follows if the client has not ended its side.
+        """End the stream after its queued bytes. RST_STREAM(NO_ERROR) follows if the client has not ended its side.
 
         Also the single block of a trailers-only response.
         """
@@ -122,10 +122,10 @@ class Engine(Protocol):
     def send_response(
         self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int
     ) -> bool:
-        """Send a whole response at once, if all of it can leave: what send_headers, send_data and send_trailers do in turn.
+        """Send a whole response at once, if all of it can leave. It does what send_headers, send_data and send_trailers do in turn.
 
-        False: nothing was done, do it in turn. So it is, too, where one of the two header lists may be larger than `room`
-        (bytes, as RFC 9113 6.5.2 counts) or reach the client's own limit.
+        Returns False if nothing was done: use the three. That also happens if one of the header lists may be larger than `room` (bytes, as
+        RFC 9113 6.5.2 counts) or reach the client's own limit.
         """
         ...
 
@@ -134,9 +134,8 @@ class Engine(Protocol):
         ...
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The consumer took this many body bytes: let the client send as many more. Fine for streams that have ended.
-
-        False: nothing was queued, small credits are gathered.
+        """The consumer took this many body bytes, so let the client send as many more. Ended streams are allowed. Returns False if nothing
+        was queued: small credits are collected.
         """
         ...
 
@@ -145,9 +144,9 @@ class Engine(Protocol):
         ...
 
     def announce_goaway(self, reason: bytes = b"") -> None:
-        """The first GOAWAY of a drain: last stream 2^31-1, so that nothing under way is lost (RFC 9113 6.8)."""
+        """Send the first GOAWAY of a drain, with last stream 2^31-1, so that no call under way is lost (RFC 9113 6.8)."""
         ...
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
-        """The GOAWAY that counts: streams above the last one seen are refused from here on."""
+        """Send the final GOAWAY. From here on, streams above the last one seen are refused."""
         ...

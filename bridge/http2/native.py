@@ -1,8 +1,8 @@
-"""The bridge's own HTTP/2 engine (RFC 9113), the server side of one connection. Bytes in, events out; commands in, bytes out.
+"""The bridge's own HTTP/2 engine (RFC 9113) for the server side of one connection. It turns bytes into events, and commands into bytes.
 
-What a frame may look like is checked here, what it means on its stream stands in streams.py, what a header block says in hpack.py and
-headers.py, how much is too much in abuse.py. The engine knows no gRPC, but for one thing: a request whose header list is too large never
-becomes a call, so it is answered here, in words that a gRPC client reads.
+This module checks the form of frames. streams.py says what a frame means on its stream. Header blocks are read by hpack.py and
+headers.py, and abuse.py limits floods. The engine knows gRPC in only one place: a request whose header list is too large never becomes a
+call. So the engine answers it, in a form that a gRPC client can read.
 
 Nothing here raises for what the client does. A StreamFault ends one stream, a ConnectionFault the connection; both end in events.
 """
@@ -59,13 +59,13 @@ from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, j
 from bridge.http2.streams import IGNORED, RULINGS, State, Stream
 
 _MAX_FRAME_IN = SMALLEST_MAX_FRAME
-"""The largest payload we let the client send: the protocol's default."""
+"""The largest payload that the client may send. It is the protocol's default."""
 _REMEMBERED_RESETS = 1000
 _CREDIT_SHARE = 2
-"""A window is topped up when one part in so many of it has been consumed."""
+"""A window is refilled when this fraction of it (one in so many) has been consumed."""
 
 _PARTS_AT_ONCE = 64
-"""DATA frames that the client's windows let go of in one `receive`, and streams that it resets; the rest waits for the next one."""
+"""Most DATA frames that leave, and streams that the client resets, in one `receive`. The rest waits for the next one."""
 
 _TOO_LARGE_HEAD: Fields = (
     (":status", "431"),
@@ -100,7 +100,7 @@ class NativeEngine:
         self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_metadata)  # fmt: skip
         self._streams: dict[int, Stream] = {}
         self._resets: OrderedDict[int, int] = OrderedDict()
-        """Streams we reset under the client's hands, and how much body it may still send on each before it must know."""
+        """Streams we reset while the client may still be sending, and how much body it may still send on each."""
         self._starved: OrderedDict[int, Stream] = OrderedDict()
         """Streams that wait for the connection's window, the longest waiting first. The window of some may have shut meanwhile."""
         self._shut: OrderedDict[int, Stream] = OrderedDict()
@@ -109,16 +109,16 @@ class NativeEngine:
         self._last_accepted = MAX_STREAM_ID
         self._streams_begun = 0
         self._pause_at = 0
-        """When so many streams have begun, the rest of the bytes waits for the next `receive`."""
+        """When this many streams have begun, the rest of the bytes waits for the next `receive`."""
         self._parts_left = 0
-        """DATA frames that this `receive` may still let go, and streams that it may let the client reset."""
+        """How many more DATA frames this `receive` may send, and how many more streams the client may reset in it."""
         self._now = 0.0
         self._events: list[Event] = []
 
         self._partial = b""
-        """What has arrived and was not made an event yet."""
+        """Bytes that arrived and are not yet part of an event."""
         self._read = 0
-        """How much of it was."""
+        """How many of them have been read."""
         self._has_preface = False
         self._is_over = False
         self._expected: int | None = SETTINGS
@@ -132,21 +132,21 @@ class NativeEngine:
         self._connection_credit_step = -(-limits.connection_window // _CREDIT_SHARE)
         self._stream_credit_step = -(-limits.stream_window // _CREDIT_SHARE)
         self._granted_in = limits.connection_window
-        """All that the client has ever been allowed to send."""
+        """The total number of bytes that the client has ever been allowed to send."""
         self._uncredited = 0
         self._window_out = frames.DEFAULT_WINDOW
         self._initial_window_out = frames.DEFAULT_WINDOW
         self._most_gained = 0
-        """No open stream's window lies more above the initial one; some stream's may have lain so far above it."""
+        """An upper bound on how far any open stream's window lies above the initial one."""
         self._max_frame_out = SMALLEST_MAX_FRAME
         self._data_sent = 0
         """DATA frames, a large one counting for several of the default size."""
         self._headers_sent = 0
         self._head_fields: Fields = ()
-        """What opened the last response, and (below) its block."""
+        """The fields that opened the last response, and (below) their block."""
         self._head_block = b""
         self._pings_sent = 0
-        """Those that have not been answered."""
+        """Our PINGs that have not been answered."""
         self._out: list[bytes] = [
             frames.settings(
                 {
@@ -199,7 +199,7 @@ class NativeEngine:
             at >= stop or self._streams_begun >= self._pause_at or not self._parts_left
         ):
             self._partial, self._read = data, at
-            self.has_open_block = False  # what would end it may have arrived
+            self.has_open_block = False  # the frame that ends the header block may have arrived
             self.has_backlog = True
             return events
         self._partial = data[at:]
@@ -208,13 +208,13 @@ class NativeEngine:
         return events
 
     def _unread_with(self, data: bytes) -> tuple[bytes, int]:
-        """All that has arrived, with these bytes at its end, and where the unread part begins."""
+        """Return all unread bytes, with these at the end, and where the unread part begins."""
         held, at = self._partial, self._read
         self._read = 0
         return (held[at:] + data, 0) if data else (held, at)
 
     def _receive_frames(self, data: bytes, at: int, stop: int) -> int:
-        """Takes the whole frames that begin from `at` to before `stop`; returns where the next one begins."""
+        """Take the whole frames that begin at `at` or later and before `stop`. Returns where the next one begins."""
         end, receivers, known_types = len(data), _RECEIVERS, len(_RECEIVERS)
         last = end - HEAD_SIZE + 1
         last = stop if last > stop else last  # noqa: FURB136 - min() costs three times as much
@@ -268,7 +268,7 @@ class NativeEngine:
         self._events.append(ConnectionFailed(fault.code, fault.reason))
 
     def _end_stream(self, fault: StreamFault) -> None:
-        """Reset the stream that a client's mistake has spoiled, or that we do not take."""
+        """Reset a stream because of the client's mistake, or because we refuse it."""
         stream_id = fault.stream_id
         if fault.kind is not None:
             self._events.append(Violation(fault.kind))
@@ -314,13 +314,13 @@ class NativeEngine:
         self._events.append(DataReceived(stream_id, payload, ended))
 
     def _count_late(self, stream_id: int, size: int) -> None:
-        """Bytes for a stream that we reset are forgiven as far as its window went."""
+        """Accept bytes for a stream that we reset, as far as its window allowed them."""
         self._resets[stream_id] -= size
         if self._resets[stream_id] < 0:
             del self._resets[stream_id]
 
     def _count_body(self, stream_id: int, stream: Stream, size: int, *, ended: bool) -> None:
-        """Hold the body against its content-length (RFC 9113 8.1.1)."""
+        """Compare the body with its content-length (RFC 9113 8.1.1)."""
         assert stream.body_left is not None
         stream.body_left -= size
         if stream.body_left < 0 or (ended and stream.body_left):
@@ -331,7 +331,7 @@ class NativeEngine:
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if self._streams_begun >= self._pause_at:
-            # Here and not behind the last stream: a reset that follows its request at once ends it before its call runs.
+            # Stop here and not after the last stream, so that a reset right after its request still ends it before its call runs.
             raise _Enough
         if flags & _WHOLE_AND_PLAIN == END_HEADERS:
             self._receive_block(flags, stream_id, payload)
@@ -368,8 +368,8 @@ class NativeEngine:
             self._receive_block(self._block_flags, stream_id, block)
 
     def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
-        """A whole header block: of a new stream a request, else something later."""
-        # Whatever becomes of the stream, the block is read: the next one relies on what it does to the table.
+        """Take a whole header block. It is a request if the stream is new."""
+        # The block is always read, because it may change the table that the next block relies on.
         decoded = self._decoder.decode(block)
         ended = flags & END_STREAM != 0
         if stream_id <= self._last_stream or not stream_id & 1:
@@ -399,7 +399,7 @@ class NativeEngine:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
     def _receive_later_block(self, stream_id: int, decoded: HeaderList, size: int, *, ended: bool) -> None:  # fmt: skip
-        """The header block of a stream that has begun: trailers, or out of place. `size`: bytes of the block."""
+        """Take the header block of a stream that has begun: trailers, or a fault. `size` is the block's size in bytes."""
         stream = self._streams.get(stream_id)
         if stream is None or decoded.excess:
             self._budgets.block_refused(max(decoded.work, size), self._now)
@@ -412,7 +412,7 @@ class NativeEngine:
             raise protocol_fault("HEADERS on a stream that clients do not open")
 
     def _refusal(self, stream_id: int, decoded: HeaderList, *, ended: bool) -> StreamFault:
-        """Why this request is not taken."""
+        """Why this request is refused."""
         if not ended:
             self._expect_late(stream_id, self._limits.stream_window)
         if stream_id > self._last_accepted:
@@ -424,7 +424,7 @@ class NativeEngine:
         return StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, kind)
 
     def _answer_too_large(self, stream_id: int, stream: Stream, excess: str) -> None:
-        """Answer HTTP 431, with the gRPC status beside it, to a header list above the limits. `excess`: what to say."""
+        """Answer a header list above the limits with HTTP 431 and a gRPC status. `excess` is the message."""
         self._events.append(Violation(ViolationKind.HEADER_LIST))
         self._budgets.answer_queued()
         self._finish(stream_id, stream, hpack.encode((*_TOO_LARGE_HEAD, ("grpc-message", excess))))
@@ -443,7 +443,7 @@ class NativeEngine:
     # -- the other frames -----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        """Ignored, as RFC 9113 5.3.2 allows; what is wrong with it is not."""
+        """Ignore PRIORITY, as RFC 9113 5.3.2 allows, but not faults in it."""
         if not stream_id:
             raise protocol_fault("PRIORITY on stream 0")
         self._budgets.useless_frame(self._streams_begun)
@@ -457,7 +457,7 @@ class NativeEngine:
             raise size_fault("RST_STREAM")
         if stream_id not in self._streams:
             self._judge(frames.RST_STREAM, stream_id)
-            # python-h2 resets a stream once more for each DATA frame that arrives after its reset.
+            # python-h2 resets a stream again for each DATA frame that arrives after its reset.
             self._budgets.useless_frame(self._streams_begun, excused=self._data_sent)
             return
         if not self._parts_left:
@@ -506,7 +506,7 @@ class NativeEngine:
                 self._max_frame_out = value
             case frames.MAX_HEADER_LIST_SIZE:
                 self.peer_max_header_list = value
-            case _:  # HEADER_TABLE_SIZE among them: hpack.NO_TABLE has settled it
+            case _:  # HEADER_TABLE_SIZE needs no answer, because hpack.NO_TABLE fits any value
                 pass
 
     def _change_windows(self, initial: int) -> None:
@@ -515,7 +515,7 @@ class NativeEngine:
             raise flow_fault("INITIAL_WINDOW_SIZE above 2^31-1")
         self._initial_window_out = initial
         if initial + self._most_gained > MAX_WINDOW:
-            # The stream that had gained most may have ended, or used its window. To look again costs the client a WINDOW_UPDATE each time.
+            # The stream with the highest window may have ended or used it, so check again. Each check costs the client a WINDOW_UPDATE.
             self._most_gained = max([0, *[each.window_gain for each in self._streams.values()]])
             if initial + self._most_gained > MAX_WINDOW:
                 raise flow_fault("a stream's window above 2^31-1")
@@ -540,7 +540,7 @@ class NativeEngine:
         self._budgets.answer_queued()
 
     def _receive_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        """The client will open no more streams; what it has opened goes on."""
+        """The client will open no more streams. Those that it has opened go on."""
         if stream_id:
             raise protocol_fault("GOAWAY on a stream")
         if len(payload) < 8:
@@ -579,9 +579,10 @@ class NativeEngine:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        """Send what the client's windows allow of what waits: one frame each in turn, so that one long message does not hold up the others.
+        """Send waiting bytes as the client's windows allow. Each stream sends one frame in turn, so that one long message does not delay
+        the others.
 
-        As much as one `receive` may; the rest waits for the next one.
+        It sends as much as one `receive` may. The rest waits for the next one.
         """
         starved = self._starved
         while starved and self._window_out > 0 and self._parts_left:
@@ -602,7 +603,7 @@ class NativeEngine:
         return State.RESET if stream_id in self._resets else State.CLOSED
 
     def _judge(self, kind: int, stream_id: int) -> None:
-        """Says by the table what a frame is on a stream that does not take it: raises a fault, or lets it be ignored."""
+        """Look up in the table what to do with a frame that its stream does not accept. Raises a fault, or returns to ignore the frame."""
         ruling = RULINGS[self._state_of(stream_id)][kind]
         assert ruling is not None, "a frame in its place"
         if ruling is IGNORED:
@@ -612,7 +613,7 @@ class NativeEngine:
         raise StreamFault(stream_id, ruling.code, ruling.kind)
 
     def _spoil(self, stream_id: int, code: ErrorCode, kind: ViolationKind) -> None:
-        """Raises the fault of a frame that any stream may get. A stream that has not begun cannot be reset (RFC 9113 5.1)."""
+        """Raise the fault of a frame that is allowed on any stream. A stream that has not begun cannot be reset (RFC 9113 5.1)."""
         if self._state_of(stream_id) is State.IDLE:
             raise ConnectionFault(code, kind, "a wrong frame for a stream that has not begun")
         raise StreamFault(stream_id, code, kind)
@@ -693,7 +694,7 @@ class NativeEngine:
         self._window_out -= size
         self._data_sent += 1
         self._headers_sent += 2
-        # In one go: what fits the smallest frame leaves the upper byte of a length 0.
+        # One write: a payload that fits the smallest frame size has 0 in the upper byte of its length.
         self._out += (
             pack_small_head(0, begin_size, HEADERS, END_HEADERS, stream_id),
             begin,
@@ -755,13 +756,13 @@ class NativeEngine:
     def _finish(self, stream_id: int, stream: Stream, trailers: bytes) -> None:
         self._send_block(stream_id, trailers, END_STREAM)
         if stream.state is _OPEN:
-            # RFC 9113 8.1: the answer is whole, the rest of the request is not wanted.
+            # RFC 9113 8.1: the answer is complete, so the rest of the request is not needed.
             self._reset(stream_id, ErrorCode.NO_ERROR)
         else:
             del self._streams[stream_id]
 
     def _send_pending(self, stream_id: int, stream: Stream) -> None:
-        """Send what the windows allow of a stream that has something waiting."""
+        """Send what the windows allow for a stream with waiting bytes."""
         while (
             stream.pending
             and self._initial_window_out + stream.window_gain > 0
@@ -772,14 +773,14 @@ class NativeEngine:
             self._wait(stream_id, stream)
 
     def _wait(self, stream_id: int, stream: Stream) -> None:
-        """Until the window opens that is shut."""
+        """Let the stream wait until its closed window opens."""
         if self._initial_window_out + stream.window_gain > 0:
             self._starved[stream_id] = stream
         else:
             self._shut[stream_id] = stream
 
     def _settle(self, stream_id: int, stream: Stream) -> None:
-        """After a sending that the client's windows allowed: wait again, end the stream, or say that there is room."""
+        """After sending what the windows allowed: wait again, end the stream, or report that there is room."""
         if stream.pending:
             self._wait(stream_id, stream)
         elif stream.trailers is not None:
@@ -788,7 +789,7 @@ class NativeEngine:
             self._events.append(WindowOpened(stream_id))
 
     def _send_part(self, stream_id: int, stream: Stream) -> None:
-        """One DATA frame of what waits; all windows are open."""
+        """Send one DATA frame of the waiting bytes. All windows are open."""
         assert stream.pending
         first, offset = stream.pending[0], stream.offset
         window = self._initial_window_out + stream.window_gain
@@ -817,7 +818,7 @@ class NativeEngine:
             self._expect_late(stream_id, stream.window_in)
 
     def _expect_late(self, stream_id: int, window: int) -> None:
-        """The client learns later than we that the stream is over: until then it may send so many bytes on it."""
+        """The client learns later than we do that the stream is over. Until then it may send this many bytes on it."""
         self._resets[stream_id] = window
         if len(self._resets) > _REMEMBERED_RESETS:
             self._resets.popitem(last=False)
@@ -846,7 +847,7 @@ class NativeEngine:
 
 
 class _Enough(Exception):
-    """One `receive` has begun or ended as many streams as it may: the frame waits for the next one."""
+    """One `receive` has begun or ended as many streams as it may. The frame waits for the next one."""
 
 
 _MISPLACED = {
@@ -868,7 +869,8 @@ def _dependency(payload: bytes) -> int:
     return dependency
 
 
-# By frame type. Functions and not bound methods: an engine that refers to itself would stay until the next full collection.
+# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the next full
+# collection.
 _RECEIVERS = (
     NativeEngine._receive_data,  # noqa: SLF001 - this module's own
     NativeEngine._receive_headers,  # noqa: SLF001

@@ -1,6 +1,6 @@
-"""The first bytes of a connection: HTTP/2's preface, an HTTP/1 request that lost its way, or neither.
+"""Recognises the first bytes of a connection: HTTP/2's preface, a misdirected HTTP/1 request, or neither.
 
-Takes what has arrived so far; the verdict is the same however the bytes are cut. Knows nothing of frames.
+Takes the bytes so far. The verdict does not depend on how they are cut. It does not know frames.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import Enum, auto
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 HTTP1_REASON = "an HTTP/1.x request"
-"""The reason of the ConnectionFailed that follows an HTTP/1 request; its code is HTTP_1_1_REQUIRED."""
+"""The reason of the ConnectionFailed after an HTTP/1 request. Its code is HTTP_1_1_REQUIRED."""
 
 _BODY = b"this port speaks gRPC over HTTP/2\n"
 HTTP1_ANSWER = (
@@ -20,7 +20,7 @@ HTTP1_ANSWER = (
     b"Connection: close\r\n"
     b"\r\n%s" % (len(_BODY), _BODY)
 )
-"""All that an HTTP/1 client is sent, in place of frames that it could not read."""
+"""The answer to an HTTP/1 client, which could not read frames."""
 
 _HTTP1_BEGINNINGS = (
     b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"TRACE ", b"CONNECT ",
@@ -28,7 +28,7 @@ _HTTP1_BEGINNINGS = (
 
 
 class Verdict(Enum):
-    """What the first bytes are."""
+    """The kinds of first bytes."""
 
     UNDECIDED = auto()
     HTTP2 = auto()
@@ -37,7 +37,7 @@ class Verdict(Enum):
 
 
 def judge(data: bytes) -> Verdict:
-    """Takes all that has arrived, from the first byte. What is UNDECIDED is shorter than the preface."""
+    """Takes all bytes from the first one. Undecided bytes are shorter than the preface."""
     if data.startswith(PREFACE):
         return Verdict.HTTP2
     if data.startswith(_HTTP1_BEGINNINGS):

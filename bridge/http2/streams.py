@@ -1,4 +1,4 @@
-"""What a frame means on a stream, by the stream's state (RFC 9113 5.1): a table, and the little that is kept for each open stream."""
+"""Says what a frame means on a stream in each state (RFC 9113 5.1), as a table. It also holds the data kept for each open stream."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from bridge.rpc.value import Value
 
 
 class State(Enum):
-    """A stream as the server sees it. Half-closed (local) is missing: where we end first, we reset (RFC 9113 8.1)."""
+    """A stream's state as the server sees it. Half-closed (local) is missing, because we reset a stream that we end first (RFC 9113
+    8.1).
+    """
 
-    # Enum's own hash is a Python function, and every frame looks its stream's state up; members are singletons.
+    # Enum's own hash is a slow Python function, and every frame looks up its stream's state. Members are singletons, so their id will do.
     __hash__ = object.__hash__
 
     IDLE = auto()
     OPEN = auto()
     HALF_CLOSED = auto()
-    """By the client: its END_STREAM has arrived."""
+    """The client's side is closed: its END_STREAM has arrived."""
     RESET = auto()
-    """By us, before the client had ended it: what it sent until it learned of that may still arrive."""
+    """We closed it before the client did. Frames that the client sent before it knew may still arrive."""
     CLOSED = auto()
-    """The client ended or reset it, so it knows."""
+    """The client ended or reset it, so it knows that the stream is closed."""
 
 
 class Ruling(Value, frozen=True):
-    """What becomes of a frame that is out of place; a frame in its place has none."""
+    """What happens to a frame that is out of place. A frame in its place has no entry."""
 
     code: ErrorCode
     kind: ViolationKind
@@ -66,7 +68,7 @@ RULINGS: dict[State, dict[int, Ruling | None]] = {
         frames.WINDOW_UPDATE: IGNORED,
     },
     State.CLOSED: {
-        # A stream id must not be used again (5.1.1); a late frame of another kind costs only the frame.
+        # A stream id must not be used again (5.1.1). A late frame of another kind is only dropped.
         frames.HEADERS: _NEVER_AGAIN,
         frames.DATA: _ENDED,
         frames.RST_STREAM: IGNORED,
@@ -95,22 +97,22 @@ class Stream:
         self.window_in = window_in
         """Bytes that the client may still send."""
         self.window_gain = 0
-        """Bytes that the client lets us send, less the connection's initial window: so a change of that window changes no stream.
+        """Bytes that the client lets us send, minus the connection's initial window. So a change of that window changes no stream.
 
         The sum may be negative, after the client has shrunk its initial window (6.9.2).
         """
         self.uncredited = 0
-        """Bytes consumed that no WINDOW_UPDATE has told the client of."""
+        """Bytes consumed that no WINDOW_UPDATE has covered yet."""
         self.begun = begun
-        """Monotonic seconds: when the request arrived."""
+        """When the request arrived, in monotonic seconds."""
         self.body_left = body_left
         """Bytes of the body still to come by its content-length, if it has one."""
         self.pending: deque[bytes | bytearray] | None = None
         """Body bytes that wait for the client's windows."""
         self.offset = 0
-        """How much of the first of them has been sent."""
+        """How many bytes of the first piece have been sent."""
         self.trailers: bytes | None = None
-        """The block that ends the stream behind them."""
+        """The block that ends the stream after these bytes."""
 
     def keep(self, data: bytes) -> None:
         """Body bytes have to wait."""
