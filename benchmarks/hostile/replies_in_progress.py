@@ -1,4 +1,4 @@
-"""A hundred calls at a time whose replies have 4 MB, on each of two connections whose windows stay shut."""
+"""A hundred calls at a time whose replies have 1 MB, on a connection whose windows stay shut."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _REQUEST = b"\0\0\0\0\x07\n\x05world"
 
 
 async def sending(windows: held.Windows) -> AsyncIterator[bytes]:
-    block = wire.block_of("/bench.Sized4194304/Say")
+    block = wire.block_of("/bench.Sized1048576/Say")
     for stream_id in wire.stream_ids():
         await windows.ended_below(_AT_ONCE)
         windows.begin(stream_id)
@@ -24,4 +24,4 @@ async def sending(windows: held.Windows) -> AsyncIterator[bytes]:
 
 async def attack(host: str, port: int, seconds: float, tls: ssl.SSLContext | None = None) -> int:
     shut = wire.setting(wire.INITIAL_WINDOW_SIZE, 0)
-    return await held.hold(host, port, seconds, tls, sending, settings=shut, connections=2)
+    return await held.hold(host, port, seconds, tls, sending, settings=shut)

@@ -35,7 +35,7 @@ def admit(
     async def admitted(call: Call) -> None:
         if gathers and not call.has_ended:
             await call.read_all()
-        if buffers.held >= buffers.limit:
+        if buffers.held >= buffers.limit and buffers.is_full:
             raise buffers.full(0)
         if (len(calls) >= max_concurrency or places.is_short) and not places.ask(
             call.connection, max_concurrency, now=clock()

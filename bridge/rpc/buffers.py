@@ -49,6 +49,7 @@ class Buffers:
 
     __slots__ = (
         "_beyond",
+        "_beyond_size",
         "_freed",
         "_queue",
         "call_cost",
@@ -78,21 +79,30 @@ class Buffers:
         """Bytes of replies that a client may leave unread although the buffers have no more room for unread ones."""
         self._queue: deque[Waiting] = deque()
         self._beyond: Account | None = None
-        """The one that was let beyond the bound."""
+        """The one that was let beyond the bound, and (below) by how many bytes: they keep no small call out."""
+        self._beyond_size = 0
         self.is_awaited = False
         """Whether somebody waits for room."""
         self._freed: Callable[[], bool] | None = None
 
     @property
     def is_full(self) -> bool:
-        return self.held >= self.limit
+        """Whether no call more fits. Where `held` is below `limit` nobody need ask."""
+        return self.held - self._let_beyond >= self.limit
+
+    @property
+    def _let_beyond(self) -> int:
+        beyond = self._beyond
+        if beyond is None or not beyond.held:
+            return 0
+        return min(self._beyond_size, beyond.held)
 
     def room(self, held: int) -> int:
         """Bytes that an account which holds so many already may take more; not below 0."""
         room = max(0, self.for_large - self.held)
         if held >= SMALL_ACCOUNT:
             return room
-        return max(room, min(SMALL_ACCOUNT - held, self.limit - self.held), 0)
+        return max(room, min(SMALL_ACCOUNT - held, self.limit - self.held + self._let_beyond), 0)
 
     def take(self, size: int, *, held: int) -> None:
         """Count so many bytes more for an account that holds `held`. Raises BuffersFull, and then counts nothing."""
@@ -129,7 +139,7 @@ class Buffers:
                 if first.size > self.room(first.account.held):
                     if self._beyond is not None and self._beyond.held:
                         break
-                    self._beyond = first.account
+                    self._beyond, self._beyond_size = first.account, first.size
                 first.account.hold_anyway(first.size)
             queue.popleft()
             if not first.is_over:

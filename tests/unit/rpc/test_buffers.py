@@ -112,13 +112,12 @@ def test_who_waits_gets_room_in_the_order_of_asking() -> None:
     buffers.wait(last, 300, lambda: granted.append("last"))
     buffers.tell_freed()
     at_once = list(granted)
-    filling.let_go(500)
+    filling.let_go(200)
     before = list(granted)
-    first.let_go(500)
-    filling.let_go(500)
+    filling.let_go(800)
 
     assert (["first"], ["first"], ["first", "last"]) == (at_once, before, granted)
-    assert (100, 0, 300, 400, False) == (
+    assert (600, 0, 300, 900, False) == (
         first.held, gone.held, last.held, buffers.held, buffers.is_awaited
     )  # fmt: skip
 
@@ -142,3 +141,20 @@ def test_those_that_wait_for_each_other_get_room_one_at_a_time() -> None:
     assert accounts == granted
     assert max(most) == 1300
     assert (0, False) == (buffers.held, buffers.is_awaited)
+
+
+def test_who_is_let_beyond_keeps_no_small_call_out() -> None:
+    """Until it has ended, its bytes count as held and not against others."""
+    buffers = Buffers(16 << 20)
+    filling, beyond, small = (OpenAccount(buffers) for _ in range(3))
+    filling.hold(14 << 20)
+    buffers.wait(beyond, 10 << 20, lambda: None)
+    buffers.tell_freed()
+
+    assert (24 << 20, False, SMALL_ACCOUNT) == (buffers.held, buffers.is_full, small.room)
+    small.hold(1000)
+    filling.hold_anyway(3 << 20)
+    assert buffers.is_full
+    assert 0 == small.room
+    beyond.close()
+    assert buffers.is_full
