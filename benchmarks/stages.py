@@ -29,10 +29,11 @@ from bridge.layers.access_log import AccessLog
 from bridge.layers.admit import admit
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.rescue import rescue
-from bridge.layers.retry import RetryPolicy, retry
+from bridge.layers.retry import retry
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.events import Phase
 from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
+from bridge.rpc.limits import RetryPolicy
 from bridge.server.call import ServedCall
 from bridge.server.connection import Connection
 

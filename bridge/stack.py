@@ -27,7 +27,7 @@ from bridge.layers.admit import admit
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
-from bridge.layers.retry import RetryPolicy, retry
+from bridge.layers.retry import retry
 from bridge.layers.route import route
 from bridge.layers.route_table import Entry
 from bridge.routing.router import Router
@@ -181,12 +181,6 @@ class Stack:
         self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures
     ) -> Handler:
         """What a call to this target passes through behind `front`, the outermost first."""
-        policy = RetryPolicy(
-            attempts=service.retry.attempts,
-            backoff=service.retry.backoff,
-            max_backoff=service.retry.max_backoff,
-            budget=service.retry.budget,
-        )
         return deadline(         # ends it at its deadline, gathering and waits included
             admit(               # lets it wait for its request, refuses it while the target or the process is full
                 retry(           # repeats it if it provably did not reach the function
@@ -194,7 +188,7 @@ class Stack:
                         target,  # codec and carrier
                         leg.target, self._shared.tracing,
                     ),
-                    policy=policy, target=figures, clock=_clock,
+                    policy=service.retry, target=figures, clock=_clock,
                 ),
                 target=figures, max_concurrency=service.max_concurrency,
                 buffers=self._shared.figures.buffers,

@@ -25,24 +25,24 @@ from bridge.config.schema import (
     Listener,
     Log,
     MaxConnections,
-    Retry,
     Role,
     TargetTls,
     TlsFiles,
 )
 from bridge.config.services import SERVICE_KEYS
+from bridge.rpc.limits import RetryPolicy
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
 
 SCHEMA = (
-    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, MaxConnections, Retry, Role, TargetTls,
+    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, MaxConnections, Role, TargetTls,
     TlsFiles,
 )  # fmt: skip
 KEYS = sorted(
     {field.name for section in SCHEMA for field in fields(section)}
     - {"warnings", "name", "filled", "secrets"}
-    | {*SERVICE_KEYS, "weight", "iam"}
+    | {*SERVICE_KEYS, *RetryPolicy.__struct_fields__, "weight", "iam"}
 )
 
 

@@ -8,7 +8,6 @@ import socket
 from bridge.commands.failure import CommandFailed
 from bridge.config.schema import Config, Listener, TcpAddress
 from bridge.server.server import ListenAddress, bind
-from bridge.server.tls import TlsFiles
 
 
 def bind_all(config: Config) -> list[tuple[ListenAddress, socket.socket]]:
@@ -29,12 +28,10 @@ def bind_all(config: Config) -> list[tuple[ListenAddress, socket.socket]]:
 
 
 def listen_address(listener: Listener, *, is_shared: bool = False) -> ListenAddress:
-    files = listener.tls
-    tls = None if files is None else TlsFiles(files.cert, files.key, files.client_ca)
     if isinstance(listener.address, TcpAddress):
         return ListenAddress(
-            listener.address.host, listener.address.port, tls=tls, is_shared=is_shared
+            listener.address.host, listener.address.port, tls=listener.tls, is_shared=is_shared
         )
     return ListenAddress(
-        path=listener.address.path, tls=tls, mode=listener.mode, is_shared=is_shared
+        path=listener.address.path, tls=listener.tls, mode=listener.mode, is_shared=is_shared
     )

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
@@ -198,16 +198,6 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
-    attempts: int = 3
-    """Counting the first; 1: never repeat."""
-    backoff: float = 0.05
-    max_backoff: float = 2.0
-    budget: float = 0.2
-    """Retries at most, as a part of all calls."""
-
-
-@dataclass(frozen=True, slots=True)
 class Defaults:
     """`defaults`, as far as it holds for calls that no services entry matches; the rest is in every leg."""
 
@@ -216,7 +206,7 @@ class Defaults:
     limits: Limits = field(default_factory=Limits)
     max_concurrency: int = 1000
     """Calls in flight, for each target and process."""
-    retry: Retry = Retry()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     compression: Literal["pass", "identity"] = "pass"
 
 
@@ -232,7 +222,7 @@ class Service:
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)
     max_concurrency: int = 1000
-    retry: Retry = Retry()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     compression: Literal["pass", "identity"] = "pass"
 
     @property
@@ -281,10 +271,12 @@ class FunctionConfig:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
+    """The PEM files of a listener."""
+
     cert: Path
     key: Path
     client_ca: Path | None = None
-    """Clients must show a certificate of this authority."""
+    """Clients must show a certificate from this authority."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,6 @@ from bridge.config.schema import (
     Match,
     MatchKind,
     Payload,
-    Retry,
     Service,
     Target,
     TargetTls,
@@ -55,7 +54,7 @@ from bridge.config.values import (
     weight,
 )
 from bridge.rpc.hop import Leg, not_passed
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import is_host
 
@@ -457,7 +456,7 @@ _LARGEST_MESSAGE = (1 << 32) - 1
 def read_defaults(element: Element, settings: Settings) -> Defaults:
     """The keys that are the same for all legs."""
     keys = Keys(element, "services", settings)
-    usual, bounds, retry = Defaults(), Limits(), Retry()
+    usual, bounds, retry = Defaults(), Limits(), RetryPolicy()
     found = Defaults(
         timeout=keys.take("timeout", optional(duration(0.001)), usual.timeout),
         limits=Limits(
@@ -471,7 +470,7 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
             throttled_as=keys.take("throttled_as", _throttled_as, bounds.throttled_as),
         ),
         max_concurrency=keys.take("max_concurrency", integer(1, 1_000_000), usual.max_concurrency),
-        retry=Retry(
+        retry=RetryPolicy(
             attempts=keys.take("retry.attempts", integer(1, 100), retry.attempts),
             backoff=keys.take("retry.backoff", duration(0), retry.backoff),
             max_backoff=keys.take("retry.max_backoff", duration(0), retry.max_backoff),

@@ -10,21 +10,11 @@ from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import RpcError, Throttled
 from bridge.rpc.events import Phase
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.value import Value
+from bridge.rpc.limits import RetryPolicy
 
 _LONGEST_PAUSE = 60.0
 """Seconds. A call that would wait longer fails now, with the time at which to retry: a waiting call holds a place."""
 _MOST_DOUBLINGS = 30
-
-
-class RetryPolicy(Value, frozen=True):
-    attempts: int = 3
-    """Attempts in all, the first among them. 1 means that no call is repeated."""
-    backoff: float = 0.05
-    """Seconds: the wait before the n-th repetition is a random time up to backoff * 2^(n-1)."""
-    max_backoff: float = 2.0
-    budget: float = 0.2
-    """Most retries, as a fraction of all calls."""
 
 
 class Budget:

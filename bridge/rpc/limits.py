@@ -21,3 +21,16 @@ class Limits(Value, frozen=True):
     """How long a call may stay silent after a message before a target that takes its input whole gives up on it."""
     throttled_as: StatusCode = StatusCode.UNAVAILABLE
     """The status of a call that AWS throttled."""
+
+
+class RetryPolicy(Value, frozen=True):
+    """How a call is repeated that did not reach its function."""
+
+    attempts: int = 3
+    """Attempts in all, the first among them. 1 means that no call is repeated."""
+    backoff: float = 0.05
+    """Seconds: the wait before the n-th repetition is a random time up to backoff * 2^(n-1)."""
+    max_backoff: float = 2.0
+    """Seconds."""
+    budget: float = 0.2
+    """Most retries, as a fraction of all calls."""

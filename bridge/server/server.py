@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.config.schema import SOCKET_MODE
+from bridge.config.schema import SOCKET_MODE, TlsFiles
 from bridge.rpc.errors import Draining
 from bridge.server.admission import Admission, MaxConnections, peer_key
 from bridge.server.connection import Connection, Serving
-from bridge.server.tls import TlsFiles
+from bridge.server.tls import server_context, stamp_of
 
 _log = logging.getLogger(__name__)
 
@@ -219,8 +219,8 @@ class _Listener:
     def _load_tls(self) -> None:
         tls = self.address.tls
         if tls is not None:
-            self._stamp = tls.stamp()
-            self._context = tls.context(self._handshake_failed)
+            self._stamp = stamp_of(tls)
+            self._context = server_context(tls, self._handshake_failed)
 
     def _resume(self) -> None:
         if self._is_accepting:
@@ -267,7 +267,7 @@ class _Listener:
         tls = self.address.tls
         if tls is None or not self._is_accepting:
             return
-        stamp = tls.stamp()
+        stamp = stamp_of(tls)
         if not stamp or stamp == self._stamp:
             return
         try:

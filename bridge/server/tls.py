@@ -1,63 +1,57 @@
-"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and new certificates, which are found by the files' times."""
+"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and a look at the files' times so that new ones are taken up."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from bridge.config.schema import TlsFiles
 
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
 """OpenSSL's reasons for bytes that are not TLS."""
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files of a listener."""
+def server_context(files: TlsFiles, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
+    """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is called with the
+    reason when a handshake failed, and then the client is as well.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if failed is not None:
+        context.sslobject_class = _telling(failed)
+    # RFC 9113 9.2: TLS 1.2 at least, no compression, no renegotiation; its cipher block list leaves these.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.set_alpn_protocols(["h2"])
+    try:
+        context.load_cert_chain(files.cert, files.key, password=_no_password)
+    except OSError as error:
+        raise OSError(
+            f"{files.cert} and {files.key} are not a certificate and its key in PEM: {_reason(error)}"
+        ) from error
+    if files.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _trust(context, files.client_ca)
+    return context
 
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
-    """Clients must show a certificate from this authority."""
 
-    def context(self, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
-        """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is called with the
-        reason when a handshake failed, and then the client is as well.
-        """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        if failed is not None:
-            context.sslobject_class = _telling(failed)
-        # RFC 9113 9.2: TLS 1.2 at least, no compression, no renegotiation; its cipher block list leaves these.
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-        context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-        context.set_alpn_protocols(["h2"])
-        try:
-            context.load_cert_chain(self.cert, self.key, password=_no_password)
-        except OSError as error:
-            raise OSError(
-                f"{self.cert} and {self.key} are not a certificate and its key in PEM: {_reason(error)}"
-            ) from error
-        if self.client_ca is not None:
-            context.verify_mode = ssl.CERT_REQUIRED
-            self._trust(context, self.client_ca)
-        return context
+def _trust(context: ssl.SSLContext, client_ca: Path) -> None:
+    try:
+        context.load_verify_locations(client_ca)
+    except OSError as error:
+        raise OSError(f"{client_ca} has no certificates in PEM: {_reason(error)}") from error
 
-    def _trust(self, context: ssl.SSLContext, client_ca: Path) -> None:
-        try:
-            context.load_verify_locations(client_ca)
-        except OSError as error:
-            raise OSError(f"{client_ca} has no certificates in PEM: {_reason(error)}") from error
 
-    def stamp(self) -> tuple[tuple[int, int], ...]:
-        """Return a value that changes whenever one of the files does. It is empty while one of them is missing."""
-        try:
-            stats = [
-                path.stat() for path in (self.cert, self.key, self.client_ca) if path is not None
-            ]
-        except OSError:
-            return ()
-        return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
+def stamp_of(files: TlsFiles) -> tuple[tuple[int, int], ...]:
+    """Return a value that changes whenever one of the files does. It is empty while one of them is missing."""
+    try:
+        stats = [
+            path.stat() for path in (files.cert, files.key, files.client_ca) if path is not None
+        ]
+    except OSError:
+        return ()
+    return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)
 
 
 def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
@@ -76,9 +70,9 @@ def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
             except ssl.SSLError as error:
                 failed(error.reason or str(error))
                 if error.reason in _NO_TLS:
-                    raise  # a client without TLS would not understand an alert
+                    raise  # it would not know an alert
                 self._failure = error
-                # asyncio and uvloop close without sending the queued alert, so the client would only see a reset. If
+                # asyncio and uvloop close without sending the alert that is queued, and the client would see a mere reset. As if
                 # bytes were missing, they send it; then the client closes, or the time for handshakes ends.
                 raise ssl.SSLWantReadError from error
 

@@ -22,7 +22,7 @@ from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection
 from bridge.carriers.http2.pool import Http2Pool, Http2PoolLimits
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
-from bridge.layers.retry import RetryPolicy, retry
+from bridge.layers.retry import retry
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import envelope
@@ -38,6 +38,7 @@ from bridge.rpc.errors import (
     Unreachable,
 )
 from bridge.rpc.figures import TargetFigures
+from bridge.rpc.limits import RetryPolicy
 from bridge.rpc.status import OK, StatusCode
 from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget
 from tests.support.fakes import FakeClock, RecordingCall

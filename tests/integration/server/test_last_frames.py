@@ -14,11 +14,11 @@ import pytest
 import trustme
 from hyperframe.frame import GoAwayFrame
 
+from bridge.config.schema import TlsFiles
 from bridge.http2.events import ErrorCode
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.server.server import ListenAddress
-from bridge.server.tls import TlsFiles
 from tests.support.frames import FrameFactory, body_of, parse, raw
 from tests.support.listening import eventually, listening, port_of
 from tests.support.serving import serving, wait_for_ever

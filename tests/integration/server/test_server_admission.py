@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from bridge.config.schema import TlsFiles
 from bridge.http2.native import NativeEngine
 from bridge.server.admission import MaxConnections
 from bridge.server.server import ListenAddress
-from bridge.server.tls import TlsFiles
 from tests.support.listening import LOCALHOST, SocketClient, dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving, wait_for_ever
 

@@ -12,6 +12,7 @@ import grpc
 import pytest
 import trustme
 
+from bridge.config.schema import TlsFiles
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
@@ -20,7 +21,6 @@ from bridge.rpc.envelope import envelope
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.server import server as server_module
 from bridge.server.server import ListenAddress, Server, bind
-from bridge.server.tls import TlsFiles
 from tests.support.listening import LOCALHOST, dialled, eventually, listening, port_of
 from tests.support.serving import serving
 

@@ -13,7 +13,6 @@ from bridge.config.schema import (
     JsonOptions,
     Match,
     MatchKind,
-    Retry,
     Role,
     TargetTls,
     UnixAddress,
@@ -27,7 +26,7 @@ from bridge.config.services import (
     parse_key,
 )
 from bridge.routing.router import Router
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, leg, problems, service
@@ -199,7 +198,7 @@ services:
         Limits(1 << 20, 2 << 20, 3 << 20, 4 << 10, None, StatusCode.RESOURCE_EXHAUSTED)
         == entry.limits
     )
-    assert (5, Retry(1, 0, 1, 0), "identity") == (
+    assert (5, RetryPolicy(1, 0, 1, 0), "identity") == (
         entry.max_concurrency, entry.retry, entry.compression,
     )  # fmt: skip
 

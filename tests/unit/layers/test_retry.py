@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bridge.layers import retry as retry_module
-from bridge.layers.retry import Budget, RetryPolicy, retry
+from bridge.layers.retry import Budget, retry
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import (
     AccessRefused,
@@ -20,7 +20,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.status import StatusCode
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.running import RunningCall

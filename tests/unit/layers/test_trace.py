@@ -32,13 +32,13 @@ from bridge.config.schema import (
     UnixAddress,
 )
 from bridge.layers.rescue import rescue
-from bridge.layers.retry import RetryPolicy, retry
+from bridge.layers.retry import retry
 from bridge.layers.trace import traced, traced_attempt
 from bridge.rpc.call import Call, Handler, Peer, Route
 from bridge.rpc.errors import DeadlineExceeded, RpcError, Throttled
 from bridge.rpc.events import OK_TRAILERS, Trailers
 from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.metadata import Metadata, value_of
 from bridge.rpc.status import Status, StatusCode
 from bridge.rpc.url import Origin, Url

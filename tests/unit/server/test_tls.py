@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bridge.server.tls import TlsFiles
+from bridge.config.schema import TlsFiles
+from bridge.server.tls import server_context, stamp_of
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def files(tmp_path: Path, authority: trustme.CA) -> TlsFiles:
 
 def test_context_is_fit_for_http2(files: TlsFiles) -> None:
     """RFC 9113 9.2: TLS 1.2 at least, and only ciphers that are not on its block list."""
-    context = TlsFiles(files.cert, files.key).context()
+    context = server_context(TlsFiles(files.cert, files.key))
     old = [cipher["name"] for cipher in context.get_ciphers() if cipher["protocol"] == "TLSv1.2"]
 
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
@@ -37,7 +38,7 @@ def test_context_is_fit_for_http2(files: TlsFiles) -> None:
 
 def test_client_ca_asks_for_a_certificate(files: TlsFiles) -> None:
     """Mutual TLS: none is no entry."""
-    assert ssl.CERT_REQUIRED == files.context().verify_mode
+    assert ssl.CERT_REQUIRED == server_context(files).verify_mode
 
 
 def test_missing_file_is_an_os_error(files: TlsFiles) -> None:
@@ -45,8 +46,8 @@ def test_missing_file_is_an_os_error(files: TlsFiles) -> None:
     files.key.unlink()
 
     with pytest.raises(OSError):
-        files.context()
-    assert () == files.stamp()
+        server_context(files)
+    assert () == stamp_of(files)
 
 
 def test_key_of_another_certificate_is_an_os_error(files: TlsFiles, authority: trustme.CA) -> None:
@@ -54,7 +55,7 @@ def test_key_of_another_certificate_is_an_os_error(files: TlsFiles, authority: t
     authority.issue_cert("localhost").private_key_pem.write_to_path(files.key)
 
     with pytest.raises(OSError):
-        files.context()
+        server_context(files)
 
 
 def test_encrypted_key_is_refused_and_nobody_is_asked(files: TlsFiles) -> None:
@@ -72,22 +73,22 @@ def test_encrypted_key_is_refused_and_nobody_is_asked(files: TlsFiles) -> None:
     )
 
     with pytest.raises(OSError, match="encrypted"):
-        files.context()
+        server_context(files)
 
 
 def test_stamp_changes_with_any_file(files: TlsFiles) -> None:
     """By time or by inode; through symbolic links, as Kubernetes mounts them."""
-    stamps = [files.stamp()]
+    stamps = [stamp_of(files)]
     for path in (files.cert, files.key, files.client_ca):
         assert path is not None
         os.utime(path, ns=(1, len(stamps)))
-        stamps.append(files.stamp())
+        stamps.append(stamp_of(files))
     fresh = files.cert.with_name("fresh")
     fresh.write_bytes(files.cert.read_bytes())
     os.utime(fresh, ns=(1, 1))
     files.cert.unlink()
     files.cert.symlink_to(fresh)
-    stamps.append(files.stamp())
+    stamps.append(stamp_of(files))
 
     assert len(stamps) == len(set(stamps))
-    assert files.stamp() == files.stamp()
+    assert stamp_of(files) == stamp_of(files)
