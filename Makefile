@@ -71,7 +71,7 @@ hostile: ## what one client can do to the others, beside Envoy, into docs/hostil
 	@bash benchmarks/prepare
 	@$$(head -n 1 .cache/bench/interpreters) -m benchmarks.hostile.run --envoy .cache/bench/envoy-binary $(HOSTILE)
 
-bench-check: $(READY) ## has a call become dearer? in one process, as a ratio to a loop of plain Python
+bench-check: $(READY) ## fails when the cost of a call rises
 	@$(BIN)/python -m benchmarks.regression
 
 conformance: $(READY) ## connectrpc's conformance suite, in each setting or those named (CONFORMANCE="json http-target")

@@ -128,7 +128,7 @@ def _add(
         "--config",
         type=Path,
         metavar="FILE",
-        help="the configuration (else BRIDGE_CONFIG, else ./bridge.yaml)",
+        help="the configuration file (default: BRIDGE_CONFIG, else ./bridge.yaml)",
     )
     return command
 
@@ -140,10 +140,16 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--listen",
         metavar="ADDRESS",
-        help="HOST:PORT or unix:PATH, instead of `listen`",
+        help="where gRPC clients connect: HOST:PORT or unix:PATH; replaces `listen` of the file",
     )
-    command.add_argument("--admin", metavar="HOST:PORT", help="instead of `admin`; `null`: none")
-    command.add_argument("--workers", metavar="N", help="processes; 0: one per core")
+    command.add_argument(
+        "--admin",
+        metavar="HOST:PORT",
+        help="replaces `admin` of the file; `null` turns the admin port off",
+    )
+    command.add_argument(
+        "--workers", metavar="N", help="number of processes; 0 means one for each core"
+    )
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     command.add_argument("--log-format", choices=("auto", "console", "json"))
     command.add_argument(
@@ -157,35 +163,40 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = _add(
         commands,
         "check",
-        "Say what is wrong with a configuration, without starting anything.",
+        "Report all problems of a configuration. Nothing is started.",
         "grpc-lambda-bridge check -c bridge.yaml --live",
     )
     command.add_argument(
         "--live",
         action="store_true",
-        help="also ask AWS (DryRun, nothing runs) which functions the credentials may call",
+        help="also ask AWS which functions the credentials may call (DryRun: no function runs)",
     )
 
 
 def _add_routes(commands: _Commands[argparse.ArgumentParser]) -> None:
-    _add(commands, "routes", "Show what goes where.", "grpc-lambda-bridge routes -c bridge.yaml")
+    _add(
+        commands,
+        "routes",
+        "List each service or method with its target.",
+        "grpc-lambda-bridge routes -c bridge.yaml",
+    )
 
 
 def _add_emulate(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = _add(
         commands,
         "emulate",
-        "Run the local Lambda alone: AWS's API for boto3, the AWS CLI and other tools.",
+        "Run only the local Lambda. It has AWS's API for boto3, the AWS CLI and other tools.",
         "grpc-lambda-bridge emulate -c bridge.yaml",
     )
-    command.add_argument("--emulator", metavar="HOST:PORT", help="instead of `emulator`")
+    command.add_argument("--emulator", metavar="HOST:PORT", help="replaces `emulator` of the file")
 
 
 def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = _add(
         commands,
         "call",
-        "Call a method with JSON: through a running bridge, or straight at a target.",
+        "Call a method with JSON, through a running bridge or directly at a target.",
         'grpc-lambda-bridge call helloworld.Greeter/SayHello \'{"name": "world"}\'\n'
         "  grpc-lambda-bridge call --target function:greeter helloworld.Greeter/SayHello '{}'",
     )
@@ -199,7 +210,7 @@ def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
     where.add_argument(
         "--target",
         metavar="TARGET",
-        help="an ARN, function:NAME or local:NAME, without a running bridge",
+        help="call this target without a running bridge: an ARN, function:NAME or local:NAME",
     )
     command.add_argument(
         "-H",
@@ -207,15 +218,15 @@ def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="K:V",
-        help="metadata; may be repeated",
+        help="an entry of the call's metadata; may be repeated",
     )
     command.add_argument("--timeout", metavar="TIME", help="the call's deadline, such as 5s")
-    command.add_argument("--tls", action="store_true", help="speak TLS to --to")
+    command.add_argument("--tls", action="store_true", help="use TLS to the bridge at --to")
     command.add_argument("method", metavar="SERVICE/METHOD")
     command.add_argument(
         "messages",
         nargs="?",
         default="{}",
         metavar="JSON",
-        help="one message, or several one after the other for client streaming; -: standard input",
+        help="one message, or several in a row for client streaming; - reads standard input",
     )

@@ -44,10 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a LambdaServer as plain gRPC and as HTTP (REST, gRPC-Web, Connect) on two ports.",
         epilog="example: python -m lambda_fn app:server --grpc 0.0.0.0:50051 --http 0.0.0.0:8080",
     )
-    parser.add_argument("server", metavar="MODULE[:NAME]", help="where the LambdaServer is; NAME is `server` if left out")  # fmt: skip
-    parser.add_argument("--grpc", metavar="HOST:PORT", default="0.0.0.0:50051", help="plain gRPC [%(default)s]")  # fmt: skip
-    parser.add_argument("--http", metavar="HOST:PORT", default="0.0.0.0:8080", help="HTTP/1.1, '' for none [%(default)s]")  # fmt: skip
-    parser.add_argument("--grace", metavar="SECONDS", type=float, default=30.0, help="for calls in flight after SIGTERM [%(default)s]")  # fmt: skip
+    parser.add_argument("server", metavar="MODULE[:NAME]", help="where the LambdaServer is; without NAME it is `server`")  # fmt: skip
+    parser.add_argument("--grpc", metavar="HOST:PORT", default="0.0.0.0:50051", help="where plain gRPC is served [%(default)s]")  # fmt: skip
+    parser.add_argument("--http", metavar="HOST:PORT", default="0.0.0.0:8080", help="where HTTP/1.1 is served; '' turns it off [%(default)s]")  # fmt: skip
+    parser.add_argument("--grace", metavar="SECONDS", type=float, default=30.0, help="how long calls in flight may go on after SIGTERM [%(default)s]")  # fmt: skip
     return parser
 
 
