@@ -1,4 +1,4 @@
-"""What has not reached the other side's system."""
+"""Finds out which sent bytes have not reached the other side's system."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import termios
 
 
 def not_arrived(descriptor: int) -> int | None:
-    """How many of the last bytes given to a TCP socket the other side's system has not acknowledged; None: that cannot be known.
+    """How many of the last bytes given to a TCP socket the other side's system has not acknowledged. None if that is unknown.
 
-    When the end of the stream has been read, this says what had arrived before it: the segment that closes a connection acknowledges all that had arrived before it, and
-    Linux has read the one when it tells of the other. (It reads none of a reset's, so a reset proves nothing.)
+    The answer is exact once the end of the stream has been read. The segment that closes a connection acknowledges all bytes that
+    arrived before it, and Linux has read that acknowledgement when it reports the close. (It ignores the one in a reset, so a reset proves nothing.)
     """
     if sys.platform != "linux":
         return None

@@ -1,4 +1,4 @@
-"""Native gRPC: calls to one server, message by message in both directions, over HTTP/2 connections that all calls share.
+"""Native gRPC: makes calls to one server, message by message in both directions, over shared HTTP/2 connections.
 
 In: a path, metadata as the bridge holds it, envelopes of plain messages. Out: the response's events, or an error that says what kept a
 call from its status. What is wrong with one reply ends that call alone.
@@ -68,18 +68,20 @@ from bridge.rpc.value import Value
 USER_AGENT = "grpc-lambda-bridge"
 
 LARGEST_MESSAGE = 64 << 20
-"""Bytes of one message where max_response sets no limit: what is declared is held until it is whole."""
+"""Bytes of one message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
 
 MOST_AT_ONCE = 128
-"""Events that are given out in one turn of the loop."""
+"""Events that are returned in one turn of the loop."""
 
 _LONGEST_USER_AGENT = 256
 
 _INFLATED_ON_LOOP = 4 << 10
-"""Bytes of a compressed message that is inflated at once. A larger one may inflate to more than 4 MiB, and goes to a thread."""
+"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so a thread inflates
+it.
+"""
 
 _USER_TIMEOUT = 30_000
-"""Milliseconds after which a server that acknowledges nothing of what it was sent counts as dead (RFC 5482)."""
+"""Milliseconds after which a server counts as dead if it acknowledges nothing that it was sent (RFC 5482)."""
 
 _CONTENT_TYPE = "application/grpc"
 _DETAILS = "grpc-status-details-bin"
@@ -90,7 +92,7 @@ _OK = 200
 _TOO_MANY_REQUESTS = 429
 
 _ROUNDED_OFF = 0.002
-"""Seconds by which a server's deadline may be earlier than ours."""
+"""Seconds by which a server's deadline may come before ours."""
 
 _NOT_METADATA = not_passed(Leg.GRPC_REPLY) | {":status"}
 
@@ -103,7 +105,7 @@ _CODE_OF_RESET: dict[int, StatusCode] = {
 
 
 class GrpcCarrier:
-    """One native gRPC server. Belongs to the running loop."""
+    """The carrier to one native gRPC server. Belongs to the running loop."""
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class GrpcCarrier:
         self._in_flight = 0
         self._is_retired = False
         self._last_fields: Fields = ()
-        """What opened the last response, and (below) what it means: most responses begin with the very same."""
+        """The fields that opened the last response, and (below) their meaning. Most responses begin with the same fields."""
         self._last_response: Response | None = None
         self._last_trailers: Fields = ()
         self._last_end: Trailers | None = None
@@ -149,7 +151,7 @@ class GrpcCarrier:
         timeout: float | None,
         user_agent: str = "",
     ) -> UpstreamCall:
-        """Begin a call; `connect` comes next, and `finish` in any case.
+        """Begin a call. Call `connect` next, and `finish` in any case.
 
         `account` counts what is held of the response; `timeout`: seconds; `user_agent`: the client's.
         """
@@ -160,7 +162,7 @@ class GrpcCarrier:
         return UpstreamCall(self, begin + _to_wire(metadata), timeout, account)
 
     async def dry_run(self) -> None:
-        """Connect, without a call. Raises RpcError; the caller bounds the time."""
+        """Connect without making a call. Raises RpcError. The caller bounds the time."""
         self._in_flight += 1
         try:
             self.pool.changed(await self.pool.connection())
@@ -168,16 +170,16 @@ class GrpcCarrier:
             self.finished()
 
     async def close(self) -> None:
-        """Close the connections; calls under way end UNAVAILABLE."""
+        """Close the connections. Calls under way end with UNAVAILABLE."""
         await self.pool.close()
 
     def retire(self) -> None:
-        """Close the connections when the last call has ended; one that begins late gets a connection until its own end."""
+        """Close the connections when the last call has ended. A call that begins late keeps a connection until its own end."""
         self._is_retired = True
         self._close_if_idle()
 
     def finished(self) -> None:
-        """A call has ended."""
+        """Note that a call has ended."""
         self._in_flight -= 1
         self._close_if_idle()
 
@@ -186,13 +188,13 @@ class GrpcCarrier:
             self.pool.close_idle()
 
     def response(self, fields: Fields) -> Response:
-        """What the head of a response means."""
+        """Read the head of a response."""
         if fields is not self._last_fields or self._last_response is None:
             self._last_fields, self._last_response = fields, _read_response(fields)
         return self._last_response
 
     def end(self, fields: Fields) -> Trailers | None:
-        """What trailers mean; None without a grpc-status."""
+        """Read trailers. Returns None without a grpc-status."""
         if fields is not self._last_trailers:
             status, metadata = _status_in(fields), _from_wire(fields)
             self._last_trailers = fields
@@ -200,7 +202,7 @@ class GrpcCarrier:
         return self._last_end
 
     def refusal(self, response: Response) -> RpcError:
-        """Why a response that is not gRPC's and has no status fails its call."""
+        """The error for a response that is not gRPC and has no status."""
         if response.http_status != _OK:
             return self.http_refusal(response.http_status)
         kind = response.content_type[:80]
@@ -245,7 +247,9 @@ class GrpcCarrier:
 
 
 class UpstreamCall:
-    """One call on a server, and the Sink of its stream. One reader and one sender at a time; `finish` at its end, however it comes."""
+    """One call on a server, and the Sink of its stream. It has one reader and one sender at a time. Call `finish` at its end in any
+    case.
+    """
 
     __slots__ = ("_account", "_at", "_carrier", "_chunks", "_connection", "_current", "_encoding", "_end", "_failure", "_fields", "_has_no_status", "_head", "_held", "_http_status",
                  "_is_over", "_limit", "_news", "_room", "_size", "_started", "_stream", "_timeout", "_timer")  # fmt: skip
@@ -253,14 +257,14 @@ class UpstreamCall:
     def __init__(
         self, carrier: GrpcCarrier, fields: Fields, timeout: float | None, account: Account
     ) -> None:
-        """`fields`: the request's header list but for its timeout (seconds)."""
+        """`fields` is the request's header list without its timeout (seconds)."""
         self._carrier = carrier
         self._fields = fields
         self._timeout = timeout
         self._account = account
         self._held = Portion(account)
         self._size = 0
-        """Body bytes that are here."""
+        """Body bytes that are held."""
         self._started = carrier.clock()
         limit = carrier.limits.max_response
         self._limit = LARGEST_MESSAGE if limit is None else limit
@@ -268,23 +272,23 @@ class UpstreamCall:
         self._stream = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
-        """Whether the server has ended the call, or nobody wants it any more."""
+        """Whether the server has ended the call, or the caller no longer wants it."""
 
         self._http_status = 0
         """0 until the response has begun."""
         self._encoding = IDENTITY
         self._head: Response | None = None
-        """The response's head, until its Headers have been given out."""
+        """The response's head, until its Headers have been returned."""
         self._chunks: deque[bytes] = deque()
         """Body bytes that the server has not been credited for."""
         self._current: bytes | bytearray = b""
-        """Body bytes that are being cut into messages, and (below) where the next one begins."""
+        """Body bytes to be cut into messages, and (below) where the next one begins."""
         self._at = 0
         self._end: Trailers | None = None
         self._has_no_status = False
-        """The server ended the call without one."""
+        """Whether the server ended the call without a status."""
         self._failure: BaseException | None = None
-        """Why there is no end."""
+        """The error of a call that has no end."""
         self._news: asyncio.Future[None] | None = None
         """Pending while the reader waits."""
         self._room: asyncio.Future[None] | None = None
@@ -293,7 +297,7 @@ class UpstreamCall:
     # -- for the target -------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Return when the call is on its way. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and MessageTooLarge:
+        """Wait until the call has been sent. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and MessageTooLarge:
         the server has seen nothing of it.
         """
         pool = self._carrier.pool
@@ -314,7 +318,7 @@ class UpstreamCall:
             )
 
     def _timeout_field(self) -> Fields:
-        """What is left of the time, and a timer that ends the call with it."""
+        """Return the time left, and start a timer that ends the call then."""
         if self._timeout is None:
             return ()
         left = self._timeout - (self._carrier.clock() - self._started)
@@ -328,7 +332,7 @@ class UpstreamCall:
         self.failed(DeadlineExceeded("the deadline passed before the server answered"))
 
     async def send(self, envelope: bytes) -> bool:
-        """Send a message; returns when the server's window has room. False: the call has ended."""
+        """Send a message and wait until the server's window has room. Returns False if the call has ended."""
         connection = self._connection
         assert connection is not None
         if self._is_over:
@@ -340,12 +344,12 @@ class UpstreamCall:
         return not self._is_over
 
     def half_close(self) -> None:
-        """No more messages."""
+        """Tell the server that no more messages follow."""
         assert self._connection is not None
         self._connection.half_close(self._stream)
 
     async def receive(self) -> list[ResponseEvent]:
-        """The next events, at least one, the last of all is Trailers. Raises an RpcError where the server gave no status."""
+        """Return the next events, at least one. The last event of the call is Trailers. Raises an RpcError if the server gave no status."""
         assert self._connection is not None
         while True:
             events = await self._take()
@@ -357,7 +361,7 @@ class UpstreamCall:
             await self._news
 
     def finish(self) -> None:
-        """Let go of the call; one that has not ended is cancelled."""
+        """Release the call. If it has not ended, it is cancelled."""
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -369,7 +373,7 @@ class UpstreamCall:
     # -- the response, for the reader -----------------------------------------------------------------------------------
 
     async def _take(self) -> list[ResponseEvent]:
-        """The events that have come."""
+        """Return the events that have arrived."""
         events: list[ResponseEvent] = []
         if self._head is not None and self._head.status is None:
             events.append(self._take_headers(self._head))
@@ -379,9 +383,7 @@ class UpstreamCall:
                     events.append(self._take_headers(self._head))
                 events.append(Message(found if not found[0] else await self._inflated(found)))
                 if len(events) >= MOST_AT_ONCE:
-                    await asyncio.sleep(
-                        0
-                    )  # messages may be tiny: all else that is ready has its turn
+                    await asyncio.sleep(0)  # messages may be tiny, so let other work run in between
                     return events
             if self._has_no_status:
                 raise self._no_status()
@@ -389,7 +391,7 @@ class UpstreamCall:
                 self._refuse_cut(self._end)
                 events.append(self._end)
         except RpcError as error:
-            # What came before it is the client's all the same.
+            # The client still gets what came before the error.
             self._end, self._has_no_status, self._failure = None, False, error
             self._chunks.clear()
             self._current, self._at = b"", 0
@@ -400,7 +402,7 @@ class UpstreamCall:
         return head.headers
 
     def _refuse_cut(self, end: Trailers) -> None:
-        """Raises where a call that is said to be OK ended inside a message."""
+        """Raise if a call with status OK ended inside a message."""
         if end.status.code is StatusCode.OK and len(self._current) > self._at:
             raise self._cut()
 
@@ -408,7 +410,7 @@ class UpstreamCall:
         return BadReply(f"{self._carrier.name} ended the call in the middle of a message")
 
     def _next_envelope(self) -> bytes | None:
-        """The next whole envelope; None if it has not all arrived. Raises BadReply, ReplyTooLarge."""
+        """Return the next whole envelope, or None if it has not all arrived. Raises BadReply, ReplyTooLarge."""
         while True:
             data, at = self._current, self._at
             have = len(data) - at
@@ -437,7 +439,7 @@ class UpstreamCall:
             data += chunk
 
     def _count(self, change: int) -> None:
-        """So many more body bytes are here. Raises BuffersFull."""
+        """Count this many more body bytes as held. Raises BuffersFull."""
         self._size += change
         covered = self._account.buffers.covered
         if self._size > covered or self._held.size:
@@ -457,7 +459,7 @@ class UpstreamCall:
         )
 
     async def _inflated(self, found: bytes) -> bytes:
-        """The envelope with its message inflated. Raises BadReply, ReplyTooLarge."""
+        """Return the envelope with its message inflated. Raises BadReply, ReplyTooLarge."""
         encoding, name = self._encoding, self._carrier.name
         if encoding == IDENTITY:
             raise BadReply(f"{name} sent a compressed message but names no grpc-encoding")
@@ -489,7 +491,7 @@ class UpstreamCall:
         elif ended:
             self._finish(None)
         else:
-            # A status in headers that do not end the stream counts if nothing follows: proxies split what was one block.
+            # A status in headers that do not end the stream counts if nothing follows, because proxies split one block into two.
             self._head = head
             self._wake()
 
@@ -528,7 +530,7 @@ class UpstreamCall:
         self.failed(ServerReset(f"{name} reset the call without a status (HTTP/2 error {named})", code=kind))  # fmt: skip
 
     def _is_late(self) -> bool:
-        """Whether the server's reset is its way to say that the deadline has passed."""
+        """Whether the server's reset means that the deadline has passed."""
         if self._timeout is None:
             return False
         return self._carrier.clock() - self._started >= self._timeout - _ROUNDED_OFF
@@ -541,7 +543,7 @@ class UpstreamCall:
         self.has_room()
 
     def _finish(self, end: Trailers | None) -> None:
-        """The server has ended the call; None: without a status."""
+        """The server has ended the call. `None` means without a status."""
         if self._failure is None:
             self._end, self._has_no_status = end, end is None
         self._is_over = True
@@ -557,7 +559,7 @@ class UpstreamCall:
             self._news.set_result(None)
 
     def _no_status(self) -> RpcError:
-        """Why the call has no status, where it ended without one."""
+        """The error of a call that ended without a status."""
         if self._http_status != _OK:
             return self._carrier.http_refusal(self._http_status)
         if len(self._current) > self._at:
@@ -577,13 +579,13 @@ class Response(Value, frozen=True):
     status: Status | None
     """None without a grpc-status."""
     encoding: str
-    """Of its compressed messages."""
+    """The encoding of its compressed messages."""
     content_type: str
-    """In lower case, without parameters; empty if it names none."""
+    """The content type in lower case, without parameters. It is empty if the response names none."""
 
     @property
     def is_grpc(self) -> bool:
-        """Whether messages are to be expected."""
+        """Whether messages may follow."""
         kind = self.content_type
         return kind in ("", _CONTENT_TYPE, f"{_CONTENT_TYPE}+proto") and (self.http_status == _OK or bool(kind))  # fmt: skip
 
@@ -601,7 +603,7 @@ def _read_response(fields: Fields) -> Response:
 
 
 def _status_in(fields: Fields) -> Status | None:
-    """The status, if there is a grpc-status: what stands first counts."""
+    """The status, if there is a grpc-status. The first value counts."""
     code: StatusCode | None = None
     message, details = "", b""
     for name, value in reversed(fields):
@@ -620,7 +622,7 @@ def _bytes_of(details: str) -> bytes:
     try:
         return decode_binary(details)
     except ValueError:
-        return b""  # the code and the message must not be lost with them
+        return b""  # bad details must not lose the code and the message
 
 
 def _to_wire(metadata: Metadata) -> Metadata:
@@ -635,13 +637,13 @@ def _to_wire(metadata: Metadata) -> Metadata:
 
 
 def _from_wire(fields: Fields) -> Metadata:
-    """Metadata for the client: without what belongs to the call itself or to one connection, and without what no client could read."""
+    """Metadata for the client, without fields of the call itself or of one connection, and without unreadable values."""
     metadata: list[tuple[str, str]] = []
     for name, value in fields:
         if name in _NOT_METADATA:
             continue
         if name.startswith("grpc-"):
-            # The bridge inflates: the encodings that the server spoke are not the client's.
+            # The bridge inflates, so the server's encodings do not concern the client.
             if name == PUSHBACK:
                 metadata.append((name, valid_pushback(value)))
         elif is_binary(name):
@@ -671,7 +673,7 @@ def _context(files: TargetTls) -> ssl.SSLContext:
 
 
 def _prepared(opened: socket.socket, make: Callable[[], Http2Connection]) -> Http2Connection:
-    """A connection for a socket that notices a dead server soon: a call may wait for its answer for hours, but not for a dead server."""
+    """Set up a socket so that it notices a dead server soon. A call may wait hours for its answer, but not for a dead server."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
     if option is not None:
         opened.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT)

@@ -1,7 +1,7 @@
-"""Requests to an HTTP server: function URLs, API Gateways, load balancers, any gRPC-Web server.
+"""Sends requests to an HTTP server: function URLs, API Gateways, load balancers, any gRPC-Web server.
 
-In: a path, fields and a body. Out: the response as it comes, whatever its status. Signed requests are repeated in a single case: AWS
-refused the signature, and other credentials or the right time are to be had. Redirects are not followed, and nothing is retried.
+In: a path, fields and a body. Out: the response as it comes, whatever its status. A signed request is repeated in one case only: AWS
+refused the signature, and there are other credentials or a corrected time. Redirects are not followed, and nothing is retried.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ MAX_REFUSAL = 64 << 10
 """Bytes read of an answer in which AWS refuses a signed request."""
 
 MAX_SIGNERS = 256
-"""Paths whose signatures are prepared; clients choose the paths."""
+"""Paths with a prepared signature. Clients choose the paths, so they are bounded."""
 
 _PERMISSIONS = {"lambda": "lambda:InvokeFunctionUrl", "execute-api": "execute-api:Invoke"}
 
 
 class Iam(Value, frozen=True):
-    """Requests are signed: for whom, with whose keys."""
+    """The settings for signed requests: the service and region, and the keys."""
 
     service: str
     region: str
     credentials: CredentialSource
     clock: Callable[[], float]
-    """Reads the wall time (Unix seconds)."""
+    """Returns the wall time (Unix seconds)."""
 
 
 class HttpCarrier:
-    """One server, or what is behind one prefix of it."""
+    """The carrier to one server, or to one path prefix of it."""
 
     def __init__(
         self,
@@ -59,12 +59,13 @@ class HttpCarrier:
         self._signer = None if iam is None else _Signer(iam, self._origin.authority)
         self._pool: Pool | None = None
         self.name = str(url)
-        """As messages name it."""
+        """The server's name in messages."""
 
     async def open(
         self, path: str, fields: Headers, body: bytes, account: Account | None = None
     ) -> StreamedResponse:
-        """Post; return when the response begins. The caller closes it. `path` follows the prefix, percent-encoded; `account`: of the
+        """Send a POST and wait until the response begins. The caller closes it. `path` follows the prefix, percent-encoded; `account`: of
+        the
         call, it counts what of the response is not read yet.
 
         Raises what HttpClient raises, Misconfigured, BuffersFull; if requests are signed, NotReady and AccessRefused as well.
@@ -77,7 +78,7 @@ class HttpCarrier:
         return await self._open_signed(pool, self._signer, path, fields, body, account)
 
     async def dry_run(self) -> None:
-        """Ask whether the server can be reached, and whether there are credentials if it needs any. Raises as `open` does."""
+        """Check whether the server can be reached, and whether there are credentials if it needs any. Raises as `open` does."""
         if self._signer is not None:
             self._signer.signing.current()
         await (self._pool or self._find_pool()).connect()
@@ -112,7 +113,7 @@ class HttpCarrier:
         return response
 
     async def _refusal(self, signer: _Signer, response: StreamedResponse) -> AwsRefusal | None:
-        """Why AWS refused the request in front of the function; None if it did not."""
+        """Why AWS refused the request before the function, or None if it did not."""
         if response.status != 403 or not response.field(b"x-amzn-errortype"):
             return None
         async with response:
@@ -146,7 +147,7 @@ class HttpCarrier:
 
 
 class _Signer:
-    """Signs what AWS wants signed, and what stays the same from call to call: host and content type."""
+    """Signs what AWS requires, and fields that do not change between calls: host and content type."""
 
     def __init__(self, iam: Iam, authority: str) -> None:
         self.signing = Signing(iam.credentials, iam.clock)
@@ -158,7 +159,7 @@ class _Signer:
         self._prepared: dict[tuple[str, str], RequestSigner] = {}
 
     def sign(self, credentials: Credentials, path: str, fields: Headers, hashed: str) -> Headers:
-        """The fields, signature and all. `hashed`: of the body."""
+        """The fields with the signature. `hashed` is the hash of the body."""
         if credentials is not self._credentials:
             self._key = SigningKey(credentials, region=self._region, service=self.service)
             self._credentials = credentials

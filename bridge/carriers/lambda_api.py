@@ -1,7 +1,7 @@
-"""The Lambda API of one function: requests signed, sent to the right endpoint, and refusals read.
+"""Calls the Lambda API of one function: signs requests, sends them to the right endpoint, and reads refusals.
 
-It repeats a request in a single case: AWS refused the signature, and other credentials or the right time are to be had. What is
-asked for and what comes back is the business of lambda_invoke and lambda_stream.
+It repeats a request in one case only: AWS refused the signature, and there are other credentials or a corrected time. The content of
+requests and replies belongs to lambda_invoke and lambda_stream.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ SERVICE = "lambda"
 USER_AGENT = "grpc-lambda-bridge"
 
 HASHED_ON_LOOP = 256 << 10
-"""Up to this size (bytes) a payload is hashed at once; above it in a thread, for it would stop all other calls for a millisecond."""
+"""Up to this size (bytes) a payload is hashed at once. A larger one is hashed in a thread, because it would stop all other calls for a
+millisecond.
+"""
 
 MAX_BODY = MAX_REPLY + (4 << 10)
-"""The largest reply gathered (bytes). Lambda keeps to MAX_REPLY; stand-ins for it count a little differently."""
+"""The largest reply read whole (bytes). Lambda's limit is MAX_REPLY. Emulators count a little differently."""
 
 Answer = TypeVar("Answer", Response, StreamedResponse)
 
 
 class Access(TypedDict, total=False):
-    """What LambdaApi takes by keyword."""
+    """The keyword arguments of LambdaApi."""
 
     client: Required[HttpClient]
     credentials: Required[CredentialSource]
@@ -48,7 +50,7 @@ class Access(TypedDict, total=False):
 
 
 class LambdaApi:
-    """Requests to one path of the API."""
+    """Sends requests to one path of the API."""
 
     def __init__(
         self,
@@ -72,7 +74,8 @@ class LambdaApi:
     def exchange(
         self, payload: bytes, extra: Headers = (), account: Account | None = None
     ) -> Coroutine[Any, Any, Response]:
-        """The whole response to a request that Lambda accepted. `extra`: headers to send and sign; `account`: see Pool.exchange.
+        """Send a request and return the whole response that Lambda accepted. `extra` are headers to send and sign. For `account` see
+        Pool.exchange.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
         """
@@ -81,11 +84,11 @@ class LambdaApi:
     def open(
         self, payload: bytes, extra: Headers = (), account: Account | None = None
     ) -> Coroutine[Any, Any, StreamedResponse]:
-        """The beginning of such a response; the caller closes it. Raises as `exchange` does."""
+        """Send a request and return the beginning of the response. The caller closes it. Raises as `exchange` does."""
         return self._send(payload, extra, account, Pool.open)
 
     async def dry_run(self) -> None:
-        """Ask whether the function exists and the credentials may call it, without running it. Raises as `exchange` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `exchange` does."""
         await self.exchange(b"", (("x-amz-invocation-type", "DryRun"),))
 
     async def _send(
@@ -163,12 +166,12 @@ _exchange = partial(Pool.exchange, max_body=MAX_BODY)
 
 
 async def hash_in_thread(payload: bytes) -> str:
-    """The payload's hash for its signature, without holding up other calls."""
+    """Hash the payload for its signature without delaying other calls."""
     return await asyncio.get_running_loop().run_in_executor(None, payload_hash, payload)
 
 
 class _Way:
-    """How requests reach the function with one pair of keys."""
+    """The way requests reach the function with one pair of keys."""
 
     def __init__(self, *, pool: Pool, key: SigningKey, path: str, query: str) -> None:
         self.pool = pool
@@ -179,7 +182,7 @@ class _Way:
         self.signer = self.signer_for(())
 
     def signer_for(self, extra: Headers) -> RequestSigner:
-        """A signer for requests with these headers as well."""
+        """The signer for requests that also have these headers."""
         return RequestSigner(
             self._key,
             method="POST",

@@ -1,7 +1,7 @@
-"""Lambda Invoke: a payload to one function, its reply back.
+"""Lambda Invoke: sends a payload to one function and returns its reply.
 
 In: the event as bytes. Out: the function's reply, or an error that says what happened and whether the function may have run.
-Deadlines are the caller's: cancelling closes the connection.
+The caller bounds the time: cancelling closes the connection.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
@@ -42,7 +42,7 @@ class LambdaInvoke:
         fields = dict(response.fields)
         request_id = fields.get(b"x-amzn-requestid", b"").decode("latin-1")
         if len(response.body) > LARGE:
-            await self._turns.next()  # whoever gets it reads it at once
+            await self._turns.next()  # the next task to run reads it at once
         if b"x-amz-function-error" in fields:
             failure = failure_of(response.body, function=str(self._function))
             failure.request_id = request_id
@@ -50,5 +50,5 @@ class LambdaInvoke:
         return InvokeReply(response.body, request_id)
 
     async def dry_run(self) -> None:
-        """Ask whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
         await self._api.dry_run()

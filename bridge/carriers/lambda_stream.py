@@ -1,4 +1,4 @@
-"""Lambda InvokeWithResponseStream: a payload to one function, its reply back as the function writes it.
+"""Lambda InvokeWithResponseStream: sends a payload to one function and returns its reply as the function writes it.
 
 In: the event as bytes. Out: the bytes of the reply in the chunks that come, no faster than they are taken; the way it failed comes
 behind them. Deadlines are the caller's: cancelling closes the connection (the function itself runs on).
@@ -22,19 +22,21 @@ from bridge.rpc.errors import RpcError
 
 
 class Reply:
-    """A reply under way. `chunks` is read once, to its end or until nobody wants more."""
+    """A reply that is still arriving. `chunks` is read once, to its end or until the caller stops."""
 
     __slots__ = ("chunks", "request_id")
 
     def __init__(self, chunks: AsyncIterator[bytes], request_id: str) -> None:
         self.chunks = chunks
-        """What the function wrote, as it comes. Raises the FunctionErrors, ConnectionLost, CutReply, BadReply, ServiceFailed."""
+        """Yields the bytes that the function wrote, as they arrive. Raises the FunctionErrors, ConnectionLost, CutReply, BadReply,
+        ServiceFailed.
+        """
         self.request_id = request_id
         """AWS's id of the invocation."""
 
 
 class LambdaStream:
-    """One function, called for a stream. Functions that don't stream answer in one or a few chunks."""
+    """Calls one function for a stream. Functions that don't stream answer in one or a few chunks."""
 
     def __init__(self, function: FunctionName, **access: Unpack[Access]) -> None:
         self._function = function
@@ -48,7 +50,7 @@ class LambdaStream:
         client_context: str | None = None,
         account: Account | None = None,
     ) -> AsyncIterator[Reply]:
-        """Run the function; the reply is good until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes;
+        """Run the function. The reply is valid until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes;
         `account`: of the call, it counts what is held of the reply.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
@@ -60,7 +62,7 @@ class LambdaStream:
             yield Reply(chunks, request_id)
 
     async def dry_run(self) -> None:
-        """Ask whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
         await self._api.dry_run()
 
     async def _chunks(
@@ -68,7 +70,7 @@ class LambdaStream:
     ) -> AsyncGenerator[bytes, None]:
         try:
             if response.field(b"x-amz-function-error"):
-                # Not in AWS's description of this API; stand-ins for it answer as Invoke does.
+                # AWS does not describe this answer, but emulators give it, as for Invoke.
                 whole = await response.gather(MAX_BODY)
                 raise failure_of(whole.body, function=str(self._function))
             stream = ResponseStream(function=str(self._function))

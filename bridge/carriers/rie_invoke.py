@@ -1,4 +1,4 @@
-"""Invoke against AWS's local emulator and its relatives: failures are found in the reply, and nothing can be asked beforehand."""
+"""Invoke for AWS's local emulator and similar programs. Failures are found in the reply, and nothing can be checked beforehand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bridge.rpc.url import Url
 
 
 class RieInvoke:
-    """The one function of an emulator. Requests are signed with dummy keys, which nobody checks."""
+    """Calls the one function of an emulator. Requests are signed with dummy keys, because no emulator checks them."""
 
     def __init__(self, function: FunctionName, *, client: HttpClient, endpoint_url: Url) -> None:
         self._function = function
@@ -49,4 +49,4 @@ class RieInvoke:
         return reply
 
     async def dry_run(self) -> None:
-        """Nothing is asked: an emulator does not know DryRun and would run the function."""
+        """Do nothing: an emulator does not know DryRun and would run the function."""

@@ -1,6 +1,6 @@
 """The HTTP/1.1 client for targets: a pool of connections for each origin, over one resolver, one buffer and one way out.
 
-Generic: it sends the heads and bodies it is given and knows nothing of AWS or gRPC. Deadlines are the caller's: cancelling a call
+It is generic: it sends the heads and bodies it is given and knows neither AWS nor gRPC. The caller bounds the time: cancelling a call
 aborts its connection. Works on asyncio and on uvloop; a client belongs to the loop that it was made in.
 """
 
@@ -20,7 +20,7 @@ from bridge.rpc.errors import Misconfigured
 from bridge.rpc.url import Origin
 
 BUFFER_SIZE = 64 << 10
-"""What one read may bring (bytes)."""
+"""Most bytes that one read returns."""
 
 
 class HttpClient:
@@ -39,15 +39,17 @@ class HttpClient:
         self.dialer = Dialer(
             self._resolver, Proxies.from_environment(environment), timeout=connect_timeout
         )
-        """Opens the connections."""
+        """The dialer that opens the connections."""
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
         self.turns = LargeReplyGate()
-        """Shared by all that read large bodies."""
+        """The gate that all readers of large bodies share."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
-        """The connections to this origin, made with this context; None: the system's authorities. Raises Misconfigured for bad CA files."""
+        """The pool of connections to this origin with this TLS context. None means the system's authorities. Raises Misconfigured for bad
+        CA files.
+        """
         if origin.is_secure and tls is None:
             tls = self._system_tls()
         elif not origin.is_secure:
@@ -69,6 +71,6 @@ class HttpClient:
         return self._tls
 
     async def close(self) -> None:
-        """Close every connection; callers in the middle of an exchange get ConnectionLost."""
+        """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
         await self._resolver.close()

@@ -1,6 +1,6 @@
-"""A connection to an origin: addresses raced, through a proxy if one leads there, TLS on top.
+"""Opens a connection to an origin: races its addresses, goes through a proxy if needed, and adds TLS.
 
-Every failure here happens before a byte of a request was sent: Unreachable, or CertificateRefused.
+Every failure here happens before a byte of a request was sent. It is Unreachable or CertificateRefused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds from the first lookup to the end of the TLS handshake."""
 
 STAGGER = 0.25
-"""How long an address may stay silent before the next one is tried as well (RFC 8305 5)."""
+"""Seconds that an address may stay silent before the next one is tried too (RFC 8305 5)."""
 
 KEPT_DESCRIPTORS = 24
 """File descriptors that connections to targets never take: the admin port needs some when all others are in use."""
@@ -36,7 +36,7 @@ MAX_PROXY_HEAD = 16 << 10
 # NAT gateways forget a silent connection after 350 s, an invocation may take 900.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
-# OpenSSL's X509_verify_cert_error_string in our words.
+# Our texts for OpenSSL's X509_verify_cert_error_string.
 _CERTIFICATE_FAULTS = {
     9: "it is not valid yet",
     10: "it has expired",
@@ -83,8 +83,9 @@ class Dialer:
     ) -> Made:
         """Connect a protocol to the origin. It must not be closed before this returns.
 
-        uvloop ties the socket to the transport only after `connection_made`: a transport that is aborted in there closes the
-        descriptor, and the socket closes the same number again later, by then another connection's. Raises Unreachable, CertificateRefused.
+        uvloop ties the socket to the transport only after `connection_made`. A transport that is aborted inside it closes the
+        descriptor. The socket later closes the same number again, which may then belong to another connection. Raises Unreachable,
+        CertificateRefused.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -127,7 +128,7 @@ class Dialer:
             raise Unreachable(f"cannot connect to unix:{path} ({_name_of(error)})") from error
 
     async def _reach(self, origin: Origin) -> socket.socket:
-        """A socket whose next byte goes to the origin."""
+        """Return a socket whose next byte goes to the origin."""
         proxy = self._proxies.proxy_for(origin)
         if proxy is None:
             return await self._connect(origin.host, origin.port)
@@ -152,7 +153,9 @@ class Dialer:
 async def race(
     addresses: list[Address], open_socket: OpenSocket, *, stagger: float = STAGGER
 ) -> socket.socket:
-    """The first socket to connect (RFC 8305): the next address is tried when one fails or stays silent. Raises the last OSError."""
+    """Return the first socket that connects (RFC 8305). The next address is tried when one fails or stays silent. Raises the last
+    OSError.
+    """
     loop = asyncio.get_running_loop()
     waiting = list(reversed(addresses))
     attempts: set[asyncio.Task[socket.socket]] = set()
@@ -190,16 +193,16 @@ def _close_result(attempt: asyncio.Task[socket.socket]) -> None:
 
 
 async def open_socket_to(address: Address) -> socket.socket:
-    """A connected socket, set up for requests whose answer may take 15 minutes. Raises OSError."""
+    """Return a connected socket, set up for answers that may take 15 minutes. Raises OSError."""
     family, place = address
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         _check_descriptor(opened.fileno())
-        opened.settimeout(0)  # asyncio wants it non-blocking
+        opened.settimeout(0)  # asyncio requires a non-blocking socket
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
-            option = getattr(socket, name, None)  # each system has some of them
+            option = getattr(socket, name, None)  # each system has only some of these options
             if option is not None:
                 opened.setsockopt(socket.IPPROTO_TCP, option, value)
         await asyncio.get_running_loop().sock_connect(opened, place)
@@ -210,14 +213,14 @@ async def open_socket_to(address: Address) -> socket.socket:
 
 
 def _check_descriptor(descriptor: int) -> None:
-    """The system hands out the lowest free one. Raises OSError where it is one of those that are kept."""
+    """Check the descriptor's number: the system hands out the lowest free one. Raises OSError if it is one of those kept for other uses."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and descriptor >= files - KEPT_DESCRIPTORS:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) -> None:
-    """Ask the proxy to pass on whatever follows (RFC 9110 9.3.6). Raises Unreachable, OSError."""
+    """Ask the proxy to forward all bytes that follow (RFC 9110 9.3.6). Raises Unreachable, OSError."""
     loop = asyncio.get_running_loop()
     named = f"the proxy {proxy.host}:{proxy.port}"
     authorization = f"proxy-authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
@@ -239,5 +242,5 @@ async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) ->
 
 
 def _name_of(error: OSError) -> str:
-    """`ECONNREFUSED`, or the class if the system gave no number."""
+    """The error's name such as `ECONNREFUSED`, or its class if the system gave no number."""
     return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -1,9 +1,8 @@
-"""One HTTP/1.1 connection: a request out, its response in, then the next one.
+"""One HTTP/1.1 connection. It sends a request, reads its response, and then takes the next one.
 
 In: request heads and bodies as bytes; what the loop reads. Out: to an Exchange, the response as it comes; to the owner, when
-the connection is free again and when it is gone. llhttp parses; what bounds the response's size is here and in the Exchange.
-
-All connections of a pool read into one buffer: the loop fills it and hands it over in one step, and nothing of it is kept.
+the connection is free again and when it is gone. llhttp parses. The limits on the response's size are here and in the Exchange. All
+connections of a pool read into one buffer: the loop fills it and passes it on in one step, and nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -29,50 +28,50 @@ from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpSta
 from bridge.rpc.url import Origin
 
 MAX_HEAD = 64 << 10
-"""The largest head of a response that takes more than one read, interim responses included; and the most bytes between two parts of
+"""The largest head of a response that takes more than one read, with its interim responses. Also the most bytes between two parts of
 a body. One read (HttpClient's buffer) bounds the rest."""
 
 MAX_FIELDS = 512
 """Header fields of a response, interim responses included."""
 
 MAX_LENGTH = 1 << 40
-"""The largest declared length of a body or a chunk (bytes). What claims to be longer, up to 2⁶⁴, is a mistake or an attack."""
+"""The largest declared length of a body or a chunk (bytes). A longer declaration, up to 2⁶⁴, is a mistake or an attack."""
 
 MAX_SIZE_LINE = 256
-"""Bytes that are kept of the line before a chunk. It begins with the size, and seldom says more."""
+"""Bytes kept of the line before a chunk. It begins with the size and rarely says more."""
 
 JOINED_BELOW = 64 << 10
-"""Below this size (bytes) a head and a body are joined for one write; above it copying costs more than a second write."""
+"""Below this size (bytes) a head and a body are joined for one write. Above it, copying costs more than a second write."""
 
 _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatch
-"""RFC 9112 7.1: the line before a chunk."""
+"""Matches the line before a chunk (RFC 9112 7.1)."""
 
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
 Fields = list[tuple[bytes, bytes]]
-"""Header fields in the order received; names in lower case."""
+"""Header fields in the order received, with names in lower case."""
 
 
 class ClosedUnanswered(ConnectionLost):
     """The other side closed the connection in good order before the first byte of an answer."""
 
     unread = 0
-    """The last so many bytes that were written had not reached the other side's system by then. 0: nothing is known of it."""
+    """How many of the last written bytes had not reached the other side's system by then. 0 if that is unknown."""
 
 
 class Exchange(Protocol):
-    """Takes one response. What it finds wrong it returns, and the connection ends with it."""
+    """Receives one response. It returns an error for a fault, and the connection ends with it."""
 
     def begin(self, status: int, fields: Fields) -> None:
-        """The head has come."""
+        """The head has arrived."""
         ...
 
     def expect(self, length: int, connection: Connection) -> RpcError | None:
-        """The declared length of a body, or of one of its chunks, that did not come whole in one read."""
+        """Check the declared length of a body or a chunk that did not arrive whole in one read."""
         ...
 
     def add(self, body: bytes) -> RpcError | None:
-        """A part of the body."""
+        """Take a part of the body."""
         ...
 
     @property
@@ -81,40 +80,40 @@ class Exchange(Protocol):
         ...
 
     def end(self) -> bool:
-        """The response is whole. Whether anybody still waited for it."""
+        """The response is complete. Returns whether its caller still waited for it."""
         ...
 
     def fail(self, error: RpcError) -> None:
-        """The response will not become whole."""
+        """The response will not be completed."""
         ...
 
 
 class Owner(Protocol):
-    """Whose connection it is."""
+    """The owner of a connection."""
 
     origin: Origin
 
     def opened(self, connection: Connection) -> None: ...
 
     def keeps_alive(self, seconds: float) -> None:
-        """The server says for how long it keeps idle connections."""
+        """The server announced how long it keeps idle connections."""
         ...
 
     def released(self, connection: Connection) -> None:
-        """It may carry the next request."""
+        """The connection may carry the next request."""
         ...
 
     def lost(self, connection: Connection) -> None: ...
 
 
 class Phase(Enum):
-    """How far the connection is with a response."""
+    """The stages of a response on the connection."""
 
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
     WHOLE = auto()
-    """Until the bytes that came with its end are read: there should be none."""
+    """The response has ended. The rest of its last read should be empty."""
     CLOSED = auto()
 
 
@@ -122,7 +121,7 @@ IDLE, HEAD, BODY, WHOLE, CLOSED = Phase
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One exchange at a time."""
+    """A connection that carries one exchange at a time."""
 
     def __init__(self, owner: Owner, opened: socket.socket, buffer: memoryview) -> None:
         self._owner = owner
@@ -135,14 +134,14 @@ class Connection(asyncio.BufferedProtocol):
         self._head: Fields = []
         self._fields: Fields = []
         self._fields_left = MAX_FIELDS
-        """How many fields the response may have, less those of its interim responses."""
+        """How many fields the response may still have, after those of its interim responses."""
         self._announced: Fields | None = None
-        """The head whose framing has been looked at, because its body did not come whole."""
+        """The head whose framing was checked, because its body did not arrive whole."""
         self._unparsed = 0
         self._chunk_from: int | None = None
-        """How long the body was when the chunk began that is under way; None: there is none, or its size was looked at."""
+        """The length of the body when the current chunk began. None if no chunk is open, or its size was checked."""
         self._size_line = b""
-        """What a read ended with, after its last line break: it may be how the line with a chunk's size begins."""
+        """The end of the last read, after its last line break. It may begin the line with a chunk's size."""
         self._is_chunked = False
         self._can_stay = True
         self._is_paused = False
@@ -157,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._phase is IDLE and not self._transport.is_closing()
 
     def has_news(self) -> bool:
-        """Whether bytes, or the end, have arrived that the loop has not read yet: on an idle connection, the end of it."""
+        """Whether the socket has bytes, or an end, that the loop has not read yet. On an idle connection this means its end."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -167,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def start(self, exchange: Exchange, head: bytes, body: bytes | Sequence[bytes]) -> bool:
-        """Send a request. False: not a byte of it left this process, the connection is dead and the exchange not begun."""
+        """Send a request. Returns False if not a byte left this process: the connection is dead, and the exchange has not begun."""
         transport = self._transport
         if transport.is_closing():
             return False
@@ -178,20 +177,20 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.writelines((head, body))
         if transport.is_closing():
-            # The first attempt to send failed; a transport that has sent anything keeps the rest for later.
+            # The first attempt to send failed. A transport that had sent anything would keep the rest for later.
             return False
         self._exchange = exchange
         self._phase = HEAD
         return True
 
     def abort(self) -> None:
-        """Close now: nothing that is unsent goes out."""
+        """Close now and drop unsent bytes."""
         self._phase = CLOSED
         self._exchange = None
         self._transport.abort()
 
     def close(self) -> None:
-        """Abort; an exchange under way fails with ConnectionLost."""
+        """Abort. An exchange under way fails with ConnectionLost."""
         self._lose()
 
     def pause(self) -> None:
@@ -218,14 +217,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._exchange is None:
-            # Idle: a server has nothing to say before it is asked. Closed: nobody listens.
+            # A server has nothing to send on an idle connection, and nobody reads from a closed one.
             self.abort()
             return
         self._unparsed += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except HttpParserCallbackError:
-            raise  # a bug of ours: the loop logs it and closes the connection
+            raise  # a bug in the bridge: the loop logs it and closes the connection
         except (HttpParserError, HttpParserUpgrade) as error:
             self._can_stay = False
             if self._phase is not WHOLE:
@@ -248,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
             self._lose()
 
     def _unread_bytes(self) -> int:
-        """How many of the last bytes written have not reached the other side's system; 0 where that cannot be known."""
+        """How many of the last written bytes have not reached the other side's system. 0 if that is unknown."""
         queued = not_arrived(self._socket.fileno())
         unsent: int = self._transport.get_write_buffer_size()
         return 0 if queued is None else queued + unsent
@@ -278,16 +277,16 @@ class Connection(asyncio.BufferedProtocol):
             self._take_interim(status)
             return
         self._head = fields
-        self._fields = []  # for trailers, which nobody reads
+        self._fields = []  # called for trailers, which are not read
         self._unparsed = 0
         self._phase = BODY
         assert self._exchange is not None
         self._exchange.begin(status, fields)
 
     def _take_interim(self, status: int) -> None:
-        """RFC 9110 15.2: the response is still to come. The fields of an interim one count, and mean nothing."""
+        """Skip an interim response (RFC 9110 15.2). Its fields count towards the limit and are dropped."""
         if not 100 <= status < 200:
-            # RFC 9110 15: there are no others. llhttp takes any three digits.
+            # RFC 9110 15 knows no other statuses, but llhttp accepts any three digits.
             self._fail(UnknownHttpStatus(f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"))  # fmt: skip
         self._fields_left -= len(self._fields)
         self._fields = []
@@ -317,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
             self._phase = WHOLE
 
     def _check_what_is_to_come(self, nbytes: int) -> None:
-        """After a read that did not end the response: will the rest stay within its bounds?"""
+        """Check, after a read that did not end the response, whether the rest will stay within its bounds."""
         if self._unparsed > MAX_HEAD or len(self._fields) > self._fields_left:
             self._fail(self._head_too_large())
             return
@@ -344,19 +343,19 @@ class Connection(asyncio.BufferedProtocol):
         self._is_chunked = codings == [b"chunked"]
 
     def _check_chunk(self, nbytes: int) -> None:
-        """Look at the size of the chunk in which the read ended. llhttp says that a chunk begins, and not how long it will be."""
+        """Check the size of the chunk in which the read ended. llhttp reports that a chunk begins, but not its length."""
         exchange, begun = self._exchange, self._chunk_from
         assert exchange is not None
         self._chunk_from = None
-        # Before the chunk's bytes stands the line with its size, of which the last read may have had the beginning.
+        # The line with the chunk's size stands before its bytes. The last read may have had the beginning of that line.
         end = nbytes if begun is None else nbytes - (exchange.received - begun)
         text = bytes(self._buffer[max(0, end - MAX_SIZE_LINE) : end])
-        if b"\n" not in text[:-2]:  # a long line, or the beginning of it was in the last read
+        if b"\n" not in text[:-2]:  # the line is long, or it began in the last read
             text = self._size_line + bytes(self._buffer[:end])
         is_size = begun is not None and text.endswith(b"\r\n")
         line = (text.removesuffix(b"\r\n") if is_size else text).rpartition(b"\n")[2]
         self._size_line = line[:MAX_SIZE_LINE] if begun is None else b""
-        # The last chunk, of no bytes, is under way until its trailers have come: then what stands here is one of them.
+        # The last chunk is empty and lasts until its trailers have arrived. Then this line is a trailer.
         size = _CHUNK_SIZE(line) if is_size else None
         if size is not None:
             self._expect(int(size[1], 16))
@@ -375,13 +374,13 @@ class Connection(asyncio.BufferedProtocol):
     # -- the end of an exchange ------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """The response is whole: give it, and the connection, on."""
+        """The response is complete. Give it to the caller and the connection to the owner."""
         exchange, transport = self._exchange, self._transport
         assert exchange is not None
         if not (
             exchange.end()
             and self._can_stay
-            # A server may answer before it has read the request; what is still unsent would come before the next one.
+            # A server may answer before it has read the request. The unsent rest would then precede the next request.
             and not transport.get_write_buffer_size()
             and not transport.is_closing()
         ):
@@ -409,7 +408,7 @@ class Connection(asyncio.BufferedProtocol):
             exchange.fail(error)
 
     def _lose(self, cause: Exception | None = None) -> None:
-        """The connection ended, whatever it was doing."""
+        """End the exchange and tell the owner: the connection has ended."""
         self._fail(ConnectionLost(self._lost_text()), cause)
 
     def _lost_text(self) -> str:
@@ -424,18 +423,18 @@ class Connection(asyncio.BufferedProtocol):
         return BadReply(f"{self._owner.origin} does not answer in HTTP/1.1")
 
     def _is_clean_end(self) -> bool:
-        """Whether TLS, if there is any, says that this is the end: a cut must not pass for one (RFC 9112 9.8)."""
+        """Whether TLS (if used) confirms the end. A cut connection must not count as an end (RFC 9112 9.8)."""
         tls = self._transport.get_extra_info("ssl_object")
         if tls is None:
             return True
         try:
-            # asyncio calls `eof_received` for both; only after a close_notify there is an end to read.
+            # asyncio calls `eof_received` for both. Only after a close_notify can the end be read.
             return bool(tls.read(1) == b"")
         except ssl.SSLError:
             return False
 
     def _read_keep_alive(self) -> None:
-        """Many servers say when they will close an idle connection (RFC 2068 19.7.1.1)."""
+        """Read when the server will close an idle connection, as many servers say (RFC 2068 19.7.1.1)."""
         for name, value in self._head:
             if name == b"keep-alive" and (found := _KEEP_ALIVE_TIMEOUT(value)):
                 self._owner.keeps_alive(float(found[1]))
@@ -447,7 +446,7 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def declared_length(fields: Fields) -> int | None:
-    """The length that the head of a response declares for its body, which llhttp has found to be one number below 2⁶⁴."""
+    """The length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
     for name, value in fields:
         if name == b"content-length":
             return int(value.strip().lstrip(b"0") or b"0")

@@ -1,6 +1,6 @@
-"""The two ways to take a response: gathered whole within a bound, or in parts as the reader asks for them.
+"""The two ways to read a response: whole within a bound, or in parts as the reader asks for them.
 
-Both are Exchanges of an HTTP connection, which calls them as bytes arrive. Neither knows how it was sent or who asked.
+Both are Exchanges of an HTTP connection, which calls them as bytes arrive. Neither knows the request.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
 from bridge.rpc.value import Value
 
 HIGH_WATER = 256 << 10
-"""Bytes unread by the reader from which on the connection is not read."""
+"""Unread bytes above which reading from the connection pauses."""
 
 ROOM_WAIT = 10.0
 """Seconds that a reply which does not fit the buffers waits for room."""
 
 LOW_WATER = 64 << 10
-"""Bytes unread by the reader below which it is read again."""
+"""Unread bytes below which reading resumes."""
 
 
 class Response(Value, frozen=True):
@@ -34,14 +34,14 @@ class Response(Value, frozen=True):
     body: bytes
 
     def field(self, name: bytes) -> str:
-        """The first value under this name, given in lower case; empty if there is none."""
+        """The first value under this name, given in lower case. Empty if the response lacks it."""
         return first_field(self.fields, name)
 
 
 def first_field(fields: Fields, name: bytes) -> str:
     for key, value in fields:
         if key == name:
-            # RFC 9110 5.5: a value is bytes; those beyond ASCII have no meaning of their own.
+            # RFC 9110 5.5: a value is bytes. Those beyond ASCII have no defined meaning.
             return value.decode("latin-1")
     return ""
 
@@ -55,9 +55,9 @@ class _Pause(NamedTuple):
 
 
 class Gathering:
-    """Gathers a response of at most `max_body` bytes.
+    """Reads a whole response of at most `max_body` bytes.
 
-    What a call's own cost does not cover is counted before it is kept, and twice: as it comes, and what is read out of it.
+    Bytes beyond the call's fixed cost are counted before they are kept. They count twice: as they arrive, and as what is read from them.
     """
 
     __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_pause", "_status", "answer")  # fmt: skip
@@ -65,12 +65,12 @@ class Gathering:
     def __init__(
         self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None
     ) -> None:
-        """`account`: of the call that the response is for; its owner gives back what was held."""
+        """`account` is that of the call that the response is for. The call's end gives back what was held."""
         self.answer = answer
         self._account = account
         self._max_body = max_body
         self._allowed = self._left = min(max_body, SMALL)
-        """Bytes of the body that there is room for, and (`_left`) how many of them are still to come."""
+        """Bytes of the body that have room, and (`_left`) how many of them have not arrived yet."""
         self._parts: list[bytes] = []
         self._pause: _Pause | None = None
         """While there is no room for the body."""
@@ -142,7 +142,7 @@ class Gathering:
         self._left += size
 
     def _allow(self, size: int) -> RpcError | None:
-        """Makes room for a body of so many bytes in all; or why there is none."""
+        """Make room for a body of this many bytes in all. Returns an error if there is no room."""
         more = size - self._allowed
         if more <= 0:
             return None
@@ -177,7 +177,7 @@ class Gathering:
 
 
 class StreamedResponse:
-    """A response whose body is read in parts, no faster than the reader asks for them.
+    """A response whose body is read in parts, only as fast as the reader asks for them.
 
         async with await pool.open(head, body) as response:
             async for part in response: ...
@@ -200,10 +200,10 @@ class StreamedResponse:
     )
 
     def __init__(self, begun: asyncio.Future[None], account: Account | None = None) -> None:
-        """`account`: of the call that the response is for."""
+        """`account` is that of the call that the response is for."""
         self._held = None if account is None else Portion(account)
         self.begun = begun
-        """Done when the head is there."""
+        """Done when the head has arrived."""
         self.status = 0
         self.fields: Fields = []
         self.received = 0
@@ -215,7 +215,7 @@ class StreamedResponse:
         self._news: asyncio.Future[None] | None = None
 
     def field(self, name: bytes) -> str:
-        """The first value under this name, given in lower case; empty if there is none."""
+        """The first value under this name, given in lower case. Empty if the response lacks it."""
         return first_field(self.fields, name)
 
     async def __aenter__(self) -> Self:
@@ -230,7 +230,7 @@ class StreamedResponse:
         self.close()
 
     def close(self) -> None:
-        """Read no more. Before the end of the response this closes the connection, which is all that HTTP/1.1 has for it."""
+        """Stop reading. Before the end of the response this closes the connection, because HTTP/1.1 has no other way."""
         if not self._is_whole and self._connection is not None:
             self._connection.abort()
         if self._error is None and not self._is_whole:
@@ -240,7 +240,7 @@ class StreamedResponse:
         self._wake()
 
     async def gather(self, max_body: int) -> Response:
-        """The whole response after all, a body of at most so many bytes. Raises ReplyTooLarge as well."""
+        """Read the rest as a whole response, with a body of at most this many bytes. Raises ReplyTooLarge as well."""
         parts, size = [], 0
         async for part in self:
             parts.append(part)

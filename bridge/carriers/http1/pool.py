@@ -1,10 +1,10 @@
-"""The connections to one origin: kept alive, bounded in number, the freshest used first; who finds none free waits in turn.
+"""Keeps the connections to one origin: alive, bounded in number, the freshest used first. Callers without a connection wait in order.
 
-A caller waits for whatever comes first, a connection that another gives back or one that is being opened. Opening belongs to the
-pool, not to the caller: who gives up waiting does not waste the handshake, the next one finds the connection open.
+A caller gets whichever comes first: a connection that another caller gives back, or one that is being opened. Opening belongs to the pool,
+not to the caller. If a caller gives up, the handshake is not wasted: the next caller uses the connection.
 
-Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the first: it did not
-leave, or the other side closed before it came. docs/http-targets.md says what that proves, and for whom.
+Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the first. Either it did not
+leave, or the other side closed before it arrived. docs/http-targets.md says what that proves, and for which servers.
 """
 
 from __future__ import annotations
@@ -25,39 +25,41 @@ from bridge.rpc.url import Origin
 from bridge.rpc.value import Value
 
 SURPLUS_KEPT = 1.0
-"""Seconds that connections above `idle_connections` stay: where many calls come and go, closing each at once would open as many anew."""
+"""Seconds that connections above `idle_connections` stay. With many short calls, closing each at once would mean opening as many again."""
 
 KEPT_SHARE = 0.8
-"""How much of the time after which a server closes idle connections they are used."""
+"""The part of a server's idle timeout for which its connections are used."""
 
 SHORTEST_IDLE = 0.05
-"""Seconds: a server that closes connections sooner may be restarting, and others would be opened for nothing."""
+"""Seconds. A server that closes connections sooner may be restarting, and opening more would be useless."""
 
 MOST_REPEATS = 3
-"""How often one request may find its connection closed under its hands."""
+"""How often one request may find its connection closed by the server."""
 
 REMEMBERED = 60.0
-"""Seconds for which it counts that a server has closed an idle connection early."""
+"""Seconds for which an early close of an idle connection by the server is remembered."""
 
 SURELY_ONE_RECORD = 64 << 10
-"""Bytes of a request up to which TLS adds less than its first record is long: what did not reach the server is then not readable."""
+"""Bytes of a request up to which TLS adds fewer bytes than its first record has. The part that arrived is then unreadable for the
+server.
+"""
 
 
 class PoolLimits(Value, frozen=True):
     idle_connections: int = 256
-    """Kept open without use, for each origin."""
+    """Idle connections kept open for each origin."""
     idle_timeout: float = 20.0
-    """Seconds without use after which a connection is closed: before the server does it."""
+    """Seconds without use after which a connection is closed, before the server closes it."""
     looked_at_after: float = 0.01
-    """Seconds of idleness after which a connection is looked at before use; one in steady use is not worth the system call."""
+    """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its system call."""
     open_connections: int = 4096
-    """In use or not, for each origin."""
+    """Connections in use or idle, for each origin."""
     waiting: int = 10_000
-    """Callers without a connection, for each origin; more are refused."""
+    """Callers that may wait for a connection, for each origin. More are refused."""
 
 
 class Pool:
-    """Requests to one origin."""
+    """The pool of connections to one origin."""
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class Pool:
         self._dialer = dialer
         self._idle_timeout = limits.idle_timeout
         self._idle_limit = limits.idle_timeout
-        """Seconds of idleness up to which a connection is used: less than the timeout if the server closes sooner."""
+        """Seconds of idleness up to which a connection is used. It is less than the timeout if the server closes sooner."""
         self._announced = self._learned = inf
         self._forget: asyncio.TimerHandle | None = None
         self._looked_at_after = limits.looked_at_after
@@ -115,9 +117,8 @@ class Pool:
         *,
         max_body: int,
     ) -> Response:
-        """Send a request and gather its response, a body of at most `max_body` bytes.
-
-        `head` ends with the empty line and says the body's length. `account`: of the call that this is for, which counts what is
+        """Send a request and read its whole response, with a body of at most `max_body` bytes. `head` ends with the empty line and says the
+        body's length. `account`: of the call that this is for, which counts what is
         gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge,
         Overloaded, BuffersFull, Draining.
         """
@@ -133,7 +134,7 @@ class Pool:
             try:
                 return await answer
             except asyncio.CancelledError:
-                # Else the answer is there, and the connection is another caller's already.
+                # Otherwise the answer has arrived, and another caller may already use the connection.
                 if answer.cancelled():
                     gathering.abandon()
                     connection.abort()
@@ -153,7 +154,7 @@ class Pool:
         body: bytes | Sequence[bytes] = b"",
         account: Account | None = None,
     ) -> StreamedResponse:
-        """Send a request; return when its response begins. The same errors as `exchange`, and the caller closes the response."""
+        """Send a request and wait until its response begins. Raises the same errors as `exchange`. The caller closes the response."""
         begun: asyncio.Future[None] = self._loop.create_future()
         connection = self._take() or await self._wait()
         response = StreamedResponse(begun, account)
@@ -184,12 +185,12 @@ class Pool:
                 response.carried_by(connection)
 
     async def connect(self) -> None:
-        """Return when there is a connection: whether the origin can be reached. Raises as `exchange` does before it sends."""
+        """Wait for a connection, to find out whether the origin can be reached. Raises as `exchange` does before it sends."""
         connection = self._take()
         if connection is None:
             self.released(await self._wait())
         else:
-            self._idle.append(connection)  # as idle as it was: nothing has been sent on it
+            self._idle.append(connection)  # its idle time goes on, because nothing was sent on it
 
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
@@ -213,7 +214,7 @@ class Pool:
     # -- finding a connection --------------------------------------------------------------------------------------------
 
     def _take(self) -> Connection | None:
-        """The connection that was in use last, of those that are still good."""
+        """The most recently used connection that is still good."""
         available = self._idle
         while available:
             connection = available.pop()
@@ -229,7 +230,7 @@ class Pool:
         return None
 
     async def _wait(self) -> Connection:
-        """The next connection that comes free or is opened."""
+        """Wait for the next connection that becomes free or is opened."""
         if self._is_closed:
             raise Draining("the bridge stops")
         if len(self._waiting) >= self._max_waiting:
@@ -249,7 +250,7 @@ class Pool:
             raise
 
     async def _replace(self, dead: Connection) -> Connection:
-        """Another connection for one that ended before a byte of the request left."""
+        """Replace a connection that ended before a byte of the request left."""
         dead.abort()
         if dead.served == 0:
             raise Unreachable(f"{self.origin} closes connections before they are used")
@@ -263,30 +264,30 @@ class Pool:
         body: bytes | Sequence[bytes],
         repeats: int,
     ) -> None:
-        """Return if a request may be sent again, because the server cannot have read a byte of it. Raises the error otherwise.
+        """Return if a request may be sent again, because the server cannot have read any of it. Otherwise raise the error.
 
-        What a server's system had received is acknowledged with the segment that closes the connection. Nothing was: so its
-        program closed before there was anything to read, and RFC 9112 9.6 lets it process nothing behind that.
+        What a server's system had received is acknowledged with the segment that closes the connection. If nothing was acknowledged, the
+        program closed before there was anything to read. RFC 9112 9.6 lets it process nothing after that.
         """
         size = len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
-        # TLS adds some bytes to each record, and a record of which a part is missing cannot be read.
+        # TLS adds some bytes to each record, and an incomplete record cannot be read.
         is_measurable = self._tls is None or size <= SURELY_ONE_RECORD
         if closed.unread < size or not is_measurable:
             raise closed
         if connection.served == 0 or repeats > MOST_REPEATS:
             raise Unreachable(f"{self.origin} closes connections before they are used") from closed
         self._learn_from(connection)
-        # The others have been waiting for longer.
+        # The other callers have waited longer.
         while self._idle:
             self._idle.pop().abort()
 
     def keeps_alive(self, seconds: float) -> None:
-        """The server says for how long it keeps idle connections."""
+        """Note how long the server says that it keeps idle connections."""
         self._announced = seconds * KEPT_SHARE
         self._set_idle_limit()
 
     def _learn_from(self, closed: Connection) -> None:
-        """The server has closed this connection, which was idle: use others for less time, for a while."""
+        """Note that the server closed an idle connection. Others are then used for less time, for a while."""
         idle = self._loop.time() - closed.idle_since
         self._learned = min(self._learned, max(idle * KEPT_SHARE, SHORTEST_IDLE))
         self._set_idle_limit()
@@ -303,7 +304,7 @@ class Pool:
         self._trusted = min(self._looked_at_after, self._idle_limit)
 
     def released(self, connection: Connection) -> None:
-        """Give a free connection to whoever waits longest, else keep it."""
+        """Give a free connection to the caller that has waited longest, or keep it."""
         while self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
             if not waiter.done():
@@ -320,7 +321,7 @@ class Pool:
             self._sweep = self._loop.call_later(self._idle_timeout, self._close_stale)
 
     def _close_surplus(self) -> None:
-        """Close what is too much and has not been needed for a while: the oldest stand first."""
+        """Close surplus connections that were not needed for a while, the oldest first."""
         self._trim = None
         unneeded = self._loop.time() - SURPLUS_KEPT
         while len(self._idle) > self._max_idle and self._idle[0].idle_since <= unneeded:
@@ -330,7 +331,7 @@ class Pool:
             self._trim = self._loop.call_at(due, self._close_surplus)
 
     def _close_stale(self) -> None:
-        """Close what was idle too long: the oldest stand first."""
+        """Close connections that were idle too long, the oldest first."""
         self._sweep = None
         stale = self._loop.time() - self._idle_timeout
         while self._idle and self._idle[0].idle_since <= stale:
@@ -342,7 +343,7 @@ class Pool:
     # -- opening connections ---------------------------------------------------------------------------------------------
 
     def _dial_as_needed(self) -> None:
-        """One connection on its way for each waiting caller, within the bound."""
+        """Open connections so that each waiting caller has one coming, within the bound."""
         if self._is_closed:
             return
         while (
@@ -366,7 +367,7 @@ class Pool:
         if error is not None:
             self._refuse_oldest(error)
         elif dial.result().is_usable():
-            # Not in `opened`: whoever gets it, or nobody, may close it, and that is too early there (see Dialer.dial).
+            # Not in `opened`: the connection may be closed here, and inside `opened` that is too early (see Dialer.dial).
             self.released(dial.result())
         self._dial_as_needed()
 

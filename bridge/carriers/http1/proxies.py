@@ -1,4 +1,4 @@
-"""HTTPS_PROXY, HTTP_PROXY, GRPC_PROXY, ALL_PROXY and NO_PROXY: which proxy, if any, leads to an origin.
+"""Chooses the proxy for an origin from HTTPS_PROXY, HTTP_PROXY, GRPC_PROXY, ALL_PROXY and NO_PROXY.
 
 As in Go's net/http: loopback addresses and `localhost` are never reached through a proxy. The lower-case names win.
 """
@@ -20,13 +20,13 @@ class Proxy(Value, frozen=True):
     host: str
     port: int
     authorization: str = ""
-    """The value of Proxy-Authorization; empty: none. Secret."""
+    """The value of Proxy-Authorization, or empty. It is secret."""
 
     def __repr__(self) -> str:
         return f"Proxy({self.host}:{self.port})"
 
     def absolute_form(self, head: bytes, origin: Origin) -> bytes:
-        """The head of a request for an http origin as this proxy wants it (RFC 9112 3.2.2)."""
+        """The head of a request for an http origin in the form for a proxy (RFC 9112 3.2.2)."""
         line, _, fields = head.partition(b"\r\n")
         method, _, target = line.partition(b" ")
         credentials = f"proxy-authorization: {self.authorization}\r\n" if self.authorization else ""
@@ -55,7 +55,7 @@ class Proxies:
             url = _variable(environment, f"{scheme}_proxy") or everything
             if url:
                 by_scheme[scheme] = _parse_proxy(url, f"{scheme}_proxy".upper())
-        # As gRPC libraries read them: one proxy for all native servers, TLS or not.
+        # gRPC libraries use one proxy for all native servers, with or without TLS.
         for_grpc = _variable(environment, "grpc_proxy")
         named = _parse_proxy(for_grpc, "GRPC_PROXY") if for_grpc else None
         grpc_proxy = named or by_scheme.get("https") or by_scheme.get("http")
@@ -65,7 +65,7 @@ class Proxies:
         return cls(by_scheme, tuple(entry.strip() for entry in exceptions if entry.strip()))
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy that leads to this origin; None: connect directly."""
+        """The proxy for this origin, or None to connect directly."""
         proxy = self._by_scheme.get(origin.scheme)
         if proxy is None or _is_local(origin.host):
             return None

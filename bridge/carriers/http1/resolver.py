@@ -1,6 +1,6 @@
-"""Names to addresses: looked up off the loop, kept for a while, and kept longer while the resolver fails.
+"""Resolves names to addresses in threads. Answers are kept for a while, and longer while the resolver fails.
 
-A host that was found once stays reachable when DNS does not answer: calls must not stop because a resolver does.
+A host that was found once stays reachable when DNS does not answer, because calls must not stop with a resolver.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Lookup = Callable[[str, int], Awaitable[list[Address]]]
 """Raises OSError."""
 
 FRESH = 60.0
-"""How long an answer is used without asking again."""
+"""Seconds for which an answer is used without asking again."""
 
 PATIENCE = 1.0
-"""How long a lookup may take before the last answer serves in its place."""
+"""Seconds that a lookup may take before the last answer is used instead."""
 
 PAUSE = 5.0
-"""How long the last answer serves after a lookup has failed."""
+"""Seconds for which the last answer is used after a lookup has failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ class _Answer:
         self.turns = 0
 
     def next_order(self) -> list[Address]:
-        """All addresses, families in turn (RFC 8305 4), beginning one further each time: connections spread over a host's addresses."""
+        """All addresses, with alternating families (RFC 8305 4). Each call begins one address further, so that connections spread over a
+        host's addresses.
+        """
         families: dict[int, list[Address]] = {}
         for address in self.addresses:
             families.setdefault(address[0], []).append(address)
@@ -54,7 +56,7 @@ class _Answer:
 
 
 class Resolver:
-    """One answer is kept for each host ever asked for: those of the configuration."""
+    """Keeps one answer for each host that was asked for. All of them come from the configuration."""
 
     def __init__(self, lookup: Lookup | None = None, *, fresh: float = FRESH) -> None:
         self._lookup = lookup or look_up
@@ -74,7 +76,7 @@ class Resolver:
             lookup = loop.create_task(self._ask(place))
             self._lookups[place] = lookup
             lookup.add_done_callback(lambda _: self._lookups.pop(place, None))
-        # A lookup serves all who wait for it: one who gives up does not end it.
+        # All waiting callers share a lookup. One that gives up does not end it.
         await asyncio.wait((lookup,), timeout=None if answer is None else PATIENCE)
         answer = self._answers.get(place)
         if answer is None:
@@ -82,7 +84,7 @@ class Resolver:
         return answer.next_order()
 
     def doubt(self, host: str, port: int) -> None:
-        """None of the addresses took a connection: they may be old, so ask again next time."""
+        """Forget the addresses when none accepted a connection: they may be old, so ask again next time."""
         answer = self._answers.get((host, port))
         if answer is not None:
             answer.fresh_until = 0.0
@@ -108,7 +110,7 @@ class Resolver:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """The system's own answer, from a thread. Raises OSError."""
+    """Ask the system in a thread. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(family, address) for family, _, _, _, address in found]

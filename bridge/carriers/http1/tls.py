@@ -1,4 +1,4 @@
-"""TLS towards targets: certificates verified, sessions resumed."""
+"""TLS to targets: verifies certificates and resumes sessions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 HTTP_1 = ("http/1.1",)
 HTTP_2 = ("h2",)
-"""What a connection will speak, as ALPN names it."""
+"""The protocol of a connection, by its ALPN name."""
 
 
 class ResumingContext(ssl.SSLContext):
     """Resumes the last session with each host, which spares both sides the certificates (RFC 8446 2.2).
 
-    asyncio and uvloop know no sessions, but both begin every handshake with `wrap_bio`. It remembers one session for each
-    host that it is used with: configured ones.
+    asyncio and uvloop do not support sessions, but both begin every handshake with `wrap_bio`. It remembers one session for each host that
+    it is used with. These hosts come from the configuration.
     """
 
     _sessions: dict[str, ssl.SSLSession]
@@ -37,7 +37,7 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def remember(self, tls: ssl.SSLObject) -> None:
-        """Keep the session of a connection that has carried an answer: TLS 1.3 sends tickets after the handshake."""
+        """Keep the session of a connection that has carried an answer, because TLS 1.3 sends tickets after the handshake."""
         if tls.session is not None and isinstance(tls.server_hostname, str):
             self._sessions[tls.server_hostname] = tls.session
 
@@ -50,9 +50,10 @@ def client_context(
     server_name: str | None = None,
     alpn: Sequence[str] = HTTP_1,
 ) -> ResumingContext:
-    """A context that verifies certificates and host names: against `ca`, else what this system trusts.
+    """Make a context that verifies certificates and host names, against `ca` or else the system's authorities.
 
-    `server_name`: the name that a certificate must bear, and that is asked for, in place of the host's. Raises OSError and ssl.SSLError for files that cannot be used.
+    `server_name` replaces the host's name in SNI and in the check of the certificate. Raises OSError and ssl.SSLError for files that cannot
+    be used.
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._sessions = {}  # noqa: SLF001 (SSLContext is made in __new__, which takes no more arguments)
@@ -71,13 +72,13 @@ def client_context(
 
 
 def context_from_environment(environment: Mapping[str, str]) -> ResumingContext:
-    """The context for AWS: AWS_CA_BUNDLE as boto3 and the AWS CLI read it, for companies whose proxy opens TLS."""
+    """Make the context for AWS. It reads AWS_CA_BUNDLE as boto3 and the AWS CLI do, for companies whose proxy decrypts TLS."""
     bundle = environment.get("AWS_CA_BUNDLE")
     return client_context(ca=Path(bundle) if bundle else None)
 
 
 def _system_trusts_any() -> bool:
-    """Whether there are authorities at all: slim images may come without."""
+    """Whether there are any authorities. Slim images may have none."""
     paths = ssl.get_default_verify_paths()
     if paths.cafile is not None:
         return True
@@ -85,7 +86,7 @@ def _system_trusts_any() -> bool:
 
 
 def _bundled_authorities() -> Path:
-    """The bundle in botocore, found without importing it."""
+    """The path of botocore's CA bundle, found without importing botocore."""
     found = find_spec("botocore")
     if found is None or found.origin is None:
         raise FileNotFoundError("no certificate authorities: set SSL_CERT_FILE or AWS_CA_BUNDLE")

@@ -1,7 +1,7 @@
-"""One HTTP/2 connection to a server: many calls at once, over any transport, dialled by us or opened by the other side.
+"""One HTTP/2 connection to a server. It carries many calls at once, over any transport, whichever side opened it.
 
 In: header lists and bodies of calls; what the loop reads. Out: to a Sink, the response of its stream as it comes; to the owner, when the
-connection can take more streams and when it is gone. What the bytes mean, the engine knows; all times are kept here.
+connection can take more streams and when it is gone. The engine reads the bytes. All time limits are kept here.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ from bridge.rpc.errors import (
 from bridge.rpc.value import Value
 
 PIECE = 16 << 10
-"""Bytes that the engine takes in one turn of the loop. More of them wait, unread: a busy server must not hold up everybody else."""
+"""Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything else."""
 
 FLUSHED_AT = 64 << 10
-"""Body bytes that are written without waiting for the end of the loop's turn."""
+"""Body bytes from which on they are written at once, not at the end of the loop's turn."""
 
 MAX_CHOKED = 1 << 20
-"""Bytes of ours that may wait while the server reads nothing. Bodies are not among them, they wait elsewhere."""
+"""Bytes that may wait to be sent while the server reads nothing. Bodies do not count: they wait elsewhere."""
 
 REMEMBERED_FLUSHES = 64
-"""Writes that began streams, as far back as it can be told whether they arrived."""
+"""The number of writes with new streams for which the bridge can tell whether they arrived."""
 
 _PING = b"bridgeka"
 
@@ -63,26 +63,27 @@ _log = logging.getLogger(__name__)
 
 
 class ConnectionTimes(Value, frozen=True):
-    """How long a connection may be silent. Seconds.
+    """The times in seconds for which a connection may be silent.
 
-    Servers send a client away who pings more often than every 5 minutes, or without a call in flight (gRPC keepalive.md). NAT gateways
-    forget connections silent for 350 s. So there is a ping between the two, and no connection without calls for that long.
+    Servers close the connection of a client that pings more often than every 5 minutes, or without a call in flight (gRPC keepalive.md).
+    NAT gateways
+    forget connections silent for 350 s. So the ping interval lies between the two, and a connection without calls is closed before long.
     """
 
     keepalive: float = 320.0
-    """Silence of the server, with calls in flight, after which it is asked for a sign of life."""
+    """Silence of the server, with calls in flight, after which a PING is sent."""
     keepalive_timeout: float = 20.0
-    """How long its answer may take."""
+    """How long the answer to a PING may take."""
     idle: float = 300.0
     """Time without calls after which the connection is closed."""
     stall: float = 60.0
-    """How long the server may read nothing of what it is sent."""
+    """How long the server may read nothing."""
     look: float = 5.0
-    """Time between two looks at all of these."""
+    """Time between two checks of these limits."""
 
 
 class Sink(Protocol):
-    """Takes what comes on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
+    """Receives what arrives on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
 
     def response(self, fields: Fields, *, ended: bool) -> None:
         """The header block that opens the response; well-formed, `:status` in front."""
@@ -99,19 +100,19 @@ class Sink(Protocol):
         ...
 
     def failed(self, error: RpcError) -> None:
-        """The response will not become whole."""
+        """The response will not be completed."""
         ...
 
     def has_room(self) -> None:
-        """All body bytes of the stream have left: more may be sent."""
+        """All body bytes of the stream have been sent, so more may follow."""
         ...
 
 
 class Owner(Protocol):
-    """Whose connection it is."""
+    """The owner of a connection."""
 
     name: str
-    """The server's, for messages."""
+    """The server's name in messages."""
 
     def changed(self, connection: Http2Connection) -> None:
         """The connection can take more streams, or fewer."""
@@ -121,7 +122,7 @@ class Owner(Protocol):
 
 
 class Http2Connection(asyncio.Protocol):
-    """`wait_until_ready` comes first."""
+    """A connection. Call `wait_until_ready` first."""
 
     def __init__(
         self,
@@ -151,17 +152,17 @@ class Http2Connection(asyncio.Protocol):
         self._written = 0
         """Bytes handed to the transport."""
         self._flushes: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_FLUSHES)
-        """Of the last flushes that began streams: the first and the last of these, and how many bytes had been written before."""
+        """The last flushes that began streams: their first and last stream, and the bytes written before."""
         self._arrived: int | None = None
-        """How many of the written bytes had reached the server when it closed the connection; None: that is not known."""
+        """How many of the written bytes had reached the server when it closed the connection. None if that is unknown."""
         self._unread = b""
-        """What waits for the next turns of the loop."""
+        """Bytes that wait for the next turns of the loop."""
         self._choked_since = 0.0
         """Since when the server has taken nothing, and (below) how much waited then."""
         self._choked_size = 0
         self._choked_bytes = 0
         self._room: asyncio.Future[None] | None = None
-        """Pending while the transport takes no more bytes and somebody waits for that."""
+        """Pending while the transport accepts no more bytes and a sender waits."""
         self._last_received = self._idle_since = 0.0
         self._pinged_at: float | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -175,20 +176,20 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def can_ever_take_more(self) -> bool:
-        """Whether streams will be taken again when others have ended."""
+        """Whether more streams can be opened once others have ended."""
         return not self._is_over and not self._engine.is_going_away
 
     @property
     def max_streams(self) -> int:
-        """How many streams the server takes at once."""
+        """How many streams the server accepts at once."""
         return self._engine.max_streams
 
     async def wait_until_ready(self) -> None:
-        """Return when the server has said its SETTINGS. Raises Unreachable; the caller bounds the time, and ends the connection."""
+        """Wait for the server's SETTINGS. Raises Unreachable. The caller bounds the time, and ends the connection."""
         await asyncio.shield(self._ready)
 
     def close(self) -> None:
-        """Take no more calls; close when the last one has ended."""
+        """Accept no more calls, and close when the last one has ended."""
         if not self._engine.is_going_away:
             self._engine.goaway()
         self.flush_soon()
@@ -199,7 +200,7 @@ class Http2Connection(asyncio.Protocol):
         self._lose(error)
 
     async def end(self, error: RpcError) -> None:
-        """Say goodbye and close now: calls under way fail with this error. Returns when the transport is closed."""
+        """Send GOAWAY and close now. Calls under way fail with this error. Returns when the transport is closed."""
         self._engine.goaway()
         self._flush()
         self._lose(error)
@@ -209,18 +210,20 @@ class Http2Connection(asyncio.Protocol):
 
     @property
     def peer_max_header_list(self) -> int | None:
-        """The largest header list that the server takes, if it says so (bytes, as RFC 9113 6.5.2 counts)."""
+        """The largest header list that the server accepts, if it says so (bytes, as RFC 9113 6.5.2 counts)."""
         return self._engine.peer_max_header_list
 
     def open(self, fields: Fields, sink: Sink) -> int:
-        """Begin a stream; its id. Only while `capacity` is above 0."""
+        """Begin a stream and return its id. Call it only while `capacity` is above 0."""
         stream_id = self._engine.open(fields)
         self._sinks[stream_id] = sink
         self.flush_soon()
         return stream_id
 
     async def send(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes. False: some of them wait for the server's windows, `has_room` follows unless the stream ends before."""
+        """Queue body bytes. Returns False if some of them wait for the server's windows. Then `has_room` follows, unless the stream ends
+        first.
+        """
         while self._is_choked and not self._is_over:
             if self._room is None:
                 self._room = self.loop.create_future()
@@ -228,18 +231,18 @@ class Http2Connection(asyncio.Protocol):
         has_room = self._engine.send_data(stream_id, data)
         self._unflushed += len(data)
         if self._unflushed >= FLUSHED_AT:
-            self._flush()  # at once: the transport says whether it takes more
+            self._flush()  # written at once: the transport then tells whether it accepts more
         else:
             self.flush_soon()
         return has_room
 
     def half_close(self, stream_id: int) -> None:
-        """End our side of the stream, behind what is queued on it."""
+        """End our side of the stream after its queued bytes."""
         self._engine.end(stream_id)
         self.flush_soon()
 
     def credit(self, stream_id: int, size: int) -> None:
-        """So many body bytes have been taken: the server may send as many more."""
+        """Credit this many body bytes: the server may send as many more."""
         if self._engine.credit(stream_id, size):
             self.flush_soon()
 
@@ -282,7 +285,7 @@ class Http2Connection(asyncio.Protocol):
             self._take_piece()
 
     def _take_piece(self) -> None:
-        """A part of what has come; the others in the next turns of the loop."""
+        """Read a part of the waiting bytes. The others follow in the next turns of the loop."""
         if self._is_over:
             return
         piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
@@ -301,7 +304,7 @@ class Http2Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         opened = self._transport.get_extra_info("socket")
-        # With TLS, what is written and what is sent are not the same bytes.
+        # With TLS, the written bytes and the sent bytes differ.
         if self._transport.get_extra_info("ssl_object") is None and opened is not None and opened.family != socket.AF_UNIX:  # fmt: skip
             queued = not_arrived(opened.fileno())
             if queued is not None:
@@ -320,7 +323,7 @@ class Http2Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._unread and not self._is_over:
-            # The server's last words: a status may be among them.
+            # Read the server's last bytes: they may hold a status.
             self._take(self._unread)
         self._lose(None, exc)
         if not self._closed.done():
@@ -384,7 +387,7 @@ class Http2Connection(asyncio.Protocol):
         self._close_if_done()
 
     def _on_ping(self, _event: PingAcknowledged) -> None:
-        """Whatever is received is a sign of life."""
+        """Note a sign of life: any bytes count."""
 
     def _on_failed(self, event: ConnectionFailed) -> None:
         if self._ready.done():
@@ -400,7 +403,7 @@ class Http2Connection(asyncio.Protocol):
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def _forget(self, stream_id: int) -> Sink | None:
-        """The stream has ended; its sink, if somebody still listens."""
+        """Remove the ended stream. Returns its sink, if it still has one."""
         sink = self._sinks.pop(stream_id, None)
         if sink is not None:
             self._stream_ended()
@@ -418,7 +421,7 @@ class Http2Connection(asyncio.Protocol):
             self._lose(None)
 
     def _lose(self, error: RpcError | None, cause: BaseException | None = None) -> None:
-        """The connection is over, for this reason; None: it was lost."""
+        """End the connection with this error. None means that it was lost."""
         if self._is_over:
             return
         self._is_over = True
@@ -429,7 +432,7 @@ class Http2Connection(asyncio.Protocol):
             before = error or Unreachable(f"{self._owner.name} closed the connection before it spoke HTTP/2")  # fmt: skip
             before.__cause__ = cause
             self._ready.set_exception(before)
-            self._ready.exception()  # whether anybody waits for it or not
+            self._ready.exception()  # marks the exception as seen, even if nothing waits for it
         sinks, self._sinks = self._sinks, {}
         for stream_id, sink in sinks.items():
             sink.failed(self._loss_of(stream_id, error, cause))
@@ -438,7 +441,9 @@ class Http2Connection(asyncio.Protocol):
         self._transport.abort() if error is not None else self._transport.close()
 
     def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:  # fmt: skip
-        """Why this stream ends with its connection. One each: an exception raised in several places would gather tracebacks."""
+        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception would collect
+        tracebacks.
+        """
         name = self._owner.name
         loss: RpcError
         if stream_id > self._flushed_until:
@@ -469,7 +474,7 @@ class Http2Connection(asyncio.Protocol):
     # -- bytes out ------------------------------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
-        """Bytes leave once in a turn of the loop."""
+        """Schedule one write for this turn of the loop."""
         if not self._is_flush_due:
             self._is_flush_due = True
             self.loop.call_soon(self._flush)
@@ -542,7 +547,8 @@ def name_of(code: int) -> str:
         return f"0x{code:x}"
 
 
-# By type of event. Functions and not bound methods: a connection that refers to itself would stay until the next full collection.
+# By type of event. These are functions and not bound methods, because a connection that refers to itself would stay until the next full
+# collection.
 _ACTIONS: dict[type[ClientEvent], Callable[[Http2Connection, Any], None]] = {
     ConnectionReady: Http2Connection._on_ready,  # noqa: SLF001 - this module's own
     CapacityChanged: Http2Connection._on_capacity,  # noqa: SLF001

@@ -1,7 +1,7 @@
-"""The HTTP/2 connections to one server: the first one that takes more streams serves, another is opened when none does.
+"""Keeps the HTTP/2 connections to one server. The first connection with room for a stream is used. If none has room, another is opened.
 
-Opening belongs to the pool, not to the caller: all who wait share one attempt, and one who gives up does not end it. While the server
-cannot be reached, calls learn why at once; attempts are made again after short pauses.
+Opening belongs to the pool, not to the caller. All waiting callers share one attempt, and one that gives up does not end it. While the
+server cannot be reached, calls fail at once with the reason. New attempts follow after short pauses.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from bridge.rpc.errors import Draining, Overloaded, RpcError, Unreachable
 from bridge.rpc.value import Value
 
 Dial = Callable[[Callable[[], Http2Connection]], Awaitable[Http2Connection]]
-"""Connects what it is given a maker of. Raises Unreachable, CertificateRefused."""
+"""Takes a function that makes a protocol, and connects the protocol. Raises Unreachable, CertificateRefused."""
 
 
 class Http2PoolLimits(Value, frozen=True):
     connections: int = 64
-    """Open to one server at once, besides those that end."""
+    """Connections to one server at once, without those that are ending."""
     waiting: int = 10_000
-    """Calls without a stream; more are refused."""
+    """Calls that may wait for a stream. More are refused."""
     first_pause: float = 0.02
-    """Seconds without another attempt after one has failed; doubled each time."""
+    """Seconds of pause after a failed attempt, doubled each time."""
     longest_pause: float = 1.0
 
 
 class Http2Pool:
-    """The owner of its connections. Belongs to the running loop."""
+    """Owns its connections. Belongs to the running loop."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Http2Pool:
         self._waiting: OrderedDict[asyncio.Future[Http2Connection], None] = OrderedDict()
         self._attempt: asyncio.Task[Http2Connection] | None = None
         self._failure: BaseException | None = None
-        """Why the last attempt failed; None: it did not."""
+        """The error of the last attempt, or None if it succeeded."""
         self._pause = 0.0
         self._next_attempt_at = 0.0
         self._is_closed = False
@@ -59,9 +59,8 @@ class Http2Pool:
         return len(self._connections)
 
     async def connection(self) -> Http2Connection:
-        """A connection that takes a stream, to be opened before anything else is awaited.
-
-        Raises Unreachable, CertificateRefused, Overloaded, Draining.
+        """Return a connection with room for a stream. The caller must open it before it awaits anything else. Raises Unreachable,
+        CertificateRefused, Overloaded, Draining.
         """
         if not self._waiting:
             found = self._free()
@@ -70,10 +69,10 @@ class Http2Pool:
         while True:
             found = await self._wait()
             if found.capacity > 0:
-                return found  # else it was lost since: what was promised is worth nothing then
+                return found  # otherwise the connection was lost meanwhile, and its promise is void
 
     async def _wait(self) -> Http2Connection:
-        """The connection that takes this caller's stream, in turn."""
+        """Wait in line for a connection with room for this caller's stream."""
         self._refuse_if_hopeless()
         waiter: asyncio.Future[Http2Connection] = self._loop.create_future()
         self._waiting[waiter] = None
@@ -90,7 +89,7 @@ class Http2Pool:
         return found
 
     def adopt(self, connection: Http2Connection) -> None:
-        """Use a connection that is ready, whoever has opened it. Its owner is this pool."""
+        """Use a connection that is ready, whichever side opened it. This pool becomes its owner."""
         self._connections.append(connection)
         self._serve()
 
@@ -117,7 +116,7 @@ class Http2Pool:
         return None
 
     def _serve(self) -> None:
-        """Give streams to those who wait longest, and see to more connections if they are not enough."""
+        """Give streams to the callers that have waited longest, and open another connection if they do not suffice."""
         while self._waiting:
             found = self._free()
             if found is None:
@@ -131,12 +130,12 @@ class Http2Pool:
     # -- opening connections --------------------------------------------------------------------------------------------
 
     def _connect_as_needed(self) -> None:
-        """One attempt at a time: a connection has room for many."""
+        """Open a connection. Only one attempt runs at a time, because a connection has room for many streams."""
         if self._attempt is not None or self._is_closed or not self._waiting:
             return
         lasting = [each for each in self._connections if each.can_ever_take_more]
         if len(lasting) >= self._limits.connections or any(not each.max_streams for each in lasting):  # fmt: skip
-            return  # a server that takes none now would take none on another connection
+            return  # a server that allows no streams now would allow none on another connection
         wait = self._next_attempt_at - self._loop.time()
         if wait > 0 and lasting:
             self._loop.call_later(wait, self._connect_as_needed)
@@ -188,7 +187,7 @@ class Http2Pool:
     # -- the end --------------------------------------------------------------------------------------------------------
 
     def close_idle(self) -> None:
-        """Close what no call uses; the others close with their last call."""
+        """Close unused connections. The others close with their last call."""
         for connection in list(self._connections):
             connection.close()
 
@@ -205,7 +204,7 @@ class Http2Pool:
 
 
 def _copy(error: BaseException) -> BaseException:
-    """The same failure anew: one exception raised again and again would gather tracebacks."""
+    """Copy the failure, because an exception that is raised again and again would collect tracebacks."""
     if not isinstance(error, RpcError):
         return error
     again = type(error)(*error.args)

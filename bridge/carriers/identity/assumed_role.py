@@ -1,6 +1,6 @@
-"""Roles: credentials that STS gives for the bridge's own, sought and renewed in the background like those.
+"""Assumes roles: gets credentials from STS with the bridge's own ones, and renews them in the background.
 
-One source for each distinct role, whoever uses it. Knows nothing of what is signed with them.
+There is one source for each distinct role. This module does not know what is signed with them.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 SESSION_NAME = "grpc-lambda-bridge"
-"""What CloudTrail shows of the bridge unless `session_name` says otherwise."""
+"""The session name that CloudTrail shows, unless `session_name` is set."""
 
 SESSION_SECONDS = 3600
-"""How long assumed credentials are asked for: every role allows an hour."""
+"""The requested lifetime of assumed credentials in seconds. Every role allows an hour."""
 
 RENEWED_BEFORE = 900.0
-"""Seconds before they expire that credentials are replaced."""
+"""Seconds before their expiry at which credentials are replaced."""
 
 _STS_SECONDS = 10
 
@@ -42,7 +42,7 @@ class Base(Protocol):
 
 
 class AssumeRole:
-    """A Search that asks STS. `aws.endpoint_url` is Lambda's alone; AWS_ENDPOINT_URL_STS moves STS, as botocore has it."""
+    """A Search that asks STS. `aws.endpoint_url` is for Lambda only. AWS_ENDPOINT_URL_STS sets the address of STS, as in botocore."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class AssumeRole:
         profile: str | None = None,
         clock: Callable[[], float] = time.time,  # noqa: TID251 - credentials expire by the wall clock
     ) -> None:
-        """`region`: of the functions that are called under this role, for want of a configured one."""
+        """`region` is that of the functions called under this role. It is used if no region is configured."""
         self._role = role
         self._base = base
         self._region = region
@@ -115,7 +115,7 @@ class AssumeRole:
         )
 
     def _region_for(self, configured: str | None) -> str:
-        """The region whose STS is asked: one of the role's partition, for other partitions do not know the role."""
+        """The region whose STS is asked. It must lie in the role's partition, because other partitions do not know the role."""
         partition = partition_in(self._role.arn)
         for region in (configured, self._region):
             if region is not None and partition_of(region) is partition:
@@ -124,7 +124,7 @@ class AssumeRole:
 
 
 class CredentialSet:
-    """Whom the bridge is to AWS: its own credentials and the roles it assumes with them."""
+    """The credentials that the bridge presents to AWS: its own, and those of the roles that it assumes with them."""
 
     def __init__(
         self, own: RefreshingCredentials, roles: Mapping[Role, RefreshingCredentials]
@@ -133,11 +133,11 @@ class CredentialSet:
         self._roles = dict(roles)
 
     def of(self, role: Role | None) -> CredentialSource:
-        """The credentials to sign with under this role; None: our own."""
+        """The source of credentials for this role, or the bridge's own for None."""
         return self._own if role is None else self._roles[role]
 
     def start(self) -> None:
-        """Begin to seek, in the running loop: roles when there is something to assume them with."""
+        """Begin to search in the running loop. Roles are assumed once the bridge has its own credentials."""
         self._own.start()
         for source in self._roles.values():
             source.start(after=self._own)
@@ -150,12 +150,12 @@ class CredentialSet:
         return all(source.is_ready for source in self._all())
 
     async def wait_until_ready(self) -> None:
-        """Return when all are found; until then for ever."""
+        """Wait without a limit until all credentials are found."""
         for source in self._all():
             await source.wait_until_ready()
 
     async def wait_until_searched(self) -> None:
-        """Return when each has been sought once; roles are, once there is something to assume them with."""
+        """Wait until each has been searched for once. For a role this needs the bridge's own credentials."""
         await self._own.wait_until_searched()
         if self._own.is_ready:
             for source in self._roles.values():
@@ -163,18 +163,18 @@ class CredentialSet:
 
     @property
     def missing(self) -> str:
-        """What to tell who waited in vain."""
+        """The error for a caller that waited without success."""
         return NONE_YET if self._own.is_ready else credentials.NONE_YET
 
     @property
     def age(self) -> float | None:
-        """Seconds since the search that succeeded longest ago; None: one never has."""
+        """Seconds since the oldest of the last successful searches, or None if one search never succeeded."""
         ages = [source.age for source in self._all()]
         return None if None in ages else max(age for age in ages if age is not None)
 
     @property
     def identity(self) -> str:
-        """Whose credentials they are, as far as that can be said without asking AWS."""
+        """The identity behind the credentials, as far as it is known without asking AWS."""
         return " and ".join([self._own.identity, *[f"role {role.arn}" for role in self._roles]])
 
     def _all(self) -> list[RefreshingCredentials]:

@@ -1,7 +1,7 @@
-"""Why credentials cannot be had or used: the provider, its file or URL, and the reason, without any secret.
+"""Explains why credentials cannot be found or used: the provider, its file or URL, and the reason, without any secret.
 
-In go what botocore raised, and what its session is configured with; out comes one line for the log. Providers read files, run
-programs and ask servers; what those gave is never quoted, because a secret may stand in it.
+It takes what botocore raised and the settings of its session, and returns one line for the log. Providers read files, run
+programs and ask servers. Their output is never quoted, because it may hold a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
 _VISIBLE = re.compile(r"[!-~]+").fullmatch
-"""What a part of a request's head may be. A key ends in a line break if a secret was made with `echo`, or a file has CRLF."""
+"""The text that may stand in a request's head. A key ends in a line break if a secret was made with `echo`, or a file has CRLF."""
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}").fullmatch
 _CONTAINER_HOST = "http://169.254.170.2"
 _USER_IN_URL = re.compile(r"//[^/@\s\"']*@")
@@ -27,7 +27,7 @@ _QUERY_IN_URL = re.compile(r"(https?://[^\s\"'?]*)\?[^\s\"']*")
 
 
 def unusable_part(credentials: Credentials) -> str | None:
-    """Which part of them cannot stand in a request's head, and why; None: all can."""
+    """Which part of the credentials cannot stand in a request's head, and why. None if all can."""
     parts = {
         "the access key id": credentials.access_key,
         "the secret access key": credentials.secret_key,
@@ -42,7 +42,7 @@ def unusable_part(credentials: Credentials) -> str | None:
 
 
 def unusable_setting(region: str | None, endpoint: str | None) -> str | None:
-    """Why requests cannot be sent with these; None: they can."""
+    """Why requests cannot be sent with these settings, or None if they can."""
     if region is not None and not _REGION(region):
         return f"the region of the environment or the profile holds {_kind_of_fault(region)}"
     if endpoint is not None:
@@ -66,7 +66,7 @@ def place_of(provider: str, session: Session, environment: Mapping[str, str]) ->
     """A provider of botocore by its name, and what it reads. Never fails."""
     try:
         read = _what_is_read(provider, session, environment)
-    except Exception:  # noqa: BLE001 - what is configured may be the very thing that is broken
+    except Exception:  # noqa: BLE001 - the configuration itself may be broken
         read = ""
     return f"{provider} ({read})" if read else provider
 
@@ -101,19 +101,19 @@ def _what_is_read(provider: str, session: Session, environment: Mapping[str, str
 
 
 def _profile(session: Session) -> dict[str, Any]:
-    """The profile as both files together have it."""
+    """The profile, merged from both files."""
     found: dict[str, Any] = session.get_scoped_config()
     return found
 
 
 def _program(session: Session) -> str:
-    """Without its arguments: a password may be among them."""
+    """The command without its arguments, which may hold a password."""
     words = shlex.split(_profile(session).get("credential_process", ""))
     return words[0] if words else "no program"
 
 
 def _container_url(environment: Mapping[str, str]) -> str:
-    """Without what may be secret: a container's own path, a user, a query."""
+    """The URL without parts that may be secret: a container's own path, a user, a query."""
     if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in environment:
         return f"{_CONTAINER_HOST}, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
     parts = urlsplit(environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""))
@@ -125,7 +125,7 @@ def _container_url(environment: Mapping[str, str]) -> str:
 
 
 def reason_of(error: BaseException, provider: str = "") -> str:
-    """What an error means. Texts are passed on only where botocore writes them itself and quotes nothing that it was given."""
+    """Explain an error. Texts are passed on only if botocore wrote them itself and they quote no input."""
     by_kind = _builtin_reason(error, provider)
     if by_kind:
         return by_kind
@@ -200,7 +200,7 @@ _HTTP_STATUS = re.compile(r"non 200 response \(?(\d{3})").search
 
 
 def _retrieval_reason(text: str, provider: str) -> str:
-    """These quote what a program or a server said, which may be secret: only what is known of it is told."""
+    """Explain an error that quotes a program or a server. The quote may be secret, so only known facts are told."""
     if found := _MISSING_KEY(text):
         return f"its output lacks {found[1]}"
     if _VERSION(text):

@@ -1,8 +1,8 @@
-"""AWS credentials: found as boto3 finds them, off the loop, kept fresh, and at hand without waiting.
+"""Finds AWS credentials as boto3 does, in a thread, keeps them fresh, and returns them without waiting.
 
-botocore looks in the environment, the shared files, SSO, processes, web identity, the container's and the machine's role; some of
-that blocks for seconds. So it is imported and asked in a thread, and what it found is published as one value: a call reads
-it, or learns at once that there is none yet.
+botocore looks in the environment, the shared files, SSO, processes, web identity, and the roles of the container and the machine. Some of
+that blocks for seconds, so it is imported and asked in a thread. The result is published as one value. A call reads it, or fails at once if
+there is no value yet.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
 CHECKED_EVERY = 60.0
-"""Seconds between two looks at the credentials; botocore renews them from 15 minutes before they expire."""
+"""Seconds between two checks of the credentials. botocore renews them from 15 minutes before they expire."""
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds before the next search after one that found nothing: doubled each time."""
+"""Seconds until the next search after one that found nothing, doubled each time."""
 
 FORCED_EVERY = 10.0
-"""Seconds between two searches that a refused signature may cause: wrong keys must not start one for each call."""
+"""Seconds between two searches caused by refused signatures, so that wrong keys do not start one for each call."""
 
 NONE_YET = (
     "the bridge has no AWS credentials yet: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
@@ -53,26 +53,26 @@ Result = TypeVar("Result")
 
 
 class AwsSettings(Value, frozen=True):
-    """What is configured beside the credentials, as boto3 reads it."""
+    """The AWS settings other than credentials, as boto3 reads them."""
 
     region: str | None = None
     lambda_endpoint: str | None = None
-    """The URL of the Lambda API, if it is not AWS's own."""
+    """The URL of the Lambda API, if it is not AWS's default."""
     uses_fips: bool = False
-    """Whether AWS's own is to be the one with FIPS 140 cryptography."""
+    """Whether AWS's endpoint with FIPS 140 cryptography is used."""
 
 
 class Found(Value, frozen=True):
-    """What one search brought."""
+    """The result of one search."""
 
     credentials: Credentials
     settings: AwsSettings
     place: str
-    """botocore's name for where they were: `env`, `sso`, `iam-role` ..."""
+    """botocore's name for the place where they were found: `env`, `sso`, `iam-role` ..."""
 
 
 class CredentialSource(Protocol):
-    """Where carriers get credentials. A role to assume is a source of its own, over the source of its base credentials."""
+    """A source of credentials for carriers. A role to assume is its own source, on top of the source of its base credentials."""
 
     @property
     def is_ready(self) -> bool: ...
@@ -81,16 +81,16 @@ class CredentialSource(Protocol):
     def settings(self) -> AwsSettings: ...
 
     def current(self) -> Credentials:
-        """The credentials to sign with: the same object until they change. Raises NotReady."""
+        """Return the credentials to sign with. It is the same object until they change. Raises NotReady."""
         ...
 
     async def refresh_now(self, refused: Credentials) -> None:
-        """AWS refuses these: look for others, unless others are there already."""
+        """Note that AWS refuses these credentials. Look for others, unless there are others already."""
         ...
 
 
 class FixedCredentials:
-    """Credentials that are given."""
+    """A source of fixed credentials."""
 
     def __init__(self, credentials: Credentials, settings: AwsSettings) -> None:
         self._credentials = credentials
@@ -102,33 +102,33 @@ class FixedCredentials:
         return self._credentials
 
     async def refresh_now(self, refused: Credentials) -> None:
-        """There are no others."""
+        """Do nothing, because there are no others."""
 
 
 def local_credentials() -> FixedCredentials:
-    """What requests to the local Lambda are signed with: it checks no signature."""
+    """The keys for requests to the local Lambda, which checks no signature."""
     return FixedCredentials(Credentials("local", "local"), AwsSettings(region="us-east-1"))
 
 
 class Search(Protocol):
-    """Looks for credentials. Both ways may block for long, and raise whatever went wrong."""
+    """Searches for credentials. Both methods may block for long, and may raise anything."""
 
     @property
     def tried(self) -> str:
-        """Where it looks, for the log."""
+        """The places that it searches, for the log."""
         ...
 
     def find(self) -> Found:
-        """From scratch."""
+        """Search from the beginning."""
         ...
 
     def renew(self) -> Found:
-        """From where they were found last; anew only if they expire soon."""
+        """Read the credentials from the place where they were found. They are fetched again only if they expire soon."""
         ...
 
 
 class RefreshingCredentials:
-    """Credentials sought in the background, renewed before they expire."""
+    """Credentials that are searched for in the background, and renewed before they expire."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class RefreshingCredentials:
         first_pause: float = FIRST_PAUSE,
         none_yet: str = NONE_YET,
     ) -> None:
-        """`none_yet`: what a call is told until there are any."""
+        """`none_yet` is the message for calls until there are any."""
         self._search = search
         self._none_yet = none_yet
         self._clock = clock
@@ -152,7 +152,7 @@ class RefreshingCredentials:
         self._searched = asyncio.Event()
 
     def start(self, *, after: RefreshingCredentials | None = None) -> None:
-        """Begin to search, in the running loop; with `after`, when those are found."""
+        """Begin to search in the running loop. With `after`, begin when those credentials are found."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep(after))
 
     async def close(self) -> None:
@@ -166,23 +166,23 @@ class RefreshingCredentials:
         return self._found is not None
 
     async def wait_until_ready(self) -> None:
-        """Return when there are credentials; until then for ever."""
+        """Wait without a limit until there are credentials."""
         await self._ready.wait()
 
     async def wait_until_searched(self) -> None:
-        """Return when the first search has ended, whatever it brought."""
+        """Wait until the first search has ended, with or without a result."""
         await self._searched.wait()
 
     @property
     def identity(self) -> str:
-        """Whose they are as far as that can be said without asking AWS: the id of the key, which is no secret."""
+        """The identity as far as it is known without asking AWS: the id of the key, which is not secret."""
         if self._found is None:
             return "unknown"
         return f"access key {self._found.credentials.access_key} ({self._found.place})"
 
     @property
     def age(self) -> float | None:
-        """Seconds since a search last succeeded; None: never."""
+        """Seconds since a search last succeeded, or None if none did."""
         return None if self._found is None else self._clock() - self._found_at
 
     @property
@@ -195,7 +195,7 @@ class RefreshingCredentials:
         return self._found.credentials
 
     def found(self) -> Found:
-        """What the last search brought; from any thread. Raises NotReady."""
+        """The result of the last search. May be called from any thread. Raises NotReady."""
         if self._found is None:
             raise NotReady(self._none_yet)
         return self._found
@@ -210,7 +210,7 @@ class RefreshingCredentials:
             self._forced_at = now
             self._forced = asyncio.get_running_loop().create_task(self._update(self._search.find))
             self._forced.add_done_callback(lambda _: self._forget_forced())
-        # One search serves all whose signature was refused: one who gives up does not end it.
+        # All callers with a refused signature share one search. One that gives up does not end it.
         await asyncio.wait((self._forced,))
 
     def _forget_forced(self) -> None:
@@ -231,7 +231,7 @@ class RefreshingCredentials:
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _update(self, look: Callable[[], Found]) -> bool:
-        """Search once, and publish what is found. False: nothing was; what there is stays."""
+        """Search once, and publish the result. Returns False if nothing was found; earlier credentials then stay."""
         try:
             found = await in_daemon_thread(look)
             _check(found, found.place)
@@ -245,7 +245,7 @@ class RefreshingCredentials:
         if self._found is None:
             _log.info("AWS credentials found: %s", found.place)
         elif found == self._found:
-            found = self._found  # carriers see by identity that nothing changed
+            found = self._found  # the same object tells carriers that nothing changed
         elif found.credentials == self._found.credentials:
             found = Found(self._found.credentials, found.settings, found.place)
         self._found = found
@@ -255,16 +255,16 @@ class RefreshingCredentials:
 
 
 class NoCredentials(Exception):
-    """There are none that can be used. Its text is for the log: it says where and why, and holds no secret."""
+    """No usable credentials were found. The text is for the log: it says where and why, and holds no secret."""
 
 
 def _told(error: Exception) -> str:
-    """What a log may say."""
+    """The text for the log."""
     return str(error) if isinstance(error, NoCredentials) else reason_of(error)
 
 
 def _check(found: Found, place: str) -> None:
-    """Raises NoCredentials for what would break the head of a request, or change its meaning. `place`: where it was found."""
+    """Raise NoCredentials for values that would break the head of a request, or change its meaning. `place` is where they were found."""
     fault = unusable_part(found.credentials)
     if fault is not None:
         raise NoCredentials(f"{place}: {fault}")
@@ -274,7 +274,7 @@ def _check(found: Found, place: str) -> None:
 
 
 class BotocoreSearch:
-    """Asks botocore, whose rules are those of boto3 and the AWS CLI."""
+    """A Search that asks botocore. Its rules are those of boto3 and the AWS CLI."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class BotocoreSearch:
         region: str | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """`profile` and `region` come before what botocore would find; `environment` is read for endpoints only."""
+        """`profile` and `region` take precedence over botocore's own settings. `environment` is read for endpoints only."""
         self._profile = profile
         self._region = region
         self._environment = environment
@@ -294,7 +294,7 @@ class BotocoreSearch:
     def find(self) -> Found:
         from botocore.session import Session
 
-        self._session = None  # what it knew may be what was wrong
+        self._session = None  # a new session, because the old one's state may be the cause
         session = Session(profile=self._profile)
         resolver = session.get_component("credential_provider")
         places = ", ".join(provider.METHOD for provider in resolver.providers)
@@ -310,7 +310,7 @@ class BotocoreSearch:
         return self._read(self._session, self._kept)
 
     def _search(self, session: Session, providers: Iterable[CredentialProvider]) -> Kept:
-        """As botocore's own resolver: the first provider that has any. But who fails is known by name."""
+        """Ask the providers in order, as botocore's resolver does. Unlike there, the name of a failing provider is known."""
         for provider in providers:
             try:
                 kept: Kept | None = provider.load()
@@ -330,7 +330,7 @@ class BotocoreSearch:
             frozen = kept.get_frozen_credentials()
         except Exception as error:
             raise self._fault(session, kept.method or "unknown", error) from error
-        # botocore tells nobody else when they expire.
+        # botocore has no public attribute for the expiry.
         expiry = getattr(kept, "_expiry_time", None)
         found = Found(
             credentials=Credentials(
@@ -351,7 +351,7 @@ class BotocoreSearch:
 
 
 def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str | None:
-    """The Lambda API's URL in the environment or the shared configuration file, in the SDKs' order; None: AWS's own.
+    """The Lambda API's URL from the environment or the shared configuration file, in the SDKs' order. None means AWS's default.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
@@ -370,7 +370,7 @@ def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str
 
 
 async def in_daemon_thread(call: Callable[[], Result]) -> Result:
-    """What a blocking call returns, from a thread of its own that does not keep the process alive; an executor's would."""
+    """Run a blocking call in its own thread and return its result. The thread does not keep the process alive, as an executor's would."""
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Result] = loop.create_future()
 
@@ -386,12 +386,12 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
         result, failure = None, None
         try:
             result = call()
-        except Exception as error:  # noqa: BLE001 (the thread's outermost frame: it goes to who waits)
+        except Exception as error:  # noqa: BLE001 (the thread's outermost frame: the waiting caller gets it)
             failure = error
         try:
             loop.call_soon_threadsafe(settle, result, failure)
         except RuntimeError:
-            pass  # the loop is closed: nobody waits any more
+            pass  # the loop is closed, so no caller waits
 
     threading.Thread(target=run, name="aws-credentials", daemon=True).start()
     return await outcome

@@ -1,6 +1,6 @@
-"""What all signed requests of a carrier share: whose credentials, whose clock, and what to do when AWS takes neither.
+"""State that all signed requests of a carrier share: credentials, AWS's clock, and what to do when AWS refuses a signature.
 
-It signs nothing itself. A refused signature may be put right once: by fresh credentials, or by taking AWS's time for ours.
+It signs nothing itself. A refused signature is corrected once: by fresh credentials, or by using AWS's time.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from bridge.carriers.identity.credentials import AwsSettings, CredentialSource
 from bridge.rpc.errors import AccessRefused, Misconfigured, RpcError
 
 SKEW_NOTICED = 30.0
-"""Seconds by which AWS's clock must differ from ours to be taken instead; AWS bears five minutes."""
+"""Seconds of difference from which on AWS's clock is used. AWS tolerates five minutes of clock skew."""
 
 REFUSALS_LOGGED_EVERY = 60.0
-"""Seconds between two log lines about a target that AWS does not let us call."""
+"""Seconds between two log lines about a target that AWS does not allow the bridge to call."""
 
 _log = logging.getLogger(__name__)
 
 
 class Signing:
-    """Belongs to one carrier."""
+    """The signing state of one carrier."""
 
     __slots__ = ("_clock", "_refused_until", "_source", "current", "skew")
 
     def __init__(self, source: CredentialSource, clock: Callable[[], float]) -> None:
-        """`clock` reads the wall time (Unix seconds)."""
+        """`clock` returns the wall time (Unix seconds)."""
         self._source = source
         self._clock = clock
         self.current = source.current
         """The credentials to sign with. Raises NotReady."""
         self.skew = 0.0
-        """Seconds by which AWS's clock is ahead of ours, as far as we were told."""
+        """Seconds by which AWS's clock is ahead of this machine's, as far as known."""
         self._refused_until = 0.0
 
     @property
@@ -42,20 +42,19 @@ class Signing:
         return self._source.settings
 
     def now(self) -> float:
-        """Unix seconds, as AWS counts them."""
+        """The current time in Unix seconds by AWS's clock."""
         return self._clock() + self.skew
 
     async def renew(self, refused: Credentials, skew: float, date: str) -> bool:
-        """Whether another attempt may do better than one with these credentials and this skew: by other ones.
-
-        `date`: of the answer that refused it. Raises NotReady.
+        """Whether another attempt may succeed, because the credentials or the skew have changed. `date` is that of the answer that refused
+        it. Raises NotReady.
         """
         self._set_clock_by(date)
         await self._source.refresh_now(refused)
         return self._source.current() is not refused or self.skew != skew
 
     def _set_clock_by(self, date: str) -> None:
-        """Take AWS's time if ours is wrong."""
+        """Use AWS's time if this machine's clock is wrong."""
         theirs = parse_date(date)
         if theirs is None:
             return
@@ -63,7 +62,7 @@ class Signing:
         if abs(skew) < SKEW_NOTICED:
             skew = 0.0
         elif abs(skew - self.skew) < SKEW_NOTICED:
-            return  # known already: dates have whole seconds, small differences mean nothing
+            return  # already known: dates have whole seconds, so small differences do not count
         else:
             _log.warning(
                 "this machine's clock is %.0f s behind that of AWS; signing with AWS's", skew
@@ -71,7 +70,9 @@ class Signing:
         self.skew = skew
 
     def report(self, error: RpcError) -> None:
-        """Log that AWS does not let us call, now and then: the client is not told whom it refuses, the operator needs to know."""
+        """Log, at a limited rate, that AWS refuses a call. The client is not told which identity AWS refuses, but the operator must
+        know.
+        """
         if not isinstance(error, AccessRefused | Misconfigured):
             return
         now = self._clock()
