@@ -1,7 +1,7 @@
 """What the Lambda API and a failed function say, as causes that know their status (design: README, "Failures").
 
-`refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. What a
-client reads is our own text with the function's name; AWS's text may quote our identity and goes to the log alone, as a
+`refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The client gets the
+bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to the log, as a
 note of the exception (`__notes__`).
 """
 
@@ -47,9 +47,9 @@ _TOO_LARGE = (
 _KEY = (
     "{function} cannot start ({cause}): Lambda cannot use the KMS key of its environment variables"
 )
-_NETWORK = "{function} cannot start ({cause}): its VPC configuration must be mended"
+_NETWORK = "{function} cannot start ({cause}): its VPC configuration must be fixed"
 _MOUNT = "{function} cannot start ({cause}): its file system cannot be mounted"
-_CODE = "{function} cannot start ({cause}): its runtime or its code must be mended"
+_CODE = "{function} cannot start ({cause}): its runtime or its code must be fixed"
 _CALL = "Lambda finds fault with the call to {function} ({cause})"
 _UNSURE = "Lambda failed while it served {function} ({cause}); the function may have run"
 
@@ -58,7 +58,7 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
     "Throttling": (Throttled, _BUSY),
     "Throttled": (Throttled, _BUSY),
     "RequestLimitExceeded": (Throttled, _BUSY),
-    # Setting the function up met something that passes; it was not started.
+    # A temporary problem stopped the set-up of the function. It was not started.
     "EC2Throttled": (NotStarted, _SOON),
     "EC2Unexpected": (NotStarted, _SOON),
     "ENILimitReached": (NotStarted, _SOON),
@@ -73,7 +73,7 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
     "EFSMountTimeout": (NotStarted, _SOON),
     "S3FilesMountConnectivity": (NotStarted, _SOON),
     "S3FilesMountTimeout": (NotStarted, _SOON),
-    # The function was not started and will not be until somebody mends it, whatever the HTTP status says.
+    # The function was not started. It will not start until somebody fixes it, whatever the HTTP status says.
     "KMSAccessDenied": (Misconfigured, _KEY),
     "KMSDisabled": (Misconfigured, _KEY),
     "KMSInvalidState": (Misconfigured, _KEY),
@@ -131,7 +131,7 @@ _OF_STATUS: dict[int, tuple[type[AwsRefusal], str]] = {
     413: (PayloadTooLarge, _TOO_LARGE),
     429: (Throttled, _BUSY),
 }
-"""For types that nobody has told us of."""
+"""For unknown error types."""
 
 _TYPE = re.compile(r"[A-Za-z0-9_.-]{1,80}").fullmatch
 
@@ -179,11 +179,11 @@ def _rule_for(http_status: int, name: str) -> tuple[type[AwsRefusal], str]:
 
 
 _MAX_TEXT = 500
-"""Characters of foreign text in a message: clients give up on statuses of a few KiB."""
+"""Characters of another program's text in a message. Clients fail on statuses of a few KiB."""
 
 
 def _short(text: str) -> str:
-    """The first line that says something, bounded: traces come after it, and so does what a bad signature was made of."""
+    """The first line that is not empty, bounded. Later lines hold traces, or the parts of a bad signature."""
     line = next((line for line in text.splitlines() if line.strip()), "").strip()
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 

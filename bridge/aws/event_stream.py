@@ -42,7 +42,7 @@ class Event(Value, frozen=True):
     payload: bytes
 
     def header(self, name: str) -> str:
-        """Empty if there is none."""
+        """The value of a string header, or an empty text."""
         for key, value in self.headers:
             if key == name:
                 return value

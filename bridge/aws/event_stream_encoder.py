@@ -21,7 +21,7 @@ _CRC = Struct(">I")
 _VALUE_LENGTH = Struct(">H")
 _STRING = b"\x07"
 _AROUND = 16
-"""Bytes of a message beside its headers and payload: two lengths, two checksums."""
+"""Bytes of a message without its headers and payload: two lengths, two checksums."""
 
 
 def encode_event(event_type: str, payload: bytes, *, content_type: str) -> bytes:

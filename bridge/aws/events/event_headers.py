@@ -1,7 +1,6 @@
 """A call's metadata as the HTTP headers of a request to a function: the rules for the way up, the same in every shape of event.
 
-Repeated names are joined with commas, as AWS joins them, and listed beside that; what is ours or nobody's is remade; values
-are visible ASCII.
+Repeated names are joined with commas, as AWS does, and also listed. Fields that the bridge owns are set anew. Values are visible ASCII.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from bridge.rpc.value import Value
 SEPARATOR = b"\0" * 8
 """Between a prelude and its body."""
 MAX_PRELUDE = 64 << 10
-"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Whatever is longer without a NUL is none."""
+"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Longer data without a NUL has no prelude."""
 
 MOST_HEADERS = 1000
 """Headers of a reply. AWS's front doors take fewer; the 6 MB of a reply have room for half a million, which would stop other calls."""

@@ -1,7 +1,7 @@
-"""The event `raw`: the function gets a JSON value and returns one; all else that a call has travels beside it.
+"""The event `raw`: the function gets a JSON value and returns one. The rest of the call travels outside the event.
 
-Up goes the ClientContext of Invoke, which runtimes show as `context.client_context.custom` (Python), `context.clientContext.custom`
-(Node); down comes the type of a raised error, which may be the name of a gRPC code.
+The request has the ClientContext of Invoke, which runtimes show as `context.client_context.custom` (Python), `context.clientContext.custom`
+(Node). The reply may have the type of a raised error, which may be the name of a gRPC code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ClientContext(Value, frozen=True):
 
 
 def client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> ClientContext:
-    """The call beside its message: one flat object of texts, because typed runtimes read no other.
+    """The call without its message, as one flat object of texts, because typed runtimes read no other form.
 
     Repeated names are joined with commas, `-bin` values stay base64. `timeout`: seconds left.
     """
