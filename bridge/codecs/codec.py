@@ -16,7 +16,7 @@ Convert = Callable[[str, bytes, Account], Awaitable[bytes]]
 class Reader(Protocol):
     """Reads one reply: `feed` it the body in any chunks, then `convert`, then `finish`. The events and the outcome do not depend on the chunks.
 
-    All raise RpcError for a reply that is none.
+    All raise RpcError for a reply that cannot be read.
     """
 
     @property

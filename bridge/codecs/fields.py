@@ -55,7 +55,7 @@ class ReplyFields(Value, frozen=True):
 
 
 def sort_fields(fields: Iterable[tuple[str, str]]) -> ReplyFields:
-    """Never fails: what cannot reach a client or is far too much is left out, a grpc-status that is none is UNKNOWN."""
+    """Never fails. Fields that cannot reach a client, or are far too many, are left out. An invalid grpc-status counts as UNKNOWN."""
     metadata: list[tuple[str, str]] = []
     own: dict[str, str] = {}
     for sent_name, value in fields:

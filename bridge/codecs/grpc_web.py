@@ -34,7 +34,7 @@ def usual_reply(
     max_response: int | None,
     message_format: str,
 ) -> UnaryResponse | None:
-    """The response in a whole reply that is as most are: one message as it is, then OK. None: read it with a GrpcWebReader.
+    """Fast path for the common reply: one message that is not compressed, then status OK. None: read it with a GrpcWebReader.
 
     What it returns is what the reader would make of the reply, for a fifth of the price.
     """

@@ -32,7 +32,7 @@ _KEPT_FROM_UNREAD = 16
 
 
 _FIELD_COST = 128
-"""Bytes that a field takes beside its name and value: two strings and their tuple."""
+"""Bytes that a field takes in addition to its name and value: two strings and their tuple."""
 
 _USUAL_FIELDS = 4 << 10
 """Bytes of fields that CALL_COST covers."""

@@ -84,7 +84,7 @@ class Call(Account, Protocol):
         ...
 
     def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        """Send a whole response of one message, as most are: what send_all does, for less."""
+        """Send a whole response of one message, the common case. It does what send_all does at a lower cost."""
         ...
 
     async def writable(self) -> None:

@@ -41,7 +41,7 @@ def _check(flags: int, size: int, max_message: int) -> None:
 
 
 def is_one_plain_message(body: bytes | bytearray, max_message: int) -> bool:
-    """Whether the body is one message, not compressed and within the limit, as most are: then there is nothing else to check."""
+    """Fast path for the common body: whether it is one message, not compressed and within the limit. Then nothing else is checked."""
     size = len(body) - PREFIX_SIZE
     return 0 <= size <= max_message and parse_prefix(body) == (0, size)
 

@@ -2,7 +2,7 @@
 
 Each cause knows its status code, whether the function may have run, and whether trying again may help. They are raised where
 the fact is known; the layer `rescue` alone turns one into the Status that the client sees, with `str(error)` as its message.
-A message says what happened, where, and what to do next; it never quotes a foreign exception, a secret or our identity.
+A message says what happened, where, and what to do next; it never quotes another library's exception, a secret or the bridge's identity.
 
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
@@ -76,10 +76,10 @@ class Bug(RpcError):
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of what the frames hold that this error and its causes passed through. For errors that nobody will trace any more.
+    """Release what the frames of this error and its causes hold. It is for errors whose traceback is no longer needed.
 
-    A frame that has a name for the error it raised makes a cycle with it: a message of megabytes in it stays until the garbage
-    collector comes, which counts objects and not bytes.
+    A frame with a variable for the error that it raised forms a reference cycle. Megabytes in that frame stay until the garbage
+    collector runs, which counts objects and not bytes.
     """
     each: BaseException | None = error
     while each is not None and each.__traceback__ is not None:
@@ -134,7 +134,7 @@ class NoRoute(RequestError):
 
 
 class RequestStalled(RequestError):
-    """The client sends too little for too long: a limit of ours on the time of a request has passed."""
+    """The client sends too little for too long: a time limit on requests has passed."""
 
     code = StatusCode.DEADLINE_EXCEEDED
 
@@ -292,7 +292,7 @@ class StaleCredentials(AccessRefused):
 
 
 class Misconfigured(AwsRefusal):
-    """Something about the function (key, network, mount, runtime) must be mended first."""
+    """Something about the function (key, network, mount, runtime) must be fixed first."""
 
     code = StatusCode.INTERNAL
 

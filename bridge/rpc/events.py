@@ -33,7 +33,7 @@ ResponseEvent = Headers | Message | Trailers
 
 
 class UnaryResponse(Value, frozen=True):
-    """A whole response of one message, as most are; its parts as the events have them."""
+    """A whole response of one message, the common case. Its parts are those of the events."""
 
     initial: Metadata
     envelope: bytes
@@ -60,4 +60,4 @@ NEXT_PHASE: dict[Phase, dict[type, Phase]] = {
     Phase.OPEN: {Message: Phase.OPEN, Trailers: Phase.DONE},
     Phase.DONE: {},
 }
-"""The whole grammar of a gRPC response; a missing entry is a bug of ours (KeyError)."""
+"""The whole grammar of a gRPC response; a missing entry is a bug in the bridge (KeyError)."""

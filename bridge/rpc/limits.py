@@ -1,4 +1,4 @@
-"""The numbers that bound one call. Sizes are bytes, durations seconds; None: no bound of ours."""
+"""The numbers that bound one call. Sizes are bytes, durations seconds. None means that the bridge sets no bound."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The calls that one target takes at a time, and how connections share them where they run short.
 
-A connection may take all places while nobody else wants one. Where none is free and a connection below its fair share is refused, the
-next free place is kept for it: connections at or above their share are refused until it has come back or WANTED_FOR is over.
+A connection may take all places while nobody else wants one. If no place is free and a connection below its fair share is refused, the next
+free place is kept for it. Connections at or above
+their share are then refused, until it has come back or WANTED_FOR is over.
 Calls in their places are never ended for it. Whoever shares is a connection and not a peer: many clients stand behind one load balancer.
 """
 
