@@ -1,7 +1,7 @@
 """The built-in services themselves: their names, methods, descriptors and message classes.
 
-The descriptors live in a pool of their own (protos/builtin.binpb, made from the .proto files beside it): the default pool may
-hold the same names from grpcio-health-checking or grpcio-reflection, and a pool takes a name once. protobuf is imported when
+The descriptors live in their own pool (protos/builtin.binpb, made from the .proto files next to it). The default pool may hold the
+same names from grpcio-health-checking or grpcio-reflection, and a pool takes a name only once. protobuf is imported when
 the first message is read, not before.
 """
 

@@ -1,7 +1,7 @@
 """Two sources that tell different things about one name, found for `check`.
 
-Each source answers for its own routes, so nothing breaks by it; but a client that describes both services cannot hold both
-versions, and one of the two is probably old.
+Each source answers for its own routes, so nothing breaks in the bridge. But a client that describes both services cannot hold both
+versions, and one of them is probably old.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Descriptors:
     ) -> None:
         """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors.
 
-        `declared`: services that the source has beside those in the files, for messages.
+        `declared` names further services of the source that the files lack, for messages.
         """
         self.name = name
         """Where they come from, for messages."""

@@ -1,5 +1,5 @@
 """grpc.health.v1.Health, answered from the routes: a service is SERVING because a route leads somewhere, not because a function
-was woken to say so. What is known about targets comes in through `set_serving`; health asks nobody.
+was woken to say so. `set_serving` reports what is known about targets. This module asks no target.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class HealthService:
             return _SERVICE_UNKNOWN
         if self._is_draining:
             return _NOT_SERVING
-        # No word of a target is as good as a good one.
+        # A target we know nothing about counts as SERVING.
         return _NOT_SERVING if self._router.match_service(name) is False else _SERVING
 
 

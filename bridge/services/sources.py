@@ -168,8 +168,8 @@ class Sources:
     def _others_to_ask(self, symbol: str) -> Iterator[tuple[Source, str]]:
         """The sources whose targets may know the symbol, the likeliest first.
 
-        That of the prefix it lies under; those of single methods; those of services in its package, for a message is mostly
-        defined beside the service that uses it.
+        First the source of the prefix it lies under, then those of single methods. Then those of services in its package, because a message
+        is mostly defined next to the service that uses it.
         """
         by_prefix = self._router.match_service(symbol)
         if by_prefix is not None:

@@ -202,6 +202,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _note(error: RpcError, cause: Exception) -> None:
-    """For the log: the library quotes values, which are nobody's business but the operator's."""
+    """For the log only: the library quotes values, and only the operator may see them."""
     lines = str(cause).splitlines()
     error.add_note(lines[0][:_MAX_TOLD] if lines else type(cause).__name__)
