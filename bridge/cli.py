@@ -86,7 +86,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
             return emulate(chosen)
         case _:
-            # The local Lambda starts processes beside gRPC's threads. They exec at once: nothing of gRPC's needs to survive.
+            # The local Lambda starts processes while gRPC's threads run. They exec at once, so nothing of gRPC needs to survive.
             os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
             from bridge.commands.call import call
 

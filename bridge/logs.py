@@ -47,7 +47,7 @@ def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str
 
 
 def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
-    """What is no HTTP gets its 400; aiohttp logs it as an error, with a traceback: strangers would fill the log."""
+    """False for requests that are not HTTP. The server answers them with 400 and logs a traceback, so strangers could fill the log."""
     error = record.exc_info[0] if record.exc_info else None
     return error is None or error.__module__ != "aiohttp.http_exceptions"
 
@@ -72,8 +72,8 @@ def encodable(text: str) -> str:
 
 
 class _NonBlockingHandler(logging.StreamHandler[TextIO]):
-    """Waits a moment for a reader that is slow, once for one that has stopped: a pipe that nobody empties, or a terminal held by
-    Ctrl-S, costs lines, not calls.
+    """Waits a moment for a slow reader, and only once for one that has stopped. A full pipe, or a terminal held by Ctrl-S, loses lines and
+    delays no call.
     """
 
     def __init__(self, stream: TextIO) -> None:

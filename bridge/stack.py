@@ -57,10 +57,10 @@ def front(
     redact: Callable[[str], str] = str,
 ) -> Handler:
     """What every call passes through, the outermost first; its route's own layers follow."""
-    return _traced(              # gives it a span; no layer at all while traces are off
-        observe(                 # counts and logs it once, however it ends
-            rescue(              # turns whatever goes wrong into its status
-                route,           # hands it to its route: a built-in service, or the layers of a target
+    return _traced(              # Gives the call a span. Not installed while traces are off.
+        observe(                 # Counts and logs the call once, however it ends.
+            rescue(              # Turns any failure into the call's status.
+                route,           # Passes the call to its route: a built-in service, or the layers of a target.
                 figures=figures,
                 redact=redact,
             ),
@@ -181,10 +181,10 @@ class Stack:
         self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures
     ) -> Handler:
         """What a call to this target passes through behind `front`, the outermost first."""
-        return deadline(         # ends it at its deadline, gathering and waits included
-            admit(               # lets it wait for its request, refuses it while the target or the process is full
-                retry(           # repeats it if it provably did not reach the function
-                    _traced_attempt( # gives each attempt a span; no layer at all while traces are off
+        return deadline(         # Ends the call at its deadline, while it waits too.
+            admit(               # Waits for the request. Refuses the call while the target or the process is full.
+                retry(           # Repeats the call if it provably did not reach the function.
+                    _traced_attempt( # Gives each attempt a span. Not installed while traces are off.
                         target,  # codec and carrier
                         leg.target, self._shared.tracing,
                     ),

@@ -71,7 +71,7 @@ class Snapshot(BridgeCounts, kw_only=True):
             choose=max,
         ),
     ] = None
-    """Seconds since the oldest credentials in use were fetched; None: there are none."""
+    """Seconds since the oldest credentials in use were fetched, or None without credentials."""
     process: ProcessSnapshot = field(default_factory=ProcessSnapshot)
 
 

@@ -1,4 +1,4 @@
-"""A bridge of one's own for one target: `call --target` starts it on a Unix socket, calls through it, and ends it."""
+"""Runs a private bridge for one target: `call --target` starts it on a Unix socket, calls through it, and ends it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _config_for(config_file: Path | None, target: str) -> Config:
 
 
 class _BridgeThread:
-    """A bridge in a loop of its own, so that the client beside it can block."""
+    """A bridge that runs in its own loop and thread, so that its client can block."""
 
     def __init__(self, config: Config, socket_path: Path) -> None:
         self._config = config

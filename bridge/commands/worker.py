@@ -127,7 +127,7 @@ class _Worker:
                 case Report(number):
                     self._channel.send(Figures(number, Raw(encode(bridge.snapshot()))))
                 case _:
-                    _log.error("the supervisor says what is not its to say")
+                    _log.error("the supervisor sent an unexpected message")
 
     async def _reload(self, bridge: Bridge, local_endpoint: str) -> None:
         try:

@@ -1,8 +1,9 @@
 """Element: one value of the file and where it stands. YAML text in, elements out.
 
-The tree is walked from above, as the schema asks for keys, so that aliases are never expanded: a file that multiplies itself
-costs what is read of it, and that is bounded. Scalars keep the text the user wrote: whether `12:30`, `on` or `0777` is a number, a
-word or a mistake depends on what their key wants, not on YAML 1.1's guess.
+The tree is walked from the top, as the schema asks for keys, so aliases are never expanded. A file that multiplies itself costs only
+what is read of it, and that is bounded. Scalars keep the text that the user wrote. The key decides whether `12:30`, `on` or `0777` is a
+number, a word or a mistake, not
+YAML 1.1.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Document:
     """Those of them that stand in keys whose values are never shown."""
 
     def literal(self, file: str, folder: Path) -> Document:
-        """A source beside the file, that fills no variables and reports with it."""
+        """A further source that fills no variables and reports its problems with the file's."""
         return Document(file, folder, environ=None, problems=self.problems)
 
     def count(self, place: Place) -> None:

@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to mend: `bridge.yaml:12: services.helloworld.Greeter.timout: unknown key, did you mean "timeout"?`"""
+    """One problem to fix: `bridge.yaml:12: services.helloworld.Greeter.timout: unknown key, did you mean "timeout"?`"""
 
     file: str
     line: int | None

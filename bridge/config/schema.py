@@ -120,7 +120,7 @@ class TargetTls:
     cert: Path | None = None
     key: Path | None = None
     server_name: str | None = None
-    """The name the certificate must bear; None: the target's host."""
+    """The name that the certificate must have. None means the target's host."""
 
 
 @dataclass(frozen=True, slots=True)

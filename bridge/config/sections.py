@@ -100,8 +100,8 @@ def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
 
 
 def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
-    """The listeners. An address from a flag or variable moves the file's one listener and leaves it its TLS: an image that says
-    where to listen must not undress what the file protects.
+    """The listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS settings stay:
+    BRIDGE_LISTEN must not remove the TLS settings of the file.
     """
     written = keys.take_written("listen", _listeners, usual)
 

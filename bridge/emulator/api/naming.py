@@ -42,7 +42,7 @@ class FunctionId(Value, frozen=True):
 
     @property
     def is_published_version(self) -> bool:
-        """A version number: nothing is ever published here, so there is none. Any alias stands for $LATEST."""
+        """The request names a version number, but nothing is ever published here. Any alias means $LATEST."""
         return self.qualifier is not None and VERSION.fullmatch(self.qualifier) is not None
 
 

@@ -192,7 +192,7 @@ class UrlRequestTooLarge(UrlRefusal):
 
 
 class FunctionFailed(UrlRefusal):
-    """The function failed, or its reply is no HTTP response."""
+    """The function failed, or its reply is not an HTTP response."""
 
     http_status = 502
     error_type = "InternalServerErrorException"

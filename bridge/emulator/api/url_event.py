@@ -23,7 +23,7 @@ from bridge.rpc.value import Value
 NOT_PASSED = names(Leg.FUNCTION_URL, Action.DROP, Action.ANEW)
 """Headers between the client and the URL only; cookies have a field of their own."""
 TEXT_TYPES = frozenset(("application/json", "application/javascript", "application/xml"))
-"""Content types whose body the event holds as text, beside text/*, *+json and *+xml. Forms are not among them, on AWS neither."""
+"""Content types whose body the event holds as text, in addition to text/*, *+json and *+xml. Forms are not among them, as on AWS."""
 
 # Not %b, which speaks the locale's language.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

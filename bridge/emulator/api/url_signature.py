@@ -1,4 +1,4 @@
-"""Whether a request to a URL with `auth: iam` is signed, by whom, and rightly: AWS Signature Version 4, verified.
+"""Verifies the AWS Signature Version 4 of a request to a URL with `auth: iam`.
 
 The request's parts, the keys that are known and the time come in; the access key goes out, or BadSignature. Presigned URLs
 (the signature in the query) are not taken.

@@ -135,7 +135,7 @@ def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[st
 
 
 def function_side() -> Path:
-    """The folder that holds lambda_fn: the wheel carries a copy beside this package, a checkout has it at its root."""
+    """The folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at its root."""
     here = Path(__file__).resolve().parents[1]
     bundled = here / "bundled"
     return bundled if bundled.is_dir() else here.parents[1]

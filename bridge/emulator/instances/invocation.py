@@ -1,7 +1,7 @@
 """One invocation, and what it gives back as it comes: the runtime's side feeds a Reply, the invoker's side reads it.
 
 A Reply is a stream whether the function streams or not; plain Invoke reads it whole. It holds at most HIGH_WATER bytes that
-nobody has read and knows neither HTTP nor processes. Who no longer reads says so: the invocation goes on without a reader.
+nobody has read and knows neither HTTP nor processes. A reader that leaves must detach. The invocation continues without it.
 """
 
 from __future__ import annotations

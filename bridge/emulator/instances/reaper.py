@@ -1,4 +1,6 @@
-"""The bridge's side of `orphans`: tells it which process groups live. One per local Lambda, started with the first function."""
+"""The bridge's side of `reaper_process`: tells it which process groups live. There is one per local Lambda, started with the first
+function.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Kills the functions' processes if the bridge dies without a chance to do so itself.
 
-A program of its own, started by `warden` and kept free of imports: `+PGID` and `-PGID` on lines come in on stdin; when stdin
-ends, every process group that is still listed is killed. In place of PR_SET_PDEATHSIG, which knows Linux only, spares
+This is a separate program, started by `reaper` and kept free of imports. It reads lines with `+PGID` and `-PGID` from stdin. When
+stdin ends, it kills every process group that is still listed. It replaces PR_SET_PDEATHSIG, which exists on Linux only, spares
 grandchildren, and fires when the thread that started a process ends.
 """
 

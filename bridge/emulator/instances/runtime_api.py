@@ -1,7 +1,8 @@
 """The Runtime API of one instance, over HTTP on a loopback port of its own (AWS_LAMBDA_RUNTIME_API takes no path).
 
-Bytes from the runtime come in, calls of its RuntimeSession go out, and back. A runtime that is slow, talks garbage or sends
-without end can hurt nobody else: nothing is held but the current chunk, and whatever is no HTTP ends the connection.
+Bytes from the runtime come in, calls of its RuntimeSession go out, and back. A runtime that is slow, sends garbage or never stops sending
+cannot hurt others. Only the current chunk is held, and
+bytes that are not HTTP end the connection.
 httptools parses because the trailers of a streamed reply count, and aiohttp drops them.
 """
 
