@@ -212,7 +212,7 @@ class Call:
             return self._changed.wait_for(lambda: condition(self), timeout)
 
     def opened(self) -> tuple[Metadata, str]:
-        """The initial metadata sent, and the compression named beside it."""
+        """The initial metadata sent, and the compression named with it."""
         return self._initial or (), self._sent_compression
 
     def has_messages(self) -> bool:

@@ -33,7 +33,7 @@ class Cors:
         self._origins = frozenset(listed)
 
     def preflight(self, request: HttpRequest) -> HttpReply | None:
-        """The answer to a browser's question before a call; None for a request that is none."""
+        """The answer to a browser's preflight request, or None for any other request."""
         if request.method != "OPTIONS" or not request.header("access-control-request-method"):
             return None
         origin = request.header("origin")

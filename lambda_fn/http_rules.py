@@ -75,7 +75,7 @@ class Binding(NamedTuple):
     """`*`: any."""
     template: Template
     body: str
-    """`*`: the body is the request message. A field's name: that field. Empty: there is none."""
+    """`*` means that the body is the request message. A name means that field. Empty means that no body is read."""
     response_body: str
     """The field that is the reply's body; empty: the whole message."""
     method: str

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Fields:
-    """Attributes from a JSON object; those it lacks are None."""
+    """Attributes from a JSON object. A missing member reads as None."""
 
     def __init__(self, names: tuple[str, ...], found: Mapping[str, Any]) -> None:
         for name in names:

@@ -170,7 +170,9 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 class _WholeChain(grpc.aio.ServerInterceptor):
-    """The chain and what it leads to as one aio interceptor: grpc.aio.server itself takes no sync ones, and runs sync methods by halves."""
+    """The chain and its handler as one aio interceptor. grpc.aio.server accepts no sync interceptors, and supports sync methods only
+    partly.
+    """
 
     def __init__(self, chain: Chain, registry: Registry, pool: ThreadPoolExecutor) -> None:
         self._chain = chain

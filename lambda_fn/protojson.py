@@ -1,8 +1,8 @@
 """ProtoJSON as its specification has it: what stands between JSON text and protobuf's json_format.
 
-json_format refuses a few values that protobuf itself writes, and reads some wrong ones as something else: it takes the largest float for too
-large, drops odd characters from base64, rounds 64-bit integers written with an exponent, takes a list for an empty message, and lets the
-second of a field's two names win. Such values are put right or refused here, before json_format reads the rest.
+json_format refuses a few values that protobuf itself writes: it calls the largest float too large. It also accepts wrong values: it
+drops odd characters from base64 and rounds 64-bit integers written with an exponent. It reads a list as an empty message, and
+lets the second of a field's two names win. Such values are put right or refused here, before json_format reads the rest.
 
 https://protobuf.dev/programming-guides/json/
 """
@@ -25,7 +25,7 @@ MAX_DEPTH = 100
 
 _FLOAT_MAX = float.fromhex("0x1.fffffep+127")
 _FLOAT_LIMIT = float.fromhex("0x1.ffffffp+127")
-"""From here on a number is nearer to the float that does not exist."""
+"""From here on a number rounds to a float that does not exist."""
 
 _EXACT = 2.0**53
 """Above it a double no longer holds each integer."""
@@ -126,7 +126,7 @@ def _integer_or_zero(text: str) -> int | float:
 
 
 class _Rounded(float):
-    """A number whose double is an integer and which is none itself."""
+    """A number that is not an integer, but whose double is one."""
 
 
 def _number_of(text: str) -> int | float:
@@ -143,7 +143,7 @@ def _number_of(text: str) -> int | float:
 
 
 def _exact_integer(text: str) -> int | None:
-    """The integer that a JSON number below 2^64 is; None if it is none."""
+    """The integer value of a JSON number below 2^64, or None for a fraction."""
     found = _json_number(text)
     if found is None:  # an exponent of more than nine digits: not a number that anybody means
         return None

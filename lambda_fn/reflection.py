@@ -1,7 +1,7 @@
 """Server reflection (grpc doc/server-reflection.md), v1 and v1alpha, from the descriptors that generated code has registered.
 
-The messages are few and their wire format is the same in both versions, so they are read and written here by hand: no generated code
-of ours can then clash with grpcio-reflection's in the process-wide descriptor pool.
+The messages are few, and their wire format is the same in both versions. So they are read and written here by hand. Generated
+code could clash with grpcio-reflection's in the process-wide descriptor pool.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _error(code: int, message: str) -> bytes:
 
 
 def parse(raw: bytes) -> Question:
-    """Raises ValueError for what is no message."""
+    """Raises ValueError for invalid bytes."""
     host, asked, value = b"", 0, b""
     for number, found in wire.fields(raw):
         if not isinstance(found, bytes):

@@ -62,8 +62,9 @@ class LambdaServer:
             server.serve("0.0.0.0:50051")                          # the same service as a plain gRPC server
 
     Servicers may be sync (as under `grpc.server`) or async (as under `grpc.aio.server`), also within one service. A call arrives whole:
-    request streams are read from memory, and no more than Lambda's 6 MB go in or out. Sync methods run in a thread that is kept from
-    call to call, async ones on one event loop that is kept too; make async clients inside a method, not while the module loads.
+    request streams are read from memory, and no more than Lambda's 6 MB go in or out. Sync methods run in a thread that is kept between
+    calls. Async ones run on one event loop that is kept too. So create async clients
+    inside a method, not while the module loads.
 
     When a call's deadline passes, or Lambda's own time for the invocation is about to end, the caller gets DEADLINE_EXCEEDED at once. A
     coroutine is cancelled; a plain function cannot be: it runs on, with `context.is_active()` False, until Lambda freezes the instance.
@@ -99,8 +100,9 @@ class LambdaServer:
         cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies. None: say nothing,
             for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many), and for functions
             that only a network's inside may reach.
-        base_path: `/shop`, where a front end puts it before the paths of `google.api.http` and does not say so: an HTTP API whose route is
-            `$default` behind a custom domain, a load balancer. Base paths of other API Gateway routes are found in the event.
+        base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying so. Examples are a load
+            balancer, and an HTTP API behind a custom domain whose route is `$default`. Base paths of other API Gateway routes are found in
+        the event.
         """
         if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
             raise ValueError(f"base_path {base_path!r} is not of the form /shop")
@@ -146,8 +148,8 @@ class LambdaServer:
         """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to finish.
 
         An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without `credentials`
-        the port is plaintext. With `http`, a second address, HTTP/1.1 is served there beside it: all that a function URL would answer
-        (REST, gRPC-Web, Connect). Raises RuntimeError if an address cannot be bound.
+        the port is plaintext. `http` is a second address, which serves HTTP/1.1 as a function URL would (REST, gRPC-Web, Connect). Raises
+        RuntimeError if an address cannot be bound.
         """
         from lambda_fn.plain_server import PlainServer
 
@@ -174,7 +176,7 @@ class LambdaServer:
     def handler(self, event: Event, context: Any) -> Reply:
         """Answer one event: from the bridge, a function URL, API Gateway or a load balancer.
 
-        Raises UnknownEvent for what is no HTTP request, and what a servicer raises to end the process (SystemExit).
+        Raises UnknownEvent for an event that is not an HTTP request, and what a servicer raises to end the process (SystemExit).
         """
         invocation = _Invocation(event, context, shape_of(event))
         try:

@@ -16,8 +16,8 @@ class StreamingReply:
         def handler(event, context):
             return StreamingReply(lines(), content_type="text/plain")
 
-    With `head` (`{"statusCode": 200, "headers": {…}}`) it is an HTTP reply: the head and eight NUL bytes go first, which is what function
-    URLs and API Gateway expect of a streamed reply. An exception raised by `chunks` before the first one fails the invocation as usual;
+    With `head` (`{"statusCode": 200, "headers": {…}}`) it is an HTTP reply. The head and eight NUL bytes go first, as function URLs and API
+    Gateway expect. An exception raised by `chunks` before the first one fails the invocation as usual;
     a later one ends the stream and is reported in its trailers.
     """
 
@@ -30,7 +30,7 @@ class StreamingReply:
         content_type: str = "application/octet-stream",
         head: Mapping[str, Any] | None = None,
     ) -> None:
-        """`content_type` does not count beside `head`, whose headers say it."""
+        """`content_type` is ignored if `head` is given, because its headers say the type."""
         self.chunks = chunks
         self.content_type = content_type
         self.head = head

@@ -200,7 +200,7 @@ class _Requests:
             return None
 
     def only(self) -> Any:
-        """The one request of a unary method; None when the call has failed: there is none, or another behind it."""
+        """The one request of a unary method. None when the call has failed, because it has no request or several."""
         request = self.take()
         if request is None or self._has_more():
             request = None

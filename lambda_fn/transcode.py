@@ -169,7 +169,7 @@ def any_as_json(type_url: str, value: bytes) -> Any:
 
 
 def find_field(message: Any, path: tuple[str, ...]) -> Any:
-    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON; None if there is none.
+    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON. None if no field has this path.
 
     All fields before the last are single messages.
     """

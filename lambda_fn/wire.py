@@ -1,6 +1,6 @@
 """protobuf's wire format (protobuf.dev/programming-guides/encoding), for the few messages that are read and written by hand.
 
-Generated code of ours could clash with the user's in the process-wide descriptor pool, and would have to be imported.
+Generated code could clash with the user's in the process-wide descriptor pool, and would have to be imported.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of each varint and length-delimited field; others are passed over. Raises ValueError for what is no message."""
+    """Number and value of each varint and length-delimited field; others are skipped. Raises ValueError for invalid bytes."""
     at = 0
     while at < len(raw):
         tag, at = _read_varint(raw, at)
@@ -35,7 +35,7 @@ def fields(raw: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 def bytes_in(found: dict[int, bytes | int], number: int) -> bytes:
-    """The length-delimited field of this number; empty if there is none."""
+    """The length-delimited field of this number, or empty bytes if it is missing."""
     value = found.get(number, b"")
     return value if isinstance(value, bytes) else b""
 

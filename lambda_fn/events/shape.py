@@ -17,7 +17,7 @@ LAMBDA_MAX_REPLY = 6 * (1 << 20) + 100
 
 
 class UnknownEvent(ValueError):
-    """The event is no HTTP request: not a function URL's, not API Gateway's, not a load balancer's."""
+    """The event is not an HTTP request from a function URL, API Gateway or a load balancer."""
 
     def __init__(self, event: object) -> None:
         keys = sorted(map(str, event))[:10] if isinstance(event, Mapping) else type(event).__name__

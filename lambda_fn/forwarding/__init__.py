@@ -80,15 +80,17 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
     target: `HOST:PORT`, `grpcs://HOST:PORT` for TLS, or `unix:PATH`. `{pid}` in a path becomes the number of this process.
     server: a `grpc.server` or `grpc.aio.server` with its services added and not yet started: it is started at the target. The process's
         number joins the name of a Unix socket: instances may share /tmp.
-    command: a program to start there. `{socket}`, `{port}` and `{address}` in its arguments are filled in; a socket that it is told of so
-        has the process's number in its name, and port 0 in the target becomes a free one. Its environment has GRPC_SERVER_ADDRESS,
+    command: a program to start there. `{socket}`, `{port}` and `{address}` in its arguments are filled in. Such a socket has the process's
+    number in its
+            name, and port 0 in the target becomes a free one. Its environment has GRPC_SERVER_ADDRESS,
         GRPC_SERVER_SOCKET and PORT. It is started at once, waited for by the first call until it accepts connections, and started
         again by the next call if it has ended. What it writes goes to the function's log.
     tls: True, or credentials that say more (an authority, a client certificate).
     options: channel arguments of grpcio for the connection to the target.
     start_timeout: seconds that a started program may take until it accepts.
-    stream_replies: as LambdaServer's. Which methods stream responses cannot be known here, so None streams every reply where
-        the runtime can; False is right for API Gateway and a function URL with `BUFFERED`.
+    stream_replies: as LambdaServer's. This module cannot know which methods stream, so None streams every reply if the runtime can. Use
+    False for
+            API Gateway and for a function URL with `BUFFERED`.
     cors: as LambdaServer's.
     services: names of services whose generated modules the function imports: JSON callers (Connect, REST by google.api.http) need their
         descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
