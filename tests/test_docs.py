@@ -121,3 +121,32 @@ def test_every_default_key_is_shown_with_its_default() -> None:
 @pytest.mark.parametrize("name", ["BRIDGE_CONFIG", *VARIABLES])
 def test_every_variable_is_in_the_example(name: str) -> None:
     assert name in example()
+
+
+# -- pages ---------------------------------------------------------------------------------------------------------------
+
+
+PAGES = sorted(
+    page
+    for folder in (".", "docs", "docs/decisions", "benchmarks", "lambda_fn")
+    for page in (REPOSITORY / folder).glob("*.md")
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
+    """A row that is broken over two lines, or joined with the next, is shown as text or loses its end."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = table.splitlines()
+        cells = {re.sub(r"`[^`]*`", "", row).count("|") for row in rows}
+
+        assert len(cells) == 1, rows
+        assert all(row.endswith("|") for row in rows), rows
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text())
+
+    assert [] == [target for target in targets if not (page.parent / target).exists()]
