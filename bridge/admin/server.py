@@ -35,7 +35,7 @@ IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
 ANSWER_TIMEOUT = 10.0
 """Seconds that an answer may take, a slow reader included."""
-CLOSE_TIMEOUT = 1.0
+_CLOSE_TIMEOUT = 1.0
 """Seconds that answers in flight get when the server closes."""
 
 _TEXT = "text/plain; charset=utf-8"
@@ -99,7 +99,7 @@ class AdminServer:
         """Listens, and returns the port: the one chosen if the address says 0. Raises OSError."""
         from aiohttp import web
 
-        runner = web.ServerRunner(_server(self._serve), shutdown_timeout=CLOSE_TIMEOUT)
+        runner = web.ServerRunner(_server(self._serve), shutdown_timeout=_CLOSE_TIMEOUT)
         try:
             await runner.setup()
             await web.TCPSite(runner, address.host, address.port).start()

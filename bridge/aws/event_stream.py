@@ -24,11 +24,11 @@ _LENGTHS = Struct("!III")
 """Of the whole event and of its headers; the checksum of these two."""
 _CHECKSUM = Struct("!I")
 _CHECKED_LENGTHS = _LENGTHS.size - _CHECKSUM.size
-_FRAME_SIZE = _LENGTHS.size + _CHECKSUM.size
+FRAME_SIZE = _LENGTHS.size + _CHECKSUM.size
 """Bytes of an event without headers and payload."""
 
-_STRING = 7
-_WITH_LENGTH = frozenset((6, _STRING))
+STRING = 7
+_WITH_LENGTH = frozenset((6, STRING))
 """Header types whose value begins with its length, of two bytes: bytes and strings."""
 _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Sizes of the others: true, false, byte, short, integer, long, timestamp, UUID."""
@@ -93,7 +93,7 @@ def _checked_lengths(buffer: bytearray, at: int) -> tuple[int, int]:
     size, headers_size, checksum = _LENGTHS.unpack_from(buffer, at)
     if crc32(buffer[at : at + _CHECKED_LENGTHS]) != checksum:
         raise BadReply("an event of AWS's event stream has a wrong checksum over its lengths")
-    payload_size = size - headers_size - _FRAME_SIZE
+    payload_size = size - headers_size - FRAME_SIZE
     if headers_size > MAX_HEADERS or not 0 <= payload_size <= MAX_PAYLOAD:
         raise BadReply(
             f"an event of AWS's event stream declares {size} bytes with {headers_size} of headers, which is none"
@@ -126,7 +126,7 @@ def _headers(block: bytes) -> list[tuple[str, str]]:
             if at > end or name in names:
                 raise BadReply("an event of AWS's event stream has headers that cannot be read")
             names.add(name)
-            if kind == _STRING:
+            if kind == STRING:
                 found.append((name.decode(), block[start:at].decode()))
     except (IndexError, KeyError, UnicodeDecodeError) as error:
         raise BadReply("an event of AWS's event stream has headers that cannot be read") from error

@@ -14,20 +14,20 @@ from functools import cache
 from struct import Struct
 from zlib import crc32
 
+from bridge.aws.event_stream import FRAME_SIZE, STRING
+
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
 _LENGTHS = Struct(">II")
 _CRC = Struct(">I")
 _VALUE_LENGTH = Struct(">H")
-_STRING = b"\x07"
-_AROUND = 16
-"""Bytes of a message without its headers and payload: two lengths, two checksums."""
+_STRING = bytes((STRING,))
 
 
 def encode_event(event_type: str, payload: bytes, *, content_type: str) -> bytes:
     """One message. `content_type` is that of the payload."""
     headers = _headers(event_type, content_type)
-    lengths = _LENGTHS.pack(_AROUND + len(headers) + len(payload), len(headers))
+    lengths = _LENGTHS.pack(FRAME_SIZE + len(headers) + len(payload), len(headers))
     message = b"".join((lengths, _CRC.pack(crc32(lengths)), headers, payload))
     return message + _CRC.pack(crc32(message))
 

@@ -41,8 +41,8 @@ from bridge.rpc.errors import (
     Unreachable,
 )
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent, Trailers
-from bridge.rpc.hop import Leg, not_passed
-from bridge.rpc.limits import Limits
+from bridge.rpc.hop import USER_AGENT, Leg, not_passed
+from bridge.rpc.limits import LARGEST_MESSAGE, Limits
 from bridge.rpc.metadata import (
     PUSHBACK,
     Metadata,
@@ -65,12 +65,7 @@ from bridge.rpc.status import (
 from bridge.rpc.url import Origin
 from bridge.rpc.value import Value
 
-USER_AGENT = "grpc-lambda-bridge"
-
-LARGEST_MESSAGE = 64 << 20
-"""Bytes of one message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
-
-MOST_AT_ONCE = 128
+_MOST_AT_ONCE = 128
 """Events that are returned in one turn of the loop."""
 
 _LONGEST_USER_AGENT = 256
@@ -382,7 +377,7 @@ class UpstreamCall:
                 if self._head is not None:
                     events.append(self._take_headers(self._head))
                 events.append(Message(found if not found[0] else await self._inflated(found)))
-                if len(events) >= MOST_AT_ONCE:
+                if len(events) >= _MOST_AT_ONCE:
                     await asyncio.sleep(0)  # messages may be tiny, so let other work run in between
                     return events
             if self._has_no_status:

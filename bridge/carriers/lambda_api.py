@@ -23,11 +23,10 @@ from bridge.carriers.identity.credentials import AwsSettings, CredentialSource
 from bridge.carriers.identity.signing import Signing
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
+from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.url import Origin, Url
 
-SERVICE = "lambda"
-
-USER_AGENT = "grpc-lambda-bridge"
+_SERVICE = "lambda"
 
 HASHED_ON_LOOP = 256 << 10
 """Up to this size (bytes) a payload is hashed at once. A larger one is hashed in a thread, because it would stop all other calls for a
@@ -137,7 +136,7 @@ class LambdaApi:
             raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
         return _Way(
             pool=pool,
-            key=SigningKey(credentials, region=region, service=SERVICE),
+            key=SigningKey(credentials, region=region, service=_SERVICE),
             path=endpoint.prefix + self._path,
             query=self._function.invoke_query,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.config.element import Element
 from bridge.config.problems import Refused
-from bridge.config.schema import MIB, FunctionConfig, FunctionUrl
+from bridge.config.schema import FunctionConfig, FunctionUrl
 from bridge.config.target import FUNCTION_NAME
 from bridge.config.values import (
     Keys,
@@ -23,6 +23,7 @@ from bridge.config.values import (
     size,
     text,
 )
+from bridge.rpc.limits import MIB
 
 _name = re.compile(FUNCTION_NAME).fullmatch
 _handler = pattern(r"[\w./-]{1,126}\.\w{1,126}", "a handler: module.attribute")

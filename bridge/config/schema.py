@@ -15,11 +15,10 @@ from typing import Literal, TypeAlias
 
 from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
-from bridge.rpc.limits import Limits, RetryPolicy
+from bridge.rpc.limits import MIB, Limits, RetryPolicy
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
-MIB = 1 << 20
 
 SOCKET_MODE = 0o660
 """Who may connect to a Unix socket if nothing is said: the bridge's user and group."""

@@ -32,7 +32,7 @@ MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
 MAX_CONNECTIONS = 1000
 """Above it the oldest idle connection makes room for a new one; without an idle one the new one is refused."""
-KEPT_DESCRIPTORS = 64
+_KEPT_DESCRIPTORS = 64
 """File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and sockets."""
 IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends."""
@@ -111,7 +111,7 @@ class LocalLambda:
         await runner.setup()
         assert runner.server is not None
         self._connections = IdleGiveWay(
-            runner.server, most=MAX_CONNECTIONS, kept_descriptors=KEPT_DESCRIPTORS
+            runner.server, most=MAX_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS
         )
         await self.update(self._configured)
         loop = asyncio.get_running_loop()

@@ -17,6 +17,10 @@ TRACE_ID = "x-amzn-trace-id"
 """What names begin with that are AWS's, and the one of them that a client may send."""
 
 
+USER_AGENT = "grpc-lambda-bridge"
+"""What the bridge calls itself to the next hop."""
+
+
 class Action(Enum):
     """What happens to a field that was sent under a name."""
 

@@ -7,6 +7,9 @@ from bridge.rpc.value import Value
 
 MIB = 1 << 20
 
+LARGEST_MESSAGE = 64 * MIB
+"""Bytes of one response message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
+
 
 class Limits(Value, frozen=True):
     max_request: int = 4 * MIB

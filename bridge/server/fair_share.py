@@ -19,7 +19,7 @@ _LIGHT_SHARE = 20
 """A connection is light if it takes less than this fraction (one in so many) of the loop's time."""
 CALLS_AT_ONCE = 20
 """Calls that waiting connections may begin or end in one turn. Most of a call's cost comes in later turns."""
-CALL_COST = 0.0001
+_CALL_COST = 0.0001
 """Seconds that it takes to begin a call and to refuse it."""
 _BUFFER_SIZE = 64 << 10
 _MOST_WAITING = 4 << 20
@@ -73,8 +73,8 @@ class FairShare:
         ended = monotonic()
         took = ended - began
         if calls:
-            self._turn_ends -= calls * CALL_COST
-            took += calls * CALL_COST
+            self._turn_ends -= calls * _CALL_COST
+            took += calls * _CALL_COST
         return ended + took * _LIGHT_SHARE if took > _BRIEF else 0.0
 
     def wait(self, connection: Waiting) -> None:

@@ -22,7 +22,7 @@ MAX_FILE_SIZE = 16 << 20
 """Bytes of one .proto file that are searched for services."""
 MAX_COMPLAINTS = 20
 """Lines of protoc's output in an error's text."""
-TIMEOUT = 120.0
+_TIMEOUT = 120.0
 """Seconds that one compilation may take."""
 
 IsWanted = Callable[[str], bool]
@@ -145,11 +145,11 @@ def _run_protoc(arguments: Path, folder: Path) -> None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=TIMEOUT,
+            timeout=_TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise BadDescriptors(f"{folder}: protoc did not finish in {TIMEOUT:g} s") from error
+        raise BadDescriptors(f"{folder}: protoc did not finish in {_TIMEOUT:g} s") from error
     if run.returncode:
         raise BadDescriptors(f"{folder} does not compile:\n{_complaints(run.stderr, folder)}")
 

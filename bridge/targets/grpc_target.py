@@ -39,7 +39,7 @@ from bridge.rpc.status import StatusCode
 MAX_REPEATED = 256 << 10
 """Bytes of request messages that are kept until the server answers. A call that has sent more cannot be repeated."""
 
-MOST_AT_ONCE = 128
+_MOST_AT_ONCE = 128
 """Messages that pass in one turn of the loop. They may be tiny and many, and other calls need their turn."""
 
 INFLATED_ON_LOOP = 4 << 10
@@ -180,7 +180,7 @@ class _Requests:
             if self._kept is None:
                 self._held.become(0)
             count += 1
-            if not count % MOST_AT_ONCE:
+            if not count % _MOST_AT_ONCE:
                 await asyncio.sleep(0)
         upstream.half_close()
 

@@ -18,6 +18,7 @@ from bridge.rpc.errors import NoRoute
 from bridge.rpc.hop import (
     AMAZON,
     TRACE_ID,
+    USER_AGENT,
     Action,
     Leg,
     forwarded_cert,
@@ -26,8 +27,6 @@ from bridge.rpc.hop import (
     not_passed,
 )
 from bridge.rpc.metadata import Metadata, clean_value
-
-USER_AGENT = "grpc-lambda-bridge"
 
 FORWARDED_AUTHORIZATION = "x-forwarded-authorization"
 """Carries the client's `authorization` when the bridge signs the request. lambda_fn restores it."""

@@ -10,10 +10,10 @@ from bridge.codecs.codec import Reader
 from bridge.rpc.call import Call
 from bridge.rpc.events import ResponseEvent
 
-MOST_AT_ONCE = 1000
+_MOST_AT_ONCE = 1000
 """Messages in one turn. Each takes some microseconds, and a reply of 6 MB (Lambda's limit) can hold a million."""
 
-PIECE = 16 << 10
+_PIECE = 16 << 10
 """Bytes of a body read at once. They hold few more messages than one turn allows."""
 
 MADE_AT_ONCE = 64 << 10
@@ -28,7 +28,7 @@ async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
     """Return the same items."""
     for count, item in enumerate(items, 1):
         yield item
-        if not count % MOST_AT_ONCE:
+        if not count % _MOST_AT_ONCE:
             await asyncio.sleep(0)
 
 
@@ -62,19 +62,19 @@ def _take_some(parts: Iterator[bytes | bytearray], taken: list[bytes | bytearray
 
 def in_pieces(body: bytes) -> Iterable[bytes]:
     """Yield the body in parts."""
-    if len(body) <= PIECE:
+    if len(body) <= _PIECE:
         return (body,)
-    return (body[at : at + PIECE] for at in range(0, len(body), PIECE))
+    return (body[at : at + _PIECE] for at in range(0, len(body), _PIECE))
 
 
 async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
     """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then been added."""
-    due = MOST_AT_ONCE
+    due = _MOST_AT_ONCE
     for piece in in_pieces(body):
         into += reader.feed(piece)
         if len(into) > due:
             await asyncio.sleep(0)
-            due = len(into) + MOST_AT_ONCE
+            due = len(into) + _MOST_AT_ONCE
     into += await finish(reader)
 
 
@@ -88,7 +88,7 @@ async def finish(reader: Reader) -> list[ResponseEvent]:
 
 async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:
     """Send all these events, as `call.send_all` does."""
-    for at in range(0, len(events), MOST_AT_ONCE):
+    for at in range(0, len(events), _MOST_AT_ONCE):
         if at:
             await asyncio.sleep(0)
-        call.send_all(events[at : at + MOST_AT_ONCE])
+        call.send_all(events[at : at + _MOST_AT_ONCE])

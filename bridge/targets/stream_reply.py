@@ -12,11 +12,9 @@ from bridge.rpc.buffers import SMALL, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
+from bridge.rpc.limits import LARGEST_MESSAGE
 from bridge.targets.request_id import with_request_id
 from bridge.targets.slices import finish, in_pieces, in_slices
-
-LARGEST_MESSAGE = 64 << 20
-"""Bytes of one streamed message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
 
 
 def largest_message(max_response: int | None) -> int:

@@ -17,8 +17,9 @@ import aiohttp
 import pytest
 import uvloop
 
-from bridge.config.schema import MIB, FunctionConfig
+from bridge.config.schema import FunctionConfig
 from bridge.emulator.local_lambda import LocalLambda
+from bridge.rpc.limits import MIB
 from tests.support.emulator import handler, local_lambda, runtime
 
 PID = """

@@ -79,6 +79,12 @@ def client_cert(certificate: ClientCertificate) -> dict[str, object]:
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+def event_time(now: float) -> str:
+    """Unix seconds as access logs and events write them: `12/Mar/2026:19:03:58 +0000`."""
+    at = datetime.fromtimestamp(now, UTC)
+    return f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+
+
 class Stamps:
     """Request ids, and times as access logs write them."""
 
@@ -95,8 +101,7 @@ class Stamps:
         """A new request id, and the time: `12/Mar/2026:19:03:58 +0000`."""
         second = int(now)
         if second != self._second:
-            at = datetime.fromtimestamp(second, UTC)
             self._second = second
-            self._time = f"{at:%d}/{_MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000"
+            self._time = event_time(second)
         self._count += 1
         return f"{self._instance}-{self._count:x}", self._time

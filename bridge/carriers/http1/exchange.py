@@ -22,7 +22,7 @@ HIGH_WATER = 256 << 10
 ROOM_WAIT = 10.0
 """Seconds that a reply which does not fit the buffers waits for room."""
 
-LOW_WATER = 64 << 10
+_LOW_WATER = 64 << 10
 """Unread bytes below which reading resumes."""
 
 
@@ -262,7 +262,7 @@ class StreamedResponse:
             await self._news
         part = self._parts.popleft()
         self._count(self._unread - len(part))
-        if self._unread < LOW_WATER and self._connection is not None:
+        if self._unread < _LOW_WATER and self._connection is not None:
             self._connection.resume()
         return part
 

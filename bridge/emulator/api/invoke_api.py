@@ -27,7 +27,7 @@ from bridge.emulator.api.naming import FunctionId
 from bridge.emulator.identity import REQUEST_ID, trace_id_of
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.logs import MIB
+from bridge.rpc.limits import MIB
 
 MAX_EVENT = 1024 * 1024
 """Bytes of an asynchronous payload, exclusive, as for MAX_REQUEST."""

@@ -9,12 +9,12 @@ https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 from __future__ import annotations
 
 from base64 import b64encode
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
+from bridge.aws.events.event_context import event_time
 from bridge.emulator.api import naming
 from bridge.rpc.call import Peer
 from bridge.rpc.hop import Action, Leg, forwarded_for, names
@@ -24,9 +24,6 @@ NOT_PASSED = names(Leg.FUNCTION_URL, Action.DROP, Action.ANEW)
 """Headers between the client and the URL only; cookies have a field of their own."""
 TEXT_TYPES = frozenset(("application/json", "application/javascript", "application/xml"))
 """Content types whose body the event holds as text, in addition to text/*, *+json and *+xml. Forms are not among them, as on AWS."""
-
-# Not %b, which speaks the locale's language.
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class UrlRequest(Value, frozen=True):
@@ -73,7 +70,6 @@ def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str
     event["headers"] = headers
     if request.query:
         event["queryStringParameters"] = _parameters(request.query)
-    at = datetime.fromtimestamp(now, UTC)
     event["requestContext"] = {
         "accountId": "anonymous" if request.caller is None else naming.ACCOUNT,
         "apiId": function,
@@ -90,7 +86,7 @@ def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str
         "requestId": request_id,
         "routeKey": "$default",
         "stage": "$default",
-        "time": f"{at:%d}/{MONTHS[at.month - 1]}/{at:%Y:%H:%M:%S} +0000",
+        "time": event_time(now),
         "timeEpoch": int(now * 1000),
     }
     return msgspec.json.encode(event | _body(request.body, joined.get("content-type", "")))

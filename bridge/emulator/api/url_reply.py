@@ -15,14 +15,12 @@ import msgspec
 from msgspec import DecodeError, Struct, ValidationError
 
 from bridge.aws.events.base64_body import decode_base64
+from bridge.aws.events.http_reply import MAX_PRELUDE, SEPARATOR
 from bridge.rpc.json_text import without_mark
 from bridge.rpc.value import Value
 
 HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 """Of a streamed reply that begins with its HTTP head."""
-SEPARATOR = b"\0" * 8
-MAX_PRELUDE = 64 * 1024
-"""Bytes before the separator; API Gateway takes 16 KiB, for function URLs AWS names no limit."""
 
 REMAPPED = frozenset(
     ("authorization", "connection", "content-length", "content-md5", "date", "expect", "host", "keep-alive", "max-forwards",

@@ -15,7 +15,7 @@ from bridge.aws.sigv4 import ALGORITHM, Credentials, RequestSigner, SigningKey, 
 from bridge.emulator.api import naming
 from bridge.emulator.api.url_event import UrlRequest
 
-SERVICE = "lambda"
+_SERVICE = "lambda"
 MAX_AGE = 300.0
 """Seconds that a signature's time may differ from ours, either way."""
 LOCAL = {"local": "local"}
@@ -53,7 +53,7 @@ def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now:
         raise BadSignature(
             f"it was signed {abs(now - signed_at):.0f} s ago or ahead, {MAX_AGE:.0f} are allowed"
         )
-    scope = f"{stamp[:8]}/{naming.REGION}/{SERVICE}/aws4_request"
+    scope = f"{stamp[:8]}/{naming.REGION}/{_SERVICE}/aws4_request"
     if match["scope"] != scope:
         raise BadSignature(f"it is signed for another scope than {scope}")
     names = match["names"].split(";")
@@ -67,7 +67,7 @@ def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now:
         raise BadSignature(f"its access key is none of {', '.join(keys)}")
     token = headers.get("x-amz-security-token", "") if "x-amz-security-token" in names else ""
     signer = RequestSigner(
-        SigningKey(Credentials(match["key"], secret_key, token), region=naming.REGION, service=SERVICE),
+        SigningKey(Credentials(match["key"], secret_key, token), region=naming.REGION, service=_SERVICE),
         method=request.method,
         path=sent_path,
         query=request.query,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
-from bridge.emulator.instances.logs import MIB
+from bridge.rpc.limits import MIB
 from bridge.rpc.value import Value
 
 PASSED = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")

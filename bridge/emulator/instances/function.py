@@ -18,7 +18,7 @@ from bridge.emulator.instances.invocation import Invocation, Reply
 
 MAX_EVENTS = 64
 """Asynchronous invocations that wait, of up to 1 MiB each."""
-CLOSE_TIMEOUT = 2.0
+_CLOSE_TIMEOUT = 2.0
 """Seconds for the killed to be gone."""
 
 Result = TypeVar("Result")
@@ -86,7 +86,7 @@ class Function:
             instance.kill()
         leftover = [task for task in (*self._tasks, self._event_worker) if task is not None]
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
                 await asyncio.gather(*leftover, return_exceptions=True)
                 await asyncio.gather(*(instance.gone() for instance in instances))
         except TimeoutError:

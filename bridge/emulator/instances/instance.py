@@ -24,6 +24,7 @@ from bridge.emulator.instances.process import FunctionProcess
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.runtime_api import RuntimeApi
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession
+from bridge.rpc.limits import MIB
 from bridge.server.hosts import Hosts
 
 MEMORY_CHECK_SECONDS = 0.1
@@ -304,9 +305,7 @@ class Instance:
         if self._process is None or used <= limit:
             self._weigh_later()
             return
-        self._log(
-            f"out of memory: {used // logs.MIB} MB used, {limit // logs.MIB} MB allowed; killed"
-        )
+        self._log(f"out of memory: {used // MIB} MB used, {limit // MIB} MB allowed; killed")
         self._process.kill()
 
     def _weigh_later(self) -> None:

@@ -17,7 +17,7 @@ from bridge.rpc.value import Value
 
 HIGH_WATER = 1024 * 1024
 """Unread bytes at which the runtime's connection is paused."""
-LOW_WATER = HIGH_WATER // 4
+_LOW_WATER = HIGH_WATER // 4
 
 
 class Invocation(Value, frozen=True):
@@ -107,7 +107,7 @@ class Reply:
             while self._chunks:
                 chunk = self._chunks.popleft()
                 self._unread -= len(chunk)
-                if self._unread < LOW_WATER:
+                if self._unread < _LOW_WATER:
                     self._drained()
                 yield chunk
             if self.is_over:

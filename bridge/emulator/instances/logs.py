@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
+from bridge.rpc.limits import MIB
 from bridge.rpc.value import Value
 
 MAX_LINE = 16 * 1024
 """Bytes of one line; longer ones are shown in pieces."""
 MAX_TAIL = 4 * 1024
 """Bytes of `X-Amz-Log-Result` before base64."""
-MIB = 1024 * 1024
 
 
 class LineSplitter:

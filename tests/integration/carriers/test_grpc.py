@@ -14,7 +14,7 @@ import grpc
 import pytest
 import trustme
 
-from bridge.carriers.grpc import USER_AGENT, GrpcCarrier
+from bridge.carriers.grpc import GrpcCarrier
 from bridge.config.schema import GrpcTarget as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
 from bridge.rpc.call import Handler
@@ -31,6 +31,7 @@ from bridge.rpc.errors import (
     UnsupportedCompression,
 )
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, Trailers
+from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK, Status, StatusCode
 from bridge.targets.grpc_target import GrpcTarget

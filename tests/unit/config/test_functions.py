@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.schema import MIB, FunctionConfig, FunctionUrl
+from bridge.config.schema import FunctionConfig, FunctionUrl
+from bridge.rpc.limits import MIB
 from tests.support.configured import configured, problems
 
 

@@ -27,9 +27,8 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.events import Headers, Message, Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import LARGEST_MESSAGE, Limits
 from bridge.rpc.status import Status, StatusCode
-from bridge.targets.stream_reply import LARGEST_MESSAGE
 from bridge.targets.stream_target import StreamTarget
 from tests.support.event_stream import WEB_PRELUDE, prelude
 from tests.support.fakes import FakeClock, RecordingCall

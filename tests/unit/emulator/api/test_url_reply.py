@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bridge.emulator.api.url_reply import MAX_PRELUDE, BadReply, Head, Prelude, UrlReply, infer
+from bridge.aws.events.http_reply import MAX_PRELUDE
+from bridge.emulator.api.url_reply import BadReply, Head, Prelude, UrlReply, infer
 
 JSON_TYPE = ("content-type", "application/json")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.schema import MIB, FunctionConfig
+from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment
 from bridge.emulator.instances.environment import Interpreter
+from bridge.rpc.limits import MIB
 
 HANDLER = FunctionConfig(name="fn", code=Path("/code"), handler="app.handler")
 COMMAND = FunctionConfig(name="fn", code=Path("/code"), command=("./bootstrap", "-x"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, MIB, LineSplitter, LogTail, Report
+from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, LineSplitter, LogTail, Report
+from bridge.rpc.limits import MIB
 
 
 def split(*chunks: bytes) -> list[str]:
