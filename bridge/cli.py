@@ -59,7 +59,7 @@ def _open_what_is_closed() -> None:
 
 
 def _let_go_of(stream: TextIO) -> None:
-    """The reader of our output may have gone (`| head`): that is its right, and no reason for Python's exit code 120."""
+    """The reader of our output may have gone (`| head`). That is not an error, so Python's exit code 120 is avoided."""
     try:
         stream.flush()
     except OSError:

@@ -1,4 +1,4 @@
-"""How the bridge's own log lines look: one event a line to stderr, for people on a terminal, as JSON elsewhere.
+"""Formats the bridge's own log: one event per line to stderr, for people on a terminal, as JSON elsewhere.
 
 Clients and functions choose part of what is logged, so nothing in it may begin a line or steer a terminal.
 """

@@ -1,6 +1,6 @@
-"""Lines to a descriptor whose reader may stop: a terminal held by Ctrl-S or a pipe that nobody empties costs lines, never time.
+"""Writes lines to a descriptor whose reader may stop. A terminal held by Ctrl-S, or a full pipe, loses lines and never delays the writer.
 
-What finds no room waits here up to a bound. When it is tried again is its owner's business.
+Bytes without room wait here, up to a bound. The owner decides when to try again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a bridge has once, however many processes serve its calls: the local Lambda and the admin server."""
+"""The services that a bridge has once, for any number of processes: the local Lambda and the admin server."""
 
 from __future__ import annotations
 

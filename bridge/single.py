@@ -1,4 +1,4 @@
-"""A bridge in one process (`workers: 1`): what serves calls and its shared_services, side by side."""
+"""Runs a bridge in one process (`workers: 1`): it serves calls and has the shared services."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _ADMIN_WAITS = 0.5
-"""Seconds at most: who looks for credentials that do not come wants to see /readyz."""
+"""Most seconds to wait for credentials. An operator who misses them needs /readyz."""
 
 
 class SingleProcess:

@@ -1,4 +1,4 @@
-"""From one configuration to what serves its calls: the layers in reading order, around the targets of `targets.py`.
+"""Builds the handlers for one configuration: the layers in reading order, around the targets.
 
 A reload builds a second stack and lets go of the first: calls that began under it end under it.
 """
@@ -56,7 +56,7 @@ def front(
     tracing: Tracing | None = None,
     redact: Callable[[str], str] = str,
 ) -> Handler:
-    """What every call passes through, the outermost first; its route's own layers follow."""
+    """The layers of every call, the outermost first. The layers of its route follow."""
     return _traced(              # Gives the call a span. Not installed while traces are off.
         observe(                 # Counts and logs the call once, however it ends.
             rescue(              # Turns any failure into the call's status.
@@ -73,7 +73,7 @@ def front(
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What outlives a reload."""
+    """State that is kept over a reload."""
 
     figures: BridgeFigures
     targets: dict[tuple[str, str], TargetFigures]
@@ -180,7 +180,7 @@ class Stack:
     def _layers(
         self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures
     ) -> Handler:
-        """What a call to this target passes through behind `front`, the outermost first."""
+        """The layers of a call to this target after `front`, the outermost first."""
         return deadline(         # Ends the call at its deadline, while it waits too.
             admit(               # Waits for the request. Refuses the call while the target or the process is full.
                 retry(           # Repeats the call if it provably did not reach the function.

@@ -1,4 +1,4 @@
-"""What the sync and the async servicer context have in common: facts of the call that only need reading."""
+"""The common part of the sync and the async servicer context: the facts of a call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def unexpected(error: Exception) -> str:
     """grpc.aio's words for what a servicer or an interceptor raised."""
     try:
         return f"Unexpected {type(error)}: {error}"
-    except Exception:  # noqa: BLE001  (str() of a foreign exception may do anything)
+    except Exception:  # noqa: BLE001  (str() of any exception may raise)
         return f"Unexpected {type(error)}"
 
 

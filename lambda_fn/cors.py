@@ -1,4 +1,4 @@
-"""CORS (fetch.spec.whatwg.org, "HTTP CORS protocol"): what a browser wants to hear before a page of another origin may call.
+"""CORS (fetch.spec.whatwg.org, "HTTP CORS protocol"): the headers that a browser needs before a page of another origin may call.
 
 Nothing is allowed beyond what any other HTTP client can do: no cookies, no client certificates (`Access-Control-Allow-Credentials` is
 never sent). A page has to bring its own token in a header.

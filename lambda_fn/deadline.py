@@ -1,4 +1,4 @@
-"""When a call must have its reply: the earlier of the caller's deadline and the end of Lambda's invocation, less a margin.
+"""Computes when a call must have its reply: the earlier of the caller's deadline and the end of Lambda's invocation, minus a margin.
 
 The clocks are read by the caller of these functions.
 """

@@ -31,7 +31,7 @@ class Status(NamedTuple):
 
 
 class Refused(Exception):
-    """What arrived cannot be served; carries the status that says why."""
+    """The request cannot be served. The error carries the status that says why."""
 
     def __init__(self, code: int, message: str, trailing: Metadata = ()) -> None:
         super().__init__(message)

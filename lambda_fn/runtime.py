@@ -99,7 +99,7 @@ def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
 def _text_of(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  (str() of a foreign exception may do anything)
+    except Exception:  # noqa: BLE001  (str() of any exception may raise)
         return "the error has no text: its own __str__ failed"
 
 

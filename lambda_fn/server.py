@@ -1,4 +1,4 @@
-"""LambdaServer: what stands where `grpc.server(...)` stood. From Lambda's event to its reply."""
+"""LambdaServer replaces `grpc.server(...)`. It turns Lambda's event into a reply."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CLEANUP = 0.1
 """Seconds that a stopped coroutine has for its `finally` before the reply leaves: Lambda freezes the process with it."""
 
 _COLD_START = ("x-lambda-fn-cold-start", "1")
-"""On the first reply of an instance; the bridge counts it and takes it away."""
+"""The mark on the first reply of an instance. The bridge counts and removes it."""
 
 
 class LambdaServer:
@@ -335,7 +335,7 @@ class LambdaServer:
         return StreamingReply(chunks, head=shape.encode_head(self._marked(invocation, head), event))
 
     def _marked(self, invocation: _Invocation, reply: HttpReply) -> HttpReply:
-        """The reply, with what browsers want to hear and, if it is this instance's first, the sign of a cold start."""
+        """The reply with CORS headers and, if it is this instance's first, the mark of a cold start."""
         request = invocation.request
         headers = reply.headers
         if self._cors is not None and request.method != "OPTIONS":

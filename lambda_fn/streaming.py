@@ -7,7 +7,7 @@ from typing import Any
 
 HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 PRELUDE_END = bytes(8)
-"""What AWS wants between the JSON head and the body."""
+"""The separator that AWS requires between the JSON head and the body."""
 
 
 class StreamingReply:

@@ -139,7 +139,7 @@ def _decoded(details: bytes | None) -> str:
 def _described(error: Exception, doing: str) -> str:
     try:
         return f"Exception {doing}: {error}"
-    except Exception:  # noqa: BLE001  (str() of a foreign exception may do anything)
+    except Exception:  # noqa: BLE001  (str() of any exception may raise)
         return "Calling application raised unprintable Exception!"
 
 

@@ -1,4 +1,4 @@
-"""What goes where and how the bridge is, as the status page and /routes tell it: values in, JSON, text or HTML out."""
+"""Renders routes and the state of the bridge for the status page and /routes, as JSON, text or HTML."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What AWS defines and needs no network to know: event shapes, names, errors, signatures. Pure: no I/O, no clock, no logging."""
+"""Formats that AWS defines: event shapes, names, errors, signatures. The package is pure: no I/O, no clock, no logging."""

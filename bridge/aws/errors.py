@@ -1,4 +1,4 @@
-"""What the Lambda API and a failed function say, as causes that know their status (design: README, "Failures").
+"""Turns answers of the Lambda API and of failed functions into errors that know their status (design: README, "Failures").
 
 `refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The client gets the
 bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to the log, as a
@@ -100,7 +100,7 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
     "OptInRequired": (AccessRefused, _ACCESS),
     "MissingAuthenticationToken": (AccessRefused, _ACCESS),
     "IncompleteSignature": (AccessRefused, _ACCESS),
-    # Fresh credentials or the right time may help.
+    # Fresh credentials or a corrected clock may help.
     "ExpiredToken": (StaleCredentials, _STALE),
     "InvalidSignature": (StaleCredentials, _STALE),
     "SignatureDoesNotMatch": (StaleCredentials, _STALE),

@@ -1,7 +1,7 @@
 """application/vnd.amazon.eventstream: chunks of bytes in, events out.
 
-An event is lengths and a checksum of them, headers, a payload, and a checksum of it all. Both checksums are verified, and what is
-declared is compared with its bound before it is held. What the events mean is response_stream's business.
+An event is lengths and a checksum of them, headers, a payload, and a checksum of it all. Both checksums are verified. Declared sizes are
+compared with their bounds before anything is held. What the events mean is response_stream's business.
 
 https://smithy.io/2.0/aws/amazon-eventstream.html
 """
@@ -35,7 +35,7 @@ _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 
 
 class Event(Value, frozen=True):
-    """One event whose checksums are right."""
+    """One event with valid checksums."""
 
     headers: tuple[tuple[str, str], ...]
     """Those that are strings, as all that AWS uses are."""
@@ -63,7 +63,7 @@ class EventStreamReader:
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their event."""
+        """Bytes held until their event is complete."""
         return len(self._buffer) - self._at
 
     def feed(self, data: bytes) -> None:
@@ -73,7 +73,7 @@ class EventStreamReader:
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """The next whole event; None if it has not all arrived. Raises BadReply; then the stream is of no more use."""
+        """Return the next whole event, or None if it has not all arrived. After a BadReply the stream cannot be used."""
         buffer, at = self._buffer, self._at
         if len(buffer) - at < _LENGTHS.size:
             return None
@@ -84,7 +84,7 @@ class EventStreamReader:
         return _event(bytes(buffer[at : self._at]), headers_size)
 
     def finish(self) -> None:
-        """The stream is over. Raises CutReply if it ends inside an event."""
+        """End the stream. Raises CutReply if it ends inside an event."""
         if len(self._buffer) > self._at:
             raise CutReply("AWS's event stream ends in the middle of an event")
 

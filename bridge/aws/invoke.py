@@ -1,4 +1,4 @@
-"""What crosses the Invoke API: the sizes that Lambda allows, and the reply. How it travels is the carriers' business."""
+"""The data of the Invoke API: the sizes that Lambda allows, and the reply. Carriers send and receive it."""
 
 from __future__ import annotations
 

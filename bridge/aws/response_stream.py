@@ -14,7 +14,7 @@ from bridge.rpc.errors import BadReply, CutReply, RpcError, ServiceFailed
 from bridge.rpc.json_text import without_mark
 
 _UNTYPED = frozenset(("", "Unhandled", "Handled"))
-"""Error codes that say no more than that there was an error."""
+"""Error codes that only say that there was an error."""
 
 
 class _Complete(Struct, gc=False):
@@ -53,7 +53,9 @@ class ResponseStream:
         return self._events.held
 
     def feed(self, data: bytes) -> tuple[list[bytes], RpcError | None]:
-        """What the function wrote, and why there will be no more if that is so. The outcome does not depend on the chunks."""
+        """Return the bytes that the function wrote, and the failure if the reply ended with one. The outcome does not depend on the
+        chunks.
+        """
         written: list[bytes] = []
         self._events.feed(data)
         try:

@@ -1,7 +1,7 @@
 """Content codings of a reply's body (RFC 9110 8.4), undone as the body comes: gzip and deflate, also several on top of each other.
 
-In go the header fields of a reply and its body in any parts; out come pieces of bounded size. Which reply it is, who asked for
-identity and how much may come in all, others know.
+In go the header fields of a reply and its body in any parts; out come pieces of bounded size. It knows neither the reply, nor who asked for
+identity, nor the total limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PIECE = 16 << 10
 """The most bytes given out at once, and taken in at once."""
 
 MAX_CODINGS = 3
-"""On top of each other. Each multiplies the work that a small body can make."""
+"""Most codings on top of each other. Each multiplies the work that a small body can cause."""
 
 MAX_BETWEEN = 64 << 20
 """Bytes that one of several codings may give to the next. Without a bound a few KiB could mean hours of work."""
@@ -96,7 +96,7 @@ class ContentDecoder:
             yield b""
 
     def _blame(self, error: BadReply) -> RpcError:
-        """A runtime's report explains bytes that do not decode better than the decoder does."""
+        """If bytes do not decode, a runtime's report explains them better than the decoder."""
         at = self._end.rfind(ERROR_MARK)
         told = broken_off(self._end[at:]) if at >= 0 else None
         return error if told is None else FunctionFailed(told)

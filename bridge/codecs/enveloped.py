@@ -1,7 +1,7 @@
 """A reply's body that is made of envelopes, read while it comes: what gRPC-Web and gRPC's frames have in common.
 
-In go bytes in any chunks; out come Headers and Messages, and the trailers' envelope where the format has one. What the trailers say,
-and what it means if something else stands in place of an envelope, the format's reader knows.
+In go bytes in any chunks; out come Headers and Messages, and the trailers' envelope where the format has one. The format's reader
+interprets the trailers, and bytes that are not an envelope.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class EnvelopedBody:
         )
         self.is_framed = is_framed
         self.failure: RpcError | None = failure
-        """What goes wrong behind events that have to be given out first."""
+        """An error to raise once earlier events have been returned."""
         self.headers: Headers | None = self._make_headers(fields)
-        """None once they are given out."""
+        """The headers, or None once they have been returned."""
         self.rest = bytearray()
         """Bytes that do not make an envelope yet; the beginning of a body without envelopes."""
         self.trailers: bytes | None = None
@@ -112,7 +112,7 @@ class EnvelopedBody:
         return events
 
     def fail(self, error: RpcError, events: list[ResponseEvent]) -> None:
-        """Raises the error; keeps it for later if these events have to be given out first."""
+        """Raise the error, or keep it until these events have been returned."""
         if not events:
             raise error
         self.failure = error

@@ -14,7 +14,7 @@ from bridge.rpc.json_text import without_mark
 from bridge.rpc.status import code_of_http_status
 
 MAX_EXCERPT = 200
-"""Characters of a foreign body in a message."""
+"""Characters of a body that is not gRPC in a message."""
 
 OPAQUE_KEPT = 4 * MAX_EXCERPT
 """Bytes kept of a body that cannot be read, to quote from."""

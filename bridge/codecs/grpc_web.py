@@ -36,7 +36,7 @@ def usual_reply(
 ) -> UnaryResponse | None:
     """Fast path for the common reply: one message that is not compressed, then status OK. None: read it with a GrpcWebReader.
 
-    What it returns is what the reader would make of the reply, for a fifth of the price.
+    It returns what the reader would, for a fifth of the cost.
     """
     if http_status != 200 or message_format != "proto" or len(body) < PREFIX_SIZE:
         return None
@@ -159,7 +159,7 @@ class GrpcWebReader:
         if headers is None:
             return [known]
         if self._fields.status is not None or all(name.startswith("grpc-") for name, _ in initial):
-            # Nothing for the client to see before the end: trailers-only, which leaves it free to try again (gRFC A6). Headers that
+            # The client has seen nothing yet, so send trailers only. It may then retry (gRFC A6). Headers that
             # hold the status are trailers themselves.
             return [Trailers(known.status, initial + known.metadata) if initial else known]
         return [headers, known]
@@ -194,7 +194,7 @@ class GrpcWebReader:
         )
 
     def _blame(self, error: RpcError) -> RpcError:
-        """An HTTP error explains a body that does not read better than the body does."""
+        """An HTTP error explains an unreadable body better than the body does."""
         if self._http_status != 200 and isinstance(error, BadReply | NoStatus):
             return self._http_refusal()
         return error
@@ -283,7 +283,7 @@ class _Base64Text:
     def __init__(self) -> None:
         self._rest = b""
         self.is_broken = False
-        """Whether it stopped being base64; all before that has been given out."""
+        """Whether invalid base64 was found. Everything before it has been returned."""
 
     def feed(self, data: bytes) -> bytes:
         """The bytes behind this text, up to where it stops being base64."""

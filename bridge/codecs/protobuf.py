@@ -36,7 +36,7 @@ class Protobuf:
 
 
 def _decode(body: bytes, content_type: str) -> bytes:
-    """Any type that may be protobuf is taken for it: what such functions call it, each filter's configuration chose."""
+    """Whether the content type may mean protobuf. Envoy's filter lets its configuration choose the name, so several are accepted."""
     if content_type.startswith("text/") or content_type.endswith(("/json", "+json")):
         raise NoStatus(
             f"the function answered with content-type {content_type[:80]} in place of application/x-protobuf"

@@ -1,4 +1,4 @@
-"""`check`: what is wrong with a configuration; with --live, what AWS says about each of its functions."""
+"""`check`: reports what is wrong with a configuration. With --live it also asks AWS about each function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends a command with one clear line."""
+"""The error that ends a command with one clear line."""
 
 from __future__ import annotations
 

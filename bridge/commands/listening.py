@@ -1,4 +1,4 @@
-"""From `listen` to bound sockets."""
+"""Binds the sockets of `listen`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the arguments of a command to its configuration."""
+"""Loads the configuration for a command's arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`routes`: what goes where, as a table."""
+"""`routes`: prints which service goes to which target, as a table."""
 
 from __future__ import annotations
 

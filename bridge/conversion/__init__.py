@@ -1,1 +1,1 @@
-"""Messages to JSON and back without stopping other calls: what is cheap is done at once, all else in processes of their own."""
+"""Converts messages to JSON and back without stopping other calls. Cheap conversions run at once, all others in separate processes."""

@@ -1,7 +1,7 @@
 """Decides where a message is converted: here, where calls are served, if that is cheap; else in a process of the pool.
 
-It is cheap by what the conversion will do and not by bytes alone: 16 KiB can be 8,000 messages. What is done here is spread over turns
-of the loop as well, because many cheap conversions at once are as bad as a dear one.
+The estimate counts the conversion's work, not only bytes: 16 KiB can be 8,000 messages. Cheap conversions are spread over turns of the loop
+too, because many of them at once cost as much as a large one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a conversion process is asked and what it answers: a frame is two sizes, a header, and a payload that is not looked into.
+"""The messages to and from a conversion process. A frame is two sizes, a header, and a payload that is not parsed.
 
 The sizes are 4 bytes each, big-endian. The header is MessagePack.
 """
@@ -76,7 +76,7 @@ class OutOfMemory(Struct, frozen=True, tag=True, array_like=True):
 
 
 class Failed(Struct, frozen=True, tag=True, array_like=True):
-    """The conversion raised what nobody expected."""
+    """The conversion raised an unexpected exception."""
 
     error: str
     """The name of its class."""

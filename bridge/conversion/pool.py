@@ -1,4 +1,4 @@
-"""The conversion processes of one bridge: started when they are needed, ended when nobody needs them, shared in turn.
+"""Runs the conversion processes of one bridge. They start on demand, end when idle, and take jobs in order.
 
 It knows of jobs how much memory they may take, and counts that in the process's buffers while they run.
 """

@@ -1,7 +1,7 @@
 """`python -m bridge.conversion.process FD`: converts messages for one bridge, a job at a time, as the socket FD asks for them.
 
-It ends when the socket does, whatever it is doing then: the bridge is gone, or has no use for it any more. A job that takes its memory
-or its time ends the job, at worst the process, and never the bridge.
+It ends when the socket closes, even in the middle of a job: the bridge has gone, or no longer needs it. A job that uses up its memory or
+time ends itself, at worst this process, and never the bridge.
 """
 
 from __future__ import annotations

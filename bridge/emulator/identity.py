@@ -1,4 +1,4 @@
-"""What a request of the local Lambda is known by: its request id and its trace id."""
+"""Makes the request id and the trace id of a request to the local Lambda."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What one process holds for calls, in bytes: one count, one bound, and one place that keeps both.
+"""Counts and bounds the bytes that one process holds for calls, in one place.
 
-Whoever is about to keep bytes for a call asks its Account for room first. The end of the call gives everything back in one step,
-so that no path can forget a part of it.
+Code that wants to keep bytes for a call first asks the call's Account for room. The end of the call gives everything back in one
+step, so that no path can forget a part of it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def cost_of_fields(fields: Metadata) -> int:
 
 
 class Buffers:
-    """All that the process holds for calls, and how much it may be."""
+    """The bytes that the process holds for calls, and their limit."""
 
     __slots__ = (
         "_beyond",
@@ -82,7 +82,7 @@ class Buffers:
         """The one that was let beyond the bound, and (below) by how many bytes: they keep no small call out."""
         self._beyond_size = 0
         self.is_awaited = False
-        """Whether somebody waits for room."""
+        """Whether a waiter needs room."""
         self._freed: Callable[[], bool] | None = None
 
     @property
@@ -157,7 +157,7 @@ class Buffers:
 
 
 class Account(Protocol):
-    """What is held for one call. Its owner gives everything back at the call's end."""
+    """The bytes held for one call. The owner gives everything back at the call's end."""
 
     buffers: Buffers
     held: int
@@ -173,11 +173,11 @@ class Account(Protocol):
         ...
 
     def hold_anyway(self, size: int) -> None:
-        """Count bytes that are here already, whether they fit or not."""
+        """Count bytes that are already held, even if they do not fit."""
         ...
 
     def let_go(self, size: int) -> None:
-        """These bytes are kept no longer."""
+        """Stop counting these bytes."""
         ...
 
 

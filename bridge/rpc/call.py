@@ -35,9 +35,8 @@ class Peer(Value, frozen=True):
 
 
 class Call(Account, Protocol):
-    """One RPC. Its figures are counted by whoever sees the fact and read once, at the end.
-
-    It is the account of what is held for it: whoever keeps more than buffers.SMALL bytes for a call says so with `hold`.
+    """One RPC. Code that sees a fact counts it in the call's figures, which are read once, at the end. A call is also an account: code that
+    keeps more than buffers.SMALL bytes for it must call `hold`.
     """
 
     path: str
@@ -80,7 +79,9 @@ class Call(Account, Protocol):
         ...
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
-        """Send a response that is whole, or the next part of one: nobody waits, what the client does not take counts in the process's buffers."""
+        """Send a whole response, or the next part of one, without waiting. Bytes that the client has not read count in the process's
+        buffers.
+        """
         ...
 
     def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
@@ -103,7 +104,7 @@ class Call(Account, Protocol):
         ...
 
     def unread(self, envelopes: Sequence[bytes]) -> None:
-        """Put back what `read_envelope` gave, all of it and in order: it gives them again to whoever serves the call next.
+        """Put back everything that `read_envelope` returned, in order. The next server of the call reads it again.
 
         Raises BuffersFull, and then puts nothing back.
         """
@@ -119,7 +120,7 @@ Handler = Callable[[Call], Awaitable[None]]
 
 
 class Route:
-    """What a call's path led to: who handles it, under which limits, counted where."""
+    """The result of looking up a call's path: its handler, its limits, and its figures."""
 
     __slots__ = ("figures", "handler", "limits", "longest", "name", "streams", "timeout")
 
@@ -142,7 +143,7 @@ class Route:
         self.timeout = timeout
         """Seconds: the configuration's upper bound on the call."""
         self.longest = longest
-        """Seconds: after so long a call without any deadline ends. No deadline of its own: the function is not told."""
+        """Seconds after which a call without a deadline ends. It is not a deadline: the function does not learn of it."""
         self.streams = streams
         """Whether messages pass as they come, so that a client may be silent for as long as it likes."""
 

@@ -1,4 +1,4 @@
-"""What can end a call, as a tree of causes.
+"""The errors that can end a call, as a tree of causes.
 
 Each cause knows its status code, whether the function may have run, and whether trying again may help. They are raised where
 the fact is known; the layer `rescue` alone turns one into the Status that the client sees, with `str(error)` as its message.
@@ -72,7 +72,7 @@ class Draining(RpcError):
 
 
 class Bug(RpcError):
-    """An exception that nobody expected; the log has it."""
+    """An unexpected exception. The log has its traceback."""
 
 
 def forget_frames(error: BaseException) -> None:
@@ -101,13 +101,13 @@ class MalformedRequest(RequestError):
 
 
 class MessageTooLarge(RequestError):
-    """A message, or all that a call gathers, above a limit."""
+    """A message, or the whole request, is above a limit."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
 
 
 class UnsupportedCompression(RequestError):
-    """Messages compressed in a way that nobody here can undo."""
+    """The messages use a compression that the bridge cannot undo."""
 
     code = StatusCode.UNIMPLEMENTED
 
@@ -193,7 +193,7 @@ class CarrierError(RpcError):
 
 
 class Unreachable(CarrierError):
-    """No connection: not a byte of the request could have been processed."""
+    """There is no connection, so not a byte of the request was processed."""
 
     may_have_run = False
     is_transient = True
@@ -261,7 +261,7 @@ class Throttled(AwsRefusal):
 
 
 class HttpThrottled(Throttled):
-    """HTTP 429 of any server. Nothing says what had happened before: the client may try again, the bridge does not."""
+    """HTTP 429 of any server. The function may have run, so the client may try again, but the bridge does not."""
 
     may_have_run = True
     is_transient = False
@@ -308,7 +308,7 @@ class PayloadTooLarge(AwsRefusal):
 
 
 class ServiceFailed(AwsRefusal):
-    """Lambda's own failure: nothing proves that the function did not run."""
+    """Lambda itself failed. Nothing proves that the function did not run."""
 
     may_have_run = True
 

@@ -1,4 +1,4 @@
-"""Plain messages in and out of a Call: prefix and compression come off on the way in, a prefix goes on on the way out."""
+"""Reads and sends plain messages on a Call. It removes prefix and compression from requests, and adds a prefix to responses."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""grpc.health.v1.Health, answered from the routes: a service is SERVING because a route leads somewhere, not because a function
-was woken to say so. `set_serving` reports what is known about targets. This module asks no target.
+"""grpc.health.v1.Health, answered from the routes: a service is SERVING if a route leads to a target. No function is started to find out.
+`set_serving` reports what is known about targets. This module asks no target.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ Ask = Callable[[list[bytes]], Awaitable[list[bytes]]]
 """Sends serialized requests of grpc.reflection.v1, returns the serialized responses. Raises RpcError."""
 
 FAILURE_MEMORY = 30.0
-"""Seconds after a failure in which the target is left in peace."""
+"""Seconds after a failure in which the target is not asked again."""
 TIMEOUT = 30.0
 """Seconds for the whole conversation, a cold start included."""
 
@@ -75,7 +75,7 @@ class ReflectedTarget:
         return outcome
 
     def forget(self) -> None:
-        """The target has changed: the next describe asks anew. Who waits for an answer gets NotDescribed."""
+        """Forget the answer, because the target has changed. Callers that wait for an answer get NotDescribed."""
         self.known = self._failure = None
         conversation, self._conversation = self._conversation, None
         if conversation is not None:
@@ -123,5 +123,5 @@ def _replaced() -> NotDescribed:
 
 
 def _copy(failure: NotDescribed) -> NotDescribed:
-    """The same failure anew: one exception raised again and again would gather tracebacks."""
+    """Copy the failure, because an exception that is raised again and again would collect tracebacks."""
     return NotDescribed(str(failure), code=failure.code)

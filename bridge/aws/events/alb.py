@@ -16,10 +16,10 @@ from bridge.rpc.metadata import Metadata, clean_value
 _TARGET_GROUP = (
     "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/bridge/0123456789abcdef"
 )
-"""No balancer stands here; some runtimes want a target group's ARN all the same."""
+"""There is no balancer, but some runtimes require a target group's ARN."""
 
 _SAFE_IN_PEM = "+=/"
-"""What the balancer leaves as it is in the URL-encoded certificate."""
+"""Characters that the balancer does not encode in the certificate."""
 
 
 class EventEncoder:
@@ -44,7 +44,7 @@ class EventEncoder:
         _, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         if call.peer.certificate is not None:
             headers |= _certificate_headers(call.peer.certificate)
-        # A target group sends one of the two, by its own setting, and a function reads the one it knows.
+        # A target group sends one of the two, depending on its settings. A function reads the one that it knows.
         event = {
             "requestContext": {"elb": {"targetGroupArn": _TARGET_GROUP}},
             "httpMethod": "POST",

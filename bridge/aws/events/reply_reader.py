@@ -16,7 +16,7 @@ from bridge.rpc.metadata import EMPTY, Metadata
 _LONGEST_SURROUNDINGS = 4096
 """Bytes around a body that are remembered."""
 _MARK_SIZE = 24
-"""Bytes of a body by whose base64 it is sought in its payload."""
+"""Bytes of a body whose base64 is used to find it in the payload."""
 _OTHERS = ((b"TWFu", b"Man"), (b"QUJD", b"ABC"))
 """Texts to put in a body's place, and what they are the base64 of. Two: a body or a field's name may happen to be the one."""
 
@@ -34,7 +34,7 @@ class ReplyReader:
         self._http_status = 0
         self._headers: Metadata = EMPTY
         self._misses = 0
-        """Payloads since the last one that was like it."""
+        """Payloads since the last one that matched the learned one."""
 
     def read(self, payload: bytes) -> HttpReply:
         """The reply in this payload. Raises BadReply."""
@@ -49,7 +49,7 @@ class ReplyReader:
             return HttpReply(self._http_status, self._headers, body)
         reply = self._decode(payload)
         self._misses += 1
-        # Less and less often, where no two replies are alike: learning costs as much as reading.
+        # If no two replies are alike, learn less and less often, because learning costs as much as reading.
         if not self._misses & (self._misses - 1):
             self._learn(payload, reply)
         return reply
@@ -61,7 +61,7 @@ class ReplyReader:
         if not reply.body or not at or at + len(payload) - end > _LONGEST_SURROUNDINGS:
             return
         before, after = payload[:at], payload[end:]
-        # Is it the body? Another text in its place must change the body and nothing else.
+        # Check that it is the body: another text in its place must change the body and nothing else.
         for text, body in _OTHERS:
             try:
                 other = self._decode(before + text + after)

@@ -1,4 +1,4 @@
-"""What the Invoke API and function URLs answer instead of what a function gives, in AWS's words: status, error type, JSON body, headers.
+"""The errors of the Invoke API and of function URLs, as AWS sends them: status, error type, JSON body, headers.
 
 Each class is one cause; it is raised where the fact is known and becomes an HTTP response in one place (`invoke_api`).
 """

@@ -1,4 +1,4 @@
-"""Whether a request to the Invoke API is signed at all: any keys do there, but who forgot to sign is told so.
+"""Checks that a request to the Invoke API is signed. Any keys will do, but an unsigned request is refused.
 
 Signatures of requests to function URLs are `url_signature`'s, which verifies them.
 """

@@ -46,14 +46,14 @@ class Console:
         outlet.write_out()
         if self._lost and outlet.is_empty:
             lost, self._lost = self._lost, 0
-            outlet.add(f"{lost} lines of functions were lost: nobody took them\n".encode())
+            outlet.add(f"{lost} lines of functions were lost: the reader was too slow\n".encode())
             outlet.write_out()
         if not outlet.is_empty:
             loop = asyncio.get_running_loop()
             self._retry = loop.call_later(_RETRY_AFTER, self._write_out, outlet)
 
     def close(self) -> None:
-        """The last lines get a moment that others do not: nobody comes back for them."""
+        """Write the last lines, and wait a moment for room, because there is no later try."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None

@@ -1,4 +1,4 @@
-"""One function process and its group: started, listened to, weighed, killed. Knows nothing of Lambda."""
+"""Runs one function process and its group: starts it, reads its output, measures its memory, and kills it. It does not know Lambda."""
 
 from __future__ import annotations
 
