@@ -21,7 +21,7 @@ from hpack import Encoder
 from bridge.carriers.http1.client import BUFFER_SIZE, HttpClient
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.connection import Connection as UpstreamConnection
-from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.pool import Pool
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
 from bridge.config.load import parse
@@ -35,8 +35,9 @@ from bridge.layers.deadline import Deadlines
 from bridge.layers.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.limits import ConnectionLimits, PoolLimits
 from bridge.rpc.url import Origin
-from bridge.server.connection import Connection, ConnectionLimits, Serving
+from bridge.server.connection import Connection, Serving
 from bridge.server.uploads import Uploads
 from bridge.stack import Shared, Stack, front
 

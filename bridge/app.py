@@ -11,6 +11,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.redaction import Redactor
 from bridge.server.admission import MaxConnections
-from bridge.server.connection import ConnectionLimits, Serving
+from bridge.server.connection import Serving
 from bridge.server.server import ListenAddress, Server
 from bridge.server.uploads import Uploads
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
@@ -106,8 +107,8 @@ class Bridge:
                 ),
                 resolve=self._resolve,
                 figures=self.figures,
-                new_engine=partial(_engine_type(config), _engine_limits(config)),
-                limits=_connection_limits(config),
+                new_engine=partial(_engine_type(config), config.http2.limits),
+                limits=replace(config.http2.times, grace=config.drain),
                 uploads=Uploads(self.figures.buffers),
                 refused=lambda refusal, connection: self._access_log.write_refused(
                     refusal.path, refusal.status, connection.peer, connection
@@ -355,15 +356,6 @@ def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:
     return NativeEngine
 
 
-def _engine_limits(config: Config) -> EngineLimits:
-    return EngineLimits(
-        max_concurrent_streams=config.http2.max_concurrent_streams,
-        max_header_list=config.http2.max_header_list,
-        max_metadata=config.http2.max_metadata,
-        min_ping_interval=config.http2.keepalive.min_client_interval,
-    )
-
-
 def _max_connections(config: Config) -> MaxConnections:
     wanted = config.max_connections
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -381,15 +373,3 @@ def _max_connections(config: Config) -> MaxConnections:
             limits.total,
         )
     return limits
-
-
-def _connection_limits(config: Config) -> ConnectionLimits:
-    keepalive = config.http2.keepalive
-    return ConnectionLimits(
-        keepalive_interval=keepalive.interval,
-        keepalive_timeout=keepalive.timeout,
-        max_age=config.http2.max_connection_age,
-        idle=config.http2.idle_timeout,
-        stream_idle=config.http2.stream_idle,
-        grace=config.drain,
-    )

@@ -21,7 +21,6 @@ from bridge.config.schema import (
     Http2,
     IamAuth,
     JsonOptions,
-    Keepalive,
     Listener,
     Log,
     MaxConnections,
@@ -36,12 +35,22 @@ REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
 
 SCHEMA = (
-    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Keepalive, Listener, Log, MaxConnections, Role, TargetTls,
+    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Listener, Log, MaxConnections, Role, TargetTls,
     TlsFiles,
 )  # fmt: skip
 KEYS = sorted(
     {field.name for section in SCHEMA for field in fields(section)}
-    - {"warnings", "name", "filled", "secrets"}
+    - {"warnings", "name", "filled", "secrets", "limits", "times", "pool"}
+    | {
+        "max_concurrent_streams",
+        "max_header_list",
+        "max_metadata",
+        "max_connection_age",
+        "idle_timeout",
+        "stream_idle",
+        "keepalive",
+    }
+    | {"interval", "timeout", "min_client_interval", "idle_connections"}
     | {*SERVICE_KEYS, *RetryPolicy.__struct_fields__, "weight", "iam"}
 )
 

@@ -1,7 +1,7 @@
 """The configuration as checked values: what the rest of the bridge is built from.
 
-Every key of the file is a field of the same name, with its default. Durations are seconds, sizes bytes, percentages fractions;
-paths are absolute or relative to the working directory; None is the file's `null`. Nothing here can be wrong: `load` has
+Every key of the file is a field, with its default. Limits are the very values that the rest of the bridge reads.
+Durations are seconds, sizes bytes, percentages fractions; paths are absolute or relative to the working directory; None is the file's `null`. Nothing here can be wrong: `load` has
 checked it. Values that may be secrets (`headers`, `env`) stay out of `repr`.
 """
 
@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 
 from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
-from bridge.rpc.limits import MIB, Limits, RetryPolicy
+from bridge.http2.interface import EngineLimits
+from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, PoolLimits, RetryPolicy
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
@@ -305,28 +306,12 @@ class Emulator:
 
 
 @dataclass(frozen=True, slots=True)
-class Keepalive:
-    interval: float | None = 300.0
-    """Of our pings; None: none are sent."""
-    timeout: float = 20.0
-    """How long a ping may go unanswered."""
-    min_client_interval: float = 10.0
-    """A client that pings more often is sent away."""
-
-
-@dataclass(frozen=True, slots=True)
 class Http2:
     engine: Literal["native", "h2"] = "native"
-    max_concurrent_streams: int = 1000
-    max_header_list: int = 16 * KIB
-    """Counted as RFC 9113 6.5.2 says."""
-    keepalive: Keepalive = Keepalive()
-    max_connection_age: float | None = None
-    idle_timeout: float | None = None
-    max_metadata: int = 100
-    """Entries of one call's own metadata, without the fields that HTTP/2 and gRPC libraries send by themselves."""
-    stream_idle: float | None = 300.0
-    """How long a call may stay open without a message, where its target takes requests whole."""
+    limits: EngineLimits = field(default_factory=EngineLimits)
+    """`max_concurrent_streams`, `max_header_list`, `max_metadata` and `keepalive.min_client_interval`."""
+    times: ConnectionLimits = field(default_factory=ConnectionLimits)
+    """`keepalive`, `max_connection_age`, `idle_timeout` and `stream_idle`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,8 +331,8 @@ class Aws:
     role_arn: Role | None = None
     endpoint_url: Url | None = None
     """Lambda's. None: as the environment and the profile say, else AWS's own."""
-    idle_connections: int = 256
-    idle_timeout: float = 20.0
+    pool: PoolLimits = field(default_factory=PoolLimits)
+    """`idle_connections` and `idle_timeout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +357,7 @@ class Config:
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Http2 = Http2()
     max_connections: MaxConnections = MaxConnections()
-    drain: float = 25.0
+    drain: float = GRACE
     drain_delay: float = 0.0
     buffers: int = 512 * MIB
     """Bytes that the calls of one process gather at most."""

@@ -19,7 +19,6 @@ from bridge.config.schema import (
     Emulator,
     Health,
     Http2,
-    Keepalive,
     Listener,
     Log,
     MaxConnections,
@@ -46,6 +45,8 @@ from bridge.config.values import (
     tcp_address,
     url,
 )
+from bridge.http2.interface import EngineLimits
+from bridge.rpc.limits import ConnectionLimits, PoolLimits
 from bridge.rpc.url import Url
 
 _NOWHERE: Address = TcpAddress("", 0)
@@ -232,26 +233,35 @@ def _emulator_place(element: Element) -> TcpAddress | Url:
 
 def _http2(keys: Keys) -> Http2:
     usual = Http2()
+    limits, times = usual.limits, usual.times
     keepalive = keys.section("keepalive")
     found = Http2(
         engine=keys.take("engine", choice("native", "h2"), usual.engine),
-        max_concurrent_streams=keys.take(
-            "max_concurrent_streams", integer(1, 1_000_000), usual.max_concurrent_streams
-        ),
-        max_header_list=keys.take("max_header_list", size(1 << 10, 1 << 20), usual.max_header_list),
-        keepalive=Keepalive(
-            interval=keepalive.take("interval", optional(duration(1)), usual.keepalive.interval),
-            timeout=keepalive.take("timeout", duration(_AN_INSTANT), usual.keepalive.timeout),
-            min_client_interval=keepalive.take(
-                "min_client_interval", duration(0), usual.keepalive.min_client_interval
+        limits=EngineLimits(
+            max_concurrent_streams=keys.take(
+                "max_concurrent_streams", integer(1, 1_000_000), limits.max_concurrent_streams
+            ),
+            max_header_list=keys.take(
+                "max_header_list", size(1 << 10, 1 << 20), limits.max_header_list
+            ),
+            max_metadata=keys.take("max_metadata", integer(1, 10_000), limits.max_metadata),
+            min_ping_interval=keepalive.take(
+                "min_client_interval", duration(0), limits.min_ping_interval
             ),
         ),
-        max_connection_age=keys.take(
-            "max_connection_age", optional(duration(_AN_INSTANT)), usual.max_connection_age
+        times=ConnectionLimits(
+            keepalive_interval=keepalive.take(
+                "interval", optional(duration(1)), times.keepalive_interval
+            ),
+            keepalive_timeout=keepalive.take(
+                "timeout", duration(_AN_INSTANT), times.keepalive_timeout
+            ),
+            max_age=keys.take("max_connection_age", optional(duration(_AN_INSTANT)), times.max_age),
+            idle=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), times.idle),
+            stream_idle=keys.take(
+                "stream_idle", optional(duration(_AN_INSTANT)), times.stream_idle
+            ),
         ),
-        idle_timeout=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), usual.idle_timeout),
-        stream_idle=keys.take("stream_idle", optional(duration(_AN_INSTANT)), usual.stream_idle),
-        max_metadata=keys.take("max_metadata", integer(1, 10_000), usual.max_metadata),
     )
     keepalive.close()
     keys.close()
@@ -279,8 +289,12 @@ def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
         profile=keys.take("profile", optional(_profile), usual.profile),
         role_arn=keys.take("role_arn", optional(role), usual.role_arn),
         endpoint_url=keys.take("endpoint_url", optional(url), usual.endpoint_url),
-        idle_connections=keys.take("idle_connections", integer(0, 100_000), usual.idle_connections),
-        idle_timeout=keys.take("idle_timeout", duration(0), usual.idle_timeout),
+        pool=PoolLimits(
+            idle_connections=keys.take(
+                "idle_connections", integer(0, 100_000), usual.pool.idle_connections
+            ),
+            idle_timeout=keys.take("idle_timeout", duration(0), usual.pool.idle_timeout),
+        ),
     )
     keys.close()
     return found

@@ -1,6 +1,10 @@
-"""The numbers that bound one call. Sizes are bytes, durations seconds. None means that the bridge sets no bound."""
+"""The numbers that bound a call and the connections on both sides of it. Sizes are bytes, durations seconds. None means that the bridge
+sets no bound.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from bridge.rpc.status import StatusCode
 from bridge.rpc.value import Value
@@ -9,6 +13,9 @@ MIB = 1 << 20
 
 LARGEST_MESSAGE = 64 * MIB
 """Bytes of one response message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
+
+GRACE = 25.0
+"""Seconds that calls under way have to finish: while the bridge drains, and on a connection that is too old."""
 
 
 class Limits(Value, frozen=True):
@@ -37,3 +44,35 @@ class RetryPolicy(Value, frozen=True):
     """Seconds."""
     budget: float = 0.2
     """Most retries, as a fraction of all calls."""
+
+
+class PoolLimits(Value, frozen=True):
+    """The limits of the HTTP/1.1 connections to one origin."""
+
+    idle_connections: int = 256
+    """Idle connections kept open for each origin."""
+    idle_timeout: float = 20.0
+    """Seconds without use after which a connection is closed, before the server closes it."""
+    looked_at_after: float = 0.01
+    """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its system call."""
+    open_connections: int = 4096
+    """Connections in use or idle, for each origin."""
+    waiting: int = 10_000
+    """Callers that may wait for a connection, for each origin. More are refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """The time limits of a connection in seconds. None means no limit."""
+
+    handshake: float = 10.0
+    """Bounds the wait for the client's SETTINGS, a pause inside a header block, and the end of a request that is not a gRPC call."""
+    write_stall: float = 60.0
+    keepalive_interval: float | None = 300.0
+    keepalive_timeout: float = 20.0
+    max_age: float | None = None
+    idle: float | None = None
+    stream_idle: float | None = 300.0
+    """How long a call may take until the first byte of a message, if its target takes requests whole."""
+    grace: float = GRACE
+    """The time that calls have to finish on a connection that is too old."""

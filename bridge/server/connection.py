@@ -29,6 +29,7 @@ from bridge.http2.interface import Engine
 from bridge.rpc.call import Handler, Peer, Resolve
 from bridge.rpc.errors import ClientGone, Draining, RpcError
 from bridge.rpc.figures import BridgeFigures
+from bridge.rpc.limits import ConnectionLimits
 from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.fair_share import CALLS_AT_ONCE, FairShare
 from bridge.server.peer import peer_of
@@ -51,23 +52,6 @@ _MOST_DROPPED = 16 << 20
 """Bytes."""
 _CANCELLED = "the client cancelled the call"
 _BROKEN = "the client broke the protocol"
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """The time limits of a connection in seconds. None means no limit."""
-
-    handshake: float = 10.0
-    """Bounds the wait for the client's SETTINGS, a pause inside a header block, and the end of a request that is not a gRPC call."""
-    write_stall: float = 60.0
-    keepalive_interval: float | None = 300.0
-    keepalive_timeout: float = 20.0
-    max_age: float | None = None
-    idle: float | None = None
-    stream_idle: float | None = 300.0
-    """How long a call may take until the first byte of a message, if its target takes requests whole."""
-    grace: float = 25.0
-    """The time that calls have to finish on a connection that is too old."""
 
 
 @dataclass(frozen=True, slots=True)

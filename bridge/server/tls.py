@@ -1,4 +1,4 @@
-"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and a look at the files' times so that new ones are taken up."""
+"""TLS for listeners: HTTP/2 by ALPN, mutual TLS, and new certificates, which are found by the files' times."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
             except ssl.SSLError as error:
                 failed(error.reason or str(error))
                 if error.reason in _NO_TLS:
-                    raise  # it would not know an alert
+                    raise  # a client without TLS would not understand an alert
                 self._failure = error
-                # asyncio and uvloop close without sending the alert that is queued, and the client would see a mere reset. As if
+                # asyncio and uvloop close without sending the queued alert, so the client would only see a reset. If
                 # bytes were missing, they send it; then the client closes, or the time for handshakes ends.
                 raise ssl.SSLWantReadError from error
 

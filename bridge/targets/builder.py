@@ -15,7 +15,6 @@ from bridge.aws.invoke import MAX_REQUEST
 from bridge.carriers.grpc import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
 from bridge.carriers.http1.client import HttpClient
-from bridge.carriers.http1.pool import PoolLimits
 from bridge.carriers.http1.tls import client_context
 from bridge.carriers.identity import assumed_role
 from bridge.carriers.identity.assumed_role import AssumeRole, CredentialSet
@@ -100,9 +99,7 @@ class Targets:
         self._local_endpoint = Url.parse(local_endpoint) if local_endpoint else None
         self._client = HttpClient(
             environment=environ,
-            limits=PoolLimits(
-                idle_connections=config.aws.idle_connections, idle_timeout=config.aws.idle_timeout
-            ),
+            limits=config.aws.pool,
         )
         self._conversions = conversions
         self._converters: list[Converter] = []

@@ -14,8 +14,8 @@ from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
-from bridge.rpc.limits import Limits
-from bridge.server.connection import Connection, ConnectionLimits, Serving
+from bridge.rpc.limits import ConnectionLimits, Limits
+from bridge.server.connection import Connection, Serving
 from bridge.server.request import Refusal
 from bridge.server.uploads import Uploads
 from tests.support.h2_client import H2Client

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 
 from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
 from bridge.carriers.http1.large_replies import LargeReplyGate
-from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.pool import Pool
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import context_from_environment
 from bridge.rpc.errors import Misconfigured
+from bridge.rpc.limits import PoolLimits
 from bridge.rpc.url import Origin
 
 BUFFER_SIZE = 64 << 10

@@ -21,8 +21,8 @@ from bridge.carriers.http1.connection import ClosedUnanswered, Connection
 from bridge.carriers.http1.exchange import Gathering, Response, StreamedResponse
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
+from bridge.rpc.limits import PoolLimits
 from bridge.rpc.url import Origin
-from bridge.rpc.value import Value
 
 SURPLUS_KEPT = 1.0
 """Seconds that connections above `idle_connections` stay. With many short calls, closing each at once would mean opening as many again."""
@@ -43,19 +43,6 @@ SURELY_ONE_RECORD = 64 << 10
 """Bytes of a request up to which TLS adds fewer bytes than its first record has. The part that arrived is then unreadable for the
 server.
 """
-
-
-class PoolLimits(Value, frozen=True):
-    idle_connections: int = 256
-    """Idle connections kept open for each origin."""
-    idle_timeout: float = 20.0
-    """Seconds without use after which a connection is closed, before the server closes it."""
-    looked_at_after: float = 0.01
-    """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its system call."""
-    open_connections: int = 4096
-    """Connections in use or idle, for each origin."""
-    waiting: int = 10_000
-    """Callers that may wait for a connection, for each origin. More are refused."""
 
 
 class Pool:

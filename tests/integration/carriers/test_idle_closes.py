@@ -18,8 +18,9 @@ import pytest
 
 from bridge.carriers.http1 import pool as pool_module
 from bridge.carriers.http1.client import HttpClient
-from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.pool import Pool
 from bridge.rpc.errors import ConnectionLost, RpcError
+from bridge.rpc.limits import PoolLimits
 from bridge.rpc.url import Origin
 from tests.support.tls import Authority
 from tests.support.upstream import always, post, response, serving

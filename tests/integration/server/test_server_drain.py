@@ -12,9 +12,9 @@ from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.rpc.call import Call
 from bridge.rpc.envelope import envelope
+from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
 from bridge.server import server as server_module
-from bridge.server.connection import ConnectionLimits
 from bridge.server.server import ListenAddress, Server, bind
 from tests.support.listening import dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving

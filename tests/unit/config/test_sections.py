@@ -13,7 +13,6 @@ from bridge.config.schema import (
     Emulator,
     Health,
     Http2,
-    Keepalive,
     Listener,
     Log,
     MaxConnections,
@@ -22,6 +21,8 @@ from bridge.config.schema import (
     TlsFiles,
     UnixAddress,
 )
+from bridge.http2.interface import EngineLimits
+from bridge.rpc.limits import ConnectionLimits, PoolLimits
 from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, problems
 
@@ -71,7 +72,17 @@ log: {level: debug, format: json, access: false}
         admin=None,
         emulator=Url(Origin("http", "emulator", 9001)),
         workers=4,
-        http2=Http2("h2", 7, 32 << 10, Keepalive(None, 1, 0), 1800, 60, 250, None),
+        http2=Http2(
+            "h2",
+            EngineLimits(7, 32 << 10, 250, min_ping_interval=0),
+            ConnectionLimits(
+                keepalive_interval=None,
+                keepalive_timeout=1,
+                max_age=1800,
+                idle=60,
+                stream_idle=None,
+            ),
+        ),
         max_connections=MaxConnections(500, 20),
         drain=0,
         drain_delay=5,
@@ -81,8 +92,7 @@ log: {level: debug, format: json, access: false}
             "dev",
             Role("arn:aws:iam::123456789012:role/x", "me"),
             Url(Origin("http", "localhost", 4566)),
-            1,
-            1,
+            PoolLimits(1, 1),
         ),
         reflection=False,
         health=Health(functions=True),

@@ -15,11 +15,10 @@ from bridge.rpc.call import Call
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import DeadlineExceeded, RpcError
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Phase, Trailers
-from bridge.rpc.limits import Limits
+from bridge.rpc.limits import ConnectionLimits, Limits
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 from bridge.server import call as call_module
-from bridge.server.connection import ConnectionLimits
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryWire, echo, echo_each, serving, wait_for_ever
 

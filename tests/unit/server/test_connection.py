@@ -14,8 +14,9 @@ from bridge.rpc.call import Call, Handler
 from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import Draining
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
+from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
-from bridge.server.connection import Connection, ConnectionLimits, State
+from bridge.server.connection import Connection, State
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
 

@@ -10,7 +10,7 @@ import pytest
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.connection import MAX_HEAD
 from bridge.carriers.http1.exchange import HIGH_WATER, Response
-from bridge.carriers.http1.pool import Pool, PoolLimits
+from bridge.carriers.http1.pool import Pool
 from bridge.rpc.errors import (
     BadReply,
     ConnectionLost,
@@ -19,6 +19,7 @@ from bridge.rpc.errors import (
     RpcError,
     Unreachable,
 )
+from bridge.rpc.limits import PoolLimits
 from bridge.rpc.url import Origin
 from tests.support.upstream import Peer, always, answers, post, response, serving
 
