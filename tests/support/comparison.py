@@ -339,13 +339,13 @@ ROWS = (
             for name in ("Gather", "GatherRead")
             for messages in (_SEVERAL, _SPOILT, ())
         ),
-        "Replies and order are the same; the requests arrive together when the client half-closes, since Lambda takes its input whole.",
+        "Replies and order are the same. The requests arrive together when the client half-closes, since Lambda takes its input whole.",
     ),
     Row(
         "bidirectional streaming",
         tuple(Sent("Each", messages) for messages in (_SEVERAL, _SPOILT, ())),
         tuple(Sent("Each", messages) for messages in (_SEVERAL, _SPOILT, ())),
-        "As above: half duplex. A client that waits for an answer before it ends its side gets UNIMPLEMENTED after `half_close`.",
+        "The call is half duplex, as above. A client that waits for an answer before it ends its side gets UNIMPLEMENTED after `half_close`.",
     ),
     Row("handlers registered by name", _calls("Echo"), _calls("Echo")),
     Row("generic handlers", _calls("/generic.Any/Thing"), _calls("/generic.Any/Thing")),
@@ -359,19 +359,19 @@ ROWS = (
         "more than one for a unary method",
         (Sent("Echo", (b"1", b"2")),),
         (Sent("Echo", (b"1", b"2")),),
-        "UNIMPLEMENTED, as gRPC's specification has it; grpcio's servers take the first and never read the others.",
+        "UNIMPLEMENTED, as gRPC's specification says. grpcio's servers take the first and never read the others.",
         expected=lambda _: Outcome(grpc.StatusCode.UNIMPLEMENTED, _NO_REQUEST),
     ),
     Row(
         "none for a unary method: `grpc.server`",
         sync=(Sent("Echo", ()),),
-        difference="The message names the method; grpcio prints an empty bytes literal in its place.",
+        difference="The message names the method. grpcio prints an empty bytes literal instead.",
         expected=_with_details(_NO_REQUEST),
     ),
     Row(
         "none for a unary method: `grpc.aio.server`",
         asynchronous=(Sent("Echo", (), timeout=1.0),),
-        difference="UNIMPLEMENTED at once; grpc.aio lets the caller wait for its deadline.",
+        difference="UNIMPLEMENTED at once. grpc.aio lets the caller wait for its deadline.",
         expected=lambda _: Outcome(grpc.StatusCode.UNIMPLEMENTED, _NO_REQUEST),
     ),
     Row("interceptors: chained, context variables passed on", _calls("Trail"), _calls("Trail")),
@@ -408,14 +408,14 @@ ROWS = (
         "`time_remaining`",
         _calls("TimeRemaining"),
         _calls("TimeRemaining"),
-        "It also ends shortly before Lambda's own time for the invocation, so it is never None inside Lambda.",
+        "It also ends shortly before Lambda's own time limit for the invocation, so it is never None inside Lambda.",
     ),
     Row(
         "deadline passed",
         (Sent("Sleeps", timeout=0.4),),
         (Sent("Sleeps", timeout=0.4),),
-        "The caller sees the same. A coroutine is cancelled as under grpc.aio; a plain function runs on as under `grpc.server`, until "
-        "Lambda freezes the instance. A client's own cancellation does not reach the function: Lambda has no way to tell it.",
+        "The caller sees the same. A coroutine is cancelled as under grpc.aio. A plain function runs on as under `grpc.server`, until "
+        "Lambda freezes the instance. A client's own cancellation does not reach the function, because Lambda cannot pass it on.",
     ),
     Row("`cancel`", sync=_calls("Cancels")),
     Row("`is_active`", sync=_calls("IsActive")),
@@ -424,13 +424,13 @@ ROWS = (
         "`peer`",
         _calls("Peer"),
         _calls("Peer"),
-        "The address is the client's, as the bridge saw it; the port is 0, since no event tells it.",
+        "The address is the client's, as the bridge saw it. The port is 0, since no event tells it.",
     ),
     Row(
         "`auth_context`",
         _calls("AuthContext"),
         _calls("AuthContext"),
-        "Without a client certificate it is empty: whether the client's connection was encrypted, the function cannot know. With one it "
+        "Without a client certificate it is empty, because the function cannot know whether the client's connection was encrypted. With one it "
         "has grpcio's keys.",
         expected=lambda outcome: replace(outcome, messages=(b"([], None, None)",)),
     ),
@@ -439,8 +439,8 @@ ROWS = (
         "message size limit",
         (_TOO_LARGE,),
         (_TOO_LARGE,),
-        "The bridge's `max_request` refuses it before it is sent to Lambda, in its own words; behind it stands "
-        "`grpc.max_receive_message_length`, in grpcio's.",
+        "The bridge's `max_request` refuses it before it is sent to Lambda, with its own text. Inside the function "
+        "`grpc.max_receive_message_length` counts, with grpcio's text.",
         expected=_with_details(
             "a request message of 4300000 bytes is above max_request (4194304 bytes)"
         ),
