@@ -145,11 +145,14 @@ class Stack:
         for leg in service.legs:
             figures = self._figures_of(service, leg)
             target = self._targets.of(service, leg, figures)
-            longest = MAX_CALL_SECONDS if _is_lambda(leg) else None
+            max_call_seconds = MAX_CALL_SECONDS if _is_lambda(leg) else None
             layers = self._layers(service, leg, target, figures)
             legs.append(
                 route_table.WeightedTarget(
-                    layers, leg.weight, longest=longest, streams=isinstance(leg.target, GrpcTarget)
+                    layers,
+                    leg.weight,
+                    max_call_seconds=max_call_seconds,
+                    streams=isinstance(leg.target, GrpcTarget),
                 )
             )
             asks.append((leg.weight, leg, target))

@@ -12,7 +12,7 @@ from struct import Struct
 from zlib import crc32
 
 from bridge.rpc.errors import BadReply, CutReply
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MAX_HEADERS = 128 << 10
 """Bytes of one event's headers, as in AWS's own SDKs."""
@@ -34,7 +34,7 @@ _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Sizes of the others: true, false, byte, short, integer, long, timestamp, UUID."""
 
 
-class Event(Value, frozen=True):
+class Event(FrozenValue, frozen=True):
     """One event with valid checksums."""
 
     headers: tuple[tuple[str, str], ...]

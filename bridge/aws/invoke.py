@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MAX_REQUEST = 6 << 20
 """An event must be smaller than this (bytes): 6,291,456."""
@@ -17,7 +17,7 @@ MAX_CLIENT_CONTEXT = 3_583
 """The largest X-Amz-Client-Context (bytes of base64)."""
 
 
-class InvokeReply(Value, frozen=True):
+class InvokeReply(FrozenValue, frozen=True):
     """What a function returned. A function that failed is an error, never a reply."""
 
     payload: bytes

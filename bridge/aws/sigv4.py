@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 if TYPE_CHECKING:
     from _hashlib import HASH
@@ -33,7 +33,7 @@ Headers = tuple[tuple[str, str], ...]
 """HTTP header fields; names in any case."""
 
 
-class Credentials(Value, frozen=True):
+class Credentials(FrozenValue, frozen=True):
     """Who signs."""
 
     access_key: str

@@ -63,7 +63,7 @@ from bridge.rpc.status import (
     parse_code,
 )
 from bridge.rpc.url import Origin
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _MOST_AT_ONCE = 128
 """Events that are returned in one turn of the loop."""
@@ -565,7 +565,7 @@ class UpstreamCall:
 # -- what header lists mean ------------------------------------------------------------------------------------------------
 
 
-class Response(Value, frozen=True):
+class Response(FrozenValue, frozen=True):
     """The header block that opens a response."""
 
     http_status: int

@@ -20,7 +20,7 @@ from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.url import Url
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MAX_REFUSAL = 64 << 10
 """Bytes read of an answer in which AWS refuses a signed request."""
@@ -31,7 +31,7 @@ MAX_SIGNERS = 256
 _PERMISSIONS = {"lambda": "lambda:InvokeFunctionUrl", "execute-api": "execute-api:Invoke"}
 
 
-class Iam(Value, frozen=True):
+class Iam(FrozenValue, frozen=True):
     """The settings for signed requests: the service and region, and the keys."""
 
     service: str

@@ -20,7 +20,7 @@ from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent
 MAX_REPORT = 1 << 20
 """Bytes of a runtime's report behind the messages."""
 
-Foreign = Callable[[bytes | bytearray, int], BadReply]
+NotGrpc = Callable[[bytes | bytearray, int], BadReply]
 """Takes a body, and the index in it where no envelope begins that the format knows."""
 
 
@@ -96,7 +96,7 @@ class EnvelopedBody:
         headers, self.headers = self.headers, None
         return [] if headers is None else [headers]
 
-    def feed(self, data: bytes, foreign: Foreign) -> list[ResponseEvent]:
+    def feed(self, data: bytes, not_grpc: NotGrpc) -> list[ResponseEvent]:
         """The events that these bytes complete. Raises BadReply, ReplyTooLarge."""
         self.has_begun = True
         if not self.is_framed:
@@ -106,7 +106,7 @@ class EnvelopedBody:
             raise self.failure
         events: list[ResponseEvent] = []
         try:
-            self._cut(data, events, foreign)
+            self._cut(data, events, not_grpc)
         except RpcError as error:
             self.fail(error, events)
         return events
@@ -117,7 +117,7 @@ class EnvelopedBody:
             raise error
         self.failure = error
 
-    def _cut(self, data: bytes, events: list[ResponseEvent], foreign: Foreign) -> None:
+    def _cut(self, data: bytes, events: list[ResponseEvent], not_grpc: NotGrpc) -> None:
         """Cuts what has come into envelopes, along an index: the buffer moves once a chunk, not once a message."""
         body: bytes | bytearray = data
         if self.rest:
@@ -131,7 +131,7 @@ class EnvelopedBody:
                 flags = body[at]
                 if flags & ~self._known_flags:
                     if not _may_be_report(body, at):
-                        raise foreign(body, at)
+                        raise not_grpc(body, at)
                     break
                 start = at + PREFIX_SIZE
                 if start > end:

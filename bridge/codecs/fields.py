@@ -20,7 +20,7 @@ from bridge.rpc.metadata import (
     valid_pushback,
 )
 from bridge.rpc.status import Status, StatusCode, decode_message, parse_code
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _OWN = frozenset(
     ("content-type", "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding")
@@ -41,7 +41,7 @@ LONGEST_VALUE = 1 << 20
 """Characters of one value. A longer one fits no `max_trailers`."""
 
 
-class ReplyFields(Value, frozen=True):
+class ReplyFields(FrozenValue, frozen=True):
     """Fields by what they mean."""
 
     metadata: Metadata

@@ -71,7 +71,7 @@ class GrpcReader:
         return self._body.open() if self._fields.status is None else []
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
-        return self._body.feed(data, self._foreign) if data else []
+        return self._body.feed(data, self._not_an_envelope) if data else []
 
     def finish(self) -> list[ResponseEvent]:
         fields, body = self._fields, self._body
@@ -103,7 +103,7 @@ class GrpcReader:
             f"the function answered with content-type {kind} in place of application/grpc{hint}"
         )
 
-    def _foreign(self, body: bytes | bytearray, at: int) -> BadReply:
+    def _not_an_envelope(self, body: bytes | bytearray, at: int) -> BadReply:
         if body[at] & TRAILERS and self._body.headers is None:
             return BadReply(
                 "the function's messages end in gRPC-Web trailers: set payload: grpc-web"

@@ -117,13 +117,13 @@ class GrpcWebReader:
             return []
         try:
             if self._text is None:
-                return self._body.feed(data, _foreign)
+                return self._body.feed(data, _not_grpc)
             return self._feed_text(data, self._text)
         except RpcError as error:
             raise self._blame(error) from error.__cause__
 
     def _feed_text(self, data: bytes, text: _Base64Text) -> list[ResponseEvent]:
-        events = self._body.feed(text.feed(data), _foreign)
+        events = self._body.feed(text.feed(data), _not_grpc)
         if text.is_broken and self._body.failure is None:
             self._body.fail(_not_base64(), events)
         return events
@@ -221,7 +221,7 @@ class GrpcWeb:
         return body
 
 
-def _foreign(body: bytes | bytearray, at: int) -> BadReply:
+def _not_grpc(body: bytes | bytearray, at: int) -> BadReply:
     hint = "; is it base64 without isBase64Encoded?" if body[at : at + 1].isalnum() else ""
     return BadReply(
         f"a message of the function begins with flag byte 0x{body[at]:02x}, which gRPC-Web does not know{hint}"

@@ -15,7 +15,7 @@ from bridge.conversion.jobs import FromJson, ToJson
 from bridge.conversion.pool import Pool
 from bridge.rpc.buffers import SMALL, Account, Buffers
 from bridge.rpc.errors import Overloaded
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import Transcoder
 
@@ -121,7 +121,7 @@ class Conversions:
         await self._pool.close()
 
 
-class _Cheap(Value, frozen=True):
+class _Cheap(FrozenValue, frozen=True):
     """Which requests of a method are cheap (bytes)."""
 
     sure: int

@@ -160,7 +160,7 @@ class LocalLambda:
         if runner is not None:
             await runner.cleanup()
         self._functions.clear()
-        await self._shared_state.warden.close()
+        await self._shared_state.reaper.close()
         self._console.close()
 
     def _retire(self, function: Function) -> None:

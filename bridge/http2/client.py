@@ -43,7 +43,7 @@ from bridge.http2.frames import (
 from bridge.http2.headers import HeaderList, response_fault, response_trailers_fault
 from bridge.http2.preface import PREFACE
 from bridge.rpc.chunks import keep
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MAX_FRAME_IN = SMALLEST_MAX_FRAME
 """The largest payload that the server may send (bytes): the protocol's default."""
@@ -58,7 +58,7 @@ _SHORTEST_DATA = 5
 """A DATA frame shorter than this carries no gRPC message."""
 
 
-class ClientLimits(Value, frozen=True):
+class ClientLimits(FrozenValue, frozen=True):
     """What one connection to a server may cost."""
 
     stream_window: int = 256 << 10
@@ -81,15 +81,15 @@ class ClientLimits(Value, frozen=True):
 # -- what it reports --------------------------------------------------------------------------------------------------------
 
 
-class ConnectionReady(Value, frozen=True):
+class ConnectionReady(FrozenValue, frozen=True):
     """The server's first SETTINGS have arrived, so it speaks HTTP/2 and its limits are known."""
 
 
-class CapacityChanged(Value, frozen=True):
+class CapacityChanged(FrozenValue, frozen=True):
     """The server has changed how many streams it takes at once."""
 
 
-class ResponseReceived(Value, frozen=True):
+class ResponseReceived(FrozenValue, frozen=True):
     """The header block that opens a response. Interim responses (1xx) are left out."""
 
     stream_id: int
@@ -99,14 +99,14 @@ class ResponseReceived(Value, frozen=True):
     """Nothing follows (END_STREAM)."""
 
 
-class TrailersReceived(Value, frozen=True):
+class TrailersReceived(FrozenValue, frozen=True):
     """The header block that ends a response."""
 
     stream_id: int
     fields: Fields
 
 
-class StreamFailed(Value, frozen=True):
+class StreamFailed(FrozenValue, frozen=True):
     """The server broke a rule on this stream, and the engine has reset it."""
 
     stream_id: int
@@ -116,13 +116,13 @@ class StreamFailed(Value, frozen=True):
     """The rule is the engine's own limit on header lists."""
 
 
-class StreamNotProcessed(Value, frozen=True):
+class StreamNotProcessed(FrozenValue, frozen=True):
     """GOAWAY says that the server has not processed this stream and never will (RFC 9113 6.8)."""
 
     stream_id: int
 
 
-class GoingAway(Value, frozen=True):
+class GoingAway(FrozenValue, frozen=True):
     """The server accepts no more streams on this connection. Those that it has begun go on."""
 
     code: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 Fields = tuple[tuple[str, str], ...]
 """A header list in order, pseudo-headers first; names lower case, values checked (RFC 9113 8.2.1), Latin-1."""
@@ -53,7 +53,7 @@ class ViolationKind(StrEnum):
     WINDOW_UPDATES = "window_updates"
 
 
-class RequestReceived(Value, frozen=True):
+class RequestReceived(FrozenValue, frozen=True):
     """A request's header block is whole."""
 
     stream_id: int
@@ -62,7 +62,7 @@ class RequestReceived(Value, frozen=True):
     """Nothing follows (END_STREAM)."""
 
 
-class DataReceived(Value, frozen=True):
+class DataReceived(FrozenValue, frozen=True):
     """Body bytes. The windows stay reduced until the consumer calls `credit` for them."""
 
     stream_id: int
@@ -70,7 +70,7 @@ class DataReceived(Value, frozen=True):
     ended: bool
 
 
-class StreamReset(Value, frozen=True):
+class StreamReset(FrozenValue, frozen=True):
     """The stream is over without trailers: the client reset it, or the engine did because the client broke a rule."""
 
     stream_id: int
@@ -78,24 +78,24 @@ class StreamReset(Value, frozen=True):
     by_peer: bool
 
 
-class WindowOpened(Value, frozen=True):
+class WindowOpened(FrozenValue, frozen=True):
     """All that was queued on the stream has been sent: `send_data` may go on."""
 
     stream_id: int
 
 
-class PingAcknowledged(Value, frozen=True):
+class PingAcknowledged(FrozenValue, frozen=True):
     data: bytes
 
 
-class Violation(Value, frozen=True):
+class Violation(FrozenValue, frozen=True):
     """The client broke a rule or met a limit. It is counted, whatever else follows."""
 
     kind: ViolationKind
     """The metric label."""
 
 
-class ConnectionFailed(Value, frozen=True):
+class ConnectionFailed(FrozenValue, frozen=True):
     """The connection is over. The engine has queued GOAWAY, or an HTTP/1 400. Send it and close.
 
     Every open stream has ended with it, and no other event follows.

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from bridge.http2.events import Fields
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 FIELD_OVERHEAD = 32
 """Bytes that each field counts in addition to its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541 4.1)."""
@@ -45,7 +45,7 @@ _PSEUDO = _REQUIRED | _AUTHORITY
 _CONNECT = _METHOD | _AUTHORITY
 
 
-class HeaderList(Value, frozen=True):
+class HeaderList(FrozenValue, frozen=True):
     """One decoded header block."""
 
     fields: Fields

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from bridge.http2.events import ErrorCode, Event, Fields
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 # The most that one `receive` does. The rest waits for the next one.
 BYTES_AT_ONCE = 4096
@@ -14,7 +14,7 @@ BYTES_AT_ONCE = 4096
 STREAMS_AT_ONCE = 20
 
 
-class EngineLimits(Value, frozen=True):
+class EngineLimits(FrozenValue, frozen=True):
     """The limits of one connection, as counts and bytes."""
 
     max_concurrent_streams: int = 1000

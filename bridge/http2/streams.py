@@ -8,7 +8,7 @@ from enum import Enum, auto
 from bridge.http2 import frames
 from bridge.http2.events import ErrorCode, ViolationKind
 from bridge.rpc.chunks import keep
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
 class State(Enum):
@@ -29,7 +29,7 @@ class State(Enum):
     """The client ended or reset it, so it knows that the stream is closed."""
 
 
-class Ruling(Value, frozen=True):
+class Ruling(FrozenValue, frozen=True):
     """What happens to a frame that is out of place. A frame in its place has no entry."""
 
     code: ErrorCode

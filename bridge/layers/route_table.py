@@ -24,21 +24,21 @@ _MAX_PATH_LENGTH = 512
 class WeightedTarget:
     """One target of an entry, and its share of the calls."""
 
-    __slots__ = ("handler", "longest", "streams", "weight")
+    __slots__ = ("handler", "max_call_seconds", "streams", "weight")
 
     def __init__(
         self,
         handler: Handler,
         weight: float = 1,
         *,
-        longest: float | None = None,
+        max_call_seconds: float | None = None,
         streams: bool = False,
     ) -> None:
         self.streams = streams
         """Whether the target takes messages as they come."""
         self.handler = handler
         self.weight = weight
-        self.longest = longest
+        self.max_call_seconds = max_call_seconds
         """Seconds that the target itself can take at most."""
 
 
@@ -139,7 +139,7 @@ class RouteTable:
                 figures,
                 entry.limits,
                 entry.timeout,
-                leg.longest,
+                leg.max_call_seconds,
                 streams=leg.streams,
             )
             for leg in entry.legs

@@ -12,10 +12,10 @@ from bridge.rpc.figures import MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
-class ClientCertificate(Value, frozen=True):
+class ClientCertificate(FrozenValue, frozen=True):
     """A verified client certificate, in the terms of API Gateway's `clientCert`."""
 
     pem: str
@@ -26,7 +26,7 @@ class ClientCertificate(Value, frozen=True):
     not_after: str
 
 
-class Peer(Value, frozen=True):
+class Peer(FrozenValue, frozen=True):
     """Who calls."""
 
     address: str
@@ -122,7 +122,7 @@ Handler = Callable[[Call], Awaitable[None]]
 class Route:
     """The result of looking up a call's path: its handler, its limits, and its figures."""
 
-    __slots__ = ("figures", "handler", "limits", "longest", "name", "streams", "timeout")
+    __slots__ = ("figures", "handler", "limits", "max_call_seconds", "name", "streams", "timeout")
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Route:
         figures: MethodFigures,
         limits: Limits,
         timeout: float | None = None,
-        longest: float | None = None,
+        max_call_seconds: float | None = None,
         *,
         streams: bool = False,
     ) -> None:
@@ -142,7 +142,7 @@ class Route:
         self.limits = limits
         self.timeout = timeout
         """Seconds: the configuration's upper bound on the call."""
-        self.longest = longest
+        self.max_call_seconds = max_call_seconds
         """Seconds after which a call without a deadline ends. It is not a deadline: the function does not learn of it."""
         self.streams = streams
         """Whether messages pass as they come, so that a client may be silent for as long as it likes."""

@@ -7,22 +7,22 @@ from enum import Enum, auto
 from bridge.rpc import status
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.status import Status
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
-class Headers(Value, frozen=True):
+class Headers(FrozenValue, frozen=True):
     """Response-Headers: the initial metadata."""
 
     metadata: Metadata = EMPTY
 
 
-class Message(Value, frozen=True):
+class Message(FrozenValue, frozen=True):
     """Length-Prefixed-Message, as it travels: prefix and data."""
 
     envelope: bytes
 
 
-class Trailers(Value, frozen=True):
+class Trailers(FrozenValue, frozen=True):
     """The end of the call; alone, it is trailers-only."""
 
     status: Status
@@ -32,7 +32,7 @@ class Trailers(Value, frozen=True):
 ResponseEvent = Headers | Message | Trailers
 
 
-class UnaryResponse(Value, frozen=True):
+class UnaryResponse(FrozenValue, frozen=True):
     """A whole response of one message, the common case. Its parts are those of the events."""
 
     initial: Metadata

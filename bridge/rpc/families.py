@@ -14,10 +14,10 @@ from typing import Any, Self, TypeVar, get_type_hints
 
 from msgspec import Struct, field
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
-class Family(Value, frozen=True):
+class Family(FrozenValue, frozen=True):
     """A metric family, as Prometheus names it. docs/metrics.md says what each one means."""
 
     name: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bridge.rpc.status import StatusCode
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MIB = 1 << 20
 
@@ -18,7 +18,7 @@ GRACE = 25.0
 """Seconds that calls under way have to finish: while the bridge drains, and on a connection that is too old."""
 
 
-class Limits(Value, frozen=True):
+class Limits(FrozenValue, frozen=True):
     max_request: int = 4 * MIB
     """One request message as sent."""
     max_buffered: int = 6 * MIB
@@ -33,7 +33,7 @@ class Limits(Value, frozen=True):
     """The status of a call that AWS throttled."""
 
 
-class RetryPolicy(Value, frozen=True):
+class RetryPolicy(FrozenValue, frozen=True):
     """How a call is repeated that did not reach its function."""
 
     attempts: int = 3
@@ -46,7 +46,7 @@ class RetryPolicy(Value, frozen=True):
     """Most retries, as a fraction of all calls."""
 
 
-class PoolLimits(Value, frozen=True):
+class PoolLimits(FrozenValue, frozen=True):
     """The limits of the HTTP/1.1 connections to one origin."""
 
     idle_connections: int = 256

@@ -7,7 +7,7 @@ from binascii import unhexlify
 from enum import IntEnum
 from urllib.parse import quote_from_bytes
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
 class StatusCode(IntEnum):
@@ -43,7 +43,7 @@ CAMEL_CASE_NAMES: tuple[str, ...] = (
 """The names that grpc-go and the Prometheus label `grpc_code` use, at their number."""
 
 
-class Status(Value, frozen=True):
+class Status(FrozenValue, frozen=True):
     """A call's outcome."""
 
     code: StatusCode

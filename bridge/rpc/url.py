@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _VISIBLE = re.compile(r"[!-\[\]-~]+").fullmatch
 """ASCII without what RFC 3986 never allows: spaces, control characters and the backslash."""
@@ -15,7 +15,7 @@ _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-class Origin(Value, frozen=True):
+class Origin(FrozenValue, frozen=True):
     """One server, as RFC 6454 names it."""
 
     scheme: str
@@ -51,7 +51,7 @@ class Origin(Value, frozen=True):
         return f"{self.scheme}://{self.authority}"
 
 
-class Url(Value, frozen=True):
+class Url(FrozenValue, frozen=True):
     """What the bridge may be given as a URL: an http or https origin, and what paths there begin with."""
 
     origin: Origin

@@ -5,5 +5,5 @@ from __future__ import annotations
 from msgspec import Struct
 
 
-class Value(Struct, frozen=True, gc=False):
+class FrozenValue(Struct, frozen=True, gc=False):
     """Immutable, compared by content, cheap to make (0.07 us), invisible to the cycle collector: hold no containers of containers."""

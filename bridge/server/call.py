@@ -122,11 +122,13 @@ class ServedCall(OpenAccount):
             self.hold_anyway(cost_of_fields(self.metadata))
         if not (self.has_ended or self.route.streams):
             self._check_request(now)
-        longest = self.route.longest
-        if longest is None or now - self.started <= longest:
+        max_call_seconds = self.route.max_call_seconds
+        if max_call_seconds is None or now - self.started <= max_call_seconds:
             return
         if self.deadline is None or self.deadline - self.started > NO_TIMER_BEYOND:
-            self.abort(DeadlineExceeded(f"the function did not answer within {longest:g} s"))
+            self.abort(
+                DeadlineExceeded(f"the function did not answer within {max_call_seconds:g} s")
+            )
 
     def _check_request(self, now: float) -> None:
         """End a call whose client opened it and then sends nothing or far too little."""

@@ -9,7 +9,7 @@ from bridge.rpc.deadline import parse_timeout
 from bridge.rpc.hop import Leg, not_passed
 from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata
 from bridge.rpc.status import Status, StatusCode, encode_message
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 CONTENT_TYPE = "application/grpc"
 
@@ -20,7 +20,7 @@ _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
 
 
-class RequestHead(Value, frozen=True):
+class RequestHead(FrozenValue, frozen=True):
     """The facts in the header block of a call."""
 
     path: str
@@ -30,7 +30,7 @@ class RequestHead(Value, frozen=True):
     timeout: float | None
 
 
-class Refusal(Value, frozen=True):
+class Refusal(FrozenValue, frozen=True):
     """The answer to a request that is not a gRPC call: an HTTP status for HTTP clients and a gRPC status for gRPC clients."""
 
     http_status: int

@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 ANY = "google.protobuf.Any"
 FIELD_MASK = "google.protobuf.FieldMask"
@@ -48,7 +48,7 @@ _MAX_ANY_DEPTH = 8
 _Shape = Literal["scalar", "scalars", "message", "messages", "scalar_map", "message_map"]
 
 
-class _Type(Value, frozen=True):
+class _Type(FrozenValue, frozen=True):
     """What a message type adds to an estimate."""
 
     empty: float

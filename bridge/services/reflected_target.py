@@ -88,11 +88,11 @@ class ReflectedTarget:
             self._conversation.cancel()
 
     async def _converse(self, service: str) -> Descriptors | NotDescribed:
-        from bridge.services.reflection_client import interview
+        from bridge.services.reflection_client import describe_target
 
         try:
             async with asyncio.timeout(TIMEOUT):
-                self.known = await interview(self._ask, service, name=self.name)
+                self.known = await describe_target(self._ask, service, name=self.name)
         except (RpcError, BadDescriptors, TimeoutError) as error:
             self._failure = self._explain(error)
             self._retry_at = self._now() + FAILURE_MEMORY

@@ -23,7 +23,7 @@ MAX_REQUESTS = 500
 """Requests in one exchange."""
 
 
-async def interview(
+async def describe_target(
     ask: Callable[[list[bytes]], Awaitable[list[bytes]]], service: str, *, name: str
 ) -> Descriptors:
     """All that the target describes; `service` is asked for at once, `name` stands for the target in messages.

@@ -25,7 +25,7 @@ from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import read_decoded
 from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
 from bridge.targets.request_id import add_request_id, with_request_id
-from bridge.targets.slices import read_in_turns, send_in_turns
+from bridge.targets.slices import read_in_slices, send_in_slices
 from bridge.targets.whole_request import CompressionMode, read_whole_request
 
 
@@ -122,8 +122,8 @@ class LambdaTarget:
                     reader, codings, found.body, call, http_status=status, into=events
                 )
             else:
-                await read_in_turns(reader, found.body, into=events)
+                await read_in_slices(reader, found.body, into=events)
         except RpcError:
-            await send_in_turns(call, events)
+            await send_in_slices(call, events)
             raise
-        await send_in_turns(call, with_request_id(events, reply.request_id))
+        await send_in_slices(call, with_request_id(events, reply.request_id))

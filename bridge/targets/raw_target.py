@@ -20,7 +20,7 @@ from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.lambda_target import Carrier
 from bridge.targets.request_id import with_request_id
-from bridge.targets.slices import read_in_turns
+from bridge.targets.slices import read_in_slices
 from bridge.targets.whole_request import read_whole_request
 
 DROPS_LOGGED_EVERY = 60.0
@@ -87,5 +87,5 @@ class RawTarget:
             account=call,
         )
         events: list[ResponseEvent] = []
-        await read_in_turns(reader, reply.payload, into=events)
+        await read_in_slices(reader, reply.payload, into=events)
         return with_request_id(events, reply.request_id)

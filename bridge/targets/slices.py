@@ -32,7 +32,7 @@ async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
             await asyncio.sleep(0)
 
 
-async def join_in_turns(parts: Iterable[bytes | bytearray], large: asyncio.Lock) -> bytes:
+async def join_in_slices(parts: Iterable[bytes | bytearray], large: asyncio.Lock) -> bytes:
     """Join all parts into one. Each part is made when it is taken. Raises what making them raises.
 
     `large` is shared by all callers whose work must not run together in one turn. Work of more than one turn waits for it. So a hundred
@@ -67,7 +67,7 @@ def in_pieces(body: bytes) -> Iterable[bytes]:
     return (body[at : at + _PIECE] for at in range(0, len(body), _PIECE))
 
 
-async def read_in_turns(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
+async def read_in_slices(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
     """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then been added."""
     due = _MOST_AT_ONCE
     for piece in in_pieces(body):
@@ -86,7 +86,7 @@ async def finish(reader: Reader) -> list[ResponseEvent]:
     return reader.finish()
 
 
-async def send_in_turns(call: Call, events: list[ResponseEvent]) -> None:
+async def send_in_slices(call: Call, events: list[ResponseEvent]) -> None:
     """Send all these events, as `call.send_all` does."""
     for at in range(0, len(events), _MOST_AT_ONCE):
         if at:

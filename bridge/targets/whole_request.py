@@ -8,7 +8,7 @@ from typing import Literal
 from bridge.codecs.identity import uncompressed
 from bridge.rpc.call import Call
 from bridge.rpc.metadata import Metadata
-from bridge.targets.slices import join_in_turns
+from bridge.targets.slices import join_in_slices
 
 CompressionMode = Literal["pass", "identity"]
 """Messages as the client sent them, or inflated here."""
@@ -31,4 +31,4 @@ async def read_whole_request(
         max_body=limits.max_buffered,
         account=call,
     )
-    return metadata, await join_in_turns(parts, large)
+    return metadata, await join_in_slices(parts, large)

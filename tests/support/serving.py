@@ -52,7 +52,7 @@ def serving(
     max_buffered: int = 1 << 30,
     layer: Callable[[Handler], Handler] = lambda inner: inner,
     timeout: float | None = None,
-    longest: float | None = None,
+    max_call_seconds: float | None = None,
     streams: bool = False,
     refused: Callable[[Refusal, Connection], None] = lambda refusal, connection: None,
 ) -> Serving:
@@ -64,7 +64,7 @@ def serving(
         MethodFigures("a.B", "C"),
         limits or Limits(),
         timeout,
-        longest,
+        max_call_seconds,
         streams=streams,
     )
     engine_limits = engine or EngineLimits()

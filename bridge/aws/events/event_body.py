@@ -14,7 +14,7 @@ from bridge.aws.invoke import MAX_REQUEST
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import PayloadTooLarge
 from bridge.rpc.metadata import EMPTY, Metadata
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _encode = Encoder().encode
 
@@ -26,7 +26,7 @@ def message_format_of(content_type: str) -> str:
     return content_type.partition(";")[0].partition("+")[2].strip().lower() or "proto"
 
 
-class BodyKind(Value, frozen=True):
+class BodyKind(FrozenValue, frozen=True):
     """What an HTTP request says of its body."""
 
     media_type: str

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from bridge.rpc.call import ClientCertificate
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _MAX_REMEMBERED = 1024
 _MAX_KEY = 512
@@ -31,7 +31,7 @@ def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
 # -- names -----------------------------------------------------------------------------------------------------------------
 
 
-class Authority(Value, frozen=True):
+class Authority(FrozenValue, frozen=True):
     """A call's authority as an event carries it."""
 
     host: str

@@ -16,7 +16,7 @@ from bridge.aws.events.base64_body import decode_base64
 from bridge.rpc.errors import BadReply
 from bridge.rpc.json_text import BYTE_ORDER_MARK, without_mark
 from bridge.rpc.metadata import Metadata
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 SEPARATOR = b"\0" * 8
 """Between a prelude and its body."""
@@ -29,7 +29,7 @@ MOST_HEADERS = 1000
 _EXPECTED = "expected an object with statusCode, headers, body and isBase64Encoded"
 
 
-class HttpReply(Value, frozen=True):
+class HttpReply(FrozenValue, frozen=True):
     """An HTTP response, however it travelled."""
 
     http_status: int

@@ -17,12 +17,12 @@ from bridge.rpc.call import Call, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata, clean_value
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 _encode = Encoder().encode
 
 
-class _Sender(Value, frozen=True):
+class _Sender(FrozenValue, frozen=True):
     """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in common."""
 
     metadata: Metadata

@@ -18,7 +18,7 @@ from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.hop import forwarded_for
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CAMEL_CASE_NAMES, Status, StatusCode
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 METHOD = "grpc-method"
 """The entry with `/package.Service/Method`. No metadata has this name: `grpc-*` names are gRPC's own."""
@@ -34,7 +34,7 @@ _CODES: dict[str, StatusCode] = {
 """Names of what a function can raise. OK is nothing to raise."""
 
 
-class ClientContext(Value, frozen=True):
+class ClientContext(FrozenValue, frozen=True):
     """What goes into X-Amz-Client-Context."""
 
     text: str | None

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from bridge.carriers.http1.connection import Connection, Fields
 from bridge.rpc.buffers import SMALL, Account, Portion, Waiting
 from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 HIGH_WATER = 256 << 10
 """Unread bytes above which reading from the connection pauses."""
@@ -26,7 +26,7 @@ _LOW_WATER = 64 << 10
 """Unread bytes below which reading resumes."""
 
 
-class Response(Value, frozen=True):
+class Response(FrozenValue, frozen=True):
     """A whole response."""
 
     status: int

@@ -11,10 +11,10 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from bridge.rpc.url import Origin
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
-class Proxy(Value, frozen=True):
+class Proxy(FrozenValue, frozen=True):
     """One HTTP proxy."""
 
     host: str

@@ -43,7 +43,7 @@ from bridge.rpc.errors import (
     RpcError,
     Unreachable,
 )
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 PIECE = 16 << 10
 """Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything else."""
@@ -62,7 +62,7 @@ _PING = b"bridgeka"
 _log = logging.getLogger(__name__)
 
 
-class ConnectionTimes(Value, frozen=True):
+class ConnectionTimes(FrozenValue, frozen=True):
     """The times in seconds for which a connection may be silent.
 
     Servers close the connection of a client that pings more often than every 5 minutes, or without a call in flight (gRPC keepalive.md).

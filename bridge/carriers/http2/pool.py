@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable
 
 from bridge.carriers.http2.connection import Http2Connection
 from bridge.rpc.errors import Draining, Overloaded, RpcError, Unreachable
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 Dial = Callable[[Callable[[], Http2Connection]], Awaitable[Http2Connection]]
 """Takes a function that makes a protocol, and connects the protocol. Raises Unreachable, CertificateRefused."""
 
 
-class Http2PoolLimits(Value, frozen=True):
+class Http2PoolLimits(FrozenValue, frozen=True):
     connections: int = 64
     """Connections to one server at once, without those that are ending."""
     waiting: int = 10_000

@@ -25,7 +25,7 @@ from bridge.carriers.identity.credential_faults import (
 )
 from bridge.config.endpoint import endpoint_in
 from bridge.rpc.errors import NotReady
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 if TYPE_CHECKING:
     from botocore.credentials import CredentialProvider
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-class AwsSettings(Value, frozen=True):
+class AwsSettings(FrozenValue, frozen=True):
     """The AWS settings other than credentials, as boto3 reads them."""
 
     region: str | None = None
@@ -62,7 +62,7 @@ class AwsSettings(Value, frozen=True):
     """Whether AWS's endpoint with FIPS 140 cryptography is used."""
 
 
-class Found(Value, frozen=True):
+class Found(FrozenValue, frozen=True):
     """The result of one search."""
 
     credentials: Credentials

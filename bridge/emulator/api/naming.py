@@ -9,7 +9,7 @@ import re
 
 from bridge.aws.arn import FUNCTION_PATTERN, QUALIFIER_PATTERN, REGION_PATTERN
 from bridge.emulator.api import refusals
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -28,7 +28,7 @@ def url_domain(name: str) -> str:
     return f"{name}.lambda-url.{REGION}.localhost"
 
 
-class FunctionId(Value, frozen=True):
+class FunctionId(FrozenValue, frozen=True):
     """A function and, if the caller named one, the version or alias."""
 
     name: str

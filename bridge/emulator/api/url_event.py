@@ -18,7 +18,7 @@ from bridge.aws.events.event_context import event_time
 from bridge.emulator.api import naming
 from bridge.rpc.call import Peer
 from bridge.rpc.hop import Action, Leg, forwarded_for, names
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 NOT_PASSED = names(Leg.FUNCTION_URL, Action.DROP, Action.ANEW)
 """Headers between the client and the URL only; cookies have a field of their own."""
@@ -26,7 +26,7 @@ TEXT_TYPES = frozenset(("application/json", "application/javascript", "applicati
 """Content types whose body the event holds as text, in addition to text/*, *+json and *+xml. Forms are not among them, as on AWS."""
 
 
-class UrlRequest(Value, frozen=True):
+class UrlRequest(FrozenValue, frozen=True):
     """An HTTP request to a function's URL."""
 
     method: str

@@ -17,7 +17,7 @@ from msgspec import DecodeError, Struct, ValidationError
 from bridge.aws.events.base64_body import decode_base64
 from bridge.aws.events.http_reply import MAX_PRELUDE, SEPARATOR
 from bridge.rpc.json_text import without_mark
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 """Of a streamed reply that begins with its HTTP head."""
@@ -37,14 +37,14 @@ class BadReply(Exception):
     """The reply cannot become an HTTP response. `str` says why, for the function's log: the client reads nothing of it."""
 
 
-class Head(Value, frozen=True):
+class Head(FrozenValue, frozen=True):
     """How an HTTP response begins."""
 
     http_status: int
     headers: tuple[tuple[str, str], ...]
 
 
-class UrlReply(Value, frozen=True):
+class UrlReply(FrozenValue, frozen=True):
     head: Head
     body: bytes
 

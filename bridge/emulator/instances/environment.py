@@ -16,7 +16,7 @@ from pathlib import Path
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
 from bridge.rpc.limits import MIB
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 PASSED = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 RUNTIMES = {"lambda_fn": "lambda_fn.runtime", "awslambdaric": "awslambdaric"}
@@ -28,7 +28,7 @@ print("%d.%d" % sys.version_info[:2], "present" if u.find_spec("lambda_fn") else
 PROBE_TIMEOUT = 10.0
 
 
-class Interpreter(Value, frozen=True):
+class Interpreter(FrozenValue, frozen=True):
     """What a Python interpreter says about itself."""
 
     version: str = "3"

@@ -11,12 +11,12 @@ from binascii import Error as NotBase64
 from msgspec import DecodeError, json
 
 from bridge.rpc.json_text import without_mark
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 TOO_LARGE = "Function.ResponseSizeTooLarge"
 
 
-class Failure(Value, frozen=True):
+class Failure(FrozenValue, frozen=True):
     """A function error: its type, for the log, and the body that the invoker reads."""
 
     error_type: str
@@ -89,7 +89,7 @@ def _type_in(body: bytes) -> str:
         return ""
 
 
-class _Reported(Value, frozen=True):
+class _Reported(FrozenValue, frozen=True):
     errorType: str = ""  # noqa: N815 - the Runtime API's spelling
 
 

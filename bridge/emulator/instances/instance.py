@@ -39,7 +39,7 @@ INIT_ERROR_GRACE = 1.0
 class SharedEmulatorState:
     """What all instances of a local Lambda share."""
 
-    warden: Reaper
+    reaper: Reaper
     interpreters: Interpreters
     init_timeout: float
     """Seconds from the start of a process to its first request for an invocation."""
@@ -183,7 +183,7 @@ class Instance:
 
     async def _live(self, process: FunctionProcess) -> None:
         try:
-            exit_status = await process.run(self._shared_state.warden)
+            exit_status = await process.run(self._shared_state.reaper)
             for line in self._lines.finish():
                 self._log(line)
             if self._reply is not None:

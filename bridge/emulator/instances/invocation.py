@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Callable
 from bridge.aws.invoke import MAX_REPLY
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 HIGH_WATER = 1024 * 1024
 """Unread bytes at which the runtime's connection is paused."""
 _LOW_WATER = HIGH_WATER // 4
 
 
-class Invocation(Value, frozen=True):
+class Invocation(FrozenValue, frozen=True):
     """What the runtime is told."""
 
     request_id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bridge.rpc.limits import MIB
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 MAX_LINE = 16 * 1024
 """Bytes of one line; longer ones are shown in pieces."""
@@ -68,7 +68,7 @@ class LogTail:
         return kept
 
 
-class Report(Value, frozen=True):
+class Report(FrozenValue, frozen=True):
     """What AWS writes about an invocation when it is over. Durations in seconds, sizes in bytes."""
 
     request_id: str

@@ -54,16 +54,16 @@ class FunctionProcess:
             os.close(child_end)
         return cls(process, output, on_output)
 
-    async def run(self, warden: Reaper) -> str:
+    async def run(self, reaper: Reaper) -> str:
         """Wait until the process has ended and return how, in the words that AWS uses: `exit status 1`, `signal: killed`."""
         group = self._process.pid
         try:
-            await warden.watch(group)
+            await reaper.watch(group)
             return _described(await self._process.wait())
         finally:
             self.kill()  # also what it started and left behind
             await self._process.wait()
-            warden.release(group)
+            reaper.release(group)
             self.drain()
             self._close()
 

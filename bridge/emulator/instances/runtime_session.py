@@ -13,10 +13,10 @@ from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.lifecycle import Act, InvalidTransition, Phase, advance
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
-class Delivery(Value, frozen=True):
+class Delivery(FrozenValue, frozen=True):
     """An invocation as it is handed to the runtime."""
 
     invocation: Invocation

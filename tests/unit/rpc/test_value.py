@@ -3,7 +3,7 @@
 import pytest
 
 from bridge.rpc.events import Headers
-from bridge.rpc.value import Value
+from bridge.rpc.value import FrozenValue
 
 
 def test_values_are_equal_by_content_and_cannot_change() -> None:
@@ -20,5 +20,5 @@ def test_values_are_not_tracked_by_the_collector() -> None:
     """Thousands a second are made and dropped."""
     import gc
 
-    assert isinstance(Headers(), Value)
+    assert isinstance(Headers(), FrozenValue)
     assert not gc.is_tracked(Headers())

@@ -975,7 +975,7 @@ async def test_call_without_a_deadline_ends_when_its_target_must_have() -> None:
         deadlines.append(call.deadline)
         await wait_for_ever(call)
 
-    wire = _wire(wait, longest=910.0)
+    wire = _wire(wait, max_call_seconds=910.0)
     client = await wire.open()
     stream, patient = client.call(_HELLO), client.call(_HELLO, ("grpc-timeout", "1H"))
     await wire.settle()
@@ -994,7 +994,7 @@ async def test_call_without_a_deadline_ends_when_its_target_must_have() -> None:
 
 async def test_a_deadline_too_far_for_a_timer_bounds_no_more_than_none() -> None:
     """Clients that mean `never` say years; the call must end when its target must have."""
-    wire = _wire(wait_for_ever, longest=910.0)
+    wire = _wire(wait_for_ever, max_call_seconds=910.0)
     client = await wire.open()
     stream = client.call(_HELLO, ("grpc-timeout", "48H"))
     await wire.settle()

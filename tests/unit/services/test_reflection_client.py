@@ -6,7 +6,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse
 from bridge.rpc.errors import BadReply, ReplyTooLarge
 from bridge.services import reflection_client as module
 from bridge.services.errors import BadDescriptors
-from bridge.services.reflection_client import interview
+from bridge.services.reflection_client import describe_target
 from tests.support.reflecting import ReflectingFunction
 from tests.support.schemas import CART, HELLO, MONEY, proto_file
 
@@ -20,7 +20,7 @@ def giving(file: bytes) -> bytes:
 async def test_one_exchange_is_enough_for_one_service() -> None:
     """The list and the service that a client wants are asked for together."""
     function = ReflectingFunction(["helloworld.Greeter"], {"helloworld.Greeter": HELLO})
-    described = await interview(function, "helloworld.Greeter", name="f")
+    described = await describe_target(function, "helloworld.Greeter", name="f")
 
     assert ("helloworld.Greeter",) == described.services
     assert [["*", "helloworld.Greeter"]] == function.asked
@@ -32,7 +32,7 @@ async def test_missing_imports_and_other_services_are_asked_for() -> None:
         ["shop.Cart", "helloworld.Greeter", "grpc.health.v1.Health"],
         {"shop.Cart": CART, "money.proto": MONEY, "helloworld.Greeter": HELLO},
     )
-    described = await interview(function, "shop.Cart", name="f")
+    described = await describe_target(function, "shop.Cart", name="f")
 
     assert {"shop.Cart", "helloworld.Greeter"} == set(described.services)
     assert [["*", "shop.Cart"], ["money.proto", "helloworld.Greeter"]] == function.asked
@@ -41,7 +41,7 @@ async def test_missing_imports_and_other_services_are_asked_for() -> None:
 async def test_a_service_that_cannot_be_described_is_left_out() -> None:
     """What a target lists and then does not know spoils nothing else."""
     function = ReflectingFunction(["a.Ghost", "helloworld.Greeter"], {"helloworld.Greeter": HELLO})
-    described = await interview(function, "helloworld.Greeter", name="f")
+    described = await describe_target(function, "helloworld.Greeter", name="f")
 
     assert ("helloworld.Greeter",) == described.services
 
@@ -51,7 +51,7 @@ async def test_an_incomplete_answer_names_what_is_missing() -> None:
     function = ReflectingFunction(["shop.Cart"], {"shop.Cart": CART})
 
     with pytest.raises(BadDescriptors, match=r"cart lacks money\.proto"):
-        await interview(function, "shop.Cart", name="cart")
+        await describe_target(function, "shop.Cart", name="cart")
 
 
 @pytest.mark.parametrize("answer", [b"\xff", giving(b"\xff")])
@@ -62,7 +62,7 @@ async def test_garbage_is_a_bad_reply(answer: bytes) -> None:
         return [answer]
 
     with pytest.raises(BadReply):
-        await interview(ask, "a.B", name="f")
+        await describe_target(ask, "a.B", name="f")
 
 
 @pytest.mark.parametrize("limit", ["MAX_SIZE", "MAX_FILES"])
@@ -74,7 +74,7 @@ async def test_a_target_may_not_fill_the_memory(
     function = ReflectingFunction(["shop.Cart"], {"shop.Cart": CART, "money.proto": MONEY})
 
     with pytest.raises(ReplyTooLarge):
-        await interview(function, "shop.Cart", name="f")
+        await describe_target(function, "shop.Cart", name="f")
 
 
 async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         ["shop.Cart", "helloworld.Greeter"],
         {"shop.Cart": CART, "money.proto": MONEY, "helloworld.Greeter": HELLO},
     )
-    await interview(function, "shop.Cart", name="f")
+    await describe_target(function, "shop.Cart", name="f")
 
     assert [["*", "shop.Cart"], ["money.proto"], ["helloworld.Greeter"]] == function.asked
 
@@ -99,5 +99,5 @@ async def test_a_target_that_always_names_more_is_cut_off() -> None:
         return [giving(proto_file(f"{asked}.proto", imports=[f"{asked + 1}.proto"]))]
 
     with pytest.raises(BadDescriptors, match="lacks"):
-        await interview(ask, "a.B", name="f")
+        await describe_target(ask, "a.B", name="f")
     assert module.MAX_ROUNDS == asked
