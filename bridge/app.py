@@ -30,8 +30,8 @@ from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.limits import MaxConnections
 from bridge.rpc.redaction import Redactor
-from bridge.server.admission import MaxConnections
 from bridge.server.connection import Serving
 from bridge.server.server import ListenAddress, Server
 from bridge.server.uploads import Uploads
@@ -359,11 +359,7 @@ def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:
 def _max_connections(config: Config) -> MaxConnections:
     wanted = config.max_connections
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limits = MaxConnections.within(
-        None if files == resource.RLIM_INFINITY else files,
-        total=wanted.total,
-        per_peer=wanted.per_peer,
-    )
+    limits = wanted.within(None if files == resource.RLIM_INFINITY else files)
     if limits.total < wanted.total:
         _log.warning(
             "max_connections.total is %d, but this process may have %d files open: it takes %d connections; "

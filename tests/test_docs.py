@@ -23,13 +23,12 @@ from bridge.config.schema import (
     JsonOptions,
     Listener,
     Log,
-    MaxConnections,
     Role,
     TargetTls,
     TlsFiles,
 )
 from bridge.config.services import SERVICE_KEYS
-from bridge.rpc.limits import RetryPolicy
+from bridge.rpc.limits import MaxConnections, RetryPolicy
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
@@ -40,7 +39,7 @@ SCHEMA = (
 )  # fmt: skip
 KEYS = sorted(
     {field.name for section in SCHEMA for field in fields(section)}
-    - {"warnings", "name", "filled", "secrets", "limits", "times", "pool"}
+    - {"warnings", "name", "filled", "secrets", "limits", "times", "pool", "descriptors"}
     | {
         "max_concurrent_streams",
         "max_header_list",

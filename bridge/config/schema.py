@@ -16,7 +16,15 @@ from typing import Literal, TypeAlias
 from bridge.aws.arn import FunctionName
 from bridge.config.problems import Place
 from bridge.http2.interface import EngineLimits
-from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, PoolLimits, RetryPolicy
+from bridge.rpc.limits import (
+    GRACE,
+    MIB,
+    ConnectionLimits,
+    Limits,
+    MaxConnections,
+    PoolLimits,
+    RetryPolicy,
+)
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
@@ -315,16 +323,6 @@ class Http2:
 
 
 @dataclass(frozen=True, slots=True)
-class MaxConnections:
-    """Client connections of one process."""
-
-    total: int = 10_000
-    """At most as many as the process may have files open, less 64."""
-    per_peer: int | None = None
-    """Of one address; an IPv6 address counts with its /64 network, and all Unix sockets count as one."""
-
-
-@dataclass(frozen=True, slots=True)
 class Aws:
     region: str | None = None
     profile: str | None = None
@@ -356,7 +354,7 @@ class Config:
     workers: int = 1
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Http2 = Http2()
-    max_connections: MaxConnections = MaxConnections()
+    max_connections: MaxConnections = field(default_factory=MaxConnections)
     drain: float = GRACE
     drain_delay: float = 0.0
     buffers: int = 512 * MIB

@@ -21,7 +21,6 @@ from bridge.config.schema import (
     Http2,
     Listener,
     Log,
-    MaxConnections,
     TcpAddress,
     TlsFiles,
     UnixAddress,
@@ -46,7 +45,7 @@ from bridge.config.values import (
     url,
 )
 from bridge.http2.interface import EngineLimits
-from bridge.rpc.limits import ConnectionLimits, PoolLimits
+from bridge.rpc.limits import ConnectionLimits, MaxConnections, PoolLimits
 from bridge.rpc.url import Url
 
 _NOWHERE: Address = TcpAddress("", 0)

@@ -4,7 +4,7 @@ sets no bound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.rpc.status import StatusCode
 from bridge.rpc.value import FrozenValue
@@ -16,6 +16,9 @@ LARGEST_MESSAGE = 64 * MIB
 
 GRACE = 25.0
 """Seconds that calls under way have to finish: while the bridge drains, and on a connection that is too old."""
+
+KEPT_DESCRIPTORS = 64
+"""File descriptors that client connections never take: the admin port, connections to targets and files need some."""
 
 
 class Limits(FrozenValue, frozen=True):
@@ -76,3 +79,22 @@ class ConnectionLimits:
     """How long a call may take until the first byte of a message, if its target takes requests whole."""
     grace: float = GRACE
     """The time that calls have to finish on a connection that is too old."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxConnections:
+    """The limits of the client connections of one process."""
+
+    total: int = 10_000
+    """At most as many as the process may have files open, less KEPT_DESCRIPTORS."""
+    per_peer: int | None = None
+    """Of one address. An IPv6 address counts with its /64 network, and all Unix sockets count as one."""
+    descriptors: int | None = None
+    """The first file descriptor that is not for client connections. The system hands out the lowest free one."""
+
+    def within(self, files: int | None) -> MaxConnections:
+        """Return these limits for a process that may have so many files open (RLIMIT_NOFILE; None: no limit)."""
+        if files is None:
+            return self
+        most = max(1, files - KEPT_DESCRIPTORS)
+        return replace(self, total=min(self.total, most), descriptors=most)

@@ -8,40 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, defaultdict
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
 from bridge.rpc.figures import Counts
+from bridge.rpc.limits import KEPT_DESCRIPTORS, MaxConnections
 
 _log = logging.getLogger(__name__)
 
-KEPT_DESCRIPTORS = 64
-"""File descriptors that client connections never take: the admin port, connections to targets and files need some."""
 ALWAYS_KEPT = 32
 """The part of these that is not used even for the moment until an idle connection has made room."""
 QUIET = 60.0
 """Seconds without a refusal after which the next one is logged again."""
 _LOOKED_AT = 100
 """Most connections that are checked to find an idle one. Those found busy are checked last the next time."""
-
-
-@dataclass(frozen=True, slots=True)
-class MaxConnections:
-    """The limits of one process."""
-
-    total: int = 10_000
-    per_peer: int | None = None
-    descriptors: int | None = None
-    """File descriptors from this number on are not for client connections. The system always hands out the lowest free one."""
-
-    @classmethod
-    def within(cls, files: int | None, *, total: int, per_peer: int | None) -> MaxConnections:
-        """Limits that fit the number of files the process may open (RLIMIT_NOFILE, None for no limit), less those kept for other uses."""
-        if files is None:
-            return cls(total, per_peer)
-        most = max(1, files - KEPT_DESCRIPTORS)
-        return cls(min(total, most), per_peer, most)
 
 
 class Guest(Protocol):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from bridge.config.schema import SOCKET_MODE, TlsFiles
 from bridge.rpc.errors import Draining
-from bridge.server.admission import Admission, MaxConnections, peer_key
+from bridge.rpc.limits import MaxConnections
+from bridge.server.admission import Admission, peer_key
 from bridge.server.connection import Connection, Serving
 from bridge.server.tls import server_context, stamp_of
 

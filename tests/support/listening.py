@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bridge.server.admission import MaxConnections
+from bridge.rpc.limits import MaxConnections
 from bridge.server.connection import Serving
 from bridge.server.server import ListenAddress, Server, bind
 from tests.support.h2_client import H2Client

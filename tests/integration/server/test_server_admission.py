@@ -13,7 +13,7 @@ import trustme
 
 from bridge.config.schema import TlsFiles
 from bridge.http2.native import NativeEngine
-from bridge.server.admission import MaxConnections
+from bridge.rpc.limits import MaxConnections
 from bridge.server.server import ListenAddress
 from tests.support.listening import LOCALHOST, SocketClient, dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving, wait_for_ever

@@ -15,14 +15,13 @@ from bridge.config.schema import (
     Http2,
     Listener,
     Log,
-    MaxConnections,
     Role,
     TcpAddress,
     TlsFiles,
     UnixAddress,
 )
 from bridge.http2.interface import EngineLimits
-from bridge.rpc.limits import ConnectionLimits, PoolLimits
+from bridge.rpc.limits import ConnectionLimits, MaxConnections, PoolLimits
 from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, problems
 

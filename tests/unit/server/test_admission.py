@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from bridge.rpc.limits import KEPT_DESCRIPTORS, MaxConnections
 from bridge.server.admission import (
     ALWAYS_KEPT,
-    KEPT_DESCRIPTORS,
     QUIET,
     Admission,
-    MaxConnections,
     peer_key,
 )
 
@@ -143,7 +142,7 @@ def test_descriptors_are_kept_for_others() -> None:
 def test_the_limit_of_open_files_bounds_the_total(
     files: int | None, total: int, descriptors: int | None
 ) -> None:
-    found = MaxConnections.within(files, total=10_000, per_peer=None)
+    found = MaxConnections(10_000).within(files)
 
     assert (total, descriptors) == (found.total, found.descriptors)
     assert KEPT_DESCRIPTORS == 64
