@@ -143,8 +143,11 @@ class _Call:
     """As much of a call as layers look at."""
 
     def __init__(self) -> None:
+        self.path = "/bench.Plain/Say"
         self.phase = Phase.DONE
         self.cause = None
+        self.has_ended = True
+        self.connection = self
         self.attempts = 0
         self.deadline = monotonic() + 60.0
 

@@ -29,7 +29,7 @@ class Placed(Protocol):
 
 
 class Places:
-    """Belongs to one target. Adding a call to `calls` takes a place, taking it out frees it; see proxy/admit.py."""
+    """Belongs to one target. Adding a call to `calls` takes a place, taking it out frees it; see layers/admit.py."""
 
     __slots__ = ("_counts", "_wanted", "calls", "is_short")
 

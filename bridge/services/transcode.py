@@ -158,7 +158,7 @@ class Transcoder:
             size = message.ByteSize()
             if size > max_size:
                 raise ReplyTooLarge(
-                    f"the function's JSON makes a response message of {size} bytes, above the limit of {max_size} bytes (max_response)"
+                    f"a response message of {size} bytes is above max_response ({max_size} bytes)"
                 )
             return message.SerializeToString()
         except (protojson.NotProtoJson, EncodeError) as error:

@@ -7,6 +7,7 @@ then on, with or without atheris. What is new and interesting is added to corpus
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,7 @@ def _fuzz(name: str, arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["bridge", "lambda_fn"]):
         from tests.fuzz.targets import TARGETS
 
+    logging.disable()  # what a function logs of odd requests is of no interest here
     atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import socket
 from base64 import b64encode
@@ -658,5 +657,3 @@ TARGETS: Mapping[str, Target] = MappingProxyType(
     }
 )
 """By the name of its folder in corpus/."""
-
-logging.getLogger("lambda_fn").setLevel(logging.CRITICAL)

@@ -51,13 +51,13 @@ def handler(event, context):
 
 
 async def gone(pid: int) -> bool:
-    """Return True once the process has ended, False if it has not within 3 s."""
+    """Return True once the process has ended, False if it has not within 30 s."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        ready = await asyncio.to_thread(select.select, [descriptor], [], [], 3)
+        ready = await asyncio.to_thread(select.select, [descriptor], [], [], 30)
     finally:
         os.close(descriptor)
     return bool(ready[0])
