@@ -20,6 +20,8 @@ _AT_ONCE = 64
 """Connections that are being opened at the same time."""
 _MOST = 12_000
 """Connections that are held at the same time: more than `max_connections.total` is by default."""
+_SOURCE = ("127.0.0.2", 0)
+"""Another address than the neighbour's: connections are given up by peer."""
 _OTHER_FILES = 100
 """File descriptors that this process needs for other things."""
 
@@ -61,7 +63,9 @@ class _Attacker:
     async def _open(self, opening: bytes) -> None:
         tls = self._tls if opening else None
         name = "localhost" if tls is not None else None
-        _, writer = await asyncio.open_connection(*self._address, ssl=tls, server_hostname=name)
+        _, writer = await asyncio.open_connection(
+            *self._address, ssl=tls, server_hostname=name, local_addr=_SOURCE
+        )
         self._held.append(writer)
         writer.write(opening)
         self.sent += len(opening)

@@ -214,17 +214,10 @@ def _page(rows: list[Row], chosen: argparse.Namespace) -> str:
     ]
     for row in rows:
         for number, (name, outcomes) in enumerate(row.outcomes.items()):
+            p50, p99, *others = _figures(outcomes)
+            mark = "" if is_good(row, name) else " **!**"
             title = row.title if number == 0 else ""
-            lines.append(
-                _cells(
-                    [
-                        title,
-                        name,
-                        *_figures(outcomes),
-                    ]
-                )
-                + ("" if is_good(row, name) else " **!**")
-            )
+            lines.append(f"| {' | '.join([title, name, p50, p99 + mark, *others])} |")
     return "\n".join([*lines, ""])
 
 
@@ -236,10 +229,6 @@ def _figures(outcomes: list[Outcome]) -> Iterator[str]:
     yield f"{median(each.peak_memory for each in outcomes) / (1 << 20):.0f}"
     cost = median(each.cpu_per_megabyte for each in outcomes)
     yield "" if cost == float("inf") else f"{cost:.3g}"
-
-
-def _cells(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def is_good(row: Row, name: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -15,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from bridge import logs, tracing
+from bridge.commands import collector
 from bridge.commands.failure import CommandFailed
 from bridge.commands.listening import bind_all
 from bridge.commands.loading import load_config, overrides_of
@@ -81,7 +81,7 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
         raise CommandFailed(
             _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
         ) from error
-    gc.freeze()  # what is there now stays: a full collection, which holds every call, does not look at it again
+    collector.settle()
     _greet(bridge)
     background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
     if chosen.watch:

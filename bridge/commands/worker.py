@@ -6,7 +6,6 @@ It ends, after a drain, when it is told to, when it gets SIGTERM itself, and whe
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from msgspec.json import encode
 
 from bridge import logs
 from bridge.app import Bridge
+from bridge.commands import collector
 from bridge.commands.listening import listen_address
 from bridge.config.load import load
 from bridge.config.problems import ConfigErrors
@@ -79,7 +79,7 @@ class _Worker:
             return 1
         if begin.number == 1:
             bridge.warn_of_exposure()  # once for all workers
-        gc.freeze()  # what is there now stays: a full collection, which holds every call, does not look at it again
+        collector.settle()
         self._channel.send(Serving())
         try:
             await self._obey(bridge)
