@@ -71,7 +71,12 @@ def test_both_directions(converter: Converter) -> None:
         (from_json(), b"[" * 100_000, "BadReply", "the function's JSON is no object"),
         (from_json(), b'{"a":' * 100_000, "BadReply", "the function's JSON is no orders.v1.Order"),
         (from_json(), b'{"totalCents":' + b"9" * 1_000_000 + b"}", "BadReply", "is no orders.v1"),
-        (from_json(max_size=2), b'{"id":"7"}', "ReplyTooLarge", "3 bytes, above the limit of 2"),
+        (
+            from_json(max_size=2),
+            b'{"id":"7"}',
+            "ReplyTooLarge",
+            "3 bytes is above max_response (2 bytes)",
+        ),
         (from_json("/orders.v1.Orders/No"), b"{}", "UnknownMethod", "is not in orders"),
     ],
 )
