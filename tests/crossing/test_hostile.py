@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 2.0
-MAX_P99 = 1.0
+MAX_P99 = 2.5
 """Seconds. Without its work budget the bridge lets a neighbour wait 3 s and more."""
 MOMENT = 64 << 20
 """Bytes above twice `buffers` that are forgiven: the allocator's, and what a single read brings."""
