@@ -23,7 +23,7 @@ _BEFORE = 0.5
 _ATTACKER_NICENESS = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
 _GRACE = 30.0
-"""Seconds beyond its time after which a process of ours counts as stuck."""
+"""Seconds beyond its time after which a started process counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The JSON function that the JSON attacks call: a small HTTP server in the attacker's process, and the configuration that leads to it.
 
-It is part of the attack. A function of one's own that answers with much JSON is as good for harming others as a request.
+It is part of the attack. An attacker's function that answers with much JSON is as good for harming others as a request.
 """
 
 from __future__ import annotations
