@@ -30,6 +30,4 @@ def _expect(peer: Peer, channel: grpc.Channel, path: str, message: bytes, expect
     except grpc.RpcError as error:
         raise RuntimeError(f"{peer.name}, {path}: {error}") from error
     if reply != expected:
-        raise RuntimeError(
-            f"{peer.name}, {path}: a reply of {len(reply)} bytes, expected {len(expected)}"
-        )
+        raise RuntimeError(f"{peer.name}, {path}: a reply of {len(reply)} bytes, expected {len(expected)}")

@@ -1,7 +1,8 @@
-"""A gRPC client of raw frames, for what h2load cannot do: header blocks that all differ, connections that stay, the first answer.
+"""A gRPC client of raw frames, for what h2load cannot do: header blocks that all differ, connections that stay, the
+first answer.
 
-All bytes that are sent are made before the clock runs. What comes back is only counted: messages' bytes and ended streams; that the
-answers are right, benchmarks/answers.py has seen with a real client before.
+All bytes that are sent are made before the clock runs. What comes back is only counted: messages' bytes and ended
+streams; that the answers are right, benchmarks/answers.py has seen with a real client before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _LONGEST_WAIT = 30.0
 
 
 def varied(port: int, path: str, shape: Shape) -> Load:
-    """Calls as grpc-go sends them: each with the time left to its deadline and a span of its own, entered into the header table."""
+    """Calls as grpc-go sends them: each with the time left to its deadline and a span of its own, entered into the
+    header table.
+    """
     each = shape.calls // shape.connections
     clients = [_Client(port, _varied_calls(path, each)) for _ in range(shape.connections)]
     try:
@@ -196,6 +199,4 @@ def _varied_calls(path: str, count: int) -> list[bytes]:
 def _call(encoder: Encoder, number: int, fields: list[tuple[str, str]]) -> bytes:
     stream = 2 * number + 1
     block = encoder.encode(fields)
-    return _frame(_HEADERS, _END_HEADERS, stream, block) + _frame(
-        _DATA, _END_STREAM, stream, _MESSAGE
-    )
+    return _frame(_HEADERS, _END_HEADERS, stream, block) + _frame(_DATA, _END_STREAM, stream, _MESSAGE)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.cold_start --runs 15 --connect-python VENV/bin/python
 
-Each run is a process of its own, the ways taken in turn. The functions run under `lambda_fn.runtime` against a Runtime API played by this
-program; the plain server is called by this program's grpcio. The figures are of a warm disk and of this machine's processor: on Lambda a
-function of 1769 MB has one processor, a smaller one a share of it.
+Each run is a process of its own, the ways taken in turn. The functions run under `lambda_fn.runtime` against a Runtime
+API played by this program; the plain server is called by this program's grpcio. The figures are of a warm disk and of
+this machine's processor: on Lambda a function of 1769 MB has one processor, a smaller one a share of it.
 """
 
 from __future__ import annotations
@@ -122,9 +122,12 @@ def start_function(python: str, program: str, content_type: str, body: bytes) ->
         begun = time.perf_counter()
         with started(
             python,
-            "-m", "lambda_fn.runtime", "app.handler",
-            AWS_LAMBDA_RUNTIME_API=address, LAMBDA_TASK_ROOT=folder,
-        ):  # fmt: skip
+            "-m",
+            "lambda_fn.runtime",
+            "app.handler",
+            AWS_LAMBDA_RUNTIME_API=address,
+            LAMBDA_TASK_ROOT=folder,
+        ):
             connection, _ = api.accept()
             with connection, connection.makefile("rb") as reader:
                 connection.settimeout(60)
@@ -160,12 +163,20 @@ def http_event(content_type: str, body: bytes) -> dict[str, Any]:
         "rawQueryString": "",
         "headers": {"content-type": content_type, "host": "localhost"},
         "requestContext": {
-            "http": {"method": "POST", "path": METHOD, "protocol": "HTTP/1.1", "sourceIp": "127.0.0.1", "userAgent": "bench"},
-            "domainName": "localhost", "stage": "$default", "timeEpoch": int(time.time() * 1000),  # noqa: TID251  (the event tells wall time)
+            "http": {
+                "method": "POST",
+                "path": METHOD,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": "bench",
+            },
+            "domainName": "localhost",
+            "stage": "$default",
+            "timeEpoch": int(time.time() * 1000),  # noqa: TID251  (the event tells wall time)
         },
         "body": b64encode(body).decode(),
         "isBase64Encoded": True,
-    }  # fmt: skip
+    }
 
 
 def start_plain(python: str) -> Start:
@@ -187,9 +198,7 @@ def start_plain(python: str) -> Start:
 
 def start_interpreter(python: str) -> Start:
     begun = time.perf_counter()
-    with started(
-        python, "-c", "import os, signal; os.write(1, b'1\\n'); signal.pause()"
-    ) as process:
+    with started(python, "-c", "import os, signal; os.write(1, b'1\\n'); signal.pause()") as process:
         assert process.stdout is not None
         process.stdout.readline()
         return Start(time.perf_counter() - begun, 0.0)
@@ -203,23 +212,19 @@ def table(found: dict[str, list[Start]]) -> str:
             for values in zip(*((s.ready, s.first, s.whole) for s in starts), strict=True)
         )
         low, high = (pick(start.whole for start in starts) * 1e3 for pick in (min, max))
-        lines.append(
-            f"| {name} | {ready:.0f} ms | {first:.1f} ms | {whole:.0f} ms | {low:.0f}-{high:.0f} |"
-        )
+        lines.append(f"| {name} | {ready:.0f} ms | {first:.1f} ms | {whole:.0f} ms | {low:.0f}-{high:.0f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--connect-python", help="an interpreter that has connectrpc, mangum and protobuf")  # fmt: skip
+    parser.add_argument("--connect-python", help="an interpreter that has connectrpc, mangum and protobuf")
     chosen = parser.parse_args()
     framed = b"\x00" + len(REQUEST).to_bytes(4, "big") + REQUEST
     ways: dict[str, Callable[[], Start]] = {
         "the interpreter alone": lambda: start_interpreter(sys.executable),
-        "LambdaServer": lambda: start_function(
-            sys.executable, LAMBDA_SERVER, "application/grpc-web+proto", framed
-        ),
+        "LambdaServer": lambda: start_function(sys.executable, LAMBDA_SERVER, "application/grpc-web+proto", framed),
         "grpcio server": lambda: start_plain(sys.executable),
     }
     if chosen.connect_python:

@@ -1,7 +1,8 @@
 """The whole per-call path in one process, without sockets: what a client would send goes in, a canned Lambda answers.
 
-Everything between is the bridge's own, put together from a configuration as the command does it: connection, engine, layers, target,
-signing, HTTP client. Only the two transports are stand-ins, so that what is left is our own code's time.
+Everything between is the bridge's own, put together from a configuration as the command does it: connection, engine,
+layers, target, signing, HTTP client. Only the two transports are stand-ins, so that what is left is our own code's
+time.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ REPLY_ENVELOPE = b"\0\0\0\0\x0d\n\x0bHello world"
 RESPONSE = (
     b"HTTP/1.1 200 OK\r\nDate: Thu, 12 Mar 2026 19:03:58 GMT\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
     b"Connection: keep-alive\r\nx-amzn-RequestId: %b\r\n\r\n%b" % (len(REPLY), REQUEST_ID.encode(), REPLY)
-)  # fmt: skip
+)
 
 _END = b"grpc-status"
 """In every call's trailers once: the engine writes header names as they are."""
@@ -86,7 +87,9 @@ def request_fields(timeout: str = "5S") -> list[tuple[str, str]]:
 
 
 class Client:
-    """The client's end of one connection: makes the bytes of calls, counts answers. It is the connection's transport."""
+    """The client's end of one connection: makes the bytes of calls, counts answers. It is the connection's
+    transport.
+    """
 
     def __init__(self, *, varies: bool) -> None:
         """`varies`: each call has a grpc-timeout of its own, so that no two header blocks are the same."""

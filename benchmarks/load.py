@@ -42,24 +42,32 @@ class Load:
     """Sorted."""
 
 
-def send(
-    port: int, paths: tuple[str, ...], shape: Shape, *, body: Path, reply_body: int = REPLY_BODY
-) -> Load:
+def send(port: int, paths: tuple[str, ...], shape: Shape, *, body: Path, reply_body: int = REPLY_BODY) -> Load:
     """Send the calls. Raises RuntimeError unless each was answered with a body of this size.
 
     h2load knows no gRPC: a call that failed has HTTP status 200 as well, but no message.
     """
     with NamedTemporaryFile("r", suffix=".tsv") as log:
         command = on_core(
-            LOAD_CORE, "h2load", "-n", str(shape.calls), "-c", str(shape.connections),
-            "-m", str(shape.streams), "-d", str(body), f"--log-file={log.name}",
-            "-H", "content-type: application/grpc", "-H", "te: trailers",
+            LOAD_CORE,
+            "h2load",
+            "-n",
+            str(shape.calls),
+            "-c",
+            str(shape.connections),
+            "-m",
+            str(shape.streams),
+            "-d",
+            str(body),
+            f"--log-file={log.name}",
+            "-H",
+            "content-type: application/grpc",
+            "-H",
+            "te: trailers",
             *(() if shape.rate is None else (f"--rps={shape.rate / shape.connections:g}",)),
             *(f"http://127.0.0.1:{port}{path}" for path in paths),
-        )  # fmt: skip
-        told = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_LONGEST_RUN
-        ).stdout
+        )
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_LONGEST_RUN).stdout
         rows = [row.split("\t") for row in log.read().splitlines()]
     succeeded, bodies, seconds = parse(told)
     if succeeded != shape.calls or bodies != succeeded * reply_body:

@@ -1,4 +1,6 @@
-"""What the figures were taken on, and what a process has used: read from /proc, from the interpreter and from the tools themselves."""
+"""What the figures were taken on, and what a process has used: read from /proc, from the interpreter and from the tools
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def kept_environ() -> dict[str, str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What all threads of the process have used. The kernel counts nanoseconds here, and 10 ms steps in /proc/PID/stat."""
+    """What all threads of the process have used. The kernel counts nanoseconds here, and 10 ms steps in
+    /proc/PID/stat.
+    """
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
@@ -43,7 +47,9 @@ def resident(pid: int) -> int:
 
 
 def python_of(interpreter: Path) -> str:
-    """Its version, how it was built (a plain build is some 10 % slower than a release build, which is profile-guided), and its JIT."""
+    """Its version, how it was built (a plain build is some 10 % slower than a release build, which is profile-guided),
+    and its JIT.
+    """
     return _output(interpreter, "-c", _DESCRIBE)
 
 
@@ -72,7 +78,5 @@ def _version(text: str) -> str:
 
 
 def _output(*command: str | Path) -> str:
-    ran = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=True, env=kept_environ()
-    )
+    ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, env=kept_environ())
     return ran.stdout.strip()

@@ -54,7 +54,8 @@ class Measure:
 PLAIN, TLS, SLOW = "/bench.Plain/Say", "/bench.Tls/Say", "/bench.Slow/Say"
 
 
-# -- on peers that run side by side --------------------------------------------------------------------------------------
+# -- on peers that run side by side
+# --------------------------------------------------------------------------------------
 
 
 def _saturated(path: str, name: str) -> Callable[[Subject], Figures]:
@@ -62,8 +63,7 @@ def _saturated(path: str, name: str) -> Callable[[Subject], Figures]:
         sent, microseconds = _loaded(subject, path, Shape(subject.calls(20_000)))
         return {
             Figure(f"CPU a call, {name}", "us"): microseconds,
-            Figure(f"calls a second, {name}", "1/s", more_is_better=True): sent.calls
-            / sent.seconds,
+            Figure(f"calls a second, {name}", "1/s", more_is_better=True): sent.calls / sent.seconds,
         }
 
     return take
@@ -134,10 +134,7 @@ SIDE_BY_SIDE = (
     Measure("even-tls", _evenly(TLS, "TLS upstream")),
     Measure("headers", _differing_headers),
     Measure("latency", _one_at_a_time, needs_grpc=False),
-    *(
-        Measure("sizes", _large(size, usual))
-        for size, usual in zip(peers.SIZES, (1000, 80, 24), strict=True)
-    ),
+    *(Measure("sizes", _large(size, usual)) for size, usual in zip(peers.SIZES, (1000, 80, 24), strict=True)),
     Measure("connections", _many_connections),
     Measure("in-flight", _many_in_flight),
     Measure("memory", _memory, needs_grpc=False),
@@ -145,7 +142,8 @@ SIDE_BY_SIDE = (
 """In this order; the last one after all others."""
 
 
-# -- on a peer that has just started -------------------------------------------------------------------------------------
+# -- on a peer that has just started
+# -------------------------------------------------------------------------------------
 
 
 def take_fresh(peer: Peer, folder: Folder, effort: float) -> Figures:
@@ -179,9 +177,7 @@ def _per_call(subject: Subject) -> Figures:
     before = resident(subject.running.pid)
     with _Peak(subject.running.pid) as peak:
         _loaded(subject, SLOW, Shape(count, connections=10, streams=100))
-    return {
-        Figure("memory of a further call in flight", "KiB"): (peak.seen - before) / count / 1024
-    }
+    return {Figure("memory of a further call in flight", "KiB"): (peak.seen - before) / count / 1024}
 
 
 class _Peak:
@@ -206,7 +202,8 @@ class _Peak:
         self._thread.join()
 
 
-# -- flatness: what must not cost more when there is more of it ----------------------------------------------------------
+# -- flatness: what must not cost more when there is more of it
+# ----------------------------------------------------------
 
 
 def take_flatness(bridge: Peer, many: Peer, folder: Folder, effort: float) -> Figures:
@@ -238,7 +235,8 @@ def _spread(subject: Subject, paths: tuple[str, ...]) -> tuple[tuple[str, ...], 
     return paths, Shape(subject.calls(20_000))
 
 
-# -- on the way ----------------------------------------------------------------------------------------------------------
+# -- on the way
+# ----------------------------------------------------------------------------------------------------------
 
 
 def _loaded(
@@ -249,9 +247,7 @@ def _loaded(
     if isinstance(paths, str):
         paths = (paths,)
     used = cpu_seconds(subject.running.pid)
-    sent = load.send(
-        subject.peer.port, paths, shape, body=subject.folder.body(size), reply_body=reply_body
-    )
+    sent = load.send(subject.peer.port, paths, shape, body=subject.folder.body(size), reply_body=reply_body)
     used = cpu_seconds(subject.running.pid) - used
     return sent, used / sent.calls * 1e6
 

@@ -87,11 +87,28 @@ class Folder:
 
     def _write_certificate(self) -> None:
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
-             "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost",
-             "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-            cwd=self.path, check=True, capture_output=True,
-        )  # fmt: skip
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "30",
+                "-keyout",
+                "key.pem",
+                "-out",
+                "cert.pem",
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            ],
+            cwd=self.path,
+            check=True,
+            capture_output=True,
+        )
 
     def _write_replies(self) -> None:
         replies = self.path / "replies"
@@ -151,7 +168,9 @@ def envoy(binary: Path) -> Peer:
 
 def nghttpx() -> Peer:
     """HTTP/2 in, HTTP/1.1 out, no signing, no change of the body: about the floor for any proxy."""
-    arguments = "-f127.0.0.1,7102;no-tls -b127.0.0.1,7202 --workers=1 --single-process --conf=/dev/null --log-level=ERROR"
+    arguments = (
+        "-f127.0.0.1,7102;no-tls -b127.0.0.1,7202 --workers=1 --single-process --conf=/dev/null --log-level=ERROR"
+    )
     return Peer("nghttpx", 7102, ("nghttpx", *arguments.split()), answers_grpc=False)
 
 

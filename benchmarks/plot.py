@@ -1,4 +1,6 @@
-"""The ratios as a picture: a bar for each figure and peer, a line at 1 where both are the same. SVG, written by hand."""
+"""The ratios as a picture: a bar for each figure and peer, a line at 1 where both are the same. SVG, written by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,17 @@ _FONT = 'font-family="system-ui, sans-serif"'
 
 
 def svg(results: Results, *, title: str) -> str:
-    """Figures where less is better; where more is better the ratio is turned over, so that short bars are always good."""
+    """Figures where less is better; where more is better the ratio is turned over, so that short bars are
+    always good.
+    """
     peers = [name for name in results.peers if name != PEER]
-    figures = [
-        figure
-        for figure in results.figures
-        if any(results.ratio(name, figure) is not None for name in peers)
-    ]
+    figures = [figure for figure in results.figures if any(results.ratio(name, figure) is not None for name in peers)]
     top = 46 + len(peers) * _LEGEND_ROW
     height = top + len(figures) * (len(peers) * _BAR + _GAP) + 30
     parts = [_text(12, 24, title, size=15, weight="bold"), *_legend(peers)]
     y = top
     for figure in figures:
-        parts.append(
-            _text(_LABELS - 8, y + len(peers) * _BAR / 2 + 4, _label(figure), anchor="end")
-        )
+        parts.append(_text(_LABELS - 8, y + len(peers) * _BAR / 2 + 4, _label(figure), anchor="end"))
         for number, name in enumerate(peers):
             ratio = results.ratio(name, figure)
             if ratio is not None:
@@ -82,9 +80,7 @@ def _scale(top: float, height: float) -> list[str]:
     parts = []
     for tick in (0.0, 0.5, 1.0, 1.5):
         x, stroke = _x(tick), "#dc2626" if tick == 1 else "#d1d5db"
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{top - 6}" x2="{x:.1f}" y2="{height - 24}" stroke="{stroke}"/>'
-        )
+        parts.append(f'<line x1="{x:.1f}" y1="{top - 6}" x2="{x:.1f}" y2="{height - 24}" stroke="{stroke}"/>')
         label = f"{PEER} = 1" if tick == 1 else f"{tick:g}"
         parts.append(_text(x, height - 8, label, size=11, anchor="middle"))
     return parts
@@ -95,14 +91,10 @@ def _x(ratio: float) -> float:
 
 
 def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
-    )
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
 
 
-def _text(
-    x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal"
-) -> str:
+def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "start", weight: str = "normal") -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" {_FONT} font-size="{size}" font-weight="{weight}"'
         f' text-anchor="{anchor}" fill="#111827">{escape(text)}</text>'

@@ -2,10 +2,12 @@
 
 Steps: the bytecodes of a call, counted. They are the same on every machine, so a few more than the baseline's are told.
 
-Loops: CPU time, as a ratio to a loop of plain Python that takes the machine's measure, the least of many short rounds of either in turn.
-They see what C code costs, too, but move by a third on a busy machine: only much more than the baseline's is told.
+Loops: CPU time, as a ratio to a loop of plain Python that takes the machine's measure, the least of many short rounds
+of either in turn. They see what C code costs, too, but move by a third on a busy machine: only much more than the
+baseline's is told.
 
-Both differ between versions of Python, so each has a baseline of its own in baseline.json; one without is measured and not judged.
+Both differ between versions of Python, so each has a baseline of its own in baseline.json; one without is measured and
+not judged.
 
     python -m benchmarks.regression             exit code 1 if a call is dearer than the baseline allows
     python -m benchmarks.regression --accept    write what was measured as the new baseline of this version
@@ -47,10 +49,7 @@ def measure(rounds: int = ROUNDS) -> Costs:
 
 
 def least(one: Costs, other: Costs) -> Costs:
-    return {
-        case: {kind: min(cost, other[case][kind]) for kind, cost in costs.items()}
-        for case, costs in one.items()
-    }
+    return {case: {kind: min(cost, other[case][kind]) for kind, cost in costs.items()} for case, costs in one.items()}
 
 
 def _ratio(*, varies: bool, rounds: int) -> float:
@@ -121,10 +120,7 @@ def main() -> int:
             beside = "no baseline" if before is None else f"{cost / before:.2f} times the baseline"
             print(f"{case}: {cost:.0f} {kind} a call ({beside})")
     if chosen.accept:
-        known[version] = {
-            case: {kind: round(cost, 1) for kind, cost in costs.items()}
-            for case, costs in found.items()
-        }
+        known[version] = {case: {kind: round(cost, 1) for kind, cost in costs.items()} for case, costs in found.items()}
         BASELINE.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
         return 0
     wrong = verdicts(found, baseline)

@@ -1,7 +1,7 @@
 """`make bench`: every measure on the bridge, Envoy and nghttpx in turn, as a table of medians and ratios, with a plot.
 
-All peers of a round run at once, idle but for the one that is loaded, and each measure goes through them in an order of its own: so
-that a ratio compares neighbours in time, and nobody always follows the same one.
+All peers of a round run at once, idle but for the one that is loaded, and each measure goes through them in an order of
+its own: so that a ratio compares neighbours in time, and nobody always follows the same one.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ CHOICES = sorted({measure.name for measure in SIDE_BY_SIDE} | set(OTHERS))
 
 def main() -> None:
     chosen = _arguments()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("stopped")
-    )  # so that what runs is stopped too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what runs is stopped too
     os.sched_setaffinity(0, {machine.LOAD_CORE})
     envoy = chosen.envoy.resolve()
     bridges = bridges_on(chosen.python)
@@ -62,16 +60,15 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--only", nargs="+", choices=CHOICES, metavar="MEASURE", help=f"of {', '.join(CHOICES)}")
+    parser.add_argument("--effort", type=float, default=1.0, help="part of the usual calls (default: 1)")
     parser.add_argument(
-        "--only", nargs="+", choices=CHOICES, metavar="MEASURE", help=f"of {', '.join(CHOICES)}"
-    )
-    parser.add_argument(
-        "--effort", type=float, default=1.0, help="part of the usual calls (default: 1)"
-    )
-    parser.add_argument(
-        "--python", type=Path, nargs="+", default=[Path(sys.executable)],
+        "--python",
+        type=Path,
+        nargs="+",
+        default=[Path(sys.executable)],
         help="interpreters that have the bridge installed, each a peer (default: this one)",
-    )  # fmt: skip
+    )
     parser.add_argument("--envoy", type=Path, required=True, help="the binary")
     parser.add_argument("--seed", type=int, default=None, help="of the order")
     parser.add_argument("--out", type=Path, help=f"folder for the results, such as {RESULTS.name}")
@@ -105,8 +102,7 @@ def _measure(contenders: list[Peer], folder: Folder, chosen: argparse.Namespace)
             continue
         with peers.serving(folder, *contenders) as running:
             subjects = [
-                Subject(peer, process, folder, chosen.effort)
-                for peer, process in zip(contenders, running, strict=True)
+                Subject(peer, process, folder, chosen.effort) for peer, process in zip(contenders, running, strict=True)
             ]
             _check_answers(contenders, thoroughly=number == 0)
             for measure in selected:
@@ -142,7 +138,7 @@ def _measure_flatness(bridge: Peer, folder: Folder, chosen: argparse.Namespace) 
         return results
     many = replace(bridge, command=_with_config(bridge, folder.many_services(1000)))
     for number in range(min(chosen.pairs, _FLATNESS_ROUNDS)):
-        results.add(bridge.name, number, measures.take_flatness(bridge, many, folder, chosen.effort))  # fmt: skip
+        results.add(bridge.name, number, measures.take_flatness(bridge, many, folder, chosen.effort))
         _tell(number, "flat", bridge)
     return results
 
@@ -154,7 +150,7 @@ def _with_config(bridge: Peer, config: Path) -> tuple[str, ...]:
 def _report(results: Results, flat: Results, chosen: argparse.Namespace, envoy: Path) -> str:
     lines = ["# The bridge beside Envoy", "", *(f"- {line}" for line in machine.environment(envoy))]
     effort = "" if chosen.effort == 1 else f", {chosen.effort:g} of the usual calls"
-    lines += [f"- rounds: {chosen.pairs}{effort}; medians; ratios within a round, lowest and highest in brackets", ""]  # fmt: skip
+    lines += [f"- rounds: {chosen.pairs}{effort}; medians; ratios within a round, lowest and highest in brackets", ""]
     if results.figures:
         lines += [table.markdown(results), "", _NOTES, ""]
     for peer in flat.peers:

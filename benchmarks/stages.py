@@ -1,11 +1,12 @@
 """Where a call's time goes: the stages of the path, measured in their places while calls pass, in microseconds.
 
-A stopwatch is put around the functions that make a stage, and counts for each what it spends itself, not what it calls. What the
-stopwatch costs is measured and taken off. Layers are coroutines, which a stopwatch would slow too much: they are measured alone, around a
-handler that does nothing. "The rest" is the task, turns of the loop, the coroutines between the stages.
+A stopwatch is put around the functions that make a stage, and counts for each what it spends itself, not what it calls.
+What the stopwatch costs is measured and taken off. Layers are coroutines, which a stopwatch would slow too much: they
+are measured alone, around a handler that does nothing. "The rest" is the task, turns of the loop, the coroutines
+between the stages.
 
-Two columns: header blocks that repeat, as load generators send them, and blocks that all differ, as grpc-go sends them (a grpc-timeout
-of its own for each call).
+Two columns: header blocks that repeat, as load generators send them, and blocks that all differ, as grpc-go sends them
+(a grpc-timeout of its own for each call).
 """
 
 from __future__ import annotations
@@ -182,9 +183,7 @@ class Stopwatch:
     def net(self, overhead: float) -> dict[str, float]:
         """Seconds by stage, without the stopwatch, which cost so many seconds in all."""
         scale = overhead / sum(self._overhead.values())
-        return {
-            stage: spent - scale * self._overhead[stage] for stage, spent in self._spent.items()
-        }
+        return {stage: spent - scale * self._overhead[stage] for stage, spent in self._spent.items()}
 
     def around(self, stages: Mapping[str, Functions]) -> AbstractContextManager[None]:
         """Put itself around what makes the stages, until the block ends."""

@@ -1,6 +1,7 @@
 """How many bytecodes of ours a call runs through: the same on every machine, however busy it is.
 
-Nearly all of the path's time is the interpreter's, so a step more is time more; what one step of C costs, only a clock can tell.
+Nearly all of the path's time is the interpreter's, so a step more is time more; what one step of C costs, only a clock
+can tell.
 """
 
 from __future__ import annotations

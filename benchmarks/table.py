@@ -36,9 +36,7 @@ class Results:
     @property
     def peers(self) -> list[str]:
         """Those with figures, the one that ratios are to first."""
-        return sorted(
-            (name for name, mine in self._found.items() if mine), key=lambda name: name != PEER
-        )
+        return sorted((name for name, mine in self._found.items() if mine), key=lambda name: name != PEER)
 
     @property
     def figures(self) -> list[Figure]:
@@ -54,15 +52,12 @@ class Results:
         """To the peer's figure of the same round."""
         mine = self._found.get(peer, {}).get(figure, {})
         theirs = self._found.get(PEER, {}).get(figure, {})
-        return _spread(
-            [value / theirs[number] for number, value in mine.items() if theirs.get(number)]
-        )
+        return _spread([value / theirs[number] for number, value in mine.items() if theirs.get(number)])
 
     def as_json(self) -> dict[str, object]:
         return {
             peer: {
-                figure.name: {"unit": figure.unit, "rounds": list(rounds.values())}
-                for figure, rounds in mine.items()
+                figure.name: {"unit": figure.unit, "rounds": list(rounds.values())} for figure, rounds in mine.items()
             }
             for peer, mine in self._found.items()
         }
@@ -73,7 +68,9 @@ def _spread(values: list[float]) -> Spread | None:
 
 
 def markdown(results: Results) -> str:
-    """The table. Each figure is a median; a ratio is the median of the rounds' ratios, with the lowest and the highest."""
+    """The table. Each figure is a median; a ratio is the median of the rounds' ratios, with the lowest and the
+    highest.
+    """
     others = [name for name in results.peers if name != PEER]
     columns = ["", PEER, *(column for name in others for column in (name, f"to {PEER}"))]
     lines = [_row(columns), _row(["---", *("---:" for _ in columns[1:])])]
@@ -90,9 +87,7 @@ def flatness_markdown(results: Results, peer: str) -> str:
     for figure in results.figures:
         found = results.value(peer, figure)
         assert found is not None
-        lines.append(
-            _row([figure.name, f"{found.median:.1f} ({found.low:.1f} - {found.high:.1f})"])
-        )
+        lines.append(_row([figure.name, f"{found.median:.1f} ({found.low:.1f} - {found.high:.1f})"]))
     return "\n".join(lines)
 
 

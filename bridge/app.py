@@ -1,6 +1,7 @@
 """One process that serves calls: built from a configuration, reloaded, drained.
 
-The layers of a call are listed in `stack.py`; what a bridge has once, however many processes it is, is in `shared_services.py`.
+The layers of a call are listed in `stack.py`; what a bridge has once, however many processes it is, is in
+`shared_services.py`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ _log = logging.getLogger(__name__)
 _CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
 _LAST_SPANS = 3.0
-"""Seconds that a collector has for the spans that are left at the end: less than a supervisor waits beyond the drain."""
+"""Seconds that a collector has for the spans that are left at the end: less than a supervisor waits beyond the drain.
+"""
 _HEALTH_INTERVAL = 30.0
 """Seconds between two looks at every function (health.functions)."""
 
@@ -184,7 +186,9 @@ class Bridge:
         self._retire(former)
 
     async def _wait_for_credentials(self, stack: Stack) -> None:
-        """A stack seeks its own credentials: one that has none yet does not take the place of one that has. Raises ValueError."""
+        """A stack seeks its own credentials: one that has none yet does not take the place of one that has. Raises
+        ValueError.
+        """
         sought, former = stack.credentials, self._in_force.credentials
         if sought is None or former is None or not former.is_ready:
             return
@@ -192,9 +196,7 @@ class Bridge:
             async with asyncio.timeout(_CREDENTIALS_PATIENCE):
                 await sought.wait_until_ready()
         except TimeoutError:
-            raise ValueError(
-                f"no AWS credentials were found with it within {_CREDENTIALS_PATIENCE:g} s"
-            ) from None
+            raise ValueError(f"no AWS credentials were found with it within {_CREDENTIALS_PATIENCE:g} s") from None
 
     async def wait_until_ready(self, *, seconds: float) -> None:
         """Return when calls can be served, at the latest after so long."""
@@ -210,9 +212,7 @@ class Bridge:
     def warn_of_exposure(self) -> None:
         """Log once, when there are credentials, that whoever reaches a listener acts with them."""
         credentials = self._in_force.credentials
-        exposed = [
-            str(listener.address) for listener in self.config.listen if _is_exposed(listener)
-        ]
+        exposed = [str(listener.address) for listener in self.config.listen if _is_exposed(listener)]
         if credentials is not None and exposed:
             warning = _warn_of_exposure(credentials, ", ".join(exposed))
             self._exposure = asyncio.get_running_loop().create_task(warning)
@@ -275,10 +275,7 @@ class Bridge:
         handlers = {HEALTH: self._health.handler}
         if config.reflection:
             handlers[REFLECTION] = handlers[REFLECTION_ALPHA] = self._reflection.handler
-        return {
-            name: Builtin(admit_builtin(handler, name=name), METHODS[name])
-            for name, handler in handlers.items()
-        }
+        return {name: Builtin(admit_builtin(handler, name=name), METHODS[name]) for name, handler in handlers.items()}
 
     def _redacted(self, text: str) -> str:
         """A message as a client may read it, by the configuration in force."""

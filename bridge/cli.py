@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Started without stderr (`2>&-`), we would give its number to a socket, and write our log to whoever is at its other end."""
+    """Started without stderr (`2>&-`), we would give its number to a socket, and write our log to whoever is at its
+    other end.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -86,7 +88,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
             return emulate(chosen)
         case _:
-            # The local Lambda starts processes while gRPC's threads run. They exec at once, so nothing of gRPC needs to survive.
+            # The local Lambda starts processes while gRPC's threads run. They exec at once, so nothing of gRPC needs to
+            # survive.
             os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
             from bridge.commands.call import call
 
@@ -134,9 +137,7 @@ def _add(
 
 
 def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
-    command = _add(
-        commands, "serve", "Run the bridge.", "grpc-lambda-bridge serve -c bridge.yaml --watch"
-    )
+    command = _add(commands, "serve", "Run the bridge.", "grpc-lambda-bridge serve -c bridge.yaml --watch")
     command.add_argument(
         "--listen",
         metavar="ADDRESS",
@@ -147,9 +148,7 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="HOST:PORT",
         help="replaces `admin` of the file; `null` turns the admin port off",
     )
-    command.add_argument(
-        "--workers", metavar="N", help="number of processes; 0 means one for each core"
-    )
+    command.add_argument("--workers", metavar="N", help="number of processes; 0 means one for each core")
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     command.add_argument("--log-format", choices=("auto", "console", "json"))
     command.add_argument(

@@ -29,7 +29,9 @@ def is_console(log_format: Format) -> bool:
 
 
 def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str) -> None:
-    """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may show."""
+    """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may
+    show.
+    """
     stream = _NonBlockingHandler(sys.stderr)
     shape = _ConsoleFormatter if is_console(log_format) else _JsonFormatter
     stream.setFormatter(shape(redact))
@@ -47,7 +49,9 @@ def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str
 
 
 def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
-    """False for requests that are not HTTP. The server answers them with 400 and logs a traceback, so strangers could fill the log."""
+    """False for requests that are not HTTP. The server answers them with 400 and logs a traceback, so strangers could
+    fill the log.
+    """
     error = record.exc_info[0] if record.exc_info else None
     return error is None or error.__module__ != "aiohttp.http_exceptions"
 
@@ -57,10 +61,7 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        [
-            letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-            for letter in text
-        ]
+        [letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text]
     )
 
 
@@ -72,8 +73,8 @@ def encodable(text: str) -> str:
 
 
 class _NonBlockingHandler(logging.StreamHandler[TextIO]):
-    """Waits a moment for a slow reader, and only once for one that has stopped. A full pipe, or a terminal held by Ctrl-S, loses lines and
-    delays no call.
+    """Waits a moment for a slow reader, and only once for one that has stopped. A full pipe, or a terminal held by
+    Ctrl-S, loses lines and delays no call.
     """
 
     def __init__(self, stream: TextIO) -> None:

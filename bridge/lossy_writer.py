@@ -1,4 +1,5 @@
-"""Writes lines to a descriptor whose reader may stop. A terminal held by Ctrl-S, or a full pipe, loses lines and never delays the writer.
+"""Writes lines to a descriptor whose reader may stop. A terminal held by Ctrl-S, or a full pipe, loses lines and never
+delays the writer.
 
 Bytes without room wait here, up to a bound. The owner decides when to try again.
 """
@@ -10,8 +11,9 @@ import select
 from time import monotonic
 
 _PIECE = select.PIPE_BUF
-"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between the lines
-of other processes."""
+"""Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between
+the lines of other processes.
+"""
 _MOST_WAITING = 1 << 20
 """Bytes that may wait for a reader that has stopped."""
 

@@ -42,7 +42,8 @@ class SharedServices:
         self._started = time.monotonic()
 
     async def start_local_lambda(self, config: Config) -> str:
-        """The endpoint of the local Lambda: one that is started for this configuration's functions, the one that it names, or "".
+        """The endpoint of the local Lambda: one that is started for this configuration's functions, the one that it
+        names, or "".
 
         Raises OSError if the address cannot be had.
         """

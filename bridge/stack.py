@@ -57,10 +57,10 @@ def front(
     redact: Callable[[str], str] = str,
 ) -> Handler:
     """The layers of every call, the outermost first. The layers of its route follow."""
-    return _traced(              # Gives the call a span. Not installed while traces are off.
-        observe(                 # Counts and logs the call once, however it ends.
-            rescue(              # Turns any failure into the call's status.
-                route,           # Passes the call to its route: a built-in service, or the layers of a target.
+    return _traced(  # Gives the call a span. Not installed while traces are off.
+        observe(  # Counts and logs the call once, however it ends.
+            rescue(  # Turns any failure into the call's status.
+                route,  # Passes the call to its route: a built-in service, or the layers of a target.
                 figures=figures,
                 redact=redact,
             ),
@@ -68,7 +68,7 @@ def front(
             clock=_clock,
         ),
         tracing,
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ class Stack:
     """Belongs to the running loop. `open` comes first."""
 
     def __init__(self, config: Config, shared: Shared, *, local_endpoint: str) -> None:
-        """`local_endpoint`: the URL of the local Lambda, or empty. Raises ValueError for proxies that cannot be used."""
+        """`local_endpoint`: the URL of the local Lambda, or empty. Raises ValueError for proxies that cannot be
+        used.
+        """
         self.config = config
         self._shared = shared
         self._described: dict[str, Descriptors] = {}
@@ -115,7 +117,9 @@ class Stack:
         return self._targets.invocations
 
     async def open(self) -> None:
-        """Read descriptors, build the targets, begin to seek credentials. Raises ConfigErrors, OSError for TLS files."""
+        """Read descriptors, build the targets, begin to seek credentials. Raises ConfigErrors, OSError for TLS
+        files.
+        """
         self._described.update(await asyncio.to_thread(load_configured, self.config))
         entries: dict[str, Entry | None] = {}
         sources: dict[str, Source | None] = {}
@@ -160,10 +164,7 @@ class Stack:
         _, heaviest, target = max(asks, key=lambda ask: ask[0])
         asked = ReflectedTarget(
             first_implemented(
-                *(
-                    _ask(target, name, self._shared.figures.buffers)
-                    for name in (REFLECTION, REFLECTION_ALPHA)
-                )
+                *(_ask(target, name, self._shared.figures.buffers) for name in (REFLECTION, REFLECTION_ALPHA))
             ),
             name=str(heaviest.target),
             now=_clock,
@@ -180,25 +181,29 @@ class Stack:
         name = str(leg.target)
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
-    def _layers(
-        self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures
-    ) -> Handler:
+    def _layers(self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures) -> Handler:
         """The layers of a call to this target after `front`, the outermost first."""
-        return deadline(         # Ends the call at its deadline, while it waits too.
-            admit(               # Waits for the request. Refuses the call while the target or the process is full.
-                retry(           # Repeats the call if it provably did not reach the function.
-                    _traced_attempt( # Gives each attempt a span. Not installed while traces are off.
+        return deadline(  # Ends the call at its deadline, while it waits too.
+            admit(  # Waits for the request. Refuses the call while the target or the process is full.
+                retry(  # Repeats the call if it provably did not reach the function.
+                    _traced_attempt(  # Gives each attempt a span. Not installed while traces are off.
                         target,  # codec and carrier
-                        leg.target, self._shared.tracing,
+                        leg.target,
+                        self._shared.tracing,
                     ),
-                    policy=service.retry, target=figures, clock=_clock,
+                    policy=service.retry,
+                    target=figures,
+                    clock=_clock,
                 ),
-                target=figures, max_concurrency=service.max_concurrency,
+                target=figures,
+                max_concurrency=service.max_concurrency,
                 buffers=self._shared.figures.buffers,
-                gathers=not isinstance(leg.target, GrpcTarget), clock=_clock,
+                gathers=not isinstance(leg.target, GrpcTarget),
+                clock=_clock,
             ),
-            deadlines=self._shared.deadlines, clock=_clock,
-        )  # fmt: skip
+            deadlines=self._shared.deadlines,
+            clock=_clock,
+        )
 
 
 def _traced(inner: Handler, tracing: Tracing | None) -> Handler:
@@ -214,9 +219,7 @@ def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> 
         return inner
     from bridge.layers.trace import traced_attempt
 
-    return traced_attempt(
-        inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator
-    )
+    return traced_attempt(inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator)
 
 
 def _is_lambda(leg: WeightedTarget) -> bool:
@@ -228,8 +231,6 @@ def _ask(target: Handler, service: str, buffers: Buffers) -> Ask:
 
     async def ask(requests: list[bytes]) -> list[bytes]:
         path = f"/{service}/ServerReflectionInfo"
-        return await exchange(
-            target, path, requests, seconds=TIMEOUT, clock=_clock, buffers=buffers
-        )
+        return await exchange(target, path, requests, seconds=TIMEOUT, clock=_clock, buffers=buffers)
 
     return ask

@@ -1,4 +1,5 @@
-"""A bridge in several processes (`workers: N`): sockets bound once, workers that inherit them, the shared_services here.
+"""A bridge in several processes (`workers: N`): sockets bound once, workers that inherit them, the shared_services
+here.
 
 One gRPC channel is one connection and so one worker: more workers help many channels, not one.
 """
@@ -36,7 +37,9 @@ class Supervisor:
         file: Path,
         overrides: Mapping[str, str],
     ) -> None:
-        """`listeners` are bound. `file` and `overrides` are what `config` was read from: workers read it for themselves."""
+        """`listeners` are bound. `file` and `overrides` are what `config` was read from: workers read it for
+        themselves.
+        """
         self.config = config
         self._listeners = listeners
         self.addresses = [address.bound_as(sock) for address, sock in listeners]
@@ -95,7 +98,9 @@ class Supervisor:
             self._workers.tell(Changed(function))
 
     async def reload(self, config: Config) -> None:
-        """Each worker reads the configuration for itself; one that cannot use it says so in the log and keeps the old one."""
+        """Each worker reads the configuration for itself; one that cannot use it says so in the log and keeps the old
+        one.
+        """
         endpoint = await self._shared_services.start_local_lambda(config)
         self.config = after_reload(self.config, config)
         await self._shared_services.reload(self.config)

@@ -1,7 +1,8 @@
-"""OpenTelemetry in one process: whether traces are asked for, where spans are sent, and an end that waits no longer than it may.
+"""OpenTelemetry in one process: whether traces are asked for, where spans are sent, and an end that waits no longer
+than it may.
 
-The standard OTEL_ variables alone say all of it. Most of them the SDK reads itself; it is imported only if traces are on.
-Knows nothing of calls: `proxy/trace.py` makes the spans.
+The standard OTEL_ variables alone say all of it. Most of them the SDK reads itself; it is imported only if traces are
+on. Knows nothing of calls: `proxy/trace.py` makes the spans.
 """
 
 from __future__ import annotations
@@ -113,7 +114,9 @@ def _exporter(name: str) -> EntryPoint | None:
 
 
 def _resource() -> Resource:
-    """Who makes the spans: each process is an instance of its own. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go first."""
+    """Who makes the spans: each process is an instance of its own. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES go
+    first.
+    """
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
     ours = {

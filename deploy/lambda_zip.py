@@ -1,7 +1,8 @@
 """A function's zip for AWS's managed Python runtimes: `python deploy/lambda_zip.py --arch arm64 --python 3.13`.
 
-In: a folder with the function's code, its requirements, an architecture and a Python version. Out: one zip with wheels for that Lambda (not
-for this machine), `lambda_fn`, and the script that makes the managed runtime stream replies. Same input, same bytes.
+In: a folder with the function's code, its requirements, an architecture and a Python version. Out: one zip with wheels
+for that Lambda (not for this machine), `lambda_fn`, and the script that makes the managed runtime stream replies. Same
+input, same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ WRAPPER = "lambda_fn_wrapper"
 
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 
-# The runtimes up to 3.11 are Amazon Linux 2 (glibc 2.26), those from 3.12 on Amazon Linux 2023 (2.34): Lambda developer guide, "Lambda runtimes".
+# The runtimes up to 3.11 are Amazon Linux 2 (glibc 2.26), those from 3.12 on Amazon Linux 2023 (2.34): Lambda developer
+# guide, "Lambda runtimes".
 _GLIBC_OF_AL2 = ("manylinux_2_26", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 _GLIBC_OF_AL2023 = ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_27")
 
@@ -43,12 +45,26 @@ def install(requirements: Path, into: Path, *, python: tuple[int, int], arch: st
     chosen = [word for name in platforms(python, arch) for word in ("--platform", name)]
     subprocess.run(  # noqa: S603  (pip, with the words below)
         [
-            sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile",
-            "--only-binary=:all:", "--implementation", "cp", "--python-version", ".".join(map(str, python)),
-            *chosen, "--target", str(into), "-r", str(requirements),
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "--only-binary=:all:",
+            "--implementation",
+            "cp",
+            "--python-version",
+            ".".join(map(str, python)),
+            *chosen,
+            "--target",
+            str(into),
+            "-r",
+            str(requirements),
         ],
         check=True,
-    )  # fmt: skip
+    )
 
 
 def strip(wheels: Path) -> None:
@@ -71,13 +87,13 @@ def gather(function: Path, into: Path) -> None:
 
 
 def compile_for(folder: Path, python: tuple[int, int]) -> bool:
-    """Bytecode, without which each cold start compiles anew: /var/task is read-only. Only the same Python can make it; whether it did."""
+    """Bytecode, without which each cold start compiles anew: /var/task is read-only. Only the same Python can make it;
+    whether it did.
+    """
     if sys.version_info[:2] != python:
         return False
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    return bool(
-        compileall.compile_dir(folder, quiet=1, stripdir=str(folder), invalidation_mode=unchecked)
-    )
+    return bool(compileall.compile_dir(folder, quiet=1, stripdir=str(folder), invalidation_mode=unchecked))
 
 
 def pack(folder: Path, out: Path) -> int:
@@ -97,9 +113,7 @@ def pack(folder: Path, out: Path) -> int:
     return total
 
 
-def build(
-    function: Path, requirements: Path, out: Path, *, python: tuple[int, int], arch: str
-) -> str:
+def build(function: Path, requirements: Path, out: Path, *, python: tuple[int, int], arch: str) -> str:
     """Build the zip; a sentence about it. Raises ValueError if it is larger than Lambda takes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -111,11 +125,7 @@ def build(
     if size > _MAX_UNZIPPED:
         raise ValueError(f"{out}: {size} bytes unzipped, Lambda takes {_MAX_UNZIPPED}")
     version = ".".join(map(str, python))
-    bytecode = (
-        "with bytecode"
-        if is_compiled
-        else f"without bytecode, which takes Python {version} to make"
-    )
+    bytecode = "with bytecode" if is_compiled else f"without bytecode, which takes Python {version} to make"
     return (
         f"{out}: {out.stat().st_size / 1e6:.1f} MB zipped, {size / 1e6:.1f} MB unzipped, "
         f"for python{version} on {arch}, {bytecode}"
@@ -132,9 +142,7 @@ def main() -> int:
     parser.add_argument("--arch", choices=sorted(_MACHINES), default="x86_64")
     parser.add_argument("--python", type=_version, default=(3, 13), metavar="3.N")
     parser.add_argument("--function", type=Path, default=ROOT / "deploy/greeter")
-    parser.add_argument(
-        "--requirements", type=Path, help="by default the function's, else those of the example"
-    )
+    parser.add_argument("--requirements", type=Path, help="by default the function's, else those of the example")
     parser.add_argument("--out", type=Path, default=ROOT / "dist/greeter.zip")
     chosen = parser.parse_args()
     requirements = chosen.requirements or chosen.function / "requirements.txt"

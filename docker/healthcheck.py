@@ -1,7 +1,7 @@
 """Whether the bridge of this container is alive: exit code 0 if its /healthz answers 200, else 1 and the reason.
 
-The image's HEALTHCHECK. BRIDGE_ADMIN says where to ask; an address that stands for all of them is asked on loopback. A bridge
-without an admin port cannot be asked and counts as alive.
+The image's HEALTHCHECK. BRIDGE_ADMIN says where to ask; an address that stands for all of them is asked on loopback. A
+bridge without an admin port cannot be asked and counts as alive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""`python -m lambda_fn app:server`: the same service as plain gRPC and as HTTP, side by side on two ports, without Lambda."""
+"""`python -m lambda_fn app:server`: the same service as plain gRPC and as HTTP, side by side on two ports, without
+Lambda.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,25 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve a LambdaServer as plain gRPC and as HTTP (REST, gRPC-Web, Connect) on two ports.",
         epilog="example: python -m lambda_fn app:server --grpc 0.0.0.0:50051 --http 0.0.0.0:8080",
     )
-    parser.add_argument("server", metavar="MODULE[:NAME]", help="where the LambdaServer is; without NAME it is `server`")  # fmt: skip
-    parser.add_argument("--grpc", metavar="HOST:PORT", default="0.0.0.0:50051", help="where plain gRPC is served [%(default)s]")  # fmt: skip
-    parser.add_argument("--http", metavar="HOST:PORT", default="0.0.0.0:8080", help="where HTTP/1.1 is served; '' turns it off [%(default)s]")  # fmt: skip
-    parser.add_argument("--grace", metavar="SECONDS", type=float, default=30.0, help="how long calls in flight may go on after SIGTERM [%(default)s]")  # fmt: skip
+    parser.add_argument(
+        "server", metavar="MODULE[:NAME]", help="where the LambdaServer is; without NAME it is `server`"
+    )
+    parser.add_argument(
+        "--grpc", metavar="HOST:PORT", default="0.0.0.0:50051", help="where plain gRPC is served [%(default)s]"
+    )
+    parser.add_argument(
+        "--http",
+        metavar="HOST:PORT",
+        default="0.0.0.0:8080",
+        help="where HTTP/1.1 is served; '' turns it off [%(default)s]",
+    )
+    parser.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        help="how long calls in flight may go on after SIGTERM [%(default)s]",
+    )
     return parser
 
 
@@ -61,9 +78,7 @@ def load(name: str) -> Any:
         # One that the module itself fails to import is the module's own trouble, with its traceback.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise WrongUse(
-            f"there is no module {error.name!r} in {Path.cwd()} or on the path"
-        ) from None
+        raise WrongUse(f"there is no module {error.name!r} in {Path.cwd()} or on the path") from None
     except ValueError as error:
         raise WrongUse(f"{name!r} is no MODULE:NAME, as in app:server") from error
     try:
@@ -73,9 +88,7 @@ def load(name: str) -> Any:
     from lambda_fn.server import LambdaServer
 
     if not isinstance(server, LambdaServer):
-        raise WrongUse(
-            f"{module_name}:{attribute} is a {type(server).__name__}, not a LambdaServer"
-        )
+        raise WrongUse(f"{module_name}:{attribute} is a {type(server).__name__}, not a LambdaServer")
     return server
 
 

@@ -1,7 +1,8 @@
 """Async servicers: the context they get, and their methods run with the outcome that `grpc.aio.server` would give.
 
-Runs on the event loop of `lambda_fn.threads`. Messages, codes and the order of decisions follow grpcio's aio server; where that would leave
-the caller without any status (no request, abort with OK, a CancelledError of the servicer's own), there is one here.
+Runs on the event loop of `lambda_fn.threads`. Messages, codes and the order of decisions follow grpcio's aio server;
+where that would leave the caller without any status (no request, abort with OK, a CancelledError of the servicer's
+own), there is one here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def is_async(handler: Handler) -> bool:
 
 
 class _Ending:
-    """How the call is going to end: what the servicer has set so far, and grpc.aio's rules for turning it into a status."""
+    """How the call is going to end: what the servicer has set so far, and grpc.aio's rules for turning it into a
+    status.
+    """
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -127,8 +130,7 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         pairs = tuple(trailing_metadata)
         if not all(_is_pair(pair) for pair in pairs):
             raise TypeError(
-                "Invalid trailing metadata type, expected Tuple[Tuple[str, Union[str, bytes]]...]: "
-                f"{trailing_metadata}"
+                f"Invalid trailing metadata type, expected Tuple[Tuple[str, Union[str, bytes]]...]: {trailing_metadata}"
             )
         self._ending.trailing = pairs
 
@@ -149,9 +151,7 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
 
     def set_compression(self, compression: grpc.Compression) -> None:
         if self._call.is_open:
-            raise RuntimeError(
-                "Compression setting must be specified before sending initial metadata"
-            )
+            raise RuntimeError("Compression setting must be specified before sending initial metadata")
         self._call.compression = COMPRESSION_NAMES[compression]
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
@@ -166,12 +166,7 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
 
 
 def _is_pair(pair: Any) -> bool:
-    return (
-        isinstance(pair, tuple)
-        and len(pair) == 2
-        and isinstance(pair[0], str)
-        and isinstance(pair[1], (str, bytes))
-    )
+    return isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], (str, bytes))
 
 
 class _Requests:

@@ -1,7 +1,7 @@
 """Call: one RPC between the thread that must give Lambda a reply in time and the servicer that makes it.
 
-The servicer's side reads, sends and ends; the caller's side waits and, when time is up, interrupts. Whoever ends the call first decides
-its status; what comes later changes nothing. Every method may be called from any thread.
+The servicer's side reads, sends and ends; the caller's side waits and, when time is up, interrupts. Whoever ends the
+call first decides its status; what comes later changes nothing. Every method may be called from any thread.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ class Call:
     # -- the caller's side --
 
     def interrupt(self, status: Status) -> bool:
-        """End the call from outside. What serves it is stopped if it can be; a plain function runs on, its results dropped.
+        """End the call from outside. What serves it is stopped if it can be; a plain function runs on, its results
+        dropped.
 
         False: the call has ended already.
         """

@@ -60,7 +60,8 @@ def refuse_metadata(call: Call, error: metadata.InvalidMetadata) -> None:
 class CallFacts:
     """The part of a servicer context that tells about the caller.
 
-    Beyond grpcio's contexts it has `lambda_event` and `lambda_context`: the event as it came, and Lambda's context object.
+    Beyond grpcio's contexts it has `lambda_event` and `lambda_context`: the event as it came, and Lambda's context
+    object.
     """
 
     def __init__(self, call: Call) -> None:
@@ -85,7 +86,9 @@ class CallFacts:
         return f"ipv6:[{address}]:0" if ":" in address else f"ipv4:{address}:0"
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Of a client certificate that the bridge or API Gateway verified: its PEM, subject and common name, under grpcio's keys."""
+        """Of a client certificate that the bridge or API Gateway verified: its PEM, subject and common name, under
+        grpcio's keys.
+        """
         certificate = self._call.peer.certificate
         if certificate is None:
             return {}
@@ -109,5 +112,7 @@ class CallFacts:
         self._call.compress_next = False
 
     def time_remaining(self) -> float | None:
-        """Seconds left: until the caller's deadline or, if that is earlier, shortly before Lambda ends the invocation."""
+        """Seconds left: until the caller's deadline or, if that is earlier, shortly before Lambda ends the
+        invocation.
+        """
         return self._call.time_remaining()

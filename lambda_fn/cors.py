@@ -1,7 +1,8 @@
-"""CORS (fetch.spec.whatwg.org, "HTTP CORS protocol"): the headers that a browser needs before a page of another origin may call.
+"""CORS (fetch.spec.whatwg.org, "HTTP CORS protocol"): the headers that a browser needs before a page of another origin
+may call.
 
-Nothing is allowed beyond what any other HTTP client can do: no cookies, no client certificates (`Access-Control-Allow-Credentials` is
-never sent). A page has to bring its own token in a header.
+Nothing is allowed beyond what any other HTTP client can do: no cookies, no client certificates
+(`Access-Control-Allow-Credentials` is never sent). A page has to bring its own token in a header.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class Cors:
     """The origins whose pages may call."""
 
     def __init__(self, origins: str | Sequence[str]) -> None:
-        """`*`: any; else origins as browsers write them, `https://app.example.com`. Raises ValueError for what is no origin."""
+        """`*`: any; else origins as browsers write them, `https://app.example.com`. Raises ValueError for what is no
+        origin.
+        """
         listed = (origins,) if isinstance(origins, str) else tuple(origins)
         for origin in listed:
             scheme, separator, host = origin.partition("://")

@@ -1,4 +1,5 @@
-"""Computes when a call must have its reply: the earlier of the caller's deadline and the end of Lambda's invocation, minus a margin.
+"""Computes when a call must have its reply: the earlier of the caller's deadline and the end of Lambda's invocation,
+minus a margin.
 
 The clocks are read by the caller of these functions.
 """
@@ -23,9 +24,7 @@ class Deadline(NamedTuple):
     """How a call ends that misses it."""
 
 
-def of_caller(
-    timeout: float | None, *, sent_at: float | None, arrived_at: float, now: float
-) -> Deadline | None:
+def of_caller(timeout: float | None, *, sent_at: float | None, arrived_at: float, now: float) -> Deadline | None:
     """The caller's deadline: `timeout` seconds after it sent the call, if the event tells, else after it arrived.
 
     `sent_at` and `arrived_at` are seconds since the epoch, `now` is monotonic and the same moment as `arrived_at`.

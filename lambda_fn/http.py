@@ -35,9 +35,13 @@ class HttpRequest(NamedTuple):
     query_string: str = ""
     """As sent: percent-encoded, without the question mark."""
     paths: tuple[str, ...] = ()
-    """What the path may be behind a base path or a stage, the likeliest first; empty: `path`. Percent-encoded, as that is."""
+    """What the path may be behind a base path or a stage, the likeliest first; empty: `path`. Percent-encoded, as that
+    is.
+    """
     takes_streams: bool = False
-    """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one or the other and don't say which."""
+    """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one or the other and don't say
+    which.
+    """
 
     @property
     def query(self) -> tuple[tuple[str, str], ...]:

@@ -56,12 +56,16 @@ class Template(NamedTuple):
     """Whether it ends in a custom verb, `:publish`."""
 
     def match(self, path: str) -> Values | None:
-        """The fields that this path fills; None if it is another path. Raises Refused for a path that is not encoded text."""
+        """The fields that this path fills; None if it is another path. Raises Refused for a path that is not encoded
+        text.
+        """
         found = self.pattern.fullmatch(path)
         return None if found is None else self.values(found)
 
     def values(self, found: re.Match[str]) -> Values:
-        """The fields that a path fills which the pattern has matched. Raises Refused for a path that is not encoded text."""
+        """The fields that a path fills which the pattern has matched. Raises Refused for a path that is not encoded
+        text.
+        """
         return tuple(
             (variable.field, variable.value(text))
             for variable, text in zip(self.variables, found.groups(), strict=True)
@@ -120,9 +124,7 @@ def compile_template(text: str) -> Template:
     if len({variable.field for variable in variables}) < len(variables):
         raise ValueError(f"{text!r} is no path template: it has a variable twice")
     end = re.escape(f":{verb}") if verb else ""
-    return Template(
-        re.compile("".join(pattern) + end), tuple(variables), (not verb, *ranks), bool(verb)
-    )
+    return Template(re.compile("".join(pattern) + end), tuple(variables), (not verb, *ranks), bool(verb))
 
 
 def _without_verb(text: str) -> tuple[str, str]:
@@ -143,13 +145,10 @@ def _rank_of(segment: str) -> int:
 
 
 def bindings_of(services: Iterable[str]) -> tuple[Binding, ...]:
-    """The bindings of these services, in the order in which they are asked. Those that make no sense are logged and left out."""
-    found = [
-        binding
-        for name in services
-        for method in _methods_of(name)
-        for binding in _bindings_of_method(method)
-    ]
+    """The bindings of these services, in the order in which they are asked. Those that make no sense are logged and
+    left out.
+    """
+    found = [binding for name in services for method in _methods_of(name) for binding in _bindings_of_method(method)]
     return tuple(sorted(found, key=lambda binding: binding.template.rank))
 
 
@@ -193,10 +192,7 @@ def _binding(method: Any, rule: bytes) -> Binding | None:
         found = transcode.find_field(method.input_type, variable.field)
         if found is None or found.is_repeated:
             raise ValueError(f"{'.'.join(variable.field)} is no single field of the request")
-    if (
-        binding.body not in ("", "*")
-        and transcode.find_field(method.input_type, (binding.body,)) is None
-    ):
+    if binding.body not in ("", "*") and transcode.find_field(method.input_type, (binding.body,)) is None:
         raise ValueError(f"the body {binding.body} is no field of the request")
     if binding.response_body not in ("", *method.output_type.fields_by_name):
         raise ValueError(f"the response_body {binding.response_body} is no field of the reply")

@@ -1,7 +1,7 @@
 """Interceptors: the chain from a call's details to the handler of its method.
 
-Sync ones (`grpc.ServerInterceptor`) and async ones (`grpc.aio.ServerInterceptor`) may stand in one chain, in any order. Each may answer
-by itself (short-circuit), change the details or wrap the handler, as with grpcio.
+Sync ones (`grpc.ServerInterceptor`) and async ones (`grpc.aio.ServerInterceptor`) may stand in one chain, in any order.
+Each may answer by itself (short-circuit), change the details or wrap the handler, as with grpcio.
 """
 
 from __future__ import annotations
@@ -54,18 +54,14 @@ class Chain:
     def is_async(self) -> bool:
         return self._first_sync > 0
 
-    def resolve(
-        self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0
-    ) -> Handler | None:
+    def resolve(self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0) -> Handler | None:
         """The handler of a chain that is sync from `at` on. Raises what an interceptor raises."""
         if at == len(self.interceptors):
             return find(details)
         onward = partial(self.resolve, find, at=at + 1)
         return self.interceptors[at].intercept_service(onward, details)
 
-    async def resolve_async(
-        self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0
-    ) -> Handler | None:
+    async def resolve_async(self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0) -> Handler | None:
         """The handler of any chain. Raises what an interceptor raises."""
         if at >= self._first_sync:
             return self.resolve(find, details, at=at)
@@ -73,12 +69,11 @@ class Chain:
         onward = partial(self.resolve_async, find, at=at + 1)
         if is_async_interceptor(interceptor):
             return await interceptor.intercept_service(onward, details)
-        # A sync interceptor calls on and expects the handler at once: it waits, in a thread, for the async ones behind it.
+        # A sync interceptor calls on and expects the handler at once: it waits, in a thread, for the async ones behind
+        # it.
         loop = asyncio.get_running_loop()
 
         def wait_onward(given: grpc.HandlerCallDetails) -> Handler | None:
             return asyncio.run_coroutine_threadsafe(onward(given), loop).result()
 
-        return await self._workers.call(
-            partial(interceptor.intercept_service, wait_onward, details)
-        )
+        return await self._workers.call(partial(interceptor.intercept_service, wait_onward, details))

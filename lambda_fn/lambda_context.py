@@ -23,7 +23,7 @@ class Fields:
         return f"Fields({vars(self)})"
 
 
-_CLIENT = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")  # fmt: skip
+_CLIENT = ("installation_id", "app_title", "app_version_name", "app_version_code", "app_package_name")
 
 
 class LambdaContext:
@@ -33,7 +33,9 @@ class LambdaContext:
     """Whether the runtime sends a StreamingReply: `lambda_fn.runtime` does."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        """From the headers of the Runtime API's `next`, names in lower case. Raises ValueError for a context that is not JSON."""
+        """From the headers of the Runtime API's `next`, names in lower case. Raises ValueError for a context that is
+        not JSON.
+        """
         self.aws_request_id = headers.get("lambda-runtime-aws-request-id", "")
         self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn")
         self.tenant_id = headers.get("lambda-runtime-aws-tenant-id")

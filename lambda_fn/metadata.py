@@ -1,6 +1,7 @@
 """Metadata between HTTP headers and what a servicer sees.
 
-In: headers of a request, or the pairs a servicer gives. Out: metadata as grpcio shows it (`-bin` values as bytes), or headers.
+In: headers of a request, or the pairs a servicer gives. Out: metadata as grpcio shows it (`-bin` values as bytes), or
+headers.
 """
 
 from __future__ import annotations
@@ -15,13 +16,28 @@ from lambda_fn.http import Headers
 from lambda_fn.rpc import INTERNAL, Metadata, Refused
 
 _TRANSPORT = frozenset(
-    ("accept", "accept-encoding", "connection", "content-length", "content-type", "host", "keep-alive",
-     "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "x-grpc-web"),
-)  # fmt: skip
+    (
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-grpc-web",
+    ),
+)
 """Names that belong to the HTTP connection or to gRPC-Web, not to the call."""
 
 _FRONT_END = frozenset(("x-forwarded-for", "x-forwarded-port", "x-forwarded-proto"))
-"""What URLs, gateways and balancers write on the way; native gRPC has none of it, and `context.peer()` tells the caller."""
+"""What URLs, gateways and balancers write on the way; native gRPC has none of it, and `context.peer()` tells the
+caller.
+"""
 
 _PASSED_GRPC = frozenset(("grpc-previous-rpc-attempts", "grpc-trace-bin", "grpc-tags-bin"))
 """The `grpc-*` request names that a servicer sees; all others are gRPC's own."""
@@ -79,7 +95,9 @@ class InvalidMetadata(ValueError):
 
 
 def of_servicer(pairs: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """The metadata that a servicer gave, checked by gRPC's rules (PROTOCOL-HTTP2, "Custom-Metadata"). Raises InvalidMetadata."""
+    """The metadata that a servicer gave, checked by gRPC's rules (PROTOCOL-HTTP2, "Custom-Metadata"). Raises
+    InvalidMetadata.
+    """
     try:
         return tuple([_checked(name, value) for name, value in pairs or ()])
     except (TypeError, ValueError) as error:
@@ -96,9 +114,7 @@ def _checked(name: str | bytes, value: str | bytes) -> tuple[str, str | bytes]:
     if text.endswith("-bin"):
         return text, data
     if not _is_value(data):
-        raise InvalidMetadata(
-            f"the value of metadata {text!r} is not printable ASCII; use a name in -bin"
-        )
+        raise InvalidMetadata(f"the value of metadata {text!r} is not printable ASCII; use a name in -bin")
     return text, data.decode("ascii")
 
 

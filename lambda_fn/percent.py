@@ -1,4 +1,6 @@
-"""Percent-encoding (RFC 3986 2.1) in paths and queries, read without guesses: two spellings never become one name by a replacement."""
+"""Percent-encoding (RFC 3986 2.1) in paths and queries, read without guesses: two spellings never become one name by a
+replacement.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,7 @@ _slash = re.compile("(%2[Ff])").split
 def decode(text: str) -> bytes:
     """Raises Refused for a percent sign without two hexadecimal digits."""
     if _broken(text):
-        raise Refused(
-            INVALID_ARGUMENT, f"{text[:100]!r}: two hexadecimal digits follow a percent sign"
-        )
+        raise Refused(INVALID_ARGUMENT, f"{text[:100]!r}: two hexadecimal digits follow a percent sign")
     # An event's text may hold half a surrogate pair, which no encoding has.
     return unquote_to_bytes(text.encode("utf-8", "surrogatepass"))
 

@@ -1,7 +1,7 @@
 """The HTTP side of `LambdaServer.serve`: what a function URL gives the function, given by a server of this process.
 
-In: HTTP/1.1 requests. Out: http-v2 events for the Lambda handler, and its replies, streamed ones in chunks. It knows no protocol: whatever
-the handler answers (REST, gRPC-Web, Connect) is answered here.
+In: HTTP/1.1 requests. Out: http-v2 events for the Lambda handler, and its replies, streamed ones in chunks. It knows no
+protocol: whatever the handler answers (REST, gRPC-Web, Connect) is answered here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class HttpSide:
     """Serves `handler` at an address, from entering the block until `grace` seconds after leaving it, at most."""
 
     def __init__(self, handler: Callable[[Any, Any], Any], address: str, *, grace: float) -> None:
-        """`address` is `HOST:PORT`; IPv6 in brackets. Raises ValueError for another, CannotListen if it cannot be bound."""
+        """`address` is `HOST:PORT`; IPv6 in brackets. Raises ValueError for another, CannotListen if it cannot be
+        bound.
+        """
         self._grace = grace
         self._stops_at: float | None = None
         host, _, port = address.rpartition(":")
@@ -190,9 +192,7 @@ class _Connection(BaseHTTPRequestHandler):
         with self.server.at_once:
             try:
                 reply = self.server.handler(event, LocalContext())
-            except (
-                BaseException
-            ):  # the outermost frame; a servicer's SystemExit ends its call, not the server
+            except BaseException:  # the outermost frame; a servicer's SystemExit ends its call, not the server
                 logger.exception("%s %s", self.command, event["rawPath"])
                 self._send_plain(500, "the function failed")
                 return
@@ -213,8 +213,8 @@ class _Connection(BaseHTTPRequestHandler):
         return values
 
     def _body(self) -> bytes:
-        """Raises _BadBody, also where the body's end is in doubt: whoever stands in front might see it elsewhere, and the next request
-        with it (RFC 9112 6.3).
+        """Raises _BadBody, also where the body's end is in doubt: whoever stands in front might see it elsewhere, and
+        the next request with it (RFC 9112 6.3).
         """
         codings = [each.strip().lower() for each in self.headers.get_all("transfer-encoding", ())]
         lengths = {each.strip() for each in self.headers.get_all("content-length", ())}
@@ -292,9 +292,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _send_head(self, head: Mapping[str, Any]) -> None:
         self.send_response_only(head.get("statusCode", 200))
-        values = head.get("multiValueHeaders") or {
-            name: [value] for name, value in head.get("headers", {}).items()
-        }
+        values = head.get("multiValueHeaders") or {name: [value] for name, value in head.get("headers", {}).items()}
         for name, several in values.items():
             for value in several:
                 if name != _COLD_START:  # for the bridge's figures; nothing is cold here
@@ -311,9 +309,7 @@ def _check_size(size: int) -> None:
         raise _BadBody(413, f"the body is larger than {_MAX_BODY} bytes")
 
 
-def _event(
-    method: str, target: str, headers: Mapping[str, list[str]], body: bytes, peer: str
-) -> dict[str, Any]:
+def _event(method: str, target: str, headers: Mapping[str, list[str]], body: bytes, peer: str) -> dict[str, Any]:
     """The http-v2 event that a function URL would make of this request."""
     path, _, query = target.partition("?")
     now = time.time()  # noqa: TID251  (the event tells wall time)

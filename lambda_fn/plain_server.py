@@ -49,7 +49,9 @@ class PlainServer:
         credentials: grpc.ServerCredentials | None,
         beside: HttpSide | None = None,
     ) -> None:
-        """Serve until SIGTERM or SIGINT, then let calls in flight finish for `grace` seconds; `beside` too. Raises CannotListen."""
+        """Serve until SIGTERM or SIGINT, then let calls in flight finish for `grace` seconds; `beside` too. Raises
+        CannotListen.
+        """
         with (
             _told_to_stop() as told,
             beside or nullcontext(),
@@ -124,9 +126,7 @@ def _listen(server: Any, address: str, credentials: grpc.ServerCredentials | Non
             return int(server.add_insecure_port(address))
         return int(server.add_secure_port(address, credentials))
     except RuntimeError as error:
-        raise CannotListen(
-            f"Failed to bind to {address}: it is in use, or no address of this machine"
-        ) from error
+        raise CannotListen(f"Failed to bind to {address}: it is in use, or no address of this machine") from error
 
 
 def _announce(address: str, port: int) -> None:
@@ -137,7 +137,9 @@ def _announce(address: str, port: int) -> None:
 
 @contextmanager
 def _told_to_stop() -> Iterator[Callable[[], object]]:
-    """How to wait, in any thread, for SIGTERM or SIGINT. Elsewhere than in the main thread Python has no signals: then forever."""
+    """How to wait, in any thread, for SIGTERM or SIGINT. Elsewhere than in the main thread Python has no signals: then
+    forever.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield threading.Event().wait
         return
@@ -170,8 +172,8 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 class _WholeChain(grpc.aio.ServerInterceptor):
-    """The chain and its handler as one aio interceptor. grpc.aio.server accepts no sync interceptors, and supports sync methods only
-    partly.
+    """The chain and its handler as one aio interceptor. grpc.aio.server accepts no sync interceptors, and supports sync
+    methods only partly.
     """
 
     def __init__(self, chain: Chain, registry: Registry, pool: ThreadPoolExecutor) -> None:

@@ -1,7 +1,8 @@
-"""Server reflection (grpc doc/server-reflection.md), v1 and v1alpha, from the descriptors that generated code has registered.
+"""Server reflection (grpc doc/server-reflection.md), v1 and v1alpha, from the descriptors that generated code has
+registered.
 
-The messages are few, and their wire format is the same in both versions. So they are read and written here by hand. Generated
-code could clash with grpcio-reflection's in the process-wide descriptor pool.
+The messages are few, and their wire format is the same in both versions. So they are read and written here by hand.
+Generated code could clash with grpcio-reflection's in the process-wide descriptor pool.
 """
 
 from __future__ import annotations
@@ -42,9 +43,7 @@ def handler_of(method: str, services: Callable[[], list[str]]) -> Handler | None
         for question in questions:
             yield answer(question, services())
 
-    return grpc.stream_stream_rpc_method_handler(
-        answer_all, request_deserializer=parse, response_serializer=None
-    )
+    return grpc.stream_stream_rpc_method_handler(answer_all, request_deserializer=parse, response_serializer=None)
 
 
 def answer(question: Question, services: list[str]) -> bytes:

@@ -12,7 +12,9 @@ from lambda_fn.interceptors import Handler
 
 
 class Registry:
-    """What `add_…Servicer_to_server` filled in. A method registered by name comes before generic handlers, as with grpcio."""
+    """What `add_…Servicer_to_server` filled in. A method registered by name comes before generic handlers, as with
+    grpcio.
+    """
 
     def __init__(self, *, reflects: bool) -> None:
         self.methods: dict[str, Handler] = {}
@@ -23,9 +25,7 @@ class Registry:
     def add_generic(self, handlers: Iterable[Any]) -> None:
         for handler in handlers:
             if not hasattr(handler, "service"):
-                raise AttributeError(
-                    f"{handler!r} is no grpc.GenericRpcHandler: it has no method `service`"
-                )
+                raise AttributeError(f"{handler!r} is no grpc.GenericRpcHandler: it has no method `service`")
             self.generic_handlers.append(handler)
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self._services.add(handler.service_name())

@@ -1,4 +1,6 @@
-"""The gRPC vocabulary of the function side: what protocols decode into and encode from. No I/O, no clock, no grpc import."""
+"""The gRPC vocabulary of the function side: what protocols decode into and encode from. No I/O, no clock, no grpc
+import.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,7 @@ class Unannounced(Refused):
     """A message is flagged as compressed where no compression is named: INTERNAL, in gRPC and in Connect."""
 
     def __init__(self) -> None:
-        super().__init__(
-            INTERNAL, "a message is flagged as compressed, and grpc-encoding names no compression"
-        )
+        super().__init__(INTERNAL, "a message is flagged as compressed, and grpc-encoding names no compression")
 
 
 class CutOff(Exception):

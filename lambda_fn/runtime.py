@@ -1,8 +1,9 @@
 """The Lambda runtime for Python functions: `python -m lambda_fn.runtime app.handler`.
 
-Takes invocations from the Runtime API, calls the handler, sends back what it returns. The local Lambda runs functions with it; on AWS it
-stands in for the managed runtime where replies are to be streamed (an image's command, or AWS_LAMBDA_EXEC_WRAPPER in a zip). The handler
-is `module.attribute`, from the argument or _HANDLER; a `/` in it counts as a dot. It may be a coroutine function.
+Takes invocations from the Runtime API, calls the handler, sends back what it returns. The local Lambda runs functions
+with it; on AWS it stands in for the managed runtime where replies are to be streamed (an image's command, or
+AWS_LAMBDA_EXEC_WRAPPER in a zip). The handler is `module.attribute`, from the argument or _HANDLER; a `/` in it counts
+as a dot. It may be a coroutine function.
 
 Only what a call needs is imported: no asyncio unless the handler is async, no grpc unless the function brings it.
 """
@@ -52,9 +53,7 @@ def load(name: str) -> Handler:
     """The handler of this name. Raises LoadError, and whatever the module raises while it loads."""
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
-        raise LoadError(
-            "Runtime.MalformedHandlerName", f"Bad handler {name!r}: it is module.attribute"
-        )
+        raise LoadError("Runtime.MalformedHandlerName", f"Bad handler {name!r}: it is module.attribute")
     try:
         module = importlib.import_module(module_name.replace("/", "."))
     except ImportError as error:
@@ -82,11 +81,7 @@ def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
         kind = type(error).__name__
         frames = traceback.extract_tb(error.__traceback__)
         stack = traceback.format_list(
-            [
-                frame
-                for frame in frames
-                if frame.filename != __file__ and "<frozen importlib" not in frame.filename
-            ]
+            [frame for frame in frames if frame.filename != __file__ and "<frozen importlib" not in frame.filename]
         )
     return {
         "errorMessage": _text_of(error),
@@ -144,9 +139,7 @@ class Runtime:
             event = json.loads(invocation.body)
             context = LambdaContext(invocation.headers)
         except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
-            raise LoadError(
-                "Runtime.UnmarshalError", f"Unable to unmarshal input: {error}"
-            ) from error
+            raise LoadError("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from error
         return self._awaited(self._handler(event, context))
 
     def _awaited(self, result: Any) -> Any:
@@ -177,9 +170,7 @@ class Runtime:
         chunks = self._chunks(reply)
         try:
             first = next(chunks, b"")
-            body: Iterator[bytes | Failure] = chain(
-                (_prelude(reply), first), _reporting(chunks, request_id)
-            )
+            body: Iterator[bytes | Failure] = chain((_prelude(reply), first), _reporting(chunks, request_id))
             content_type = reply.content_type if reply.head is None else HTTP_CONTENT_TYPE
             self._api.stream(request_id, body, content_type=content_type)
         finally:
@@ -268,13 +259,13 @@ def _log_failure(failure: Failure) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the handler named by the argument or _HANDLER. The exit code: 1 if it cannot be loaded or the Runtime API is gone."""
+    """Run the handler named by the argument or _HANDLER. The exit code: 1 if it cannot be loaded or the Runtime API is
+    gone.
+    """
     name = arguments[0] if arguments else os.environ.get("_HANDLER", "")
     address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     if not name or not address:
-        sys.stderr.write(
-            "usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT python -m lambda_fn.runtime MODULE.HANDLER\n"
-        )
+        sys.stderr.write("usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT python -m lambda_fn.runtime MODULE.HANDLER\n")
         return 2
     _set_up_output()
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT") or str(os.curdir))

@@ -1,6 +1,7 @@
 """The Lambda Runtime API over one kept connection (AWS Lambda developer guide, "Using the Lambda runtime API").
 
-HTTP/1.1 by hand: `http.client` takes 10 ms to import, a tenth of a cold start, and cannot send the trailers of a streamed reply.
+HTTP/1.1 by hand: `http.client` takes 10 ms to import, a tenth of a cold start, and cannot send the trailers of a
+streamed reply.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ class RuntimeApi:
         line = f"POST {_BASE}/invocation/{request_id}/response"
         return self._exchange(line, {"Content-Type": content_type}, body).status
 
-    def stream(
-        self, request_id: str, chunks: Iterable[bytes | Failure], *, content_type: str
-    ) -> int:
-        """Post a reply chunk by chunk; a Failure among them ends it with trailers that tell. The HTTP status of the answer."""
+    def stream(self, request_id: str, chunks: Iterable[bytes | Failure], *, content_type: str) -> int:
+        """Post a reply chunk by chunk; a Failure among them ends it with trailers that tell. The HTTP status of the
+        answer.
+        """
         headers = {
             "Content-Type": content_type,
             "Lambda-Runtime-Function-Response-Mode": "streaming",
@@ -70,9 +71,7 @@ class RuntimeApi:
         }
         try:
             connection = self._connected()
-            connection.sendall(
-                self._head(f"POST {_BASE}/invocation/{request_id}/response", headers)
-            )
+            connection.sendall(self._head(f"POST {_BASE}/invocation/{request_id}/response", headers))
             trailers = b""
             for chunk in chunks:
                 if not isinstance(chunk, bytes):
@@ -119,7 +118,8 @@ class RuntimeApi:
             self.close()
             if not is_kept:
                 raise RuntimeApiError("the Runtime API cannot be reached") from error
-        # A kept connection may have been closed while the handler ran. Once more: the platform refuses what it has seen before.
+        # A kept connection may have been closed while the handler ran. Once more: the platform refuses what it has seen
+        # before.
         try:
             return self._send_and_receive(message)
         except OSError as error:
@@ -147,11 +147,7 @@ class RuntimeApi:
     def _receive(self) -> Response:
         """Raises OSError if the connection ends first, RuntimeApiError if what comes is not HTTP."""
         status_line = self._line().split(b" ", 2)
-        if (
-            len(status_line) < 2
-            or not status_line[0].startswith(b"HTTP/1.")
-            or not status_line[1].isdigit()
-        ):
+        if len(status_line) < 2 or not status_line[0].startswith(b"HTTP/1.") or not status_line[1].isdigit():
             raise RuntimeApiError("the Runtime API does not speak HTTP/1.1")
         headers = self._headers()
         if headers.get("transfer-encoding", "").lower() == "chunked":
@@ -198,9 +194,7 @@ class RuntimeApi:
 
 def _failure_trailers(failure: Failure) -> bytes:
     body = b64encode(json.dumps(failure).encode()).decode("ascii")
-    return f"{_ERROR_TYPE}: {_one_line(failure['errorType'])}\r\n{_ERROR_BODY}: {body}\r\n".encode(
-        "latin-1"
-    )
+    return f"{_ERROR_TYPE}: {_one_line(failure['errorType'])}\r\n{_ERROR_BODY}: {body}\r\n".encode("latin-1")
 
 
 def _one_line(text: str) -> str:

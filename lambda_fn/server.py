@@ -46,7 +46,8 @@ _MAX_MESSAGE = 4 << 20
 """Bytes of one request message, unless `grpc.max_receive_message_length` says otherwise: grpcio's default."""
 
 _CLEANUP = 0.1
-"""Seconds that a stopped coroutine has for its `finally` before the reply leaves: Lambda freezes the process with it."""
+"""Seconds that a stopped coroutine has for its `finally` before the reply leaves: Lambda freezes the process with it.
+"""
 
 _COLD_START = ("x-lambda-fn-cold-start", "1")
 """The mark on the first reply of an instance. The bridge counts and removes it."""
@@ -61,15 +62,17 @@ class LambdaServer:
         if __name__ == "__main__":
             server.serve("0.0.0.0:50051")                          # the same service as a plain gRPC server
 
-    Servicers may be sync (as under `grpc.server`) or async (as under `grpc.aio.server`), also within one service. A call arrives whole:
-    request streams are read from memory, and no more than Lambda's 6 MB go in or out. Sync methods run in a thread that is kept between
-    calls. Async ones run on one event loop that is kept too. So create async clients
-    inside a method, not while the module loads.
+    Servicers may be sync (as under `grpc.server`) or async (as under `grpc.aio.server`), also within one service. A
+    call arrives whole: request streams are read from memory, and no more than Lambda's 6 MB go in or out. Sync methods
+    run in a thread that is kept between calls. Async ones run on one event loop that is kept too. So create async
+    clients inside a method, not while the module loads.
 
-    When a call's deadline passes, or Lambda's own time for the invocation is about to end, the caller gets DEADLINE_EXCEEDED at once. A
-    coroutine is cancelled; a plain function cannot be: it runs on, with `context.is_active()` False, until Lambda freezes the instance.
+    When a call's deadline passes, or Lambda's own time for the invocation is about to end, the caller gets
+    DEADLINE_EXCEEDED at once. A coroutine is cancelled; a plain function cannot be: it runs on, with
+    `context.is_active()` False, until Lambda freezes the instance.
 
-    Besides grpcio's, the contexts have `lambda_event` (the event as it came) and `lambda_context` (Lambda's context object).
+    Besides grpcio's, the contexts have `lambda_event` (the event as it came) and `lambda_context` (Lambda's context
+    object).
     """
 
     def __init__(  # noqa: PLR0913  (options by keyword, each with its default)
@@ -89,19 +92,23 @@ class LambdaServer:
 
         interceptors: `grpc.ServerInterceptor` and `grpc.aio.ServerInterceptor` in any mix, the first one outermost.
         handlers: generic handlers to begin with.
-        options: grpcio's channel arguments. Inside Lambda `grpc.max_receive_message_length` counts (bytes, -1: any; by default
+        options: grpcio's channel arguments. Inside Lambda `grpc.max_receive_message_length` counts (bytes, -1: any; by
+        default
             4 MiB); `serve` passes on all of them.
-        compression: of replies, where a caller reads it and the method does not choose another.
-        max_workers: threads for sync methods and interceptors at most; a call that finds all of them busy is RESOURCE_EXHAUSTED.
-        reflection: answer server reflection (v1 and v1alpha) for the registered services.
-        stream_replies: whether replies leave in Lambda's streaming form, which takes `lambda_fn.runtime`. None: those of methods
-            that stream responses, to the bridge, which reads both forms in either invoke mode. True: all, to everyone, for a function
-            URL with `InvokeMode: RESPONSE_STREAM`. False: none.
-        cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies. None: say nothing,
-            for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many), and for functions
-            that only a network's inside may reach.
-        base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying so. Examples are a load
-            balancer, and an HTTP API behind a custom domain whose route is `$default`. Base paths of other API Gateway routes are found in
+        compression: of replies, where a caller reads it and the method does not choose another. max_workers: threads
+        for sync methods and interceptors at most; a call that finds all of them busy is RESOURCE_EXHAUSTED. reflection:
+        answer server reflection (v1 and v1alpha) for the registered services. stream_replies: whether replies leave in
+        Lambda's streaming form, which takes `lambda_fn.runtime`. None: those of methods
+            that stream responses, to the bridge, which reads both forms in either invoke mode. True: all, to everyone,
+            for a function URL with `InvokeMode: RESPONSE_STREAM`. False: none.
+        cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies.
+        None: say nothing,
+            for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many),
+            and for functions that only a network's inside may reach.
+        base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying so.
+        Examples are a load
+            balancer, and an HTTP API behind a custom domain whose route is `$default`. Base paths of other API Gateway
+            routes are found in
         the event.
         """
         if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
@@ -122,15 +129,11 @@ class LambdaServer:
 
     # -- what generated code calls --
 
-    def add_generic_rpc_handlers(
-        self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]
-    ) -> None:
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Register handlers that find their methods themselves."""
         self._registry.add_generic(generic_rpc_handlers)
 
-    def add_registered_method_handlers(
-        self, service_name: str, method_handlers: Mapping[str, Handler]
-    ) -> None:
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Handler]) -> None:
         """Register the methods of a service by name."""
         self._registry.add_methods(service_name, method_handlers)
 
@@ -145,11 +148,12 @@ class LambdaServer:
         credentials: grpc.ServerCredentials | None = None,
         max_workers: int | None = None,
     ) -> None:
-        """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to finish.
+        """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to
+        finish.
 
-        An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without `credentials`
-        the port is plaintext. `http` is a second address, which serves HTTP/1.1 as a function URL would (REST, gRPC-Web, Connect). Raises
-        RuntimeError if an address cannot be bound.
+        An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without
+        `credentials` the port is plaintext. `http` is a second address, which serves HTTP/1.1 as a function URL would
+        (REST, gRPC-Web, Connect). Raises RuntimeError if an address cannot be bound.
         """
         from lambda_fn.plain_server import PlainServer
 
@@ -176,7 +180,8 @@ class LambdaServer:
     def handler(self, event: Event, context: Any) -> Reply:
         """Answer one event: from the bridge, a function URL, API Gateway or a load balancer.
 
-        Raises UnknownEvent for an event that is not an HTTP request, and what a servicer raises to end the process (SystemExit).
+        Raises UnknownEvent for an event that is not an HTTP request, and what a servicer raises to end the process
+        (SystemExit).
         """
         invocation = _Invocation(event, context, shape_of(event))
         try:
@@ -268,18 +273,14 @@ class LambdaServer:
             call.end(Status(UNKNOWN, "Error in service handler!"))
             return None
 
-    def _run_on_loop(
-        self, call: Call, serve: Callable[[], Coroutine[object, object, None]]
-    ) -> None:
+    def _run_on_loop(self, call: Call, serve: Callable[[], Coroutine[object, object, None]]) -> None:
         call.stop = self._loop.start(partial(_guarded, call, serve), closed=call.close)
         if call.is_interrupted:  # before there was a way to stop it
             call.stop()
 
     async def _serve_on_loop(self, call: Call) -> None:
         try:
-            handler = _found(
-                call, await self._chain.resolve_async(self._registry.find, _details(call))
-            )
+            handler = _found(call, await self._chain.resolve_async(self._registry.find, _details(call)))
         except Refused as refusal:
             call.end(refusal.status)
             return

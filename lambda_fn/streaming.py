@@ -1,4 +1,6 @@
-"""StreamingReply: a reply that leaves while it is made. Only `lambda_fn.runtime` can send one; AWS's managed Python runtime cannot."""
+"""StreamingReply: a reply that leaves while it is made. Only `lambda_fn.runtime` can send one; AWS's managed Python
+runtime cannot.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ class StreamingReply:
         def handler(event, context):
             return StreamingReply(lines(), content_type="text/plain")
 
-    With `head` (`{"statusCode": 200, "headers": {…}}`) it is an HTTP reply. The head and eight NUL bytes go first, as function URLs and API
-    Gateway expect. An exception raised by `chunks` before the first one fails the invocation as usual;
-    a later one ends the stream and is reported in its trailers.
+    With `head` (`{"statusCode": 200, "headers": {…}}`) it is an HTTP reply. The head and eight NUL bytes go first, as
+    function URLs and API Gateway expect. An exception raised by `chunks` before the first one fails the invocation as
+    usual; a later one ends the stream and is reported in its trailers.
     """
 
     __slots__ = ("chunks", "content_type", "head")

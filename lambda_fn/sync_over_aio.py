@@ -25,8 +25,7 @@ def as_async(handler: Handler, pool: ThreadPoolExecutor) -> Handler:
     behaviour = behaviour_of(handler)
     answer: Any = _streaming if handler.response_streaming else _single
     kind = "_".join(
-        "stream" if streams else "unary"
-        for streams in (handler.request_streaming, handler.response_streaming)
+        "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
     )
 
     def start(argument: Any, context: Any) -> tuple[Callable[..., Any], Any, SyncContext]:
@@ -92,7 +91,9 @@ class _Requests:
 
 
 class SyncContext:
-    """`grpc.ServicerContext` over a `grpc.aio.ServicerContext`. What neither waits nor ends the call is the same in both."""
+    """`grpc.ServicerContext` over a `grpc.aio.ServicerContext`. What neither waits nor ends the call is the same in
+    both.
+    """
 
     def __init__(self, context: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._context = context
@@ -124,7 +125,8 @@ class SyncContext:
         return getattr(self._context, name)
 
     def is_active(self) -> bool:
-        # aio's own done() and cancelled() stay False after a deadline and a cancelled call: its task's end is what tells.
+        # aio's own done() and cancelled() stay False after a deadline and a cancelled call: its task's end is what
+        # tells.
         return not (self._ended or self._context.done() or self._context.cancelled())
 
     def cancel(self) -> bool:

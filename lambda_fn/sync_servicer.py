@@ -1,6 +1,7 @@
 """Plain servicers: the context they get, and their methods run with the outcome that `grpc.server` would give.
 
-Runs in a worker thread and returns when the servicer does. Messages, codes and the order of decisions follow grpcio's `_server.py`.
+Runs in a worker thread and returns when the servicer does. Messages, codes and the order of decisions follow grpcio's
+`_server.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ logger = logging.getLogger("lambda_fn")
 
 
 class _Ending:
-    """How the call is going to end: what the servicer has set so far, and grpcio's rules for turning it into a status."""
+    """How the call is going to end: what the servicer has set so far, and grpcio's rules for turning it into a
+    status.
+    """
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -204,11 +207,7 @@ class _Requests:
         request = self.take()
         if request is None or self._has_more():
             request = None
-            self._call.end(
-                Status(
-                    UNIMPLEMENTED, f'"{self._call.method}" requires exactly one request message.'
-                )
-            )
+            self._call.end(Status(UNIMPLEMENTED, f'"{self._call.method}" requires exactly one request message.'))
         return request
 
     def _has_more(self) -> bool:

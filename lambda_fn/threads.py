@@ -1,7 +1,7 @@
 """The threads that servicers run on: workers for plain functions, one event loop for coroutines.
 
-Lambda's own thread only waits, so that it can answer in time whatever a servicer does. Both kinds of thread are kept from call to call
-(with their thread-locals and connections), started when first needed, and die with the process.
+Lambda's own thread only waits, so that it can answer in time whatever a servicer does. Both kinds of thread are kept
+from call to call (with their thread-locals and connections), started when first needed, and die with the process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ logger = logging.getLogger("lambda_fn")
 T = TypeVar("T")
 
 MAX_WORKERS = 32
-"""Threads at most, unless the server says otherwise. Lambda sends one call at a time: more than a few are there only if servicers
-outlive their deadlines."""
+"""Threads at most, unless the server says otherwise. Lambda sends one call at a time: more than a few are there only if
+servicers outlive their deadlines.
+"""
 
 
 class Saturated(Refused):
@@ -114,7 +115,9 @@ def _fail(future: asyncio.Future[T], error: BaseException) -> None:
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    """A SystemExit of any task passes through asyncio: it must not end the loop of all later calls. Calls hand their own on by themselves."""
+    """A SystemExit of any task passes through asyncio: it must not end the loop of all later calls. Calls hand their
+    own on by themselves.
+    """
     while True:
         try:
             return loop.run_forever()
@@ -123,7 +126,9 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class LoopThread:
-    """One event loop in a thread of its own, so that clients a servicer keeps (channels, sessions) stay on their loop."""
+    """One event loop in a thread of its own, so that clients a servicer keeps (channels, sessions) stay on
+    their loop.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -137,7 +142,8 @@ class LoopThread:
         *,
         closed: Callable[[], None],
     ) -> Callable[[], None]:
-        """Run the coroutine function on the loop, then call `closed`, also if it is stopped before its first step; how to stop it.
+        """Run the coroutine function on the loop, then call `closed`, also if it is stopped before its first step; how
+        to stop it.
 
         It gets a copy of the caller's context variables, and must not raise.
         """
@@ -162,9 +168,7 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = Thread(
-                    target=self._run, args=(self._loop,), name="lambda_fn loop", daemon=True
-                )
+                self._thread = Thread(target=self._run, args=(self._loop,), name="lambda_fn loop", daemon=True)
                 self._thread.start()
             return self._loop
 

@@ -40,7 +40,9 @@ def find_method(method: str) -> Any:
 
 
 def json_codec(descriptor: Any, *, prints_defaults: bool) -> Codec:
-    """JSON by protobuf's mapping. Fields that a message does not know are passed over, so that a newer caller can call an older function."""
+    """JSON by protobuf's mapping. Fields that a message does not know are passed over, so that a newer caller can call
+    an older function.
+    """
     if descriptor is None:
         return Codec(_undescribed, _undescribed)
 
@@ -117,9 +119,7 @@ def serialized(message: Any) -> bytes:
 def _not_fitting(descriptor: Any, error: NotProtoJson) -> Refused:
     # The reason says where in the caller's own input the reading stopped.
     place = f" (at {error.path})" if error.path else ""
-    return Refused(
-        INVALID_ARGUMENT, f"the request is no {descriptor.full_name} in JSON{place}: {error.reason}"
-    )
+    return Refused(INVALID_ARGUMENT, f"the request is no {descriptor.full_name} in JSON{place}: {error.reason}")
 
 
 def parsed(data: bytes, descriptor: Any) -> Any:
@@ -132,10 +132,10 @@ def parsed(data: bytes, descriptor: Any) -> Any:
         raise Refused(INTERNAL, f"the reply is no {descriptor.full_name}") from error
 
 
-def to_json(
-    data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: str | None = None
-) -> bytes:
-    """The JSON of a serialized message, or of one of its fields (named as in the .proto); ASCII, on one line. Raises Refused."""
+def to_json(data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: str | None = None) -> bytes:
+    """The JSON of a serialized message, or of one of its fields (named as in the .proto); ASCII, on one line. Raises
+    Refused.
+    """
     import json
 
     from google.protobuf import json_format, message
@@ -169,7 +169,8 @@ def any_as_json(type_url: str, value: bytes) -> Any:
 
 
 def find_field(message: Any, path: tuple[str, ...]) -> Any:
-    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON. None if no field has this path.
+    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON. None if no field has this
+    path.
 
     All fields before the last are single messages.
     """
@@ -185,7 +186,9 @@ def find_field(message: Any, path: tuple[str, ...]) -> Any:
 
 
 def names_of(message: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The same path in the names of the .proto, so that a field has one path however it is written; None as for `find_field`."""
+    """The same path in the names of the .proto, so that a field has one path however it is written; None as for
+    `find_field`.
+    """
     if find_field(message, path) is None:
         return None
     names: list[str] = []
@@ -197,7 +200,9 @@ def names_of(message: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
-    """Set a field from text, as a path or a query gives it. Raises Refused for what does not fit, and for several values of a single field."""
+    """Set a field from text, as a path or a query gives it. Raises Refused for what does not fit, and for several
+    values of a single field.
+    """
     field = find_field(message.DESCRIPTOR, path)
     name = ".".join(path)
     if not field.is_repeated and len(values) > 1:
@@ -229,7 +234,9 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _json_value(field: Any, text: str) -> Any:
-    """The text as protobuf's JSON mapping wants it: numbers, names of enums, timestamps and their like are text there, too."""
+    """The text as protobuf's JSON mapping wants it: numbers, names of enums, timestamps and their like are text there,
+    too.
+    """
     is_boolean = field.type == field.TYPE_BOOL or (
         field.message_type is not None and field.message_type.full_name == _BOOL_VALUE
     )

@@ -1,4 +1,5 @@
-"""protobuf's wire format (protobuf.dev/programming-guides/encoding), for the few messages that are read and written by hand.
+"""protobuf's wire format (protobuf.dev/programming-guides/encoding), for the few messages that are read and written by
+hand.
 
 Generated code could clash with the user's in the process-wide descriptor pool, and would have to be imported.
 """
@@ -12,7 +13,9 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of each varint and length-delimited field; others are skipped. Raises ValueError for invalid bytes."""
+    """Number and value of each varint and length-delimited field; others are skipped. Raises ValueError for invalid
+    bytes.
+    """
     at = 0
     while at < len(raw):
         tag, at = _read_varint(raw, at)

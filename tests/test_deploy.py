@@ -52,7 +52,9 @@ def lambda_zip() -> ModuleType:
 
 
 def run_wrapper(task_root: Path, *command: str, **variables: str) -> tuple[Any, list[Posted]]:
-    """What the managed runtime's init does: the wrapper, with the command line that it stands in for as its arguments."""
+    """What the managed runtime's init does: the wrapper, with the command line that it stands in for as its
+    arguments.
+    """
     with runtime_api(b"{}") as api:
         result = subprocess.run(
             [str(task_root / "lambda_fn_wrapper"), *command],
@@ -87,14 +89,10 @@ def task_root(tmp_path: Path) -> Path:
     "command",
     [
         pytest.param((sys.executable, "/var/runtime/bootstrap.py"), id="plain"),
-        pytest.param(
-            (sys.executable, "-X", "utf8", "/var/runtime/bootstrap.py"), id="with options"
-        ),
+        pytest.param((sys.executable, "-X", "utf8", "/var/runtime/bootstrap.py"), id="with options"),
     ],
 )
-def test_the_wrapper_makes_the_managed_runtime_stream(
-    task_root: Path, command: tuple[str, ...]
-) -> None:
+def test_the_wrapper_makes_the_managed_runtime_stream(task_root: Path, command: tuple[str, ...]) -> None:
     """The handler is that of _HANDLER; its reply goes out in the streaming form."""
     _, posted = run_wrapper(task_root, *command)
 
@@ -153,7 +151,9 @@ def zipped(lambda_zip: ModuleType, scratch: Path) -> Path:
 
 
 def test_the_zip_has_what_a_call_needs(lambda_zip: ModuleType, tmp_path: Path) -> None:
-    """Code, wheels, lambda_fn, wrapper; no tests, stubs, bytecode or requirements. Programs of the function stay programs."""
+    """Code, wheels, lambda_fn, wrapper; no tests, stubs, bytecode or requirements. Programs of the function stay
+    programs.
+    """
     with zipfile.ZipFile(zipped(lambda_zip, tmp_path)) as packed:
         names = set(packed.namelist())
         modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in packed.infolist()}
@@ -215,9 +215,7 @@ def test_the_template_names_what_the_zip_has() -> None:
 @pytest.mark.skipif(not (LINTERS / "cfn-lint").exists(), reason=".ci/tools installs cfn-lint")
 def test_cfn_lint_finds_nothing() -> None:
     """Schema, types and references of the template, SAM's transform applied."""
-    result = subprocess.run(
-        [str(LINTERS / "cfn-lint"), str(TEMPLATE)], capture_output=True, text=True, timeout=120
-    )
+    result = subprocess.run([str(LINTERS / "cfn-lint"), str(TEMPLATE)], capture_output=True, text=True, timeout=120)
 
     assert (0, "") == (result.returncode, result.stdout)
 

@@ -68,14 +68,12 @@ def pairs(dockerfile: Path, name: str) -> dict[str, str]:
 def copied(dockerfile: Path) -> list[str]:
     """What COPY takes from the repository."""
     return [
-        source
-        for text in texts(dockerfile, "COPY")
-        if not text.startswith("--from")
-        for source in text.split()[:-1]
+        source for text in texts(dockerfile, "COPY") if not text.startswith("--from") for source in text.split()[:-1]
     ]
 
 
-# -- Dockerfiles ---------------------------------------------------------------------------------------------------------
+# -- Dockerfiles
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
@@ -169,16 +167,14 @@ def test_the_labels_say_what_the_project_says() -> None:
     } == pairs(BRIDGE, "LABEL")
 
 
-# -- locks ---------------------------------------------------------------------------------------------------------------
+# -- locks
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def locked(file: Path) -> dict[str, set[str]]:
     """Each requirement `name==version` of a lock file, with its hashes."""
     whole = file.read_text().replace("\\\n", " ")
-    return {
-        line.split(maxsplit=1)[0]: set(re.findall(r"--hash=(\S+)", line))
-        for line in whole.splitlines()
-    }
+    return {line.split(maxsplit=1)[0]: set(re.findall(r"--hash=(\S+)", line)) for line in whole.splitlines()}
 
 
 LOCKS = {
@@ -188,9 +184,9 @@ LOCKS = {
         *PROJECT["optional-dependencies"]["otel"],
     ],
     DOCKER / "build.lock": ["hatchling"],
-    DOCKER / "function" / "requirements.txt": tomllib.loads(
-        (REPOSITORY / "lambda_fn" / "pyproject.toml").read_text()
-    )["project"]["dependencies"],
+    DOCKER / "function" / "requirements.txt": tomllib.loads((REPOSITORY / "lambda_fn" / "pyproject.toml").read_text())[
+        "project"
+    ]["dependencies"],
 }
 
 
@@ -214,7 +210,8 @@ def test_images_hold_what_was_tested(lock: Path) -> None:
     }
 
 
-# -- compose -------------------------------------------------------------------------------------------------------------
+# -- compose
+# -------------------------------------------------------------------------------------------------------------
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -259,9 +256,7 @@ def test_ports_are_published_on_this_host_alone() -> None:
 def test_the_bridge_has_time_to_drain() -> None:
     config = load(DOCKER / "bridge.yaml", environ={})
 
-    assert parse_duration(SERVICES["bridge"]["stop_grace_period"]) > (
-        config.drain_delay + config.drain
-    )
+    assert parse_duration(SERVICES["bridge"]["stop_grace_period"]) > (config.drain_delay + config.drain)
 
 
 def test_the_bridge_waits_for_an_emulator_that_can_be_seen_to_be_up() -> None:
@@ -303,7 +298,8 @@ def test_the_bridge_finds_the_emulator_by_its_name() -> None:
     assert str(emulator.emulator.address.port) in SERVICES["emulator"]["healthcheck"]["test"][-1]
 
 
-# -- the health check ----------------------------------------------------------------------------------------------------
+# -- the health check
+# ----------------------------------------------------------------------------------------------------
 
 
 def healthcheck(admin: str) -> subprocess.CompletedProcess[str]:
@@ -373,7 +369,8 @@ def test_a_bridge_without_an_admin_port_counts_as_healthy() -> None:
     assert 0 == healthcheck("null").returncode
 
 
-# -- the function's image ------------------------------------------------------------------------------------------------
+# -- the function's image
+# ------------------------------------------------------------------------------------------------
 
 
 def test_the_example_function_has_the_handler_that_the_image_runs(
@@ -395,9 +392,7 @@ def test_the_example_function_has_the_requirements_that_the_image_installs() -> 
     assert (DOCKER / "function" / default.partition("=")[2]).exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "handler"), [((), "app.handler"), (("orders.handler",), "orders.handler")]
-)
+@pytest.mark.parametrize(("arguments", "handler"), [((), "app.handler"), (("orders.handler",), "orders.handler")])
 def test_an_argument_goes_before_the_handler_of_the_image(
     arguments: tuple[str, ...], handler: str, tmp_path: Path
 ) -> None:
@@ -418,7 +413,8 @@ def test_an_argument_goes_before_the_handler_of_the_image(
     assert f"-m lambda_fn.runtime {handler}\n" == result.stdout
 
 
-# -- docs/docker.md ------------------------------------------------------------------------------------------------------
+# -- docs/docker.md
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_document_names_files_that_exist() -> None:

@@ -34,9 +34,23 @@ REPOSITORY = Path(__file__).parent.parent
 EXAMPLE = REPOSITORY / "config.example.yaml"
 
 SCHEMA = (
-    Admin, Aws, Config, Emulator, FunctionConfig, FunctionUrl, Health, Http2, IamAuth, JsonOptions, Listener, Log, MaxConnections, Role, TargetTls,
+    Admin,
+    Aws,
+    Config,
+    Emulator,
+    FunctionConfig,
+    FunctionUrl,
+    Health,
+    Http2,
+    IamAuth,
+    JsonOptions,
+    Listener,
+    Log,
+    MaxConnections,
+    Role,
+    TargetTls,
     TlsFiles,
-)  # fmt: skip
+)
 KEYS = sorted(
     {field.name for section in SCHEMA for field in fields(section)}
     - {"warnings", "name", "filled", "secrets", "limits", "times", "pool", "descriptors"}
@@ -63,7 +77,8 @@ def uncommented() -> str:
     return re.sub(r"^#(?! [^ ]|$)", "", example(), flags=re.MULTILINE)
 
 
-# -- configuration -------------------------------------------------------------------------------------------------------
+# -- configuration
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_example_is_a_configuration_as_it_stands() -> None:
@@ -131,7 +146,8 @@ def test_every_variable_is_in_the_example(name: str) -> None:
     assert name in example()
 
 
-# -- pages ---------------------------------------------------------------------------------------------------------------
+# -- pages
+# ---------------------------------------------------------------------------------------------------------------
 
 
 PAGES = sorted(

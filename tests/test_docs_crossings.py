@@ -18,7 +18,7 @@ def test_the_page_is_current() -> None:
 def test_every_rule_holds_somewhere() -> None:
     """One that no longer does explains nothing."""
     for rule in RULES:
-        assert any(rule.holds(crossing, scenario) for crossing in CROSSINGS for scenario in SCENARIOS), rule  # fmt: skip
+        assert any(rule.holds(crossing, scenario) for crossing in CROSSINGS for scenario in SCENARIOS), rule
 
 
 def test_every_scenario_of_a_rule_is_played() -> None:

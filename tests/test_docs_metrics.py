@@ -21,9 +21,7 @@ EXPORTED = {
 
 def test_every_metric_is_documented_and_every_documented_metric_exists() -> None:
     """docs/metrics.md has a row for each exported family, with its type, and no other rows."""
-    types = {
-        name: "gauge" if family.type == "info" else family.type for name, family in EXPORTED.items()
-    }
+    types = {name: "gauge" if family.type == "info" else family.type for name, family in EXPORTED.items()}
 
     assert types == DOCUMENTED
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "payloads.md").read_text()
 EXAMPLES: dict[str, str] = dict(
     re.findall(r"^### ([\w-]+ in [\w-]+)\n(?:(?!^#).)*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
-)  # fmt: skip
+)
 DESCRIPTORS = load_descriptors(ROOT / "tests" / "crossing" / "orders")
 
 
@@ -51,9 +51,7 @@ class Running:
         context = json.loads(b64decode(client_context or "e30="))
         client = SimpleNamespace(custom=context.get("custom"))
         try:
-            result = self._names["handler"](
-                json.loads(payload), SimpleNamespace(client_context=client)
-            )
+            result = self._names["handler"](json.loads(payload), SimpleNamespace(client_context=client))
         except Exception as error:
             failed = FunctionFailed("failed")
             failed.error_type, failed.error_message = type(error).__name__, str(error)

@@ -10,9 +10,7 @@ from importlib import import_module
 
 def main() -> None:
     """Prints a number."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.hostile.attacker", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile.attacker", description=__doc__)
     parser.add_argument("attack", help="a module of this folder")
     parser.add_argument("address", help="HOST:PORT, on this machine")
     parser.add_argument("seconds", type=float)

@@ -1,4 +1,6 @@
-"""Header blocks of 147 KB, HEADERS and 8 CONTINUATION frames, of literals of two characters each: 29,000 fields in a block."""
+"""Header blocks of 147 KB, HEADERS and 8 CONTINUATION frames, of literals of two characters each: 29,000 fields in a
+block.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Header lists just within the usual limits, full of table inserts, on streams that are reset at once: nothing in them is refused."""
+"""Header lists just within the usual limits, full of table inserts, on streams that are reset at once: nothing in them
+is refused.
+"""
 
 from __future__ import annotations
 

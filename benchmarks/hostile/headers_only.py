@@ -14,10 +14,7 @@ _STREAMS = 1_000
 
 async def sending(_windows: held.Windows) -> AsyncIterator[bytes]:
     block = wire.block_of()
-    frames = [
-        wire.frame(wire.HEADERS, wire.END_HEADERS, 2 * number + 1, block)
-        for number in range(_STREAMS)
-    ]
+    frames = [wire.frame(wire.HEADERS, wire.END_HEADERS, 2 * number + 1, block) for number in range(_STREAMS)]
     yield b"".join(frames)
 
 

@@ -1,4 +1,6 @@
-"""Connections that are held open, by a client that keeps to the server's windows and sees which of its streams have ended."""
+"""Connections that are held open, by a client that keeps to the server's windows and sees which of its streams have
+ended.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ class Windows:
                 break
             frame = bytes(self._partial[:size])
             del self._partial[:size]
-            answers += self._take_frame(frame[3], frame[4], int.from_bytes(frame[5:9], "big"), frame[_HEAD:])  # fmt: skip
+            answers += self._take_frame(frame[3], frame[4], int.from_bytes(frame[5:9], "big"), frame[_HEAD:])
         self._changed.set()
         return answers
 
@@ -98,7 +100,9 @@ async def hold(
     settings: bytes = b"",
     connections: int = 1,
 ) -> int:
-    """Send and stay until the time is over, on so many connections; one that is cut off connects again. Returns the bytes sent."""
+    """Send and stay until the time is over, on so many connections; one that is cut off connects again. Returns the
+    bytes sent.
+    """
     until = asyncio.get_running_loop().time() + seconds
     holders = [_Holder(host, port, tls, sending, settings) for _ in range(connections)]
     await asyncio.gather(*[holder.run(until) for holder in holders])
@@ -106,7 +110,7 @@ async def hold(
 
 
 class _Holder:
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, sending: Sending, settings: bytes) -> None:  # fmt: skip
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, sending: Sending, settings: bytes) -> None:
         self._address = (host, port)
         self._tls = tls
         self._sending = sending
@@ -124,9 +128,7 @@ class _Holder:
     async def _hold_once(self) -> None:
         """Over one connection, until it is cut off."""
         name = "localhost" if self._tls is not None else None
-        reader, writer = await asyncio.open_connection(
-            *self._address, ssl=self._tls, server_hostname=name
-        )
+        reader, writer = await asyncio.open_connection(*self._address, ssl=self._tls, server_hostname=name)
         windows = Windows()
         reading = asyncio.get_running_loop().create_task(self._read(reader, writer, windows))
         try:
@@ -140,9 +142,7 @@ class _Holder:
             reading.cancel()
             writer.transport.abort()
 
-    async def _read(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, windows: Windows
-    ) -> None:
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, windows: Windows) -> None:
         while data := await reader.read(1 << 18):
             answers = windows.feed(data)
             if answers:

@@ -18,7 +18,7 @@ def sending() -> Iterator[bytes]:
     block = wire.block_of()
     for number in range(_STREAMS):
         yield wire.frame(wire.HEADERS, wire.END_HEADERS, 2 * number + 1, block)
-    changes = b"".join([wire.setting(wire.INITIAL_WINDOW_SIZE, 1000 + number % 2) for number in range(_CHANGES)])  # fmt: skip
+    changes = b"".join([wire.setting(wire.INITIAL_WINDOW_SIZE, 1000 + number % 2) for number in range(_CHANGES)])
     piece = wire.frame(wire.SETTINGS, 0, 0, changes) * 100
     while True:
         yield piece

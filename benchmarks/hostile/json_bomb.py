@@ -1,6 +1,8 @@
-"""Small requests for a JSON function that are dear to convert: 4 KB of gzip with 4 MB of empty messages, 16 KB without, deep nesting.
+"""Small requests for a JSON function that are dear to convert: 4 KB of gzip with 4 MB of empty messages, 16 KB without,
+deep nesting.
 
-Besides, the function answers with JSON that is dear to read: empty objects, 100,000 levels, a key that errors would repeat.
+Besides, the function answers with JSON that is dear to read: empty objects, 100,000 levels, a key that errors would
+repeat.
 """
 
 from __future__ import annotations

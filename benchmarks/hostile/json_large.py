@@ -1,4 +1,6 @@
-"""Ordinary JSON, but much of it: requests that become 0.4 MB, replies of 1 MB and 4 MB, and many that are just small enough."""
+"""Ordinary JSON, but much of it: requests that become 0.4 MB, replies of 1 MB and 4 MB, and many that are just small
+enough.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Thousands of connections that stay open: a third sends nothing, a third HTTP/2's preface, a third the beginning of a call as well.
+"""Thousands of connections that stay open: a third sends nothing, a third HTTP/2's preface, a third the beginning of a
+call as well.
 
 Each that the server ends is opened anew at once. With TLS the first third never begins a handshake.
 """
@@ -63,9 +64,7 @@ class _Attacker:
     async def _open(self, opening: bytes) -> None:
         tls = self._tls if opening else None
         name = "localhost" if tls is not None else None
-        _, writer = await asyncio.open_connection(
-            *self._address, ssl=tls, server_hostname=name, local_addr=_SOURCE
-        )
+        _, writer = await asyncio.open_connection(*self._address, ssl=tls, server_hostname=name, local_addr=_SOURCE)
         self._held.append(writer)
         writer.write(opening)
         self.sent += len(opening)

@@ -1,7 +1,7 @@
 """A well-behaved client on a connection of its own: one small call at a time, at a steady pace, each timed.
 
-It runs as a process of its own, so that the attacker's work does not count as the proxy's delay. Its clock starts when a call is
-due, not when it is sent: a call that waits for the one before it has waited, too.
+It runs as a process of its own, so that the attacker's work does not count as the proxy's delay. Its clock starts when
+a call is due, not when it is sent: a call that waits for the one before it has waited, too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ class Waits:
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else float("inf")
 
 
-async def call_steadily(
-    address: str, path: str, seconds: float, *, authority: bytes | None = None
-) -> Waits:
+async def call_steadily(address: str, path: str, seconds: float, *, authority: bytes | None = None) -> Waits:
     """`authority`: the PEM that signed the server's certificate; None: plain TCP."""
     waits: list[float] = []
     failed = 0
@@ -59,17 +57,13 @@ async def call_steadily(
                 failed += 1
             now = time.monotonic()
             waits.append(now - due)
-            due = max(
-                due + 1 / PACE, now - 1.0
-            )  # after a long stall it does not make up for all of it
+            due = max(due + 1 / PACE, now - 1.0)  # after a long stall it does not make up for all of it
     return Waits(waits, failed)
 
 
 def main() -> None:
     """Prints the waits as JSON."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.hostile.neighbour", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile.neighbour", description=__doc__)
     parser.add_argument("address")
     parser.add_argument("path")
     parser.add_argument("seconds", type=float)

@@ -1,8 +1,8 @@
 """`make hostile`: every attack of this folder on the bridge and on Envoy in turn, as a table for docs/hostile.md.
 
-What counts is how long a well-behaved neighbour waits, on a connection of its own, while the attack goes on, and what memory the
-proxy takes at most. Each trial has a fresh proxy. Bridge and Envoy are attacked right after each other, so that a row compares
-neighbours in time.
+What counts is how long a well-behaved neighbour waits, on a connection of its own, while the attack goes on, and what
+memory the proxy takes at most. Each trial has a fresh proxy. Bridge and Envoy are attacked right after each other, so
+that a row compares neighbours in time.
 """
 
 from __future__ import annotations
@@ -83,13 +83,9 @@ def attacks() -> list[Attack]:
 def main() -> None:
     """Prints the table, and writes the page if told where."""
     chosen = _arguments()
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit("stopped")
-    )  # so that what runs is stopped too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that what runs is stopped too
     os.sched_setaffinity(0, {machine.LOAD_CORE})
-    selected: list[Attack | None] = [
-        each for each in attacks() if not chosen.only or each.name in chosen.only
-    ]
+    selected: list[Attack | None] = [each for each in attacks() if not chosen.only or each.name in chosen.only]
     rows = []
     with TemporaryDirectory(prefix="bridge-hostile-") as path:
         folder = Folder(Path(path))
@@ -111,9 +107,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile.run", description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each attack (default: 8)")
-    parser.add_argument(
-        "--rounds", type=int, default=1, help="of each; medians are told (default: 1)"
-    )
+    parser.add_argument("--rounds", type=int, default=1, help="of each; medians are told (default: 1)")
     parser.add_argument("--only", nargs="+", metavar="ATTACK")
     parser.add_argument(
         "--python",
@@ -138,7 +132,7 @@ def _row(each: Attack | None, folder: Folder, chosen: argparse.Namespace) -> Row
                     time.sleep(2)
                 victim = Victim(peer.name, running.pid, f"localhost:{peer.port}", PATH, authority)
                 name = None if each is None else each.name
-                outcomes.setdefault(peer.name, []).append(attack(victim, name, chosen.seconds, core=machine.LOAD_CORE))  # fmt: skip
+                outcomes.setdefault(peer.name, []).append(attack(victim, name, chosen.seconds, core=machine.LOAD_CORE))
     return Row(each, outcomes)
 
 
@@ -150,9 +144,7 @@ def _victims(each: Attack | None, folder: Folder, chosen: argparse.Namespace) ->
         yield peers.envoy(chosen.envoy.resolve())
 
 
-def _bridge(
-    name: str, port: int, folder: Folder, extra: Mapping[str, Any], python: Path, *, tls: bool
-) -> Peer:
+def _bridge(name: str, port: int, folder: Folder, extra: Mapping[str, Any], python: Path, *, tls: bool) -> Peer:
     usual = peers.bridge(python.absolute())
     listen: dict[str, Any] = {"address": f"127.0.0.1:{port}"}
     if tls:
@@ -170,15 +162,12 @@ def _bridge(
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings within mappings are merged, too."""
-    both = {
-        key: merged(one[key], other[key])
-        for key in one.keys() & other.keys()
-        if isinstance(one[key], dict)
-    }
+    both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys() if isinstance(one[key], dict)}
     return {**one, **other, **both}
 
 
-# -- the page ------------------------------------------------------------------------------------------------------------
+# -- the page
+# ------------------------------------------------------------------------------------------------------------
 
 _INTRODUCTION = """# Under attack
 
@@ -234,9 +223,7 @@ def _figures(outcomes: list[Outcome]) -> Iterator[str]:
 def is_good(row: Row, name: str) -> bool:
     """Whether the neighbour of this proxy waited no longer than the goal says."""
     waited = _p99(row, name)
-    return waited is None or waited <= min(
-        MAX_EVER, max(MAX_P99, TIMES_ENVOY * (_p99(row, peers.ENVOY) or 0.0))
-    )
+    return waited is None or waited <= min(MAX_EVER, max(MAX_P99, TIMES_ENVOY * (_p99(row, peers.ENVOY) or 0.0)))
 
 
 def _p99(row: Row, name: str) -> float | None:

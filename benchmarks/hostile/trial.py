@@ -1,7 +1,7 @@
 """One attack on one proxy: what a well-behaved neighbour waits meanwhile, and what the proxy spends.
 
-Neighbour, attacker and proxy are processes of their own. The attacker yields to the neighbour (nice), so that the neighbour's clock
-shows what the proxy does and not what the machine has to share.
+Neighbour, attacker and proxy are processes of their own. The attacker yields to the neighbour (nice), so that the
+neighbour's clock shows what the proxy does and not what the machine has to share.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ class Victim:
     """The PEM that signed its certificate; None: plain TCP."""
 
 
-def attack(
-    victim: Victim, attack_name: str | None, seconds: float, *, core: int | None = None
-) -> Outcome:
-    """Let the attack run for so long; None: nobody attacks. `core`: where neighbour and attacker run; None: anywhere."""
+def attack(victim: Victim, attack_name: str | None, seconds: float, *, core: int | None = None) -> Outcome:
+    """Let the attack run for so long; None: nobody attacks. `core`: where neighbour and attacker run; None:
+    anywhere.
+    """
     tls = [] if victim.authority is None else ["--authority", str(victim.authority)]
-    neighbour = _start(
-        "neighbour", victim.address, victim.path, str(seconds + _BEFORE), *tls, core=core
-    )
+    neighbour = _start("neighbour", victim.address, victim.path, str(seconds + _BEFORE), *tls, core=core)
     time.sleep(_BEFORE + 0.5)
     before, spent = _resident(victim.pid, "VmRSS"), _cpu(victim.pid)
     attacker = None
     if attack_name is not None:
-        attacker = _start("attacker", attack_name, victim.address, str(seconds), *tls, core=core, niceness=_ATTACKER_NICENESS)  # fmt: skip
+        attacker = _start(
+            "attacker", attack_name, victim.address, str(seconds), *tls, core=core, niceness=_ATTACKER_NICENESS
+        )
     told = json.loads(_output(neighbour, seconds))
     sent = int(_output(attacker, seconds)) if attacker is not None else 0
     return Outcome(
@@ -83,9 +83,7 @@ def attack(
     )
 
 
-def _start(
-    module: str, *arguments: str, core: int | None, niceness: int = 0
-) -> subprocess.Popen[str]:
+def _start(module: str, *arguments: str, core: int | None, niceness: int = 0) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", f"benchmarks.hostile.{module}", *arguments]
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
@@ -106,7 +104,8 @@ def _output(process: subprocess.Popen[str], seconds: float) -> str:
     return told
 
 
-# -- what the proxy's processes have used ---------------------------------------------------------------------------------
+# -- what the proxy's processes have used
+# ---------------------------------------------------------------------------------
 
 
 def _resident(pid: int, field: str) -> int:

@@ -1,4 +1,6 @@
-"""Frames of unknown types without a payload, and a call of an unserved method for each 100 of them, which makes their number legal."""
+"""Frames of unknown types without a payload, and a call of an unserved method for each 100 of them, which makes their
+number legal.
+"""
 
 from __future__ import annotations
 

@@ -123,7 +123,9 @@ async def flood(
     settings: bytes = b"",
     connections: int = 1,
 ) -> int:
-    """Send at full speed on so many connections until the time is over, and read what comes back. Returns the bytes sent."""
+    """Send at full speed on so many connections until the time is over, and read what comes back. Returns the bytes
+    sent.
+    """
     until = asyncio.get_running_loop().time() + seconds
     attackers = [_Attacker(host, port, tls, sending, settings) for _ in range(connections)]
     await asyncio.gather(*[attacker.run(until) for attacker in attackers])
@@ -131,7 +133,7 @@ async def flood(
 
 
 class _Attacker:
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, sending: Sending, settings: bytes) -> None:  # fmt: skip
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, sending: Sending, settings: bytes) -> None:
         self._address = (host, port)
         self._tls = tls
         self._sending = sending
@@ -149,9 +151,7 @@ class _Attacker:
     async def _attack_once(self) -> None:
         """Over one connection, until it is cut off."""
         name = "localhost" if self._tls is not None else None
-        reader, writer = await asyncio.open_connection(
-            *self._address, ssl=self._tls, server_hostname=name
-        )
+        reader, writer = await asyncio.open_connection(*self._address, ssl=self._tls, server_hostname=name)
         reading = asyncio.get_running_loop().create_task(_discard(reader))
         try:
             await self._send(writer, self._opening)

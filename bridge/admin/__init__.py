@@ -1,1 +1,3 @@
-"""The admin server: health for orchestrators, metrics for Prometheus, routes and a status page for people on the same host."""
+"""The admin server: health for orchestrators, metrics for Prometheus, routes and a status page for people on the same
+host.
+"""

@@ -46,9 +46,7 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         whole = self._snapshot
-        methods = [
-            ((each.kind, each.service, each.method), each) for each in whole.methods.values()
-        ]
+        methods = [((each.kind, each.service, each.method), each) for each in whole.methods.values()]
         targets = [((name,), each) for name, each in whole.targets.items()]
         yield InfoMetricFamily("bridge_build", "The bridge's version.", {"version": self._version})
         yield from _metrics(MethodCounts, METHOD_LABELS, methods)
@@ -60,9 +58,7 @@ class SnapshotCollector(Collector):
 _Labels = tuple[str, ...]
 
 
-def _metrics(
-    kind: type[Figures], labels: _Labels, rows: Sequence[tuple[_Labels, Figures]]
-) -> Iterator[Metric]:
+def _metrics(kind: type[Figures], labels: _Labels, rows: Sequence[tuple[_Labels, Figures]]) -> Iterator[Metric]:
     """One metric for each declared field; none for a field whose value nobody knows."""
     empty = kind()
     for field, family in families_of(kind).items():
@@ -97,16 +93,10 @@ def _numbers(
 
 def _by_code(handled: list[int]) -> Counts:
     """The codes that occurred, and OK from the start, so that a rate of errors has something to be a part of."""
-    return {
-        CAMEL_CASE_NAMES[code]: count
-        for code, count in enumerate(handled)
-        if count or code == OK.code
-    }
+    return {CAMEL_CASE_NAMES[code]: count for code, count in enumerate(handled) if count or code == OK.code}
 
 
-def _histogram(
-    family: Family, labels: _Labels, values: Iterable[tuple[_Labels, Histogram]]
-) -> Metric:
+def _histogram(family: Family, labels: _Labels, values: Iterable[tuple[_Labels, Histogram]]) -> Metric:
     metric = HistogramMetricFamily(family.name, family.text, labels=labels)
     for label_values, value in values:
         metric.add_metric(label_values, _buckets(value), value.total)

@@ -75,7 +75,8 @@ def _settings_of(route: RouteLine) -> str:
     return " ".join(f"{key}={value}" for key, value in route.settings.items())
 
 
-# -- the status page -----------------------------------------------------------------------------------------------------
+# -- the status page
+# -----------------------------------------------------------------------------------------------------
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #888; --good: #1a7f37; --bad: #cf222e; }
@@ -229,18 +230,12 @@ def _table(title: str, head: Sequence[str], rows: Sequence[_Row]) -> str:
     if not rows:
         return ""
     classes = [' class="n"' if name.startswith("#") else "" for name in head]
-    top = "".join(
-        f"<th{cls}>{name.removeprefix('#')}</th>" for cls, name in zip(classes, head, strict=True)
-    )
+    top = "".join(f"<th{cls}>{name.removeprefix('#')}</th>" for cls, name in zip(classes, head, strict=True))
     body = "".join(f"<tr>{_cells(row, classes)}</tr>" for row in rows)
-    return (
-        f'<h2>{title}</h2><div class="wide"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    return f'<h2>{title}</h2><div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cells(row: _Row, classes: Sequence[str]) -> str:
     return "".join(
-        f"<td{cls}>{escape(cell).replace(chr(10), '<br>')}</td>"
-        for cls, cell in zip(classes, row, strict=True)
+        f"<td{cls}>{escape(cell).replace(chr(10), '<br>')}</td>" for cls, cell in zip(classes, row, strict=True)
     )

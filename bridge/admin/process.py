@@ -14,7 +14,8 @@ _PROC = Path("/proc")
 def process_snapshot(proc: Path = _PROC, *, helpers: int = 0) -> ProcessSnapshot:
     """Processor time, memory, open files and start of this process.
 
-    `proc` is where procfs is mounted; `helpers`: bytes of memory of the processes that work for this one, which are added.
+    `proc` is where procfs is mounted; `helpers`: bytes of memory of the processes that work for this one, which are
+    added.
     """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     snapshot = ProcessSnapshot(

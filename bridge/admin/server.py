@@ -1,7 +1,7 @@
 """The admin server: GET /healthz /readyz /metrics for other hosts too, /routes and / for people on the same host.
 
-What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but GET and
-HEAD, and no path with an effect. aiohttp is imported when a server is started.
+What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but
+GET and HEAD, and no path with an effect. aiohttp is imported when a server is started.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 MAX_CONNECTIONS = 20
-"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of clients and to targets
-leave so many file descriptors free."""
+"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of clients
+and to targets leave so many file descriptors free.
+"""
 IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
 ANSWER_TIMEOUT = 10.0
@@ -116,7 +117,8 @@ class AdminServer:
             await self._runner.cleanup()
             self._runner = None
 
-    # -- one request -----------------------------------------------------------------------------------------------------
+    # -- one request
+    # -----------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         from aiohttp import web

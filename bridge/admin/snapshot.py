@@ -1,7 +1,8 @@
 """Snapshot: all figures of a process at one moment, as plain values that travel between processes and add up.
 
-In: the counters of bridge.rpc.figures. Out: what metrics and the status page are made of. A worker's snapshot is encoded by
-msgspec and added to the others' by the process that answers. It counts nothing itself: it adds what is read at that moment.
+In: the counters of bridge.rpc.figures. Out: what metrics and the status page are made of. A worker's snapshot is
+encoded by msgspec and added to the others' by the process that answers. It counts nothing itself: it adds what is read
+at that moment.
 """
 
 from __future__ import annotations
@@ -35,18 +36,16 @@ class ProcessSnapshot(Figures):
         Family("process_start_time_seconds", "Unix time of the start.", is_gauge=True, choose=min),
     ] = None
     """Unix time; of several processes the oldest one's."""
-    resident_bytes: Annotated[
-        int | None, Family("process_resident_memory_bytes", "Memory in use.", is_gauge=True)
-    ] = None
+    resident_bytes: Annotated[int | None, Family("process_resident_memory_bytes", "Memory in use.", is_gauge=True)] = (
+        None
+    )
     virtual_bytes: Annotated[
         int | None, Family("process_virtual_memory_bytes", "Address space in use.", is_gauge=True)
     ] = None
-    open_files: Annotated[
-        int | None, Family("process_open_fds", "File descriptors open.", is_gauge=True)
-    ] = None
-    max_files: Annotated[
-        int | None, Family("process_max_fds", "File descriptors that may be open.", is_gauge=True)
-    ] = None
+    open_files: Annotated[int | None, Family("process_open_fds", "File descriptors open.", is_gauge=True)] = None
+    max_files: Annotated[int | None, Family("process_max_fds", "File descriptors that may be open.", is_gauge=True)] = (
+        None
+    )
 
 
 class Snapshot(BridgeCounts, kw_only=True):

@@ -1,4 +1,5 @@
-"""The names that AWS gives: partitions, regions, ARNs, and functions up to the host, path and query of their Invoke API.
+"""The names that AWS gives: partitions, regions, ARNs, and functions up to the host, path and query of their Invoke
+API.
 
 Knows nothing of credentials, endpoints set by configuration, or whether the function exists.
 """
@@ -87,12 +88,12 @@ class FunctionName:
 
     @classmethod
     def from_arn(cls, text: str) -> FunctionName:
-        """Read `arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`. Raises ValueError that says what was expected."""
+        """Read `arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`. Raises ValueError that says what was
+        expected.
+        """
         found = _read_arn(text)
         if found is None:
-            raise ValueError(
-                "expected the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]"
-            )
+            raise ValueError("expected the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]")
         return cls(**found.groupdict())
 
     @property
@@ -108,7 +109,9 @@ class FunctionName:
         return self.name if self.qualifier is None else f"{self.name}:{self.qualifier}"
 
     def endpoint_host(self, default_region: str | None = None) -> str:
-        """The Lambda API's host for this function; an ARN's region always wins. Raises ValueError if there is no region."""
+        """The Lambda API's host for this function; an ARN's region always wins. Raises ValueError if there is no
+        region.
+        """
         region = self.region or default_region
         if region is None:
             raise ValueError(f"function {self} needs a region: set aws.region or use its ARN")

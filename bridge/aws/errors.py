@@ -1,8 +1,9 @@
-"""Turns answers of the Lambda API and of failed functions into errors that know their status (design: README, "Failures").
+"""Turns answers of the Lambda API and of failed functions into errors that know their status (design: README,
+"Failures").
 
-`refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The client gets the
-bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to the log, as a
-note of the exception (`__notes__`).
+`refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The
+client gets the bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to
+the log, as a note of the exception (`__notes__`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.json_text import without_mark
 
-# -- the API refuses -----------------------------------------------------------------------------------------------------
+# -- the API refuses
+# -----------------------------------------------------------------------------------------------------
 
 _BUSY = "AWS throttles {function} ({cause}): call again later, or raise the limit that was met"
 _SOON = "AWS cannot start {function} yet ({cause}): call again later"
@@ -41,12 +43,8 @@ _ACCESS = (
 )
 _STALE = "AWS refuses the bridge's signature for {function} ({cause}): its credentials or its clock are out of date"
 _MISSING = "Lambda has no function {function} ({cause}): check its name, alias, account, region and endpoint"
-_TOO_LARGE = (
-    f"the event for {{function}} is above Lambda's limit of {MAX_REQUEST} bytes ({{cause}})"
-)
-_KEY = (
-    "{function} cannot start ({cause}): Lambda cannot use the KMS key of its environment variables"
-)
+_TOO_LARGE = f"the event for {{function}} is above Lambda's limit of {MAX_REQUEST} bytes ({{cause}})"
+_KEY = "{function} cannot start ({cause}): Lambda cannot use the KMS key of its environment variables"
 _NETWORK = "{function} cannot start ({cause}): its VPC configuration must be fixed"
 _MOUNT = "{function} cannot start ({cause}): its file system cannot be mounted"
 _CODE = "{function} cannot start ({cause}): its runtime or its code must be fixed"
@@ -145,14 +143,14 @@ def refusal_of(
     retry_after: float | None,
     function: str,
 ) -> AwsRefusal:
-    """The cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason, "" if absent."""
+    """The cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason, "" if
+    absent.
+    """
     name = _plain_type(error_type)
     kind, text = _rule_for(http_status, name)
     throttle_reason = reason if kind is Throttled and _TYPE(reason) else ""
     cause = throttle_reason or name or f"HTTP {http_status} without an error type"
-    error = kind(
-        text.format(function=function, cause=cause), error_type=name, retry_after=retry_after
-    )
+    error = kind(text.format(function=function, cause=cause), error_type=name, retry_after=retry_after)
     if isinstance(error, Throttled):
         error.throttle_reason = throttle_reason
     note = _short(message)
@@ -188,7 +186,8 @@ def _short(text: str) -> str:
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 
 
-# -- the function fails --------------------------------------------------------------------------------------------------
+# -- the function fails
+# --------------------------------------------------------------------------------------------------
 
 
 class _Failure(Struct, gc=False):
@@ -209,22 +208,18 @@ _REQUEST_ID_PREFIX = re.compile(r"^RequestId: [0-9A-Za-z-]{1,64} (?:Error: )?")
 
 
 def failure_of(payload: bytes, *, function: str) -> RpcError:
-    """The cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and failed."""
+    """The cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and
+    failed.
+    """
     error_type, message = _read_failure(payload)
     timed_out = _TIMED_OUT.search(message)
     if error_type in _TIMEOUT_TYPES or (timed_out and not error_type):
         after = f" after {float(timed_out[1]):g} s" if timed_out else ""
-        return FunctionTimedOut(
-            f"{function} ran out of its own time{after}: raise the function's timeout"
-        )
+        return FunctionTimedOut(f"{function} ran out of its own time{after}: raise the function's timeout")
     if error_type in _TOO_LARGE_TYPES:
-        return ReplyTooLarge(
-            f"the reply of {function} is above Lambda's limit of {MAX_REPLY} bytes"
-        )
+        return ReplyTooLarge(f"the reply of {function} is above Lambda's limit of {MAX_REPLY} bytes")
     if error_type in _OUT_OF_MEMORY_TYPES or _was_killed(error_type, message):
-        return FunctionFailed(
-            f"{function} was killed, most likely out of memory: raise the function's memory"
-        )
+        return FunctionFailed(f"{function} was killed, most likely out of memory: raise the function's memory")
     told = ": ".join(part for part in (_short(error_type), _short(message)) if part)
     failed = FunctionFailed(f"{function} failed: {told or 'it gave no reason'}")
     failed.error_type, failed.error_message = error_type, message

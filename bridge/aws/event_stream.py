@@ -1,7 +1,8 @@
 """application/vnd.amazon.eventstream: chunks of bytes in, events out.
 
-An event is lengths and a checksum of them, headers, a payload, and a checksum of it all. Both checksums are verified. Declared sizes are
-compared with their bounds before anything is held. What the events mean is response_stream's business.
+An event is lengths and a checksum of them, headers, a payload, and a checksum of it all. Both checksums are verified.
+Declared sizes are compared with their bounds before anything is held. What the events mean is response_stream's
+business.
 
 https://smithy.io/2.0/aws/amazon-eventstream.html
 """
@@ -73,7 +74,9 @@ class EventStreamReader:
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """Return the next whole event, or None if it has not all arrived. After a BadReply the stream cannot be used."""
+        """Return the next whole event, or None if it has not all arrived. After a BadReply the stream cannot be
+        used.
+        """
         buffer, at = self._buffer, self._at
         if len(buffer) - at < _LENGTHS.size:
             return None

@@ -1,10 +1,12 @@
-"""Events of AWS's event stream (`application/vnd.amazon.eventstream`) as bytes: what InvokeWithResponseStream answers with.
+"""Events of AWS's event stream (`application/vnd.amazon.eventstream`) as bytes: what InvokeWithResponseStream answers
+with.
 
-In: a type, a content type and a payload. Out: one message, with both its checksums. The decoder is a module of its own: the bridge
-reads these messages, the local Lambda writes them.
+In: a type, a content type and a payload. Out: one message, with both its checksums. The decoder is a module of its own:
+the bridge reads these messages, the local Lambda writes them.
 
-A message: total length and length of its headers (u32 each), the CRC-32 of those 8 bytes, the headers, the payload, and the CRC-32 of
-all before it. A header: its name after its length (u8), the kind of its value (7: a string), the value after its length (u16).
+A message: total length and length of its headers (u32 each), the CRC-32 of those 8 bytes, the headers, the payload, and
+the CRC-32 of all before it. A header: its name after its length (u8), the kind of its value (7: a string), the value
+after its length (u16).
 https://docs.aws.amazon.com/transcribe/latest/dg/streaming-setting-up.html#streaming-event-stream
 """
 

@@ -53,8 +53,8 @@ class ResponseStream:
         return self._events.held
 
     def feed(self, data: bytes) -> tuple[list[bytes], RpcError | None]:
-        """Return the bytes that the function wrote, and the failure if the reply ended with one. The outcome does not depend on the
-        chunks.
+        """Return the bytes that the function wrote, and the failure if the reply ended with one. The outcome does not
+        depend on the chunks.
         """
         written: list[bytes] = []
         self._events.feed(data)
@@ -85,9 +85,7 @@ class ResponseStream:
     def finish(self) -> None:
         """The stream is over. Raises CutReply if the function's end was not told."""
         if not self._is_complete:
-            raise CutReply(
-                f"the event stream of {self._function} ended before AWS said that the function had"
-            )
+            raise CutReply(f"the event stream of {self._function} ended before AWS said that the function had")
 
     def _failure(self, payload: bytes) -> RpcError | None:
         try:

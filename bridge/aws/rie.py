@@ -1,6 +1,7 @@
 """AWS's local emulator and its relatives: what they answer differently from Lambda (`quirks: rie`).
 
-They know one function, and tell a failure by the reply's text alone: without X-Amz-Function-Error, with HTTP 200, or 502 if its process ended.
+They know one function, and tell a failure by the reply's text alone: without X-Amz-Function-Error, with HTTP 200, or
+502 if its process ended.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """AWS Signature Version 4: the headers that prove who sends a request.
 
-In: the request's parts as they will be sent, the SHA-256 of its body, and the time. Out: the headers to add, or the whole
-request head. It never sees the body and never asks for the time. For every service but S3 (whose path rules differ).
+In: the request's parts as they will be sent, the SHA-256 of its body, and the time. Out: the headers to add, or the
+whole request head. It never sees the body and never asks for the time. For every service but S3 (whose path rules
+differ).
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 
-What stays the same is computed once: the key for a day, and everything but the body's hash for a second. One signature then
-costs three hashes of short strings.
+What stays the same is computed once: the key for a day, and everything but the body's hash for a second. One signature
+then costs three hashes of short strings.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class SigningKey:
         return f"{day}/{self.region}/{self.service}/aws4_request"
 
     def begin(self, day: str) -> tuple[HASH, HASH]:
-        """HMAC's inner and outer hash, begun with the key of this day (`YYYYMMDD`); the caller copies, never updates them."""
+        """HMAC's inner and outer hash, begun with the key of this day (`YYYYMMDD`); the caller copies, never updates
+        them.
+        """
         if day != self._day:
             key = f"AWS4{self.credentials.secret_key}".encode()
             for part in (day, self.region, self.service, "aws4_request"):
@@ -85,8 +88,20 @@ class SigningKey:
 class RequestSigner:
     """Signs requests that differ only in their body and time."""
 
-    __slots__ = ("_authorization", "_begun_canonical", "_begun_inner", "_begun_outer", "_canonical_start", "_fields", "_head_start",
-                 "_key", "_request_line", "_second", "_stamp", "_unsigned")  # fmt: skip
+    __slots__ = (
+        "_authorization",
+        "_begun_canonical",
+        "_begun_inner",
+        "_begun_outer",
+        "_canonical_start",
+        "_fields",
+        "_head_start",
+        "_key",
+        "_request_line",
+        "_second",
+        "_stamp",
+        "_unsigned",
+    )
 
     def __init__(
         self,
@@ -146,20 +161,15 @@ class RequestSigner:
         scope = self._key.scope(day)
         fields = (*self._fields, ("x-amz-date", stamp))
         canonical_fields, names = canonical_headers(fields)
-        self._begun_canonical = sha256(
-            f"{self._canonical_start}{canonical_fields}\n{names}\n".encode()
-        )
+        self._begun_canonical = sha256(f"{self._canonical_start}{canonical_fields}\n{names}\n".encode())
         inner, self._begun_outer = self._key.begin(day)
         self._begun_inner = inner.copy()
         self._begun_inner.update(f"{ALGORITHM}\n{stamp}\n{scope}\n".encode())
         self._authorization = (
-            f"{ALGORITHM} Credential={self._key.credentials.access_key}/{scope}, "
-            f"SignedHeaders={names}, Signature="
+            f"{ALGORITHM} Credential={self._key.credentials.access_key}/{scope}, SignedHeaders={names}, Signature="
         )
         lines = [f"{name}: {value}\r\n" for name, value in (*fields, *self._unsigned)]
-        self._head_start = (
-            f"{self._request_line}{''.join(lines)}authorization: {self._authorization}".encode()
-        )
+        self._head_start = f"{self._request_line}{''.join(lines)}authorization: {self._authorization}".encode()
         self._stamp = stamp
         self._second = second
 

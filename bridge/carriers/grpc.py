@@ -1,7 +1,7 @@
 """Native gRPC: makes calls to one server, message by message in both directions, over shared HTTP/2 connections.
 
-In: a path, metadata as the bridge holds it, envelopes of plain messages. Out: the response's events, or an error that says what kept a
-call from its status. What is wrong with one reply ends that call alone.
+In: a path, metadata as the bridge holds it, envelopes of plain messages. Out: the response's events, or an error that
+says what kept a call from its status. What is wrong with one reply ends that call alone.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ _MOST_AT_ONCE = 128
 _LONGEST_USER_AGENT = 256
 
 _INFLATED_ON_LOOP = 4 << 10
-"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so a thread inflates
-it.
+"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so
+a thread inflates it.
 """
 
 _USER_TIMEOUT = 30_000
@@ -132,7 +132,9 @@ class GrpcCarrier:
         self._in_flight = 0
         self._is_retired = False
         self._last_fields: Fields = ()
-        """The fields that opened the last response, and (below) their meaning. Most responses begin with the same fields."""
+        """The fields that opened the last response, and (below) their meaning. Most responses begin with the same
+        fields.
+        """
         self._last_response: Response | None = None
         self._last_trailers: Fields = ()
         self._last_end: Trailers | None = None
@@ -152,8 +154,14 @@ class GrpcCarrier:
         """
         self._in_flight += 1
         agent = f"{clean_value(user_agent)[:_LONGEST_USER_AGENT]} {USER_AGENT}".lstrip()
-        begin = (*self._head, (":path", path), ("te", "trailers"), ("content-type", _CONTENT_TYPE), ("user-agent", agent),
-                 ("grpc-accept-encoding", ACCEPT_ENCODING))  # fmt: skip
+        begin = (
+            *self._head,
+            (":path", path),
+            ("te", "trailers"),
+            ("content-type", _CONTENT_TYPE),
+            ("user-agent", agent),
+            ("grpc-accept-encoding", ACCEPT_ENCODING),
+        )
         return UpstreamCall(self, begin + _to_wire(metadata), timeout, account)
 
     async def dry_run(self) -> None:
@@ -169,7 +177,9 @@ class GrpcCarrier:
         await self.pool.close()
 
     def retire(self) -> None:
-        """Close the connections when the last call has ended. A call that begins late keeps a connection until its own end."""
+        """Close the connections when the last call has ended. A call that begins late keeps a connection until its own
+        end.
+        """
         self._is_retired = True
         self._close_if_idle()
 
@@ -203,7 +213,7 @@ class GrpcCarrier:
         kind = response.content_type[:80]
         if kind.startswith(f"{_CONTENT_TYPE}+"):
             return BadReply(f"{self.name} answered in {kind} messages, it was sent {_CONTENT_TYPE}")
-        return NoStatus(f"{self.name} answered with content-type {kind} in place of {_CONTENT_TYPE}")  # fmt: skip
+        return NoStatus(f"{self.name} answered with content-type {kind} in place of {_CONTENT_TYPE}")
 
     def http_refusal(self, http_status: int) -> HttpRefusal:
         is_throttled = http_status == _TOO_MANY_REQUESTS
@@ -212,7 +222,8 @@ class GrpcCarrier:
             code=self.limits.throttled_as if is_throttled else code_of_http_status(http_status),
         )
 
-    # -- connections ----------------------------------------------------------------------------------------------------
+    # -- connections
+    # ----------------------------------------------------------------------------------------------------
 
     async def _connect(self, make: Callable[[], Http2Connection]) -> Http2Connection:
         if isinstance(self._address, UnixAddress):
@@ -220,9 +231,7 @@ class GrpcCarrier:
         else:
             scheme = "grpc" if self._tls is None else "grpcs"
             origin = Origin(scheme, self._address.host, self._address.port)
-            made = await self._dialer.dial(
-                origin, self._tls, lambda opened: _prepared(opened, make)
-            )
+            made = await self._dialer.dial(origin, self._tls, lambda opened: _prepared(opened, make))
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await made.wait_until_ready()
@@ -242,16 +251,37 @@ class GrpcCarrier:
 
 
 class UpstreamCall:
-    """One call on a server, and the Sink of its stream. It has one reader and one sender at a time. Call `finish` at its end in any
-    case.
+    """One call on a server, and the Sink of its stream. It has one reader and one sender at a time. Call `finish` at
+    its end in any case.
     """
 
-    __slots__ = ("_account", "_at", "_carrier", "_chunks", "_connection", "_current", "_encoding", "_end", "_failure", "_fields", "_has_no_status", "_head", "_held", "_http_status",
-                 "_is_over", "_limit", "_news", "_room", "_size", "_started", "_stream", "_timeout", "_timer")  # fmt: skip
+    __slots__ = (
+        "_account",
+        "_at",
+        "_carrier",
+        "_chunks",
+        "_connection",
+        "_current",
+        "_encoding",
+        "_end",
+        "_failure",
+        "_fields",
+        "_has_no_status",
+        "_head",
+        "_held",
+        "_http_status",
+        "_is_over",
+        "_limit",
+        "_news",
+        "_room",
+        "_size",
+        "_started",
+        "_stream",
+        "_timeout",
+        "_timer",
+    )
 
-    def __init__(
-        self, carrier: GrpcCarrier, fields: Fields, timeout: float | None, account: Account
-    ) -> None:
+    def __init__(self, carrier: GrpcCarrier, fields: Fields, timeout: float | None, account: Account) -> None:
         """`fields` is the request's header list without its timeout (seconds)."""
         self._carrier = carrier
         self._fields = fields
@@ -289,11 +319,12 @@ class UpstreamCall:
         self._room: asyncio.Future[None] | None = None
         """Pending while the sender waits."""
 
-    # -- for the target -------------------------------------------------------------------------------------------------
+    # -- for the target
+    # -------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Wait until the call has been sent. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and MessageTooLarge:
-        the server has seen nothing of it.
+        """Wait until the call has been sent. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and
+        MessageTooLarge: the server has seen nothing of it.
         """
         pool = self._carrier.pool
         connection = await pool.connection()
@@ -344,7 +375,9 @@ class UpstreamCall:
         self._connection.half_close(self._stream)
 
     async def receive(self) -> list[ResponseEvent]:
-        """Return the next events, at least one. The last event of the call is Trailers. Raises an RpcError if the server gave no status."""
+        """Return the next events, at least one. The last event of the call is Trailers. Raises an RpcError if the
+        server gave no status.
+        """
         assert self._connection is not None
         while True:
             events = await self._take()
@@ -365,7 +398,8 @@ class UpstreamCall:
         self._held.become(0)
         self._carrier.finished()
 
-    # -- the response, for the reader -----------------------------------------------------------------------------------
+    # -- the response, for the reader
+    # -----------------------------------------------------------------------------------
 
     async def _take(self) -> list[ResponseEvent]:
         """Return the events that have arrived."""
@@ -459,7 +493,7 @@ class UpstreamCall:
         if encoding == IDENTITY:
             raise BadReply(f"{name} sent a compressed message but names no grpc-encoding")
         if encoding not in SUPPORTED:
-            raise BadReply(f"{name} compressed a message with {encoding[:40]}, which was not offered to it")  # fmt: skip
+            raise BadReply(f"{name} compressed a message with {encoding[:40]}, which was not offered to it")
         data, room = data_of(found), self._account.room
         inflated = partial(inflate, data, encoding, max_size=min(self._limit, room))
         try:
@@ -473,7 +507,8 @@ class UpstreamCall:
         except BadReply as error:
             raise BadReply(f"a message from {name} does not decode as {encoding}") from error
 
-    # -- the Sink of the stream -----------------------------------------------------------------------------------------
+    # -- the Sink of the stream
+    # -----------------------------------------------------------------------------------------
 
     def response(self, fields: Fields, *, ended: bool) -> None:
         head = self._carrier.response(fields)
@@ -486,7 +521,8 @@ class UpstreamCall:
         elif ended:
             self._finish(None)
         else:
-            # A status in headers that do not end the stream counts if nothing follows, because proxies split one block into two.
+            # A status in headers that do not end the stream counts if nothing follows, because proxies split one block
+            # into two.
             self._head = head
             self._wake()
 
@@ -522,7 +558,7 @@ class UpstreamCall:
         if kind is StatusCode.CANCELLED and self._is_late():
             self._expired()
             return
-        self.failed(ServerReset(f"{name} reset the call without a status (HTTP/2 error {named})", code=kind))  # fmt: skip
+        self.failed(ServerReset(f"{name} reset the call without a status (HTTP/2 error {named})", code=kind))
 
     def _is_late(self) -> bool:
         """Whether the server's reset means that the deadline has passed."""
@@ -562,7 +598,8 @@ class UpstreamCall:
         return NoStatus(f"{self._carrier.name} ended the call without a grpc-status")
 
 
-# -- what header lists mean ------------------------------------------------------------------------------------------------
+# -- what header lists mean
+# ------------------------------------------------------------------------------------------------
 
 
 class Response(FrozenValue, frozen=True):
@@ -582,7 +619,7 @@ class Response(FrozenValue, frozen=True):
     def is_grpc(self) -> bool:
         """Whether messages may follow."""
         kind = self.content_type
-        return kind in ("", _CONTENT_TYPE, f"{_CONTENT_TYPE}+proto") and (self.http_status == _OK or bool(kind))  # fmt: skip
+        return kind in ("", _CONTENT_TYPE, f"{_CONTENT_TYPE}+proto") and (self.http_status == _OK or bool(kind))
 
 
 def _read_response(fields: Fields) -> Response:
@@ -610,7 +647,7 @@ def _status_in(fields: Fields) -> Status | None:
             details = _bytes_of(value)
     if code is None:
         return None
-    return OK if code is StatusCode.OK and not message and not details else Status(code, message, details)  # fmt: skip
+    return OK if code is StatusCode.OK and not message and not details else Status(code, message, details)
 
 
 def _bytes_of(details: str) -> bytes:
@@ -632,7 +669,9 @@ def _to_wire(metadata: Metadata) -> Metadata:
 
 
 def _from_wire(fields: Fields) -> Metadata:
-    """Metadata for the client, without fields of the call itself or of one connection, and without unreadable values."""
+    """Metadata for the client, without fields of the call itself or of one connection, and without unreadable
+    values.
+    """
     metadata: list[tuple[str, str]] = []
     for name, value in fields:
         if name in _NOT_METADATA:
@@ -648,7 +687,8 @@ def _from_wire(fields: Fields) -> Metadata:
     return tuple(metadata)
 
 
-# -- addresses and TLS -----------------------------------------------------------------------------------------------------
+# -- addresses and TLS
+# -----------------------------------------------------------------------------------------------------
 
 
 def _authority_of(target: GrpcTarget, tls: TargetTls | None) -> str:
@@ -668,7 +708,9 @@ def _context(files: TargetTls) -> ssl.SSLContext:
 
 
 def _prepared(opened: socket.socket, make: Callable[[], Http2Connection]) -> Http2Connection:
-    """Set up a socket so that it notices a dead server soon. A call may wait hours for its answer, but not for a dead server."""
+    """Set up a socket so that it notices a dead server soon. A call may wait hours for its answer, but not for a dead
+    server.
+    """
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
     if option is not None:
         opened.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT)

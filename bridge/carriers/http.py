@@ -1,7 +1,8 @@
 """Sends requests to an HTTP server: function URLs, API Gateways, load balancers, any gRPC-Web server.
 
-In: a path, fields and a body. Out: the response as it comes, whatever its status. A signed request is repeated in one case only: AWS
-refused the signature, and there are other credentials or a corrected time. Redirects are not followed, and nothing is retried.
+In: a path, fields and a body. Out: the response as it comes, whatever its status. A signed request is repeated in one
+case only: AWS refused the signature, and there are other credentials or a corrected time. Redirects are not followed,
+and nothing is retried.
 """
 
 from __future__ import annotations
@@ -61,14 +62,13 @@ class HttpCarrier:
         self.name = str(url)
         """The server's name in messages."""
 
-    async def open(
-        self, path: str, fields: Headers, body: bytes, account: Account | None = None
-    ) -> StreamedResponse:
-        """Send a POST and wait until the response begins. The caller closes it. `path` follows the prefix, percent-encoded; `account`: of
-        the
+    async def open(self, path: str, fields: Headers, body: bytes, account: Account | None = None) -> StreamedResponse:
+        """Send a POST and wait until the response begins. The caller closes it. `path` follows the prefix,
+        percent-encoded; `account`: of the
         call, it counts what of the response is not read yet.
 
-        Raises what HttpClient raises, Misconfigured, BuffersFull; if requests are signed, NotReady and AccessRefused as well.
+        Raises what HttpClient raises, Misconfigured, BuffersFull; if requests are signed, NotReady and AccessRefused as
+        well.
         """
         pool, path = self._pool or self._find_pool(), self._prefix + path
         if account is not None and self._origin.is_secure and len(body) > SMALL:
@@ -78,7 +78,9 @@ class HttpCarrier:
         return await self._open_signed(pool, self._signer, path, fields, body, account)
 
     async def dry_run(self) -> None:
-        """Check whether the server can be reached, and whether there are credentials if it needs any. Raises as `open` does."""
+        """Check whether the server can be reached, and whether there are credentials if it needs any. Raises as `open`
+        does.
+        """
         if self._signer is not None:
             self._signer.signing.current()
         await (self._pool or self._find_pool()).connect()
@@ -101,9 +103,7 @@ class HttpCarrier:
         if error is None:
             return response
         date = response.field(b"date")
-        if not isinstance(error, StaleCredentials) or not await signer.signing.renew(
-            credentials, skew, date
-        ):
+        if not isinstance(error, StaleCredentials) or not await signer.signing.renew(credentials, skew, date):
             raise error
         signed = signer.sign(signer.signing.current(), path, fields, hashed)
         response = await pool.open(self._head(path, signed, body), body, account)
@@ -141,8 +141,7 @@ class HttpCarrier:
     def _head(self, path: str, fields: Headers, body: bytes) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
         return (
-            f"POST {path} HTTP/1.1\r\nhost: {self._origin.authority}\r\n{lines}"
-            f"content-length: {len(body)}\r\n\r\n"
+            f"POST {path} HTTP/1.1\r\nhost: {self._origin.authority}\r\n{lines}content-length: {len(body)}\r\n\r\n"
         ).encode("ascii")
 
 

@@ -1,7 +1,7 @@
 """Calls the Lambda API of one function: signs requests, sends them to the right endpoint, and reads refusals.
 
-It repeats a request in one case only: AWS refused the signature, and there are other credentials or a corrected time. The content of
-requests and replies belongs to lambda_invoke and lambda_stream.
+It repeats a request in one case only: AWS refused the signature, and there are other credentials or a corrected time.
+The content of requests and replies belongs to lambda_invoke and lambda_stream.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from bridge.rpc.url import Origin, Url
 _SERVICE = "lambda"
 
 HASHED_ON_LOOP = 256 << 10
-"""Up to this size (bytes) a payload is hashed at once. A larger one is hashed in a thread, because it would stop all other calls for a
-millisecond.
+"""Up to this size (bytes) a payload is hashed at once. A larger one is hashed in a thread, because it would stop all
+other calls for a millisecond.
 """
 
 MAX_BODY = MAX_REPLY + (4 << 10)
@@ -73,8 +73,8 @@ class LambdaApi:
     def exchange(
         self, payload: bytes, extra: Headers = (), account: Account | None = None
     ) -> Coroutine[Any, Any, Response]:
-        """Send a request and return the whole response that Lambda accepted. `extra` are headers to send and sign. For `account` see
-        Pool.exchange.
+        """Send a request and return the whole response that Lambda accepted. `extra` are headers to send and sign. For
+        `account` see Pool.exchange.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
         """
@@ -87,7 +87,9 @@ class LambdaApi:
         return self._send(payload, extra, account, Pool.open)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `exchange` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `exchange`
+        does.
+        """
         await self.exchange(b"", (("x-amz-invocation-type", "DryRun"),))
 
     async def _send(
@@ -126,9 +128,7 @@ class LambdaApi:
         settings = self._signing.settings
         region = self._function.region or settings.region
         if region is None:
-            raise Misconfigured(
-                f"function {self._function} needs a region: set aws.region or use its ARN"
-            )
+            raise Misconfigured(f"function {self._function} needs a region: set aws.region or use its ARN")
         try:
             endpoint = self._find_endpoint(region, settings)
             pool = self._client.pool(endpoint.origin)

@@ -1,7 +1,7 @@
 """Lambda Invoke: sends a payload to one function and returns its reply.
 
-In: the event as bytes. Out: the function's reply, or an error that says what happened and whether the function may have run.
-The caller bounds the time: cancelling closes the connection.
+In: the event as bytes. Out: the function's reply, or an error that says what happened and whether the function may have
+run. The caller bounds the time: cancelling closes the connection.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 """
@@ -33,9 +33,11 @@ class LambdaInvoke:
         client_context: str | None = None,
         account: Account | None = None,
     ) -> InvokeReply:
-        """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes; `account`: of the call, it counts the reply.
+        """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes; `account`: of the call, it counts
+        the reply.
 
-        Raises NotReady; BuffersFull; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of bridge.aws.errors.
+        Raises NotReady; BuffersFull; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of
+        bridge.aws.errors.
         """
         extra = () if client_context is None else (("x-amz-client-context", client_context),)
         response = await self._api.exchange(payload, extra, account)
@@ -50,5 +52,7 @@ class LambdaInvoke:
         return InvokeReply(response.body, request_id)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke`
+        does.
+        """
         await self._api.dry_run()

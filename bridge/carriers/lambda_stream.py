@@ -1,7 +1,7 @@
 """Lambda InvokeWithResponseStream: sends a payload to one function and returns its reply as the function writes it.
 
-In: the event as bytes. Out: the bytes of the reply in the chunks that come, no faster than they are taken; the way it failed comes
-behind them. Deadlines are the caller's: cancelling closes the connection (the function itself runs on).
+In: the event as bytes. Out: the bytes of the reply in the chunks that come, no faster than they are taken; the way it
+failed comes behind them. Deadlines are the caller's: cancelling closes the connection (the function itself runs on).
 
 https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
 """
@@ -28,8 +28,8 @@ class Reply:
 
     def __init__(self, chunks: AsyncIterator[bytes], request_id: str) -> None:
         self.chunks = chunks
-        """Yields the bytes that the function wrote, as they arrive. Raises the FunctionErrors, ConnectionLost, CutReply, BadReply,
-        ServiceFailed.
+        """Yields the bytes that the function wrote, as they arrive. Raises the FunctionErrors, ConnectionLost,
+        CutReply, BadReply, ServiceFailed.
         """
         self.request_id = request_id
         """AWS's id of the invocation."""
@@ -50,8 +50,8 @@ class LambdaStream:
         client_context: str | None = None,
         account: Account | None = None,
     ) -> AsyncIterator[Reply]:
-        """Run the function. The reply is valid until the block ends. `client_context`: base64 of JSON, at most 3,583 bytes;
-        `account`: of the call, it counts what is held of the reply.
+        """Run the function. The reply is valid until the block ends. `client_context`: base64 of JSON, at most 3,583
+        bytes; `account`: of the call, it counts what is held of the reply.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
         """
@@ -62,7 +62,9 @@ class LambdaStream:
             yield Reply(chunks, request_id)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke` does."""
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke`
+        does.
+        """
         await self._api.dry_run()
 
     async def _chunks(

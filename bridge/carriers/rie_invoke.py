@@ -1,4 +1,6 @@
-"""Invoke for AWS's local emulator and similar programs. Failures are found in the reply, and nothing can be checked beforehand."""
+"""Invoke for AWS's local emulator and similar programs. Failures are found in the reply, and nothing can be checked
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,7 @@ class RieInvoke:
     ) -> InvokeReply:
         """Run the function. Raises as LambdaInvoke does."""
         try:
-            reply = await self._invoke.invoke(
-                payload, client_context=client_context, account=account
-            )
+            reply = await self._invoke.invoke(payload, client_context=client_context, account=account)
         except ServiceFailed as refused:
             if is_failure(refused.body):  # the function's process has ended
                 raise failure_of(refused.body, function=str(self._function)) from None

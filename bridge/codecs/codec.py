@@ -1,4 +1,6 @@
-"""Codec: one payload format, from a gathered call to the body that a backend gets, and from its reply to response events."""
+"""Codec: one payload format, from a gathered call to the body that a backend gets, and from its reply to response
+events.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,14 @@ from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata
 
 Convert = Callable[[str, bytes, Account], Awaitable[bytes]]
-"""From the path of a call and what `Codec.encode` made of its body to the body for the backend, which the account holds then."""
+"""From the path of a call and what `Codec.encode` made of its body to the body for the backend, which the account holds
+then.
+"""
 
 
 class Reader(Protocol):
-    """Reads one reply: `feed` it the body in any chunks, then `convert`, then `finish`. The events and the outcome do not depend on the chunks.
+    """Reads one reply: `feed` it the body in any chunks, then `convert`, then `finish`. The events and the outcome do
+    not depend on the chunks.
 
     All raise RpcError for a reply that cannot be read.
     """
@@ -44,7 +49,9 @@ class Reader(Protocol):
 
     @property
     def convert(self) -> Callable[[], Awaitable[None]] | None:
-        """What must be done between the last `feed` and `finish`, once, and may take long. None: nothing, as for most formats."""
+        """What must be done between the last `feed` and `finish`, once, and may take long. None: nothing, as for most
+        formats.
+        """
         ...
 
     def finish(self) -> list[ResponseEvent]:
@@ -62,11 +69,14 @@ class Codec(Protocol):
 
     @property
     def convert(self) -> Convert | None:
-        """What must still be done to the body that `encode` returns, and may take long. None: nothing, as for most formats."""
+        """What must still be done to the body that `encode` returns, and may take long. None: nothing, as for most
+        formats.
+        """
         ...
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:
-        """The body for the backend from that of the call, which is whole and checked, and not compressed if `is_identity`.
+        """The body for the backend from that of the call, which is whole and checked, and not compressed if
+        `is_identity`.
 
         `message_format`: the client's subtype. Raises UnsupportedCall, UnknownMethod, MalformedRequest.
         """
@@ -83,7 +93,7 @@ class Codec(Protocol):
         message_format: str,
         account: Account | None = None,
     ) -> Reader:
-        """For the reply to one call. `headers`: names in lower case; `accept_encoding`: what the client lists; `max_response`:
-        bytes of one message; `account`: of the call, it counts what is inflated.
+        """For the reply to one call. `headers`: names in lower case; `accept_encoding`: what the client lists;
+        `max_response`: bytes of one message; `account`: of the call, it counts what is inflated.
         """
         ...

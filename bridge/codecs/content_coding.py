@@ -1,7 +1,8 @@
-"""Content codings of a reply's body (RFC 9110 8.4), undone as the body comes: gzip and deflate, also several on top of each other.
+"""Content codings of a reply's body (RFC 9110 8.4), undone as the body comes: gzip and deflate, also several on top of
+each other.
 
-In go the header fields of a reply and its body in any parts; out come pieces of bounded size. It knows neither the reply, nor who asked for
-identity, nor the total limit.
+In go the header fields of a reply and its body in any parts; out come pieces of bounded size. It knows neither the
+reply, nor who asked for identity, nor the total limit.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ def content_codings(headers: Metadata) -> tuple[str, ...]:
         listed = ",".join([value for key, value in headers if key == name])
         if listed:
             names = [part.strip(" \t").lower() for part in listed.split(",")]
-            return tuple([_ALIASES.get(each, each) for each in names if each not in ("", "identity")])  # fmt: skip
+            return tuple([_ALIASES.get(each, each) for each in names if each not in ("", "identity")])
     return ()
 
 
 class ContentDecoder:
-    """Undoes the codings of one body: `feed` it the body in any parts, then `finish`. A body that is empty needs no decoding."""
+    """Undoes the codings of one body: `feed` it the body in any parts, then `finish`. A body that is empty needs no
+    decoding.
+    """
 
     def __init__(self, codings: tuple[str, ...]) -> None:
         self._codings = codings
@@ -50,7 +53,8 @@ class ContentDecoder:
         """The last bytes of the body as they came."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that these bytes give. An empty one says that some work was done: the caller may let others get through.
+        """The pieces that these bytes give. An empty one says that some work was done: the caller may let others get
+        through.
 
         Raises BadReply, ReplyTooLarge; FunctionFailed if a runtime's report stands where data should.
         """
@@ -66,7 +70,9 @@ class ContentDecoder:
         """The body is over. Raises as `feed` does if a coding's data is not."""
         for stage in self._stages:
             if not stage.is_whole:
-                raise self._blame(BadReply(f"the function's reply is cut off within its content-encoding {stage.coding}"))  # fmt: skip
+                raise self._blame(
+                    BadReply(f"the function's reply is cut off within its content-encoding {stage.coding}")
+                )
 
     def _begun(self) -> list[_Stage]:
         unknown = [coding for coding in self._codings if coding not in _STAGES]
@@ -91,7 +97,9 @@ class ContentDecoder:
                     continue
                 self._between += len(piece)
                 if self._between > MAX_BETWEEN:
-                    raise ReplyTooLarge(f"the function's reply is above {MAX_BETWEEN} bytes between two content-encodings")  # fmt: skip
+                    raise ReplyTooLarge(
+                        f"the function's reply is above {MAX_BETWEEN} bytes between two content-encodings"
+                    )
                 yield from self._through(others, piece)
             yield b""
 
@@ -129,7 +137,9 @@ class _Gzip:
 
 
 class _Deflate:
-    """RFC 9110 8.4.1.2: the zlib format (RFC 1950); and the bare deflate data (RFC 1951) that some send under this name."""
+    """RFC 9110 8.4.1.2: the zlib format (RFC 1950); and the bare deflate data (RFC 1951) that some send under this
+    name.
+    """
 
     coding = "deflate"
 
@@ -153,7 +163,7 @@ class _Deflate:
         if data:
             rest = yield from _inflated(self._inflater, data, self.coding)
             if rest:
-                raise BadReply("the function's reply has bytes behind the end of its content-encoding deflate")  # fmt: skip
+                raise BadReply("the function's reply has bytes behind the end of its content-encoding deflate")
 
 
 def _is_zlib(data: bytes) -> bool:
@@ -161,15 +171,13 @@ def _is_zlib(data: bytes) -> bool:
     return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
 
 
-def _inflated(
-    inflater: zlib._Decompress, data: bytes, coding: str
-) -> Generator[bytes, None, bytes]:
+def _inflated(inflater: zlib._Decompress, data: bytes, coding: str) -> Generator[bytes, None, bytes]:
     """What the data gives; returns the rest of it that stands behind the end."""
     while True:
         try:
             plain = inflater.decompress(data, PIECE)
         except zlib.error as error:
-            raise BadReply(f"the function's reply does not decode as content-encoding {coding}") from error  # fmt: skip
+            raise BadReply(f"the function's reply does not decode as content-encoding {coding}") from error
         if plain:
             yield plain
         if inflater.eof:

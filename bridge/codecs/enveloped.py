@@ -1,7 +1,7 @@
 """A reply's body that is made of envelopes, read while it comes: what gRPC-Web and gRPC's frames have in common.
 
-In go bytes in any chunks; out come Headers and Messages, and the trailers' envelope where the format has one. The format's reader
-interprets the trailers, and bytes that are not an envelope.
+In go bytes in any chunks; out come Headers and Messages, and the trailers' envelope where the format has one. The
+format's reader interprets the trailers, and bytes that are not an envelope.
 """
 
 from __future__ import annotations
@@ -29,16 +29,24 @@ def wrong_format(found: re.Match[str] | None, message_format: str) -> BadReply |
     sent = found["format"] if found is not None else None
     if sent is None or sent == message_format:
         return None
-    return BadReply(
-        f"the function answered in {sent[:40]} messages, the client speaks {message_format[:40]}"
-    )
+    return BadReply(f"the function answered in {sent[:40]} messages, the client speaks {message_format[:40]}")
 
 
 class EnvelopedBody:
     """Belongs to one reply; its length is the bytes held."""
 
-    __slots__ = ("_inflater", "_known_flags", "_max_response", "_max_trailers", "failure", "has_begun", "headers", "is_framed",
-                 "rest", "trailers")  # fmt: skip
+    __slots__ = (
+        "_inflater",
+        "_known_flags",
+        "_max_response",
+        "_max_trailers",
+        "failure",
+        "has_begun",
+        "headers",
+        "is_framed",
+        "rest",
+        "trailers",
+    )
 
     def __init__(
         self,
@@ -51,8 +59,8 @@ class EnvelopedBody:
         max_response: int | None,
         account: Account | None,
     ) -> None:
-        """`max_trailers`: bytes, inflated; 0 for formats that have none. `is_framed`: whether there are envelopes. `failure`: what is
-        wrong before the body begins. For the others see Codec.reader.
+        """`max_trailers`: bytes, inflated; 0 for formats that have none. `is_framed`: whether there are envelopes.
+        `failure`: what is wrong before the body begins. For the others see Codec.reader.
         """
         self._known_flags = COMPRESSED | TRAILERS if max_trailers else COMPRESSED
         self._max_trailers = max_trailers
@@ -171,6 +179,4 @@ def _may_be_report(body: bytes | bytearray, at: int) -> bool:
 def _too_large(flags: int, size: int, limit: int) -> ReplyTooLarge:
     if flags & TRAILERS:
         return ReplyTooLarge(f"the function's trailers of {size} bytes are above {limit}")
-    return ReplyTooLarge(
-        f"a response message of {size} bytes is above max_response ({limit} bytes)"
-    )
+    return ReplyTooLarge(f"a response message of {size} bytes is above max_response ({limit} bytes)")

@@ -1,4 +1,6 @@
-"""Texts that stand where a reply's messages belong: what a backend's error page says, what a runtime says of a failed stream."""
+"""Texts that stand where a reply's messages belong: what a backend's error page says, what a runtime says of a failed
+stream.
+"""
 
 from __future__ import annotations
 

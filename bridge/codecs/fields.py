@@ -1,4 +1,5 @@
-"""The header or trailer fields of a reply, sorted: what reaches the client as metadata, what is gRPC's own, what goes no further.
+"""The header or trailer fields of a reply, sorted: what reaches the client as metadata, what is gRPC's own, what goes
+no further.
 
 In go fields with names in lower case, as a backend sent them; out come values that any HTTP/2 client takes.
 """
@@ -22,9 +23,7 @@ from bridge.rpc.metadata import (
 from bridge.rpc.status import Status, StatusCode, decode_message, parse_code
 from bridge.rpc.value import FrozenValue
 
-_OWN = frozenset(
-    ("content-type", "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding")
-)
+_OWN = frozenset(("content-type", "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-encoding"))
 """Fields that say something about the reply itself."""
 
 _DROPPED = not_passed(Leg.REPLY)
@@ -35,7 +34,9 @@ _GRPC = "grpc-"
 _REMAPPED = "x-amzn-remapped-"
 
 MOST_METADATA = 1000
-"""Entries of metadata that are read; what comes behind them is left out. An HTTP head has fewer, but a Lambda reply has room for a million."""
+"""Entries of metadata that are read; what comes behind them is left out. An HTTP head has fewer, but a Lambda reply has
+room for a million.
+"""
 
 LONGEST_VALUE = 1 << 20
 """Characters of one value. A longer one fits no `max_trailers`."""
@@ -55,7 +56,9 @@ class ReplyFields(FrozenValue, frozen=True):
 
 
 def sort_fields(fields: Iterable[tuple[str, str]]) -> ReplyFields:
-    """Never fails. Fields that cannot reach a client, or are far too many, are left out. An invalid grpc-status counts as UNKNOWN."""
+    """Never fails. Fields that cannot reach a client, or are far too many, are left out. An invalid grpc-status counts
+    as UNKNOWN.
+    """
     metadata: list[tuple[str, str]] = []
     own: dict[str, str] = {}
     for sent_name, value in fields:

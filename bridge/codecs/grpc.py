@@ -1,7 +1,7 @@
 """gRPC's frames without its trailers: a backend behind HTTP/1.1 that answers as a gRPC server would, if it could.
 
-The status is that of the reply's headers (grpc-status, grpc-message, grpc-status-details-bin), else OK: what such backends
-cannot say, the bridge supplies. A request needs no codec: its body is such a body already.
+The status is that of the reply's headers (grpc-status, grpc-message, grpc-status-details-bin), else OK: what such
+backends cannot say, the bridge supplies. A request needs no codec: its body is such a body already.
 """
 
 from __future__ import annotations
@@ -99,15 +99,11 @@ class GrpcReader:
             return http_refusal(self._http_status, self._body.rest)
         kind = self._fields.content_type[:80]
         hint = "; payload: grpc-web reads it" if kind.startswith("application/grpc-web") else ""
-        return NoStatus(
-            f"the function answered with content-type {kind} in place of application/grpc{hint}"
-        )
+        return NoStatus(f"the function answered with content-type {kind} in place of application/grpc{hint}")
 
     def _not_an_envelope(self, body: bytes | bytearray, at: int) -> BadReply:
         if body[at] & TRAILERS and self._body.headers is None:
-            return BadReply(
-                "the function's messages end in gRPC-Web trailers: set payload: grpc-web"
-            )
+            return BadReply("the function's messages end in gRPC-Web trailers: set payload: grpc-web")
         return _no_prefix(body[at:])
 
 
@@ -123,7 +119,9 @@ class Grpc:
 
 
 def _no_prefix(body: bytes | bytearray) -> BadReply:
-    """Explain a common mistake: the function returns a bare message, and clients read its first five bytes as a prefix."""
+    """Explain a common mistake: the function returns a bare message, and clients read its first five bytes as a
+    prefix.
+    """
     shown = excerpt(body[:40])
     begins = f'"{shown}"' if shown else f"bytes {body[:8].hex(' ')}"
     declared = int.from_bytes(body[1:PREFIX_SIZE].ljust(4, b"\0"), "big")

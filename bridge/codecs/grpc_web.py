@@ -1,4 +1,5 @@
-"""gRPC-Web, as a backend answers in it (gRPC PROTOCOL-WEB): messages as they are, then an envelope that holds the trailers.
+"""gRPC-Web, as a backend answers in it (gRPC PROTOCOL-WEB): messages as they are, then an envelope that holds the
+trailers.
 
 In go the HTTP status, headers and body of a reply, whole or in any chunks; out come response events. A request needs no
 codec: its gRPC body is a gRPC-Web body already. Knows nothing of how the reply travelled.
@@ -34,7 +35,8 @@ def usual_reply(
     max_response: int | None,
     message_format: str,
 ) -> UnaryResponse | None:
-    """Fast path for the common reply: one message that is not compressed, then status OK. None: read it with a GrpcWebReader.
+    """Fast path for the common reply: one message that is not compressed, then status OK. None: read it with a
+    GrpcWebReader.
 
     It returns what the reader would, for a fifth of the cost.
     """
@@ -55,7 +57,8 @@ def usual_reply(
 
 
 class GrpcWebReader:
-    """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the chunks.
+    """Reads one reply: `feed` it the body in any chunks, then `finish`. The events and the outcome do not depend on the
+    chunks.
 
     Both raise BadReply, ReplyTooLarge and FunctionFailed; `finish` also NoStatus and HttpRefusal. A status is given out
     by `finish` alone, because bytes behind the trailers make the reply a bad one.
@@ -76,7 +79,9 @@ class GrpcWebReader:
         message_format: str = "proto",
         account: Account | None = None,
     ) -> None:
-        """`accept_encoding`: what the client lists. `max_response`: bytes of one message. `message_format`: the client's subtype."""
+        """`accept_encoding`: what the client lists. `max_response`: bytes of one message. `message_format`: the
+        client's subtype.
+        """
         self._http_status = http_status
         self._fields = _PLAIN if headers == _PLAIN_HEADERS else sort_fields(headers)
         found = _CONTENT_TYPE(self._fields.content_type)
@@ -128,7 +133,8 @@ class GrpcWebReader:
             self._body.fail(_not_base64(), events)
         return events
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end
+    # --------------------------------------------------------------------------------------------------------
 
     def finish(self) -> list[ResponseEvent]:
         """The reply is over: its end. The trailers' status counts; that of the headers where they have none."""
@@ -165,7 +171,9 @@ class GrpcWebReader:
         return [headers, known]
 
     def _trailers(self, block: bytes) -> Trailers:
-        """What the block says. Servers may write the status into the headers and then an empty block, or one of other fields."""
+        """What the block says. Servers may write the status into the headers and then an empty block, or one of other
+        fields.
+        """
         lines, told = _lines(block), self._fields.status
         if told is not None:
             lines.append(
@@ -189,9 +197,7 @@ class GrpcWebReader:
             return BadReply("the function's reply ends in the middle of a message")
         if not self._body.has_begun:
             return NoStatus("the function answered HTTP 200 with neither body nor grpc-status")
-        return NoStatus(
-            "the function's reply has no trailers: it crashed, ran out of time, or is no gRPC-Web server"
-        )
+        return NoStatus("the function's reply has no trailers: it crashed, ran out of time, or is no gRPC-Web server")
 
     def _blame(self, error: RpcError) -> RpcError:
         """An HTTP error explains an unreadable body better than the body does."""
@@ -232,9 +238,7 @@ def _not_base64() -> BadReply:
     return BadReply("the function's grpc-web-text reply is not base64")
 
 
-_CONTENT_TYPE = re.compile(
-    r"application/grpc(?:-web(?P<text>-text)?)?(?:\+(?P<format>.+))?"
-).fullmatch
+_CONTENT_TYPE = re.compile(r"application/grpc(?:-web(?P<text>-text)?)?(?:\+(?P<format>.+))?").fullmatch
 """`application/grpc` too: what some servers call gRPC-Web once it has passed a proxy."""
 
 _PLAIN_HEADERS: Metadata = (("content-type", "application/grpc-web+proto"),)
@@ -242,7 +246,8 @@ _PLAIN = ReplyFields((), None, "application/grpc-web+proto")
 """The headers that most replies have, sorted."""
 
 
-# -- trailers ------------------------------------------------------------------------------------------------------------
+# -- trailers
+# ------------------------------------------------------------------------------------------------------------
 
 _USUAL_TRAILERS = {
     b"grpc-status:0\r\n": OK_TRAILERS,
@@ -258,7 +263,9 @@ _LONGEST_USUAL_END = max(map(len, _USUAL_ENDS))
 
 
 def _lines(block: bytes) -> list[tuple[str, str]]:
-    """The fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's end. Raises BadReply."""
+    """The fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's end.
+    Raises BadReply.
+    """
     fields = []
     lines = block.decode("latin-1").split("\n", MOST_LINES)
     if len(lines) > MOST_LINES and lines.pop().strip():
@@ -272,7 +279,8 @@ def _lines(block: bytes) -> list[tuple[str, str]]:
     return fields
 
 
-# -- text ----------------------------------------------------------------------------------------------------------------
+# -- text
+# ----------------------------------------------------------------------------------------------------------------
 
 
 class _Base64Text:

@@ -17,9 +17,9 @@ _PLACE = "here (compression: identity)"
 def uncompressed(
     metadata: Metadata, body: bytes, *, max_message: int, max_body: int, account: Account
 ) -> tuple[Metadata, Iterable[bytes | bytearray]]:
-    """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits are bytes,
-    inflated. There may be very many parts, each inflated when it is taken; join them when all are there. `account` counts what was
-    inflated.
+    """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits
+    are bytes, inflated. There may be very many parts, each inflated when it is taken; join them when all are there.
+    `account` counts what was inflated.
 
     Raises UnsupportedCompression; taking the parts raises MalformedRequest, MessageTooLarge, BuffersFull.
     """
@@ -52,9 +52,7 @@ def _inflate_each(
             room -= at - start + PREFIX_SIZE
             yield body[start - PREFIX_SIZE : at]
         if room < 0:
-            raise MessageTooLarge(
-                f"the request inflates to more than max_buffered ({max_body} bytes)"
-            )
+            raise MessageTooLarge(f"the request inflates to more than max_buffered ({max_body} bytes)")
 
 
 def _pieces(data: bytes, encoding: str, limit: int) -> Iterator[bytes]:
@@ -86,6 +84,4 @@ def refuse_unknown(encoding: str, *, place: str) -> None:
     It counts that the call names it, compressed messages or not (gRPC compression.md).
     """
     if encoding not in SUPPORTED:
-        raise UnsupportedCompression(
-            f"the bridge cannot undo {encoding[:40]} {place}; it reads {ACCEPT_ENCODING}"
-        )
+        raise UnsupportedCompression(f"the bridge cannot undo {encoding[:40]} {place}; it reads {ACCEPT_ENCODING}")

@@ -1,4 +1,6 @@
-"""Compressed messages of a reply, as the client can take them: unchanged in an encoding that it listed, else inflated with a bound."""
+"""Compressed messages of a reply, as the client can take them: unchanged in an encoding that it listed, else inflated
+with a bound.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,8 @@ class ReplyInflater:
         max_response: int | None,
         account: Account | None = None,
     ) -> None:
-        """`encoding`: the reply's, empty if it names none; `accept_encoding`: what the client lists; `max_response`: bytes; `account`:
-        counts the messages that are inflated.
+        """`encoding`: the reply's, empty if it names none; `accept_encoding`: what the client lists; `max_response`:
+        bytes; `account`: counts the messages that are inflated.
         """
         self._account = account
         self._encoding = encoding
@@ -40,9 +42,7 @@ class ReplyInflater:
             raise BadReply("the function sent a compressed message but names no grpc-encoding")
         if not self.is_needed:
             return message
-        limit = (
-            self._budget if self._max_response is None else min(self._max_response, self._budget)
-        )
+        limit = self._budget if self._max_response is None else min(self._max_response, self._budget)
         account = self._account
         room = limit if account is None else account.room
         try:
@@ -84,6 +84,4 @@ def inflater_for(
     """As ReplyInflater takes it."""
     if not encoding:
         return _WITHOUT
-    return ReplyInflater(
-        encoding, accept_encoding=accept_encoding, max_response=max_response, account=account
-    )
+    return ReplyInflater(encoding, accept_encoding=accept_encoding, max_response=max_response, account=account)

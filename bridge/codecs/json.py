@@ -17,14 +17,16 @@ class Transcode(Protocol):
     """Turns messages into JSON and back, by descriptors. It may take long: other calls go on meanwhile."""
 
     async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
-        """The request message of the method at this path as JSON (UTF-8) of at most `max_size` bytes. `account` holds it.
+        """The request message of the method at this path as JSON (UTF-8) of at most `max_size` bytes. `account` holds
+        it.
 
         Raises UnknownMethod, MalformedRequest, MessageTooLarge, Overloaded, ConversionFailed.
         """
         ...
 
     async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
-        """The response message in this JSON, of at most `max_size` bytes; nothing and null are the empty message. `account` holds it.
+        """The response message in this JSON, of at most `max_size` bytes; nothing and null are the empty message.
+        `account` holds it.
 
         Raises UnknownMethod, BadReply, ReplyTooLarge, Overloaded, ConversionFailed.
         """
@@ -46,9 +48,7 @@ class Json:
 
     async def convert(self, path: str, body: bytes, account: Account) -> bytes:
         """See Codec.convert."""
-        return await self._transcode.to_json(
-            path, body, max_size=self._max_request, account=account
-        )
+        return await self._transcode.to_json(path, body, max_size=self._max_request, account=account)
 
     def reader(
         self,
@@ -65,13 +65,9 @@ class Json:
 
         async def convert(body: bytes) -> bytes:
             assert account is not None
-            return await self._transcode.from_json(
-                path, without_mark(body), max_size=max_size, account=account
-            )
+            return await self._transcode.from_json(path, without_mark(body), max_size=max_size, account=account)
 
-        return UnaryReader(
-            http_status, headers, decode=_decode, convert=convert, max_response=max_response
-        )
+        return UnaryReader(http_status, headers, decode=_decode, convert=convert, max_response=max_response)
 
 
 def _decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called

@@ -1,7 +1,7 @@
 """The bare protobuf message each way: functions written for Envoy's grpc_http1_reverse_bridge with withheld frames.
 
-Unary only. Where that filter knows the HTTP status alone, a grpc-status among the reply's headers counts here, with its message
-and details.
+Unary only. Where that filter knows the HTTP status alone, a grpc-status among the reply's headers counts here, with its
+message and details.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Protobuf:
 
 
 def _decode(body: bytes, content_type: str) -> bytes:
-    """Whether the content type may mean protobuf. Envoy's filter lets its configuration choose the name, so several are accepted."""
+    """Whether the content type may mean protobuf. Envoy's filter lets its configuration choose the name, so several are
+    accepted.
+    """
     if content_type.startswith("text/") or content_type.endswith(("/json", "+json")):
         raise NoStatus(
             f"the function answered with content-type {content_type[:80]} in place of application/x-protobuf"

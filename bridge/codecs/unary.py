@@ -1,7 +1,7 @@
 """One message each way without a prefix: what the formats that are only unary have in common.
 
-In go the one message of a call, or the status, headers and body of a reply; out come the bare message, or response events. The
-status is that of the reply's headers, else that of HTTP. What the body means, `decode` knows.
+In go the one message of a call, or the status, headers and body of a reply; out come the bare message, or response
+events. The status is that of the reply's headers, else that of HTTP. What the body means, `decode` knows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ def only_message(body: bytes, message_format: str, *, payload: str) -> bytes:
     Raises UnsupportedCall, UnsupportedCompression.
     """
     if message_format != "proto":
-        raise UnsupportedCall(
-            f"payload: {payload} carries protobuf messages, this call has {message_format[:40]}"
-        )
+        raise UnsupportedCall(f"payload: {payload} carries protobuf messages, this call has {message_format[:40]}")
     if not body:
         raise UnsupportedCall(f"payload: {payload} is unary, and this call has no message")
     if PREFIX_SIZE + int.from_bytes(body[1:PREFIX_SIZE], "big") != len(body):

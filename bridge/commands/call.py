@@ -1,4 +1,5 @@
-"""`call`: one RPC with JSON in and out, through a running bridge or straight at a target; the messages' types come by reflection.
+"""`call`: one RPC with JSON in and out, through a running bridge or straight at a target; the messages' types come by
+reflection.
 
 Messages go to standard output, one JSON document each; metadata, trailers and status to standard error.
 """
@@ -86,9 +87,7 @@ def json_of(message: Message) -> str:
         pool: Any = message.DESCRIPTOR.file.pool
         return json_format.MessageToJson(message, descriptor_pool=pool)
     except (json_format.Error, DecodeError, TypeError, ValueError, RecursionError) as error:
-        raise CommandFailed(
-            f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}"
-        ) from error
+        raise CommandFailed(f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}") from error
 
 
 def _channel(address: str, *, tls: bool) -> grpc.Channel:
@@ -199,9 +198,7 @@ def _ask(channel: grpc.Channel, **question: str) -> list[bytes]:
     ask: grpc.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(
         _REFLECTION,
         request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=message_class(
-            "grpc.reflection.v1.ServerReflectionResponse"
-        ).FromString,
+        response_deserializer=message_class("grpc.reflection.v1.ServerReflectionResponse").FromString,
     )
     try:
         answers: list[Any] = list(ask(iter([request]), timeout=_REFLECTION_SECONDS))

@@ -22,9 +22,7 @@ from bridge.shared_services import reason_of
 def emulate(chosen: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
-    logs.set_up(
-        level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets)
-    )
+    logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     if not config.functions:
         raise CommandFailed(f"{path} has no `functions` to run", exit_code=2)
     if isinstance(config.emulator, Url):

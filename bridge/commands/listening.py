@@ -29,9 +29,5 @@ def bind_all(config: Config) -> list[tuple[ListenAddress, socket.socket]]:
 
 def listen_address(listener: Listener, *, is_shared: bool = False) -> ListenAddress:
     if isinstance(listener.address, TcpAddress):
-        return ListenAddress(
-            listener.address.host, listener.address.port, tls=listener.tls, is_shared=is_shared
-        )
-    return ListenAddress(
-        path=listener.address.path, tls=listener.tls, mode=listener.mode, is_shared=is_shared
-    )
+        return ListenAddress(listener.address.host, listener.address.port, tls=listener.tls, is_shared=is_shared)
+    return ListenAddress(path=listener.address.path, tls=listener.tls, mode=listener.mode, is_shared=is_shared)

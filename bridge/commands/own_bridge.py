@@ -59,14 +59,10 @@ def _config_for(config_file: Path | None, target: str) -> Config:
                 exit_code=2,
             )
     emulator = (
-        base.emulator
-        if isinstance(base.emulator, Url)
-        else Emulator(TcpAddress("127.0.0.1", 0), base.emulator.hosts)
+        base.emulator if isinstance(base.emulator, Url) else Emulator(TcpAddress("127.0.0.1", 0), base.emulator.hosts)
     )
     log = Log(level="warning", format=base.log.format, access=False)
-    return replace(
-        base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log
-    )
+    return replace(base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log)
 
 
 class _BridgeThread:

@@ -15,7 +15,5 @@ def routes(chosen: argparse.Namespace) -> int:
     rows = [HEADINGS, *map(astuple, route_rows(config))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        )
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     return 0

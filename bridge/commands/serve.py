@@ -33,9 +33,7 @@ Running = SingleProcess | Supervisor
 def serve(chosen: argparse.Namespace) -> int:
     """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
-    logs.set_up(
-        level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets)
-    )
+    logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     for warning in config.warnings:
         _log.warning("%s", warning)
     if (why := tracing.problem(os.environ)) is not None:
@@ -78,9 +76,7 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
         raise
     except (OSError, ValueError) as error:
         await bridge.close()
-        raise CommandFailed(
-            _text_of(error), exit_code=1 if isinstance(error, OSError) else 2
-        ) from error
+        raise CommandFailed(_text_of(error), exit_code=1 if isinstance(error, OSError) else 2) from error
     collector.settle()
     _greet(bridge)
     background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
@@ -120,9 +116,7 @@ def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
     stopping.set()
 
 
-async def _reload_when_asked(
-    bridge: Running, asked: asyncio.Event, chosen: argparse.Namespace
-) -> None:
+async def _reload_when_asked(bridge: Running, asked: asyncio.Event, chosen: argparse.Namespace) -> None:
     while True:
         await asked.wait()
         asked.clear()

@@ -1,4 +1,5 @@
-"""`python -m bridge.commands.worker FD`: one worker of a supervisor, told over the control socket FD what to serve and when to end.
+"""`python -m bridge.commands.worker FD`: one worker of a supervisor, told over the control socket FD what to serve and
+when to end.
 
 It ends, after a drain, when it is told to, when it gets SIGTERM itself, and when the supervisor has gone.
 """

@@ -1,8 +1,8 @@
 """Element: one value of the file and where it stands. YAML text in, elements out.
 
-The tree is walked from the top, as the schema asks for keys, so aliases are never expanded. A file that multiplies itself costs only
-what is read of it, and that is bounded. Scalars keep the text that the user wrote. The key decides whether `12:30`, `on` or `0777` is a
-number, a word or a mistake, not
+The tree is walked from the top, as the schema asks for keys, so aliases are never expanded. A file that multiplies
+itself costs only what is read of it, and that is bounded. Scalars keep the text that the user wrote. The key decides
+whether `12:30`, `on` or `0777` is a number, a word or a mistake, not
 YAML 1.1.
 """
 
@@ -145,7 +145,9 @@ class Element:
         return text
 
     def keys(self) -> dict[str, Element]:
-        """A mapping's elements by key; none if nothing is written. What `<<` merges in stands after the mapping's own keys."""
+        """A mapping's elements by key; none if nothing is written. What `<<` merges in stands after the mapping's own
+        keys.
+        """
         if self.is_null:
             return {}
         if not isinstance(self.node, yaml.MappingNode):
@@ -236,9 +238,7 @@ def fill(text: str, environ: Mapping[str, str]) -> str:
         if default is not None:
             return found or default
         if found is None:
-            raise ValueError(
-                f"the variable {name} is not set; ${{{name}:-…}} would give it a default"
-            )
+            raise ValueError(f"the variable {name} is not set; ${{{name}:-…}} would give it a default")
         return found
 
     return _VARIABLE.sub(value, text)
@@ -268,9 +268,7 @@ def compose(text: str, document: Document) -> Element:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise refused(
-            line, f"the character U+{error.character:04X} may not stand in YAML"
-        ) from error
+        raise refused(line, f"the character U+{error.character:04X} may not stand in YAML") from error
     except yaml.MarkedYAMLError as error:
         number = error.problem_mark.line + 1 if error.problem_mark else None
         raise refused(number, f"not YAML: {_explain(error, text)}") from error
@@ -296,7 +294,7 @@ _HINTS = (
     (r"single document", r"", "one file is one document: remove the ---"),
     (r"<block end>|could not find expected ':'", r"", "is this line indented like its neighbours?"),
     (r"quoted scalar", r"", "is a quotation mark missing?"),
-)  # fmt: skip
+)
 """What PyYAML says, what is on the line it points at, and what is most likely meant."""
 
 
@@ -305,9 +303,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
     lines = text.splitlines()
     number = error.problem_mark.line if error.problem_mark else 0
     line = lines[number] if number < len(lines) else ""
-    hint = next(
-        (hint for says, has, hint in _HINTS if re.search(says, said) and re.search(has, line)), ""
-    )
+    hint = next((hint for says, has, hint in _HINTS if re.search(says, said) and re.search(has, line)), "")
     said = " ".join(said.split())[:200]
     return f"{said} ({hint})" if hint else said
 

@@ -12,7 +12,9 @@ _VARIABLES = ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL")
 
 
 def endpoint_in(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """The variable that sets Lambda's endpoint, and its value; None without one, or if the environment says to ignore it."""
+    """The variable that sets Lambda's endpoint, and its value; None without one, or if the environment says to ignore
+    it.
+    """
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return next(((name, environ[name]) for name in _VARIABLES if environ.get(name)), None)

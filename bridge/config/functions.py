@@ -116,9 +116,7 @@ def _url(element: Element) -> FunctionUrl:
     usual = FunctionUrl()
     found = FunctionUrl(
         auth=keys.take("auth", choice("none", "iam"), usual.auth),
-        invoke_mode=keys.take(
-            "invoke_mode", choice("buffered", "response_stream"), usual.invoke_mode
-        ),
+        invoke_mode=keys.take("invoke_mode", choice("buffered", "response_stream"), usual.invoke_mode),
     )
     keys.close()
     return found

@@ -41,9 +41,7 @@ def find_config(flag: str | None, environ: Mapping[str, str], cwd: Path) -> Path
         return Path(named)
     if (cwd / FILE_NAME).exists():
         return Path(FILE_NAME)
-    message = (
-        f"not found; name a file with -c or BRIDGE_CONFIG, or write one, for example:\n\n{_EXAMPLE}"
-    )
+    message = f"not found; name a file with -c or BRIDGE_CONFIG, or write one, for example:\n\n{_EXAMPLE}"
     raise ConfigErrors([Problem(f"./{FILE_NAME}", None, "", message)])
 
 
@@ -91,9 +89,7 @@ def parse(
     return replace(config, filled=frozenset(document.filled), secrets=frozenset(document.secrets))
 
 
-def _overrides(
-    document: Document, environ: Mapping[str, str], flags: Mapping[str, str]
-) -> dict[str, Element]:
+def _overrides(document: Document, environ: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, Element]:
     """What stands in the place of the file's values. Paths in it are relative to the working directory."""
     found = {}
     for name, key in VARIABLES.items():
@@ -103,8 +99,7 @@ def _overrides(
         found[key] = (f"--{key.replace('.', '-').replace('_', '-')}", text)
     here = Path().absolute()
     return {
-        key: Element.of_text(text, Place(name), document.literal(name, here))
-        for key, (name, text) in found.items()
+        key: Element.of_text(text, Place(name), document.literal(name, here)) for key, (name, text) in found.items()
     }
 
 

@@ -9,10 +9,17 @@ from bridge.config.schema import Config
 APPLIED = ("services", "defaults", "functions", "health", "reflection", "log", "aws")
 
 NEEDS_RESTART = (
-    "listen", "admin", "workers", "http2", "max_connections", "emulator",
+    "listen",
+    "admin",
+    "workers",
+    "http2",
+    "max_connections",
+    "emulator",
     # Numbers of the process rather than of a call: the supervisor and its workers took them when they began.
-    "drain", "drain_delay", "buffers",
-)  # fmt: skip
+    "drain",
+    "drain_delay",
+    "buffers",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The configuration as checked values: what the rest of the bridge is built from.
 
 Every key of the file is a field, with its default. Limits are the very values that the rest of the bridge reads.
-Durations are seconds, sizes bytes, percentages fractions; paths are absolute or relative to the working directory; None is the file's `null`. Nothing here can be wrong: `load` has
-checked it. Values that may be secrets (`headers`, `env`) stay out of `repr`.
+Durations are seconds, sizes bytes, percentages fractions; paths are absolute or relative to the working directory; None
+is the file's `null`. Nothing here can be wrong: `load` has checked it. Values that may be secrets (`headers`, `env`)
+stay out of `repr`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
 
 
-# -- addresses -----------------------------------------------------------------------------------------------------------
+# -- addresses
+# -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class UnixAddress:
 Address: TypeAlias = TcpAddress | UnixAddress
 
 
-# -- targets -------------------------------------------------------------------------------------------------------------
+# -- targets
+# -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,8 @@ class WeightedTarget:
     auth: IamAuth | None = None
 
 
-# -- services ------------------------------------------------------------------------------------------------------------
+# -- services
+# ------------------------------------------------------------------------------------------------------------
 
 
 class MatchKind(Enum):
@@ -238,7 +242,8 @@ class Service:
         return tuple(leg.weight for leg in self.legs)
 
 
-# -- functions of the local Lambda ---------------------------------------------------------------------------------------
+# -- functions of the local Lambda
+# ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +279,8 @@ class FunctionConfig:
     url: FunctionUrl | None = None
 
 
-# -- the bridge itself ---------------------------------------------------------------------------------------------------
+# -- the bridge itself
+# ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +307,9 @@ class Admin:
 
     address: TcpAddress = TcpAddress("127.0.0.1", 9901)
     hosts: tuple[str, ...] = ()
-    """Host names under which it answers, besides addresses, localhost and names without a dot; `*.NAME`: all below NAME."""
+    """Host names under which it answers, besides addresses, localhost and names without a dot; `*.NAME`: all below
+    NAME.
+    """
 
 
 @dataclass(frozen=True, slots=True)

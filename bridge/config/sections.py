@@ -1,4 +1,6 @@
-"""The outermost mapping of the file: every section read into Config, and what only several sections together can get wrong."""
+"""The outermost mapping of the file: every section read into Config, and what only several sections together can get
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -96,12 +98,13 @@ def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
     return read_service_defaults(section.element, section.elements)
 
 
-# -- listen --------------------------------------------------------------------------------------------------------------
+# -- listen
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
-    """The listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS settings stay:
-    BRIDGE_LISTEN must not remove the TLS settings of the file.
+    """The listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS settings
+    stay: BRIDGE_LISTEN must not remove the TLS settings of the file.
     """
     written = keys.take_written("listen", _listeners, usual)
 
@@ -123,9 +126,7 @@ def _listeners(element: Element) -> tuple[Listener, ...]:
     for item in items:
         try:
             listener = _listener(item)
-            if _is_a_place(listener.address) and listener.address in [
-                each.address for each in listeners
-            ]:
+            if _is_a_place(listener.address) and listener.address in [each.address for each in listeners]:
                 raise item.refuse(f"{listener.address} is listed twice")
         except Refused as refused:
             element.document.note(refused)
@@ -166,7 +167,8 @@ def _tls_files(element: Element) -> TlsFiles:
     return found
 
 
-# -- the other ports -----------------------------------------------------------------------------------------------------
+# -- the other ports
+# -----------------------------------------------------------------------------------------------------
 
 
 def _admin(keys: Keys, usual: Admin | None) -> Admin | None:
@@ -216,9 +218,7 @@ def _emulator_port(element: Element) -> Emulator | Url:
     if not isinstance(place, Url):
         return Emulator(place, hosts)
     if "hosts" in keys:
-        raise keys.elements["hosts"].refuse(
-            f"has no effect: {place} is a local Lambda that runs already"
-        )
+        raise keys.elements["hosts"].refuse(f"has no effect: {place} is a local Lambda that runs already")
     return place
 
 
@@ -227,7 +227,8 @@ def _emulator_place(element: Element) -> TcpAddress | Url:
     return url(element) if "://" in found else tcp_address(element)
 
 
-# -- sections ------------------------------------------------------------------------------------------------------------
+# -- sections
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _http2(keys: Keys) -> Http2:
@@ -240,26 +241,16 @@ def _http2(keys: Keys) -> Http2:
             max_concurrent_streams=keys.take(
                 "max_concurrent_streams", integer(1, 1_000_000), limits.max_concurrent_streams
             ),
-            max_header_list=keys.take(
-                "max_header_list", size(1 << 10, 1 << 20), limits.max_header_list
-            ),
+            max_header_list=keys.take("max_header_list", size(1 << 10, 1 << 20), limits.max_header_list),
             max_metadata=keys.take("max_metadata", integer(1, 10_000), limits.max_metadata),
-            min_ping_interval=keepalive.take(
-                "min_client_interval", duration(0), limits.min_ping_interval
-            ),
+            min_ping_interval=keepalive.take("min_client_interval", duration(0), limits.min_ping_interval),
         ),
         times=ConnectionLimits(
-            keepalive_interval=keepalive.take(
-                "interval", optional(duration(1)), times.keepalive_interval
-            ),
-            keepalive_timeout=keepalive.take(
-                "timeout", duration(_AN_INSTANT), times.keepalive_timeout
-            ),
+            keepalive_interval=keepalive.take("interval", optional(duration(1)), times.keepalive_interval),
+            keepalive_timeout=keepalive.take("timeout", duration(_AN_INSTANT), times.keepalive_timeout),
             max_age=keys.take("max_connection_age", optional(duration(_AN_INSTANT)), times.max_age),
             idle=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), times.idle),
-            stream_idle=keys.take(
-                "stream_idle", optional(duration(_AN_INSTANT)), times.stream_idle
-            ),
+            stream_idle=keys.take("stream_idle", optional(duration(_AN_INSTANT)), times.stream_idle),
         ),
     )
     keepalive.close()
@@ -289,9 +280,7 @@ def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
         role_arn=keys.take("role_arn", optional(role), usual.role_arn),
         endpoint_url=keys.take("endpoint_url", optional(url), usual.endpoint_url),
         pool=PoolLimits(
-            idle_connections=keys.take(
-                "idle_connections", integer(0, 100_000), usual.pool.idle_connections
-            ),
+            idle_connections=keys.take("idle_connections", integer(0, 100_000), usual.pool.idle_connections),
             idle_timeout=keys.take("idle_timeout", duration(0), usual.pool.idle_timeout),
         ),
     )
@@ -300,7 +289,9 @@ def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
 
 
 def _check_endpoint_in(environ: Mapping[str, str], keys: Keys) -> None:
-    """Note an endpoint of the environment that cannot be used. The carriers read it themselves: a profile may ignore it."""
+    """Note an endpoint of the environment that cannot be used. The carriers read it themselves: a profile may ignore
+    it.
+    """
     found = endpoint_in(environ)
     if found is None:
         return
@@ -329,7 +320,8 @@ def _log(keys: Keys) -> Log:
     return found
 
 
-# -- between sections ----------------------------------------------------------------------------------------------------
+# -- between sections
+# ----------------------------------------------------------------------------------------------------
 
 
 def _note_shared_addresses(keys: Keys, config: Config) -> None:

@@ -1,7 +1,8 @@
 """`services` and `defaults`: keys taken apart, inheritance resolved, and what cannot work refused.
 
-Inheritance works on elements, before they are read: an entry's keys are laid over those of the entry its service would match, and
-these over `defaults`. What lies on top is read once, and each problem is reported where its value is written.
+Inheritance works on elements, before they are read: an entry's keys are laid over those of the entry its service would
+match, and these over `defaults`. What lies on top is read once, and each problem is reported where its value is
+written.
 """
 
 from __future__ import annotations
@@ -67,18 +68,30 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 LIMIT_KEYS = (
-    "max_request", "max_buffered", "max_response", "max_trailers", "max_concurrency", "half_close",
-)  # fmt: skip
+    "max_request",
+    "max_buffered",
+    "max_response",
+    "max_trailers",
+    "max_concurrency",
+    "half_close",
+)
 LEG_KEYS = (
-    "payload", "event", "invoke_mode", "descriptors", "json", "role_arn", "endpoint_url", "quirks",
-    "tls", "headers", "auth",
-)  # fmt: skip
+    "payload",
+    "event",
+    "invoke_mode",
+    "descriptors",
+    "json",
+    "role_arn",
+    "endpoint_url",
+    "quirks",
+    "tls",
+    "headers",
+    "auth",
+)
 DEFAULT_KEYS = ("timeout", *LIMIT_KEYS, "retry", "throttled_as", "compression", *LEG_KEYS)
 SERVICE_KEYS = ("target", "split", *DEFAULT_KEYS)
 
-INHERITED_BY_OWN_TARGET = frozenset(
-    {"timeout", *LIMIT_KEYS, "retry", "throttled_as", "descriptors"}
-)
+INHERITED_BY_OWN_TARGET = frozenset({"timeout", *LIMIT_KEYS, "retry", "throttled_as", "descriptors"})
 """What a method entry with a target of its own takes from its service's entry; without one it takes everything."""
 
 # -- which key means something on which target --
@@ -129,7 +142,8 @@ _IAM_HOSTS = (
 """Hosts whose name says what requests are signed for."""
 
 
-# -- keys ----------------------------------------------------------------------------------------------------------------
+# -- keys
+# ----------------------------------------------------------------------------------------------------------------
 
 _PART = r"[A-Za-z0-9_$-]+"
 _KEY = re.compile(rf"(?P<service>{_PART}(?:\.{_PART})*)(?:/(?P<method>{_PART}))?(?P<prefix>\.\*)?")
@@ -163,7 +177,8 @@ def matching_keys(service: str) -> Iterator[str]:
     yield "*"
 
 
-# -- entries -------------------------------------------------------------------------------------------------------------
+# -- entries
+# -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +247,9 @@ class ServicesReader:
         return _service(entry, legs, shared)
 
     def _inherited(self, entry: Entry) -> Settings:
-        """What an entry takes from the one its service would match. Raises Refused if it needs a target and finds none."""
+        """What an entry takes from the one its service would match. Raises Refused if it needs a target and
+        finds none.
+        """
         if entry.match.kind is not MatchKind.METHOD:
             if not entry.has_target:
                 raise entry.element.refuse('needs "target" or "split": only a method inherits one')
@@ -242,11 +259,7 @@ class ServicesReader:
         if entry.has_target:
             base = self._entries.get(base_key) if base_key is not None else None
             inherited = base.settings if base is not None else {}
-            return {
-                name: element
-                for name, element in inherited.items()
-                if _top(name) in INHERITED_BY_OWN_TARGET
-            }
+            return {name: element for name, element in inherited.items() if _top(name) in INHERITED_BY_OWN_TARGET}
         if base_key is None:
             raise entry.element.refuse('needs "target" or "split": no entry matches its service')
         if base_key in self._broken:
@@ -275,9 +288,7 @@ class ServicesReader:
             except Refused as refused:
                 element.document.note(refused)
 
-    def _split_leg(
-        self, text: str, element: Element, settings: Settings, entry: Entry
-    ) -> WeightedTarget:
+    def _split_leg(self, text: str, element: Element, settings: Settings, entry: Entry) -> WeightedTarget:
         document = element.document
         literal = document.literal(document.file, document.folder)
         as_target = Element.of_text(text, element.place, literal)
@@ -375,7 +386,8 @@ def _service(entry: Entry, legs: tuple[WeightedTarget, ...], shared: Defaults) -
     )
 
 
-# -- what cannot work ----------------------------------------------------------------------------------------------------
+# -- what cannot work
+# ----------------------------------------------------------------------------------------------------
 
 
 def _kind(found: Target) -> str:
@@ -431,7 +443,8 @@ def _crossings(leg: WeightedTarget) -> Iterator[tuple[tuple[str, ...], str]]:
                 yield ("headers", "auth"), f"auth: iam sets {name} itself"
 
 
-# -- reading an entry's keys ---------------------------------------------------------------------------------------------
+# -- reading an entry's keys
+# ---------------------------------------------------------------------------------------------
 
 
 def _read_all(element: Element, settings: Settings) -> None:
@@ -440,9 +453,7 @@ def _read_all(element: Element, settings: Settings) -> None:
     read_leg(element, settings, LocalTarget(""))
 
 
-def read_service_defaults(
-    element: Element, elements: Mapping[str, Element]
-) -> tuple[Settings, Defaults]:
+def read_service_defaults(element: Element, elements: Mapping[str, Element]) -> tuple[Settings, Defaults]:
     """`defaults`: as entries inherit it, and as calls without an entry see it."""
     settings = _known_settings(elements, DEFAULT_KEYS)
     read_leg(element, settings, LocalTarget(""))
@@ -462,9 +473,7 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
         limits=Limits(
             max_request=keys.take("max_request", size(1, _LARGEST_MESSAGE), bounds.max_request),
             max_buffered=keys.take("max_buffered", size(1, 1 << 40), bounds.max_buffered),
-            max_response=keys.take(
-                "max_response", optional(size(1, _LARGEST_MESSAGE)), bounds.max_response
-            ),
+            max_response=keys.take("max_response", optional(size(1, _LARGEST_MESSAGE)), bounds.max_response),
             max_trailers=keys.take("max_trailers", size(256, 1 << 20), bounds.max_trailers),
             half_close=keys.take("half_close", optional(duration(0.001)), bounds.half_close),
             throttled_as=keys.take("throttled_as", _throttled_as, bounds.throttled_as),
@@ -484,9 +493,7 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
     return found
 
 
-def read_leg(
-    element: Element, settings: Settings, found: Target, weighed: float = 1.0
-) -> WeightedTarget:
+def read_leg(element: Element, settings: Settings, found: Target, weighed: float = 1.0) -> WeightedTarget:
     """The keys that say how to speak to a target."""
     keys = Keys(element, "services", settings)
     host = found.url.origin.host if isinstance(found, HttpTarget) else None

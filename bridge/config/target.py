@@ -11,15 +11,13 @@ from bridge.config.problems import did_you_mean
 from bridge.config.schema import GrpcTarget, HttpTarget, LambdaTarget, LocalTarget, Target
 from bridge.config.values import host_and_port, read_url, socket_path
 
-EXPECTED = (
-    "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
-)
+EXPECTED = "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
 
 FUNCTION_NAME = r"[A-Za-z0-9_-]{1,64}"
 """Of a local function: what AWS allows too."""
 _LOCAL = re.compile(FUNCTION_NAME)
 
-_SCHEMES = ("arn:", "function:", "http://", "https://", "grpc://", "grpcs://", "unix:", "unix-abstract:", "local:")  # fmt: skip
+_SCHEMES = ("arn:", "function:", "http://", "https://", "grpc://", "grpcs://", "unix:", "unix-abstract:", "local:")
 
 
 def target(element: Element) -> Target:

@@ -15,9 +15,7 @@ SECONDS: Mapping[str, Decimal] = MappingProxyType(
 )
 """Of a duration's units, the largest first."""
 
-BYTES: Mapping[str, int] = MappingProxyType(
-    {"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
-)
+BYTES: Mapping[str, int] = MappingProxyType({"TiB": 1 << 40, "GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1})
 
 # Enough digits for any value that makes sense, and few enough to cost nothing.
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,10})?"
@@ -32,9 +30,7 @@ _DECIMAL_SIZE = re.compile(rf"({_NUMBER}) ?([kKMGT])[bB]?")
 def parse_duration(text: str) -> float:
     """Seconds of `250ms`, `5s`, `1h30m`. Raises ValueError, whose text says what is wrong."""
     if _DURATION.fullmatch(text):
-        return float(
-            sum(Decimal(number) * SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
-        )
+        return float(sum(Decimal(number) * SECONDS[unit] for number, unit in _DURATION_PART.findall(text)))
     if _BARE.fullmatch(text):
         raise ValueError(f"a duration needs a unit: {text}s, {text}ms")
     raise ValueError("expected a duration such as 250ms, 5s, 2m or 1h")

@@ -1,4 +1,6 @@
-"""How single values are read: each reader takes an element, gives a checked value, or raises Refused saying what it expected."""
+"""How single values are read: each reader takes an element, gives a checked value, or raises Refused saying what it
+expected.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,8 @@ def note_unknown_key(element: Element, name: str, known: Collection[str]) -> Non
     element.document.note(element.refuse("unknown key" + did_you_mean(name, known)))
 
 
-# -- readers of plain values ---------------------------------------------------------------------------------------------
+# -- readers of plain values
+# ---------------------------------------------------------------------------------------------
 
 
 def optional(read: Read[T]) -> Read[T | None]:
@@ -140,9 +143,7 @@ def choice(*words: Word) -> Read[Word]:
         for word in words:
             if found == word:
                 return word
-        raise element.refuse(
-            f"expected {expected}, found {element.found}" + did_you_mean(found, words)
-        )
+        raise element.refuse(f"expected {expected}, found {element.found}" + did_you_mean(found, words))
 
     return read_choice
 
@@ -195,9 +196,7 @@ def size(least: int, most: int) -> Read[int]:
 def percentage(element: Element) -> float:
     found = _parsed(element, parse_percentage, "a percentage such as 20%")
     if found > 1:
-        raise element.refuse(
-            f"expected a percentage up to {format_percentage(1.0)}, found {element.found}"
-        )
+        raise element.refuse(f"expected a percentage up to {format_percentage(1.0)}, found {element.found}")
     return found
 
 
@@ -222,7 +221,8 @@ def pattern(expression: str, expected: str) -> Read[str]:
     return read_pattern
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def path(element: Element) -> Path:
@@ -269,7 +269,8 @@ def _readable(element: Element, found: Path) -> Path:
     return found
 
 
-# -- addresses -----------------------------------------------------------------------------------------------------------
+# -- addresses
+# -----------------------------------------------------------------------------------------------------------
 
 _ABSTRACT = "unix-abstract:"
 """gRPC's name for sockets that are no files, which others write as `unix:@NAME`."""
@@ -304,9 +305,7 @@ def socket_path(element: Element, found: str) -> UnixAddress:
         raise element.refuse("expected a path after unix:")
     path = element.document.folder / name
     if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
-        raise element.refuse(
-            f"a socket's path has {_MAX_SOCKET_PATH} bytes at most, this is longer"
-        )
+        raise element.refuse(f"a socket's path has {_MAX_SOCKET_PATH} bytes at most, this is longer")
     return UnixAddress(path)
 
 
@@ -315,9 +314,7 @@ def socket_mode(element: Element) -> int:
     expected = 'the permissions in quotes, such as "0660"'
     found = element.text(expected)
     if not element.is_quoted:
-        raise element.refuse(
-            f"write {expected}, found {element.found} without: YAML reads 0660 as the number 432"
-        )
+        raise element.refuse(f"write {expected}, found {element.found} without: YAML reads 0660 as the number 432")
     if not re.fullmatch(r"0?[0-7]{3}", found):
         raise element.refuse(f"expected {expected}, found {element.found}")
     return int(found, 8)
@@ -330,15 +327,8 @@ def host_and_port(element: Element, found: str) -> TcpAddress:
 
 def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
     host, colon, port = found.rpartition(":")
-    if (
-        not colon
-        or not port.isascii()
-        or not port.isdigit()
-        or not least_port <= int(port[:6]) <= 65535
-    ):
-        raise element.refuse(
-            f"expected HOST:PORT, the port from {least_port} to 65535, found {element.found}"
-        )
+    if not colon or not port.isascii() or not port.isdigit() or not least_port <= int(port[:6]) <= 65535:
+        raise element.refuse(f"expected HOST:PORT, the port from {least_port} to 65535, found {element.found}")
     if host in {"", "*"}:
         raise element.refuse("name the host: 127.0.0.1 for this machine only, 0.0.0.0 for all")
     if host.startswith("[") and host.endswith("]"):
@@ -378,15 +368,14 @@ def read_url(element: Element, found: str) -> Url:
         raise element.refuse(str(error)) from error
 
 
-# -- AWS -----------------------------------------------------------------------------------------------------------------
+# -- AWS
+# -----------------------------------------------------------------------------------------------------------------
 
 region = pattern(REGION_PATTERN, "a region such as eu-west-1")
 
 _role_arn = pattern(ROLE_PATTERN, "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME")
 # The STS API model, AssumeRole.
-_external_id = pattern(
-    r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-"
-)
+_external_id = pattern(r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-")
 _session_name = pattern(r"[\w+=,.@-]{2,64}", "a session name: 2 to 64 of A-Z a-z 0-9 _+=,.@-")
 
 

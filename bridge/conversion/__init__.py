@@ -1,1 +1,3 @@
-"""Converts messages to JSON and back without stopping other calls. Cheap conversions run at once, all others in separate processes."""
+"""Converts messages to JSON and back without stopping other calls. Cheap conversions run at once, all others in
+separate processes.
+"""

@@ -1,7 +1,7 @@
 """Decides where a message is converted: here, where calls are served, if that is cheap; else in a process of the pool.
 
-The estimate counts the conversion's work, not only bytes: 16 KiB can be 8,000 messages. Cheap conversions are spread over turns of the loop
-too, because many of them at once cost as much as a large one.
+The estimate counts the conversion's work, not only bytes: 16 KiB can be 8,000 messages. Cheap conversions are spread
+over turns of the loop too, because many of them at once cost as much as a large one.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ class Conversions:
         """What the pool's processes hold in memory."""
         return self._pool.resident_bytes
 
-    def converter(
-        self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True
-    ) -> Converter:
+    def converter(self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True) -> Converter:
         """For one target. `proto_names`, `defaults`: see Transcoder."""
         return Converter(
             descriptors,
@@ -172,9 +170,7 @@ class Converter:
             return _held(await self._to_json_elsewhere(path, message, max_size), account)
         if not self._share.try_take(cost):
             await self._share.take(cost)
-        return _held(
-            self._transcoder.print_request(request, max_size=max_size, is_small=True), account
-        )
+        return _held(self._transcoder.print_request(request, max_size=max_size, is_small=True), account)
 
     async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
         """See Transcode."""
@@ -190,9 +186,7 @@ class Converter:
         """Raises UnknownMethod, so that no more is kept than there are methods."""
         most = min(MAX_HERE, self._transcoder.most_parsed(path))
         most_per_byte = self._transcoder.most_per_byte(path)
-        cheap = self._cheap[path] = _Cheap(
-            min(most, int(CHEAP / most_per_byte)), most, most_per_byte
-        )
+        cheap = self._cheap[path] = _Cheap(min(most, int(CHEAP / most_per_byte)), most, most_per_byte)
         return cheap
 
     async def _look(self, path: str, message: bytes) -> tuple[Message | None, float]:
@@ -230,7 +224,9 @@ def _held(result: bytes, account: Account) -> bytes:
 
 
 def _memory_for(text: bytes) -> int:
-    """Bytes that it may take to read this JSON. A large text is judged by samples: counting all of it would take milliseconds."""
+    """Bytes that it may take to read this JSON. A large text is judged by samples: counting all of it would take
+    milliseconds.
+    """
     size = len(text)
     sampled = text
     if size > _SAMPLES * _SAMPLE:

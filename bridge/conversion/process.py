@@ -1,7 +1,8 @@
-"""`python -m bridge.conversion.process FD`: converts messages for one bridge, a job at a time, as the socket FD asks for them.
+"""`python -m bridge.conversion.process FD`: converts messages for one bridge, a job at a time, as the socket FD asks
+for them.
 
-It ends when the socket closes, even in the middle of a job: the bridge has gone, or no longer needs it. A job that uses up its memory or
-time ends itself, at worst this process, and never the bridge.
+It ends when the socket closes, even in the middle of a job: the bridge has gone, or no longer needs it. A job that uses
+up its memory or time ends itself, at worst this process, and never the bridge.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import threading
 from queue import SimpleQueue
 
-# Ctrl-C and a service manager's SIGTERM reach all processes of a bridge. Calls in flight may finish: the bridge decides.
+# Ctrl-C and a service manager's SIGTERM reach all processes of a bridge. Calls in flight may finish: the bridge
+# decides.
 for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, signal.SIG_IGN)
 
@@ -38,7 +40,9 @@ from bridge.services.descriptors import Descriptors  # noqa: E402
 from bridge.services.transcode import Transcoder  # noqa: E402
 
 _ALARM_BEYOND = 2.0
-"""Seconds after a job's time in which the bridge ends this process; then it ends itself, in case the bridge stands still."""
+"""Seconds after a job's time in which the bridge ends this process; then it ends itself, in case the bridge stands
+still.
+"""
 
 _NICENESS = 5
 """Serving calls comes first."""
@@ -101,9 +105,7 @@ class Converter:
         key = (set_id, proto_names, defaults)
         found = self._transcoders.get(key)
         if found is None:
-            found = self._transcoders[key] = Transcoder(
-                self._sets[set_id], proto_names=proto_names, defaults=defaults
-            )
+            found = self._transcoders[key] = Transcoder(self._sets[set_id], proto_names=proto_names, defaults=defaults)
         return found
 
 

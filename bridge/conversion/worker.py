@@ -1,4 +1,6 @@
-"""The bridge's side of one conversion process: started, asked one thing after another, ended. It does not know who waits for it."""
+"""The bridge's side of one conversion process: started, asked one thing after another, ended. It does not know who
+waits for it.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,3 @@
-"""The embedded local Lambda: AWS's Invoke API on loopback, the Runtime API behind it, and the functions' processes between."""
+"""The embedded local Lambda: AWS's Invoke API on loopback, the Runtime API behind it, and the functions' processes
+between.
+"""

@@ -33,7 +33,9 @@ MAX_HEADER = 16 * 1024
 MAX_CONNECTIONS = 1000
 """Above it the oldest idle connection makes room for a new one; without an idle one the new one is refused."""
 _KEPT_DESCRIPTORS = 64
-"""File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and sockets."""
+"""File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and
+sockets.
+"""
 IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends."""
 SHUTDOWN_TIMEOUT = 1.0
@@ -56,17 +58,15 @@ class LocalLambda:
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr.
 
-        `changed` gets the name of a function whose files have changed (`reload`). `hosts` are names under which it answers, besides
-        those that nobody else can make his own.
+        `changed` gets the name of a function whose files have changed (`reload`). `hosts` are names under which it
+        answers, besides those that nobody else can make his own.
         """
         self._console = Console(sys.stderr)
         self._log = log or self._console
         self._changed = changed
         self._configured = dict(functions)
         self._hosts = Hosts.of_this_machine("emulator.hosts", hosts)
-        self._shared_state = SharedEmulatorState(
-            Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts
-        )
+        self._shared_state = SharedEmulatorState(Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts)
         self._functions: dict[str, Function] = {}
         self._leaving: dict[asyncio.Task[None], Function] = {}
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
@@ -84,7 +84,9 @@ class LocalLambda:
 
     @property
     def urls(self) -> Mapping[str, str]:
-        """The functions' URLs by name, for clients that look up *.localhost (curl, browsers); by path it is `path_url`."""
+        """The functions' URLs by name, for clients that look up *.localhost (curl, browsers); by path it is
+        `path_url`.
+        """
         return {
             name: f"http://{naming.url_domain(name)}:{self._port}/"
             for name, config in self._configured.items()
@@ -110,9 +112,7 @@ class LocalLambda:
         )
         await runner.setup()
         assert runner.server is not None
-        self._connections = IdleGiveWay(
-            runner.server, most=MAX_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS
-        )
+        self._connections = IdleGiveWay(runner.server, most=MAX_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS)
         await self.update(self._configured)
         loop = asyncio.get_running_loop()
         try:
@@ -122,7 +122,7 @@ class LocalLambda:
             raise
         self._port = actual = int(self._listening.sockets[0].getsockname()[1])
         shown = WILDCARDS.get(host, host)
-        self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"  # fmt: skip
+        self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"
         return actual
 
     @web.middleware
@@ -133,16 +133,16 @@ class LocalLambda:
             return await handler(request)
 
     async def update(self, functions: Mapping[str, FunctionConfig]) -> None:
-        """Serve these functions from now on. Invocations in flight end as they began; unchanged functions keep their instances."""
+        """Serve these functions from now on. Invocations in flight end as they began; unchanged functions keep their
+        instances.
+        """
         self._configured = dict(functions)
         for name in self._functions.keys() - functions.keys():
             self._retire(self._functions.pop(name))
         for name, config in functions.items():
             known = self._functions.get(name)
             if known is None:
-                self._functions[name] = Function(
-                    config, self._shared_state, partial(self._log, name)
-                )
+                self._functions[name] = Function(config, self._shared_state, partial(self._log, name))
             elif known.config != config:
                 known.renew(config)
         await self._watch.follow({config.code for config in functions.values() if config.reload})

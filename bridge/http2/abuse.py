@@ -1,7 +1,9 @@
-"""Budgets against frames that are legal once and an attack by the thousand. The engine reports facts. A spent budget is a ConnectionFault.
+"""Budgets against frames that are legal once and an attack by the thousand. The engine reports facts. A spent budget is
+a ConnectionFault.
 
-Each figure comes from a server that has been attacked: nghttp2 (resets, answers), rust's h2 (small DATA), Envoy (priorities, window
-updates), gRPC itself (pings, gRFC A8). Frames that cost the client work of its own are never counted.
+Each figure comes from a server that has been attacked: nghttp2 (resets, answers), rust's h2 (small DATA), Envoy
+(priorities, window updates), gRPC itself (pings, gRFC A8). Frames that cost the client work of its own are never
+counted.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ SHORTEST_MESSAGE = 5
 _SMALL_DATA_COST = 16
 """Tokens that such a frame takes from its budget. Every byte of body gives one back."""
 
-# Envoy allows some useless frames for each stream, and window updates for each stream and for each DATA frame that we sent.
+# Envoy allows some useless frames for each stream, and window updates for each stream and for each DATA frame that we
+# sent.
 _USELESS_PER_STREAM = 100
 _SPARE_WINDOW_UPDATES = 5
 _WINDOW_UPDATES_PER_STREAM = 2
@@ -56,8 +59,8 @@ class Bucket:
 
 
 class StreamBucket(Bucket):
-    """Tokens for streams that go wrong. They come back over time, and one for each stream that goes well. So a client may go on for ever if
-    half of its streams go well.
+    """Tokens for streams that go wrong. They come back over time, and one for each stream that goes well. So a client
+    may go on for ever if half of its streams go well.
     """
 
     __slots__ = ("_most_sound", "_spoilt")
@@ -66,12 +69,14 @@ class StreamBucket(Bucket):
         super().__init__(size, rate)
         self._spoilt = 0
         self._most_sound = 0
-        """The highest count of streams begun minus streams gone wrong. Streams that begin together and go wrong together give nothing
-        back.
+        """The highest count of streams begun minus streams gone wrong. Streams that begin together and go wrong
+        together give nothing back.
         """
 
     def spend_on(self, streams_begun: int, now: float, amount: float = 1.0) -> bool:
-        """Take this many tokens for one stream, of the given number of streams. Returns False if there are fewer tokens."""
+        """Take this many tokens for one stream, of the given number of streams. Returns False if there are fewer
+        tokens.
+        """
         self._spoilt += 1
         sound = streams_begun - self._spoilt
         if sound > self._most_sound:
@@ -106,7 +111,7 @@ class Budgets:
 
         A reset after a real wait is not an attack: after a second it costs nothing, after half a second half.
         """
-        if age < _WAITED_FOR and not self._resets.spend_on(streams_begun, now, 1 - age / _WAITED_FOR):  # fmt: skip
+        if age < _WAITED_FOR and not self._resets.spend_on(streams_begun, now, 1 - age / _WAITED_FOR):
             raise _calm_down(ViolationKind.RESETS, "too_many_resets")
 
     def reset_sent(self, streams_begun: int, now: float) -> None:
@@ -119,7 +124,9 @@ class Budgets:
             raise _calm_down(ViolationKind.TOO_MANY_STREAMS, "too_many_streams")
 
     def block_refused(self, work: int, now: float) -> None:
-        """A header block was read at the cost of this many bytes and then refused: too large, too many, or out of place."""
+        """A header block was read at the cost of this many bytes and then refused: too large, too many, or out of
+        place.
+        """
         if not self._refused_blocks.spend(now, _REFUSED_BLOCK + work):
             raise _calm_down(ViolationKind.HEADER_LIST, "too_many_refused_headers")
 
@@ -138,8 +145,8 @@ class Budgets:
         self._answers = 0
 
     def small_data(self, size: int, body_received: int) -> None:
-        """The client sent a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream (CVE-2019-9518). Takes the body
-        bytes received so far.
+        """The client sent a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream
+        (CVE-2019-9518). Takes the body bytes received so far.
         """
         gained = body_received - self._body_seen - size
         self._body_seen = body_received
@@ -147,18 +154,20 @@ class Budgets:
             self._empty_data = 1 if gained else self._empty_data + 1
             if self._empty_data > self._limits.max_empty_data:
                 raise _calm_down(ViolationKind.EMPTY_DATA, "too_many_empty_data_frames")
-        self._small_data = min(self._limits.small_data_budget, self._small_data + gained) - _SMALL_DATA_COST  # fmt: skip
+        self._small_data = min(self._limits.small_data_budget, self._small_data + gained) - _SMALL_DATA_COST
         if self._small_data < 0:
             raise _calm_down(ViolationKind.SMALL_DATA, "too_many_small_data_frames")
 
     def padding(self, size: int, body_received: int) -> None:
-        """The client sent a DATA frame of padding with fewer than SHORTEST_MESSAGE bytes of data. Padding gives no tokens back."""
+        """The client sent a DATA frame of padding with fewer than SHORTEST_MESSAGE bytes of data. Padding gives no
+        tokens back.
+        """
         self._body_seen = body_received - size
         self.small_data(size, body_received)
 
     def useless_frame(self, streams_begun: int, *, excused: int = 0) -> None:
-        """The client sent PRIORITY, an unknown frame type, or a frame for a stream that is over (CVE-2019-9513). `excused` more are
-        allowed.
+        """The client sent PRIORITY, an unknown frame type, or a frame for a stream that is over (CVE-2019-9513).
+        `excused` more are allowed.
         """
         self._useless += 1
         if self._useless > _USELESS_PER_STREAM * (1 + streams_begun) + excused:
@@ -166,13 +175,15 @@ class Budgets:
 
     def window_update(self, streams_begun: int, data_sent: int) -> None:
         self._window_updates += 1
-        allowed = _SPARE_WINDOW_UPDATES + _WINDOW_UPDATES_PER_STREAM * streams_begun + _WINDOW_UPDATES_PER_DATA * data_sent  # fmt: skip
+        allowed = (
+            _SPARE_WINDOW_UPDATES + _WINDOW_UPDATES_PER_STREAM * streams_begun + _WINDOW_UPDATES_PER_DATA * data_sent
+        )
         if self._window_updates > allowed:
             raise _calm_down(ViolationKind.WINDOW_UPDATES, "too_many_window_updates")
 
     def ping(self, frames_sent: int, now: float) -> None:
-        """The client sent a PING. Takes the number of HEADERS and DATA frames that we have sent, which reset the count (gRFC A8). A PING
-        that is too early does not count as the last one.
+        """The client sent a PING. Takes the number of HEADERS and DATA frames that we have sent, which reset the count
+        (gRFC A8). A PING that is too early does not count as the last one.
         """
         if frames_sent != self._sent_at_last_ping:
             self._sent_at_last_ping = frames_sent

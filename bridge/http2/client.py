@@ -1,6 +1,6 @@
-"""The client side of one HTTP/2 connection (RFC 9113). It turns bytes into events, and commands into bytes. A malformed reply ends only its
-own stream, because other calls share the connection. A fault of the connection itself (framing, header compression, windows) ends it. So
-does a server that sends too many frames without content.
+"""The client side of one HTTP/2 connection (RFC 9113). It turns bytes into events, and commands into bytes. A malformed
+reply ends only its own stream, because other calls share the connection. A fault of the connection itself (framing,
+header compression, windows) ends it. So does a server that sends too many frames without content.
 
 The engine knows neither gRPC nor the transport, so it works over any connection to a server.
 """
@@ -64,7 +64,9 @@ class ClientLimits(FrozenValue, frozen=True):
     stream_window: int = 256 << 10
     """Bytes that a server may send on a stream before anything is read from it."""
     connection_window: int = 16 << 20
-    """Bytes that may be in flight on all streams. It is refilled as bytes arrive, so that one slow reader does not block the others."""
+    """Bytes that may be in flight on all streams. It is refilled as bytes arrive, so that one slow reader does not
+    block the others.
+    """
     max_header_list: int = 1 << 20
     """As RFC 9113 6.5.2 counts."""
     max_header_fields: int = 2000
@@ -75,10 +77,13 @@ class ClientLimits(FrozenValue, frozen=True):
     patience_rate: float = 200.0
     """How many more of them are allowed each second."""
     patience_for_data: int = 20
-    """How many more are allowed for each DATA frame in either direction: a server may send a PING or open windows for each."""
+    """How many more are allowed for each DATA frame in either direction: a server may send a PING or open windows for
+    each.
+    """
 
 
-# -- what it reports --------------------------------------------------------------------------------------------------------
+# -- what it reports
+# --------------------------------------------------------------------------------------------------------
 
 
 class ConnectionReady(FrozenValue, frozen=True):
@@ -149,7 +154,7 @@ ClientEvent = (
 class _StreamFault(Exception):
     """One stream is over because the server broke a rule on it."""
 
-    def __init__(self, stream_id: int, code: ErrorCode, reason: str, *, is_too_large: bool = False) -> None:  # fmt: skip
+    def __init__(self, stream_id: int, code: ErrorCode, reason: str, *, is_too_large: bool = False) -> None:
         super().__init__(reason)
         self.stream_id = stream_id
         self.code = code
@@ -160,7 +165,17 @@ class _StreamFault(Exception):
 class _Stream:
     """One stream that has begun and not ended."""
 
-    __slots__ = ("ends", "granted_out", "has_response", "interim", "is_half_closed", "offset", "pending", "uncredited", "window_in")  # fmt: skip
+    __slots__ = (
+        "ends",
+        "granted_out",
+        "has_response",
+        "interim",
+        "is_half_closed",
+        "offset",
+        "pending",
+        "uncredited",
+        "window_in",
+    )
 
     def __init__(self, window_in: int) -> None:
         self.window_in = window_in
@@ -168,7 +183,8 @@ class _Stream:
         self.uncredited = 0
         """Bytes consumed that no WINDOW_UPDATE has covered yet."""
         self.granted_out = 0
-        """Bytes we may send, relative to the server's initial window. A change of that window then touches no stream."""
+        """Bytes we may send, relative to the server's initial window. A change of that window then touches no stream.
+        """
         self.pending: deque[bytes | bytearray] | None = None
         """Body bytes that wait for the server's windows."""
         self.offset = 0
@@ -182,15 +198,46 @@ class _Stream:
 
 
 class ClientEngine:
-    """`now` is the monotonic time in seconds. Nothing here raises for what the server does. A stream may end between two calls, so commands
-    for one that is over are ignored, and after ConnectionFailed all of them are.
+    """`now` is the monotonic time in seconds. Nothing here raises for what the server does. A stream may end between
+    two calls, so commands for one that is over are ignored, and after ConnectionFailed all of them are.
     """
 
-    __slots__ = ("_block", "_block_flags", "_block_size", "_block_stream", "_connection_step", "_decoder", "_events", "_expected",
-                 "_goaway_last", "_headers_sent", "_initial_window_out", "_is_over", "_late_room", "_limits", "_max_frame_out",
-                 "_max_streams", "_next_stream", "_now", "_out", "_partial", "_patience", "_patience_at", "_pings_sent", "_starved",
-                 "_step", "_streams", "_tail", "_uncredited", "_window_in", "_window_out", "has_settings", "is_going_away",
-                 "peer_max_header_list", "queued_bytes")  # fmt: skip
+    __slots__ = (
+        "_block",
+        "_block_flags",
+        "_block_size",
+        "_block_stream",
+        "_connection_step",
+        "_decoder",
+        "_events",
+        "_expected",
+        "_goaway_last",
+        "_headers_sent",
+        "_initial_window_out",
+        "_is_over",
+        "_late_room",
+        "_limits",
+        "_max_frame_out",
+        "_max_streams",
+        "_next_stream",
+        "_now",
+        "_out",
+        "_partial",
+        "_patience",
+        "_patience_at",
+        "_pings_sent",
+        "_starved",
+        "_step",
+        "_streams",
+        "_tail",
+        "_uncredited",
+        "_window_in",
+        "_window_out",
+        "has_settings",
+        "is_going_away",
+        "peer_max_header_list",
+        "queued_bytes",
+    )
 
     def __init__(self, limits: ClientLimits) -> None:
         self.has_settings = False
@@ -202,7 +249,7 @@ class ClientEngine:
         self.peer_max_header_list: int | None = None
         """The server's SETTINGS_MAX_HEADER_LIST_SIZE, if it sent one."""
         self._limits = limits
-        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_header_fields)  # fmt: skip
+        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_header_fields)
         self._streams: dict[int, _Stream] = {}
         self._starved: OrderedDict[int, _Stream] = OrderedDict()
         """Streams that wait only for the connection's window, the longest waiting first."""
@@ -227,8 +274,9 @@ class ClientEngine:
         self._pings_sent = 0
         """Our PINGs that have not been answered."""
         self._late_room = 0
-        """Bytes that may still arrive on ended streams. The server learns later that we gave one up. A server that sends bytes after a
-        stream's end must not harm other streams."""
+        """Bytes that may still arrive on ended streams. The server learns later that we gave one up. A server that
+        sends bytes after a stream's end must not harm other streams.
+        """
 
         self._step = -(-limits.stream_window // _CREDIT_SHARE)
         self._connection_step = -(-limits.connection_window // _CREDIT_SHARE)
@@ -282,10 +330,13 @@ class ClientEngine:
         """Whether the stream has not ended."""
         return stream_id in self._streams
 
-    # -- bytes in -------------------------------------------------------------------------------------------------------
+    # -- bytes in
+    # -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[ClientEvent]:
-        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued automatically."""
+        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued
+        automatically.
+        """
         if self._is_over:
             return []
         if self._partial:
@@ -332,9 +383,7 @@ class ClientEngine:
         self._patience = min(limits.patience, self._patience + gained) - cost
         self._patience_at = self._now
         if self._patience < 0:
-            raise ConnectionFault(
-                ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.USELESS_FRAMES, "too_many_useless_frames"
-            )
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.USELESS_FRAMES, "too_many_useless_frames")
 
     def _end_connection(self, fault: ConnectionFault) -> None:
         self.goaway(fault.code, fault.reason.encode("ascii", "replace"))
@@ -357,7 +406,8 @@ class ClientEngine:
         if stream_id >= self._next_stream or not stream_id & 1:
             raise protocol_fault("a frame for a stream that was never opened")
 
-    # -- DATA -----------------------------------------------------------------------------------------------------------
+    # -- DATA
+    # -----------------------------------------------------------------------------------------------------------
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -375,13 +425,15 @@ class ClientEngine:
             self._charge()
             self._late_room -= size
             if self._late_room < 0:
-                raise ConnectionFault(ErrorCode.STREAM_CLOSED, ViolationKind.STREAM_CLOSED, "DATA for streams that have ended")  # fmt: skip
+                raise ConnectionFault(
+                    ErrorCode.STREAM_CLOSED, ViolationKind.STREAM_CLOSED, "DATA for streams that have ended"
+                )
             return
         stream.window_in -= size
         if stream.window_in < 0:
-            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it sent more than its window allows")  # fmt: skip
+            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it sent more than its window allows")
         if not stream.has_response:
-            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a body before its headers")  # fmt: skip
+            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a body before its headers")
         if flags & PADDED:
             payload = _unpadded(payload)
             self._credit_stream(stream_id, stream, size - len(payload))
@@ -391,7 +443,8 @@ class ClientEngine:
         if ended:
             self._end_stream(stream_id, stream)
 
-    # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
+    # -- HEADERS and CONTINUATION
+    # ---------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if flags & PADDED:
@@ -415,7 +468,7 @@ class ClientEngine:
         self._charge()
         self._block_size += len(payload)
         if self._block_size > self._limits.max_header_block:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "header_block_too_large")  # fmt: skip
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "header_block_too_large")
         self._block.append(payload)
         if flags & END_HEADERS:
             block, self._block = b"".join(self._block), []
@@ -441,7 +494,7 @@ class ClientEngine:
         else:
             self._receive_response(stream_id, stream, decoded.fields, ended=ended)
 
-    def _receive_response(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:  # fmt: skip
+    def _receive_response(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:
         fault = response_fault(fields)
         if fault is not None:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
@@ -450,16 +503,20 @@ class ClientEngine:
             self._charge()
             stream.interim += 1
             if ended or stream.interim > MAX_INTERIM:
-                raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent interim responses (1xx) and no response")  # fmt: skip
+                raise _StreamFault(
+                    stream_id, ErrorCode.PROTOCOL_ERROR, "it sent interim responses (1xx) and no response"
+                )
             return
         stream.has_response = True
         self._events.append(ResponseReceived(stream_id, fields, ended))
         if ended:
             self._end_stream(stream_id, stream)
 
-    def _receive_trailers(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:  # fmt: skip
+    def _receive_trailers(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:
         if not ended:
-            raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a second header block that does not end the stream")  # fmt: skip
+            raise _StreamFault(
+                stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a second header block that does not end the stream"
+            )
         fault = response_trailers_fault(fields)
         if fault is not None:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
@@ -467,13 +524,16 @@ class ClientEngine:
         self._end_stream(stream_id, stream)
 
     def _end_stream(self, stream_id: int, stream: _Stream) -> None:
-        """The server has ended its side, and with it the call. It no longer wants what we have not sent (RFC 9113 8.1)."""
+        """The server has ended its side, and with it the call. It no longer wants what we have not sent (RFC
+        9113 8.1).
+        """
         if not stream.is_half_closed:
             self._out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
         self._late_room += max(0, stream.window_in)
         self._forget(stream_id)
 
-    # -- the other frames -----------------------------------------------------------------------------------------------
+    # -- the other frames
+    # -----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         """Ignore PRIORITY: it has no meaning for a client (RFC 9113 5.3.2)."""
@@ -511,7 +571,8 @@ class ClientEngine:
         elif self._max_streams != max_streams:
             self._events.append(CapacityChanged())
         if self._initial_window_out > window:
-            # Behind the acknowledgement: to the server, what comes before it still fits the former windows (RFC 9113 6.5.3).
+            # Behind the acknowledgement: to the server, what comes before it still fits the former windows (RFC 9113
+            # 6.5.3).
             waiting = [i for i, stream in self._streams.items() if stream.pending]
             self._charge(len(waiting))
             for each in waiting:
@@ -584,7 +645,7 @@ class ClientEngine:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a WINDOW_UPDATE of 0")
         stream.granted_out += increment
         if stream.granted_out + self._initial_window_out > MAX_WINDOW:
-            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it opened a window beyond 2^31-1")  # fmt: skip
+            raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it opened a window beyond 2^31-1")
         if stream.pending:
             self._resume(stream_id, stream)
 
@@ -601,11 +662,12 @@ class ClientEngine:
                 self._send_part(stream_id, stream)
             self._settle(stream_id, stream)
 
-    # -- credit ---------------------------------------------------------------------------------------------------------
+    # -- credit
+    # ---------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The reader took this many body bytes, so let the server send as many more. Ended streams are allowed. Returns False if nothing
-        was queued: small credits are collected.
+        """The reader took this many body bytes, so let the server send as many more. Ended streams are allowed. Returns
+        False if nothing was queued: small credits are collected.
         """
         stream = self._streams.get(stream_id)
         return stream is not None and self._credit_stream(stream_id, stream, size)
@@ -626,7 +688,8 @@ class ClientEngine:
             self._out.append(frames.window_update(0, self._uncredited))
             self._uncredited = 0
 
-    # -- bytes out ------------------------------------------------------------------------------------------------------
+    # -- bytes out
+    # ------------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
         """Return everything queued, once. After a ConnectionFailed it ends with GOAWAY and the reason."""
@@ -638,8 +701,8 @@ class ClientEngine:
         return data
 
     def open(self, fields: Fields, *, ended: bool = False) -> int:
-        """Begin a stream with these fields (pseudo-headers first, values clean) and return its id. Call it only while `capacity` is above
-        0.
+        """Begin a stream with these fields (pseudo-headers first, values clean) and return its id. Call it only while
+        `capacity` is above 0.
         """
         assert self.capacity > 0, "no stream may be opened"
         stream_id = self._next_stream
@@ -656,7 +719,7 @@ class ClientEngine:
     def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
         size, step = len(block), self._max_frame_out
         if size <= step:
-            self._out += (pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream_id), block)  # fmt: skip
+            self._out += (pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream_id), block)
             return
         parts = [block[at : at + step] for at in range(0, size, step)]
         self._out.append(frame(HEADERS, flags, stream_id, parts[0]))
@@ -664,7 +727,9 @@ class ClientEngine:
         self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes. Returns False while some of them wait for the server's windows. `receive` then reports WindowOpened later."""
+        """Queue body bytes. Returns False while some of them wait for the server's windows. `receive` then reports
+        WindowOpened later.
+        """
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_half_closed or stream.ends:
             return True
@@ -715,7 +780,9 @@ class ClientEngine:
         self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
 
     def _room_of(self, stream: _Stream) -> int:
-        """Bytes that the stream's own window lets us send. It is negative after the server has shrunk its initial window (6.9.2)."""
+        """Bytes that the stream's own window lets us send. It is negative after the server has shrunk its initial
+        window (6.9.2).
+        """
         return self._initial_window_out + stream.granted_out
 
     def _send_pending(self, stream_id: int, stream: _Stream) -> None:
@@ -788,15 +855,15 @@ _HTTP1 = b"HTTP/1."
 def _misplaced(expected: int, head: bytes) -> str:
     if expected == CONTINUATION:
         return "a header block that another frame interrupts"
-    return (
-        "it answers in HTTP/1.1" if head.startswith(_HTTP1) else "the first frame is not SETTINGS"
-    )
+    return "it answers in HTTP/1.1" if head.startswith(_HTTP1) else "the first frame is not SETTINGS"
 
 
 def _refuse_unsound(stream_id: int, decoded: HeaderList) -> None:
     """Raise for a header list that no stream may have."""
     if decoded.excess:
-        raise _StreamFault(stream_id, ErrorCode.CANCEL, "its header list is too large or has too many fields", is_too_large=True)  # fmt: skip
+        raise _StreamFault(
+            stream_id, ErrorCode.CANCEL, "its header list is too large or has too many fields", is_too_large=True
+        )
     if decoded.flaw is not None:
         raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, decoded.flaw)
 
@@ -808,8 +875,8 @@ def _unpadded(payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
-# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the next full
-# collection.
+# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the
+# next full collection.
 _RECEIVERS = (
     ClientEngine._receive_data,  # noqa: SLF001 - this module's own
     ClientEngine._receive_headers,  # noqa: SLF001

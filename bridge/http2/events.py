@@ -105,12 +105,4 @@ class ConnectionFailed(FrozenValue, frozen=True):
     reason: str
 
 
-Event = (
-    RequestReceived
-    | DataReceived
-    | StreamReset
-    | WindowOpened
-    | PingAcknowledged
-    | Violation
-    | ConnectionFailed
-)
+Event = RequestReceived | DataReceived | StreamReset | WindowOpened | PingAcknowledged | Violation | ConnectionFailed

@@ -32,9 +32,7 @@ def protocol_fault(reason: str) -> ConnectionFault:
 
 
 def size_fault(frame_name: str) -> ConnectionFault:
-    return ConnectionFault(
-        ErrorCode.FRAME_SIZE_ERROR, ViolationKind.FRAME_SIZE, f"{frame_name} of a wrong size"
-    )
+    return ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, ViolationKind.FRAME_SIZE, f"{frame_name} of a wrong size")
 
 
 def flow_fault(reason: str) -> ConnectionFault:

@@ -1,4 +1,6 @@
-"""Defines the layout of HTTP/2 frames (RFC 9113 4.1 and 6), and makes frames from numbers. It has no state and no rules."""
+"""Defines the layout of HTTP/2 frames (RFC 9113 4.1 and 6), and makes frames from numbers. It has no state and no
+rules.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The reference engine: python-hyper's h2 with the same interface. Use it to compare when a client misbehaves.
 
-It lacks most of the native engine's limits, for example budgets against floods. h2 gets one whole frame at a time, so that a bad frame does
-not lose the events of good ones before it. What h2 cannot do is done around it: refusing a stream, draining, queueing for a window.
+It lacks most of the native engine's limits, for example budgets against floods. h2 gets one whole frame at a time, so
+that a bad frame does not lose the events of good ones before it. What h2 cannot do is done around it: refusing a
+stream, draining, queueing for a window.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from bridge.http2.headers import checked_request, flaw_in, stripped, trailers_fa
 from bridge.http2.interface import BYTES_AT_ONCE, STREAMS_AT_ONCE, EngineLimits
 from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
 
-_NO_CHECKS = H2Configuration(client_side=False, validate_inbound_headers=False,
-                             normalize_inbound_headers=False, validate_outbound_headers=False)  # fmt: skip
+_NO_CHECKS = H2Configuration(
+    client_side=False, validate_inbound_headers=False, normalize_inbound_headers=False, validate_outbound_headers=False
+)
 
 
 class _Stream:
@@ -35,9 +37,7 @@ class _Stream:
 
 
 def _fields_of(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
-    return tuple(
-        [(name.decode("latin-1"), stripped(value.decode("latin-1"))) for name, value in headers]
-    )
+    return tuple([(name.decode("latin-1"), stripped(value.decode("latin-1"))) for name, value in headers])
 
 
 class H2Engine:
@@ -55,9 +55,11 @@ class H2Engine:
         self._streams_begun = 0
         self.queued_bytes = 0
         self._h2 = H2Connection(_NO_CHECKS)
-        settings = {SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
-                    SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
-                    SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list}  # fmt: skip
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_concurrent_streams,
+            SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list,
+        }
         self._h2.local_settings = Settings(client=False, initial_values=settings)
         self._h2.initiate_connection()
         # h2 answers one stream too many with GOAWAY, so it must not count them itself.
@@ -118,9 +120,7 @@ class H2Engine:
         while end - at >= frames.HEAD_SIZE and not self._is_over:
             high, low, kind, flags, stream_id = frames.parse_head(self._in, at)
             size = high << 8 | low
-            if (
-                size > frames.SMALLEST_MAX_FRAME
-            ):  # h2 checks the size only when it has the whole frame
+            if size > frames.SMALLEST_MAX_FRAME:  # h2 checks the size only when it has the whole frame
                 self._fail(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes")
                 return
             if end - at < frames.HEAD_SIZE + size:
@@ -135,12 +135,8 @@ class H2Engine:
     def _feed(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if kind == frames.GOAWAY and not stream_id and not self._is_in_block:
             return  # h2 would close the connection under a client that still waits for its calls
-        if (
-            kind == frames.SETTINGS
-            and not flags & frames.ACK
-            and len(payload) % frames.SETTING.size == 0
-        ):
-            settings = [pair for pair in frames.SETTING.iter_unpack(payload) if pair[0] != frames.HEADER_TABLE_SIZE]  # fmt: skip
+        if kind == frames.SETTINGS and not flags & frames.ACK and len(payload) % frames.SETTING.size == 0:
+            settings = [pair for pair in frames.SETTING.iter_unpack(payload) if pair[0] != frames.HEADER_TABLE_SIZE]
             payload = b"".join([frames.SETTING.pack(*pair) for pair in settings])
         if kind in (frames.HEADERS, frames.CONTINUATION):
             self._is_in_block = not flags & frames.END_HEADERS
@@ -157,18 +153,14 @@ class H2Engine:
     def _translate(self, event: h2_events.Event) -> None:
         match event:
             case h2_events.RequestReceived():
-                self._begin(
-                    event.stream_id, _fields_of(event.headers), ended=event.stream_ended is not None
-                )
+                self._begin(event.stream_id, _fields_of(event.headers), ended=event.stream_ended is not None)
             case h2_events.DataReceived():
                 self.credit(event.stream_id, event.flow_controlled_length - len(event.data))
                 self._body(event.stream_id, event.data, ended=event.stream_ended is not None)
             case h2_events.TrailersReceived():
                 self._end(event.stream_id, _fields_of(event.headers))
             case h2_events.StreamReset() if self._forget(event.stream_id):
-                self._events.append(
-                    events.StreamReset(event.stream_id, event.error_code, event.remote_reset)
-                )
+                self._events.append(events.StreamReset(event.stream_id, event.error_code, event.remote_reset))
             case h2_events.WindowUpdated() | h2_events.RemoteSettingsChanged():
                 self.has_handshaken |= isinstance(event, h2_events.RemoteSettingsChanged)
                 for stream_id in [i for i, stream in self._streams.items() if stream.pending]:
@@ -216,9 +208,7 @@ class H2Engine:
         stream = self._streams.pop(stream_id, None)
         if stream is None:
             return False
-        self.queued_bytes -= sum(
-            [len(part) for part in stream.pending if isinstance(part, memoryview)]
-        )
+        self.queued_bytes -= sum([len(part) for part in stream.pending if isinstance(part, memoryview)])
         return True
 
     def bytes_to_send(self) -> bytes:
@@ -269,9 +259,7 @@ class H2Engine:
                     self._h2.reset_stream(stream_id, ErrorCode.NO_ERROR)
                 self._forget(stream_id)
                 return False
-            room = min(
-                self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size
-            )
+            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
             if room <= 0:
                 return False
             self._h2.send_data(stream_id, part[:room])

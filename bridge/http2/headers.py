@@ -12,7 +12,9 @@ from bridge.http2.events import Fields
 from bridge.rpc.value import FrozenValue
 
 FIELD_OVERHEAD = 32
-"""Bytes that each field counts in addition to its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541 4.1)."""
+"""Bytes that each field counts in addition to its name and value, in lists and in tables (RFC 9113 6.5.2, RFC 7541
+4.1).
+"""
 
 _NAME = re.compile(r":?[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 # RFC 9110 5.5: a value may hold no control characters but HTAB. NUL, CR and LF are dangerous.
@@ -20,24 +22,43 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 _DIGITS = re.compile(r"[0-9]{1,18}").fullmatch
 
 _NOT_METADATA = frozenset(
-    (":method", ":scheme", ":path", ":authority", "host", "te", "content-type", "content-length", "user-agent", "accept-encoding",
-     "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "grpc-message-type", "grpc-previous-rpc-attempts"),
-)  # fmt: skip
+    (
+        ":method",
+        ":scheme",
+        ":path",
+        ":authority",
+        "host",
+        "te",
+        "content-type",
+        "content-length",
+        "user-agent",
+        "accept-encoding",
+        "grpc-timeout",
+        "grpc-encoding",
+        "grpc-accept-encoding",
+        "grpc-message-type",
+        "grpc-previous-rpc-attempts",
+    ),
+)
 """Names that HTTP/2 and gRPC libraries send themselves, once each. All others are the call's own metadata."""
 
 # The kinds of special names. Each pseudo-header has a bit. CONNECT has neither of the last two.
-_METHOD, _AUTHORITY, _SCHEME, _PATH, _ORDINARY, _CONTENT_LENGTH, _TE, _FORBIDDEN = (
-    1 << bit for bit in range(8)
-)
+_METHOD, _AUTHORITY, _SCHEME, _PATH, _ORDINARY, _CONTENT_LENGTH, _TE, _FORBIDDEN = (1 << bit for bit in range(8))
 _RULES = {
-    ":method": _METHOD, ":authority": _AUTHORITY, ":scheme": _SCHEME, ":path": _PATH,
+    ":method": _METHOD,
+    ":authority": _AUTHORITY,
+    ":scheme": _SCHEME,
+    ":path": _PATH,
     "content-length": _CONTENT_LENGTH,
     "te": _TE,  # RFC 9113 8.2.2: with no other value than "trailers"
     # RFC 9113 8.2.2: these speak of a connection that HTTP/2 frames have replaced.
-    "connection": _FORBIDDEN, "proxy-connection": _FORBIDDEN, "keep-alive": _FORBIDDEN, "transfer-encoding": _FORBIDDEN,
+    "connection": _FORBIDDEN,
+    "proxy-connection": _FORBIDDEN,
+    "keep-alive": _FORBIDDEN,
+    "transfer-encoding": _FORBIDDEN,
     "upgrade": _FORBIDDEN,
     ":status": _FORBIDDEN,
-}  # fmt: skip
+}
 _RARE = {name for name, rule in _RULES.items() if rule in (_FORBIDDEN, _CONTENT_LENGTH)}
 """Names that need a closer look."""
 _REQUIRED = _METHOD | _SCHEME | _PATH
@@ -55,8 +76,8 @@ class HeaderList(FrozenValue, frozen=True):
     """Why it is malformed as a request: its flaw, or the result of `request_fault`."""
     content_length: int | None = None
     excess: str = ""
-    """Which limit the list passed and by how much, in words for the client. `fields` is then empty. It is empty for a list within the
-    limits.
+    """Which limit the list passed and by how much, in words for the client. `fields` is then empty. It is empty for a
+    list within the limits.
     """
     work: int = 0
     """The cost of reading a list above the limits, in bytes of a usual header block."""
@@ -97,7 +118,9 @@ def flaw_in(fields: Fields) -> str | None:
 
 
 def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
-    """Return the list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw` is the fault of a single field."""
+    """Return the list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw` is the fault of a
+    single field.
+    """
     if flaw is not None:
         return HeaderList(fields, flaw, flaw)
     return HeaderList(fields) if _is_usual(fields) else _looked_through(fields)
@@ -131,7 +154,9 @@ def _looked_through(fields: Fields) -> HeaderList:
 
 
 def _is_usual(fields: Fields) -> bool:
-    """Fast check for the common request of a gRPC client: no name twice, the pseudo-headers in front, and no rare names."""
+    """Fast check for the common request of a gRPC client: no name twice, the pseudo-headers in front, and no rare
+    names.
+    """
     values = dict(fields)
     return (
         len(values) == len(fields) > 3
@@ -156,7 +181,8 @@ _STATUS = re.compile(r"[1-9][0-9]{2}").fullmatch
 
 
 def response_fault(fields: Fields) -> str | None:
-    """Why these fields cannot open a response (RFC 9113 8.3.2): `:status`, once and in front, is its only pseudo-header.
+    """Why these fields cannot open a response (RFC 9113 8.3.2): `:status`, once and in front, is its only
+    pseudo-header.
 
     Fields about a connection are accepted. Servers behind old proxies send them, and clients never see them.
     """

@@ -1,7 +1,7 @@
 """Header compression (RFC 7541). Decodes header blocks to checked header lists, and encodes fields to header blocks.
 
-The decoder keeps the client's dynamic table. It remembers whole blocks while that table does not change. The encoder has no
-table: every field is a reference to the static one or a literal. Neither knows frames or streams.
+The decoder keeps the client's dynamic table. It remembers whole blocks while that table does not change. The encoder
+has no table: every field is a reference to the static one or a literal. Neither knows frames or streams.
 """
 
 from __future__ import annotations
@@ -109,9 +109,13 @@ _MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28, more than any block holds
 _FIELD_WORK, _REFERENCE_WORK = 64, 16
 """The cost of a field, and of a reference to the table, in bytes of Huffman code that take as long."""
 _SPARE_WORK = 64 << 10
-"""Most work on the rest of a list that is already too large, in bytes of Huffman code. It allows 1,000 fields or 4,000 references."""
+"""Most work on the rest of a list that is already too large, in bytes of Huffman code. It allows 1,000 fields or 4,000
+references.
+"""
 _LONGEST_HUFFMAN = 64 << 10
-"""Bytes of one Huffman-coded string. A string longer than this and than four times the limit on lists is refused without decoding."""
+"""Bytes of one Huffman-coded string. A string longer than this and than four times the limit on lists is refused
+without decoding.
+"""
 
 _REMEMBERED_BLOCKS = 32
 _LONGEST_REMEMBERED = 512
@@ -142,8 +146,8 @@ class Decoder:
         self._size = 0
         self._capacity = TABLE_SIZE
         self._blocks: dict[bytes, HeaderList] = {}
-        """The lists of blocks already read, valid while the table does not change. A block that changes the table must be read each time,
-        so it is never here.
+        """The lists of blocks already read, valid while the table does not change. A block that changes the table must
+        be read each time, so it is never here.
         """
         self._is_tainted = False
         """An invalid field has entered the table. From then on every list is checked in full."""
@@ -225,10 +229,11 @@ class Decoder:
         return checked_request(whole, flaw), changes_table
 
     def _skim(self, block: bytes, at: int, size: int) -> tuple[str, int, bool]:
-        """Read the rest of a list that has `size` bytes and is too large, because later blocks may refer to what this one inserts.
+        """Read the rest of a list that has `size` bytes and is too large, because later blocks may refer to what this
+        one inserts.
 
-        Returns the text about the list, the work that the whole block cost, and whether it has inserted something. Raises
-        ConnectionFault if there is too much to read.
+        Returns the text about the list, the work that the whole block cost, and whether it has inserted something.
+        Raises ConnectionFault if there is too much to read.
         """
         spare, end, has_inserted = _SPARE_WORK, len(block), False
         while at < end:
@@ -333,8 +338,8 @@ def _index(block: bytes, at: int, byte: int, mask: int) -> tuple[int, int]:
 
 
 def _string(block: bytes, at: int, longest: int) -> tuple[str, int]:
-    """Read the string at this position. Returns it and where it ends. Huffman code of more than `longest` bytes is not decoded: a text of
-    the same length replaces it.
+    """Read the string at this position. Returns it and where it ends. Huffman code of more than `longest` bytes is not
+    decoded: a text of the same length replaces it.
     """
     first = block[at]
     at += 1
@@ -356,11 +361,13 @@ def _priced_string(block: bytes, at: int, longest: int) -> tuple[str, int, int]:
     return text, end, end - at if is_coded else 0
 
 
-# -- out -----------------------------------------------------------------------------------------------------------------
+# -- out
+# -----------------------------------------------------------------------------------------------------------------
 
 NO_TABLE = bytes((_SIZE_UPDATE,))
-"""Stands before a connection's first block and sets our table to 0 bytes. That fits any SETTINGS_HEADER_TABLE_SIZE that the client has
-set or sets later, and no change of it needs an answer (RFC 9113 4.3.1)."""
+"""Stands before a connection's first block and sets our table to 0 bytes. That fits any SETTINGS_HEADER_TABLE_SIZE that
+the client has set or sets later, and no change of it needs an answer (RFC 9113 4.3.1).
+"""
 
 _INDEX_OF_FIELD = {field: index for index, field in enumerate(STATIC_TABLE, 1) if field[1]}
 _INDEX_OF_NAME = {name: index for index, (name, _) in reversed([*enumerate(STATIC_TABLE, 1)])}
@@ -371,8 +378,8 @@ MOST_SAVED = max(len(name) + len(value) for name, value in STATIC_TABLE) + FIELD
 
 
 def encode(fields: Fields) -> bytes:
-    """Encode these fields to a header block. Names must be lower case and values clean. Characters outside Latin-1 become a question
-    mark.
+    """Encode these fields to a header block. Names must be lower case and values clean. Characters outside Latin-1
+    become a question mark.
     """
     block = b""
     for field in fields:
@@ -389,7 +396,7 @@ def _literal(field: Field) -> bytes:
     name, value = field
     octets = value.encode("latin-1", "replace")
     size = len(octets)
-    return b"%b%b%b" % (_literal_name(name), _SHORT[size] if size < 0x7F else _encoded_integer(size, 0x7F), octets)  # fmt: skip
+    return b"%b%b%b" % (_literal_name(name), _SHORT[size] if size < 0x7F else _encoded_integer(size, 0x7F), octets)
 
 
 _SHORT = [bytes((size,)) for size in range(0x7F)]

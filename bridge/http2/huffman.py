@@ -1,4 +1,6 @@
-"""Decodes Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B) from bytes to Latin-1 text. It does not encode."""
+"""Decodes Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B) from bytes to Latin-1 text. It does not
+encode.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,21 @@ _SYMBOLS_BY_LENGTH = {
     19: bytes.fromhex("5c c3 d0"),
     20: bytes.fromhex("80 82 83 a2 b8 c2 e0 e2"),
     21: bytes.fromhex("99 a1 a7 ac b0 b1 b3 d1 d8 d9 e3 e5 e6"),
-    22: bytes.fromhex(
-        "81 84 85 86 88 92 9a 9c a0 a3 a4 a9 aa ad b2 b5 b9 ba bb bd be c4 c6 e4 e8 e9"
-    ),
-    23: bytes.fromhex(
-        "01 87 89 8a 8b 8c 8d 8f 93 95 96 97 98 9b 9d 9e a5 a6 a8 ae af b4 b6 b7 bc bf c5 e7 ef"
-    ),
+    22: bytes.fromhex("81 84 85 86 88 92 9a 9c a0 a3 a4 a9 aa ad b2 b5 b9 ba bb bd be c4 c6 e4 e8 e9"),
+    23: bytes.fromhex("01 87 89 8a 8b 8c 8d 8f 93 95 96 97 98 9b 9d 9e a5 a6 a8 ae af b4 b6 b7 bc bf c5 e7 ef"),
     24: bytes.fromhex("09 8e 90 91 94 9f ab ce d7 e1 ec ed"),
     25: bytes.fromhex("c7 cf ea eb"),
     26: bytes.fromhex("c0 c1 c8 c9 ca cd d2 d5 da db ee f0 f2 f3 ff"),
     27: bytes.fromhex("cb cc d3 d4 d6 dd de df f1 f4 f5 f6 f7 f8 fa fb fc fd fe"),
-    28: bytes.fromhex(
-        "02 03 04 05 06 07 08 0b 0c 0e 0f 10 11 12 13 14 15 17 18 19 1a 1b 1c 1d 1e 1f 7f dc f9"
-    ),
+    28: bytes.fromhex("02 03 04 05 06 07 08 0b 0c 0e 0f 10 11 12 13 14 15 17 18 19 1a 1b 1c 1d 1e 1f 7f dc f9"),
     30: bytes.fromhex("0a 0d 16"),
 }
 _EOS = 256
 _EOS_LENGTH = 30
 _LONGEST_PADDING = 7
 
-# Clients repeat strings, so strings are remembered. The shortest are not: decoding them costs less than a look-up (timeouts). The longest
-# are
+# Clients repeat strings, so strings are remembered. The shortest are not: decoding them costs less than a look-up
+# (timeouts). The longest are
 # not either: they rarely repeat (trace ids, tokens). This takes about 1 MiB in a process.
 _REMEMBERED = 4096
 _SHORTEST_REMEMBERED, _LONGEST_REMEMBERED = 8, 32
@@ -48,9 +44,7 @@ _SHORTEST_REMEMBERED, _LONGEST_REMEMBERED = 8, 32
 
 def _build_tree() -> list[list[int]]:
     """Each node's successors on 0 and 1: another node's index, or ~symbol for a leaf."""
-    codes = [
-        (length, symbol) for length, symbols in _SYMBOLS_BY_LENGTH.items() for symbol in symbols
-    ]
+    codes = [(length, symbol) for length, symbols in _SYMBOLS_BY_LENGTH.items() for symbol in symbols]
     codes.append((_EOS_LENGTH, _EOS))
     tree = [[0, 0]]
     code = previous = 0
@@ -72,8 +66,8 @@ def _build_tree() -> list[list[int]]:
 _TREE = _build_tree()
 
 _Row: TypeAlias = "list[tuple[_Row, str]]"
-# Each node has a row. For each byte it holds the next node's row and the characters that the byte completes. A row is empty until some
-# string leads there. Text needs about fifty rows.
+# Each node has a row. For each byte it holds the next node's row and the characters that the byte completes. A row is
+# empty until some string leads there. Text needs about fifty rows.
 _ROWS: list[_Row] = [[] for _ in _TREE]
 _DEAD: _Row = []
 """The state after EOS, which no string may hold. Nothing leads out of it."""
@@ -100,9 +94,7 @@ def _fill_rows_for(data: bytes) -> None:
             return
         if not _ROWS[node]:
             steps = [_step(node, each) for each in range(256)]
-            _ROWS[node].extend(
-                [(_DEAD if to is None else _ROWS[to], completed) for to, completed in steps]
-            )
+            _ROWS[node].extend([(_DEAD if to is None else _ROWS[to], completed) for to, completed in steps])
         node = _step(node, byte)[0]
 
 

@@ -27,7 +27,9 @@ class EngineLimits(FrozenValue, frozen=True):
     stream_window: int = 1 << 20
     connection_window: int = 16 << 20
     min_ping_interval: float = 10.0
-    """Seconds between PINGs that a client may send without a strike (gRFC A8); the server's keepalive.min_client_interval."""
+    """Seconds between PINGs that a client may send without a strike (gRFC A8); the server's
+    keepalive.min_client_interval.
+    """
     max_settings_entries: int = 32
     """In one frame."""
     reset_burst: int = 1000
@@ -42,16 +44,19 @@ class EngineLimits(FrozenValue, frozen=True):
 
 
 class Engine(Protocol):
-    """One connection. `now` is the monotonic time in seconds at which the bytes arrived. Nothing here raises for what the peer does.
+    """One connection. `now` is the monotonic time in seconds at which the bytes arrived. Nothing here raises for what
+    the peer does.
 
-    A stream may end between two calls. Commands for one that is over are ignored, and after ConnectionFailed all of them are.
+    A stream may end between two calls. Commands for one that is over are ignored, and after ConnectionFailed all of
+    them are.
     """
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
-        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued automatically.
+        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued
+        automatically.
 
-        One call does a bounded amount of work: some hundred frames, some ten new streams. The rest is kept, and `has_backlog` says so: then
-        call it again, with b"" or with more bytes.
+        One call does a bounded amount of work: some hundred frames, some ten new streams. The rest is kept, and
+        `has_backlog` says so: then call it again, with b"" or with more bytes.
         """
         ...
 
@@ -61,9 +66,11 @@ class Engine(Protocol):
         ...
 
     def bytes_to_send(self) -> bytes:
-        """Return everything queued, once. Nothing is sent before the client's preface has arrived, because it may be an HTTP/1 client.
+        """Return everything queued, once. Nothing is sent before the client's preface has arrived, because it may be an
+        HTTP/1 client.
 
-        Our SETTINGS come first. After a ConnectionFailed the last bytes are GOAWAY with the reason, or preface.HTTP1_ANSWER.
+        Our SETTINGS come first. After a ConnectionFailed the last bytes are GOAWAY with the reason, or
+        preface.HTTP1_ANSWER.
         """
         ...
 
@@ -93,7 +100,9 @@ class Engine(Protocol):
 
     @property
     def has_open_block(self) -> bool:
-        """Whether a header block has begun and not ended, also within a frame. The server limits its time, as for the handshake."""
+        """Whether a header block has begun and not ended, also within a frame. The server limits its time, as for the
+        handshake.
+        """
         ...
 
     @property
@@ -119,13 +128,12 @@ class Engine(Protocol):
         """
         ...
 
-    def send_response(
-        self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int
-    ) -> bool:
-        """Send a whole response at once, if all of it can leave. It does what send_headers, send_data and send_trailers do in turn.
+    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int) -> bool:
+        """Send a whole response at once, if all of it can leave. It does what send_headers, send_data and send_trailers
+        do in turn.
 
-        Returns False if nothing was done: use the three. That also happens if one of the header lists may be larger than `room` (bytes, as
-        RFC 9113 6.5.2 counts) or reach the client's own limit.
+        Returns False if nothing was done: use the three. That also happens if one of the header lists may be larger
+        than `room` (bytes, as RFC 9113 6.5.2 counts) or reach the client's own limit.
         """
         ...
 
@@ -134,8 +142,8 @@ class Engine(Protocol):
         ...
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The consumer took this many body bytes, so let the client send as many more. Ended streams are allowed. Returns False if nothing
-        was queued: small credits are collected.
+        """The consumer took this many body bytes, so let the client send as many more. Ended streams are allowed.
+        Returns False if nothing was queued: small credits are collected.
         """
         ...
 
@@ -144,7 +152,9 @@ class Engine(Protocol):
         ...
 
     def announce_goaway(self, reason: bytes = b"") -> None:
-        """Send the first GOAWAY of a drain, with last stream 2^31-1, so that no call under way is lost (RFC 9113 6.8)."""
+        """Send the first GOAWAY of a drain, with last stream 2^31-1, so that no call under way is lost (RFC
+        9113 6.8).
+        """
         ...
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:

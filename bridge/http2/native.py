@@ -1,10 +1,12 @@
-"""The bridge's own HTTP/2 engine (RFC 9113) for the server side of one connection. It turns bytes into events, and commands into bytes.
+"""The bridge's own HTTP/2 engine (RFC 9113) for the server side of one connection. It turns bytes into events, and
+commands into bytes.
 
-This module checks the form of frames. streams.py says what a frame means on its stream. Header blocks are read by hpack.py and
-headers.py, and abuse.py limits floods. The engine knows gRPC in only one place: a request whose header list is too large never becomes a
-call. So the engine answers it, in a form that a gRPC client can read.
+This module checks the form of frames. streams.py says what a frame means on its stream. Header blocks are read by
+hpack.py and headers.py, and abuse.py limits floods. The engine knows gRPC in only one place: a request whose header
+list is too large never becomes a call. So the engine answers it, in a form that a gRPC client can read.
 
-Nothing here raises for what the client does. A StreamFault ends one stream, a ConnectionFault the connection; both end in events.
+Nothing here raises for what the client does. A StreamFault ends one stream, a ConnectionFault the connection; both end
+in events.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ _CREDIT_SHARE = 2
 """A window is refilled when this fraction of it (one in so many) has been consumed."""
 
 _PARTS_AT_ONCE = 64
-"""Most DATA frames that leave, and streams that the client resets, in one `receive`. The rest waits for the next one."""
+"""Most DATA frames that leave, and streams that the client resets, in one `receive`. The rest waits for the next one.
+"""
 
 _TOO_LARGE_HEAD: Fields = (
     (":status", "431"),
@@ -82,12 +85,50 @@ _WHOLE_AND_PLAIN = END_HEADERS | PADDED | HAS_PRIORITY
 class NativeEngine:
     """See interface.Engine."""
 
-    __slots__ = ("_block", "_block_flags", "_block_stream", "_budgets", "_connection_credit_step", "_data_sent", "_decoder", "_events",
-                 "_expected", "_granted_in", "_has_preface", "_head_block", "_head_fields", "_headers_sent", "_initial_window_out",
-                 "_is_over", "_last_accepted", "_last_stream", "_limits", "_max_frame_out", "_most_gained", "_now", "_out", "_partial",
-                 "_parts_left", "_pause_at", "_pings_sent", "_read", "_resets", "_shut", "_starved", "_stream_credit_step", "_streams", "_streams_begun",
-                 "_uncredited", "_window_in", "_window_out", "has_backlog", "has_handshaken", "has_open_block", "peer_max_header_list",
-                 "queued_bytes")  # fmt: skip
+    __slots__ = (
+        "_block",
+        "_block_flags",
+        "_block_stream",
+        "_budgets",
+        "_connection_credit_step",
+        "_data_sent",
+        "_decoder",
+        "_events",
+        "_expected",
+        "_granted_in",
+        "_has_preface",
+        "_head_block",
+        "_head_fields",
+        "_headers_sent",
+        "_initial_window_out",
+        "_is_over",
+        "_last_accepted",
+        "_last_stream",
+        "_limits",
+        "_max_frame_out",
+        "_most_gained",
+        "_now",
+        "_out",
+        "_partial",
+        "_parts_left",
+        "_pause_at",
+        "_pings_sent",
+        "_read",
+        "_resets",
+        "_shut",
+        "_starved",
+        "_stream_credit_step",
+        "_streams",
+        "_streams_begun",
+        "_uncredited",
+        "_window_in",
+        "_window_out",
+        "has_backlog",
+        "has_handshaken",
+        "has_open_block",
+        "peer_max_header_list",
+        "queued_bytes",
+    )
 
     def __init__(self, limits: EngineLimits) -> None:  # noqa: PLR0915 - a connection's state is what it is
         self.has_handshaken = False
@@ -97,12 +138,14 @@ class NativeEngine:
         self.peer_max_header_list: int | None = None
         self._limits = limits
         self._budgets = Budgets(limits)
-        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_metadata)  # fmt: skip
+        self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_metadata)
         self._streams: dict[int, Stream] = {}
         self._resets: OrderedDict[int, int] = OrderedDict()
         """Streams we reset while the client may still be sending, and how much body it may still send on each."""
         self._starved: OrderedDict[int, Stream] = OrderedDict()
-        """Streams that wait for the connection's window, the longest waiting first. The window of some may have shut meanwhile."""
+        """Streams that wait for the connection's window, the longest waiting first. The window of some may have shut
+        meanwhile.
+        """
         self._shut: OrderedDict[int, Stream] = OrderedDict()
         """Streams that wait for their own window."""
         self._last_stream = 0
@@ -170,7 +213,8 @@ class NativeEngine:
         stream = self._streams.get(stream_id)
         return stream is not None and stream.trailers is None
 
-    # -- bytes in -------------------------------------------------------------------------------------------------------
+    # -- bytes in
+    # -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
         if self._is_over:
@@ -195,9 +239,7 @@ class NativeEngine:
             return events
         if self._starved:
             self._send_waiting()
-        if at < len(data) and (
-            at >= stop or self._streams_begun >= self._pause_at or not self._parts_left
-        ):
+        if at < len(data) and (at >= stop or self._streams_begun >= self._pause_at or not self._parts_left):
             self._partial, self._read = data, at
             self.has_open_block = False  # the frame that ends the header block may have arrived
             self.has_backlog = True
@@ -281,7 +323,8 @@ class NativeEngine:
             self._events.append(StreamReset(stream_id, fault.code, by_peer=False))
         self._reset(stream_id, fault.code)
 
-    # -- DATA -----------------------------------------------------------------------------------------------------------
+    # -- DATA
+    # -----------------------------------------------------------------------------------------------------------
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -327,11 +370,13 @@ class NativeEngine:
             self._credit_connection(size)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH)
 
-    # -- HEADERS and CONTINUATION ---------------------------------------------------------------------------------------
+    # -- HEADERS and CONTINUATION
+    # ---------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if self._streams_begun >= self._pause_at:
-            # Stop here and not after the last stream, so that a reset right after its request still ends it before its call runs.
+            # Stop here and not after the last stream, so that a reset right after its request still ends it before its
+            # call runs.
             raise _Enough
         if flags & _WHOLE_AND_PLAIN == END_HEADERS:
             self._receive_block(flags, stream_id, payload)
@@ -358,9 +403,7 @@ class NativeEngine:
         if self._expected != CONTINUATION or stream_id != self._block_stream:
             raise protocol_fault("a CONTINUATION that continues nothing")
         if len(self._block) > self._limits.max_continuations:
-            raise ConnectionFault(
-                ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "too_many_continuations"
-            )
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "too_many_continuations")
         self._block.append(payload)
         if flags & END_HEADERS:
             block, self._block = b"".join(self._block), []
@@ -398,8 +441,10 @@ class NativeEngine:
         else:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
-    def _receive_later_block(self, stream_id: int, decoded: HeaderList, size: int, *, ended: bool) -> None:  # fmt: skip
-        """Take the header block of a stream that has begun: trailers, or a fault. `size` is the block's size in bytes."""
+    def _receive_later_block(self, stream_id: int, decoded: HeaderList, size: int, *, ended: bool) -> None:
+        """Take the header block of a stream that has begun: trailers, or a fault. `size` is the block's size in
+        bytes.
+        """
         stream = self._streams.get(stream_id)
         if stream is None or decoded.excess:
             self._budgets.block_refused(max(decoded.work, size), self._now)
@@ -429,7 +474,7 @@ class NativeEngine:
         self._budgets.answer_queued()
         self._finish(stream_id, stream, hpack.encode((*_TOO_LARGE_HEAD, ("grpc-message", excess))))
 
-    def _receive_trailers(self, stream_id: int, stream: Stream, decoded: HeaderList, *, ended: bool) -> None:  # fmt: skip
+    def _receive_trailers(self, stream_id: int, stream: Stream, decoded: HeaderList, *, ended: bool) -> None:
         if stream.state is not _OPEN:
             self._judge(HEADERS, stream_id)
         is_sound = ended and not decoded.excess and decoded.flaw is None
@@ -440,7 +485,8 @@ class NativeEngine:
         stream.state = _HALF_CLOSED
         self._events.append(DataReceived(stream_id, b"", ended=True))
 
-    # -- the other frames -----------------------------------------------------------------------------------------------
+    # -- the other frames
+    # -----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """Ignore PRIORITY, as RFC 9113 5.3.2 allows, but not faults in it."""
@@ -489,7 +535,8 @@ class NativeEngine:
         self._out.append(frames.SETTINGS_ACK)
         self._budgets.answer_queued()
         if self._initial_window_out > window and self._shut:
-            # Behind the acknowledgement: to the client, what comes before it still fits the former windows (RFC 9113 6.5.3).
+            # Behind the acknowledgement: to the client, what comes before it still fits the former windows (RFC 9113
+            # 6.5.3).
             self._starved.update(self._shut)
             self._shut.clear()
             self._send_waiting()
@@ -515,7 +562,8 @@ class NativeEngine:
             raise flow_fault("INITIAL_WINDOW_SIZE above 2^31-1")
         self._initial_window_out = initial
         if initial + self._most_gained > MAX_WINDOW:
-            # The stream with the highest window may have ended or used it, so check again. Each check costs the client a WINDOW_UPDATE.
+            # The stream with the highest window may have ended or used it, so check again. Each check costs the client
+            # a WINDOW_UPDATE.
             self._most_gained = max([0, *[each.window_gain for each in self._streams.values()]])
             if initial + self._most_gained > MAX_WINDOW:
                 raise flow_fault("a stream's window above 2^31-1")
@@ -579,8 +627,8 @@ class NativeEngine:
         self._send_waiting()
 
     def _send_waiting(self) -> None:
-        """Send waiting bytes as the client's windows allow. Each stream sends one frame in turn, so that one long message does not delay
-        the others.
+        """Send waiting bytes as the client's windows allow. Each stream sends one frame in turn, so that one long
+        message does not delay the others.
 
         It sends as much as one `receive` may. The rest waits for the next one.
         """
@@ -592,7 +640,8 @@ class NativeEngine:
                 self._send_part(stream_id, stream)
             self._settle(stream_id, stream)
 
-    # -- out of place ---------------------------------------------------------------------------------------------------
+    # -- out of place
+    # ---------------------------------------------------------------------------------------------------
 
     def _state_of(self, stream_id: int) -> State:
         if stream_id > self._last_stream or not stream_id & 1:
@@ -603,7 +652,9 @@ class NativeEngine:
         return State.RESET if stream_id in self._resets else State.CLOSED
 
     def _judge(self, kind: int, stream_id: int) -> None:
-        """Look up in the table what to do with a frame that its stream does not accept. Raises a fault, or returns to ignore the frame."""
+        """Look up in the table what to do with a frame that its stream does not accept. Raises a fault, or returns to
+        ignore the frame.
+        """
         ruling = RULINGS[self._state_of(stream_id)][kind]
         assert ruling is not None, "a frame in its place"
         if ruling is IGNORED:
@@ -613,12 +664,15 @@ class NativeEngine:
         raise StreamFault(stream_id, ruling.code, ruling.kind)
 
     def _spoil(self, stream_id: int, code: ErrorCode, kind: ViolationKind) -> None:
-        """Raise the fault of a frame that is allowed on any stream. A stream that has not begun cannot be reset (RFC 9113 5.1)."""
+        """Raise the fault of a frame that is allowed on any stream. A stream that has not begun cannot be reset (RFC
+        9113 5.1).
+        """
         if self._state_of(stream_id) is State.IDLE:
             raise ConnectionFault(code, kind, "a wrong frame for a stream that has not begun")
         raise StreamFault(stream_id, code, kind)
 
-    # -- credit ---------------------------------------------------------------------------------------------------------
+    # -- credit
+    # ---------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
@@ -645,7 +699,8 @@ class NativeEngine:
         self._uncredited = 0
         return True
 
-    # -- bytes out ------------------------------------------------------------------------------------------------------
+    # -- bytes out
+    # ------------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
         if not self._out or not (self._has_preface or self._is_over):
@@ -661,9 +716,7 @@ class NativeEngine:
             return
         self._send_block(stream_id, hpack.encode(fields), 0)
 
-    def send_response(
-        self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int
-    ) -> bool:
+    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int) -> bool:
         stream = self._streams.get(stream_id)
         size = len(body)
         if (
@@ -763,11 +816,7 @@ class NativeEngine:
 
     def _send_pending(self, stream_id: int, stream: Stream) -> None:
         """Send what the windows allow for a stream with waiting bytes."""
-        while (
-            stream.pending
-            and self._initial_window_out + stream.window_gain > 0
-            and self._window_out > 0
-        ):
+        while stream.pending and self._initial_window_out + stream.window_gain > 0 and self._window_out > 0:
             self._send_part(stream_id, stream)
         if stream.pending:
             self._wait(stream_id, stream)
@@ -869,8 +918,8 @@ def _dependency(payload: bytes) -> int:
     return dependency
 
 
-# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the next full
-# collection.
+# By frame type. These are functions and not bound methods, because an engine that refers to itself would stay until the
+# next full collection.
 _RECEIVERS = (
     NativeEngine._receive_data,  # noqa: SLF001 - this module's own
     NativeEngine._receive_headers,  # noqa: SLF001

@@ -23,8 +23,16 @@ HTTP1_ANSWER = (
 """The answer to an HTTP/1 client, which could not read frames."""
 
 _HTTP1_BEGINNINGS = (
-    b"GET ", b"HEAD ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"OPTIONS ", b"TRACE ", b"CONNECT ",
-)  # fmt: skip
+    b"GET ",
+    b"HEAD ",
+    b"POST ",
+    b"PUT ",
+    b"PATCH ",
+    b"DELETE ",
+    b"OPTIONS ",
+    b"TRACE ",
+    b"CONNECT ",
+)
 
 
 class Verdict(Enum):

@@ -1,4 +1,6 @@
-"""Says what a frame means on a stream in each state (RFC 9113 5.1), as a table. It also holds the data kept for each open stream."""
+"""Says what a frame means on a stream in each state (RFC 9113 5.1), as a table. It also holds the data kept for each
+open stream.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ from bridge.rpc.value import FrozenValue
 
 
 class State(Enum):
-    """A stream's state as the server sees it. Half-closed (local) is missing, because we reset a stream that we end first (RFC 9113
-    8.1).
+    """A stream's state as the server sees it. Half-closed (local) is missing, because we reset a stream that we end
+    first (RFC 9113 8.1).
     """
 
-    # Enum's own hash is a slow Python function, and every frame looks up its stream's state. Members are singletons, so their id will do.
+    # Enum's own hash is a slow Python function, and every frame looks up its stream's state. Members are singletons, so
+    # their id will do.
     __hash__ = object.__hash__
 
     IDLE = auto()
@@ -97,7 +100,8 @@ class Stream:
         self.window_in = window_in
         """Bytes that the client may still send."""
         self.window_gain = 0
-        """Bytes that the client lets us send, minus the connection's initial window. So a change of that window changes no stream.
+        """Bytes that the client lets us send, minus the connection's initial window. So a change of that window changes
+        no stream.
 
         The sum may be negative, after the client has shrunk its initial window (6.9.2).
         """

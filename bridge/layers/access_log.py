@@ -1,7 +1,8 @@
-"""Writes one line for each call. Entries are written in batches, because one write per line costs more than signing the call.
+"""Writes one line for each call. Entries are written in batches, because one write per line costs more than signing the
+call.
 
-A client can cheaply make thousands of calls that fail before they reach a target. The first ones of a connection have a line each.
-After that, those above one a second are only counted. A line every ten seconds tells how many they were.
+A client can cheaply make thousands of calls that fail before they reach a target. The first ones of a connection have a
+line each. After that, those above one a second are only counted. A line every ten seconds tells how many they were.
 
 Writing never waits. A terminal held by Ctrl-S or a full pipe loses log lines and delays no call.
 """
@@ -29,7 +30,9 @@ _FLUSH_AFTER = 0.2
 """Seconds an entry may wait."""
 _FLUSH_AT = 256
 _RETRY_AFTER = 0.01
-"""Seconds until a write that found no room is tried again. A pipe holds 64 KiB, and a busy bridge writes megabytes a second."""
+"""Seconds until a write that found no room is tried again. A pipe holds 64 KiB, and a busy bridge writes megabytes a
+second.
+"""
 _LONGEST_TEXT = 500
 """Characters of a path or a status message. Clients that send long ones must not fill the log."""
 _LONGEST_ID = 100
@@ -88,7 +91,7 @@ def _console_line(entry: Entry) -> str:
     attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
     message = f"  {entry.message}" if entry.message is not UNSET else ""
     if entry.calls is not UNSET:
-        return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"  # fmt: skip
+        return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"
     milliseconds = entry.duration_us / 1000
     line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{attempts}{message}"
     return one_line(line) + "\n"
@@ -174,10 +177,10 @@ class AccessLog:
         for (address, code), count in without_line.items():
             self._add(Entry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
 
-    def write_refused(
-        self, path: str, status: Status, peer: Peer, connection: Hashable | None = None
-    ) -> None:
-        """Write the line of a request that is not a gRPC call. `connection` is the one it arrived on, if its lines are bounded."""
+    def write_refused(self, path: str, status: Status, peer: Peer, connection: Hashable | None = None) -> None:
+        """Write the line of a request that is not a gRPC call. `connection` is the one it arrived on, if its lines are
+        bounded.
+        """
         if self.is_on and (connection is None or self._allows_line(connection, peer, status.code)):
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name
@@ -219,9 +222,7 @@ class AccessLog:
             self._timer = self._loop.call_later(_RETRY_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
-            _log.warning(
-                "%d lines of the access log were lost: the reader of the log was too slow", lost
-            )
+            _log.warning("%d lines of the access log were lost: the reader of the log was too slow", lost)
 
     def close(self) -> None:
         """Write the last lines, and wait a moment for room, because there is no later try."""

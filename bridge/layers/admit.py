@@ -1,4 +1,6 @@
-"""admit: accepts a call only while its target and the process have room. Excess calls are refused before they cost anything."""
+"""admit: accepts a call only while its target and the process have room. Excess calls are refused before they cost
+anything.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,9 @@ def admit(
     gathers: bool,
     clock: Callable[[], float],
 ) -> Handler:
-    """`buffers` are those of the process. `gathers` says that the target takes requests whole. Then a call takes its place once its request
-    is complete, so that requests which never arrive block no other call. `clock` reads the monotonic time.
+    """`buffers` are those of the process. `gathers` says that the target takes requests whole. Then a call takes its
+    place once its request is complete, so that requests which never arrive block no other call. `clock` reads the
+    monotonic time.
     """
     places = target.places
     calls = places.calls
@@ -62,7 +65,9 @@ def admit_builtin(
     calls: int = BUILTIN_CALLS,
     calls_of_one: int = BUILTIN_CALLS_OF_ONE,
 ) -> Handler:
-    """Admit calls of a built-in service. `name` is the service's. `calls` bounds the calls open at a time, in all and on one connection."""
+    """Admit calls of a built-in service. `name` is the service's. `calls` bounds the calls open at a time, in all and
+    on one connection.
+    """
     by_connection: Counter[Hashable] = Counter()
 
     async def admitted(call: Call) -> None:

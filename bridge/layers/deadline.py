@@ -1,4 +1,6 @@
-"""deadline: aborts a call at its deadline. Calls share buckets of 5 ms and one loop timer, because a timer for each costs more."""
+"""deadline: aborts a call at its deadline. Calls share buckets of 5 ms and one loop timer, because a timer for each
+costs more.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _NEVER = 1 << 62
 """A tick."""
 
 _KEPT = 1024
-"""Number of buckets above which empty ones are removed. Removing each as soon as its last call ends would slow every call."""
+"""Number of buckets above which empty ones are removed. Removing each as soon as its last call ends would slow every
+call.
+"""
 
 
 class Deadlines:

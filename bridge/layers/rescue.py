@@ -18,9 +18,7 @@ _log = logging.getLogger(__name__)
 _SEE_LOG = "the bridge has an error; its log has the details"
 
 
-def rescue(
-    inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], str] = str
-) -> Handler:
+def rescue(inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], str] = str) -> Handler:
     """`redact` removes from a message what no client may read."""
 
     async def rescued(call: Call) -> None:

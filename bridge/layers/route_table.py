@@ -1,7 +1,7 @@
 """Finds the Route for a call's path: a built-in service, a configured entry, or the one route for all unknown paths.
 
-A path is looked up once and remembered, so that the cost of a call does not depend on how many services are configured. Clients choose
-paths, so the number of remembered paths and of metric labels is bounded.
+A path is looked up once and remembered, so that the cost of a call does not depend on how many services are configured.
+Clients choose paths, so the number of remembered paths and of metric labels is bounded.
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class Entry:
 
     __slots__ = ("legs", "limits", "name", "timeout")
 
-    def __init__(
-        self, name: str, legs: Sequence[WeightedTarget], *, limits: Limits, timeout: float | None
-    ) -> None:
+    def __init__(self, name: str, legs: Sequence[WeightedTarget], *, limits: Limits, timeout: float | None) -> None:
         self.name = name
         self.legs = tuple(legs)
         """Empty if the configuration says null. Calls then get UNIMPLEMENTED."""
@@ -125,9 +123,7 @@ class RouteTable:
             # Clients choose paths, so only methods that exist get their own figures.
             is_known = method in builtin.methods
             figures = self._methods.of(service, method) if is_known else self._methods.unknown
-            return self._remember(
-                path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,))
-            )
+            return self._remember(path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,)))
         entry = self._router.match(path)
         if entry is None or not entry.legs:
             return self._unknown
@@ -167,6 +163,4 @@ class _Choice:
 
 
 async def _no_route(call: Call) -> None:
-    raise NoRoute(
-        f"no service is configured for {call.path[:200]}; see `services` in the configuration"
-    )
+    raise NoRoute(f"no service is configured for {call.path[:200]}; see `services` in the configuration")

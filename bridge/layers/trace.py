@@ -1,7 +1,9 @@
-"""trace: makes a span for each call, and a child span for each attempt. They follow OpenTelemetry's conventions for RPC and FaaS.
+"""trace: makes a span for each call, and a child span for each attempt. They follow OpenTelemetry's conventions for RPC
+and FaaS.
 
-The client's trace context is the call's parent. The target gets the context of its attempt in the same metadata: `traceparent` and
-`tracestate`, or what OTEL_PROPAGATORS says. Needs the extra `otel`; this module is not imported while traces are off.
+The client's trace context is the call's parent. The target gets the context of its attempt in the same metadata:
+`traceparent` and `tracestate`, or what OTEL_PROPAGATORS says. Needs the extra `otel`; this module is not imported while
+traces are off.
 """
 
 from __future__ import annotations
@@ -27,9 +29,15 @@ from bridge.rpc.status import Status, StatusCode
 from bridge.rpc.url import Url
 
 _SERVER_ERRORS = frozenset(
-    (StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED, StatusCode.UNIMPLEMENTED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE,
-     StatusCode.DATA_LOSS),
-)  # fmt: skip
+    (
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    ),
+)
 """The codes that mean a server failure. Any other may be the client's fault (semantic conventions for gRPC)."""
 _CLIENT_ERRORS = frozenset(StatusCode) - {StatusCode.OK}
 _LONGEST_TEXT = 500
@@ -43,9 +51,7 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
     fields = _Fields(propagator)
 
     async def traced_call(call: Call) -> None:
-        figures = (
-            call.route.figures
-        )  # clients choose paths, so all unknown ones share one span name
+        figures = call.route.figures  # clients choose paths, so all unknown ones share one span name
         with tracer.start_as_current_span(
             f"{figures.service}/{figures.method}",
             context=fields.extract(call.metadata),
@@ -70,9 +76,7 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
     return traced_call
 
 
-def traced_attempt(
-    inner: Handler, *, target: Target, tracer: Tracer, propagator: TextMapPropagator
-) -> Handler:
+def traced_attempt(inner: Handler, *, target: Target, tracer: Tracer, propagator: TextMapPropagator) -> Handler:
     fields = _Fields(propagator)
     name, attributes = _described(target)
 
@@ -100,7 +104,9 @@ def traced_attempt(
 
 
 class _Fields:
-    """The metadata that carries trace context: all that the propagator knows, without baggage. Baggage passes unchanged."""
+    """The metadata that carries trace context: all that the propagator knows, without baggage. Baggage passes
+    unchanged.
+    """
 
     def __init__(self, propagator: TextMapPropagator) -> None:
         self._propagator = propagator

@@ -1,7 +1,7 @@
 """Router: from a call's path to the entry whose key matches it most specifically; `pick`: one leg of a split by weight.
 
-Keys are those of `services`: `pkg.Service/Method`, `pkg.Service`, `pkg.*`, `*`. The router is told neither what an entry means
-nor where it leads, and trusts its keys: the configuration has checked them.
+Keys are those of `services`: `pkg.Service/Method`, `pkg.Service`, `pkg.*`, `*`. The router is told neither what an
+entry means nor where it leads, and trusts its keys: the configuration has checked them.
 """
 
 from __future__ import annotations
@@ -42,9 +42,7 @@ class Router(Generic[T]):
             else:
                 self._services[key] = entry
         self._depth = max((prefix.count(".") + 1 for prefix in self._prefixes), default=0)
-        self._with_methods = {
-            path[1:].partition("/")[0] for path, entry in self._methods.items() if entry is not None
-        }
+        self._with_methods = {path[1:].partition("/")[0] for path, entry in self._methods.items() if entry is not None}
 
     def match(self, path: str) -> T | None:
         """The entry for `/package.Service/Method`; None: no route, or not such a path."""

@@ -1,7 +1,7 @@
 """Counts and bounds the bytes that one process holds for calls, in one place.
 
-Code that wants to keep bytes for a call first asks the call's Account for room. The end of the call gives everything back in one
-step, so that no path can forget a part of it.
+Code that wants to keep bytes for a call first asks the call's Account for room. The end of the call gives everything
+back in one step, so that no path can forget a part of it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from bridge.rpc.errors import BuffersFull
 from bridge.rpc.metadata import Metadata
 
 CALL_COST = 8 << 10
-"""Bytes that each open call counts for: its objects, its usual metadata, and messages up to SMALL in every form they take."""
+"""Bytes that each open call counts for: its objects, its usual metadata, and messages up to SMALL in every form they
+take.
+"""
 
 SMALL = 1 << 10
 """Bytes of a request or a reply that CALL_COST covers."""
 
 
 SMALL_ACCOUNT = 64 << 10
-"""An account that holds no more than this may use all of the buffers. A larger one leaves the last part free for small ones."""
+"""An account that holds no more than this may use all of the buffers. A larger one leaves the last part free for small
+ones.
+"""
 
 _KEPT_FREE = 8
 """One part in so many of the buffers is kept free of large accounts, so that small calls always find room."""
 
 _KEPT_FROM_UNREAD = 16
-"""One part in so many is kept free of replies that clients do not take. They stay for minutes, and calls of others need room."""
+"""One part in so many is kept free of replies that clients do not take. They stay for minutes, and calls of others need
+room.
+"""
 
 
 _FIELD_COST = 128
@@ -63,8 +69,8 @@ class Buffers:
     )
 
     def __init__(self, limit: int, *, call_cost: int = CALL_COST, covered: int = SMALL) -> None:
-        """`limit`: bytes, the configuration's `buffers`; `call_cost`: bytes that an open call counts for; `covered`: bytes of its
-        request that are among them.
+        """`limit`: bytes, the configuration's `buffers`; `call_cost`: bytes that an open call counts for; `covered`:
+        bytes of its request that are among them.
         """
         self.limit = limit
         self.call_cost = call_cost
@@ -116,10 +122,11 @@ class Buffers:
             self.tell_freed()
 
     def wait(self, account: Account, size: int, granted: Callable[[], None]) -> Waiting:
-        """Hold so many bytes for the account as soon as there is room, then call `granted`. Who comes first is served first.
+        """Hold so many bytes for the account as soon as there is room, then call `granted`. Who comes first is served
+        first.
 
-        Those that wait hold something already, and would wait for each other: one at a time gets its room whatever is held.
-        Call `tell_freed` next.
+        Those that wait hold something already, and would wait for each other: one at a time gets its room whatever is
+        held. Call `tell_freed` next.
         """
         waiting = Waiting(account, size, granted)
         self._queue.append(waiting)
@@ -127,7 +134,9 @@ class Buffers:
         return waiting
 
     def when_freed(self, told: Callable[[], bool]) -> None:
-        """Calls this when something is given back while `is_awaited` is set, behind those that `wait`. It says whether to call again."""
+        """Calls this when something is given back while `is_awaited` is set, behind those that `wait`. It says whether
+        to call again.
+        """
         self._freed = told
 
     def tell_freed(self) -> None:

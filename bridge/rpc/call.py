@@ -35,15 +35,16 @@ class Peer(FrozenValue, frozen=True):
 
 
 class Call(Account, Protocol):
-    """One RPC. Code that sees a fact counts it in the call's figures, which are read once, at the end. A call is also an account: code that
-    keeps more than buffers.SMALL bytes for it must call `hold`.
+    """One RPC. Code that sees a fact counts it in the call's figures, which are read once, at the end. A call is also
+    an account: code that keeps more than buffers.SMALL bytes for it must call `hold`.
     """
 
     path: str
     """`/package.Service/Method`, as sent."""
     metadata: Metadata
-    """The client's metadata. Without pseudo-headers, `te`, `content-type`, `content-length`, `grpc-timeout` and hop-by-hop
-    names; with the `grpc-*` names of metadata.PASSED_GRPC_REQUEST, in the order sent."""
+    """The client's metadata. Without pseudo-headers, `te`, `content-type`, `content-length`, `grpc-timeout` and
+    hop-by-hop names; with the `grpc-*` names of metadata.PASSED_GRPC_REQUEST, in the order sent.
+    """
     content_type: str
     """As sent: `application/grpc` or `application/grpc+…`, parameters and all."""
     authority: str
@@ -75,12 +76,14 @@ class Call(Account, Protocol):
         ...
 
     def send(self, event: ResponseEvent) -> bool:
-        """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or made."""
+        """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or
+        made.
+        """
         ...
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
-        """Send a whole response, or the next part of one, without waiting. Bytes that the client has not read count in the process's
-        buffers.
+        """Send a whole response, or the next part of one, without waiting. Bytes that the client has not read count in
+        the process's buffers.
         """
         ...
 
@@ -111,7 +114,9 @@ class Call(Account, Protocol):
         ...
 
     def abort(self, cause: RpcError) -> None:
-        """End the call from outside: deadline, reset, lost connection, drain. The handler sees a cancellation, `rescue` the cause."""
+        """End the call from outside: deadline, reset, lost connection, drain. The handler sees a cancellation, `rescue`
+        the cause.
+        """
         ...
 
 
@@ -143,7 +148,8 @@ class Route:
         self.timeout = timeout
         """Seconds: the configuration's upper bound on the call."""
         self.max_call_seconds = max_call_seconds
-        """Seconds after which a call without a deadline ends. It is not a deadline: the function does not learn of it."""
+        """Seconds after which a call without a deadline ends. It is not a deadline: the function does not learn of it.
+        """
         self.streams = streams
         """Whether messages pass as they come, so that a client may be silent for as long as it likes."""
 

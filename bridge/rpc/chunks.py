@@ -13,7 +13,9 @@ Chunks = deque[bytes | bytearray]
 
 
 def keep(chunks: Chunks, data: bytes) -> None:
-    """Put it behind the others. Small pieces are joined: kept apart, the objects around a million of them would outweigh them tenfold."""
+    """Put it behind the others. Small pieces are joined: kept apart, the objects around a million of them would
+    outweigh them tenfold.
+    """
     if len(data) >= _SMALL or not chunks or len(chunks[-1]) >= _JOINED:
         chunks.append(data)
         return

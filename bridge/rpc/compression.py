@@ -31,7 +31,9 @@ def inflate(data: bytes, encoding: str, *, max_size: int) -> bytes:
 
 
 def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[bytes]:
-    """The message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises as `inflate` does."""
+    """The message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises as
+    `inflate` does.
+    """
     if encoding == IDENTITY:
         yield data
         return
@@ -51,7 +53,8 @@ def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[byt
         if plain:
             yield plain
     if inflater.unused_data:
-        # A second gzip member would be one too. gRPC-core refuses both, and following members has no bound but their number.
+        # A second gzip member would be one too. gRPC-core refuses both, and following members has no bound but their
+        # number.
         raise BadReply(f"a message has bytes behind the end of its {encoding} data")
 
 

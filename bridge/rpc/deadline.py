@@ -1,4 +1,6 @@
-"""Deadlines are points in time on the monotonic clock (seconds); timeouts are durations on the wire and in configuration."""
+"""Deadlines are points in time on the monotonic clock (seconds); timeouts are durations on the wire and in
+configuration.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +24,17 @@ NO_TIMER_BEYOND = 24 * 3600.0
 def parse_timeout(value: str) -> float:
     """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"): 1 to 8 digits and a unit. Raises ValueError."""
     digits, seconds = value[:-1], _SECONDS_IN.get(value[-1:])
-    if seconds is None or not (
-        digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS
-    ):
+    if seconds is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"grpc-timeout {value[:20]!r} is not 1 to 8 digits and one of H M S m u n")
     return min(int(digits) * seconds, MAX_DEADLINE)
 
 
 def format_timeout(seconds: float) -> str:
-    """The `grpc-timeout` for this long, rounded down: the other side must never believe that it has more time than is left.
+    """The `grpc-timeout` for this long, rounded down: the other side must never believe that it has more time than is
+    left.
 
-    The unit is milliseconds from 0.1 s up, as far as 8 digits go. Others lose less than 2 %; the least is one nanosecond.
+    The unit is milliseconds from 0.1 s up, as far as 8 digits go. Others lose less than 2 %; the least is one
+    nanosecond.
     """
     if _FEWEST_MILLISECONDS <= seconds <= _MOST_MILLISECONDS:
         return f"{int(seconds * 1e3 + _NOISE)}m"

@@ -1,7 +1,7 @@
 """Length-Prefixed-Message: one flag byte, four bytes of length, the data (gRPC PROTOCOL-HTTP2).
 
-`EnvelopeScanner` checks a request body as it passes without taking it apart; `EnvelopeReader` cuts a body into envelopes.
-Both compare the declared length with their limit before a byte of the message is held.
+`EnvelopeScanner` checks a request body as it passes without taking it apart; `EnvelopeReader` cuts a body into
+envelopes. Both compare the declared length with their limit before a byte of the message is held.
 """
 
 from __future__ import annotations
@@ -31,17 +31,15 @@ def data_of(envelope_bytes: bytes) -> bytes:
 
 def _check(flags: int, size: int, max_message: int) -> None:
     if flags > COMPRESSED:
-        raise MalformedRequest(
-            f"a message begins with flag byte 0x{flags:02x}; gRPC knows 0x00 and 0x01"
-        )
+        raise MalformedRequest(f"a message begins with flag byte 0x{flags:02x}; gRPC knows 0x00 and 0x01")
     if size > max_message:
-        raise MessageTooLarge(
-            f"a request message of {size} bytes is above max_request ({max_message} bytes)"
-        )
+        raise MessageTooLarge(f"a request message of {size} bytes is above max_request ({max_message} bytes)")
 
 
 def is_one_plain_message(body: bytes | bytearray, max_message: int) -> bool:
-    """Fast path for the common body: whether it is one message, not compressed and within the limit. Then nothing else is checked."""
+    """Fast path for the common body: whether it is one message, not compressed and within the limit. Then nothing else
+    is checked.
+    """
     size = len(body) - PREFIX_SIZE
     return 0 <= size <= max_message and parse_prefix(body) == (0, size)
 

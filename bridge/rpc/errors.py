@@ -1,8 +1,9 @@
 """The errors that can end a call, as a tree of causes.
 
-Each cause knows its status code, whether the function may have run, and whether trying again may help. They are raised where
-the fact is known; the layer `rescue` alone turns one into the Status that the client sees, with `str(error)` as its message.
-A message says what happened, where, and what to do next; it never quotes another library's exception, a secret or the bridge's identity.
+Each cause knows its status code, whether the function may have run, and whether trying again may help. They are raised
+where the fact is known; the layer `rescue` alone turns one into the Status that the client sees, with `str(error)` as
+its message. A message says what happened, where, and what to do next; it never quotes another library's exception, a
+secret or the bridge's identity.
 
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
@@ -78,8 +79,8 @@ class Bug(RpcError):
 def forget_frames(error: BaseException) -> None:
     """Release what the frames of this error and its causes hold. It is for errors whose traceback is no longer needed.
 
-    A frame with a variable for the error that it raised forms a reference cycle. Megabytes in that frame stay until the garbage
-    collector runs, which counts objects and not bytes.
+    A frame with a variable for the error that it raised forms a reference cycle. Megabytes in that frame stay until the
+    garbage collector runs, which counts objects and not bytes.
     """
     each: BaseException | None = error
     while each is not None and each.__traceback__ is not None:
@@ -87,7 +88,8 @@ def forget_frames(error: BaseException) -> None:
         each = each.__cause__ or each.__context__
 
 
-# -- what the client sent -----------------------------------------------------------------------------------------------
+# -- what the client sent
+# -----------------------------------------------------------------------------------------------
 
 
 class RequestError(RpcError):
@@ -118,7 +120,9 @@ class UnsupportedCompression(RequestError):
 
 
 class UnsupportedCall(RequestError):
-    """The target's payload format cannot carry what the client sent: several messages, or messages that are no protobuf."""
+    """The target's payload format cannot carry what the client sent: several messages, or messages that are no
+    protobuf.
+    """
 
     code = StatusCode.UNIMPLEMENTED
 
@@ -145,7 +149,8 @@ class FullDuplexNeeded(RequestError):
     code = StatusCode.UNIMPLEMENTED
 
 
-# -- what the bridge refuses ---------------------------------------------------------------------------------------------
+# -- what the bridge refuses
+# ---------------------------------------------------------------------------------------------
 
 
 class RefusedCall(RpcError):
@@ -185,7 +190,8 @@ class ConversionFailed(RpcError):
     """The process that converts between protobuf and JSON died or took too long."""
 
 
-# -- how the payload travelled -------------------------------------------------------------------------------------------
+# -- how the payload travelled
+# -------------------------------------------------------------------------------------------
 
 
 class CarrierError(RpcError):
@@ -206,7 +212,9 @@ class CertificateRefused(CarrierError):
 
 
 class NotProcessed(CarrierError):
-    """An HTTP/2 server has not begun the call, and never will: it said so, or nothing of the call left (RFC 9113 6.8, 8.7)."""
+    """An HTTP/2 server has not begun the call, and never will: it said so, or nothing of the call left (RFC 9113 6.8,
+    8.7).
+    """
 
     may_have_run = False
     is_transient = True
@@ -223,9 +231,7 @@ class AwsRefusal(CarrierError):
     body = b""
     """As it came; emulators put a function's failure there."""
 
-    def __init__(
-        self, message: str, *, error_type: str = "", retry_after: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, error_type: str = "", retry_after: float | None = None) -> None:
         super().__init__(message)
         self.error_type = error_type
         self.retry_after = retry_after
@@ -313,7 +319,8 @@ class ServiceFailed(AwsRefusal):
     may_have_run = True
 
 
-# -- what the function did -----------------------------------------------------------------------------------------------
+# -- what the function did
+# -----------------------------------------------------------------------------------------------
 
 
 class FunctionError(CarrierError):
@@ -341,7 +348,8 @@ class ReplyTooLarge(FunctionError):
     code = StatusCode.RESOURCE_EXHAUSTED
 
 
-# -- what came back ------------------------------------------------------------------------------------------------------
+# -- what came back
+# ------------------------------------------------------------------------------------------------------
 
 
 class ReplyError(RpcError):

@@ -1,7 +1,7 @@
 """What all figures have in common: how those of several processes add up, and what /metrics calls each of them.
 
-A metric is declared once, as a field of a `Figures` class: `started: Annotated[int, Family("name", "What it counts.")] = 0`.
-Adding up, what stays of a process that has ended, and the export all follow from that declaration.
+A metric is declared once, as a field of a `Figures` class: `started: Annotated[int, Family("name", "What it counts.")]
+= 0`. Adding up, what stays of a process that has ended, and the export all follow from that declaration.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Histogram(Struct):
         return Histogram(self.bounds, self.counts.copy(), self.total)
 
     def quantile(self, part: float) -> float | None:
-        """The value that this part (0 to 1) of all lie below, estimated within its bucket; infinity above the last bound.
+        """The value that this part (0 to 1) of all lie below, estimated within its bucket; infinity above the last
+        bound.
 
         None if nothing was observed.
         """
@@ -91,7 +92,9 @@ class Figures(Struct):
     """Values that travel between processes and add up. None: not known."""
 
     def add(self, other: Self) -> None:
-        """Take in another process's figures. What only that one has (a method, say) belongs to this one from then on."""
+        """Take in another process's figures. What only that one has (a method, say) belongs to this one from
+        then on.
+        """
         families = families_of(type(self))
         for name in self.__struct_fields__:
             theirs = getattr(other, name)
@@ -101,7 +104,9 @@ class Figures(Struct):
                 setattr(self, name, _together(own, theirs, family.choose if family else None))
 
     def taken(self, kind: type[F], **read: object) -> F:
-        """These figures as they are now, as a `kind`, which changes no more when they do. `read`: the fields that only `kind` has."""
+        """These figures as they are now, as a `kind`, which changes no more when they do. `read`: the fields that only
+        `kind` has.
+        """
         values = {}
         for name in kind.__struct_fields__:
             if name not in read:

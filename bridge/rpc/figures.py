@@ -1,7 +1,8 @@
 """Plain numbers counted on the per-call path, each declared with the metric family that it becomes when it is scraped.
 
-A new metric is one field here and one line where it is counted. Classes named `Counts` hold what is counted: they add up and
-travel between processes. Classes named `Figures` are those of a running process: they add what only serves the counting.
+A new metric is one field here and one line where it is counted. Classes named `Counts` hold what is counted: they add
+up and travel between processes. Classes named `Figures` are those of a running process: they add what only serves the
+counting.
 """
 
 from __future__ import annotations
@@ -68,30 +69,26 @@ class MethodCounts(Figures):
     kind: str = "unknown"
     """unary, client_stream, server_stream, bidi_stream, or unknown without a descriptor."""
     started: Annotated[int, Family("grpc_server_started", "Calls begun.")] = 0
-    handled: Annotated[
-        list[int], Family("grpc_server_handled", "Calls ended, by status.", "grpc_code")
-    ] = field(default_factory=lambda: [0] * len(CODES))
+    handled: Annotated[list[int], Family("grpc_server_handled", "Calls ended, by status.", "grpc_code")] = field(
+        default_factory=lambda: [0] * len(CODES)
+    )
     """By status code."""
-    received: Annotated[
-        int, Family("grpc_server_msg_received", "Messages received from clients.")
-    ] = 0
+    received: Annotated[int, Family("grpc_server_msg_received", "Messages received from clients.")] = 0
     sent: Annotated[int, Family("grpc_server_msg_sent", "Messages sent to clients.")] = 0
     seconds: Annotated[
         Histogram,
-        Family(
-            "grpc_server_handling_seconds", "Seconds from a call's first headers to its status."
-        ),
+        Family("grpc_server_handling_seconds", "Seconds from a call's first headers to its status."),
     ] = field(default_factory=_no_seconds)
     upstream: Annotated[
         Histogram,
         Family("bridge_upstream_seconds", "Seconds of a call spent waiting for its target."),
     ] = field(default_factory=_no_seconds)
-    request_bytes: Annotated[
-        Histogram, Family("bridge_request_bytes", "Bytes of request messages in a call.")
-    ] = field(default_factory=_no_bytes)
-    response_bytes: Annotated[
-        Histogram, Family("bridge_response_bytes", "Bytes of response messages in a call.")
-    ] = field(default_factory=_no_bytes)
+    request_bytes: Annotated[Histogram, Family("bridge_request_bytes", "Bytes of request messages in a call.")] = field(
+        default_factory=_no_bytes
+    )
+    response_bytes: Annotated[Histogram, Family("bridge_response_bytes", "Bytes of response messages in a call.")] = (
+        field(default_factory=_no_bytes)
+    )
 
     def add(self, other: Self) -> None:
         """Take in the same method's figures; a kind that only the other knows is taken over."""
@@ -130,9 +127,7 @@ class MethodFigures(MethodCounts, eq=False):
         """Bring the figures up to date."""
         if not self._finished:
             return
-        codes, seconds, upstream, bytes_in, bytes_out, received, sent = zip(
-            *self._finished, strict=True
-        )
+        codes, seconds, upstream, bytes_in, bytes_out, received, sent = zip(*self._finished, strict=True)
         self._finished.clear()
         for code, count in Counter(codes).items():
             self.handled[code] += count
@@ -149,12 +144,10 @@ class TargetCounts(Figures):
 
     name: str = ""
     retries: Annotated[int, Family("bridge_retries", "Attempts after a call's first.")] = 0
-    cold_starts: Annotated[
-        int, Family("bridge_cold_starts", "Calls that started a new instance of a function.")
-    ] = 0
-    throttled: Annotated[
-        Counts, Family("bridge_throttles", "Attempts that AWS throttled.", "reason")
-    ] = field(default_factory=Counter)
+    cold_starts: Annotated[int, Family("bridge_cold_starts", "Calls that started a new instance of a function.")] = 0
+    throttled: Annotated[Counts, Family("bridge_throttles", "Attempts that AWS throttled.", "reason")] = field(
+        default_factory=Counter
+    )
     """By AWS's reason."""
 
 
@@ -172,12 +165,8 @@ class TargetFigures(TargetCounts, eq=False):
 class BridgeCounts(Figures, kw_only=True):
     """What is counted for one process."""
 
-    connections_open: Annotated[
-        int, Family("bridge_connections", "Client connections open.", is_gauge=True)
-    ] = 0
-    connections_accepted: Annotated[
-        int, Family("bridge_connections_accepted", "Client connections accepted.")
-    ] = 0
+    connections_open: Annotated[int, Family("bridge_connections", "Client connections open.", is_gauge=True)] = 0
+    connections_accepted: Annotated[int, Family("bridge_connections_accepted", "Client connections accepted.")] = 0
     connections_refused: Annotated[
         Counts,
         Family(
@@ -186,27 +175,23 @@ class BridgeCounts(Figures, kw_only=True):
             "reason",
         ),
     ] = field(default_factory=Counter)
-    """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new ones."""
-    streams_open: Annotated[
-        int, Family("bridge_streams", "Streams open: calls in flight.", is_gauge=True)
-    ] = 0
+    """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new
+    ones.
+    """
+    streams_open: Annotated[int, Family("bridge_streams", "Streams open: calls in flight.", is_gauge=True)] = 0
     shortened_headers: Annotated[
         int,
         Family("bridge_shortened_headers", "Initial metadata cut down to fit a limit."),
     ] = 0
-    shortened_trailers: Annotated[
-        int, Family("bridge_shortened_trailers", "Trailers cut down to fit a limit.")
-    ] = 0
+    shortened_trailers: Annotated[int, Family("bridge_shortened_trailers", "Trailers cut down to fit a limit.")] = 0
     protocol_errors: Annotated[
         Counts,
-        Family(
-            "bridge_protocol_errors", "Rules that clients broke and limits that they met.", "kind"
-        ),
+        Family("bridge_protocol_errors", "Rules that clients broke and limits that they met.", "kind"),
     ] = field(default_factory=Counter)
     """By kind: what clients did against HTTP/2 or gRPC."""
-    refused: Annotated[
-        Counts, Family("bridge_refused", "Calls that the bridge did not take.", "reason")
-    ] = field(default_factory=Counter)
+    refused: Annotated[Counts, Family("bridge_refused", "Calls that the bridge did not take.", "reason")] = field(
+        default_factory=Counter
+    )
     """By reason: calls that the bridge did not take."""
 
 

@@ -1,7 +1,8 @@
-"""What one hop does to header fields: which names it drops, which it makes anew and which it passes, on each leg of a call.
+"""What one hop does to header fields: which names it drops, which it makes anew and which it passes, on each leg of a
+call.
 
-One table for all legs, and the one way to write down who called. Prefixes (`grpc-`, `x-amz`) and values are left to those who
-read or write the fields of a leg.
+One table for all legs, and the one way to write down who called. Prefixes (`grpc-`, `x-amz`) and values are left to
+those who read or write the fields of a leg.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Leg(IntEnum):
 
 
 # RFC 9110 7.6.1 says which names belong to one connection: those come first.
-# Common runtimes build a URL of host and x-forwarded-proto, and crash on odd ones. A content coding would change the body.
-# A client's x-forwarded-client-cert would vouch for a certificate that nobody has seen.
+# Common runtimes build a URL of host and x-forwarded-proto, and crash on odd ones. A content coding would change the
+# body. A client's x-forwarded-client-cert would vouch for a certificate that nobody has seen.
 _TABLE = """
                         call event http grpc reply grpc-reply configured function-url
 connection              drop drop  drop drop drop  drop       drop       drop

@@ -1,5 +1,5 @@
-"""The numbers that bound a call and the connections on both sides of it. Sizes are bytes, durations seconds. None means that the bridge
-sets no bound.
+"""The numbers that bound a call and the connections on both sides of it. Sizes are bytes, durations seconds. None means
+that the bridge sets no bound.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from bridge.rpc.value import FrozenValue
 MIB = 1 << 20
 
 LARGEST_MESSAGE = 64 * MIB
-"""Bytes of one response message where max_response sets no limit. A message is held until it is whole, so it needs a bound."""
+"""Bytes of one response message where max_response sets no limit. A message is held until it is whole, so it needs a
+bound.
+"""
 
 GRACE = 25.0
 """Seconds that calls under way have to finish: while the bridge drains, and on a connection that is too old."""
@@ -57,7 +59,9 @@ class PoolLimits(FrozenValue, frozen=True):
     idle_timeout: float = 20.0
     """Seconds without use after which a connection is closed, before the server closes it."""
     looked_at_after: float = 0.01
-    """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its system call."""
+    """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its
+    system call.
+    """
     open_connections: int = 4096
     """Connections in use or idle, for each origin."""
     waiting: int = 10_000
@@ -69,7 +73,9 @@ class ConnectionLimits:
     """The time limits of a connection in seconds. None means no limit."""
 
     handshake: float = 10.0
-    """Bounds the wait for the client's SETTINGS, a pause inside a header block, and the end of a request that is not a gRPC call."""
+    """Bounds the wait for the client's SETTINGS, a pause inside a header block, and the end of a request that is not a
+    gRPC call.
+    """
     write_stall: float = 60.0
     keepalive_interval: float | None = 300.0
     keepalive_timeout: float = 20.0

@@ -1,6 +1,7 @@
 """Metadata: the key/value pairs of a call, in order, as they travel.
 
-Names are lower case. Values are text; those of names in `-bin` stay base64 inside the bridge, which never needs their bytes.
+Names are lower case. Values are text; those of names in `-bin` stay base64 inside the bridge, which never needs their
+bytes.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def clean_value(value: str) -> str:
 
 
 def split_binary(value: str, most: int = -1) -> list[str]:
-    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so many of them; -1: all."""
+    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so many of
+    them; -1: all.
+    """
     parts = value.split(",", most)
     return [part.strip(" ") for part in (parts[:most] if most >= 0 else parts)]
 
@@ -85,7 +88,9 @@ def decode_binary(value: str) -> bytes:
 
 
 def valid_pushback(value: str) -> str:
-    """A `grpc-retry-pushback-ms` that every client can read. What is no number means what a negative one does: do not repeat (gRFC A6)."""
+    """A `grpc-retry-pushback-ms` that every client can read. What is no number means what a negative one does: do not
+    repeat (gRFC A6).
+    """
     return value if _PUSHBACK(value) else "-1"
 
 

@@ -1,9 +1,10 @@
 """The calls that one target takes at a time, and how connections share them where they run short.
 
-A connection may take all places while nobody else wants one. If no place is free and a connection below its fair share is refused, the next
-free place is kept for it. Connections at or above
+A connection may take all places while nobody else wants one. If no place is free and a connection below its fair share
+is refused, the next free place is kept for it. Connections at or above
 their share are then refused, until it has come back or WANTED_FOR is over.
-Calls in their places are never ended for it. Whoever shares is a connection and not a peer: many clients stand behind one load balancer.
+Calls in their places are never ended for it. Whoever shares is a connection and not a peer: many clients stand behind
+one load balancer.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Places:
         self.calls: set[Placed] = set()
         """Those that have a place."""
         self.is_short = False
-        """Whether places are counted by connection: then `ask` comes before a call is added, and `freed` after it was taken out."""
+        """Whether places are counted by connection: then `ask` comes before a call is added, and `freed` after it was
+        taken out.
+        """
         self._counts: Counter[Hashable] = Counter()
         """By connection, while places are short."""
         self._wanted: dict[Hashable, float] = {}

@@ -1,6 +1,7 @@
 """Values that no message may show: what the environment put into the configuration, such as keys in headers.
 
-Servers quote what they were sent, and messages quote servers. In goes a text, out comes the same with each value replaced.
+Servers quote what they were sent, and messages quote servers. In goes a text, out comes the same with each value
+replaced.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _NO_SECRETS = frozenset(("true", "false", "null", "none"))
 
 
 class Redactor:
-    """Replaces values wherever they stand, as they are and percent-encoded; and the beginning of one where a text was cut off."""
+    """Replaces values wherever they stand, as they are and percent-encoded; and the beginning of one where a text was
+    cut off.
+    """
 
     def __init__(self, values: Iterable[str]) -> None:
-        kept = {
-            value for value in values if len(value) >= SHORTEST and value.lower() not in _NO_SECRETS
-        }
+        kept = {value for value in values if len(value) >= SHORTEST and value.lower() not in _NO_SECRETS}
         forms = {form for value in kept for form in (value, quote(value, safe=""), quote(value))}
         # The longest first: one value may begin with another.
         self._forms = sorted(forms, key=lambda form: (-len(form), form))

@@ -67,8 +67,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def encode_message(message: str) -> str:
-    """The `grpc-message` that carries this text. Spaces at its ends are encoded, too: HTTP takes them for padding, and HTTP/2
-    forbids them (RFC 9110 5.5, RFC 9113 8.2.1).
+    """The `grpc-message` that carries this text. Spaces at its ends are encoded, too: HTTP takes them for padding, and
+    HTTP/2 forbids them (RFC 9110 5.5, RFC 9113 8.2.1).
     """
     without_leading = message.lstrip(" ")
     text = without_leading.rstrip(" ")
@@ -79,8 +79,8 @@ def encode_message(message: str) -> str:
 
 
 def decode_message(value: str) -> str:
-    """The text in a `grpc-message`, of at most LONGEST_MESSAGE bytes. A broken escape stands for itself: the message must not be
-    lost with it.
+    """The text in a `grpc-message`, of at most LONGEST_MESSAGE bytes. A broken escape stands for itself: the message
+    must not be lost with it.
     """
     if len(value) > LONGEST_MESSAGE:
         return decode_message(value[:LONGEST_MESSAGE]) + CUT_MARK
@@ -97,7 +97,9 @@ def _unescaped(escapes: re.Match[bytes]) -> bytes:
 
 
 def _utf_8(text: str) -> bytes:
-    """The text's bytes; what `surrogateescape` hid comes out again, other lone surrogates have no bytes and are replaced."""
+    """The text's bytes; what `surrogateescape` hid comes out again, other lone surrogates have no bytes and are
+    replaced.
+    """
     return _LONE_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
@@ -108,8 +110,8 @@ def parse_code(value: str) -> StatusCode:
     return StatusCode.UNKNOWN
 
 
-# grpc doc/http-grpc-status-mapping.md: for replies without a grpc-status. 431 follows the conformance suite, 413 our own
-# rule that whatever is too large is RESOURCE_EXHAUSTED.
+# grpc doc/http-grpc-status-mapping.md: for replies without a grpc-status. 431 follows the conformance suite, 413 our
+# own rule that whatever is too large is RESOURCE_EXHAUSTED.
 _CODE_OF_HTTP_STATUS = {
     400: StatusCode.INTERNAL,
     401: StatusCode.UNAUTHENTICATED,

@@ -1,7 +1,8 @@
-"""Decides which connections a process accepts: how many in all, how many of one peer, and which idle one makes room for a new one.
+"""Decides which connections a process accepts: how many in all, how many of one peer, and which idle one makes room for
+a new one.
 
-Sockets are counted from the moment they are accepted, so that a TLS handshake under way counts as well. The server reports what
-comes and goes, and carries out the decisions. This module reads no socket.
+Sockets are counted from the moment they are accepted, so that a TLS handshake under way counts as well. The server
+reports what comes and goes, and carries out the decisions. This module reads no socket.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class Guest(Protocol):
 
 
 def peer_key(address: Any) -> str:
-    """The peer that a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of Unix sockets."""
+    """The peer that a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of
+    Unix sockets.
+    """
     if not isinstance(address, tuple):
         return "unix"
     ip = ip_address(address[0].partition("%")[0])
@@ -55,7 +58,9 @@ class Admission:
     """Counts the guests of a process."""
 
     def __init__(self, limits: MaxConnections, refused: Counts) -> None:
-        """`refused` counts by reason: `total`, `per_peer`, `descriptors`; and `idle`, for idle connections that made room."""
+        """`refused` counts by reason: `total`, `per_peer`, `descriptors`; and `idle`, for idle connections that made
+        room.
+        """
         self._limits = limits
         self._refused = refused
         self._guests: dict[str, OrderedDict[Guest, None]] = {}

@@ -1,4 +1,6 @@
-"""A call as its connection sees it: keeps what arrives until the handler reads it, and passes what is sent to the engine."""
+"""A call as its connection sees it: keeps what arrives until the handler reads it, and passes what is sent to the
+engine.
+"""
 
 from __future__ import annotations
 
@@ -42,17 +44,43 @@ class ServedCall(OpenAccount):
     It accounts for everything held for it, from its request to its reply.
     """
 
-    __slots__ = ("_body", "_engine", "_id", "_is_full", "_is_metadata_counted", "_is_read", "_is_running", "_room", "_whole", "attempts",
-                 "authority", "bytes_received", "bytes_sent", "cause", "connection", "content_type", "deadline", "has_ended", "messages_received",
-                 "messages_sent", "metadata", "path", "peer", "phase", "request_id", "route", "started", "status",
-                 "task", "upstream_seconds")  # fmt: skip
+    __slots__ = (
+        "_body",
+        "_engine",
+        "_id",
+        "_is_full",
+        "_is_metadata_counted",
+        "_is_read",
+        "_is_running",
+        "_room",
+        "_whole",
+        "attempts",
+        "authority",
+        "bytes_received",
+        "bytes_sent",
+        "cause",
+        "connection",
+        "content_type",
+        "deadline",
+        "has_ended",
+        "messages_received",
+        "messages_sent",
+        "metadata",
+        "path",
+        "peer",
+        "phase",
+        "request_id",
+        "route",
+        "started",
+        "status",
+        "task",
+        "upstream_seconds",
+    )
 
     task: asyncio.Task[None]
     """The task that runs `serve`. The connection creates it."""
 
-    def __init__(
-        self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float
-    ) -> None:
+    def __init__(self, connection: Connection, stream_id: int, head: RequestHead, route: Route, *, now: float) -> None:
         self.connection = connection
         self._engine = connection.engine
         self.buffers = buffers = connection.buffers
@@ -126,9 +154,7 @@ class ServedCall(OpenAccount):
         if max_call_seconds is None or now - self.started <= max_call_seconds:
             return
         if self.deadline is None or self.deadline - self.started > NO_TIMER_BEYOND:
-            self.abort(
-                DeadlineExceeded(f"the function did not answer within {max_call_seconds:g} s")
-            )
+            self.abort(DeadlineExceeded(f"the function did not answer within {max_call_seconds:g} s"))
 
     def _check_request(self, now: float) -> None:
         """End a call whose client opened it and then sends nothing or far too little."""
@@ -161,7 +187,8 @@ class ServedCall(OpenAccount):
         if buffers.is_awaited:
             buffers.tell_freed()
         if self.phase is not Phase.DONE and self._engine.is_open(self._id):
-            # Only a stopping process or a bug outside rescue ends a call without a status. The client must not wait for more.
+            # Only a stopping process or a bug outside rescue ends a call without a status. The client must not wait for
+            # more.
             self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
             self.connection.flush_soon()
 
@@ -183,9 +210,7 @@ class ServedCall(OpenAccount):
             return await self._other_body().read_all()
         if not self._is_read:
             limits = self.route.limits
-            if len(whole) > limits.max_buffered or not is_one_plain_message(
-                whole, limits.max_request
-            ):
+            if len(whole) > limits.max_buffered or not is_one_plain_message(whole, limits.max_request):
                 return await self._other_body().read_all()
             self._is_read = True
             self.messages_received = 1
@@ -282,9 +307,7 @@ class ServedCall(OpenAccount):
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
         """The fields that end the call, cut to what the client and the configuration allow."""
         room = self._room_for_fields()
-        if (
-            len(trailers.status.message) <= room
-        ):  # a longer message cannot fit, so the full list is not encoded
+        if len(trailers.status.message) <= room:  # a longer message cannot fit, so the full list is not encoded
             fields = head + trailer_fields(trailers)
             if size_of(fields) <= room:
                 return fields

@@ -1,4 +1,5 @@
-"""One client connection: owns the socket, feeds the engine, and runs one task per call. All time-based limits are enforced here.
+"""One client connection: owns the socket, feeds the engine, and runs one task per call. All time-based limits are
+enforced here.
 
 The engine says what happened. This module finds the call that it concerns, and writes the bytes once per loop turn.
 """
@@ -100,9 +101,13 @@ class Connection(asyncio.BufferedProtocol):
         self._calls: dict[int, ServedCall] = {}
         """Calls whose handler has not returned, by stream. This keeps their tasks alive."""
         self._not_grpc: dict[int, tuple[Refusal, float]] = {}
-        """Unfinished requests that are not gRPC calls, by stream: the answer that waits for their end, and since when it waits."""
+        """Unfinished requests that are not gRPC calls, by stream: the answer that waits for their end, and since when
+        it waits.
+        """
         self._unread: dict[int, float] = {}
-        """Streams whose call is over but whose last bytes the client has not read, with the time when this was first seen."""
+        """Streams whose call is over but whose last bytes the client has not read, with the time when this was first
+        seen.
+        """
         self._flush_is_due = False
         self._share = serving.share
         self._backlog: deque[tuple[float, bytes]] = deque()
@@ -170,9 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         self._count_untaken(0)
         self._drop_backlog()
         for stream_id in tuple(self.engine.open_streams):
-            self.engine.reset(
-                stream_id, ErrorCode.CANCEL
-            )  # releases what waits for the client's windows
+            self.engine.reset(stream_id, ErrorCode.CANCEL)  # releases what waits for the client's windows
         self.abort_calls(ClientGone("the connection was lost"))
         self.closed.set_result(None)
 
@@ -272,7 +275,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the connection goes on waiting for turns. If its client does not read our bytes, it waits for that instead."""
+        """Whether the connection goes on waiting for turns. If its client does not read our bytes, it waits for that
+        instead.
+        """
         return self._is_waiting
 
     def go_on(self, until: float) -> int:
@@ -294,7 +299,7 @@ class Connection(asyncio.BufferedProtocol):
             self._drop_backlog()
         elif not self.has_work_left:
             self._count_backlog(-self._backlog_size)
-        self._is_waiting = self.has_work_left and not self.is_choked and self.state is not State.CLOSED  # fmt: skip
+        self._is_waiting = self.has_work_left and not self.is_choked and self.state is not State.CLOSED
         self._pace_reading()
         return touched
 
@@ -357,7 +362,9 @@ class Connection(asyncio.BufferedProtocol):
             self.loop.call_soon(self.flush)
 
     def flush_for_one(self) -> None:
-        """Send what a call has queued: now if it is the only call, else together with the others. Every write is a system call."""
+        """Send what a call has queued: now if it is the only call, else together with the others. Every write is a
+        system call.
+        """
         if len(self._calls) == 1:
             self.flush()
         elif not self._flush_is_due:
@@ -382,8 +389,8 @@ class Connection(asyncio.BufferedProtocol):
             self.buffers.held += size
 
     def _look_at_untaken(self) -> None:
-        """Count the replies that wait in the engine for the client's windows, and in the transport until the client reads. Both use the
-        bridge's memory.
+        """Count the replies that wait in the engine for the client's windows, and in the transport until the client
+        reads. Both use the bridge's memory.
         """
         self._count_untaken(self.engine.queued_bytes + self._transport.get_write_buffer_size())
 
@@ -396,7 +403,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def is_too_far_behind(self) -> bool:
-        """Whether the buffers are full but for the part kept for other calls, and replies that this client does not read fill much of them."""
+        """Whether the buffers are full but for the part kept for other calls, and replies that this client does not
+        read fill much of them.
+        """
         buffers = self.buffers
         return buffers.held > buffers.for_unread and self._untaken > buffers.much_for_one
 
@@ -417,8 +426,8 @@ class Connection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Send what is queued, announce the end, and close when the client has closed, or after a short time.
 
-        Closing a socket with unread bytes resets the connection. The client then loses what it has not read: a GOAWAY, or the end of a
-        reply.
+        Closing a socket with unread bytes resets the connection. The client then loses what it has not read: a GOAWAY,
+        or the end of a reply.
         """
         if self.state is State.CLOSED:
             return
@@ -575,9 +584,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end_unread(self, now: float) -> None:
         """Bound the time that the reply of a finished call may wait for the client's window."""
-        unread = [
-            stream_id for stream_id in self.engine.open_streams if stream_id not in self._calls
-        ]
+        unread = [stream_id for stream_id in self.engine.open_streams if stream_id not in self._calls]
         self._unread = {stream_id: self._unread.get(stream_id, now) for stream_id in unread}
         for stream_id, since in self._unread.items():
             if now - since > SEND_STALL:
@@ -588,11 +595,7 @@ class Connection(asyncio.BufferedProtocol):
     def _check_age(self, now: float) -> None:
         if self._max_age is not None and now - self._opened > self._max_age:
             self.leave(b"max_age")
-        elif (
-            self._limits.idle is not None
-            and not self._calls
-            and now - self._idle_since > self._limits.idle
-        ):
+        elif self._limits.idle is not None and not self._calls and now - self._idle_since > self._limits.idle:
             self.leave(b"max_idle")
 
     def _check_alive(self, now: float) -> None:

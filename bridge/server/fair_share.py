@@ -1,7 +1,8 @@
-"""Divides the loop's time among connections that send faster than they are served, so that they do not delay the others.
+"""Divides the loop's time among connections that send faster than they are served, so that they do not delay the
+others.
 
-A read with little work is served at once. Anything beyond that waits here. Waiting connections are served one after the other, for a short
-time in each turn of the loop. Nothing is read from them meanwhile.
+A read with little work is served at once. Anything beyond that waits here. Waiting connections are served one after the
+other, for a short time in each turn of the loop. Nothing is read from them meanwhile.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Waiting(Protocol):
     """A connection that waits for its turn."""
 
     def go_on(self, until: float) -> int:
-        """Do some of the waiting work, until this time (monotonic seconds) or a little longer. Returns how many calls began or ended."""
+        """Do some of the waiting work, until this time (monotonic seconds) or a little longer. Returns how many calls
+        began or ended.
+        """
         ...
 
     @property
@@ -46,7 +49,9 @@ class FairShare:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._turn = -1.0
-        """The loop's time when the current turn began. It has a resolution of milliseconds, so short turns share one value."""
+        """The loop's time when the current turn began. It has a resolution of milliseconds, so short turns share one
+        value.
+        """
         self._turn_ends = 0.0
         self._is_scheduled = False
         self._buffer = memoryview(bytearray(_BUFFER_SIZE))
@@ -59,16 +64,16 @@ class FairShare:
         return self._buffer if self.waiting_bytes < _MOST_WAITING else self._buffer[:_SMALL_READ]
 
     def has_time(self, light_from: float, *, now: float, began: float) -> bool:
-        """Whether a read is served at once. `now` is the loop's time, `began` the real time. `light_from` is what `light_from` returned for
-        the connection's last reads.
+        """Whether a read is served at once. `now` is the loop's time, `began` the real time. `light_from` is what
+        `light_from` returned for the connection's last reads.
         """
         if now != self._turn:
             self._turn, self._turn_ends = now, began + TURN
         return began < self._turn_ends or began >= light_from
 
     def light_from(self, began: float, calls: int) -> float:
-        """The time from which a connection counts as light again, after a read that began then and began or ended this many calls. 0 means
-        now.
+        """The time from which a connection counts as light again, after a read that began then and began or ended this
+        many calls. 0 means now.
         """
         ended = monotonic()
         took = ended - began

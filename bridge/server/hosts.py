@@ -1,7 +1,7 @@
 """Decides which host names a port of this process answers to, so that a web page cannot secretly use it.
 
-A page can point its own name at our address (DNS rebinding). A browser on this machine then sends us the page's requests. What
-others cannot own is allowed: IP addresses, localhost, names without a dot, and configured names.
+A page can point its own name at our address (DNS rebinding). A browser on this machine then sends us the page's
+requests. What others cannot own is allowed: IP addresses, localhost, names without a dot, and configured names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-_AUTHORITY = re.compile(r"(?:\[(?P<address>[0-9A-Za-z:.%_-]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]*)?").fullmatch  # fmt: skip
+_AUTHORITY = re.compile(r"(?:\[(?P<address>[0-9A-Za-z:.%_-]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]*)?").fullmatch
 _ORIGIN = re.compile(r"https?://(?P<authority>[^/?#@]+)", re.IGNORECASE).fullmatch
 _DEFAULT_PORT = re.compile(r":(?:80|443)?$")
 
@@ -50,27 +50,24 @@ class Hosts:
         if not name:
             return False
         return (
-            "." not in name
-            or name.endswith(".localhost")
-            or name in (DOCKER_HOST, self.machine)
-            or _is_address(name)
+            "." not in name or name.endswith(".localhost") or name in (DOCKER_HOST, self.machine) or _is_address(name)
         )
 
     def _is_named(self, name: str) -> bool:
-        return any(
-            name.endswith(known[1:]) if known.startswith("*.") else name == known
-            for known in self.named
-        )
+        return any(name.endswith(known[1:]) if known.startswith("*.") else name == known for known in self.named)
 
     def answer_to_url(self, authority: str, suffix: str) -> bool:
-        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. The suffix may also be a configured name."""
+        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. The suffix may also be a
+        configured name.
+        """
         return self.answer_to(authority) or _plain(suffix) in self.named
 
     def refusal(self, authorities: Iterable[str], origins: Iterable[str] = ()) -> str | None:
         """The reason why a request is refused, or None if it is answered.
 
-        `authorities` holds each Host header, and the host of a request target that is a whole URL. A request without any is not from a
-        browser. `origins` holds each Origin header, for requests that only this port's own pages may make.
+        `authorities` holds each Host header, and the host of a request target that is a whole URL. A request without
+        any is not from a browser. `origins` holds each Origin header, for requests that only this port's own pages may
+        make.
         """
         asked = list(authorities)
         if len(asked) > 1 and len({authority.lower() for authority in asked}) > 1:
@@ -89,7 +86,7 @@ class Hosts:
         if _without_default_port(found["authority"]) in map(_without_default_port, asked):
             return True
         parts = _AUTHORITY(found["authority"])
-        return parts is not None and parts["name"] is not None and self._is_named(_plain(parts["name"]))  # fmt: skip
+        return parts is not None and parts["name"] is not None and self._is_named(_plain(parts["name"]))
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,5 @@
-"""What the HTTP ports of a process share: their log, their limits, and the host names that they answer to. aiohttp serves them.
+"""What the HTTP ports of a process share: their log, their limits, and the host names that they answer to. aiohttp
+serves them.
 
 This module is imported only if such a port is opened: importing aiohttp takes a tenth of a second.
 """
@@ -20,7 +21,9 @@ from bridge.server.hosts import Hosts
 
 
 class IdleGiveWay:
-    """Makes the connections of an HTTP server, and bounds their number. The oldest idle one makes room for a new one."""
+    """Makes the connections of an HTTP server, and bounds their number. The oldest idle one makes room for a
+    new one.
+    """
 
     def __init__(self, server: web.Server, *, most: int, kept_descriptors: int) -> None:
         """`kept_descriptors` is the number of the process's file descriptors that these connections leave to others."""
@@ -70,7 +73,7 @@ class _NoRoom(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(cast("asyncio.Transport", transport).abort)
 
 
-def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:  # fmt: skip
+def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:
     """The reason why this request is refused, by its host name and the origin of its page. None if it is answered."""
     authorities = request.headers.getall(hdrs.HOST, [])
     scheme, is_whole_url, rest = request.raw_path.partition("://")

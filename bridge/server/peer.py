@@ -1,4 +1,6 @@
-"""Reads who is at the other end of a socket: the address and, after mutual TLS, the certificate in API Gateway's terms."""
+"""Reads who is at the other end of a socket: the address and, after mutual TLS, the certificate in API
+Gateway's terms.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,7 @@ def _address_of(name: tuple[str, int] | str | bytes | None) -> str:
     if isinstance(name, tuple):
         # A listener on "::" sees IPv4 clients in mapped form (RFC 4291 2.5.5.2).
         return name[0].removeprefix("::ffff:")
-    return (
-        "unknown" if name is None else "unix"
-    )  # None if the peer left before its address was read
+    return "unknown" if name is None else "unix"  # None if the peer left before its address was read
 
 
 def _certificate_of(tls: ssl.SSLObject) -> ClientCertificate | None:
@@ -51,10 +51,7 @@ _SHORT_NAMES = {
 
 def _distinguished_name(name: tuple[tuple[tuple[str, str], ...], ...]) -> str:
     """The name in the form of RFC 4514, most specific part first: `CN=client,O=Example`."""
-    parts = [
-        "+".join(f"{_SHORT_NAMES.get(key, key)}={_escape(value)}" for key, value in relative)
-        for relative in name
-    ]
+    parts = ["+".join(f"{_SHORT_NAMES.get(key, key)}={_escape(value)}" for key, value in relative) for relative in name]
     return ",".join(reversed(parts))
 
 

@@ -31,7 +31,9 @@ class RequestHead(FrozenValue, frozen=True):
 
 
 class Refusal(FrozenValue, frozen=True):
-    """The answer to a request that is not a gRPC call: an HTTP status for HTTP clients and a gRPC status for gRPC clients."""
+    """The answer to a request that is not a gRPC call: an HTTP status for HTTP clients and a gRPC status for gRPC
+    clients.
+    """
 
     http_status: int
     status: Status
@@ -108,12 +110,10 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
     if own.get(":method") != "POST":
         status = Status(StatusCode.INTERNAL, "gRPC calls are POST requests")
         # RFC 9110 9.3.2: the answer to a HEAD has no body.
-        return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_not_grpc=own.get(":method") != "HEAD")  # fmt: skip
+        return Refusal(405, status, "bad_method", path, (("allow", "POST"),), is_not_grpc=own.get(":method") != "HEAD")
     content_type = own.get("content-type", "")
     if not is_grpc(content_type):
-        status = Status(
-            StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc"
-        )
+        status = Status(StatusCode.INTERNAL, "this port speaks gRPC: content-type must be application/grpc")
         return Refusal(415, status, "bad_content_type", path, is_not_grpc=True)
     # gRFC A41: the authority decides, and a host header next to it is dropped.
     authority = own.get(":authority") or own.get("host", "")
@@ -122,9 +122,7 @@ def parse_head(fields: Fields) -> RequestHead | Refusal:
 
 def is_grpc(content_type: str) -> bool:
     """Whether the type is `application/grpc`, alone or followed by `+` or `;`. gRPC-Web and longer names are not."""
-    return content_type == CONTENT_TYPE or content_type.startswith(
-        ("application/grpc+", "application/grpc;")
-    )
+    return content_type == CONTENT_TYPE or content_type.startswith(("application/grpc+", "application/grpc;"))
 
 
 def _malformed(message: str, kind: str, path: str) -> Refusal:

@@ -1,6 +1,8 @@
-"""The body of a request, read whole or cut into messages. The common case, one plain message in one read, does not need this module.
+"""The body of a request, read whole or cut into messages. The common case, one plain message in one read, does not need
+this module.
 
-The call feeds it as bytes arrive. Held bytes count in the process's buffers. Bytes that were read give the client credit for more.
+The call feeds it as bytes arrive. Held bytes count in the process's buffers. Bytes that were read give the client
+credit for more.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class RequestBody:
         "_size",
         "_uploads",
         "_wake",
-    )  # fmt: skip
+    )
 
     def __init__(self, call: ServedCall, connection: Connection) -> None:
         self._call = call
@@ -106,7 +108,8 @@ class RequestBody:
                 self._call.credit(sum(map(len, self._chunks)))
             self._chunks.clear()
 
-    # -- while the buffers run short (see Uploads) ----------------------------------------------------------------------
+    # -- while the buffers run short (see Uploads)
+    # ----------------------------------------------------------------------
 
     def send_on(self) -> None:
         kept_back, self._kept_back = self._kept_back, 0
@@ -237,9 +240,7 @@ class RequestBody:
         self._scanner.finish()
         self._call.messages_received = self._scanner.count
         self._refuse_unnamed_compression()
-        self._gathered = (
-            bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
-        )
+        self._gathered = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         return self._gathered
 
@@ -249,9 +250,7 @@ class RequestBody:
         if self._scanner.has_compressed:
             encoding = value_of(self._call.metadata, "grpc-encoding") or IDENTITY
             if encoding == IDENTITY:
-                raise MalformedRequest(
-                    "a message has the compressed flag but the call names no grpc-encoding"
-                )
+                raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
 
     async def read_envelope(self) -> bytes | None:
         """See Call.read_envelope."""
@@ -294,9 +293,7 @@ class RequestBody:
         allowed = self._call.route.limits.half_close
         if allowed is not None:
             loop = self._connection.loop
-            since = (
-                self._last_received or loop.time()
-            )  # the silence is measured from the first message
+            since = self._last_received or loop.time()  # the silence is measured from the first message
             self._silence = loop.call_at(since + allowed, self._silent, allowed)
 
     def _silent(self, allowed: float) -> None:

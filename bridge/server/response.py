@@ -39,11 +39,12 @@ def _details_field(status: Status) -> Fields:
 
 
 def shorten(trailers: Trailers, *, room: int) -> Trailers:
-    """The same end, cut to `room` bytes of header list (counted as size_of does). If even that is too small, only the status code is left.
+    """The same end, cut to `room` bytes of header list (counted as size_of does). If even that is too small, only the
+    status code is left.
 
-    The message is cut first. Then the details are dropped, then metadata that does not fit. Clients drop the whole call over trailers that
-    are too large (gRPC-core at 16 KiB), so the status must arrive. A reply's trailers may be megabytes. So each part is read once, and a
-    message no further than there is room.
+    The message is cut first. Then the details are dropped, then metadata that does not fit. Clients drop the whole call
+    over trailers that are too large (gRPC-core at 16 KiB), so the status must arrive. A reply's trailers may be
+    megabytes. So each part is read once, and a message no further than there is room.
     """
     status, left = trailers.status, room - size_of(_CODE_FIELDS[trailers.status.code])
     metadata = trailers.metadata
@@ -72,7 +73,9 @@ def those_that_fit(metadata: Metadata, room: int) -> Metadata:
 
 
 def _cut(message: str, room: int) -> str:
-    """The part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it was cut."""
+    """The part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it
+    was cut.
+    """
     if not message or (len(message) <= room and len(encode_message(message)) <= room):
         return message
     room -= len(CUT_MARK)
@@ -80,9 +83,7 @@ def _cut(message: str, room: int) -> str:
     text_ends = len(message.rstrip(" "))
     for at, letter in enumerate(message):
         # A space counts as one byte, except at the ends (see encode_message).
-        room -= (
-            1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
-        )
+        room -= 1 if letter == " " and text_begins <= at < text_ends else len(encode_message(letter))
         if room < 0:
             return message[:at] + CUT_MARK if at else ""
     raise AssertionError("a message that fits was cut")

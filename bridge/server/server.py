@@ -1,4 +1,6 @@
-"""The server owns the listeners, which are bound once, and their connections. Its drain ends them without losing a call."""
+"""The server owns the listeners, which are bound once, and their connections. Its drain ends them without losing a
+call.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +59,12 @@ class ListenAddress:
 
 
 def bind(address: ListenAddress) -> socket.socket:
-    """Return a bound socket that does not listen yet. A dead Unix socket at the path is replaced, a live one is not. Raises OSError."""
+    """Return a bound socket that does not listen yet. A dead Unix socket at the path is replaced, a live one is not.
+    Raises OSError.
+    """
     if address.path is not None:
         return _bind_unix(address.path, address.mode)
-    found = socket.getaddrinfo(
-        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, where = found[0]
     sock = socket.socket(family, kind, protocol)
     try:
@@ -80,9 +82,7 @@ def _bind_unix(path: Path, mode: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.bind(str(path))
-        path.chmod(
-            mode
-        )  # it does not listen yet, so no client has connected with the umask's permissions
+        path.chmod(mode)  # it does not listen yet, so no client has connected with the umask's permissions
     except OSError:
         sock.close()
         raise
@@ -274,9 +274,7 @@ class _Listener:
         try:
             self._load_tls()
         except OSError as error:  # tried once; the next try waits for the next change
-            _log.warning(
-                "%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error
-            )
+            _log.warning("%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error)
         else:
             _log.info("%s: new certificate taken up", tls.cert)
 
@@ -299,9 +297,7 @@ class Server:
         """`listeners` are bound."""
         self.serving = serving
         self.connections: set[Connection] = set()
-        self.admission = Admission(
-            max_connections or MaxConnections(), serving.figures.connections_refused
-        )
+        self.admission = Admission(max_connections or MaxConnections(), serving.figures.connections_refused)
         self.arriving: set[_Arrival] = set()
         """The tasks of accepted sockets that are not connections yet, because their TLS handshake is under way."""
         self._listeners = [_Listener(self, address, sock) for address, sock in listeners]

@@ -13,8 +13,8 @@ _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
 
 
 def server_context(files: TlsFiles, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
-    """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is called with the
-    reason when a handshake failed, and then the client is as well.
+    """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is
+    called with the reason when a handshake failed, and then the client is as well.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if failed is not None:
@@ -46,9 +46,7 @@ def _trust(context: ssl.SSLContext, client_ca: Path) -> None:
 def stamp_of(files: TlsFiles) -> tuple[tuple[int, int], ...]:
     """Return a value that changes whenever one of the files does. It is empty while one of them is missing."""
     try:
-        stats = [
-            path.stat() for path in (files.cert, files.key, files.client_ca) if path is not None
-        ]
+        stats = [path.stat() for path in (files.cert, files.key, files.client_ca) if path is not None]
     except OSError:
         return ()
     return tuple((stat.st_mtime_ns, stat.st_ino) for stat in stats)

@@ -1,16 +1,17 @@
 """Decides which unfinished requests may go on while the process's buffers run short, which wait, and which end.
 
-Bytes that wait for the end of their message or request cannot be released, so requests that wait for each other could hold the buffers
-for ever. Four rules prevent that, each a share of `buffers`:
+Bytes that wait for the end of their message or request cannot be released, so requests that wait for each other could
+hold the buffers for ever. Four rules prevent that, each a share of `buffers`:
 
 * Up to a half, every client gets window back for what it sends.
-* Above a half, a request waits: its client's window stays shut. A connection that holds less than its fair share may still send.
-  The oldest waiting request may send too, one at a time, for as long as bytes arrive.
+* Above a half, a request waits: its client's window stays shut. A connection that holds less than its fair share may
+  still send. The oldest waiting request may send too, one at a time, for as long as bytes arrive.
 * A request that has waited for WAIT seconds ends with RESOURCE_EXHAUSTED.
-* Windows that are already open let more arrive. Above three quarters, the connection that holds the most loses its youngest request.
+* Windows that are already open let more arrive. Above three quarters, the connection that holds the most loses its
+  youngest request.
 
-If complete requests and replies fill the buffers, unfinished requests wait in the same way. They never take the last quarter:
-it is for requests that are complete and for their replies.
+If complete requests and replies fill the buffers, unfinished requests wait in the same way. They never take the last
+quarter: it is for requests that are complete and for their replies.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _Share:
 class Uploads:
     """All unfinished requests of a process. Times are the loop's, in seconds."""
 
-    __slots__ = ("_buffers", "_hard", "_is_resuming", "_shares", "_soft", "_turn", "_turn_used", "_waiting", "held")  # fmt: skip
+    __slots__ = ("_buffers", "_hard", "_is_resuming", "_shares", "_soft", "_turn", "_turn_used", "_waiting", "held")
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
@@ -85,7 +86,9 @@ class Uploads:
         self.grow(upload, size)
 
     def grow(self, upload: Upload, size: int) -> None:
-        """Count this many more bytes as held for the request (fewer if negative). This may end requests, also this one."""
+        """Count this many more bytes as held for the request (fewer if negative). This may end requests, also
+        this one.
+        """
         share = self._shares.get(upload.connection)
         if share is None or upload not in share.uploads:
             return
@@ -132,7 +135,8 @@ class Uploads:
             self._turn = None
         self._resume(now)
 
-    # -- room ------------------------------------------------------------------------------------------------------------
+    # -- room
+    # ------------------------------------------------------------------------------------------------------------
 
     def _is_open(self, upload: Upload) -> bool:
         share = self._shares.get(upload.connection)
@@ -152,8 +156,8 @@ class Uploads:
         return share is not None and share.held * len(self._shares) <= self._soft
 
     def _resume(self, now: float | None = None) -> None:
-        """Let the requests send that now may, the longest waiting first. `now` is given once a second. Only then are all of them
-        checked.
+        """Let the requests send that now may, the longest waiting first. `now` is given once a second. Only then are
+        all of them checked.
         """
         if self._is_resuming or (now is None and self._is_short and self._turn is not None):
             return
@@ -176,23 +180,19 @@ class Uploads:
         return bool(self._waiting)
 
     def _end_one(self) -> bool:
-        """End the youngest request of the connection that holds the most. Returns False if there is only one request."""
+        """End the youngest request of the connection that holds the most. Returns False if there is only one
+        request.
+        """
         share = max(self._shares.values(), key=_held)
         youngest = next(reversed(share.uploads))
         if len(self._shares) == len(share.uploads) == 1:
             return False
-        self._refuse(
-            youngest, "requests under way hold too much, those of this connection the most"
-        )
+        self._refuse(youngest, "requests under way hold too much, those of this connection the most")
         return True
 
     def _refuse(self, upload: Upload, reason: str) -> None:
         limit = self._buffers.limit
-        upload.refuse(
-            BuffersFull(
-                f"{reason}: all calls together may hold {limit} bytes (buffers); try again later"
-            )
-        )
+        upload.refuse(BuffersFull(f"{reason}: all calls together may hold {limit} bytes (buffers); try again later"))
         self.end(upload)
 
 

@@ -140,9 +140,7 @@ class Workers:
         worker.channel.close()
         self._workers.pop(worker.number, None)
         if not worker.serving.done():
-            worker.serving.set_exception(
-                WorkerFailed(f"a worker ended with {code} before it served")
-            )
+            worker.serving.set_exception(WorkerFailed(f"a worker ended with {code} before it served"))
             worker.serving.exception()
         for report in worker.reports.values():
             report.cancel()

@@ -1,8 +1,8 @@
 """The built-in services themselves: their names, methods, descriptors and message classes.
 
-The descriptors live in their own pool (protos/builtin.binpb, made from the .proto files next to it). The default pool may hold the
-same names from grpcio-health-checking or grpcio-reflection, and a pool takes a name only once. protobuf is imported when
-the first message is read, not before.
+The descriptors live in their own pool (protos/builtin.binpb, made from the .proto files next to it). The default pool
+may hold the same names from grpcio-health-checking or grpcio-reflection, and a pool takes a name only once. protobuf is
+imported when the first message is read, not before.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def descriptors() -> Descriptors:
 
 @cache
 def error_details() -> Descriptors:
-    """google.rpc.Status and the standard details of errors (google/rpc/error_details.proto), which any call may end with."""
+    """google.rpc.Status and the standard details of errors (google/rpc/error_details.proto), which any call may end
+    with.
+    """
     from bridge.services.descriptors import Descriptors, well_known_file
 
     files = map(well_known_file, ("google/rpc/status.proto", "google/rpc/error_details.proto"))

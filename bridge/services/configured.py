@@ -36,11 +36,7 @@ def load_configured(config: Config) -> dict[str, Descriptors]:
 
 def warnings_about(config: Config, loaded: Mapping[str, Descriptors]) -> list[str]:
     """What is probably wrong with the descriptors but keeps nothing from working."""
-    missing = (
-        str(problem)
-        for service, named, problem in _undescribed(config, loaded)
-        if not _needs(service, named)
-    )
+    missing = (str(problem) for service, named, problem in _undescribed(config, loaded) if not _needs(service, named))
     return [*missing, *conflicts(loaded.values())]
 
 
@@ -66,14 +62,8 @@ def _routed_to(path: str, config: Config) -> IsWanted:
     return Router(entries).serves
 
 
-def _services_without_descriptors(
-    config: Config, loaded: Mapping[str, Descriptors]
-) -> Iterator[Problem]:
-    return (
-        problem
-        for service, named, problem in _undescribed(config, loaded)
-        if _needs(service, named)
-    )
+def _services_without_descriptors(config: Config, loaded: Mapping[str, Descriptors]) -> Iterator[Problem]:
+    return (problem for service, named, problem in _undescribed(config, loaded) if _needs(service, named))
 
 
 def _needs(service: Service, named: DescriptorsPath) -> bool:

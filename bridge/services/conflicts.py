@@ -1,7 +1,7 @@
 """Two sources that tell different things about one name, found for `check`.
 
-Each source answers for its own routes, so nothing breaks in the bridge. But a client that describes both services cannot hold both
-versions, and one of them is probably old.
+Each source answers for its own routes, so nothing breaks in the bridge. But a client that describes both services
+cannot hold both versions, and one of them is probably old.
 """
 
 from __future__ import annotations
@@ -40,9 +40,12 @@ def _definitions(source: Descriptors) -> Iterator[tuple[str, bytes]]:
         for message in file.message_type:
             _drop_default_json_names(message)
         prefix = f"{file.package}." if file.package else ""
-        definitions: list[
-            DescriptorProto | EnumDescriptorProto | FieldDescriptorProto | ServiceDescriptorProto
-        ] = [*file.message_type, *file.enum_type, *file.extension, *file.service]
+        definitions: list[DescriptorProto | EnumDescriptorProto | FieldDescriptorProto | ServiceDescriptorProto] = [
+            *file.message_type,
+            *file.enum_type,
+            *file.extension,
+            *file.service,
+        ]
         for definition in definitions:
             yield prefix + definition.name, definition.SerializeToString(deterministic=True)
 
@@ -57,6 +60,8 @@ def _drop_default_json_names(message: DescriptorProto) -> None:
 
 
 def _default_json_name(field: FieldDescriptorProto) -> str:
-    """The name in lowerCamelCase as protobuf's "ProtoJSON format" makes it: a letter after an underscore becomes a capital."""
+    """The name in lowerCamelCase as protobuf's "ProtoJSON format" makes it: a letter after an underscore becomes a
+    capital.
+    """
     first, *rest = field.name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)

@@ -1,8 +1,8 @@
 """Descriptors: what one source says about services and their messages.
 
-In: a file that holds a FileDescriptorSet, a folder of .proto, or the file descriptors that a function gave. Out: the files,
-services and methods in them, each found by name. One pool for each source: two functions may both have a `service.proto`, and
-two versions of one message, without meeting. It doesn't know routes.
+In: a file that holds a FileDescriptorSet, a folder of .proto, or the file descriptors that a function gave. Out: the
+files, services and methods in them, each found by name. One pool for each source: two functions may both have a
+`service.proto`, and two versions of one message, without meeting. It doesn't know routes.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def imports_of(file: bytes) -> tuple[str, list[str]]:
 class Descriptors:
     """The files of one source, in a pool of their own."""
 
-    def __init__(
-        self, files: Iterable[bytes], *, name: str, declared: Collection[str] = ()
-    ) -> None:
+    def __init__(self, files: Iterable[bytes], *, name: str, declared: Collection[str] = ()) -> None:
         """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors.
 
         `declared` names further services of the source that the files lack, for messages.
@@ -119,9 +117,7 @@ class Descriptors:
             except TypeError as error:
                 raise BadDescriptors(f"{name}: {filename}: {error}") from error
         self.services = tuple(
-            service.full_name
-            for file in self._descriptors()
-            for service in file.services_by_name.values()
+            service.full_name for file in self._descriptors() for service in file.services_by_name.values()
         )
         """Full names, in no particular order."""
         self.declared = frozenset(self.services).union(declared)
@@ -131,9 +127,7 @@ class Descriptors:
         try:
             filename, imports = imports_of(file)
         except DecodeError as error:
-            raise BadDescriptors(
-                f"{self.name} holds a file descriptor that does not decode"
-            ) from error
+            raise BadDescriptors(f"{self.name} holds a file descriptor that does not decode") from error
         if self._files.setdefault(filename, file) != file:
             raise BadDescriptors(f"{self.name} holds two versions of {filename}")
         self._imports[filename] = imports
@@ -202,9 +196,7 @@ class Descriptors:
 
     def find_method(self, service: str, method: str) -> MethodDescriptor | None:
         try:
-            found: MethodDescriptor | None = self.pool.FindServiceByName(
-                service
-            ).methods_by_name.get(method)
+            found: MethodDescriptor | None = self.pool.FindServiceByName(service).methods_by_name.get(method)
         except KeyError:
             return None
         return found

@@ -1,4 +1,6 @@
-"""What can be wrong with descriptors. Neither ends a call: one stops a configuration, the other answers one question."""
+"""What can be wrong with descriptors. Neither ends a call: one stops a configuration, the other answers one
+question.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Reads and sends plain messages on a Call. It removes prefix and compression from requests, and adds a prefix to responses."""
+"""Reads and sends plain messages on a Call. It removes prefix and compression from requests, and adds a prefix to
+responses.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""grpc.health.v1.Health, answered from the routes: a service is SERVING if a route leads to a target. No function is started to find out.
-`set_serving` reports what is known about targets. This module asks no target.
+"""grpc.health.v1.Health, answered from the routes: a service is SERVING if a route leads to a target. No function is
+started to find out. `set_serving` reports what is known about targets. This module asks no target.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ _WHOLE_SERVER = ""
 class HealthService:
     """The Handler of the health service, and the state behind it."""
 
-    def __init__(
-        self, *, matches: Callable[[str], bool], names: Callable[[], Iterable[str]]
-    ) -> None:
+    def __init__(self, *, matches: Callable[[str], bool], names: Callable[[], Iterable[str]]) -> None:
         """`matches`: whether a route leads from this service to a target. `names`: the services that List tells."""
         self._matches = matches
         self._names = names
@@ -41,7 +39,8 @@ class HealthService:
         self._is_closed = False
         self._methods = {"Check": self._check, "List": self._list, "Watch": self._watch}
 
-    # -- what is known ---------------------------------------------------------------------------------------------------
+    # -- what is known
+    # ---------------------------------------------------------------------------------------------------
 
     def set_serving(self, name: str, is_serving: bool) -> None:  # noqa: FBT001 - the state itself
         """Whether the target of a services entry answers. It is named by its key: `a.B`, `a.*`, `*`."""
@@ -69,7 +68,8 @@ class HealthService:
         for changed in self._watchers:
             changed.set()
 
-    # -- what is answered ------------------------------------------------------------------------------------------------
+    # -- what is answered
+    # ------------------------------------------------------------------------------------------------
 
     async def handler(self, call: Call) -> None:
         """Answers a call to grpc.health.v1.Health. Raises NoRoute, Draining and what reading the request raises."""
@@ -79,9 +79,7 @@ class HealthService:
         await answer(call)
 
     async def _check(self, call: Call) -> None:
-        asked = await exchange.receive_only(
-            call, message_class("grpc.health.v1.HealthCheckRequest")
-        )
+        asked = await exchange.receive_only(call, message_class("grpc.health.v1.HealthCheckRequest"))
         state = self._state_of(asked.service)
         if state == _SERVICE_UNKNOWN:
             call.send(Trailers(Status(StatusCode.NOT_FOUND, "no route leads to this service")))
@@ -96,9 +94,7 @@ class HealthService:
         await _reply(call, listed)
 
     async def _watch(self, call: Call) -> None:
-        asked = await exchange.receive_only(
-            call, message_class("grpc.health.v1.HealthCheckRequest")
-        )
+        asked = await exchange.receive_only(call, message_class("grpc.health.v1.HealthCheckRequest"))
         call.send(EMPTY_HEADERS)
         changed = asyncio.Event()
         self._watchers.add(changed)

@@ -1,7 +1,7 @@
 """What it costs to turn a message into JSON, or JSON into a message: estimates that cost far less than the conversion.
 
-A size in bytes says little: two bytes can be a message whose defaults fill a page. Estimates count what the conversion handles one by
-one, with the time that each takes. They are meant to be right within a factor of three.
+A size in bytes says little: two bytes can be a message whose defaults fill a page. Estimates count what the conversion
+handles one by one, with the time that each takes. They are meant to be right within a factor of three.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ VALUE = "google.protobuf.Value"
 TOO_MUCH = 1e9
 """Microseconds that stand for a message that is not inspected."""
 
-# Microseconds, as measured with CPython 3.11 on a busy machine. Each brings a handful of Python calls inside json_format.
+# Microseconds, as measured with CPython 3.11 on a busy machine. Each brings a handful of Python calls inside
+# json_format.
 _MESSAGE = 2.0
 _FIELD = 0.9
 _DEFAULT = 1.0
@@ -93,14 +94,18 @@ class JsonCosts:
         )
 
     def widest(self, descriptor: Descriptor) -> int:
-        """The most fields that any type has which a message of this type can hold. Any can hold all types; they do not count."""
+        """The most fields that any type has which a message of this type can hold. Any can hold all types; they do not
+        count.
+        """
         known = self._widest.get(descriptor)
         if known is None:
             known = self._widest[descriptor] = max(len(each.fields) for each in _reach(descriptor))
         return known
 
     def densest(self, descriptor: Descriptor) -> float:
-        """The most microseconds that a byte of such a message can cost. Infinite for what holds an Any: that can be of any type."""
+        """The most microseconds that a byte of such a message can cost. Infinite for what holds an Any: that can be of
+        any type.
+        """
         known = self._densest.get(descriptor)
         if known is None:
             types = [self._type_of(each) for each in _reach(descriptor)]
@@ -112,7 +117,8 @@ class JsonCosts:
             self._densest[descriptor] = known
         return known
 
-    # -- the walk: each function returns what is left of the budget, below 0 if it was not enough ------------------------
+    # -- the walk: each function returns what is left of the budget, below 0 if it was not enough
+    # ------------------------
 
     def _left(self, message: Message, left: float, depth: int) -> float:
         descriptor: Any = message.DESCRIPTOR
@@ -180,9 +186,7 @@ class JsonCosts:
         if self._defaults:
             empty += _DEFAULT * sum(1 for field in fields if not field.has_presence)
         shapes = {field.number: shape_of(field) for field in fields}
-        others: dict[int, _Shape] = {
-            number: shape for number, shape in shapes.items() if shape != "scalar"
-        }
+        others: dict[int, _Shape] = {number: shape for number, shape in shapes.items() if shape != "scalar"}
         is_any, is_extendable = name == ANY, descriptor.is_extendable
         has_few = len(fields) <= _FEW and not others and not is_any and not is_extendable
         return _Type(
@@ -196,8 +200,8 @@ class JsonCosts:
 
 
 MAX_PARSED = 512 << 10
-"""Bytes of a message times the fields of its widest type: what is parsed where calls are served. Each two bytes can be a message, and
-a message takes memory for all fields of its type.
+"""Bytes of a message times the fields of its widest type: what is parsed where calls are served. Each two bytes can be
+a message, and a message takes memory for all fields of its type.
 """
 
 

@@ -1,8 +1,9 @@
-"""Prints a message as JSON piece by piece. Apart from the message, one slice and the text so far are held, and both are bounded.
+"""Prints a message as JSON piece by piece. Apart from the message, one slice and the text so far are held, and both are
+bounded.
 
-json_format makes a tree of Python objects of the whole message, which takes thirty times the memory. Here it prints slices: a message
-that is small, or a few elements of a large field, which are copied into an empty message of the same type. What is written between
-the slices is the mapping of https://protobuf.dev/programming-guides/json/.
+json_format makes a tree of Python objects of the whole message, which takes thirty times the memory. Here it prints
+slices: a message that is small, or a few elements of a large field, which are copied into an empty message of the same
+type. What is written between the slices is the mapping of https://protobuf.dev/programming-guides/json/.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class JsonPrinter:
         new_packed: Callable[[Any], Message],
         slice_cost: float = SLICE,
     ) -> None:
-        """`new_packed` parses what an Any holds; it raises TypeError for an unknown type, DecodeError for one that does not parse.
+        """`new_packed` parses what an Any holds; it raises TypeError for an unknown type, DecodeError for one that does
+        not parse.
 
         `slice_cost`: microseconds.
         """
@@ -134,15 +136,11 @@ class JsonPrinter:
                 self._print(value, text)
             case "scalars" | "messages":
                 text.add(b"[")
-                self._print_elements(
-                    message, field, value, text, lambda mapped: _picked(mapped, field, name)
-                )
+                self._print_elements(message, field, value, text, lambda mapped: _picked(mapped, field, name))
                 text.add(b"]")
             case _:
                 text.add(b"{")
-                self._print_elements(
-                    message, field, value, text, lambda mapped: _picked(mapped, field, name)
-                )
+                self._print_elements(message, field, value, text, lambda mapped: _picked(mapped, field, name))
                 text.add(b"}")
 
     def _print_elements(
@@ -153,7 +151,9 @@ class JsonPrinter:
         text: _Text,
         pick: Callable[[Any], Any],
     ) -> None:
-        """Of a repeated field or a map, without brackets. `pick` finds them in the JSON of a message that has nothing else."""
+        """Of a repeated field or a map, without brackets. `pick` finds them in the JSON of a message that has nothing
+        else.
+        """
         shape = shape_of(field)
         text.expect(_SMALLEST[shape] * len(value) - 1)
         comma = b""

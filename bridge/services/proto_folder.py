@@ -1,7 +1,7 @@
 """A folder of .proto in, a serialized FileDescriptorSet out.
 
-Only the files that declare wanted services are compiled, with all that they import: a folder may be a company's whole tree.
-protoc runs as a process of its own: inside ours it would write to our stderr, and it must not run twice at once.
+Only the files that declare wanted services are compiled, with all that they import: a folder may be a company's whole
+tree. protoc runs as a process of its own: inside ours it would write to our stderr, and it must not run twice at once.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _MAY_DECLARE = re.compile(rb"service(?:\s*/[/*]|\s+\w+\s*[{/])").search
 def compile_folder(folder: Path, *, is_wanted: IsWanted | None = None) -> bytes:
     """The FileDescriptorSet of a folder's .proto files, imports and comments included. It blocks: run it in a thread.
 
-    `is_wanted`: only the files that declare such a service, and what they import; None: every file. Imports are sought in
-    the folder itself, then among those of protobuf and of googleapis-common-protos. Raises BadDescriptors.
+    `is_wanted`: only the files that declare such a service, and what they import; None: every file. Imports are sought
+    in the folder itself, then among those of protobuf and of googleapis-common-protos. Raises BadDescriptors.
     """
     sources = sorted(_sources(folder))
     if not sources:

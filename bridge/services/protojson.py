@@ -1,8 +1,9 @@
 """ProtoJSON as its specification has it: what stands between JSON text and protobuf's json_format.
 
-json_format refuses a few values that protobuf itself writes: it calls the largest float too large. It also accepts wrong values: it
-drops odd characters from base64 and rounds 64-bit integers written with an exponent. It reads a list as an empty message, and
-lets the second of a field's two names win. Such values are put right or refused here, before json_format reads the rest.
+json_format refuses a few values that protobuf itself writes: it calls the largest float too large. It also accepts
+wrong values: it drops odd characters from base64 and rounds 64-bit integers written with an exponent. It reads a list
+as an empty message, and lets the second of a field's two names win. Such values are put right or refused here, before
+json_format reads the rest.
 
 https://protobuf.dev/programming-guides/json/
 """
@@ -32,9 +33,7 @@ _EXACT = 2.0**53
 _BEYOND_INTEGERS = 2.0**64
 """No integer field holds this much."""
 
-_json_number = re.compile(
-    r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,9}))?", re.ASCII
-).fullmatch
+_json_number = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,9}))?", re.ASCII).fullmatch
 _has_minus_zero = re.compile(rb"-0\s*(?:[,}\]]|\Z)").search
 _base64 = re.compile(r"([A-Za-z0-9+/_-]*)(={0,2})").fullmatch
 _URL_SAFE = str.maketrans("+/", "-_")
@@ -111,9 +110,7 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         times = Counter(name for name, _ in pairs)
-        raise NotProtoJson(
-            f"the key {times.most_common(1)[0][0][:100]!r} stands twice in one object"
-        )
+        raise NotProtoJson(f"the key {times.most_common(1)[0][0][:100]!r} stands twice in one object")
     return found
 
 
@@ -181,7 +178,9 @@ class Reader:
         self._tops: dict[Descriptor, _Read] = {}
 
     def fill(self, message: Any, value: Any, *, ignore_unknown: bool) -> None:
-        """Set in `message` what this JSON value says; parts of the value may be replaced on the way. Raises NotProtoJson."""
+        """Set in `message` what this JSON value says; parts of the value may be replaced on the way. Raises
+        NotProtoJson.
+        """
         descriptor = message.DESCRIPTOR
         if (read := self._tops.get(descriptor)) is None:
             read = self._tops[descriptor] = self._value_of(descriptor)
@@ -498,11 +497,7 @@ _SCALARS: dict[int, _Read] = {
     FieldDescriptor.CPPTYPE_FLOAT: _float,
 }
 _FORMATS: dict[str, _Read] = {
-    "google.protobuf.Timestamp": _text_like(
-        _timestamp, "a timestamp is written like 2030-01-02T03:04:05.678Z"
-    ),
+    "google.protobuf.Timestamp": _text_like(_timestamp, "a timestamp is written like 2030-01-02T03:04:05.678Z"),
     "google.protobuf.Duration": _text_like(_duration, "a duration is written like 1.5s"),
-    "google.protobuf.FieldMask": _text_like(
-        _is_field_mask, "a field mask is written like user.displayName,photo"
-    ),
+    "google.protobuf.FieldMask": _text_like(_is_field_mask, "a field mask is written like user.displayName,photo"),
 }

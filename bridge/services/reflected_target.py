@@ -1,7 +1,8 @@
 """A target that is asked for its own descriptors, once.
 
-Asking may start a function. So it happens on the first describe that nothing else answers. The answer is kept, and a failure is
-remembered for a while. Clients that ask meanwhile share one conversation. It doesn't know how the messages travel.
+Asking may start a function. So it happens on the first describe that nothing else answers. The answer is kept, and a
+failure is remembered for a while. Clients that ask meanwhile share one conversation. It doesn't know how the messages
+travel.
 """
 
 from __future__ import annotations

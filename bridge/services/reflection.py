@@ -1,7 +1,7 @@
 """gRPC server reflection, v1 and v1alpha: questions about services and types in, file descriptors out.
 
-The answers come from Sources; a question that finds none is answered with an ErrorResponse, and the stream goes on. The two
-versions differ in their package alone, so one set of message classes reads and writes both.
+The answers come from Sources; a question that finds none is answered with an ErrorResponse, and the stream goes on. The
+two versions differ in their package alone, so one set of message classes reads and writes both.
 """
 
 from __future__ import annotations
@@ -108,6 +108,4 @@ class _Conversation:
     def _give(self, descriptors: Descriptors, filename: str | None, response: Any) -> None:
         assert filename is not None  # the descriptors were found by it
         self._last = descriptors
-        response.file_descriptor_response.file_descriptor_proto.extend(
-            descriptors.with_imports(filename)
-        )
+        response.file_descriptor_response.file_descriptor_proto.extend(descriptors.with_imports(filename))

@@ -1,7 +1,7 @@
 """The conversation in which a target describes itself: gRPC server reflection from the client's end.
 
-A few exchanges of several questions each: what is listed, what that needs, what that needs in turn. Whatever a target says,
-the number of questions, files and bytes is bounded.
+A few exchanges of several questions each: what is listed, what that needs, what that needs in turn. Whatever a target
+says, the number of questions, files and bytes is bounded.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class _Answers:
 
     def take(self, response: bytes) -> None:
         try:
-            answer = message_class("grpc.reflection.v1.ServerReflectionResponse").FromString(
-                response
-            )
+            answer = message_class("grpc.reflection.v1.ServerReflectionResponse").FromString(response)
             # An error answers one question of several; what it left open shows in the end.
             self._listed |= dict.fromkeys(_ours(answer.list_services_response.service))
             for file in answer.file_descriptor_response.file_descriptor_proto:
@@ -72,9 +70,7 @@ class _Answers:
             return
         self._size += len(file)
         if self._size > MAX_SIZE or len(self.files) >= MAX_FILES:
-            raise ReplyTooLarge(
-                f"the descriptors are more than {MAX_SIZE} bytes or {MAX_FILES} files"
-            )
+            raise ReplyTooLarge(f"the descriptors are more than {MAX_SIZE} bytes or {MAX_FILES} files")
         self.files[parsed.name] = file
         self._imported |= dict.fromkeys(parsed.dependency)
         prefix = f"{parsed.package}." if parsed.package else ""

@@ -1,8 +1,9 @@
 """Sources: which descriptors answer for which route.
 
-In: the keys of `services`, each with the descriptors that the configuration names and the target that may be asked for its own.
-Out: who describes a symbol, a file, a method. The source of the matching route answers; what no route points at (a message's
-type, a file that is imported) is sought in all that is known. Replaced as a whole when the configuration is reloaded.
+In: the keys of `services`, each with the descriptors that the configuration names and the target that may be asked for
+its own. Out: who describes a symbol, a file, a method. The source of the matching route answers; what no route points
+at (a message's type, a file that is imported) is sought in all that is known. Replaced as a whole when the
+configuration is reloaded.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Sources:
             if source.target is not None and source.target.name == target:
                 source.target.forget()
 
-    # -- services and methods --------------------------------------------------------------------------------------------
+    # -- services and methods
+    # --------------------------------------------------------------------------------------------
 
     def services(self) -> list[str]:
         """The built-in services, those that keys name in full, and those known to lie under the other keys; sorted."""
@@ -114,12 +116,14 @@ class Sources:
         """All descriptors at hand, those of each entry in its order, without the built-in ones."""
         return [descriptors for source in self._all for descriptors in source.known()]
 
-    # -- what reflection looks for ---------------------------------------------------------------------------------------
+    # -- what reflection looks for
+    # ---------------------------------------------------------------------------------------
 
     async def describing(self, symbol: str, *, beside: Descriptors | None = None) -> Descriptors:
         """The descriptors that define a service, method, message, field, enum or extension.
 
-        `beside`: what the client has been told last; a type that several sources know is taken from there. Raises NotDescribed.
+        `beside`: what the client has been told last; a type that several sources know is taken from there. Raises
+        NotDescribed.
         """
         if self._is_built_in(symbol):
             return builtin.descriptors()
@@ -168,8 +172,8 @@ class Sources:
     def _others_to_ask(self, symbol: str) -> Iterator[tuple[Source, str]]:
         """The sources whose targets may know the symbol, the likeliest first.
 
-        First the source of the prefix it lies under, then those of single methods. Then those of services in its package, because a message
-        is mostly defined next to the service that uses it.
+        First the source of the prefix it lies under, then those of single methods. Then those of services in its
+        package, because a message is mostly defined next to the service that uses it.
         """
         by_prefix = self._router.match_service(symbol)
         if by_prefix is not None:

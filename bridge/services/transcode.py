@@ -46,10 +46,10 @@ MAX_MESSAGE = 64 << 20
 class Transcoder:
     """Turns messages into JSON and back."""
 
-    def __init__(
-        self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True
-    ) -> None:
-        """`proto_names`: fields are named as in the .proto; `defaults`: those that hold their default are written too."""
+    def __init__(self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True) -> None:
+        """`proto_names`: fields are named as in the .proto; `defaults`: those that hold their default are
+        written too.
+        """
         self._descriptors = descriptors
         self._name = Path(descriptors.name).name
         """For clients: where the file lies is not their business."""
@@ -57,9 +57,7 @@ class Transcoder:
         self._defaults = defaults
         self._reader = protojson.Reader()
         self._costs = JsonCosts(descriptors.pool, defaults=defaults)
-        self._printer = JsonPrinter(
-            self._mapped, self._costs, proto_names=proto_names, new_packed=self._packed_in
-        )
+        self._printer = JsonPrinter(self._mapped, self._costs, proto_names=proto_names, new_packed=self._packed_in)
         self._methods: dict[str, MethodDescriptor] = {}
 
     # -- up: a request becomes JSON -----------------------------------------------------------------------------------
@@ -82,7 +80,9 @@ class Transcoder:
             raise MalformedRequest(f"the request is not a {request.full_name}") from error
 
     def most_parsed(self, path: str) -> int:
-        """Bytes of the largest request that takes no more memory than a few megabytes when it is parsed. Raises UnknownMethod."""
+        """Bytes of the largest request that takes no more memory than a few megabytes when it is parsed. Raises
+        UnknownMethod.
+        """
         return MAX_PARSED // max(1, self._costs.widest(self._method(path).input_type))
 
     def most_per_byte(self, path: str) -> float:
@@ -157,17 +157,13 @@ class Transcoder:
             self._reader.fill(message, protojson.loads(text), ignore_unknown=True)
             size = message.ByteSize()
             if size > max_size:
-                raise ReplyTooLarge(
-                    f"a response message of {size} bytes is above max_response ({max_size} bytes)"
-                )
+                raise ReplyTooLarge(f"a response message of {size} bytes is above max_response ({max_size} bytes)")
             return message.SerializeToString()
         except (protojson.NotProtoJson, EncodeError) as error:
             if _is_out_of_memory(error):
                 raise MemoryError from error
             place = getattr(error, "path", "")
-            bad = BadReply(
-                f"the function's JSON is no {response.full_name}{place and f', in {place}'}"
-            )
+            bad = BadReply(f"the function's JSON is no {response.full_name}{place and f', in {place}'}")
             _note(bad, error)
             raise bad from error
 
@@ -178,9 +174,7 @@ class Transcoder:
         service, _, name = path[1:].rpartition("/")
         found = self._descriptors.find_method(service, name)
         if found is None:
-            raise UnknownMethod(
-                f"{path[1:200]} is not in {self._name}, by which this target's JSON is read"
-            )
+            raise UnknownMethod(f"{path[1:200]} is not in {self._name}, by which this target's JSON is read")
         self._methods[path] = found  # as many as the descriptors have
         return found
 
@@ -190,7 +184,9 @@ def _class_of(descriptor: Descriptor) -> type[Message]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a limit on the process's memory is behind it: the library wraps MemoryError, and its parser has no class for it."""
+    """Whether a limit on the process's memory is behind it: the library wraps MemoryError, and its parser has no class
+    for it.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError):

@@ -1,1 +1,3 @@
-"""Targets turn a call into a request to the function, and the reply into response events. Each joins a codec and a carrier."""
+"""Targets turn a call into a request to the function, and the reply into response events. Each joins a codec and a
+carrier.
+"""

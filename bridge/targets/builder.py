@@ -88,8 +88,8 @@ class Targets:
         local_endpoint: str,
         conversions: Conversions | None = None,
     ) -> None:
-        """`described` is keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is needed by `payload:
-        json`.
+        """`described` is keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is
+        needed by `payload: json`.
 
         Raises ValueError for proxies that cannot be used.
         """
@@ -154,9 +154,7 @@ class Targets:
         self._remember(service, leg, carrier)
         if leg.event == "raw":
             # The reply is one value, so it is read whole even if the function streams it.
-            return RawTarget(
-                carrier, transcode=self._converter(leg), clock=_clock, large=self._large
-            ).handle
+            return RawTarget(carrier, transcode=self._converter(leg), clock=_clock, large=self._large).handle
         return InvokeTarget(
             carrier,
             figures=figures,
@@ -190,9 +188,7 @@ class Targets:
         self._converters.append(converter)
         return converter
 
-    def _stream_target(
-        self, service: Service, leg: WeightedTarget, figures: TargetFigures
-    ) -> Handler:
+    def _stream_target(self, service: Service, leg: WeightedTarget, figures: TargetFigures) -> Handler:
         carrier = self._carrier(leg, LambdaStream)
         self._remember(service, leg, carrier)
         return StreamTarget(
@@ -235,15 +231,15 @@ class Targets:
         self.invocations.append(Invocation(service.key, carrier, is_local))
 
     def _native_target(self, service: Service, leg: WeightedTarget, server: GrpcTarget) -> Handler:
-        carrier = GrpcCarrier(
-            server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer
-        )
+        carrier = GrpcCarrier(server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
         self._native.append(carrier)
         self._remember(service, leg, carrier)
         return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle
 
     def _rie(self, leg: WeightedTarget) -> RieInvoke:
-        """A carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do for Lambda."""
+        """A carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do for
+        Lambda.
+        """
         assert isinstance(leg.target, LambdaTarget)
         configured = leg.endpoint_url or self._config.aws.endpoint_url
         _, named = endpoint_in(self._environ) or ("", "")
@@ -278,9 +274,7 @@ class Targets:
 
 
 def _tls_context(files: TargetTls) -> ssl.SSLContext:
-    return client_context(
-        ca=files.ca, certificate=files.cert, key=files.key, server_name=files.server_name
-    )
+    return client_context(ca=files.ca, certificate=files.cert, key=files.key, server_name=files.server_name)
 
 
 def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | None:
@@ -292,9 +286,7 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
     aws: Aws = config.aws
     # botocore reads only AWS_DEFAULT_REGION. Containers and every other SDK use AWS_REGION.
     region = aws.region or environ.get("AWS_REGION")
-    own = RefreshingCredentials(
-        BotocoreSearch(profile=aws.profile, region=region, environment=environ)
-    )
+    own = RefreshingCredentials(BotocoreSearch(profile=aws.profile, region=region, environment=environ))
     roles: dict[Role, RefreshingCredentials] = {}
     for leg in signed:
         role = leg.role_arn or aws.role_arn

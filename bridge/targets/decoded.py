@@ -1,5 +1,5 @@
-"""Decodes replies whose body has a content coding, piece by piece as they arrive. A small body can inflate to a large one, so other calls
-run in between.
+"""Decodes replies whose body has a content coding, piece by piece as they arrive. A small body can inflate to a large
+one, so other calls run in between.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ _STEPS_AT_ONCE = 16
 """Pieces decoded in one turn of the loop. Each has at most 16 KiB, so a turn takes some tenths of a millisecond."""
 
 
-async def decoded(
-    codings: tuple[str, ...], parts: AsyncIterator[bytes], *, http_status: int
-) -> AsyncGenerator[bytes]:
-    """Yield the decoded body. If the body of an HTTP error does not decode, the rest is dropped: the HTTP status says enough.
+async def decoded(codings: tuple[str, ...], parts: AsyncIterator[bytes], *, http_status: int) -> AsyncGenerator[bytes]:
+    """Yield the decoded body. If the body of an HTTP error does not decode, the rest is dropped: the HTTP status says
+    enough.
 
     Raises what `parts` and the decoder raise.
     """
@@ -53,8 +52,8 @@ async def read_decoded(
     http_status: int,
     into: list[ResponseEvent],
 ) -> None:
-    """Add all events of this whole body to `into`. `account` is the call's and counts them. Raises what it, the reader and the decoder
-    raise.
+    """Add all events of this whole body to `into`. `account` is the call's and counts them. Raises what it, the reader
+    and the decoder raise.
     The events before the error have then been added.
 
     Raises ReplyTooLarge beyond MAX_REPLY bytes: a coded reply may not be larger than Lambda allows for plain ones.

@@ -1,7 +1,8 @@
 """The target for a native gRPC server. The call's messages pass one by one, in both directions at once.
 
-Messages between the bridge and the server are not compressed. This module inflates requests, the carrier inflates responses. A call that
-the server has provably not begun is put back unchanged, so that the retry layer may run it again.
+Messages between the bridge and the server are not compressed. This module inflates requests, the carrier inflates
+responses. A call that the server has provably not begun is put back unchanged, so that the retry layer may run it
+again.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ _MOST_AT_ONCE = 128
 """Messages that pass in one turn of the loop. They may be tiny and many, and other calls need their turn."""
 
 INFLATED_ON_LOOP = 4 << 10
-"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so a thread inflates
-it.
+"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so
+a thread inflates it.
 """
 
 _PLACE = "for a grpc:// target"
@@ -87,11 +88,9 @@ class GrpcTarget:
 
     __slots__ = ("_carrier", "_clock", "_headers")
 
-    def __init__(
-        self, carrier: Carrier, *, clock: Callable[[], float], headers: Mapping[str, str]
-    ) -> None:
-        """`clock` reads the monotonic time (seconds). `headers` is metadata added to each call. It replaces the client's of the same
-        name.
+    def __init__(self, carrier: Carrier, *, clock: Callable[[], float], headers: Mapping[str, str]) -> None:
+        """`clock` reads the monotonic time (seconds). `headers` is metadata added to each call. It replaces the
+        client's of the same name.
         """
         self._carrier = carrier
         self._clock = clock
@@ -128,7 +127,9 @@ class GrpcTarget:
 
 
 async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
-    """Pass the messages both ways. Returns the last events without sending them: Trailers, and what arrived with them."""
+    """Pass the messages both ways. Returns the last events without sending them: Trailers, and what arrived
+    with them.
+    """
     sending = asyncio.get_running_loop().create_task(requests.pass_on())
     sending.add_done_callback(requests.passed_on)
     try:
@@ -164,7 +165,9 @@ class _Requests:
         self._upstream = upstream
         self._encoding = encoding
         self._kept: list[bytes] | None = []
-        """The call's messages read so far, kept for another attempt. None once they are too large, or the server has answered."""
+        """The call's messages read so far, kept for another attempt. None once they are too large, or the server has
+        answered.
+        """
         self._kept_size = 0
         self._held = Portion(call)
 
@@ -227,9 +230,7 @@ class _Requests:
     async def _plain(self, found: bytes) -> bytes:
         """Inflate a compressed envelope, to at most max_request bytes and to what the call may hold."""
         if self._encoding == IDENTITY:
-            raise MalformedRequest(
-                "a message has the compressed flag but the call names no grpc-encoding"
-            )
+            raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
         data, limit, room = data_of(found), self._call.route.limits.max_request, self._call.room
         inflated = partial(inflate_message, data, self._encoding, min(limit, room), place=_PLACE)
         try:
@@ -250,14 +251,13 @@ def _refuse_other_formats(content_type: str) -> None:
         )
 
 
-# -- metadata --------------------------------------------------------------------------------------------------------------
+# -- metadata
+# --------------------------------------------------------------------------------------------------------------
 
 
 def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
     """The metadata for the server: the client's without the names that the bridge sets, then the bridge's own."""
-    kept = tuple(
-        [(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)]
-    )
+    kept = tuple([(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)])
     return (*kept, *_forwarded(call), *headers.items())
 
 

@@ -1,7 +1,7 @@
 """Makes the header fields of an HTTP request that carries a call, under the rules for HTTP proxies.
 
-Takes a call, its metadata and the configured headers. Returns fields that every HTTP/1.1 server reads alike: names that are tokens
-(the HTTP/2 engine checks that), values of visible ASCII. The carrier adds host and length.
+Takes a call, its metadata and the configured headers. Returns fields that every HTTP/1.1 server reads alike: names that
+are tokens (the HTTP/2 engine checks that), values of visible ASCII. The carrier adds host and length.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _REMADE = not_passed(Leg.HTTP)
 
 
 def request_path(path: str) -> str:
-    """The path of a call as part of a URL's path. Raises NoRoute for `.` and `..`, which servers read as steps between folders.
+    """The path of a call as part of a URL's path. Raises NoRoute for `.` and `..`, which servers read as steps between
+    folders.
 
     Clients choose it, so special characters are encoded: it cannot leave the prefix or begin a query.
     """
@@ -56,11 +57,11 @@ def request_fields(
     own: Mapping[str, str],
     is_signed: bool,
 ) -> Metadata:
-    """The fields. `metadata` is the call's, as the target shall see it. `timeout` is seconds left for the call. `own` holds the configured
-    headers, which replace the client's. `is_signed` says that the bridge sets `authorization`.
+    """The fields. `metadata` is the call's, as the target shall see it. `timeout` is seconds left for the call. `own`
+    holds the configured headers, which replace the client's. `is_signed` says that the bridge sets `authorization`.
     """
     content_type = kind.content_type(call.content_type)
-    fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]  # fmt: skip
+    fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]
     fields += [mark for mark in kind.marks if mark[0] not in _DROPPED]
     if timeout is not None:
         fields.append(("grpc-timeout", format_timeout(timeout)))

@@ -1,7 +1,7 @@
 """The target for any server that speaks gRPC-Web over HTTP/1.1: function URL, API Gateway, load balancer and others.
 
-A whole request becomes one POST to `/Service/Method`. The reply is passed on as it arrives. Only connections that were never
-established are tried again: once an HTTP server answers, the function may have run.
+A whole request becomes one POST to `/Service/Method`. The reply is passed on as it arrives. Only connections that were
+never established are tried again: once an HTTP server answers, the function may have run.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Carrier(Protocol):
     name: str
     """The target's name in messages."""
 
-    async def open(
-        self, path: str, fields: Metadata, body: bytes, account: Account | None = None
-    ) -> StreamedResponse:
+    async def open(self, path: str, fields: Metadata, body: bytes, account: Account | None = None) -> StreamedResponse:
         """Send the request and return the response when it begins. Raises RpcError. Cancellation aborts the request."""
         ...
 
@@ -50,7 +48,19 @@ class Carrier(Protocol):
 class HttpTarget:
     """Calls any payload format over HTTP."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_fields", "_figures", "_is_signed", "_kind", "_large", "_wall_clock")  # fmt: skip
+    __slots__ = (
+        "_carrier",
+        "_clock",
+        "_codec",
+        "_compression",
+        "_convert",
+        "_fields",
+        "_figures",
+        "_is_signed",
+        "_kind",
+        "_large",
+        "_wall_clock",
+    )
 
     def __init__(  # noqa: PLR0913 - what all targets take, and what HTTP needs
         self,
@@ -65,7 +75,9 @@ class HttpTarget:
         large: asyncio.Lock | None = None,
         payload: Payload = GRPC_WEB,
     ) -> None:
-        """`fields` are the configured headers, with names in lower case. `is_signed` says that the carrier sets `authorization`."""
+        """`fields` are the configured headers, with names in lower case. `is_signed` says that the carrier sets
+        `authorization`.
+        """
         self._carrier = carrier
         self._large = large or asyncio.Lock()
         self._figures = figures
@@ -102,9 +114,7 @@ class HttpTarget:
         finally:
             call.upstream_seconds += self._clock() - started
 
-    async def _relay(
-        self, call: Call, metadata: Metadata, response: StreamedResponse, *, sent: int
-    ) -> None:
+    async def _relay(self, call: Call, metadata: Metadata, response: StreamedResponse, *, sent: int) -> None:
         request_id = response.field(b"x-amzn-requestid") or response.field(b"apigw-requestid")
         call.request_id = request_id
         try:
@@ -153,9 +163,7 @@ class HttpTarget:
 
 
 def _metadata(response: StreamedResponse) -> Metadata:
-    return tuple(
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.fields]
-    )
+    return tuple([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.fields])
 
 
 def _place_in(response: StreamedResponse) -> str:

@@ -1,4 +1,6 @@
-"""Calls that the bridge makes itself, directly to a target. Reflection uses them to ask a function for its descriptors."""
+"""Calls that the bridge makes itself, directly to a target. Reflection uses them to ask a function for its
+descriptors.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,7 @@ class InternalCall(OpenAccount):
         if isinstance(event, Message):
             self.bytes_sent += len(event.envelope)
             if self.bytes_sent > _MAX_GATHERED:
-                raise OwnCallFailed(
-                    Status(StatusCode.RESOURCE_EXHAUSTED, "the answer is too large")
-                )
+                raise OwnCallFailed(Status(StatusCode.RESOURCE_EXHAUSTED, "the answer is too large"))
             self.hold(len(event.envelope))
             self.messages.append(data_of(event.envelope))
         elif isinstance(event, Trailers):
@@ -117,9 +117,7 @@ async def exchange(
     route = Route(service, handler, MethodFigures(service, method), Limits())
     now = clock()
     body = b"".join([envelope(message) for message in messages])
-    call = InternalCall(
-        path, body, route=route, deadline=now + seconds, started=now, buffers=buffers
-    )
+    call = InternalCall(path, body, route=route, deadline=now + seconds, started=now, buffers=buffers)
     try:
         await handler(call)
     finally:

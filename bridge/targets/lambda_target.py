@@ -1,7 +1,7 @@
 """The target for a function behind Invoke. A whole request becomes one event, and the reply becomes the response.
 
-Nothing is sent before the function has answered, so that the retry layer may run a call again. The client gets the reply up to
-its first fault, as with a streamed reply.
+Nothing is sent before the function has answered, so that the retry layer may run a call again. The client gets the
+reply up to its first fault, as with a streamed reply.
 """
 
 from __future__ import annotations
@@ -39,14 +39,28 @@ class Carrier(Protocol):
         client_context: str | None = None,
         account: Account | None = None,
     ) -> InvokeReply:
-        """Invoke the function and return its reply. Raises an RpcError for any other outcome. Cancellation aborts the request."""
+        """Invoke the function and return its reply. Raises an RpcError for any other outcome. Cancellation aborts the
+        request.
+        """
         ...
 
 
 class LambdaTarget:
     """Serves invoke mode `buffered`, with any payload, for every event shape that is an HTTP request."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_events", "_figures", "_large", "_replies", "_usual_reply", "_wall_clock")  # fmt: skip
+    __slots__ = (
+        "_carrier",
+        "_clock",
+        "_codec",
+        "_compression",
+        "_convert",
+        "_events",
+        "_figures",
+        "_large",
+        "_replies",
+        "_usual_reply",
+        "_wall_clock",
+    )
 
     def __init__(
         self,
@@ -90,7 +104,8 @@ class LambdaTarget:
         found = self._replies.read(reply.payload)
         headers = strip_cold_start_mark(found.headers, self._figures)
         max_response = call.route.limits.max_response
-        # Nothing here waits for a slow client: bytes it has not read count in the process's buffers, and the target's place is free.
+        # Nothing here waits for a slow client: bytes it has not read count in the process's buffers, and the target's
+        # place is free.
         if self._usual_reply is not None:
             usual = self._usual_reply(
                 found.http_status,
@@ -100,9 +115,7 @@ class LambdaTarget:
                 message_format=message_format,
             )
             if usual is not None:
-                call.send_unary(
-                    usual.initial, usual.envelope, add_request_id(usual.end, reply.request_id)
-                )
+                call.send_unary(usual.initial, usual.envelope, add_request_id(usual.end, reply.request_id))
                 return
         reader = self._codec.reader(
             found.http_status,
@@ -118,9 +131,7 @@ class LambdaTarget:
         status = found.http_status
         try:
             if codings:
-                await read_decoded(
-                    reader, codings, found.body, call, http_status=status, into=events
-                )
+                await read_decoded(reader, codings, found.body, call, http_status=status, into=events)
             else:
                 await read_in_slices(reader, found.body, into=events)
         except RpcError:

@@ -1,4 +1,5 @@
-"""The two tables that Lambda targets are made from: payload formats and event shapes by their names in the configuration.
+"""The two tables that Lambda targets are made from: payload formats and event shapes by their names in the
+configuration.
 
 `payload` names the format of a body: its codec, and its content type. `event` names the event around the body. Every
 payload works with every event shape but `raw`. A `raw` event is not an HTTP request, so RawTarget serves it.
@@ -66,7 +67,9 @@ def payload_of(
     *,
     max_json: int = MAX_REQUEST - 1,
 ) -> Payload:
-    """`transcode` is needed by `json`. `max_json` bounds the JSON of a request (bytes); the default is what fits into an event."""
+    """`transcode` is needed by `json`. `max_json` bounds the JSON of a request (bytes); the default is what fits into
+    an event.
+    """
     if name != "json":
         return _PAYLOADS[name]
     assert transcode is not None
@@ -76,11 +79,9 @@ def payload_of(
 class EventEncoder(Protocol):
     """Encodes calls as events of one shape."""
 
-    def encode(
-        self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
-    ) -> bytes:
-        """The event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is wall time. Raises
-        PayloadTooLarge.
+    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
+        """The event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is wall time.
+        Raises PayloadTooLarge.
         """
         ...
 

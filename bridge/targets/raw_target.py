@@ -1,7 +1,8 @@
-"""The target for a plain function behind Invoke. The message's JSON is the whole event, and the whole result is the reply.
+"""The target for a plain function behind Invoke. The message's JSON is the whole event, and the whole result is the
+reply.
 
-Method and metadata travel in the client context. If an error is named after a gRPC code, it is the function's answer. Any other error is a
-failure.
+Method and metadata travel in the client context. If an error is named after a gRPC code, it is the function's answer.
+Any other error is a failure.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from bridge.targets.slices import read_in_slices
 from bridge.targets.whole_request import read_whole_request
 
 DROPS_LOGGED_EVERY = 60.0
-"""Seconds between two log lines about metadata that does not fit. Clients choose its size, so they must not fill the log."""
+"""Seconds between two log lines about metadata that does not fit. Clients choose its size, so they must not fill the
+log.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +72,7 @@ class RawTarget:
         context = client_context(call, metadata, timeout=timeout)
         if not context.has_metadata and started >= self._silent_until:
             self._silent_until = started + DROPS_LOGGED_EVERY
-            _log.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)  # fmt: skip
+            _log.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)
         try:
             return await self._carrier.invoke(event, client_context=context.text, account=call)
         finally:

@@ -35,8 +35,8 @@ async def in_slices(items: Iterable[_Item]) -> AsyncIterator[_Item]:
 async def join_in_slices(parts: Iterable[bytes | bytearray], large: asyncio.Lock) -> bytes:
     """Join all parts into one. Each part is made when it is taken. Raises what making them raises.
 
-    `large` is shared by all callers whose work must not run together in one turn. Work of more than one turn waits for it. So a hundred
-    large bodies make more turns, not longer ones.
+    `large` is shared by all callers whose work must not run together in one turn. Work of more than one turn waits for
+    it. So a hundred large bodies make more turns, not longer ones.
     """
     rest = iter(parts)
     taken: list[bytes | bytearray] = []
@@ -68,7 +68,9 @@ def in_pieces(body: bytes) -> Iterable[bytes]:
 
 
 async def read_in_slices(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
-    """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then been added."""
+    """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then
+    been added.
+    """
     due = _MOST_AT_ONCE
     for piece in in_pieces(body):
         into += reader.feed(piece)

@@ -1,4 +1,5 @@
-"""Passes a reply on while it arrives. Each message leaves when it is whole, and the next is read when the client has room.
+"""Passes a reply on while it arrives. Each message leaves when it is whole, and the next is read when the client has
+room.
 
 Takes a reader of the payload format and the body in parts of any size. It does not know the carrier.
 """

@@ -1,7 +1,8 @@
-"""The target for a function behind InvokeWithResponseStream. A whole request becomes one event. The reply is passed on as it arrives.
+"""The target for a function behind InvokeWithResponseStream. A whole request becomes one event. The reply is passed on
+as it arrives.
 
-Headers leave when the reply's head has arrived, and each message when it is whole. A client that does not read slows the function
-down. A call may be run again only until its headers have left.
+Headers leave when the reply's head has arrived, and each message when it is whole. A client that does not read slows
+the function down. A call may be run again only until its headers have left.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Carrier(Protocol):
         client_context: str | None = None,
         account: Account | None = None,
     ) -> AbstractAsyncContextManager[StreamedInvocation]:
-        """Invoke the function. The reply is valid inside the block. Raises an RpcError for any other outcome. Leaving the block aborts
-        it.
+        """Invoke the function. The reply is valid inside the block. Raises an RpcError for any other outcome. Leaving
+        the block aborts it.
         """
         ...
 
@@ -54,7 +55,18 @@ class Carrier(Protocol):
 class StreamTarget:
     """Serves invoke mode `response_stream`, with any payload, for every event shape that is an HTTP request."""
 
-    __slots__ = ("_carrier", "_clock", "_codec", "_compression", "_convert", "_decode_reply", "_events", "_figures", "_large", "_wall_clock")  # fmt: skip
+    __slots__ = (
+        "_carrier",
+        "_clock",
+        "_codec",
+        "_compression",
+        "_convert",
+        "_decode_reply",
+        "_events",
+        "_figures",
+        "_large",
+        "_wall_clock",
+    )
 
     def __init__(
         self,
@@ -108,19 +120,17 @@ class StreamTarget:
         )
         codings = content_codings(head.headers)
         if not codings:
-            await stream_reply(
-                call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id
-            )
+            await stream_reply(call, reader, invocation.chunks, begun=begun, request_id=invocation.request_id)
             return
         coded = one_part(begun, invocation.chunks)
         async with aclosing(decoded(codings, coded, http_status=head.http_status)) as parts:
             await stream_reply(call, reader, parts, request_id=invocation.request_id)
 
 
-async def _head_of(
-    call: Call, chunks: AsyncIterator[bytes], reply: StreamedReply
-) -> tuple[HttpReply, bytes]:
-    """Read the reply's head. Returns it and the first bytes of the body. `chunks` has the rest. Raises BadReply, BuffersFull."""
+async def _head_of(call: Call, chunks: AsyncIterator[bytes], reply: StreamedReply) -> tuple[HttpReply, bytes]:
+    """Read the reply's head. Returns it and the first bytes of the body. `chunks` has the rest. Raises BadReply,
+    BuffersFull.
+    """
     held = Portion(call)
     async for chunk in chunks:
         begun = reply.feed(chunk)

@@ -14,10 +14,9 @@ CompressionMode = Literal["pass", "identity"]
 """Messages as the client sent them, or inflated here."""
 
 
-async def read_whole_request(
-    call: Call, compression: CompressionMode, large: asyncio.Lock
-) -> tuple[Metadata, bytes]:
-    """Metadata and body as the target shall see them. All targets share `large`, so that one large body at a time is inflated.
+async def read_whole_request(call: Call, compression: CompressionMode, large: asyncio.Lock) -> tuple[Metadata, bytes]:
+    """Metadata and body as the target shall see them. All targets share `large`, so that one large body at a time is
+    inflated.
 
     Raises what `read_all` and `uncompressed` raise.
     """

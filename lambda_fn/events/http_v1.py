@@ -47,7 +47,9 @@ def _path_of(event: Event) -> str:
 
 
 def _is_of_http_api(event: Event) -> bool:
-    """Whether an HTTP API made it: it hands paths on decoded, behind the name of a stage. Only it and the bridge name the version."""
+    """Whether an HTTP API made it: it hands paths on decoded, behind the name of a stage. Only it and the bridge name
+    the version.
+    """
     return "version" in event and event["requestContext"].get("apiId") != "bridge"
 
 

@@ -41,9 +41,7 @@ def decode(event: Event) -> HttpRequest:
         path=_without_stage(path, context),
         headers=headers,
         body=body_of(event),
-        peer=Peer(
-            context["http"].get("sourceIp") or "", certificate_of(authentication.get("clientCert"))
-        ),
+        peer=Peer(context["http"].get("sourceIp") or "", certificate_of(authentication.get("clientCert"))),
         sent_at=seconds_of(context.get("timeEpoch")),
         query_string=event.get("rawQueryString") or "",
         paths=_paths_of(event, path),

@@ -50,9 +50,7 @@ class Shape(NamedTuple):
         except BadEvent:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadEvent(
-                f"the event looks like {self.name} but has a field of the wrong type"
-            ) from error
+            raise BadEvent(f"the event looks like {self.name} but has a field of the wrong type") from error
         texts: tuple[object, ...] = (request.method, request.path, request.query_string)
         if not all(isinstance(text, str) for text in texts):
             raise BadEvent("the event's method, path and query are not all text")
@@ -80,18 +78,14 @@ def _escaped_size(text: bytes) -> int:
 def headers_of(event: Event) -> Headers:
     """The event's headers in order, each name under `multiValueHeaders` in place of its comma-joined form."""
     several = {
-        name.lower(): values
-        for name, values in (event.get("multiValueHeaders") or {}).items()
-        if values is not None
+        name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items() if values is not None
     }
     single = {
         name.lower(): [value] if isinstance(value, str) else value
         for name, value in (event.get("headers") or {}).items()
         if value is not None
     }
-    return tuple(
-        (name, str(value)) for name, values in (single | several).items() for value in values
-    )
+    return tuple((name, str(value)) for name, values in (single | several).items() for value in values)
 
 
 def body_of(event: Event) -> bytes:
@@ -106,9 +100,11 @@ def body_of(event: Event) -> bytes:
 
 
 def paths_of(path: str, resource: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """What the path is behind the base path of a custom domain, by API Gateway's resource: `/v1/{proxy+}`. Likeliest first.
+    """What the path is behind the base path of a custom domain, by API Gateway's resource: `/v1/{proxy+}`. Likeliest
+    first.
 
-    The resource says how many segments are the API's. Where it begins with fixed ones, those behind them may be all that the API knows.
+    The resource says how many segments are the API's. Where it begins with fixed ones, those behind them may be all
+    that the API knows.
     """
     parts = resource.split("/")[1:]
     counts = [len(parts)]
@@ -119,9 +115,7 @@ def paths_of(path: str, resource: str, parameters: Mapping[str, Any] | None) -> 
         behind = rest.count("/") + 1
         counts = [len(parts) - 1 + behind, behind]
     segments = path.split("/")[1:]
-    found = {
-        "/" + "/".join(segments[-count:]): None for count in counts if 0 < count <= len(segments)
-    }
+    found = {"/" + "/".join(segments[-count:]): None for count in counts if 0 < count <= len(segments)}
     return () if [*found] == [path] else tuple(found)
 
 

@@ -1,4 +1,6 @@
-"""dev.Echo: metadata, trailers, deadlines, rich errors, streams, large replies and crashes, each on demand (see echo.proto)."""
+"""dev.Echo: metadata, trailers, deadlines, rich errors, streams, large replies and crashes, each on demand (see
+echo.proto).
+"""
 
 import asyncio
 import os
@@ -26,9 +28,7 @@ class RichStatus(NamedTuple):
 
 
 class Echo(echo_pb2_grpc.EchoServicer):
-    def Unary(
-        self, request: echo_pb2.EchoRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.EchoReply:
+    def Unary(self, request: echo_pb2.EchoRequest, context: grpc.ServicerContext) -> echo_pb2.EchoReply:
         _give_metadata_back(context)
         return _reply(request, context)
 
@@ -65,43 +65,29 @@ class Echo(echo_pb2_grpc.EchoServicer):
             yield _reply(request, context, index=index)
             index += 1
 
-    def Fail(
-        self, request: echo_pb2.FailRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.EchoReply:
+    def Fail(self, request: echo_pb2.FailRequest, context: grpc.ServicerContext) -> echo_pb2.EchoReply:
         code = _CODES.get(request.code, grpc.StatusCode.UNKNOWN)
         details = _status_details(request.code, request.message, request.details)
         _, trailing = _asked_back(context)
-        context.abort_with_status(
-            RichStatus(code, request.message, (("grpc-status-details-bin", details), *trailing))
-        )
+        context.abort_with_status(RichStatus(code, request.message, (("grpc-status-details-bin", details), *trailing)))
 
-    def Raise(
-        self, request: echo_pb2.RaiseRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.EchoReply:
+    def Raise(self, request: echo_pb2.RaiseRequest, context: grpc.ServicerContext) -> echo_pb2.EchoReply:
         raise RuntimeError(request.message)
 
-    def Exit(
-        self, request: echo_pb2.ExitRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.EchoReply:
+    def Exit(self, request: echo_pb2.ExitRequest, context: grpc.ServicerContext) -> echo_pb2.EchoReply:
         os._exit(request.code)
 
-    def Sleep(
-        self, request: echo_pb2.SleepRequest, context: grpc.ServicerContext
-    ) -> echo_pb2.SleepReply:
+    def Sleep(self, request: echo_pb2.SleepRequest, context: grpc.ServicerContext) -> echo_pb2.SleepReply:
         before = context.time_remaining()
         time.sleep(request.seconds)
-        return echo_pb2.SleepReply(
-            remaining_before=before, remaining_after=context.time_remaining()
-        )
+        return echo_pb2.SleepReply(remaining_before=before, remaining_after=context.time_remaining())
 
     async def SleepAsync(
         self, request: echo_pb2.SleepRequest, context: grpc.aio.ServicerContext
     ) -> echo_pb2.SleepReply:
         before = context.time_remaining()
         await asyncio.sleep(request.seconds)
-        return echo_pb2.SleepReply(
-            remaining_before=before, remaining_after=context.time_remaining()
-        )
+        return echo_pb2.SleepReply(remaining_before=before, remaining_after=context.time_remaining())
 
     def Big(self, request: echo_pb2.BigRequest, context: grpc.ServicerContext) -> echo_pb2.BigReply:
         return echo_pb2.BigReply(data=bytes(request.size))

@@ -1,6 +1,7 @@
 """The Greeter of the gRPC tutorials, inside Lambda.
 
-On a laptop: `make run`, then call localhost:50051. Without the bridge: `python -m lambda_fn.examples.greeter` serves plain gRPC there.
+On a laptop: `make run`, then call localhost:50051. Without the bridge: `python -m lambda_fn.examples.greeter` serves
+plain gRPC there.
 """
 
 from collections.abc import Iterator

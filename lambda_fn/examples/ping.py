@@ -36,9 +36,7 @@ class LoggingInterceptor(grpc.ServerInterceptor):
 
 
 class Ping(ping_pb2_grpc.PingServicer):
-    def Send(
-        self, request: ping_pb2.PingRequest, context: grpc.ServicerContext
-    ) -> ping_pb2.PingReply:
+    def Send(self, request: ping_pb2.PingRequest, context: grpc.ServicerContext) -> ping_pb2.PingReply:
         return ping_pb2.PingReply(message=request.message or "pong")
 
 

@@ -4,7 +4,8 @@
     handler = forward("unix:/tmp/app.sock", server=grpc_server)             # grpcio's, in this process
     handler = forward("unix:/tmp/app.sock", command=["./server", "{socket}"])  # any program, in this function
 
-Events, protocols, deadlines and streamed replies are LambdaServer's: the servicer that it calls is `proxy`, which takes and gives bytes.
+Events, protocols, deadlines and streamed replies are LambdaServer's: the servicer that it calls is `proxy`, which takes
+and gives bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from lambda_fn.server import LambdaServer, Reply
 _START_TIMEOUT = 10.0
 
 _MAX_REQUEST = 64 << 20
-"""Bytes of one request message, inflated. The server behind has its own limit; this one bounds what a compressed message can become."""
+"""Bytes of one request message, inflated. The server behind has its own limit; this one bounds what a compressed
+message can become.
+"""
 
 
 class Forwarder:
@@ -75,29 +78,32 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
     services: Sequence[str] = (),
     base_path: str = "",
 ) -> Forwarder:
-    """A Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages, metadata, status and all.
+    """A Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages, metadata,
+    status and all.
 
-    target: `HOST:PORT`, `grpcs://HOST:PORT` for TLS, or `unix:PATH`. `{pid}` in a path becomes the number of this process.
-    server: a `grpc.server` or `grpc.aio.server` with its services added and not yet started: it is started at the target. The process's
+    target: `HOST:PORT`, `grpcs://HOST:PORT` for TLS, or `unix:PATH`. `{pid}` in a path becomes the number of this
+    process. server: a `grpc.server` or `grpc.aio.server` with its services added and not yet started: it is started at
+    the target. The process's
         number joins the name of a Unix socket: instances may share /tmp.
-    command: a program to start there. `{socket}`, `{port}` and `{address}` in its arguments are filled in. Such a socket has the process's
-    number in its
+    command: a program to start there. `{socket}`, `{port}` and `{address}` in its arguments are filled in. Such a
+    socket has the process's number in its
             name, and port 0 in the target becomes a free one. Its environment has GRPC_SERVER_ADDRESS,
-        GRPC_SERVER_SOCKET and PORT. It is started at once, waited for by the first call until it accepts connections, and started
-        again by the next call if it has ended. What it writes goes to the function's log.
+        GRPC_SERVER_SOCKET and PORT. It is started at once, waited for by the first call until it accepts connections,
+        and started again by the next call if it has ended. What it writes goes to the function's log.
     tls: True, or credentials that say more (an authority, a client certificate).
     options: channel arguments of grpcio for the connection to the target.
     start_timeout: seconds that a started program may take until it accepts.
-    stream_replies: as LambdaServer's. This module cannot know which methods stream, so None streams every reply if the runtime can. Use
-    False for
+    stream_replies: as LambdaServer's. This module cannot know which methods stream, so None streams every reply if the
+    runtime can. Use False for
             API Gateway and for a function URL with `BUFFERED`.
     cors: as LambdaServer's.
-    services: names of services whose generated modules the function imports: JSON callers (Connect, REST by google.api.http) need their
+    services: names of services whose generated modules the function imports: JSON callers (Connect, REST by
+    google.api.http) need their
         descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
     base_path: as LambdaServer's.
 
-    A connection that cannot be made is UNAVAILABLE, saying why. Raises ValueError for a target or a combination that makes no sense, OSError
-    for a command that cannot be run, RuntimeError if `server` cannot listen at the target.
+    A connection that cannot be made is UNAVAILABLE, saying why. Raises ValueError for a target or a combination that
+    makes no sense, OSError for a command that cannot be run, RuntimeError if `server` cannot listen at the target.
     """
     if server is not None and command is not None:
         raise ValueError("forward takes a server or a command, not both")

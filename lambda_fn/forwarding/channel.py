@@ -1,7 +1,7 @@
 """KeptChannel: one channel to the target, kept from invocation to invocation while its connection can be trusted.
 
-Lambda freezes the process between invocations, and what kept the connection alive goes on without us: NAT gateways and servers forget it
-silently. A frozen process does not notice the time either, so idleness is told by the wall clock.
+Lambda freezes the process between invocations, and what kept the connection alive goes on without us: NAT gateways and
+servers forget it silently. A frozen process does not notice the time either, so idleness is told by the wall clock.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", _MAX_REPLY),
     # Connections of other channels to the same address would outlive a rebuilt one.
     ("grpc.use_local_subchannel_pool", 1),
-    # grpc keeps a header that it cannot parse in the connection's table, and then fails every later call whose reply has a header of
-    # that name (grpc/grpc#34721). Without a table, what one reply holds is nothing to the others.
+    # grpc keeps a header that it cannot parse in the connection's table, and then fails every later call whose reply
+    # has a header of that name (grpc/grpc#34721). Without a table, what one reply holds is nothing to the others.
     ("grpc.http2.hpack_table_size.decoder", 0),
     # A call during the wait between attempts fails without trying; grpc's own waits grow to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -1,4 +1,6 @@
-"""ServerProcess: a program that serves gRPC next to the function, started, waited for, and started again when it has ended."""
+"""ServerProcess: a program that serves gRPC next to the function, started, waited for, and started again when it has
+ended.
+"""
 
 from __future__ import annotations
 
@@ -91,9 +93,7 @@ class ServerProcess:
         try:
             self._process = self._start()
         except OSError as error:
-            raise NotServing(
-                f"the server {self.name} cannot be started: {error.strerror}"
-            ) from error
+            raise NotServing(f"the server {self.name} cannot be started: {error.strerror}") from error
         return True
 
     @property
@@ -101,9 +101,7 @@ class ServerProcess:
         return Path(self._command[0]).name
 
     def _start(self) -> subprocess.Popen[bytes]:
-        _remove_socket(
-            self.target
-        )  # of a program that was killed: most servers refuse to bind again
+        _remove_socket(self.target)  # of a program that was killed: most servers refuse to bind again
         environment = dict(os.environ, GRPC_SERVER_ADDRESS=self.target.address)
         if self.target.socket:
             environment["GRPC_SERVER_SOCKET"] = self.target.socket
@@ -118,9 +116,7 @@ class ServerProcess:
         wait = _FIRST_WAIT
         while not _accepts(self.target):
             if (code := self._process.poll()) is not None:
-                raise NotServing(
-                    f"the server {self.name} ended with exit code {code} before it accepted a connection"
-                )
+                raise NotServing(f"the server {self.name} ended with exit code {code} before it accepted a connection")
             if time.monotonic() > until:
                 raise NotServing(
                     f"the server {self.name} accepts no connection on {self.target.address} after {allowed:.1f} s"

@@ -1,7 +1,7 @@
 """The servicer that sends a call on: bytes in, bytes out, metadata and status in both directions.
 
-It is a plain method of LambdaServer's, of every name. That it streams both ways says nothing about the method behind: on the wire a
-unary call is a stream of one message.
+It is a plain method of LambdaServer's, of every name. That it streams both ways says nothing about the method behind:
+on the wire a unary call is a stream of one message.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Upstream(NamedTuple):
     """The server's, if it is ours to start."""
 
 
-def forwarding_handlers(
-    upstream: Upstream, services: Sequence[str]
-) -> list[grpc.GenericRpcHandler]:
-    """A handler for every method there is, and one more for each service known by name, which is how JSON callers find it."""
+def forwarding_handlers(upstream: Upstream, services: Sequence[str]) -> list[grpc.GenericRpcHandler]:
+    """A handler for every method there is, and one more for each service known by name, which is how JSON callers find
+    it.
+    """
     return [*(_Named(upstream, service) for service in services), _Everything(upstream)]
 
 
@@ -63,9 +63,7 @@ class _Named(_Everything, grpc.ServiceRpcHandler):
         return super().service(handler_call_details) if is_ours else None
 
 
-def _forward(
-    upstream: Upstream, method: str, requests: Iterator[bytes], context: Any
-) -> Iterator[bytes]:
+def _forward(upstream: Upstream, method: str, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
     if upstream.process is not None:
         try:
             if upstream.process.ensure(context.time_remaining()):
@@ -92,7 +90,9 @@ def _begin(channel: Any, method: str, requests: Iterator[bytes], context: Any) -
 
 
 def _whole(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-    """The requests. Raises instead of ending if the call failed over one: the server must not take the rest for the whole."""
+    """The requests. Raises instead of ending if the call failed over one: the server must not take the rest for the
+    whole.
+    """
     yield from requests
     if not context.is_active():
         raise grpc.RpcError

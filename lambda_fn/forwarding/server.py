@@ -17,14 +17,14 @@ _STOP_SECONDS = 5.0
 
 
 def start(server: Any, target: Target) -> tuple[Target, Callable[[], None]]:
-    """Start it; where it listens, and how to stop it. Raises RuntimeError if it cannot listen there, TypeError for what is no server."""
+    """Start it; where it listens, and how to stop it. Raises RuntimeError if it cannot listen there, TypeError for what
+    is no server.
+    """
     if isinstance(server, grpc.aio.Server):
         return _start_async(server, target)
     if isinstance(server, grpc.Server):
         return _start_sync(server, target)
-    raise TypeError(
-        f"server is a {type(server).__name__}; forward takes what grpc.server() and grpc.aio.server() make"
-    )
+    raise TypeError(f"server is a {type(server).__name__}; forward takes what grpc.server() and grpc.aio.server() make")
 
 
 def _start_sync(server: grpc.Server, target: Target) -> tuple[Target, Callable[[], None]]:
@@ -38,7 +38,8 @@ def _wait(stopped: Any) -> None:
 
 
 def _start_async(server: grpc.aio.Server, target: Target) -> tuple[Target, Callable[[], None]]:
-    # An aio server belongs to the loop that was current when it was made. Nobody runs that loop inside Lambda: this thread does.
+    # An aio server belongs to the loop that was current when it was made. Nobody runs that loop inside Lambda: this
+    # thread does.
     loop: asyncio.AbstractEventLoop = server._loop  # type: ignore[attr-defined]  # noqa: SLF001  (there is no public name for it)
     if loop.is_running():
         raise RuntimeError("the aio server's loop runs already: call forward outside of it")
@@ -71,9 +72,7 @@ def _start_async(server: grpc.aio.Server, target: Target) -> tuple[Target, Calla
 
 def _listen(server: Any, target: Target) -> Target:
     if target.credentials is not None:
-        raise ValueError(
-            "a server in this process is reached in plaintext: unix:PATH or localhost:PORT"
-        )
+        raise ValueError("a server in this process is reached in plaintext: unix:PATH or localhost:PORT")
     if target.socket:
         Path(target.socket).unlink(missing_ok=True)  # of an earlier process with our number
     port = server.add_insecure_port(target.address)

@@ -1,7 +1,8 @@
 """Which protocol a request speaks.
 
-A protocol is one module that accepts a request or does not. It turns an HTTP request into an IncomingCall and the call's end into an HTTP
-reply, and knows nothing of events or servicers. All but gRPC-Web, which the bridge speaks, are imported when the first such request comes.
+A protocol is one module that accepts a request or does not. It turns an HTTP request into an IncomingCall and the
+call's end into an HTTP reply, and knows nothing of events or servicers. All but gRPC-Web, which the bridge speaks, are
+imported when the first such request comes.
 """
 
 from __future__ import annotations
@@ -29,12 +30,7 @@ class Protocols:
 
     def accept(self, request: HttpRequest) -> Exchange | HttpReply:
         """How this request is to be answered; a reply at once for one that nothing here speaks."""
-        return (
-            grpc_web.accept(request)
-            or self._connect(request)
-            or self._annotated(request)
-            or self._refusal(request)
-        )
+        return grpc_web.accept(request) or self._connect(request) or self._annotated(request) or self._refusal(request)
 
     def _connect(self, request: HttpRequest) -> Accepted:
         from lambda_fn.protocols import connect

@@ -1,4 +1,5 @@
-"""Connect (connectrpc.com/docs/protocol): unary calls as plain HTTP with an HTTP status, streams in envelopes whose last one tells the end.
+"""Connect (connectrpc.com/docs/protocol): unary calls as plain HTTP with an HTTP status, streams in envelopes whose
+last one tells the end.
 
 Both in protobuf and JSON; unary methods that say `idempotency_level = NO_SIDE_EFFECTS` by GET too.
 """
@@ -45,10 +46,24 @@ _PARAMETERS = ("base64", "compression", "connect", "encoding", "message")
 _is_get = re.compile(rf"(?:^|&)(?:{'|'.join(_PARAMETERS)})=").search
 
 _NAMES = (
-    "", "canceled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
-    "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss",
+    "",
+    "canceled",
+    "unknown",
+    "invalid_argument",
+    "deadline_exceeded",
+    "not_found",
+    "already_exists",
+    "permission_denied",
+    "resource_exhausted",
+    "failed_precondition",
+    "aborted",
+    "out_of_range",
+    "unimplemented",
+    "internal",
+    "unavailable",
+    "data_loss",
     "unauthenticated",
-)  # fmt: skip
+)
 """Connect's spelling of the codes, by their number."""
 
 
@@ -151,9 +166,7 @@ def _streams(descriptor: Any) -> bool:
 # -- requests --
 
 
-def _decode_unary(
-    request: HttpRequest, method: str, codec: Codec, max_message: int | None
-) -> IncomingCall:
+def _decode_unary(request: HttpRequest, method: str, codec: Codec, max_message: int | None) -> IncomingCall:
     encoding = request.header("content-encoding") or IDENTITY
     compression.check(encoding)
     message = _plain(request.body, encoding, max_message)
@@ -176,18 +189,14 @@ def _decode_get(
     return _incoming(request, method, _decoded(codec, iter((message,))), "accept-encoding")
 
 
-def _decode_stream(
-    request: HttpRequest, method: str, codec: Codec, max_message: int | None
-) -> IncomingCall:
+def _decode_stream(request: HttpRequest, method: str, codec: Codec, max_message: int | None) -> IncomingCall:
     encoding = request.header("connect-content-encoding") or IDENTITY
     compression.check(encoding)
     messages = messages_in(request.body, encoding, max_message)
     return _incoming(request, method, _decoded(codec, messages), "connect-accept-encoding")
 
 
-def _incoming(
-    request: HttpRequest, method: str, messages: Iterator[bytes], accepts: str
-) -> IncomingCall:
+def _incoming(request: HttpRequest, method: str, messages: Iterator[bytes], accepts: str) -> IncomingCall:
     version = request.header("connect-protocol-version") or "1"
     if version != "1":
         raise Refused(INVALID_ARGUMENT, f"connect-protocol-version {version[:20]!r} is not 1")
@@ -214,9 +223,7 @@ def _plain(body: bytes, encoding: str, max_message: int | None) -> bytes:
     if encoding != IDENTITY and body:
         return compression.inflate(body, encoding, max_size=max_message)
     if max_message is not None and len(body) > max_message:
-        raise Refused(
-            RESOURCE_EXHAUSTED, f"message larger than max ({len(body)} vs. {max_message})"
-        )
+        raise Refused(RESOURCE_EXHAUSTED, f"message larger than max ({len(body)} vs. {max_message})")
     return body
 
 

@@ -1,6 +1,7 @@
 """gRPC-Web (grpc doc/PROTOCOL-WEB.md): the body is the messages with their prefixes, then one frame with the trailers.
 
-Binary or base64 text. The reply is trailers-only, its status in the HTTP headers, if a call fails before it sent anything.
+Binary or base64 text. The reply is trailers-only, its status in the HTTP headers, if a call fails before it sent
+anything.
 """
 
 from __future__ import annotations
@@ -36,11 +37,10 @@ _PREFIX_SIZE = 5
 _COMPRESSED = 0x01
 _TRAILERS = 0x80
 
-_content_type = re.compile(
-    r"\s*(application/grpc-web(?:-text)?)(\+[\w.-]+)?\s*(?:;.*)?", re.IGNORECASE
-).fullmatch
+_content_type = re.compile(r"\s*(application/grpc-web(?:-text)?)(\+[\w.-]+)?\s*(?:;.*)?", re.IGNORECASE).fullmatch
 
-# PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves. Spaces at the ends don't: HTTP takes them off.
+# PROTOCOL-HTTP2, "Percent-Encoded": 0x20-0x24 and 0x26-0x7E stand for themselves. Spaces at the ends don't: HTTP takes
+# them off.
 _encodable = re.compile(rb"[^\x20-\x24\x26-\x7e]|\A +|(?<! ) +\Z")
 
 _SECONDS_IN = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -78,9 +78,7 @@ def _json_codec(request: HttpRequest) -> Codec | None:
     return descriptor and transcode.json_codec(descriptor, prints_defaults=False)
 
 
-def _decode_text_call(
-    request: HttpRequest, codec: Codec | None, max_message: int | None
-) -> IncomingCall:
+def _decode_text_call(request: HttpRequest, codec: Codec | None, max_message: int | None) -> IncomingCall:
     return _decode(request._replace(body=_decode_text(request.body)), codec, max_message)
 
 
@@ -99,7 +97,9 @@ def _decode(request: HttpRequest, codec: Codec | None, max_message: int | None) 
 
 
 def parse_timeout(value: str | None) -> float | None:
-    """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). As grpcio's server does, one that does not parse counts as none."""
+    """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). As grpcio's server does, one that does not parse
+    counts as none.
+    """
     found = _timeout(value or "")
     return min(int(found[1]) * _SECONDS_IN[found[2]], _LONGEST_TIMEOUT) if found else None
 

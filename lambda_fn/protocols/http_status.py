@@ -1,4 +1,6 @@
-"""gRPC's codes in HTTP's own terms, for the protocols that answer with an HTTP status and a JSON error: Connect's unary and REST."""
+"""gRPC's codes in HTTP's own terms, for the protocols that answer with an HTTP status and a JSON error: Connect's unary
+and REST.
+"""
 
 from __future__ import annotations
 

@@ -19,22 +19,24 @@ class Exchange(NamedTuple):
 
 
 Accepted = Exchange | HttpReply | None
-"""None: the request speaks another protocol. A reply: it speaks this one, and in a way that HTTP itself has a status for."""
+"""None: the request speaks another protocol. A reply: it speaks this one, and in a way that HTTP itself has a status
+for.
+"""
 
 
 def callers_fault(
     decode: Callable[[int | None], IncomingCall],
 ) -> Callable[[int | None], IncomingCall]:
-    """The same, for protocols with an HTTP status: what cannot be read is 400. gRPC has INTERNAL for most of it, which would be 500."""
+    """The same, for protocols with an HTTP status: what cannot be read is 400. gRPC has INTERNAL for most of it, which
+    would be 500.
+    """
 
     def decode_request(max_message: int | None) -> IncomingCall:
         try:
             incoming = decode(max_message)
         except Refused as refusal:
             raise _callers(refusal) from refusal
-        return incoming._replace(
-            messages=_read_each(incoming.messages), undecodable=INVALID_ARGUMENT
-        )
+        return incoming._replace(messages=_read_each(incoming.messages), undecodable=INVALID_ARGUMENT)
 
     return decode_request
 

@@ -1,7 +1,8 @@
-"""REST for methods whose .proto says `google.api.http`: path, query and body become the request message, the reply JSON.
+"""REST for methods whose .proto says `google.api.http`: path, query and body become the request message, the reply
+JSON.
 
-A failed call is a google.rpc.Status in JSON under the HTTP status of its code. A stream of replies is one JSON object a line,
-`{"result": …}`, and `{"error": …}` where it fails.
+A failed call is a google.rpc.Status in JSON under the HTTP status of its code. A stream of replies is one JSON object a
+line, `{"result": …}`, and `{"error": …}` where it fails.
 """
 
 from __future__ import annotations
@@ -37,9 +38,7 @@ _HTTP_BODY = "google.api.HttpBody"
 
 _ANY_CONTENT_TYPE = "application/octet-stream"
 _is_content_type = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?").fullmatch
-_is_text_type = re.compile(
-    r"(?:text/|application/(?:[\w.-]+\+)?(?:json|xml|javascript)\b)", re.IGNORECASE
-).match
+_is_text_type = re.compile(r"(?:text/|application/(?:[\w.-]+\+)?(?:json|xml|javascript)\b)", re.IGNORECASE).match
 
 
 class Rest:
@@ -124,7 +123,9 @@ def _decode(request: HttpRequest, route: _Route, max_message: int | None) -> Inc
 
 
 def _message_in(request: HttpRequest, route: _Route, max_message: int | None) -> Any:
-    """google/api/http.proto, "Rules for HTTP mapping": the path's fields win over the body's, the query fills what neither names."""
+    """google/api/http.proto, "Rules for HTTP mapping": the path's fields win over the body's, the query fills what
+    neither names.
+    """
     binding, match = route
     body = _body_of(request, max_message)
     descriptor = binding.descriptor.input_type
@@ -147,7 +148,9 @@ def _message_in(request: HttpRequest, route: _Route, max_message: int | None) ->
 
 
 def _place_of_body(message: Any, name: str) -> Any:
-    """What the body goes into, emptied of what the query has put there: the message, or a message in this field of it."""
+    """What the body goes into, emptied of what the query has put there: the message, or a message in this field
+    of it.
+    """
     if name == "*":
         return message
     field = transcode.find_field(message.DESCRIPTOR, (name,))
@@ -229,7 +232,9 @@ class RestResponder(NamedTuple):
 
 
 class BodyResponder:
-    """The reply to one call whose messages are google.api.HttpBody: their bytes one after the other, under the first one's content type."""
+    """The reply to one call whose messages are google.api.HttpBody: their bytes one after the other, under the first
+    one's content type.
+    """
 
     needs_message = True
 
@@ -276,10 +281,10 @@ def _failed(reply: WholeReply) -> HttpReply:
     return HttpReply(HTTP_STATUS[reply.status.code], headers, body, is_text=True)
 
 
-def _headers(
-    initial: Metadata, trailing: Metadata = (), *, content_type: str = "application/json"
-) -> Headers:
-    """HTTP's own trailers do not pass Lambda: trailing metadata is in headers, under the prefix that grpc-gateway gives it."""
+def _headers(initial: Metadata, trailing: Metadata = (), *, content_type: str = "application/json") -> Headers:
+    """HTTP's own trailers do not pass Lambda: trailing metadata is in headers, under the prefix that grpc-gateway gives
+    it.
+    """
     trailers = metadata.to_headers(without_details(trailing))
     return (
         ("content-type", content_type),

@@ -22,9 +22,7 @@ def _interpreter(path: Path, *, jit: str) -> Path:
 
 
 @pytest.mark.parametrize(("is_enabled", "ending"), [(True, " build, JIT on"), (False, " build")])
-def test_an_interpreter_is_named_with_its_jit(
-    tmp_path: Path, is_enabled: bool, ending: str
-) -> None:
+def test_an_interpreter_is_named_with_its_jit(tmp_path: Path, is_enabled: bool, ending: str) -> None:
     """By what it says of itself: one that was built without stays without, whatever it is asked."""
     jit = f"type('', (), dict(is_enabled=lambda: {is_enabled}))"
 
@@ -34,9 +32,7 @@ def test_an_interpreter_is_named_with_its_jit(
     assert name.endswith(ending)
 
 
-def test_what_the_shell_says_of_the_jit_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_shell_says_of_the_jit_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The peers are started without it, too."""
     monkeypatch.setenv("PYTHON_JIT", "1")
     jit = "type('', (), dict(is_enabled=lambda: 'PYTHON_JIT' in __import__('os').environ))"
@@ -60,9 +56,7 @@ def test_bridges_that_would_share_a_column_are_refused() -> None:
 def test_a_python_that_debian_lacks_is_refused(tmp_path: Path) -> None:
     """Before anything is fetched."""
     script = Path(run.__file__).with_name("debian_python")
-    ran = subprocess.run(
-        ["bash", script, "3.9", tmp_path / "python"], capture_output=True, text=True
-    )
+    ran = subprocess.run(["bash", script, "3.9", tmp_path / "python"], capture_output=True, text=True)
 
     assert (1, "") == (ran.returncode, ran.stdout)
     assert "3.13, 3.14 and 3.15, not 3.9" in ran.stderr

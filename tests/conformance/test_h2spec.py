@@ -25,9 +25,7 @@ CASES = 146
 
 
 @pytest.fixture(scope="module", params=["native", "h2"])
-def addresses(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[str]]:
+def addresses(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Of a plain listener and one with TLS."""
     folder = tmp_path_factory.mktemp(request.param)
     listen = [{"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "tls": _certificate(folder)}]
@@ -56,5 +54,5 @@ def test_every_case_passes(addresses: list[str], tls: bool) -> None:
     played = _h2spec(addresses[1], "-t", "-k") if tls else _h2spec(addresses[0])
     failures = played.stdout.partition("Failures:")[2]
 
-    assert re.search(rf"^{CASES} tests, {CASES} passed, 0 skipped, 0 failed$", played.stdout, re.MULTILINE), failures  # fmt: skip
+    assert re.search(rf"^{CASES} tests, {CASES} passed, 0 skipped, 0 failed$", played.stdout, re.MULTILINE), failures
     assert 0 == played.returncode

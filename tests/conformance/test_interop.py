@@ -1,4 +1,6 @@
-"""gRPC's interop cases with grpc-go's own client: through a grpc:// target all of them, through Invoke what its nature allows."""
+"""gRPC's interop cases with grpc-go's own client: through a grpc:// target all of them, through Invoke what its nature
+allows.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
         try:
             wait_until_listening(port, server)
             services = {SERVICE: f"grpc://127.0.0.1:{port}"}
-            with running_bridge(tmp_path_factory.mktemp("native"), {"services": services}) as bridge:  # fmt: skip
+            with running_bridge(tmp_path_factory.mktemp("native"), {"services": services}) as bridge:
                 yield bridge
         finally:
             server.terminate()

@@ -35,9 +35,7 @@ def invoke_with_boto3(url: str, function: str, payload: bytes, options: dict[str
         aws_session_token=KEYS.token,
         config=Config(retries={"total_max_attempts": 1}),
     )
-    answer: bytes = client.invoke(FunctionName=function, Payload=payload, **options)[
-        "Payload"
-    ].read()
+    answer: bytes = client.invoke(FunctionName=function, Payload=payload, **options)["Payload"].read()
     client.close()
     return answer
 
@@ -61,14 +59,16 @@ def expected_authorization(request: ReceivedRequest, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "function",
-    ["greeter", "greeter:live", "greeter:$LATEST",
-     "arn:aws:lambda:eu-west-1:123456789012:function:greeter",
-     "arn:aws:lambda:eu-west-1:123456789012:function:greeter:7"],
-)  # fmt: skip
+    [
+        "greeter",
+        "greeter:live",
+        "greeter:$LATEST",
+        "arn:aws:lambda:eu-west-1:123456789012:function:greeter",
+        "arn:aws:lambda:eu-west-1:123456789012:function:greeter:7",
+    ],
+)
 @pytest.mark.parametrize("context", [None, CONTEXT])
-async def test_request_is_boto3s(
-    function: str, context: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_request_is_boto3s(function: str, context: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same path, qualifier, context and payload, and a signature that botocore confirms."""
     received: list[ReceivedRequest] = []
 
@@ -88,9 +88,7 @@ async def test_request_is_boto3s(
         theirs_read = await asyncio.to_thread(invoke_with_boto3, url, name, b'{"a":1}', options)
         client = HttpClient(environment={})
         source = FixedCredentials(KEYS, AwsSettings(region="eu-west-1"))
-        carrier = LambdaInvoke(
-            parsed, client=client, credentials=source, endpoint_url=Url.parse(url)
-        )
+        carrier = LambdaInvoke(parsed, client=client, credentials=source, endpoint_url=Url.parse(url))
         ours_read = await carrier.invoke(b'{"a":1}', client_context=context)
         await client.close()
     theirs, ours = received

@@ -15,7 +15,9 @@ from tests.support.bridge_process import EXAMPLES, RunningBridge, running_bridge
 
 @pytest.fixture(scope="module", autouse=True)
 def _clients_leftovers() -> Iterator[None]:
-    """Clients that nobody here wrote leave sockets to the collector: they go here, and not as a failure of a later test."""
+    """Clients that nobody here wrote leave sockets to the collector: they go here, and not as a failure of a later
+    test.
+    """
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

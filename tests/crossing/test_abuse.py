@@ -1,4 +1,6 @@
-"""Attackers at the port of a running bridge: each is cut off or bounded, while another client's calls go on undisturbed."""
+"""Attackers at the port of a running bridge: each is cut off or bounded, while another client's calls go on
+undisturbed.
+"""
 
 from __future__ import annotations
 
@@ -47,9 +49,7 @@ def reply_of(*sizes: int) -> bytes:
 def bridge(api: EchoApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """With one more function whose replies are large."""
     one, many = reply_of(4 * MIB), reply_of(*[64 << 10] * 64)
-    with lambda_api(
-        {"large": answer(200, one), "many": answer(200, many), "tiny": answer(200, reply_of(10))}
-    ) as large:
+    with lambda_api({"large": answer(200, one), "many": answer(200, many), "tiny": answer(200, reply_of(10))}) as large:
         services = {
             "t.Echo": {"target": "function:echo", "endpoint_url": f"http://127.0.0.1:{api.port}"},
             "t.Large": {
@@ -139,7 +139,7 @@ def gauge(bridge: RunningBridge, name: str) -> float:
 def test_what_is_no_call_has_its_line_in_the_log(bridge: RunningBridge) -> None:
     """Whoever looks for a request that was refused finds it: its path, why, and where it came from."""
     make = FrameFactory()
-    plain = {":method": "POST", ":scheme": "http", ":authority": "x", "content-type": "application/grpc"}  # fmt: skip
+    plain = {":method": "POST", ":scheme": "http", ":authority": "x", "content-type": "application/grpc"}
     refused = {
         "/no.Call/Method": {":method": "GET"},
         "/no.Call/Type": {"content-type": "application/json"},
@@ -166,8 +166,7 @@ Flood = Callable[[FrameFactory], bytes]
 
 FLOODS: dict[str, Flood] = {
     "too_many_resets": lambda make: b"".join(
-        request(make, stream_id, "/t.Echo/M", "silence") + make.rst_stream(stream_id)
-        for stream_id in range(1, 4000, 2)
+        request(make, stream_id, "/t.Echo/M", "silence") + make.rst_stream(stream_id) for stream_id in range(1, 4000, 2)
     ),
     "too_many_stream_errors": lambda make: b"".join(
         request(make, stream_id, "/t.Echo/M", "silence") + make.window_update(stream_id, 2**31 - 1)
@@ -177,9 +176,7 @@ FLOODS: dict[str, Flood] = {
     "too_many_settings": lambda make: make.settings() * FLOODED,
     "too_many_useless_frames": lambda make: make.priority(1) * FLOODED,
     "too_many_window_updates": lambda make: make.window_update(0, 1) * FLOODED,
-    "too_many_continuations": lambda make: (
-        make.headers(1, flags=()) + raw(0x9, 0, 1, b"") * FLOODED
-    ),
+    "too_many_continuations": lambda make: make.headers(1, flags=()) + raw(0x9, 0, 1, b"") * FLOODED,
     "too_many_empty_data_frames": lambda make: make.headers(1) + make.data(1, b"") * FLOODED,
     "too_many_small_data_frames": lambda make: make.headers(1) + make.data(1, b"\0") * FLOODED,
 }
@@ -248,16 +245,13 @@ def refused_calls(bridge: RunningBridge) -> int:
 
 
 def taken_calls(bridge: RunningBridge, method: str) -> int:
-    return len(
-        [each for each in bridge.access_log() if (each["method"], each["code"]) == (method, "OK")]
-    )
+    return len([each for each in bridge.access_log() if (each["method"], each["code"]) == (method, "OK")])
 
 
 @pytest.mark.parametrize("method", ["/t.Large/M", "/t.Many/M"])
-def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(
-    bridge: RunningBridge, method: str
-) -> None:
-    """A hundred tiny requests for 4 MiB each behind a shut window: up to 64 MiB are held, the rest refused, all given back at the end.
+def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(bridge: RunningBridge, method: str) -> None:
+    """A hundred tiny requests for 4 MiB each behind a shut window: up to 64 MiB are held, the rest refused, all given
+    back at the end.
 
     A reply in progress needs room for what comes and for what is read out of it, so that the last ones do not fit.
 
@@ -268,9 +262,7 @@ def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(
         calls = b"".join(request(make, stream_id, method) for stream_id in range(1, 200, 2))
         before = refused_calls(bridge)
         connection.sendall(make.start({INITIAL_WINDOW_SIZE: 0}) + calls)
-        bridge.wait_until(
-            lambda: refused_calls(bridge) + taken_calls(bridge, method) - before >= 100
-        )
+        bridge.wait_until(lambda: refused_calls(bridge) + taken_calls(bridge, method) - before >= 100)
         refused = refused_calls(bridge) - before
         held = gauge(bridge, "bridge_buffered_bytes")
 
@@ -282,7 +274,9 @@ def test_replies_that_are_not_taken_fill_the_buffers_and_no_more(
 
 
 def test_a_client_that_takes_nothing_holds_no_place(bridge: RunningBridge) -> None:
-    """Functions that have answered are no calls in flight: 20 replies behind a shut window leave max_concurrency to others."""
+    """Functions that have answered are no calls in flight: 20 replies behind a shut window leave max_concurrency to
+    others.
+    """
     make = FrameFactory()
     with attacker(bridge) as connection:
         calls = b"".join(request(make, stream_id, "/t.Tiny/M") for stream_id in range(1, 41, 2))

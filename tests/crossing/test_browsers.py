@@ -1,4 +1,6 @@
-"""Web pages call a function at its URL: the clients that pages use, in headless Chromium, from a page of another origin."""
+"""Web pages call a function at its URL: the clients that pages use, in headless Chromium, from a page of another
+origin.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,7 @@ HANDLERS = {"buffered": "lambda_fn.examples.echo.handler", "response_stream": "s
 
 
 @pytest.fixture(scope="module", params=HANDLERS)
-def seen(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Any]:
+def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """By client: what it saw of each call."""
     program = node_program("browser.js", folder=PAGE)
     echo = {

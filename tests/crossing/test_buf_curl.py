@@ -30,9 +30,7 @@ def test_an_error_comes_with_its_code_and_message(bridge: RunningBridge) -> None
     code, _, err = buf_curl(bridge, "dev.Echo/Fail", '{"code": 5, "message": "gone"}')
 
     assert 0 != code
-    assert {"code": "not_found", "message": "gone"} == {
-        key: json.loads(err)[key] for key in ("code", "message")
-    }
+    assert {"code": "not_found", "message": "gone"} == {key: json.loads(err)[key] for key in ("code", "message")}
 
 
 def test_a_server_stream_comes_whole(bridge: RunningBridge) -> None:

@@ -86,9 +86,7 @@ def test_reflection_asks_the_function(channel: grpc.Channel) -> None:
     database = ProtoReflectionDescriptorDatabase(channel)
     pool = DescriptorPool(database)
 
-    assert {"dev.Echo", "helloworld.Greeter", "grpc.health.v1.Health"} <= set(
-        database.get_services()
-    )
+    assert {"dev.Echo", "helloworld.Greeter", "grpc.health.v1.Health"} <= set(database.get_services())
     found = pool.FindServiceByName("dev.Echo")
     own = echo_pb2.DESCRIPTOR.services_by_name["Echo"]
     assert [method.name for method in own.methods] == [method.name for method in found.methods]
@@ -122,9 +120,7 @@ def described(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runnin
     else:
         examples = Path(helloworld_pb2.__file__).parent
         (tmp_path / "protos").mkdir()
-        (tmp_path / "protos" / "helloworld.proto").write_text(
-            (examples / "helloworld.proto").read_text()
-        )
+        (tmp_path / "protos" / "helloworld.proto").write_text((examples / "helloworld.proto").read_text())
         name = "protos"
     config: dict[str, Any] = {
         "services": {"helloworld.Greeter": {"target": "local:sleeping", "descriptors": name}},

@@ -192,11 +192,22 @@ def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
         (("--timeout", "5", "helloworld.Greeter/SayHello"), 2, ["unit"]),
         (("--to", "127.0.0.1:1", "helloworld.Greeter/SayHello"), 1, ["127.0.0.1:1"]),
     ],
-    ids=["function", "target", "method", "name", "json", "number", "list", "twice", "type", "header", "timeout", "refused"],
-)  # fmt: skip
-def test_call_says_what_is_wrong(
-    folder: Path, arguments: tuple[str, ...], exit_code: int, words: list[str]
-) -> None:
+    ids=[
+        "function",
+        "target",
+        "method",
+        "name",
+        "json",
+        "number",
+        "list",
+        "twice",
+        "type",
+        "header",
+        "timeout",
+        "refused",
+    ],
+)
+def test_call_says_what_is_wrong(folder: Path, arguments: tuple[str, ...], exit_code: int, words: list[str]) -> None:
     """In a line, with the exit code of wrong usage or of failure."""
     ended = bridge_command("call", *arguments, folder=folder)
 
@@ -225,7 +236,7 @@ def endpoint_url(folder: Path) -> Iterator[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=plain_environment(),
-    )  # fmt: skip
+    )
     assert emulating.stderr is not None
     greeting = emulating.stderr.readline()
     try:

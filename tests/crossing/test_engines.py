@@ -19,9 +19,7 @@ Request = echo_pb2.EchoRequest
 
 
 @pytest.fixture(scope="module", params=["native", "h2"])
-def bridge(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningBridge]:
+def bridge(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     config = {**EXAMPLES, "http2": {"engine": request.param}}
     with running_bridge(tmp_path_factory.mktemp(request.param), config) as running:
         yield running
@@ -83,13 +81,13 @@ def test_deadline_and_cancellation(echo: echo_pb2_grpc.EchoStub, bridge: Running
 
 
 def test_many_at_once(echo: echo_pb2_grpc.EchoStub) -> None:
-    """Of a hundred calls those beyond the function's ten instances are throttled; each of the others gets its own answer."""
+    """Of a hundred calls those beyond the function's ten instances are throttled; each of the others gets its own
+    answer.
+    """
     futures = {str(number): echo.Unary.future(Request(text=str(number))) for number in range(100)}
     failures = {text: future.exception() for text, future in futures.items()}
     answered = [text for text, failure in failures.items() if failure is None]
 
     assert answered == [futures[text].result().text for text in answered]
-    assert {grpc.StatusCode.UNAVAILABLE} >= {
-        failure.code() for failure in failures.values() if failure
-    }
+    assert {grpc.StatusCode.UNAVAILABLE} >= {failure.code() for failure in failures.values() if failure}
     assert 10 <= len(answered)

@@ -1,4 +1,6 @@
-"""grpcio -> bridge -> Envoy's grpc_web filter -> grpcio: whatever a server says reaches the client as if nothing stood between."""
+"""grpcio -> bridge -> Envoy's grpc_web filter -> grpcio: whatever a server says reaches the client as if nothing stood
+between.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
         "Wait": grpc.unary_unary_rpc_method_handler(wait),
         "Join": grpc.stream_unary_rpc_method_handler(joined),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])  # fmt: skip
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Web", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -95,9 +97,7 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
 
 def test_metadata_and_message_both_ways(channel: grpc.Channel) -> None:
     metadata = (("x-up", "1, 2"), ("x-up-bin", b"\1\2\3"))
-    response, call = channel.unary_unary("/t.Web/Echo").with_call(
-        b"hello", timeout=20, metadata=metadata
-    )
+    response, call = channel.unary_unary("/t.Web/Echo").with_call(b"hello", timeout=20, metadata=metadata)
     initial, trailing = dict(call.initial_metadata()), dict(call.trailing_metadata())
 
     assert b"hello" == response
@@ -117,9 +117,7 @@ def test_compressed_messages(channel: grpc.Channel, compression: grpc.Compressio
     metadata = (("x-up", "1"), ("x-up-bin", b"\1"))
     call = channel.unary_unary("/t.Web/Echo")
 
-    assert b"a" * 10_000 == call(
-        b"a" * 10_000, timeout=20, metadata=metadata, compression=compression
-    )
+    assert b"a" * 10_000 == call(b"a" * 10_000, timeout=20, metadata=metadata, compression=compression)
 
 
 def test_messages_arrive_when_they_are_sent(channel: grpc.Channel) -> None:
@@ -169,9 +167,7 @@ def test_client_streaming_by_gathering(channel: grpc.Channel) -> None:
 def test_who_goes_away_ends_the_servers_call(channel: grpc.Channel, ended_by: str) -> None:
     """The connection to Envoy is closed, and Envoy resets the stream."""
     gone.clear()
-    future = channel.unary_unary("/t.Web/Wait").future(
-        b"", timeout=0.5 if ended_by == "deadline" else 20
-    )
+    future = channel.unary_unary("/t.Web/Wait").future(b"", timeout=0.5 if ended_by == "deadline" else 20)
     if ended_by == "cancel":
         threading.Timer(0.3, future.cancel).start()
         with pytest.raises(grpc.FutureCancelledError):

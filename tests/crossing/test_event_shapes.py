@@ -1,4 +1,6 @@
-"""A LambdaServer behind every event shape that it reads, called by grpcio: the shape makes no difference to the call."""
+"""A LambdaServer behind every event shape that it reads, called by grpcio: the shape makes no difference to the
+call.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,7 @@ DETAILS_NAME = "grpc-status-details-bin"
 
 
 @pytest.fixture(scope="module", params=["http-v2", "http-v1", "alb"])
-def stub(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[echo_pb2_grpc.EchoStub]:
+def stub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[echo_pb2_grpc.EchoStub]:
     config = {
         "services": {"dev.Echo": {"target": "local:echo", "event": request.param}},
         "functions": {
@@ -41,19 +41,18 @@ def stub(
 def test_metadata_both_ways(stub: echo_pb2_grpc.EchoStub) -> None:
     """Repeated names, commas inside values, binary values, in order."""
     sent = (
-        ("echo-initial-a", "1"), ("echo-initial-a", "2, 3"), ("echo-initial-b-bin", b"\x00\xff"),
-        ("echo-trailing-c-bin", b"\x01"), ("echo-trailing-c-bin", b"\x02"),
-    )  # fmt: skip
+        ("echo-initial-a", "1"),
+        ("echo-initial-a", "2, 3"),
+        ("echo-initial-b-bin", b"\x00\xff"),
+        ("echo-trailing-c-bin", b"\x01"),
+        ("echo-trailing-c-bin", b"\x02"),
+    )
 
     reply, call = stub.Unary.with_call(echo_pb2.EchoRequest(text="hi"), metadata=sent, timeout=20)
 
     assert "hi" == reply.text
-    assert list(sent[:3]) == [
-        tuple(pair) for pair in call.initial_metadata() if pair.key.startswith("echo-")
-    ]
-    assert list(sent[3:]) == [
-        tuple(pair) for pair in call.trailing_metadata() if pair.key.startswith("echo-")
-    ]
+    assert list(sent[:3]) == [tuple(pair) for pair in call.initial_metadata() if pair.key.startswith("echo-")]
+    assert list(sent[3:]) == [tuple(pair) for pair in call.trailing_metadata() if pair.key.startswith("echo-")]
 
 
 def test_the_function_sees_its_caller(stub: echo_pb2_grpc.EchoStub) -> None:

@@ -1,4 +1,6 @@
-"""A native client, the bridge, a function of the local Lambda, and behind forward() a gRPC server that knows of none of them."""
+"""A native client, the bridge, a function of the local Lambda, and behind forward() a gRPC server that knows of none of
+them.
+"""
 
 from __future__ import annotations
 
@@ -114,9 +116,7 @@ def _go_greeter() -> str | None:
     return str(built) if built.exists() else shutil.which("greeter_server")
 
 
-def test_a_server_object_behind_its_interceptors(
-    bridge: RunningBridge, channel: grpc.Channel
-) -> None:
+def test_a_server_object_behind_its_interceptors(bridge: RunningBridge, channel: grpc.Channel) -> None:
     """All that grpc.server has is there: the interceptor sees the call before the servicer."""
     stub: Any = helloworld_pb2_grpc.GreeterStub(channel)
     request = helloworld_pb2.HelloRequest(name="you")

@@ -99,7 +99,16 @@ def returns_html(event, context):
     return {"statusCode": 200, "headers": {"content-type": "text/html"}, "body": "<p>", "isBase64Encoded": False}
 """
 
-PLAIN_HANDLERS = ("raises", "exits", "blocks", "returns_nothing", "returns_text", "returns_number", "returns_object", "returns_html")  # fmt: skip
+PLAIN_HANDLERS = (
+    "raises",
+    "exits",
+    "blocks",
+    "returns_nothing",
+    "returns_text",
+    "returns_number",
+    "returns_object",
+    "returns_html",
+)
 
 STATUSES = {
     "Raises": ("UNKNOWN", "Exception calling application: boom"),
@@ -142,9 +151,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
         yield running
 
 
-def outcome(
-    bridge: RunningBridge, method: str, timeout: float = 10
-) -> tuple[str, str, list[bytes]]:
+def outcome(bridge: RunningBridge, method: str, timeout: float = 10) -> tuple[str, str, list[bytes]]:
     """Code, message, and the messages that came."""
     with grpc.insecure_channel(bridge.address) as channel:
         call: Any = channel.unary_stream(method)(b"", timeout=timeout)

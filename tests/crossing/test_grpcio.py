@@ -94,9 +94,7 @@ def test_a_stream_that_fails_keeps_its_messages(echo: echo_pb2_grpc.EchoStub) ->
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
-def test_compressed_requests_cross(
-    echo: echo_pb2_grpc.EchoStub, compression: grpc.Compression
-) -> None:
+def test_compressed_requests_cross(echo: echo_pb2_grpc.EchoStub, compression: grpc.Compression) -> None:
     """Messages travel as the client compressed them."""
     text = "x" * 100_000
     reply = echo.Unary(echo_pb2.EchoRequest(text=text), compression=compression)
@@ -149,9 +147,7 @@ async def test_a_cancelled_call_is_logged_once_and_its_neighbour_goes_on(
         echo = echo_pb2_grpc.EchoStub(channel)
         cancelled = echo.SleepAsync(echo_pb2.SleepRequest(seconds=5))
         neighbour = echo.ServerStream(echo_pb2.EchoRequest(text="x", count=1, delay=0.5))
-        await asyncio.sleep(
-            0.2
-        )  # so that the call is under way; earlier would be fine, and another test
+        await asyncio.sleep(0.2)  # so that the call is under way; earlier would be fine, and another test
         cancelled.cancel()
         replies = [reply.text async for reply in neighbour]
     logged = await asyncio.to_thread(bridge.wait_for_log, "/dev.Echo/SleepAsync")

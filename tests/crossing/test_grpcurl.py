@@ -36,10 +36,7 @@ def test_describe_shows_the_functions_own_service(bridge: RunningBridge) -> None
     """`describe` gets the descriptors from the function."""
     described = grpcurl(bridge, "describe helloworld.Greeter")
 
-    assert (
-        "rpc SayHello ( .helloworld.HelloRequest ) returns ( .helloworld.HelloReply );"
-        in described.stdout
-    )
+    assert "rpc SayHello ( .helloworld.HelloRequest ) returns ( .helloworld.HelloReply );" in described.stdout
 
 
 def test_a_call_is_answered(bridge: RunningBridge) -> None:
@@ -75,12 +72,16 @@ def test_metadata_crosses_both_ways(bridge: RunningBridge) -> None:
     called = grpcurl(
         bridge,
         "-v",
-        "-H", "echo-initial-a: one",
-        "-H", "echo-initial-a: two, three",
-        "-H", f"echo-trailing-b-bin: {binary}",
-        "-d", '{"text": "x"}',
+        "-H",
+        "echo-initial-a: one",
+        "-H",
+        "echo-initial-a: two, three",
+        "-H",
+        f"echo-trailing-b-bin: {binary}",
+        "-d",
+        '{"text": "x"}',
         "dev.Echo/Unary",
-    )  # fmt: skip
+    )
 
     headers, trailers = called.stdout.split("Response trailers received:")
     assert "echo-initial-a: one\necho-initial-a: two, three" in headers

@@ -1,4 +1,6 @@
-"""What `${…}` put into the configuration stands in no message and no log line, although servers quote what they were sent."""
+"""What `${…}` put into the configuration stands in no message and no log line, although servers quote what they were
+sent.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def test_servers_and_functions_may_quote_what_they_like(port: int, tmp_path: Pat
             "fn.S": "local:f",
         },
         "functions": {"f": {"handler": "app.handler", "env": {"PASSWORD": "${PASSWORD}"}}},
-    }  # fmt: skip
+    }
     environ = plain_environment() | {"KEY": KEY, "PREFIX": PREFIX, "PASSWORD": PASSWORD}
     with running_bridge(tmp_path, config, environ=environ) as bridge:
         said = []
@@ -67,9 +69,7 @@ def test_servers_and_functions_may_quote_what_they_like(port: int, tmp_path: Pat
     # What a local function prints is its own.
     lines = "\n".join([line for line in bridge.lines if not line.startswith("f | ")])
 
-    assert said[0].startswith(
-        "the function answered HTTP 401: no Bearer [hidden] at /[hidden]/web.S/Do, nor xxx"
-    )
+    assert said[0].startswith("the function answered HTTP 401: no Bearer [hidden] at /[hidden]/web.S/Do, nor xxx")
     assert "f failed: ValueError: wrong password [hidden]" == said[1]
     for value in (KEY, KEY[:6], PASSWORD):
         assert value not in lines + "".join(said)

@@ -61,18 +61,14 @@ def stand_in() -> Iterator[int]:
 def test_a_neighbour_goes_on(each: Attack, stand_in: int, tmp_path: Path) -> None:
     """None of its calls fails, none waits long, and memory stays near the buffers."""
     text = (ROOT / "benchmarks" / "bridge.yaml").read_text()
-    usual = yaml.safe_load(
-        text.replace("arn:aws:lambda:us-east-1:123456789012:function:", "function:")
-    )
+    usual = yaml.safe_load(text.replace("arn:aws:lambda:us-east-1:123456789012:function:", "function:"))
     config = with_more(usual, each.config)
     config["aws"]["endpoint_url"] = f"http://127.0.0.1:{stand_in}"
     config["services"]["bench.Tls"] = config["services"]["bench.Plain"]
     config["buffers"] = f"{BUFFERS >> 20}MiB"
     with running_bridge(tmp_path, config, environ=AWS) as bridge:
         bridge.wait_for_line("AWS credentials found")
-        outcome = attack(
-            Victim("bridge", bridge.process.pid, bridge.address, PATH), each.name, SECONDS
-        )
+        outcome = attack(Victim("bridge", bridge.process.pid, bridge.address, PATH), each.name, SECONDS)
 
     assert 0 == outcome.waits.failed
     assert outcome.waits.percentile(0.99) < MAX_P99

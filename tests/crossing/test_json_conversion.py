@@ -1,4 +1,6 @@
-"""`payload: json` in a whole bridge: large and hostile messages end with their own status, others go on, no process stays behind."""
+"""`payload: json` in a whole bridge: large and hostile messages end with their own status, others go on, no process
+stays behind.
+"""
 
 from __future__ import annotations
 
@@ -98,14 +100,14 @@ def start(tmp_path: Path, function: Function) -> Iterator[Start]:
 def calling(bridge: RunningBridge) -> Iterator[grpc.UnaryUnaryMultiCallable[Any, Any]]:
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(bridge.address, options) as channel:
-        yield channel.unary_unary(ECHO, request_serializer=_bytes_of, response_deserializer=ORDER.FromString)  # fmt: skip
+        yield channel.unary_unary(ECHO, request_serializer=_bytes_of, response_deserializer=ORDER.FromString)
 
 
 def _bytes_of(message: Any) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def failure(call: grpc.UnaryUnaryMultiCallable[Any, Any], message: Any, **keys: Any) -> tuple[grpc.StatusCode, str]:  # fmt: skip
+def failure(call: grpc.UnaryUnaryMultiCallable[Any, Any], message: Any, **keys: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as raised:
         call(message, timeout=60, **keys)
     error: Any = raised.value
@@ -286,7 +288,7 @@ def test_workers_have_processes_of_their_own(start: Start) -> None:
 
 
 @needs_proc
-def test_a_reload_teaches_the_processes_first(start: Start, tmp_path: Path, function: Function) -> None:  # fmt: skip
+def test_a_reload_teaches_the_processes_first(start: Start, tmp_path: Path, function: Function) -> None:
     """A message type that gains a field: calls after the reload have it, in the process that was there before."""
     protos = tmp_path / "protos"
     protos.mkdir()

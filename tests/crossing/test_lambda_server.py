@@ -38,9 +38,7 @@ class Pair:
 
 
 @contextmanager
-def behind_the_bridge(
-    folder: Path, handler: str, grpcio: AbstractContextManager[str]
-) -> Iterator[Pair]:
+def behind_the_bridge(folder: Path, handler: str, grpcio: AbstractContextManager[str]) -> Iterator[Pair]:
     config: dict[str, Any] = {
         "services": {"test.Test": "local:compared", "generic.Any": "local:compared"},
         "functions": {
@@ -70,10 +68,10 @@ def async_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 def seen(address: str, sent: Sent) -> Outcome:
-    """What reaches the caller's code: a unary caller gets no message from a failed call. Lambda's request id stands in the page's row."""
-    outcome = grpcio_outcome(
-        address, sent.path, sent.messages, metadata=sent.metadata, timeout=sent.timeout
-    )
+    """What reaches the caller's code: a unary caller gets no message from a failed call. Lambda's request id stands in
+    the page's row.
+    """
+    outcome = grpcio_outcome(address, sent.path, sent.messages, metadata=sent.metadata, timeout=sent.timeout)
     trailing = tuple(pair for pair in outcome.trailing if pair[0] != "x-amzn-requestid")
     kind, _ = (SYNC | ASYNC).get(sent.method, ("unary_unary", None))
     is_dropped = kind.endswith("_unary") and outcome.code is not grpc.StatusCode.OK
@@ -93,9 +91,7 @@ def test_a_sync_servicer_behaves_as_under_grpc_server(row: Row, sync_pair: Pair)
     compare(row, row.sync, sync_pair)
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.asynchronous], ids=lambda row: row.feature
-)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.asynchronous], ids=lambda row: row.feature)
 def test_an_async_servicer_behaves_as_under_grpc_aio_server(row: Row, async_pair: Pair) -> None:
     """Up to the row's difference."""
     compare(row, row.asynchronous, async_pair)

@@ -1,4 +1,6 @@
-"""Where and how a bridge is reached: TLS, mutual TLS, a Unix socket, several at once; and who comes with the wrong protocol."""
+"""Where and how a bridge is reached: TLS, mutual TLS, a Unix socket, several at once; and who comes with the wrong
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @pytest.fixture(scope="module")
-def bridge(
-    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningBridge]:
+def bridge(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """Listens four times: plain, TLS, mutual TLS, and on a Unix socket."""
     folder = tmp_path_factory.mktemp("listening")
     listen = [
@@ -135,9 +135,7 @@ def test_unix_socket(addresses: list[str]) -> None:
 def test_unix_socket_with_grpcurl(addresses: list[str]) -> None:
     """grpcurl's -unix."""
     path = addresses[3].removeprefix("unix:")
-    ended = run(
-        [tool("grpcurl"), "-plaintext", "-unix", "-d", '{"name": "you"}', path, "helloworld.Greeter/SayHello"]
-    )  # fmt: skip
+    ended = run([tool("grpcurl"), "-plaintext", "-unix", "-d", '{"name": "you"}', path, "helloworld.Greeter/SayHello"])
 
     assert (0, True) == (ended.returncode, "Hello, you!" in ended.stdout), ended.stderr
 

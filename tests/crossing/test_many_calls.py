@@ -1,4 +1,5 @@
-"""A thousand calls at once through one bridge: each gets its own reply, one status, one log line, and nothing stays behind.
+"""A thousand calls at once through one bridge: each gets its own reply, one status, one log line, and nothing stays
+behind.
 
 Sizes, faults and cancellations are drawn from a fixed seed, which is printed.
 """
@@ -65,8 +66,7 @@ class Plan:
     def messages(self) -> list[bytes]:
         """No two of all calls are alike."""
         return [
-            f"{self.call_id}/{index}/".encode()
-            + random.Random(f"{self.call_id}/{index}").randbytes(size)
+            f"{self.call_id}/{index}/".encode() + random.Random(f"{self.call_id}/{index}").randbytes(size)
             for index, size in enumerate(self.sizes)
         ]
 
@@ -100,7 +100,9 @@ def _plan(chosen: random.Random, call_id: str) -> Plan:
 
 
 _PASSED_WHILE_SENDING = "Internal error from Core"
-"""What grpcio says, as INTERNAL, if a call's deadline passes while it writes a message: on a busy machine before the call has left."""
+"""What grpcio says, as INTERNAL, if a call's deadline passes while it writes a message: on a busy machine before the
+call has left.
+"""
 
 
 async def run_call(channel: grpc.aio.Channel, plan: Plan) -> Outcome:
@@ -164,10 +166,7 @@ async def run_all(address: str, planned: Sequence[Plan]) -> dict[Plan, Outcome]:
 @asynccontextmanager
 async def channels(address: str) -> AsyncIterator[list[grpc.aio.Channel]]:
     async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(grpc.aio.insecure_channel(address, WHOLE))
-            for _ in range(CONNECTIONS)
-        ]
+        yield [await stack.enter_async_context(grpc.aio.insecure_channel(address, WHOLE)) for _ in range(CONNECTIONS)]
 
 
 def metrics(bridge: RunningBridge) -> Counter[str]:
@@ -196,10 +195,10 @@ def echo_bridge(api: EchoApi, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield bridge
 
 
-async def test_a_thousand_calls_get_each_its_own_reply(
-    echo_bridge: RunningBridge, api: EchoApi
-) -> None:
-    """64 in flight on 4 connections, up to 3 MiB, with faults and cancellations; twice, and far less memory is held than was sent."""
+async def test_a_thousand_calls_get_each_its_own_reply(echo_bridge: RunningBridge, api: EchoApi) -> None:
+    """64 in flight on 4 connections, up to 3 MiB, with faults and cancellations; twice, and far less memory is held
+    than was sent.
+    """
     print(f"seed {SEED}")
     first = await run_all(echo_bridge.address, plans(SEED, "a"))
     after_first = await settled(echo_bridge)
@@ -218,9 +217,7 @@ async def test_a_thousand_calls_get_each_its_own_reply(
     check_log(echo_bridge, {**first, **second}, after_second)
     sent = sum(sum(plan.sizes) for plan in (*first, *second))
     resident = [each["process_resident_memory_bytes"] for each in (after_first, after_second)]
-    print(
-        f"sent {sent >> 20} MiB; resident {resident[0] / 2**20:.0f}, then {resident[1] / 2**20:.0f} MiB"
-    )
+    print(f"sent {sent >> 20} MiB; resident {resident[0] / 2**20:.0f}, then {resident[1] / 2**20:.0f} MiB")
     assert resident[1] < sent * 0.75, "what was sent has stayed"
 
 
@@ -258,10 +255,7 @@ def check_log(bridge: RunningBridge, outcomes: dict[Plan, Outcome], figures: Cou
     by_id = {entry["trace_id"]: entry for entry in entries}
     assert {"CANCELLED"} >= {each["code"] for each in together}
     assert len(by_id) == len(entries)
-    assert (
-        len(entries) + sum(each["calls"] for each in together)
-        == figures["grpc_server_handled_total"]
-    )
+    assert len(entries) + sum(each["calls"] for each in together) == figures["grpc_server_handled_total"]
     for plan, outcome in outcomes.items():
         entry = by_id.pop(plan.call_id, None)
         if outcome.code in (Code.CANCELLED, Code.DEADLINE_EXCEEDED):
@@ -274,7 +268,9 @@ def check_log(bridge: RunningBridge, outcomes: dict[Plan, Outcome], figures: Cou
 
 
 async def test_many_calls_to_real_functions(tmp_path: Path) -> None:
-    """The local Lambda with eight instances: throttled calls come back UNAVAILABLE and are repeated, none gets another's reply."""
+    """The local Lambda with eight instances: throttled calls come back UNAVAILABLE and are repeated, none gets
+    another's reply.
+    """
     config = {
         **EXAMPLES,
         "functions": {

@@ -68,7 +68,9 @@ def refusals(bridge: RunningBridge) -> list[str]:
 
 
 def test_idle_connections_make_room(bridge: RunningBridge) -> None:
-    """Twice as many as the process may have files: probes, metrics and calls go on, and the log has no line for each."""
+    """Twice as many as the process may have files: probes, metrics and calls go on, and the log has no line for
+    each.
+    """
     with ExitStack() as opened:
         for _ in range(2 * FILES):
             connected(bridge, opened)

@@ -1,4 +1,6 @@
-"""The matrix: every crossing of payload, event, carrier and function, with every kind of call and outcome. See matrix/crossings.py."""
+"""The matrix: every crossing of payload, event, carrier and function, with every kind of call and outcome. See
+matrix/crossings.py.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +56,21 @@ PROGRAMS: Mapping[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 }
 """Functions of other languages: a program, its arguments, its environment."""
 
-NEEDS = {name: program for name, (program, _, _) in PROGRAMS.items()} | {"envoy": "envoy", "connect": GO}  # fmt: skip
+NEEDS = {name: program for name, (program, _, _) in PROGRAMS.items()} | {"envoy": "envoy", "connect": GO}
 """What must be installed for a function to answer; the rest is Python."""
 
-URLS = {"whole": "buffered", "streamed": "response_stream", "joined": "buffered", "rust": "response_stream", "go-url": "response_stream"}  # fmt: skip
+URLS = {
+    "whole": "buffered",
+    "streamed": "response_stream",
+    "joined": "buffered",
+    "rust": "response_stream",
+    "go-url": "response_stream",
+}
 """Functions that have one, with its invoke mode."""
 
 
-# -- the servers ---------------------------------------------------------------------------------------------------------
+# -- the servers
+# ---------------------------------------------------------------------------------------------------------
 
 
 class AnyName(grpc.GenericRpcHandler):
@@ -115,7 +124,8 @@ def connect_server() -> Iterator[str]:
         process.wait(10)
 
 
-# -- the bridge ----------------------------------------------------------------------------------------------------------
+# -- the bridge
+# ----------------------------------------------------------------------------------------------------------
 
 
 def functions() -> dict[str, Any]:
@@ -128,7 +138,7 @@ def functions() -> dict[str, Any]:
         "streamed": {"handler": "tests.crossing.matrix.servicer.streamed", **python},
         "plain": {"handler": "tests.crossing.matrix.plain.handler", **python},
         "joined": {"handler": "tests.crossing.matrix.plain.handler", "env": {"JOINED": "1"}, **python},
-    }  # fmt: skip
+    }
     for name, (program, arguments, environ) in PROGRAMS.items():
         found[name] = {"command": [installed(program), *arguments], "env": environ, **limits}
     for name, mode in URLS.items():
@@ -146,7 +156,7 @@ def entry(crossing: Crossing, addresses: Mapping[str, str]) -> dict[str, Any]:
         case "native":
             return {"target": f"grpc://{addresses[crossing.function]}"}
         case "http":
-            target = addresses.get(crossing.function) or f"{addresses['emulator']}/lambda-url/{crossing.function}"  # fmt: skip
+            target = addresses.get(crossing.function) or f"{addresses['emulator']}/lambda-url/{crossing.function}"
             return {"target": f"http://{target}", "payload": crossing.payload}
     mode = "buffered" if crossing.carrier == "invoke" else crossing.carrier
     return {
@@ -191,10 +201,14 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
                 services[f"{crossing.service}/BidiStream"] = {"half_close": "300ms"}
         config = {
             "emulator": addresses["emulator"],
-            "defaults": {"max_request": f"{MAX_MESSAGE}B", "max_response": f"{MAX_MESSAGE}B", "max_buffered": f"{MAX_BUFFERED}B"},
+            "defaults": {
+                "max_request": f"{MAX_MESSAGE}B",
+                "max_response": f"{MAX_MESSAGE}B",
+                "max_buffered": f"{MAX_BUFFERED}B",
+            },
             "services": services,
             "functions": functions(),
-        }  # fmt: skip
+        }
         yield stack.enter_context(running_bridge(folder, config))
 
 
@@ -204,7 +218,8 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
         yield opened
 
 
-# -- the rows ------------------------------------------------------------------------------------------------------------
+# -- the rows
+# ------------------------------------------------------------------------------------------------------------
 
 
 def rows() -> Iterator[Any]:
@@ -215,9 +230,7 @@ def rows() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("crossing", "scenario"), list(rows()))
-def test_row(
-    bridge: RunningBridge, channel: grpc.Channel, crossing: Crossing, scenario: Scenario
-) -> None:
+def test_row(bridge: RunningBridge, channel: grpc.Channel, crossing: Crossing, scenario: Scenario) -> None:
     """What the client has of the call is what stands in the table, as a whole."""
     if crossing.function in NEEDS:
         tool(NEEDS[crossing.function])
@@ -249,7 +262,9 @@ def cancelled(bridge: RunningBridge, crossing: Crossing, scenario: Scenario) -> 
     return [entry for entry in logged if entry["code"] == "CANCELLED"]
 
 
-@pytest.mark.parametrize(("asked", "told"), REFUSED, ids=lambda part: "-".join(part.values()) if isinstance(part, dict) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "told"), REFUSED, ids=lambda part: "-".join(part.values()) if isinstance(part, dict) else ""
+)
 def test_what_the_configuration_refuses(asked: Mapping[str, str], told: str) -> None:
     text = ", ".join(f"{name}: '{value}'" for name, value in asked.items())
     found = problems(f"functions: {{f: {{handler: a.b}}}}\nservices: {{a.B: {{{text}}}}}")

@@ -1,4 +1,6 @@
-"""How a bridge ends and how it fails to begin: signals, drains, addresses in use, wrong files; each as an operator meets it."""
+"""How a bridge ends and how it fails to begin: signals, drains, addresses in use, wrong files; each as an operator
+meets it.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +55,16 @@ def refuses_connections(address: str) -> bool:
 
 
 def test_a_drain_loses_no_call(api: EchoApi, tmp_path: Path) -> None:
-    """SIGTERM with 20 calls in flight on five connections: all get their answers, new connections are refused, exit code 0."""
+    """SIGTERM with 20 calls in flight on five connections: all get their answers, new connections are refused, exit
+    code 0.
+    """
     with (
         running_bridge(tmp_path, config_for(api), environ=AWS) as bridge,
         ExitStack() as opened,
     ):
         bridge.wait_for_line("AWS credentials found")
         options = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [
-            opened.enter_context(grpc.insecure_channel(bridge.address, options)) for _ in range(5)
-        ]
+        channels = [opened.enter_context(grpc.insecure_channel(bridge.address, options)) for _ in range(5)]
         futures = [held_call(channels[index % 5], f"call-{index}") for index in range(20)]
         bridge.wait_until(lambda: len(api.attempts) == 20)
         bridge.process.send_signal(signal.SIGTERM)
@@ -164,9 +166,7 @@ def taken() -> Iterator[str]:
     ("section", "remedy"),
     [("listen", "--listen"), ("admin", "--admin"), ("emulator", "`emulator`")],
 )
-def test_an_address_in_use_is_one_line_and_exit_1(
-    taken: str, tmp_path: Path, section: str, remedy: str
-) -> None:
+def test_an_address_in_use_is_one_line_and_exit_1(taken: str, tmp_path: Path, section: str, remedy: str) -> None:
     """It names the address and what to do, and no process is left."""
     free = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "emulator": "127.0.0.1:0"}
     (tmp_path / "bridge.yaml").write_text(yaml.safe_dump({**EXAMPLES, **free, section: taken}))
@@ -202,9 +202,7 @@ def test_an_emulator_address_in_use_is_one_line_and_exit_1(taken: str, tmp_path:
     ],
     ids=["missing", "misspelt", "yaml", "several"],
 )
-def test_a_wrong_configuration_is_exit_2(
-    tmp_path: Path, text: str | None, words: list[str]
-) -> None:
+def test_a_wrong_configuration_is_exit_2(tmp_path: Path, text: str | None, words: list[str]) -> None:
     """All that is wrong is said, each with its line, by `check` and `serve` alike, and nothing starts."""
     if text is not None:
         (tmp_path / "bridge.yaml").write_text(text)
@@ -261,17 +259,13 @@ def test_calls_go_on_without_a_reader_of_the_log(api: EchoApi, tmp_path: Path, r
 
 
 def test_calls_are_served_without_standard_streams(tmp_path: Path) -> None:
-    """`<&- >&- 2>&-`, as some supervisors start what they run: the log must not take a client's connection for stderr."""
+    """`<&- >&- 2>&-`, as some supervisors start what they run: the log must not take a client's connection for
+    stderr.
+    """
     file, address = tmp_path / "bridge.yaml", tmp_path / "b.sock"
-    file.write_text(
-        yaml.safe_dump(
-            {"listen": f"unix:{address}", "admin": None, "emulator": "127.0.0.1:0", **EXAMPLES}
-        )
-    )
+    file.write_text(yaml.safe_dump({"listen": f"unix:{address}", "admin": None, "emulator": "127.0.0.1:0", **EXAMPLES}))
     command = [sys.executable, "-m", "bridge", "serve", "-c", str(file)]
-    process = subprocess.Popen(
-        ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], env=plain_environment()
-    )
+    process = subprocess.Popen(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], env=plain_environment())
     try:
         with grpc.insecure_channel(f"unix:{address}") as channel:
             stub = helloworld_pb2_grpc.GreeterStub(channel)

@@ -1,4 +1,6 @@
-"""Functions that know nothing of the bridge, in the local Lambda, each called by grpcio and grpcurl through its payload and event."""
+"""Functions that know nothing of the bridge, in the local Lambda, each called by grpcio and grpcurl through its payload
+and event.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +135,8 @@ def needs_node(service: str) -> None:
         tool("node")
 
 
-# -- plain functions ----------------------------------------------------------------------------------------------------
+# -- plain functions
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", PLAIN)
@@ -141,9 +144,7 @@ def test_a_plain_function_is_a_method(client: Client, service: str) -> None:
     """It takes and returns JSON; metadata comes to it in the client context, fields it invents are ignored."""
     needs_node(service)
 
-    order, call = client.call(
-        service, "Get", client.message("GetRequest", id="7"), ("x-tenant", "acme")
-    )
+    order, call = client.call(service, "Get", client.message("GetRequest", id="7"), ("x-tenant", "acme"))
 
     assert client.order(id="7", totalCents="1250", state="SHIPPED", note="acme") == order
     assert "x-amzn-requestid" in dict(call.trailing_metadata())
@@ -205,7 +206,9 @@ WHOLE = {
 
 @pytest.mark.parametrize("service", [*PLAIN, "PythonBare", "RawStreamed", *REST])
 def test_every_type_makes_the_round_trip(client: Client, service: str) -> None:
-    """Numbers of 64 bits, enums, bytes, times, maps, presence, Struct, wrappers, masks, NaN, oneof, Any, own JSON names."""
+    """Numbers of 64 bits, enums, bytes, times, maps, presence, Struct, wrappers, masks, NaN, oneof, Any, own JSON
+    names.
+    """
     needs_node(service)
     sent = json_format.ParseDict(WHOLE, client.message("Order"), descriptor_pool=_pool(client))
 
@@ -275,7 +278,8 @@ def test_an_unknown_method_is_told_by_its_descriptors(client: Client) -> None:
     ) == failure
 
 
-# -- JSON over HTTP events ----------------------------------------------------------------------------------------------
+# -- JSON over HTTP events
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", REST)
@@ -287,9 +291,7 @@ def test_json_apis_have_metadata_and_statuses(client: Client, service: str) -> N
 
     assert sent == order
     assert ("x-seen", "über".encode().hex()) in [tuple(pair) for pair in call.initial_metadata()]
-    assert (grpc.StatusCode.ABORTED, "as asked") == client.failure(
-        service, "Echo", sent, ("x-status", "10")
-    )
+    assert (grpc.StatusCode.ABORTED, "as asked") == client.failure(service, "Echo", sent, ("x-status", "10"))
 
 
 @pytest.mark.parametrize("service", REST)
@@ -301,7 +303,8 @@ def test_an_http_error_is_mapped(client: Client, service: str) -> None:
     assert 'the function answered HTTP 403: {"message": "out of order"}' == told
 
 
-# -- Envoy's shape ------------------------------------------------------------------------------------------------------
+# -- Envoy's shape
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ENVOY)
@@ -320,9 +323,7 @@ def test_functions_for_envoy_move_over(client: Client, service: str) -> None:
 @pytest.mark.parametrize("code", FAILING_CODES, ids=lambda code: code.name)
 def test_envoy_functions_may_tell_any_status(client: Client, code: grpc.StatusCode) -> None:
     """Which Envoy itself would not have passed on."""
-    failure = client.failure(
-        "Envoy", "Echo", client.order(id="1"), ("x-status", str(code.value[0]))
-    )
+    failure = client.failure("Envoy", "Echo", client.order(id="1"), ("x-status", str(code.value[0])))
 
     assert (code, "as asked") == failure
 
@@ -331,10 +332,11 @@ def test_envoy_functions_may_tell_any_status(client: Client, code: grpc.StatusCo
 def test_envoy_functions_http_error_is_mapped(client: Client, service: str) -> None:
     code, told = client.failure(service, "Echo", client.order(id="1"), ("x-http", "503"))
 
-    assert (grpc.StatusCode.UNAVAILABLE, "the function answered HTTP 503: out of order") == (code, told)  # fmt: skip
+    assert (grpc.StatusCode.UNAVAILABLE, "the function answered HTTP 503: out of order") == (code, told)
 
 
-# -- gRPC's frames without trailers -------------------------------------------------------------------------------------
+# -- gRPC's frames without trailers
+# -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", COINBASE)
@@ -370,7 +372,7 @@ def test_statuses_of_frames_stand_in_headers(client: Client, code: grpc.StatusCo
     with pytest.raises(grpc.RpcError) as raised:
         client.call(
             "CoinbaseV1", "Echo", client.order(id="1"), ("x-status", str(code.value[0])), ("x-details", "CAkSBHJpY2g")
-        )  # fmt: skip
+        )
 
     assert (code, "as asked") == (raised.value.code(), raised.value.details())
     assert DETAILS == dict(raised.value.trailing_metadata())["grpc-status-details-bin"]

@@ -42,9 +42,7 @@ def get(url: str) -> tuple[int, Any]:
         return response.status, json.load(response)
 
 
-def test_rest_at_the_url_and_grpc_through_the_bridge_reach_one_function(
-    bridge: RunningBridge, url: str
-) -> None:
+def test_rest_at_the_url_and_grpc_through_the_bridge_reach_one_function(bridge: RunningBridge, url: str) -> None:
     """The same method answers both, and its interceptor logs both."""
     rest = get(f"{url}v1/ping?message=hello")
     with grpc.insecure_channel(bridge.address, [("grpc.primary_user_agent", "native")]) as channel:

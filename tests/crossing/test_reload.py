@@ -1,4 +1,6 @@
-"""A running bridge takes up a changed configuration: by SIGHUP, by --watch, and the way Kubernetes swaps a ConfigMap."""
+"""A running bridge takes up a changed configuration: by SIGHUP, by --watch, and the way Kubernetes swaps a
+ConfigMap.
+"""
 
 from __future__ import annotations
 
@@ -84,9 +86,7 @@ def ask(bridge: RunningBridge, service: str, *metadata: tuple[str, str]) -> str:
         return str(dict(call.trailing_metadata())["x-stage"])
 
 
-def test_a_new_route_applies_and_one_that_is_gone_no_longer(
-    bridge: RunningBridge, folder: Path
-) -> None:
+def test_a_new_route_applies_and_one_that_is_gone_no_longer(bridge: RunningBridge, folder: Path) -> None:
     """SIGHUP: calls that begin afterwards go by the new file."""
     assert ("one", "UNIMPLEMENTED") == (ask(bridge, "t.First"), ask(bridge, "t.Second"))
 
@@ -101,12 +101,12 @@ def test_a_new_route_applies_and_one_that_is_gone_no_longer(
 
 
 def test_functions_change_with_the_configuration(bridge: RunningBridge, folder: Path) -> None:
-    """A changed function starts anew, an added one is there, and a call in flight ends in the process where it began."""
+    """A changed function starts anew, an added one is there, and a call in flight ends in the process where it
+    began.
+    """
     slow: list[str] = []
     assert "one" == ask(bridge, "t.First")
-    in_flight = threading.Thread(
-        target=lambda: slow.append(ask(bridge, "t.First", ("x-sleep", "1")))
-    )
+    in_flight = threading.Thread(target=lambda: slow.append(ask(bridge, "t.First", ("x-sleep", "1"))))
     in_flight.start()
     bridge.wait_for_line("sleeping")
     reload(
@@ -135,9 +135,7 @@ def test_functions_change_with_the_configuration(bridge: RunningBridge, folder: 
     ],
     ids=["yaml", "key", "function", "descriptors"],
 )
-def test_a_bad_file_is_refused_whole(
-    bridge: RunningBridge, folder: Path, text: str, complaint: str
-) -> None:
+def test_a_bad_file_is_refused_whole(bridge: RunningBridge, folder: Path, text: str, complaint: str) -> None:
     """The log says what is wrong, the old configuration stays, and a good file is taken up after it."""
     good = rewritten(folder, services={"t.Second": "local:first"})
     reload(bridge, folder, text, says="the new configuration is refused, the old one stays")
@@ -178,7 +176,9 @@ def test_functions_may_come_with_a_reload(folder: Path) -> None:
 
 
 def test_an_address_that_is_taken_is_no_end(folder: Path) -> None:
-    """The first function comes while somebody else has the local Lambda's address: refused, and taken up when it is free."""
+    """The first function comes while somebody else has the local Lambda's address: refused, and taken up when it is
+    free.
+    """
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = "127.0.0.1:{1}".format(*other.getsockname())
         config = {"services": {}, "emulator": taken}
@@ -191,9 +191,7 @@ def test_an_address_that_is_taken_is_no_end(folder: Path) -> None:
             assert "one" == ask(bridge, "t.First")
 
 
-def test_calls_go_on_while_the_configuration_is_reloaded(
-    bridge: RunningBridge, folder: Path
-) -> None:
+def test_calls_go_on_while_the_configuration_is_reloaded(bridge: RunningBridge, folder: Path) -> None:
     """Twenty reloads under steady calls that each configuration routes: not one fails."""
     with calling(bridge, "t.First") as failed:
         for number in range(20):
@@ -207,9 +205,7 @@ def test_calls_go_on_while_the_configuration_is_reloaded(
     assert [] == failed
 
 
-def test_calls_go_on_while_they_move_from_function_to_function(
-    bridge: RunningBridge, folder: Path
-) -> None:
+def test_calls_go_on_while_they_move_from_function_to_function(bridge: RunningBridge, folder: Path) -> None:
     """Each configuration has a new function in the place of the former: whichever a call was sent to, it is there."""
     with calling(bridge, "t.First") as failed:
         for number in range(8):
@@ -314,9 +310,7 @@ def test_watch_follows_a_kubernetes_config_map(folder: Path) -> None:
         )
 
 
-def change_until(
-    bridge: RunningBridge, change: Callable[[], None], has_applied: Callable[[], bool]
-) -> None:
+def change_until(bridge: RunningBridge, change: Callable[[], None], has_applied: Callable[[], bool]) -> None:
     """Again and again: the watching begins some moments after the serving."""
 
     def changed() -> bool:

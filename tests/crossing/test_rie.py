@@ -48,9 +48,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     services: dict[str, Any] = {}
     with ExitStack() as stack:
         for crossing in CROSSINGS:
-            url = stack.enter_context(
-                runtime_interface_emulator(commands[crossing.function], folder=ROOT, timeout=2)
-            )
+            url = stack.enter_context(runtime_interface_emulator(commands[crossing.function], folder=ROOT, timeout=2))
             services[crossing.service] = {
                 "target": f"function:{crossing.function}",
                 "quirks": "rie",
@@ -69,13 +67,9 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
 
 @pytest.mark.parametrize("scenario", PLAYED, ids=lambda scenario: scenario.id)
 @pytest.mark.parametrize("crossing", CROSSINGS, ids=lambda crossing: crossing.function)
-def test_a_call_comes_back_as_from_lambda(
-    channel: grpc.Channel, crossing: Crossing, scenario: Any
-) -> None:
+def test_a_call_comes_back_as_from_lambda(channel: grpc.Channel, crossing: Crossing, scenario: Any) -> None:
     """The matrix's own outcome: streams of functions come whole, errors raised in them with HTTP 200."""
-    had = play(
-        scenario, crossing.service, channel, comes_one_by_one=False, wait_until_under_way=list
-    )
+    had = play(scenario, crossing.service, channel, comes_one_by_one=False, wait_until_under_way=list)
 
     assert outcome_of(crossing, scenario) == had
 
@@ -108,6 +102,6 @@ def failed(channel: grpc.Channel, method: str, request: Any) -> tuple[grpc.Statu
 
 
 def answered(channel: grpc.Channel, name: str, text: str) -> str:
-    call = channel.unary_unary(f"/matrix.{name}/Unary", response_deserializer=pb.EchoReply.FromString)  # fmt: skip
+    call = channel.unary_unary(f"/matrix.{name}/Unary", response_deserializer=pb.EchoReply.FromString)
     reply: pb.EchoReply = call(pb.EchoRequest(text=text).SerializeToString(), timeout=20)
     return str(reply.text)

@@ -69,9 +69,7 @@ ANSWERS = {
     "no-trailers": answer(200, grpc_web(MESSAGE)),
     "half-a-message": answer(200, grpc_web(b"\0\0\0\0\x10x")),
     "status-in-headers": answer(200, grpc_web(b"\x80\0\0\0\0", headers=GONE)),
-    "spaces": answer(
-        200, grpc_web(b"\x80\0\0\0\x2dgrpc-status: 5\r\ngrpc-message: %20gone%20%20\r\n")
-    ),
+    "spaces": answer(200, grpc_web(b"\x80\0\0\0\x2dgrpc-status: 5\r\ngrpc-message: %20gone%20%20\r\n")),
     "teapot": answer(200, grpc_web(b"", statusCode=418, headers={"content-type": "text/plain"})),
     "unavailable": answer(200, grpc_web(b"", statusCode=503, headers={})),
     "odd-code": answer(200, grpc_web(b"\x80\0\0\0\x10grpc-status:99\r\n")),
@@ -97,7 +95,8 @@ def call(bridge: RunningBridge, service: str, body: bytes = b"", **options: Any)
         return Outcome(done.code(), done.details() or "", dict(done.trailing_metadata() or ()))
 
 
-# -- what AWS and broken peers say ---------------------------------------------------------------------------------------
+# -- what AWS and broken peers say
+# ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +194,7 @@ def test_a_deadline_aborts_the_request(aws_bridge: RunningBridge, api: LambdaApi
     assert api.hung_up.wait(5)
 
 
-def test_a_client_that_goes_away_aborts_the_request(
-    aws_bridge: RunningBridge, api: LambdaApi
-) -> None:
+def test_a_client_that_goes_away_aborts_the_request(aws_bridge: RunningBridge, api: LambdaApi) -> None:
     """A cancelled call closes the upstream connection."""
     api.hung_up.clear()
     api.requests.clear()
@@ -280,7 +277,8 @@ def test_without_credentials_calls_are_unavailable_and_the_bridge_not_ready(tmp_
     assert (503, True) == (status, "credentials" in body)
 
 
-# -- what functions do ---------------------------------------------------------------------------------------------------
+# -- what functions do
+# ---------------------------------------------------------------------------------------------------
 
 FUNCTIONS = """
 import os, sys, time
@@ -344,9 +342,7 @@ def local_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBr
         ("broken", Code.INTERNAL, "no_such_module"),
     ],
 )
-def test_what_a_function_does_becomes_a_status(
-    local_bridge: RunningBridge, name: str, code: Code, text: str
-) -> None:
+def test_what_a_function_does_becomes_a_status(local_bridge: RunningBridge, name: str, code: Code, text: str) -> None:
     """A failure of the function reaches its own caller: code, type and a short message, never a stack trace."""
     outcome = call(local_bridge, f"t.{name}")
 
@@ -360,9 +356,7 @@ def test_too_many_calls_in_flight_are_refused(local_bridge: RunningBridge) -> No
     """max_concurrency: the second call gets RESOURCE_EXHAUSTED at once, the first goes on."""
     with grpc.insecure_channel(local_bridge.address) as channel:
         first = channel.unary_unary("/t.one/Method").future(b"")
-        local_bridge.wait_until(
-            lambda: 'bridge_in_flight{target="local:sleeps"} 1.0' in local_bridge.get("/metrics")
-        )
+        local_bridge.wait_until(lambda: 'bridge_in_flight{target="local:sleeps"} 1.0' in local_bridge.get("/metrics"))
         second = call(local_bridge, "t.one")
         first.cancel()
 
@@ -374,12 +368,8 @@ def test_a_throttled_local_function_is_unavailable(local_bridge: RunningBridge) 
     """The local Lambda throttles at the function's concurrency, as AWS does."""
     with grpc.insecure_channel(local_bridge.address) as channel:
         first = channel.unary_unary("/t.single/Method").future(b"")
-        local_bridge.wait_until(
-            lambda: 'bridge_in_flight{target="local:single"} 1.0' in local_bridge.get("/metrics")
-        )
-        local_bridge.wait_until(
-            lambda: any("START" in line or "single" in line for line in local_bridge.lines)
-        )
+        local_bridge.wait_until(lambda: 'bridge_in_flight{target="local:single"} 1.0' in local_bridge.get("/metrics"))
+        local_bridge.wait_until(lambda: any("START" in line or "single" in line for line in local_bridge.lines))
         second = call(local_bridge, "t.throttled")
         first.cancel()
 

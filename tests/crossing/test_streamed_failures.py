@@ -1,4 +1,6 @@
-"""Functions that fail while they stream, in the local Lambda: what came before is kept, and the status says what happened."""
+"""Functions that fail while they stream, in the local Lambda: what came before is kept, and the status says what
+happened.
+"""
 
 from __future__ import annotations
 

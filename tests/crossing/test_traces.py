@@ -78,13 +78,13 @@ def test_client_bridge_and_function_are_one_trace(
     assert f"00-{trace_id}-{client.span_id}-01" == received["traceparent"]
     assert "vendor=1" == received["tracestate"]
     assert "grpc" == server.attributes["rpc.system"]
-    assert ("dev.Echo", "Unary") == (server.attributes["rpc.service"], server.attributes["rpc.method"])  # fmt: skip
+    assert ("dev.Echo", "Unary") == (server.attributes["rpc.service"], server.attributes["rpc.method"])
     assert 0 == server.attributes["rpc.grpc.status_code"]
     assert "127.0.0.1" == server.attributes["server.address"]
     assert int(bridge.address.rpartition(":")[2]) == server.attributes["server.port"]
     assert "127.0.0.1" == server.attributes["network.peer.address"]
     assert ("echo", "echo") == (client.name, client.attributes["faas.invoked_name"])
-    assert {reply.request_id} == {server.attributes["aws.request_id"], client.attributes["aws.request_id"]}  # fmt: skip
+    assert {reply.request_id} == {server.attributes["aws.request_id"], client.attributes["aws.request_id"]}
     assert "grpc-lambda-bridge" == server.resource["service.name"]
     assert trace_id in {entry["trace_id"] for entry in bridge.wait_for_log("/dev.Echo/Unary")}
 
@@ -115,9 +115,7 @@ def test_a_client_without_context_gets_a_trace_that_the_log_names(
     assert "" == spans["SERVER"].parent_id
 
 
-@pytest.mark.parametrize(
-    ("code", "is_error"), [(grpc.StatusCode.NOT_FOUND, False), (grpc.StatusCode.INTERNAL, True)]
-)
+@pytest.mark.parametrize(("code", "is_error"), [(grpc.StatusCode.NOT_FOUND, False), (grpc.StatusCode.INTERNAL, True)])
 def test_a_functions_status_is_the_spans(
     collector: Collector, stub: echo_pb2_grpc.EchoStub, code: grpc.StatusCode, is_error: bool
 ) -> None:
@@ -182,7 +180,9 @@ def call_many(bridge: RunningBridge, count: int) -> None:
 
 
 def test_a_collector_that_fails_harms_no_call(tmp_path: Path) -> None:
-    """It answers 500, with room for few spans: they are dropped, and that is in the log; calls go on, and the exit is clean."""
+    """It answers 500, with room for few spans: they are dropped, and that is in the log; calls go on, and the exit is
+    clean.
+    """
     with collecting() as (collector, environ):
         collector.status = 500
         few = {**environ, "OTEL_BSP_MAX_QUEUE_SIZE": "8", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "4"}

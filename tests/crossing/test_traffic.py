@@ -74,9 +74,7 @@ def functions(folder: Path) -> dict[str, Any]:
 def greetings(bridge: RunningBridge, count: int) -> Counter[str]:
     with grpc.insecure_channel(bridge.address) as channel:
         stub = helloworld_pb2_grpc.GreeterStub(channel)
-        return Counter(
-            stub.SayHello(pb.HelloRequest(name="x"), timeout=20).message for _ in range(count)
-        )
+        return Counter(stub.SayHello(pb.HelloRequest(name="x"), timeout=20).message for _ in range(count))
 
 
 def test_one_line_moves_a_service(tmp_path: Path, server: str) -> None:
@@ -152,9 +150,7 @@ def test_health_follows_the_connection(tmp_path: Path, server: str) -> None:
             found: int = stub.Check(request, timeout=10).status
             return found
 
-        bridge.wait_until(
-            lambda: status("gone.Service") == health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        bridge.wait_until(lambda: status("gone.Service") == health_pb2.HealthCheckResponse.NOT_SERVING)
 
         assert health_pb2.HealthCheckResponse.SERVING == status(SERVICE)
 
@@ -208,9 +204,7 @@ def test_roles(tmp_path: Path) -> None:
                 channel.unary_unary(f"/a.{name}/Call")(b"", timeout=20)
 
     assert 3 == api.requests.total()
-    assert sorted([f"{role}usual", f"{role}other"]) == sorted(
-        asked["RoleArn"] for asked in sts.asked
-    )
+    assert sorted([f"{role}usual", f"{role}other"]) == sorted(asked["RoleArn"] for asked in sts.asked)
 
 
 def test_awss_local_emulator(tmp_path: Path) -> None:

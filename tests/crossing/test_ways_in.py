@@ -1,4 +1,6 @@
-"""The same function by every way that leads to it: Invoke, Invoke with response stream, its URL in both modes, signed and not."""
+"""The same function by every way that leads to it: Invoke, Invoke with response stream, its URL in both modes, signed
+and not.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,7 @@ def bridges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
     (folder / "ways.py").write_text(HANDLER)
     usual: dict[str, Any] = {"timeout": "10s", "memory": "512MiB"}
     urls = f"http://{emulator}/lambda-url"
-    signed = {"target": f"{urls}/signed", "auth": {"iam": {"service": "lambda", "region": "us-east-1"}}}  # fmt: skip
+    signed = {"target": f"{urls}/signed", "auth": {"iam": {"service": "lambda", "region": "us-east-1"}}}
     targets: dict[str, Any] = {
         "invoke": "local:plain",
         "stream": {"target": "local:plain", "invoke_mode": "response_stream"},
@@ -81,9 +83,7 @@ def bridges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
 
 
 @pytest.fixture(params=WAYS)
-def stub(
-    request: pytest.FixtureRequest, bridges: dict[str, RunningBridge]
-) -> Iterator[echo_pb2_grpc.EchoStub]:
+def stub(request: pytest.FixtureRequest, bridges: dict[str, RunningBridge]) -> Iterator[echo_pb2_grpc.EchoStub]:
     with grpc.insecure_channel(bridges[request.param].address) as channel:
         yield echo_pb2_grpc.EchoStub(channel)
 
@@ -91,9 +91,7 @@ def stub(
 def test_unary_with_metadata(stub: echo_pb2_grpc.EchoStub) -> None:
     """The client's authorization arrives as such even where that of the request is the bridge's own."""
     metadata = (("x-word", "a, b"), ("x-word-bin", b"\0\1"), ("authorization", "Bearer x"))
-    reply, call = stub.Unary.with_call(
-        echo_pb2.EchoRequest(text="hi"), timeout=20, metadata=metadata
-    )
+    reply, call = stub.Unary.with_call(echo_pb2.EchoRequest(text="hi"), timeout=20, metadata=metadata)
 
     seen = {each.name: each.text or each.binary for each in reply.metadata}
 

@@ -76,8 +76,13 @@ def test_a_worker_that_dies_is_replaced_and_calls_go_on(workers: RunningBridge) 
 
 def test_what_a_dead_worker_counted_stays_counted(workers: RunningBridge) -> None:
     """Counters in /metrics never go backwards: neither when a worker dies nor when its successor begins at zero."""
-    counters = ("grpc_server_started_total", "grpc_server_handled_total", "grpc_server_handling_seconds_count",
-                "bridge_connections_accepted_total", "process_cpu_seconds_total")  # fmt: skip
+    counters = (
+        "grpc_server_started_total",
+        "grpc_server_handled_total",
+        "grpc_server_handling_seconds_count",
+        "bridge_connections_accepted_total",
+        "process_cpu_seconds_total",
+    )
     for _ in range(10):
         greet(workers)
     before = {name: figure(workers, name) for name in counters}

@@ -17,9 +17,7 @@ def serve() -> Iterator[Serve]:
     """Makes a channel to a LambdaServer with these methods; its threads end with the test."""
     servers = []
 
-    def make(
-        methods: Mapping[str, Method], *, context: Any = None, **arguments: Any
-    ) -> LambdaChannel:
+    def make(methods: Mapping[str, Method], *, context: Any = None, **arguments: Any) -> LambdaChannel:
         server = LambdaServer(**arguments)
         servers.append(server)
         add(server, methods)

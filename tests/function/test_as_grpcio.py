@@ -57,9 +57,7 @@ def async_channel() -> Iterator[LambdaChannel]:
 
 
 @pytest.mark.parametrize("method", [*SYNC, "Unknown"])
-def test_a_sync_method_ends_as_under_grpc_server(
-    sync_channel: LambdaChannel, sync_address: str, method: str
-) -> None:
+def test_a_sync_method_ends_as_under_grpc_server(sync_channel: LambdaChannel, sync_address: str, method: str) -> None:
     """Status, message, metadata both ways and replies are those of `grpc.server`."""
     kind, _ = SYNC.get(method, ("unary_unary", None))
     expected = grpcio_outcome(sync_address, f"/test.Test/{method}", metadata=METADATA)
@@ -131,10 +129,10 @@ def test_an_async_unary_request_is_taken_as_under_grpc_aio_server(
 
 
 @pytest.mark.parametrize("flavour", ["sync_channel", "async_channel"])
-def test_a_unary_method_without_a_request_is_unimplemented(
-    request: pytest.FixtureRequest, flavour: str
-) -> None:
-    """Both flavours say so (grpc.aio would leave the caller waiting, grpc.server writes the path as a bytes literal)."""
+def test_a_unary_method_without_a_request_is_unimplemented(request: pytest.FixtureRequest, flavour: str) -> None:
+    """Both flavours say so (grpc.aio would leave the caller waiting, grpc.server writes the path as a bytes
+    literal).
+    """
     channel: LambdaChannel = request.getfixturevalue(flavour)
 
     assert Outcome(

@@ -67,9 +67,7 @@ def test_a_unary_call_in_protobuf(http: HttpCaller) -> None:
 
 def test_a_unary_call_in_json(http: HttpCaller) -> None:
     """By protobuf's mapping; fields without a value are left out, unknown ones are passed over."""
-    answer = http.send(
-        "POST", f"{PATH}/Plain", b'{"title": "T", "pages": "3", "x": 1}', headers=JSON
-    )
+    answer = http.send("POST", f"{PATH}/Plain", b'{"title": "T", "pages": "3", "x": 1}', headers=JSON)
 
     assert (200, {"title": "T", "pages": "3"}) == (answer.status, answer.json)
     assert "application/json" == answer.headers["content-type"]
@@ -77,16 +75,10 @@ def test_a_unary_call_in_json(http: HttpCaller) -> None:
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
 @pytest.mark.parametrize("headers", [PROTO, JSON], ids=["proto", "json"])
-def test_a_failed_call_is_a_json_error(
-    http: HttpCaller, code: grpc.StatusCode, headers: dict[str, str]
-) -> None:
+def test_a_failed_call_is_a_json_error(http: HttpCaller, code: grpc.StatusCode, headers: dict[str, str]) -> None:
     """Under the HTTP status of its code, whatever the message format."""
     request = message("GetBookRequest", name=code.name)
-    body = (
-        request.SerializeToString()
-        if headers is PROTO
-        else json.dumps({"name": code.name}).encode()
-    )
+    body = request.SerializeToString() if headers is PROTO else json.dumps({"name": code.name}).encode()
     answer = http.send("POST", f"{PATH}/Fail", body, headers=headers)
     spelled = "canceled" if code is grpc.StatusCode.CANCELLED else code.name.lower()
 
@@ -117,9 +109,7 @@ def test_rich_details_are_in_the_error(http: HttpCaller) -> None:
 def test_a_server_stream(server: LambdaServer, streams: bool) -> None:
     """Always 200: messages in envelopes, the last of which has the trailing metadata."""
     http = HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=streams))
-    answer = http.send(
-        "POST", f"{PATH}/WatchBooks", frame(b'{"shelf": "s", "pageSize": 2}'), headers=STREAM
-    )
+    answer = http.send("POST", f"{PATH}/WatchBooks", frame(b'{"shelf": "s", "pageSize": 2}'), headers=STREAM)
 
     assert (200, "application/connect+json") == (answer.status, answer.headers["content-type"])
     assert [
@@ -143,9 +133,7 @@ def test_streams_of_requests(http: HttpCaller) -> None:
     body = frame(b'{"title": "a"}') + frame(gzip.compress(b'{"title": "b"}'), flags=1)
     headers = STREAM | {"connect-content-encoding": "gzip"}
 
-    assert {"title": "a+b"} == envelopes(
-        http.send("POST", f"{PATH}/Upload", body, headers=headers)
-    )[0][1]
+    assert {"title": "a+b"} == envelopes(http.send("POST", f"{PATH}/Upload", body, headers=headers))[0][1]
     assert [{"title": "a"}, {"title": "b"}] == [
         found for _, found in envelopes(http.send("POST", f"{PATH}/Chat", body, headers=headers))
     ][:2]
@@ -175,9 +163,7 @@ def test_a_stream_in_protobuf(http: HttpCaller) -> None:
     ids=["plain", "base64", "compressed"],
 )
 @pytest.mark.parametrize("front_end", FRONT_ENDS.values(), ids=FRONT_ENDS.keys())
-def test_a_method_without_side_effects_answers_get(
-    server: LambdaServer, front_end: Any, query: str
-) -> None:
+def test_a_method_without_side_effects_answers_get(server: LambdaServer, front_end: Any, query: str) -> None:
     """The message in the query."""
     answer = HttpCaller(server.handler, front_end).send("GET", f"{PATH}/GetBook?{query}")
 
@@ -244,9 +230,7 @@ def test_another_verb_gets_405(http: HttpCaller) -> None:
         (bytes(5 << 20), {}, "resource_exhausted"),
     ],
 )
-def test_a_request_that_cannot_be_read(
-    http: HttpCaller, body: bytes, headers: dict[str, str], code: str
-) -> None:
+def test_a_request_that_cannot_be_read(http: HttpCaller, body: bytes, headers: dict[str, str], code: str) -> None:
     """The caller learns what, as of any failed call."""
     answer = http.send("POST", f"{PATH}/Plain", body, headers=JSON | headers)
 
@@ -366,9 +350,7 @@ def test_the_bytes_of_a_get_need_no_base64(http: HttpCaller) -> None:
         ("encoding=json&message=%1f%8b&compression=gzip", "gzip"),
     ],
 )
-def test_a_get_that_cannot_be_read_is_a_bad_request(
-    http: HttpCaller, query: str, reason: str
-) -> None:
+def test_a_get_that_cannot_be_read_is_a_bad_request(http: HttpCaller, query: str, reason: str) -> None:
     answer = http.send("GET", f"{PATH}/GetBook?{query}")
 
     assert (400, "invalid_argument") == (answer.status, answer.json["code"])
@@ -383,9 +365,7 @@ def test_a_get_in_what_nobody_reads(http: HttpCaller, query: str, status: int) -
     assert status == http.send("GET", f"{PATH}/GetBook?{query}").status
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/proto", "application/connect+json", "application/connect+proto"]
-)
+@pytest.mark.parametrize("content_type", ["application/proto", "application/connect+json", "application/connect+proto"])
 def test_a_service_that_is_not_there_is_not_found(http: HttpCaller, content_type: str) -> None:
     """404, which Connect's clients read as unimplemented."""
     headers = {"content-type": content_type}
@@ -395,9 +375,7 @@ def test_a_service_that_is_not_there_is_not_found(http: HttpCaller, content_type
 
 @pytest.mark.parametrize("flavour", ["sync", "async"])
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\xff", b"\x0a\x01"])
-def test_bad_protobuf_is_a_bad_request(
-    caplog: pytest.LogCaptureFixture, flavour: str, body: bytes
-) -> None:
+def test_bad_protobuf_is_a_bad_request(caplog: pytest.LogCaptureFixture, flavour: str, body: bytes) -> None:
     """The mistake is the caller's: nothing is in the log."""
 
     async def answer(request: Any, context: Any) -> Any:
@@ -416,13 +394,23 @@ def test_bad_protobuf_is_a_bad_request(
 @pytest.mark.parametrize(
     "body",
     [
-        frame(b"\xff"), frame(b"")[:-1], frame(b"{}")[:-1], frame(b"") + b"\x00", frame(b"", flags=2), frame(b"", flags=1),
-        frame(gzip.compress(b"", mtime=0) + b"x", flags=1), frame(gzip.compress(b"", mtime=0) * 2, flags=1), frame(gzip.compress(b"", mtime=0)[:-1], flags=1),
-        frame(b"no gzip", flags=1), frame(b"", flags=4),
+        frame(b"\xff"),
+        frame(b"")[:-1],
+        frame(b"{}")[:-1],
+        frame(b"") + b"\x00",
+        frame(b"", flags=2),
+        frame(b"", flags=1),
+        frame(gzip.compress(b"", mtime=0) + b"x", flags=1),
+        frame(gzip.compress(b"", mtime=0) * 2, flags=1),
+        frame(gzip.compress(b"", mtime=0)[:-1], flags=1),
+        frame(b"no gzip", flags=1),
+        frame(b"", flags=4),
     ],
-)  # fmt: skip
+)
 def test_a_stream_that_cannot_be_read(http: HttpCaller, method: str, body: bytes) -> None:
-    """Bad protobuf, envelopes cut off or flagged as what a client does not send, compression that does not decode or does not end."""
+    """Bad protobuf, envelopes cut off or flagged as what a client does not send, compression that does not decode or
+    does not end.
+    """
     headers = STREAM | {
         "content-type": "application/connect+proto",
         "connect-content-encoding": "gzip",

@@ -19,9 +19,7 @@ PREFLIGHT = {
 CALL = {"origin": PAGE, "content-type": "application/grpc-web+proto"}
 
 
-def caller(
-    serve: Serve, front_end: Any = FRONT_ENDS["function URL"], **arguments: Any
-) -> HttpCaller:
+def caller(serve: Serve, front_end: Any = FRONT_ENDS["function URL"], **arguments: Any) -> HttpCaller:
     return HttpCaller(serve(SYNC, **arguments).server.handler, front_end)
 
 
@@ -79,16 +77,12 @@ def test_off(serve: Serve) -> None:
     http = caller(serve, cors=None)
 
     assert 405 == http.send("OPTIONS", "/test.Test/Echo", headers=PREFLIGHT).status
-    assert {"content-type"} == set(
-        http.send("POST", "/test.Test/Echo", frame(b""), headers=CALL).headers
-    )
+    assert {"content-type"} == set(http.send("POST", "/test.Test/Echo", frame(b""), headers=CALL).headers)
 
 
 def test_those_who_are_no_browser_hear_nothing_of_it(serve: Serve) -> None:
     """Native clients would see it as metadata."""
-    answer = caller(serve).send(
-        "POST", "/test.Test/Echo", frame(b""), headers={"content-type": "application/grpc-web"}
-    )
+    answer = caller(serve).send("POST", "/test.Test/Echo", frame(b""), headers={"content-type": "application/grpc-web"})
 
     assert not [name for name in answer.headers if name.startswith("access-control")]
 

@@ -37,9 +37,7 @@ EXCEEDED = Outcome(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         (1001.0, 105.0),
     ],
 )
-def test_a_timeout_counts_from_when_it_was_sent_if_that_is_plausible(
-    sent_at: float | None, expected: float
-) -> None:
+def test_a_timeout_counts_from_when_it_was_sent_if_that_is_plausible(sent_at: float | None, expected: float) -> None:
     """0 to 20 seconds back is a cold start; anything else is a clock that is off."""
     found = deadline.of_caller(5.0, sent_at=sent_at, arrived_at=1000.0, now=100.0)
 
@@ -47,9 +45,7 @@ def test_a_timeout_counts_from_when_it_was_sent_if_that_is_plausible(
     assert expected == found.at
 
 
-@pytest.mark.parametrize(
-    ("remaining", "expected"), [(3000, 102.5), (1000, 100.5), (600, 100.3), (0, None)]
-)
+@pytest.mark.parametrize(("remaining", "expected"), [(3000, 102.5), (1000, 100.5), (600, 100.3), (0, None)])
 def test_lambdas_own_time_ends_with_a_margin(remaining: int, expected: float | None) -> None:
     """Half a second, or half of what there is; a context whose time is over (local emulators) tells nothing."""
     found = deadline.of_lambda(LambdaContextDouble(remaining), now=100.0)
@@ -80,9 +76,7 @@ async def _remaining_async(request: bytes, context: Any) -> bytes:
 
 
 @pytest.mark.parametrize("behaviour", [_remaining, _remaining_async])
-@pytest.mark.parametrize(
-    ("timeout", "millis", "expected"), [(5.0, 60_000, 5.0), (5.0, 3000, 2.5), (None, 3000, 2.5)]
-)
+@pytest.mark.parametrize(("timeout", "millis", "expected"), [(5.0, 60_000, 5.0), (5.0, 3000, 2.5), (None, 3000, 2.5)])
 def test_time_remaining_is_the_smaller_of_the_two(
     serve: Serve, behaviour: Any, timeout: float | None, millis: int, expected: float
 ) -> None:
@@ -105,10 +99,7 @@ def test_an_odd_timeout_does_no_harm(serve: Serve, timeout: str) -> None:
     """The longest is clamped; one that does not parse counts as none, as under grpcio."""
     channel = serve({"Remaining": ("unary_unary", _remaining)})
 
-    assert (
-        grpc.StatusCode.OK
-        is channel.call("/test.Test/Remaining", headers={"grpc-timeout": timeout}).code
-    )
+    assert grpc.StatusCode.OK is channel.call("/test.Test/Remaining", headers={"grpc-timeout": timeout}).code
 
 
 # -- missing it --
@@ -123,7 +114,9 @@ def released() -> Iterator[Event]:
 
 
 def test_a_plain_function_that_takes_too_long_is_left_behind(serve: Serve, released: Event) -> None:
-    """The caller has its answer at the deadline; the function sees that it is over, its callbacks have run, its result is dropped."""
+    """The caller has its answer at the deadline; the function sees that it is over, its callbacks have run, its result
+    is dropped.
+    """
     facts: list[Any] = []
     done = Event()
 
@@ -157,9 +150,7 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(serve: Serve) -> None:
     facts: list[Any] = []
 
     async def slow(request: bytes, context: Any) -> bytes:
-        context.add_done_callback(
-            lambda context: facts.append((context.done(), context.cancelled()))
-        )
+        context.add_done_callback(lambda context: facts.append((context.done(), context.cancelled())))
         try:
             await asyncio.sleep(60)
         finally:
@@ -172,9 +163,7 @@ def test_a_coroutine_that_takes_too_long_is_cancelled(serve: Serve) -> None:
     assert ["finally", (True, True)] == facts
 
 
-def test_a_coroutine_that_blocks_its_loop_does_not_hold_the_answer(
-    serve: Serve, released: Event
-) -> None:
+def test_a_coroutine_that_blocks_its_loop_does_not_hold_the_answer(serve: Serve, released: Event) -> None:
     """Nothing can cancel it, and nothing has to."""
 
     async def blocks(request: bytes, context: Any) -> bytes:
@@ -201,9 +190,7 @@ def test_what_a_stream_sent_before_the_deadline_arrives(serve: Serve, released: 
         await asyncio.sleep(60)
         yield b"2"
 
-    channel = serve(
-        {"Stream": ("unary_stream", stream), "StreamAsync": ("unary_stream", stream_async)}
-    )
+    channel = serve({"Stream": ("unary_stream", stream), "StreamAsync": ("unary_stream", stream_async)})
     expected = Outcome(EXCEEDED.code, EXCEEDED.details, (b"1",))
 
     assert expected == channel.call("/test.Test/Stream", timeout=0.1)
@@ -219,9 +206,9 @@ def test_lambdas_own_time_is_a_deadline_too(serve: Serve, released: Event) -> No
 
     channel = serve({"Slow": ("unary_unary", slow)}, context=LambdaContextDouble(200))
 
-    assert Outcome(
-        grpc.StatusCode.DEADLINE_EXCEEDED, "the function's time is over (Lambda timeout)"
-    ) == channel.call("/test.Test/Slow", timeout=60)
+    assert Outcome(grpc.StatusCode.DEADLINE_EXCEEDED, "the function's time is over (Lambda timeout)") == channel.call(
+        "/test.Test/Slow", timeout=60
+    )
 
 
 @pytest.mark.parametrize("late", ["0m", "1n"])
@@ -242,9 +229,7 @@ def test_a_call_that_comes_too_late_is_not_begun(serve: Serve, late: str) -> Non
 def test_a_cold_start_eats_into_the_callers_time(serve: Serve) -> None:
     """The event says when it was sent."""
     sent = int((time.time() - 3) * 1000)  # noqa: TID251  (events tell wall time)
-    event = http_v2_event(
-        "/test.Test/Remaining", frame(b""), {"grpc-timeout": "5S"}, timeEpoch=sent
-    )
+    event = http_v2_event("/test.Test/Remaining", frame(b""), {"grpc-timeout": "5S"}, timeEpoch=sent)
     channel = serve({"Remaining": ("unary_unary", _remaining)})
 
     assert 1.0 < float(channel.send(event).messages[0]) <= 2.1

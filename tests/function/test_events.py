@@ -189,9 +189,7 @@ def test_the_size_of_json_text_counts_its_escapes() -> None:
 
 
 @pytest.mark.parametrize("wrong", [True, 1, "text", ["a"], {"a": 1}], ids=repr)
-@pytest.mark.parametrize(
-    "field", ["headers", "multiValueHeaders", "cookies", "body", "rawPath", "rawQueryString"]
-)
+@pytest.mark.parametrize("field", ["headers", "multiValueHeaders", "cookies", "body", "rawPath", "rawQueryString"])
 def test_a_field_of_the_wrong_type_is_the_callers_mistake(field: str, wrong: object) -> None:
     """The handler answers whatever stands in the field: never with an exception of its own."""
     server = LambdaServer()
@@ -278,16 +276,10 @@ def test_a_query_that_is_not_encoded_text_is_refused(query: str) -> None:
 
 @pytest.mark.parametrize("wrong", [True, 1, ["a"], {"a": 1}], ids=repr)
 @pytest.mark.parametrize("field", ["rawQueryString", "routeKey", "pathParameters"])
-def test_a_query_or_a_route_of_the_wrong_type_is_the_callers_mistake(
-    field: str, wrong: object
-) -> None:
+def test_a_query_or_a_route_of_the_wrong_type_is_the_callers_mistake(field: str, wrong: object) -> None:
     """Also where the query and the route are read."""
     server = LambdaServer()
-    event = (
-        http_v2_event("/v1/a", b"")
-        | {"routeKey": "GET /{proxy+}", "pathParameters": {}}
-        | {field: wrong}
-    )
+    event = http_v2_event("/v1/a", b"") | {"routeKey": "GET /{proxy+}", "pathParameters": {}} | {field: wrong}
     event["requestContext"]["http"]["method"] = "GET"
 
     reply = server.handler(event, LambdaContextDouble())

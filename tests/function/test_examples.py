@@ -72,10 +72,7 @@ def test_unary_shows_the_call_and_returns_metadata(channel: LambdaChannel) -> No
     ) == outcome.trailing
     assert ("hi", "ipv4:192.0.2.7:0", "request-1") == (reply.text, reply.peer, reply.request_id)
     assert 4 < reply.time_remaining <= 5
-    seen = [
-        (each.name, each.binary if each.name.endswith("-bin") else each.text)
-        for each in reply.metadata
-    ]
+    seen = [(each.name, each.binary if each.name.endswith("-bin") else each.text) for each in reply.metadata]
     assert list(metadata) == [pair for pair in seen if pair[0] in dict(metadata)]
 
 
@@ -84,10 +81,7 @@ def test_streams_carry_their_texts(channel: LambdaChannel) -> None:
     down = call(channel, "ServerStream", pb.EchoRequest(text="d", count=2))
     up = call(channel, "ClientStream", pb.EchoRequest(text="a"), pb.EchoRequest(text="b"))
     both = call(channel, "BidiStream", pb.EchoRequest(text="a"), pb.EchoRequest(text="b"))
-    texts = [
-        [pb.EchoReply.FromString(message).text for message in outcome.messages]
-        for outcome in (down, up, both)
-    ]
+    texts = [[pb.EchoReply.FromString(message).text for message in outcome.messages] for outcome in (down, up, both)]
 
     assert [["d", "d"], ["a b"], ["a", "b"]] == texts
 
@@ -101,9 +95,7 @@ def test_a_stream_fails_where_asked(channel: LambdaChannel) -> None:
 
 def test_fail_has_rich_details(channel: LambdaChannel) -> None:
     """A google.rpc.Status that Google's own classes read."""
-    outcome = call(
-        channel, "Fail", pb.FailRequest(code=9, message="né", details=["one", "two" * 100])
-    )
+    outcome = call(channel, "Fail", pb.FailRequest(code=9, message="né", details=["one", "two" * 100]))
     (name, value) = outcome.trailing[0]
     status = status_pb2.Status.FromString(value)
 

@@ -55,7 +55,9 @@ def remote(address: str) -> Iterator[LambdaChannel]:
 
 @pytest.mark.parametrize("method", [*SYNC, "Unknown"])
 def test_every_ending_crosses(method: str, address: str, remote: LambdaChannel) -> None:
-    """Status, message, rich details, initial and trailing metadata, messages before a failure: as grpcio's client sees them."""
+    """Status, message, rich details, initial and trailing metadata, messages before a failure: as grpcio's client sees
+    them.
+    """
     path = f"/test.Test/{method}"
 
     direct = grpcio_outcome(address, path, metadata=METADATA)
@@ -179,7 +181,8 @@ def test_a_failure_before_any_message_is_trailers_only_in_a_streamed_reply(
 def test_a_request_that_does_not_decode_never_looks_whole_to_the_server() -> None:
     """The messages before the bad one are no complete stream: the server's call is cancelled.
 
-    How its iterator ends says nothing: grpcio's sync server ends one quietly if it takes the reset in before the cancellation.
+    How its iterator ends says nothing: grpcio's sync server ends one quietly if it takes the reset in before the
+    cancellation.
     """
     was_cancelled: list[bool] = []
     left = threading.Event()
@@ -222,9 +225,7 @@ def test_no_server_is_unavailable_and_says_where() -> None:
         outcome = channel.call("/test.Test/Echo")
 
     assert grpc.StatusCode.UNAVAILABLE == outcome.code
-    assert outcome.details.startswith(
-        "the gRPC server at unix:/tmp/nobody-listens-here.sock cannot be reached: "
-    )
+    assert outcome.details.startswith("the gRPC server at unix:/tmp/nobody-listens-here.sock cannot be reached: ")
 
 
 def test_tls_with_an_authority_of_ones_own() -> None:
@@ -290,9 +291,7 @@ class Stamp(grpc.ServerInterceptor):
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         self.methods.append(handler_call_details.method)
-        if ("x-token", "open") in [
-            tuple(pair) for pair in handler_call_details.invocation_metadata
-        ]:
+        if ("x-token", "open") in [tuple(pair) for pair in handler_call_details.invocation_metadata]:
             return continuation(handler_call_details)
 
         def refuse(request: bytes, context: Any) -> bytes:

@@ -32,7 +32,9 @@ def facts(channel: LambdaChannel) -> list[str]:
 
 
 def test_a_program_on_a_socket(tmp_path: Path) -> None:
-    """Told of it by placeholder, it has the process's number in its name; the environment tells it too. close() ends the program."""
+    """Told of it by placeholder, it has the process's number in its name; the environment tells it too. close() ends
+    the program.
+    """
     with forwarding(f"unix:{tmp_path}/app.sock", command=[*PROGRAM, "unix:{socket}"]) as channel:
         streamed = channel.call("/test.Test/Echo", (b"1", b"2"))
         pid, *environment = facts(channel)
@@ -65,9 +67,7 @@ def test_a_program_on_a_free_port() -> None:
     assert int(port) > 0
 
 
-def test_a_program_that_died_is_started_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_program_that_died_is_started_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The call during which it died fails; the next one finds a new process."""
     with forwarding(f"unix:{tmp_path}/app.sock", command=[*PROGRAM, "{address}"]) as channel:
         first, *_ = facts(channel)
@@ -86,9 +86,7 @@ def test_a_program_that_ends_at_once_is_unavailable() -> None:
         outcomes = [channel.call("/test.Test/Echo") for _ in range(2)]
 
     expected = f"the server {Path(sys.executable).name} ended with exit code 7 before it accepted a connection"
-    assert [(grpc.StatusCode.UNAVAILABLE, expected)] * 2 == [
-        (outcome.code, outcome.details) for outcome in outcomes
-    ]
+    assert [(grpc.StatusCode.UNAVAILABLE, expected)] * 2 == [(outcome.code, outcome.details) for outcome in outcomes]
 
 
 def test_a_program_that_never_listens_is_unavailable() -> None:

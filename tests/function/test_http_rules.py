@@ -45,9 +45,7 @@ def test_a_template_matches_paths(template: str, path: str, fields: dict[str, st
     assert fields == (None if found is None else {".".join(name): text for name, text in found})
 
 
-@pytest.mark.parametrize(
-    "path", ["/v1/%", "/v1/%2", "/v1/%zz", "/v1/%ff", "/v1/%c3", "/v1/%ed%a0%80", "/v1/a/%ff"]
-)
+@pytest.mark.parametrize("path", ["/v1/%", "/v1/%2", "/v1/%zz", "/v1/%ff", "/v1/%c3", "/v1/%ed%a0%80", "/v1/a/%ff"])
 def test_a_path_that_is_not_encoded_text_is_refused(path: str) -> None:
     """Replacements would make one name of two."""
     with pytest.raises(Refused) as raised:
@@ -58,9 +56,21 @@ def test_a_path_that_is_not_encoded_text_is_refused(path: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["", "v1/ping", "/v1/{a", "/v1/a}", "/v1/{}", "/v1/{a={b}}", "/v1/**/x", "/v1/{a=**/x}", "/v1/{a=**}/{b}", "/v1/{a}/{a}", "/v1/x{a}",
-     "/v1/{a}{b}"],
-)  # fmt: skip
+    [
+        "",
+        "v1/ping",
+        "/v1/{a",
+        "/v1/a}",
+        "/v1/{}",
+        "/v1/{a={b}}",
+        "/v1/**/x",
+        "/v1/{a=**/x}",
+        "/v1/{a=**}/{b}",
+        "/v1/{a}/{a}",
+        "/v1/x{a}",
+        "/v1/{a}{b}",
+    ],
+)
 def test_what_is_no_template_is_said(template: str) -> None:
     """A broken annotation must not become a route."""
     with pytest.raises(ValueError, match="no path template"):

@@ -36,8 +36,20 @@ def test_the_server_adds_little_to_what_generated_code_imports() -> None:
     added = imported_by("from lambda_fn import LambdaServer") - imported_by("import grpc")
     foreign = {name for name in added if not name.startswith("lambda_fn")}
 
-    assert foreign <= {"queue", "_queue", "base64", "binascii", "struct", "_struct", "zlib",
-                       "json", "json.decoder", "json.encoder", "json.scanner", "_json"}  # fmt: skip
+    assert foreign <= {
+        "queue",
+        "_queue",
+        "base64",
+        "binascii",
+        "struct",
+        "_struct",
+        "zlib",
+        "json",
+        "json.decoder",
+        "json.encoder",
+        "json.scanner",
+        "_json",
+    }
 
 
 @pytest.mark.parametrize("module", ["bridge", "aiohttp", "msgspec", "yaml", "google.protobuf"])

@@ -59,9 +59,7 @@ class AsyncMark(grpc.aio.ServerInterceptor):
 def test_interceptors_nest_in_the_order_given(serve: Serve, kinds: str, method: str) -> None:
     """Whatever the mix, before sync and async methods alike; each sees the handler of those behind it."""
     notes: list[str] = []
-    marks = [
-        (SyncMark if kind == "s" else AsyncMark)(f"{at}", notes) for at, kind in enumerate(kinds)
-    ]
+    marks = [(SyncMark if kind == "s" else AsyncMark)(f"{at}", notes) for at, kind in enumerate(kinds)]
     outcome = serve(SERVED, interceptors=marks).call(f"/test.Test/{method}")
 
     assert (OK, (b"echo request",)) == (outcome.code, outcome.messages)
@@ -74,9 +72,7 @@ def test_interceptors_nest_in_the_order_given(serve: Serve, kinds: str, method: 
 
 @pytest.mark.parametrize("mark", [SyncMark, AsyncMark])
 @pytest.mark.parametrize("method", ["Sync", "Async"])
-def test_context_variables_pass_from_interceptors_to_the_servicer(
-    serve: Serve, mark: Any, method: str
-) -> None:
+def test_context_variables_pass_from_interceptors_to_the_servicer(serve: Serve, mark: Any, method: str) -> None:
     """They begin empty with each call, as under grpcio."""
 
     def plain(request: bytes, context: Any) -> bytes:
@@ -136,9 +132,7 @@ class Shouting(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ign
         def shout(request: Any, context: Any) -> Any:
             return handler.unary_unary(request, context).upper()
 
-        return grpc.unary_unary_rpc_method_handler(
-            shout, handler.request_deserializer, handler.response_serializer
-        )
+        return grpc.unary_unary_rpc_method_handler(shout, handler.request_deserializer, handler.response_serializer)
 
 
 class Forwarding(grpc.aio.ServerInterceptor):

@@ -98,9 +98,7 @@ def connection(greeter: tuple[str, int]) -> Iterator[http.client.HTTPConnection]
     opened.close()
 
 
-def test_both_ports_serve_one_service(
-    greeter: tuple[str, int], connection: http.client.HTTPConnection
-) -> None:
+def test_both_ports_serve_one_service(greeter: tuple[str, int], connection: http.client.HTTPConnection) -> None:
     """Native gRPC on the one, gRPC-Web on the other."""
     with grpc.insecure_channel(greeter[0]) as channel:
         stub: Any = helloworld_pb2_grpc.GreeterStub(channel)

@@ -42,7 +42,9 @@ def events(side: tuple[int, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def exchange(port: int, request: bytes) -> bytes:
-    """All that comes back until the server closes, or has answered the last request of a client that closes its side."""
+    """All that comes back until the server closes, or has answered the last request of a client that closes its
+    side.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=5) as opened:
         opened.sendall(request)
         opened.shutdown(socket.SHUT_WR)
@@ -59,9 +61,7 @@ def exchange(port: int, request: bytes) -> bytes:
         _POST + b"x-folded: one\r\n two\r\ncontent-length: 3\r\n\r\nabc",
     ],
 )
-def test_bodies_are_read_to_their_end(
-    port: int, events: list[dict[str, Any]], request_: bytes
-) -> None:
+def test_bodies_are_read_to_their_end(port: int, events: list[dict[str, Any]], request_: bytes) -> None:
     """And a second request behind them is the second one."""
     answers = exchange(port, request_ + request_)
 
@@ -86,9 +86,7 @@ def test_bodies_are_read_to_their_end(
         _POST + b"content-length: 3, 3\r\n\r\nabc",
     ],
 )
-def test_a_body_whose_end_is_in_doubt_is_refused(
-    port: int, events: list[dict[str, Any]], request_: bytes
-) -> None:
+def test_a_body_whose_end_is_in_doubt_is_refused(port: int, events: list[dict[str, Any]], request_: bytes) -> None:
     """400, and the connection ends with it: what follows might be another request to somebody else."""
     answers = exchange(port, request_ + _POST + b"content-length: 0\r\n\r\n")
 
@@ -99,9 +97,7 @@ def test_a_body_whose_end_is_in_doubt_is_refused(
 @pytest.mark.parametrize("length", [b"16777217", b"9" * 20, b"9" * 5000])
 def test_a_body_too_large_is_refused_before_it_comes(port: int, length: bytes) -> None:
     """By what it declares, however it writes that."""
-    assert exchange(port, _POST + b"content-length: " + length + b"\r\n\r\n").startswith(
-        b"HTTP/1.1 413"
-    )
+    assert exchange(port, _POST + b"content-length: " + length + b"\r\n\r\n").startswith(b"HTTP/1.1 413")
 
 
 def test_a_chunk_of_less_than_nothing_is_refused_at_once(port: int) -> None:

@@ -71,9 +71,7 @@ def test_a_service_with_async_methods_is_served_by_aio() -> None:
             requests = [echo_pb2.EchoRequest(text=text) for text in ("a", "b")]
             each = [reply.text for reply in stub.BidiStream(iter(requests))]
             one = stub.Unary(requests[0]).text
-            streamed = [
-                reply.text for reply in stub.ServerStream(echo_pb2.EchoRequest(text="s", count=2))
-            ]
+            streamed = [reply.text for reply in stub.ServerStream(echo_pb2.EchoRequest(text="s", count=2))]
             texts = (echo_pb2.EchoRequest(text=text) for text in ("j", "k"))
             gathered = stub.ClientStream(texts).text
             with pytest.raises(grpc.RpcError) as caught:
@@ -95,7 +93,9 @@ def test_a_service_with_async_methods_is_served_by_aio() -> None:
 
 
 def test_a_method_may_ask_for_its_peer_when_its_call_is_over() -> None:
-    """A deadline ends the call, and not the thread that runs the method: whatever that asks then must not end the process."""
+    """A deadline ends the call, and not the thread that runs the method: whatever that asks then must not end the
+    process.
+    """
     with served(LATE) as (address, process):
         with grpc.insecure_channel(address) as channel:
             stub: Any = echo_pb2_grpc.EchoStub(channel)

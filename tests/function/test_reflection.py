@@ -70,9 +70,7 @@ def comparable(data: bytes) -> Any:
 
 
 @pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS.keys())
-def test_a_question_is_answered_as_by_grpcio_reflection(
-    channel: LambdaChannel, address: str, question: Any
-) -> None:
+def test_a_question_is_answered_as_by_grpcio_reflection(channel: LambdaChannel, address: str, question: Any) -> None:
     """The same content in v1 and v1alpha."""
     raw = question.SerializeToString()
     (expected,) = grpcio_outcome(address, V1ALPHA, (raw,)).messages
@@ -94,18 +92,14 @@ def test_several_questions_are_answered_in_order(channel: LambdaChannel) -> None
         answers[1].error_response.error_code,
         answers[1].error_response.error_message,
     )
-    file = descriptor_pb2.FileDescriptorProto.FromString(
-        answers[2].file_descriptor_response.file_descriptor_proto[0]
-    )
+    file = descriptor_pb2.FileDescriptorProto.FromString(answers[2].file_descriptor_response.file_descriptor_proto[0])
     assert echo_pb2.DESCRIPTOR.name == file.name
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\x1a\x05ab", b"\x0b", b"\xff" * 20])
 def test_a_question_that_is_no_message_fails_the_call(channel: LambdaChannel, raw: bytes) -> None:
     """As with any request that does not decode."""
-    assert Outcome(grpc.StatusCode.INTERNAL, "Exception deserializing request!") == channel.call(
-        V1, (raw,)
-    )
+    assert Outcome(grpc.StatusCode.INTERNAL, "Exception deserializing request!") == channel.call(V1, (raw,))
 
 
 def test_a_name_that_is_no_text_is_not_found(channel: LambdaChannel) -> None:
@@ -120,9 +114,7 @@ def test_unknown_fields_are_skipped(channel: LambdaChannel) -> None:
     unknown = b"\x50\x01" + b"\x59" + bytes(8) + b"\x65" + bytes(4) + b"\x6a\x01a"
     (answer,) = channel.call(V1, (unknown + b"\x3a\x01*",)).messages
 
-    assert ["dev.Echo"] == [
-        service.name for service in Response.FromString(answer).list_services_response.service
-    ]
+    assert ["dev.Echo"] == [service.name for service in Response.FromString(answer).list_services_response.service]
 
 
 def test_reflection_can_be_off() -> None:

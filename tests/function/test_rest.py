@@ -64,15 +64,15 @@ def read(verb: str, path: str, body: bytes = b"") -> tuple[str, Any]:
         ("PURGE", f"/v1/{BOOK}", "PurgeBook", BOOK),
     ],
 )
-def test_verb_and_path_choose_the_method_and_fill_its_fields(
-    verb: str, path: str, method: str, name: str
-) -> None:
+def test_verb_and_path_choose_the_method_and_fill_its_fields(verb: str, path: str, method: str, name: str) -> None:
     """Templates with one segment and several, additional bindings, custom verbs and kinds."""
     assert (method, message("GetBookRequest", name=name)) == read(verb, path)
 
 
 def test_the_query_fills_fields() -> None:
-    """Numbers, repeated fields, nested ones, enums by name and number, wrappers, timestamps; names as in the .proto and as in JSON."""
+    """Numbers, repeated fields, nested ones, enums by name and number, wrappers, timestamps; names as in the .proto and
+    as in JSON.
+    """
     query = (
         "pageSize=5&tags=a&tags=b%26c&like.author.name=A&like.genre=POETRY&like.in_print=true&like.signed=1"
         "&like.pages=9007199254740993&like.cover=AP8%3D&like.price=1.5&since=2026-01-02T03:04:05Z&genres=NOVEL&genres=2"
@@ -353,10 +353,8 @@ def test_what_could_be_read_as_something_else_is_refused(
         ("PUT", "/v1/choices/a", b'{"weight": 3.4028235e+38}', {"text": "a", "weight": 3.4028234663852886e38}),
         ("GET", "/v1/choices?blob=-_-_", b"", {"blob": b"\xfb\xff\xbf"}),
     ],
-)  # fmt: skip
-def test_what_is_of_one_mind_is_read(
-    verb: str, path: str, body: bytes, fields: dict[str, Any]
-) -> None:
+)
+def test_what_is_of_one_mind_is_read(verb: str, path: str, body: bytes, fields: dict[str, Any]) -> None:
     """One member of a oneof, by path, query or body, wherever else it is named."""
     assert ("Choose", message("Choice", **fields)) == read(verb, path, body)
 
@@ -392,9 +390,7 @@ def test_no_segment_is_a_number_of_segments_too() -> None:
 
 
 def test_an_escaped_slash_stays_as_it_is_written() -> None:
-    assert ("GetBook", message("GetBookRequest", name="a%2fb/c/d%2F")) == read(
-        "GET", "/v1/files/a%2fb/c/d%2F"
-    )
+    assert ("GetBook", message("GetBookRequest", name="a%2fb/c/d%2F")) == read("GET", "/v1/files/a%2fb/c/d%2F")
 
 
 # -- base paths --
@@ -461,7 +457,7 @@ def test_a_base_path_is_a_path(base_path: str) -> None:
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [("text/csv", b"a,b"), ("application/json", b"{"), ("image/png", bytes(range(256))), ("text/plain", "é".encode())],
-)  # fmt: skip
+)
 def test_a_body_of_any_type_comes_and_goes_as_it_is(
     server: LambdaServer, front_end: Any, content_type: str, body: bytes
 ) -> None:
@@ -518,9 +514,7 @@ def test_one_field_may_be_a_body_of_any_type(http: HttpCaller) -> None:
 def test_a_content_type_that_is_no_header_value_is_not_sent() -> None:
     """A servicer's line break must not end the header."""
     server = LambdaServer()
-    library.add(
-        server, Raw=lambda request, _: request.__class__(content_type="a/b\r\nx: y", data=b"1")
-    )
+    library.add(server, Raw=lambda request, _: request.__class__(content_type="a/b\r\nx: y", data=b"1"))
     answer = HttpCaller(server.handler).send("POST", "/v1/raw", b"1")
     server.close()
 
@@ -542,9 +536,7 @@ def test_a_stream_of_bodies_is_one_body(server: LambdaServer, streams: bool) -> 
 
 
 @pytest.mark.parametrize("streams", [False, True], ids=["buffered", "streamed"])
-def test_a_stream_of_bodies_that_fails_at_once_is_an_error(
-    server: LambdaServer, streams: bool
-) -> None:
+def test_a_stream_of_bodies_that_fails_at_once_is_an_error(server: LambdaServer, streams: bool) -> None:
     http = HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=streams))
     answer = http.send("GET", "/v1/shelves/1:read?tags=fail+at+once")
 
@@ -557,6 +549,4 @@ def test_a_stream_of_bodies_that_fails_later_never_looks_whole(server: LambdaSer
 
     assert 409 == HttpCaller(server.handler).send("GET", path).status
     with pytest.raises(CutOff, match="as asked"):
-        HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=True)).send(
-            "GET", path
-        )
+        HttpCaller(server.handler, context=LambdaContextDouble(can_stream_replies=True)).send("GET", path)

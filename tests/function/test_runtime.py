@@ -102,9 +102,7 @@ def test_the_context_has_what_lambda_tells() -> None:
     headers = {
         "Lambda-Runtime-Trace-Id": "Root=1",
         "Lambda-Runtime-Aws-Tenant-Id": "tenant",
-        "Lambda-Runtime-Client-Context": json.dumps(
-            {"custom": {"k": "né"}, "client": {"app_title": "t"}}
-        ),
+        "Lambda-Runtime-Client-Context": json.dumps({"custom": {"k": "né"}, "client": {"app_title": "t"}}),
         "Lambda-Runtime-Cognito-Identity": json.dumps({"cognitoIdentityId": "i"}),
     }
     with runtime_api(b"{}", headers=headers) as double:
@@ -112,9 +110,7 @@ def test_the_context_has_what_lambda_tells() -> None:
 
     assert [None] == [post.json for post in posted]
     arn = "arn:aws:lambda:us-east-1:123456789012:function:f"
-    assert [
-        (REQUEST_ID, arn, "f", "128", "tenant", "né", "t", None, "i", None, True, "Root=1")
-    ] == seen
+    assert [(REQUEST_ID, arn, "f", "128", "tenant", "né", "t", None, "i", None, True, "Root=1")] == seen
 
 
 def test_an_exception_is_posted_in_awss_form(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,9 +229,7 @@ def test_a_streaming_http_reply_has_its_head_and_eight_nuls_before_the_body() ->
     prelude, _, body = posted[0].body.partition(bytes(8))
 
     assert (head, b"body") == (json.loads(prelude), body)
-    assert (
-        "application/vnd.awslambda.http-integration-response" == posted[0].headers["content-type"]
-    )
+    assert "application/vnd.awslambda.http-integration-response" == posted[0].headers["content-type"]
 
 
 def test_an_exception_before_the_first_chunk_fails_the_invocation() -> None:
@@ -285,9 +279,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("code")
-@pytest.mark.parametrize(
-    "name", ["fn_good.handler", "fn_pkg.inner.handler", "fn_pkg/inner.handler"]
-)
+@pytest.mark.parametrize("name", ["fn_good.handler", "fn_pkg.inner.handler", "fn_pkg/inner.handler"])
 def test_a_handler_is_found_by_its_name(name: str) -> None:
     """Module and attribute; a slash counts as a dot."""
     event = {"a": 1}
@@ -314,9 +306,7 @@ def test_a_handler_that_cannot_be_loaded_is_an_error_of_awss_kind(name: str, kin
     assert kind == caught.value.kind
 
 
-def started(
-    double: RuntimeApiDouble, name: str, task_root: Path
-) -> subprocess.CompletedProcess[str]:
+def started(double: RuntimeApiDouble, name: str, task_root: Path) -> subprocess.CompletedProcess[str]:
     """The runtime as a process, as the local Lambda and AWS start it."""
     environment = {
         "PATH": os.environ["PATH"],

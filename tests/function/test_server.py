@@ -45,7 +45,9 @@ def test_the_least_event_is_answered(serve: Serve) -> None:
 
 
 def test_the_reply_has_the_form_of_a_function_url(serve: Serve) -> None:
-    """Status 200, the content type that came, the body in base64: messages, then trailers without a space after the colon."""
+    """Status 200, the content type that came, the body in base64: messages, then trailers without a space after the
+    colon.
+    """
     channel = serve(ECHO)
     channel.call("/test.Test/Echo", (b"warm up",))
     channel.call("/test.Test/Echo", (b"hi",))
@@ -185,9 +187,7 @@ def test_text_that_is_not_base64_is_internal(serve: Serve) -> None:
     """The body is not what the content type says."""
     event = http_v2_event("/test.Test/Echo", b"%%%", {"content-type": "application/grpc-web-text"})
 
-    assert Outcome(
-        grpc.StatusCode.INTERNAL, "the body is not base64, as grpc-web-text asks"
-    ) == serve(ECHO).send(event)
+    assert Outcome(grpc.StatusCode.INTERNAL, "the body is not base64, as grpc-web-text asks") == serve(ECHO).send(event)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,7 @@ def test_text_that_is_not_base64_is_internal(serve: Serve) -> None:
         ("application/grpc-web", "application/grpc-web-text", "application/grpc-web-text+proto"),
     ],
 )
-def test_accept_chooses_the_form_of_the_reply(
-    serve: Serve, content_type: str, accept: str, expected: str
-) -> None:
+def test_accept_chooses_the_form_of_the_reply(serve: Serve, content_type: str, accept: str, expected: str) -> None:
     """Binary or text as asked for; unasked, the form of the request. The message format stays."""
     is_text = "-text" in content_type
     body = b64encode(frame(b"a")) if is_text else frame(b"a")
@@ -267,9 +265,7 @@ def _compresses(request: bytes, context: grpc.ServicerContext) -> Any:
 def test_set_compression_compresses_what_gets_smaller(serve: Serve) -> None:
     """Each message for itself; disable_next_message_compression spares one."""
     channel = serve({"Compresses": ("unary_stream", _compresses)})
-    outcome = channel.call(
-        "/test.Test/Compresses", headers={"grpc-accept-encoding": "identity,gzip"}
-    )
+    outcome = channel.call("/test.Test/Compresses", headers={"grpc-accept-encoding": "identity,gzip"})
     flags = body_of(channel.reply)[0]
 
     assert (("grpc-encoding", "gzip"),) == outcome.initial
@@ -279,14 +275,10 @@ def test_set_compression_compresses_what_gets_smaller(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("accept", [None, "identity", "deflate"])
-def test_a_caller_that_does_not_read_a_compression_gets_none(
-    serve: Serve, accept: str | None
-) -> None:
+def test_a_caller_that_does_not_read_a_compression_gets_none(serve: Serve, accept: str | None) -> None:
     """compression.md: never an encoding that the caller did not list."""
     headers = {} if accept is None else {"grpc-accept-encoding": accept}
-    outcome = serve({"Compresses": ("unary_stream", _compresses)}).call(
-        "/test.Test/Compresses", headers=headers
-    )
+    outcome = serve({"Compresses": ("unary_stream", _compresses)}).call("/test.Test/Compresses", headers=headers)
 
     assert Outcome(OK, messages=(bytes(1000), bytes(1000), b"short")) == outcome
 
@@ -294,9 +286,7 @@ def test_a_caller_that_does_not_read_a_compression_gets_none(
 def test_the_server_may_compress_by_default(serve: Serve) -> None:
     """`compression=` of the constructor."""
     channel = serve(ECHO, compression=grpc.Compression.Deflate)
-    outcome = channel.call(
-        "/test.Test/Echo", (bytes(500),), headers={"grpc-accept-encoding": "deflate"}
-    )
+    outcome = channel.call("/test.Test/Echo", (bytes(500),), headers={"grpc-accept-encoding": "deflate"})
 
     assert (("grpc-encoding", "deflate"),) == outcome.initial
     assert b"echo " + bytes(500) == zlib.decompress(outcome.messages[0])
@@ -327,9 +317,7 @@ def test_a_reply_larger_than_lambda_takes_is_resource_exhausted(serve: Serve) ->
     """Up to the last byte it is sent; above, the caller learns both numbers in place of a failed invocation."""
     channel = serve({"Sized": ("unary_unary", _sized)})
     channel.call("/test.Test/Sized", (b"1",))
-    envelope = len(json.dumps(channel.reply | {"body": ""})) - len(
-        '"x-lambda-fn-cold-start": "1", '
-    )
+    envelope = len(json.dumps(channel.reply | {"body": ""})) - len('"x-lambda-fn-cold-start": "1", ')
     largest = (LAMBDA_MAX_REPLY - envelope) // 4 * 3 - len(frame(b"") + frame(b"grpc-status:0\r\n"))
 
     outcome = channel.call("/test.Test/Sized", (str(largest - 3).encode(),))
@@ -405,9 +393,7 @@ def test_a_binary_value_that_is_not_base64_fails_the_call(serve: Serve) -> None:
     """INTERNAL, naming the metadata and not its value."""
     outcome = serve(SHOWS).call("/test.Test/Shows", headers={"x-bin": "!secret!"})
 
-    assert (
-        Outcome(grpc.StatusCode.INTERNAL, "the value of metadata 'x-bin' is not base64") == outcome
-    )
+    assert Outcome(grpc.StatusCode.INTERNAL, "the value of metadata 'x-bin' is not base64") == outcome
 
 
 def test_ascii_values_are_never_split(serve: Serve) -> None:
@@ -441,9 +427,7 @@ def _knows(request: bytes, context: Any) -> bytes:
 def test_the_context_knows_the_peer_and_its_certificate(serve: Serve) -> None:
     """In grpcio's words, as if the client had come directly with mutual TLS; and Lambda's own objects beside."""
     certificate = {"clientCertPem": "PEM", "subjectDN": "O=Shop,CN=web\\,1,C=DE"}
-    event = http_v2_event(
-        "/test.Test/Knows", frame(b""), authentication={"clientCert": certificate}
-    )
+    event = http_v2_event("/test.Test/Knows", frame(b""), authentication={"clientCert": certificate})
     channel = serve({"Knows": ("unary_unary", _knows)}, context=LambdaContextDouble())
 
     assert (
@@ -488,9 +472,7 @@ def test_a_servicer_cannot_set_what_is_grpcs_own(serve: Serve) -> None:
     """Its status, message, compression and content type stay; other grpc-* trailers pass."""
     outcome = serve({"Hijacks": ("unary_unary", _hijacks)}).call("/test.Test/Hijacks")
 
-    assert (
-        Outcome(OK, messages=(b"reply",), trailing=(("grpc-retry-pushback-ms", "100"),)) == outcome
-    )
+    assert Outcome(OK, messages=(b"reply",), trailing=(("grpc-retry-pushback-ms", "100"),)) == outcome
 
 
 def _no_bytes(request: bytes, context: Any) -> Any:
@@ -501,11 +483,11 @@ def _one_no_bytes(request: bytes, context: Any) -> Any:
     return iter((b"one", "two"))
 
 
-@pytest.mark.parametrize(
-    ("kind", "behaviour"), [("unary_unary", _no_bytes), ("unary_stream", _one_no_bytes)]
-)
+@pytest.mark.parametrize(("kind", "behaviour"), [("unary_unary", _no_bytes), ("unary_stream", _one_no_bytes)])
 def test_what_is_no_message_fails_the_call_alone(serve: Serve, kind: str, behaviour: Any) -> None:
-    """A method without a serializer may return anything; it failed the invocation. grpcio leaves such a caller without an answer."""
+    """A method without a serializer may return anything; it failed the invocation. grpcio leaves such a caller without
+    an answer.
+    """
     channel = serve({})
     handler = getattr(grpc, f"{kind}_rpc_method_handler")(behaviour)
     channel.server.add_registered_method_handlers("test.Test", {"Odd": handler})
@@ -532,10 +514,10 @@ class _MuteInterceptor(grpc.aio.ServerInterceptor):
 
 
 @pytest.mark.parametrize("interceptors", [(), (_MuteInterceptor(),)])
-def test_an_exception_without_a_text_fails_the_call_alone(
-    serve: Serve, interceptors: tuple[Any, ...]
-) -> None:
-    """Its `__str__` raises, in an async servicer and in an interceptor; plain servicers have grpcio's own words for it."""
+def test_an_exception_without_a_text_fails_the_call_alone(serve: Serve, interceptors: tuple[Any, ...]) -> None:
+    """Its `__str__` raises, in an async servicer and in an interceptor; plain servicers have grpcio's own words
+    for it.
+    """
     channel = serve({"Mute": ("unary_unary", _mute)}, interceptors=interceptors)
     outcome = channel.call("/test.Test/Mute")
 
@@ -581,8 +563,7 @@ def test_several_threads_may_call_the_handler_at_once(serve: Serve) -> None:
         outcomes = list(pool.map(call, range(8)))
 
     assert [
-        Outcome(OK, messages=(b"%d" % number,), trailing=(("number", str(number)),))
-        for number in range(8)
+        Outcome(OK, messages=(b"%d" % number,), trailing=(("number", str(number)),)) for number in range(8)
     ] == outcomes
 
 
@@ -602,10 +583,17 @@ def test_bytes_behind_a_compressed_message_are_refused(serve: Serve, encoding: s
 @pytest.mark.parametrize(
     ("message", "sent"),
     [
-        (" a b ", "%20a b%20"), ("  a", "%20%20a"), ("a  ", "a%20%20"), (" ", "%20"), ("   ", "%20%20%20"), ("a b", "a b"), ("\n a \t", "%0A a %09"),
-        ("100%", "100%25"), (" \u00e9 ", "%20%C3%A9%20"),
+        (" a b ", "%20a b%20"),
+        ("  a", "%20%20a"),
+        ("a  ", "a%20%20"),
+        (" ", "%20"),
+        ("   ", "%20%20%20"),
+        ("a b", "a b"),
+        ("\n a \t", "%0A a %09"),
+        ("100%", "100%25"),
+        (" \u00e9 ", "%20%C3%A9%20"),
     ],
-)  # fmt: skip
+)
 def test_spaces_at_the_ends_of_a_message_survive(serve: Serve, message: str, sent: str) -> None:
     """HTTP takes them off a header's value; in the headers and in the trailers' frame."""
 

@@ -106,9 +106,7 @@ def test_a_url_gets_streams_whole_unless_it_is_said_that_it_streams(serve: Serve
     ],
     ids=["unary", "malformed", "unknown", "nothing there"],
 )
-def test_a_url_that_streams_gets_every_reply_in_that_form(
-    serve: Serve, event: Any, status: int
-) -> None:
+def test_a_url_that_streams_gets_every_reply_in_that_form(serve: Serve, event: Any, status: int) -> None:
     """stream_replies=True: AWS would show the buffered form's JSON to the caller."""
     channel = serve({"Echo": SYNC["Echo"]}, stream_replies=True)
     reply: Any = channel.server.handler(event, STREAMING)

@@ -9,7 +9,9 @@ from lambda_fn.threads import LoopThread, Workers
 
 
 def test_a_worker_that_is_told_to_end_gets_no_further_job() -> None:
-    """Once it went back among the idle ones after `close`, and the next job waited in a queue that nobody read any more."""
+    """Once it went back among the idle ones after `close`, and the next job waited in a queue that nobody read any
+    more.
+    """
     workers, may_end, ran = Workers(limit=2), Event(), Event()
     workers.start(may_end.wait)
     [busy] = workers._all

@@ -1,7 +1,8 @@
 """`make fuzz`: feeds one target, or all of them in turn, from atheris (coverage-guided, Google's libFuzzer).
 
-An input that breaks a promise is written into findings/TARGET/ and ends the run with exit code 1. `test_corpus.py` replays it from
-then on, with or without atheris. What is new and interesting is added to corpus/TARGET/ if `--keep` says so.
+An input that breaks a promise is written into findings/TARGET/ and ends the run with exit code 1. `test_corpus.py`
+replays it from then on, with or without atheris. What is new and interesting is added to corpus/TARGET/ if `--keep`
+says so.
 """
 
 from __future__ import annotations
@@ -32,10 +33,7 @@ def main() -> int:
     with ThreadPoolExecutor(chosen.jobs) as pool:
         codes = list(pool.map(lambda name: _run(name, chosen), names))
     failed = [name for name, code in zip(names, codes, strict=True) if code != 0]
-    print(
-        f"{len(names) - len(failed)} passed, {len(failed)} failed"
-        + "".join(f" {name}" for name in failed)
-    )
+    print(f"{len(names) - len(failed)} passed, {len(failed)} failed" + "".join(f" {name}" for name in failed))
     return 1 if failed else 0
 
 
@@ -43,9 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
     parser.add_argument("target", nargs="*", help="default: all")
     parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the random choices; 0: another each time (default)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices; 0: another each time (default)")
     parser.add_argument("--jobs", type=int, default=2, help="targets at a time (default: 2)")
     parser.add_argument(
         "--keep",
@@ -91,9 +87,7 @@ class _Folder:
         self._name = name
         # libFuzzer starts itself anew to merge: it needs a program, which `python -m` is not.
         self._program = path / "fuzz"
-        command = (
-            f'exec "{sys.executable}" -m tests.fuzz.run --inside {name} "{self._program}" "$@"'
-        )
+        command = f'exec "{sys.executable}" -m tests.fuzz.run --inside {name} "{self._program}" "$@"'
         self._program.write_text(f"#!/bin/sh\n{command}\n")
         self._program.chmod(0o755)
 

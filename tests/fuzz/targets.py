@@ -1,7 +1,8 @@
-"""What is fuzzed: one function for each reader of outside bytes. It takes any bytes and raises if a promise of that reader is broken.
+"""What is fuzzed: one function for each reader of outside bytes. It takes any bytes and raises if a promise of that
+reader is broken.
 
-The promises: a documented outcome for every input, the same outcome however the bytes are cut, and agreement with a second
-reader where there is one. `run.py` feeds them from atheris, `test_corpus.py` replays what was found.
+The promises: a documented outcome for every input, the same outcome however the bytes are cut, and agreement with a
+second reader where there is one. `run.py` feeds them from atheris, `test_corpus.py` replays what was found.
 """
 
 from __future__ import annotations
@@ -65,9 +66,38 @@ MAX_MESSAGE = 1000
 
 
 _SCALARS: Sequence[Any] = (
-    None, True, False, 0, -1, 1.5, 1e300, 2**63, -(2**63), 2**64, "", "x", "1", "-1", "1e3", "NaN", "Infinity", "AA==", "_-8", "a,b",
-    "2026-01-01T00:00:00Z", "1.5s", "-315576000001s", "OPEN", "POST", "/v1/books/x", "2.0", "$default", "\ud800", "{}", 3.4028235e38,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    1e300,
+    2**63,
+    -(2**63),
+    2**64,
+    "",
+    "x",
+    "1",
+    "-1",
+    "1e3",
+    "NaN",
+    "Infinity",
+    "AA==",
+    "_-8",
+    "a,b",
+    "2026-01-01T00:00:00Z",
+    "1.5s",
+    "-315576000001s",
+    "OPEN",
+    "POST",
+    "/v1/books/x",
+    "2.0",
+    "$default",
+    "\ud800",
+    "{}",
+    3.4028235e38,
+)
 
 
 class Pieces:
@@ -112,11 +142,10 @@ class Pieces:
         return self.left[8:]
 
 
-# -- HTTP/2 --------------------------------------------------------------------------------------------------------------
+# -- HTTP/2
+# --------------------------------------------------------------------------------------------------------------
 
-_LIMITS = EngineLimits(
-    max_concurrent_streams=4, max_header_list=2000, stream_window=500, connection_window=70_000
-)
+_LIMITS = EngineLimits(max_concurrent_streams=4, max_header_list=2000, stream_window=500, connection_window=70_000)
 
 
 def engine(data: bytes) -> None:
@@ -133,7 +162,9 @@ def engine(data: bytes) -> None:
 
 
 def answering_engine(data: bytes) -> None:
-    """A server that answers every request and credits every byte never fails, and never sends more than the client allows."""
+    """A server that answers every request and credits every byte never fails, and never sends more than the client
+    allows.
+    """
     server = NativeEngine(_LIMITS)
     frames = Pieces(data)
     server.receive(PREFACE + raw(4, 0, 0, b""), now=0.0)
@@ -204,7 +235,8 @@ def header_blocks(data: bytes) -> None:
             assert [(name, value.strip(" \t")) for name, value in fields] == list(decoded.fields)
 
 
-# -- gRPC ----------------------------------------------------------------------------------------------------------------
+# -- gRPC
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def envelopes(data: bytes) -> None:
@@ -269,19 +301,13 @@ def trailers(data: bytes) -> None:
     status = 200 if choice & 0x40 else 100 + pieces.byte() * 2
 
     def reader() -> GrpcWebReader:
-        return GrpcWebReader(
-            status, tuple(headers), accept_encoding="gzip", max_response=MAX_MESSAGE
-        )
+        return GrpcWebReader(status, tuple(headers), accept_encoding="gzip", max_response=MAX_MESSAGE)
 
     whole = _events_of(reader(), [pieces.whole])
     assert whole == _events_of(reader(), pieces.chunks())
-    usual = usual_reply(
-        status, tuple(headers), pieces.whole, max_response=MAX_MESSAGE, message_format="proto"
-    )
+    usual = usual_reply(status, tuple(headers), pieces.whole, max_response=MAX_MESSAGE, message_format="proto")
     if usual is not None:
-        assert whole == [
-            repr(each) for each in (Headers(usual.metadata), Message(usual.envelope), usual.end)
-        ]
+        assert whole == [repr(each) for each in (Headers(usual.metadata), Message(usual.envelope), usual.end)]
 
 
 def frames_without_trailers(data: bytes) -> None:
@@ -311,7 +337,8 @@ def _events_of(reader: GrpcWebReader | GrpcReader, chunks: Iterable[bytes]) -> l
     return [*map(repr, events)]
 
 
-# -- AWS -----------------------------------------------------------------------------------------------------------------
+# -- AWS
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def event_stream(data: bytes) -> None:
@@ -451,7 +478,7 @@ def _native_reply(chunks: Iterable[bytes]) -> list[str]:
 
 
 async def _reply_of(chunks: list[bytes]) -> list[str]:
-    carrier = GrpcCarrier(GrpcTarget(TcpAddress("upstream.test", 1)), limits=Limits(max_response=MAX_MESSAGE))  # fmt: skip
+    carrier = GrpcCarrier(GrpcTarget(TcpAddress("upstream.test", 1)), limits=Limits(max_response=MAX_MESSAGE))
     connection = Http2Connection(carrier.pool)
     connection.connection_made(cast("Any", _Transport()))
     connection.data_received(raw(4, 0, 0, b""))
@@ -493,7 +520,8 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-# -- JSON and REST ---------------------------------------------------------------------------------------------------------
+# -- JSON and REST
+# ---------------------------------------------------------------------------------------------------------
 
 _ECHO = "/orders.v1.Orders/Echo"
 
@@ -523,9 +551,7 @@ def json_of_messages(data: bytes) -> None:
 @cache
 def _order_keys() -> Sequence[str]:
     """The names of all fields, and of what well-known types have in JSON."""
-    fields = (
-        load_descriptors(ROOT / "tests" / "crossing" / "orders").message("orders.v1.Order").fields
-    )
+    fields = load_descriptors(ROOT / "tests" / "crossing" / "orders").message("orders.v1.Order").fields
     names = [name for field in fields for name in (field.json_name, field.name)]
     return (*names, "@type", "value", "seconds", "nanos", "paths", "x", "")
 
@@ -541,8 +567,14 @@ def messages_of_json(data: bytes) -> None:
 
 
 _VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "BREW")
-_TYPES = ("application/json", "application/proto", "application/connect+json", "application/grpc-web+proto",
-          "application/grpc-web-text", "text/plain")  # fmt: skip
+_TYPES = (
+    "application/json",
+    "application/proto",
+    "application/connect+json",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "text/plain",
+)
 
 
 @cache
@@ -553,7 +585,9 @@ def _server() -> LambdaServer:
 
 
 def rest(data: bytes) -> None:
-    """A function answers any HTTP request with a whole HTTP reply: REST, Connect and gRPC-Web, in each of AWS's events."""
+    """A function answers any HTTP request with a whole HTTP reply: REST, Connect and gRPC-Web, in each of AWS's
+    events.
+    """
     pieces = Pieces(data)
     choice = pieces.byte()
     path, query = pieces.text(), pieces.text()
@@ -562,9 +596,7 @@ def rest(data: bytes) -> None:
         headers[pieces.text().lower()] = pieces.text()
     found: dict[str, Any] = {
         "headers": headers,
-        "body": b64encode(pieces.left).decode()
-        if choice & 0x20
-        else pieces.left.decode("utf-8", "replace"),
+        "body": b64encode(pieces.left).decode() if choice & 0x20 else pieces.left.decode("utf-8", "replace"),
         "isBase64Encoded": choice & 0x20 != 0,
     }
     verb = _VERBS[choice % len(_VERBS)]
@@ -590,16 +622,48 @@ def rest(data: bytes) -> None:
     _answered(found)
 
 
-_EVENT_KEYS = ("version", "rawPath", "rawQueryString", "requestContext", "http", "method", "path", "sourceIp", "stage", "httpMethod",
-               "headers", "multiValueHeaders", "body", "isBase64Encoded", "queryStringParameters", "multiValueQueryStringParameters",
-               "cookies", "elb", "authentication", "clientCert", "identity", "timeEpoch", "requestTimeEpoch", "content-type",
-               "grpc-timeout", "domainName", "resource", "pathParameters", "proxy")  # fmt: skip
+_EVENT_KEYS = (
+    "version",
+    "rawPath",
+    "rawQueryString",
+    "requestContext",
+    "http",
+    "method",
+    "path",
+    "sourceIp",
+    "stage",
+    "httpMethod",
+    "headers",
+    "multiValueHeaders",
+    "body",
+    "isBase64Encoded",
+    "queryStringParameters",
+    "multiValueQueryStringParameters",
+    "cookies",
+    "elb",
+    "authentication",
+    "clientCert",
+    "identity",
+    "timeEpoch",
+    "requestTimeEpoch",
+    "content-type",
+    "grpc-timeout",
+    "domainName",
+    "resource",
+    "pathParameters",
+    "proxy",
+)
 _FORMS: Sequence[dict[str, Any]] = (
     {},
     {"version": "2.0", "rawPath": "/v1/books/x", "requestContext": {"http": {"method": "GET", "path": "/v1/books/x"}}},
-    {"httpMethod": "POST", "path": "/library.v1.Library/GetBook", "headers": {"content-type": "application/json"}, "requestContext": {}},
+    {
+        "httpMethod": "POST",
+        "path": "/library.v1.Library/GetBook",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {},
+    },
     {"httpMethod": "GET", "path": "/v1/books/x", "requestContext": {"elb": {}}},
-)  # fmt: skip
+)
 
 
 def events(data: bytes) -> None:
@@ -619,7 +683,8 @@ def _answered(found: Any) -> None:
     json.dumps(reply)
 
 
-# -- configuration -----------------------------------------------------------------------------------------------------------
+# -- configuration
+# -----------------------------------------------------------------------------------------------------------
 
 
 def configuration(data: bytes) -> None:

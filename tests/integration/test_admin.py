@@ -93,9 +93,7 @@ def strange_peer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "is_loopback", lambda _: False)
 
 
-async def test_healthz_answers_while_the_process_lives(
-    admin: ClientSession, bridge: Bridge
-) -> None:
+async def test_healthz_answers_while_the_process_lives(admin: ClientSession, bridge: Bridge) -> None:
     """Liveness has nothing to do with readiness."""
     bridge.unready = ["draining"]
     async with admin.get("/healthz") as response:
@@ -123,9 +121,7 @@ async def test_readyz_says_why_not(admin: ClientSession, bridge: Bridge) -> None
 async def test_metrics_are_prometheus_text(admin: ClientSession) -> None:
     """A plain scrape parses and holds the figures."""
     async with admin.get("/metrics") as response:
-        families = {
-            family.name: family for family in text_string_to_metric_families(await response.text())
-        }
+        families = {family.name: family for family in text_string_to_metric_families(await response.text())}
 
     assert response.headers["Content-Type"].startswith("text/plain; version=")
     assert 3.0 == families["grpc_server_started"].samples[0].value
@@ -197,9 +193,7 @@ async def test_head_is_get_without_a_body(admin: ClientSession) -> None:
         ("/else", 403),
     ],
 )
-async def test_other_hosts_see_health_and_metrics_only(
-    admin: ClientSession, path: str, status: int
-) -> None:
+async def test_other_hosts_see_health_and_metrics_only(admin: ClientSession, path: str, status: int) -> None:
     """How the bridge is configured is told on its own host, whatever a header claims."""
     claim = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
     async with admin.get(path, headers=claim) as response:
@@ -227,9 +221,7 @@ async def test_long_requests_are_refused(port: int) -> None:
     assert (await raw(port, head)).startswith(b"HTTP/1.0 400 ")
 
 
-async def test_a_silent_connection_is_closed(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_connection_is_closed(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a request head does not hold a connection for ever."""
     monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
     async with serving(bridge) as port:
@@ -297,15 +289,20 @@ async def test_web_pages_of_others_are_refused(port: int, path: str, request_hea
 @pytest.mark.parametrize(
     "host",
     [
-        "127.0.0.1:9901", "[::1]:9901", "LocalHost", "x.localhost", "bridge", "host.docker.internal", "bridge.example.com",
-        "box.example.com", "10.1.2.3:9901",
+        "127.0.0.1:9901",
+        "[::1]:9901",
+        "LocalHost",
+        "x.localhost",
+        "bridge",
+        "host.docker.internal",
+        "bridge.example.com",
+        "box.example.com",
+        "10.1.2.3:9901",
     ],
-)  # fmt: skip
+)
 async def test_names_of_this_machine_are_answered(port: int, path: str, host: str) -> None:
     """Also those that the configuration names, and a page of our own."""
-    head = (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\n\r\n"
-    )
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: close\r\n\r\n"
 
     assert (await raw(port, head)).startswith(b"HTTP/1.1 200 ")
 
@@ -316,9 +313,7 @@ async def test_a_probe_without_a_host_is_answered(port: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/"])
-async def test_a_client_that_hangs_up_is_no_error(
-    bridge: Bridge, path: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_that_hangs_up_is_no_error(bridge: Bridge, path: str, caplog: pytest.LogCaptureFixture) -> None:
     """It goes while its answer is made: nothing is logged."""
     bridge.gate = asyncio.Event()
     async with serving(bridge) as port:
@@ -356,9 +351,7 @@ async def test_what_is_no_http_is_refused_without_an_error_in_the_log(
     assert [] == caplog.records
 
 
-async def test_the_newest_connection_is_served(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_newest_connection_is_served(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle connections cannot lock out a probe: the oldest gives way."""
     monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
     probe = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -393,9 +386,7 @@ async def test_close_ends_open_connections(bridge: Bridge) -> None:
 
 def test_aiohttp_is_imported_only_by_a_server_that_starts() -> None:
     """A bridge without an admin server pays neither for aiohttp nor for prometheus_client."""
-    script = (
-        "import sys, bridge.admin.server; print({'aiohttp', 'prometheus_client'} & {*sys.modules})"
-    )
+    script = "import sys, bridge.admin.server; print({'aiohttp', 'prometheus_client'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert "set()\n" == run.stdout

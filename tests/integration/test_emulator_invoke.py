@@ -109,9 +109,7 @@ async def test_the_function_is_told_what_aws_tells_it(tmp_path: Path) -> None:
         "A" * (MAX_CLIENT_CONTEXT + 1),
     ],
 )
-async def test_a_client_context_must_be_a_small_json_object_in_base64(
-    tmp_path: Path, context: str
-) -> None:
+async def test_a_client_context_must_be_a_small_json_object_in_base64(tmp_path: Path, context: str) -> None:
     """Neither other text, nor other JSON, nor more than 3,583 bytes."""
     async with local_lambda(runtime(tmp_path, ECHO)) as caller:
         refusal = await caller.refusal(ClientContext=context)
@@ -125,12 +123,17 @@ DEEP = 100_000
 @pytest.mark.parametrize(
     "payload",
     [
-        b"{", b"{} x", b'"\xff"', b"nonsense",
-        b"[" * DEEP + b"]" * DEEP, b"[" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP,
+        b"{",
+        b"{} x",
+        b'"\xff"',
+        b"nonsense",
+        b"[" * DEEP + b"]" * DEEP,
+        b"[" * DEEP,
+        b'{"a":' * DEEP + b"1" + b"}" * DEEP,
         b'{"a":' + b"[[" * DEEP + b"]]" * DEEP + b"}",
     ],
     ids=lambda payload: repr(payload[:12]),
-)  # fmt: skip
+)
 async def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: bytes) -> None:
     """Before the function starts, with AWS's type and words."""
     async with local_lambda(runtime(tmp_path, ECHO)) as caller:
@@ -141,7 +144,9 @@ async def test_a_payload_that_is_not_json_is_refused(tmp_path: Path, payload: by
 
 
 @pytest.mark.parametrize("kind", ["RequestResponse", "Event", "DryRun"])
-@pytest.mark.parametrize("path", ["2015-03-31/functions/fn/invocations", "2021-11-15/functions/fn/response-streaming-invocations"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path", ["2015-03-31/functions/fn/invocations", "2021-11-15/functions/fn/response-streaming-invocations"]
+)
 async def test_json_that_is_nested_too_deep_is_refused_quietly(
     tmp_path: Path, path: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,9 +250,7 @@ async def test_an_event_runs_once_behind_the_response(tmp_path: Path) -> None:
     """
     context = base64.b64encode(b"{}").decode()
     async with local_lambda(runtime(tmp_path, source, concurrency=1)) as caller:
-        answers = [
-            await caller.invoke(n, InvocationType="Event", ClientContext=context) for n in range(3)
-        ]
+        answers = [await caller.invoke(n, InvocationType="Event", ClientContext=context) for n in range(3)]
         await caller.line("ran", times=3)
 
     assert [(answer.status, answer.payload) for answer in answers] == [(202, b"")] * 3
@@ -307,7 +310,7 @@ async def test_the_log_tail_has_the_lines_that_aws_writes(tmp_path: Path) -> Non
     ] == lines
     assert [f"REPORT RequestId: {request_id}", "Duration", "Billed Duration", "Memory Size", "Max Memory Used"] == [
         part.rpartition(": ")[0] if n else part for n, part in enumerate(report.rstrip("\t").split("\t"))
-    ]  # fmt: skip
+    ]
     assert "x-amz-log-result" not in without.headers
 
 
@@ -333,9 +336,9 @@ async def test_functions_are_listed_and_described(tmp_path: Path) -> None:
         described = await asyncio.to_thread(caller.client.get_function, FunctionName="fn")
         bare = await asyncio.to_thread(caller.client.get_function_configuration, FunctionName=ARN)
 
-    assert [
-        (f["FunctionName"], f["FunctionArn"], f["Timeout"], f["MemorySize"]) for f in listed["Functions"]
-    ] == [("fn", ARN, 2, 128)]  # fmt: skip
+    assert [(f["FunctionName"], f["FunctionArn"], f["Timeout"], f["MemorySize"]) for f in listed["Functions"]] == [
+        ("fn", ARN, 2, 128)
+    ]
     assert described["Configuration"]["State"] == "Active"
     assert described["Concurrency"]["ReservedConcurrentExecutions"] == 4
     assert bare["Version"] == "$LATEST"
@@ -358,7 +361,7 @@ SIGNED = {
         ({**SIGNED, "X-Amz-Invocation-Type": "Sometimes"}, 400, "InvalidParameterValueException"),
         ({**SIGNED, "X-Amz-Log-Type": "Head"}, 400, "InvalidParameterValueException"),
     ],
-)  # fmt: skip
+)
 async def test_a_request_must_be_signed_and_make_sense(
     tmp_path: Path, headers: dict[str, str], status: int, error_type: str
 ) -> None:
@@ -382,9 +385,7 @@ async def test_a_request_must_be_signed_and_make_sense(
         ("POST", "/2015-03-31/functions", "serves POST"),
     ],
 )
-async def test_what_is_not_served_names_what_is(
-    tmp_path: Path, method: str, path: str, words: str
-) -> None:
+async def test_what_is_not_served_names_what_is(tmp_path: Path, method: str, path: str, words: str) -> None:
     async with (
         local_lambda(runtime(tmp_path, ECHO)) as caller,
         aiohttp.ClientSession() as session,
@@ -414,9 +415,7 @@ async def test_a_caller_that_goes_away_does_not_stop_the_function(tmp_path: Path
     assert before == after
 
 
-async def test_idle_connections_make_room_for_new_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_idle_connections_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can lock others out by connecting: the oldest that has no request goes."""
     monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 3)
     async with local_lambda(runtime(tmp_path, ECHO)) as caller:
@@ -431,9 +430,7 @@ async def test_idle_connections_make_room_for_new_ones(
     assert 200 == answer.status
 
 
-async def test_invocations_in_flight_make_no_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_invocations_in_flight_make_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the new connection is closed, and the invocation goes on."""
     monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 1)
     async with local_lambda(runtime(tmp_path, SLEEPER)) as caller:

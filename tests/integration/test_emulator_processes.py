@@ -72,9 +72,7 @@ def handler(event, context):
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
-async def test_a_strangers_request_for_an_invocation_breaks_none(
-    tmp_path: Path, runtime_name: str
-) -> None:
+async def test_a_strangers_request_for_an_invocation_breaks_none(tmp_path: Path, runtime_name: str) -> None:
     """Whatever else on this machine sends one GET to an instance's Runtime API: the instance goes on."""
     config = handler(tmp_path, NAMES_ITS_API, runtime=runtime_name)
     async with local_lambda(config) as caller:
@@ -127,9 +125,7 @@ async def test_a_shell_script_is_a_runtime(tmp_path: Path) -> None:
     async with local_lambda(config) as caller:
         answers = [await caller.invoke({"n": n}) for n in range(2)]
 
-    assert [{"echo": {"n": n}, "handler": "bootstrap"} for n in range(2)] == [
-        a.result for a in answers
-    ]
+    assert [{"echo": {"n": n}, "handler": "bootstrap"} for n in range(2)] == [a.result for a in answers]
 
 
 async def test_a_streamed_reply_is_returned_whole(tmp_path: Path) -> None:
@@ -201,9 +197,7 @@ async def test_time_runs_out(tmp_path: Path) -> None:
         ({"signal": signal.SIGSEGV}, "Runtime exited with error: signal: segmentation fault"),
     ],
 )
-async def test_a_process_that_ends_fails_its_invocation(
-    tmp_path: Path, event: dict[str, int], message: str
-) -> None:
+async def test_a_process_that_ends_fails_its_invocation(tmp_path: Path, event: dict[str, int], message: str) -> None:
     """In AWS's words for how it ended; the REPORT line names the type."""
     config = handler(tmp_path, AS_TOLD, runtime="awslambdaric")
     async with local_lambda(config) as caller:
@@ -247,9 +241,7 @@ async def test_memory_of_children_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
-async def test_a_handler_that_cannot_be_imported_is_an_init_error(
-    tmp_path: Path, runtime_name: str
-) -> None:
+async def test_a_handler_that_cannot_be_imported_is_an_init_error(tmp_path: Path, runtime_name: str) -> None:
     """The invoker gets what the runtime reported, at once."""
     config = replace(handler(tmp_path, ""), handler="nosuch.handler", runtime=runtime_name)
     async with local_lambda(config) as caller:
@@ -284,7 +276,9 @@ async def test_init_takes_too_long(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
-    """While the bridge runs, somebody removes the function's code. On the bridge's loop: errors differ between loops."""
+    """While the bridge runs, somebody removes the function's code. On the bridge's loop: errors differ between
+    loops.
+    """
 
     async def invoke() -> str:
         folder = tmp_path / "gone"
@@ -298,9 +292,7 @@ def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["./nosuch", "no-such-program"])
-async def test_a_command_that_cannot_run_is_an_invalid_entrypoint(
-    tmp_path: Path, command: str
-) -> None:
+async def test_a_command_that_cannot_run_is_an_invalid_entrypoint(tmp_path: Path, command: str) -> None:
     config = FunctionConfig(name="fn", code=tmp_path, command=(command,))
     async with local_lambda(config) as caller:
         answer = await caller.invoke()
@@ -392,9 +384,7 @@ async def test_a_handlers_folder_comes_first_on_the_python_path(tmp_path: Path) 
 async def test_an_interpreter_without_lambda_fn_is_lent_ours(tmp_path: Path) -> None:
     """Any Python with protobuf will do; here a bare one, whose site-packages hold nothing of ours."""
     bare = tmp_path / "bare"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "venv", "--without-pip", str(bare)
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "venv", "--without-pip", str(bare))
     await process.wait()
     folder = tmp_path / "code"
     folder.mkdir()
@@ -528,9 +518,7 @@ async def test_the_functions_can_be_changed_while_running(tmp_path: Path) -> Non
             while not caller.local._functions["removed"]._in_flight:
                 await asyncio.sleep(0.01)
             added = replace(kept, name="added")
-            await caller.local.update(
-                {"kept": kept, "changed": replace(changed, env={"A": "b"}), "added": added}
-            )
+            await caller.local.update({"kept": kept, "changed": replace(changed, env={"A": "b"}), "added": added})
             refusal = await caller.refusal(name="removed")
             after = [(await caller.invoke(name=name)).result for name in ("kept", "changed")]
             new = await caller.invoke(name="added")
@@ -590,9 +578,7 @@ async def main():
 
 asyncio.run(main())
 """
-    bridge = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
-    )
+    bridge = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     assert bridge.stdout is not None
     pid = int(await bridge.stdout.readline())
     was_alive = Path(f"/proc/{pid}").exists()

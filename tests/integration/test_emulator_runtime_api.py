@@ -373,7 +373,7 @@ async def test_a_large_body_may_be_announced_first() -> None:
 
 async def test_an_offer_of_h2c_is_ignored() -> None:
     """Java's HttpClient makes one with its first request."""
-    upgrade = NEXT[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"  # fmt: skip
+    upgrade = NEXT[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
     async with connected() as runtime:
         runtime.send(upgrade)
         await runtime.observer.ready.wait()
@@ -431,10 +431,7 @@ async def test_trailers_without_end_are_cut() -> None:
 
 async def test_one_runtime_has_so_many_connections_and_no_more() -> None:
     async with connected() as runtime:
-        extra = [
-            await asyncio.open_connection(runtime.host, runtime.port)
-            for _ in range(runtime_api.MAX_CONNECTIONS)
-        ]
+        extra = [await asyncio.open_connection(runtime.host, runtime.port) for _ in range(runtime_api.MAX_CONNECTIONS)]
         reader, _ = extra[-1]
         try:
             refused = await reader.read()
@@ -485,7 +482,7 @@ async def test_web_pages_do_not_reach_the_runtime_api(lines: tuple[str, ...], ve
         ("Host: 127.0.0.1:9001", "User-Agent: aws-lambda-java/2.7.0", "Accept: */*"),
         ("host: host.docker.internal:1", "accept-language: *", "sec-fetch-mode: cors", "user-agent: node"),
     ],
-)  # fmt: skip
+)
 async def test_runtimes_reach_it_as_they_are(lines: tuple[str, ...]) -> None:
     """Small ones send no Host; Node's fetch has a word about its mode."""
     async with connected() as runtime:

@@ -56,9 +56,7 @@ while True:
 async def stream_of(caller: Caller, **options: Any) -> Any:
     """The SDK's response, its stream unread."""
     options.setdefault("Payload", b"{}")
-    return await asyncio.to_thread(
-        caller.client.invoke_with_response_stream, FunctionName="fn", **options
-    )
+    return await asyncio.to_thread(caller.client.invoke_with_response_stream, FunctionName="fn", **options)
 
 
 async def events_of(caller: Caller, **options: Any) -> list[dict[str, Any]]:
@@ -105,10 +103,10 @@ async def test_what_is_written_arrives_before_there_is_more(tmp_path: Path) -> N
 
 
 def test_what_was_sent_before_a_crash_arrives(tmp_path: Path) -> None:
-    """A process that writes and dies while the local Lambda is busy: its bytes and its end are there to be seen at once."""
-    kept = uvloop.run(
-        crash_in_busy_moments(tmp_path)
-    )  # the bridge's loop: asyncio's own is slower to see the end
+    """A process that writes and dies while the local Lambda is busy: its bytes and its end are there to be seen at
+    once.
+    """
+    kept = uvloop.run(crash_in_busy_moments(tmp_path))  # the bridge's loop: asyncio's own is slower to see the end
 
     assert [b"last"] * 10 == [payload(rest) for rest in kept]
     assert {"Runtime.ExitError"} == {rest[-1]["InvokeComplete"]["ErrorCode"] for rest in kept}
@@ -246,9 +244,7 @@ async def test_an_exception_in_the_middle(tmp_path: Path) -> None:
     assert details["errorMessage"] == "midway"
 
 
-async def test_above_the_limit_a_stream_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_above_the_limit_a_stream_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 MiB, lowered here; the runtime is told 413."""
     monkeypatch.setattr(event_stream, "MAX_STREAMED_REPLY", 100_000)
     async with local_lambda(runtime(tmp_path, ENDLESS)) as caller:
@@ -272,9 +268,7 @@ async def test_a_stream_may_be_larger_than_a_reply(tmp_path: Path) -> None:
     ("options", "status"),
     [({"Qualifier": "7"}, 404), ({"Payload": b"no JSON"}, 400), ({"ClientContext": "?"}, 400)],
 )
-async def test_what_is_refused_has_a_status_of_http(
-    tmp_path: Path, options: dict[str, Any], status: int
-) -> None:
+async def test_what_is_refused_has_a_status_of_http(tmp_path: Path, options: dict[str, Any], status: int) -> None:
     """Before the function starts, errors are those of Invoke."""
     async with local_lambda(runtime(tmp_path, GATED)) as caller:
         with pytest.raises(ClientError) as caught:
@@ -308,7 +302,7 @@ async def test_dry_run_runs_nothing_and_event_is_refused(tmp_path: Path) -> None
     assert caller.lines == []
 
 
-async def raw_request(caller: Caller, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:  # fmt: skip
+async def raw_request(caller: Caller, body: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client that reads only when asked to."""
     host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)

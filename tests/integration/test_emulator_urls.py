@@ -43,7 +43,9 @@ while True:
 
 
 @asynccontextmanager
-async def url_of(*functions: FunctionConfig, **options: Any) -> AsyncIterator[tuple[Caller, aiohttp.ClientSession, str]]:  # fmt: skip
+async def url_of(
+    *functions: FunctionConfig, **options: Any
+) -> AsyncIterator[tuple[Caller, aiohttp.ClientSession, str]]:
     """A local Lambda, a client, and the URL by path of function `fn`."""
     async with local_lambda(*functions, **options) as caller:
         base = caller.local.path_url("fn")
@@ -51,12 +53,12 @@ async def url_of(*functions: FunctionConfig, **options: Any) -> AsyncIterator[tu
             yield caller, session, base
 
 
-async def given(tmp_path: Path, reply: object, url: FunctionUrl = BUFFERED) -> tuple[int, Mapping[str, str], bytes]:  # fmt: skip
+async def given(tmp_path: Path, reply: object, url: FunctionUrl = BUFFERED) -> tuple[int, Mapping[str, str], bytes]:
     """What a client gets of a function that returns this."""
     async with (
         url_of(runtime(tmp_path, GIVE, url=url)) as (_, session, base),
         session.post(base, data=json.dumps(reply), headers={"Content-Type": "text/plain"}) as response,
-    ):  # fmt: skip
+    ):
         return response.status, response.headers, await response.read()
 
 
@@ -127,11 +129,14 @@ async def status_of(endpoint: str, path: str, headers: dict[str, str]) -> int:
 @pytest.mark.parametrize("path", ["/", "/lambda-url/fn/", "/2015-03-31/functions", "/nothing"])
 @pytest.mark.parametrize(
     "host",
-    ["evil.example:9001", "fn.lambda-url.us-east-1.on.aws", "fn.lambda-url.us-east-1.evil.example", "fn.lambda-url.us-east-1.evil"],
-)  # fmt: skip
-async def test_a_page_under_a_name_of_its_own_is_refused(
-    tmp_path: Path, host: str, path: str
-) -> None:
+    [
+        "evil.example:9001",
+        "fn.lambda-url.us-east-1.on.aws",
+        "fn.lambda-url.us-east-1.evil.example",
+        "fn.lambda-url.us-east-1.evil",
+    ],
+)
+async def test_a_page_under_a_name_of_its_own_is_refused(tmp_path: Path, host: str, path: str) -> None:
     """DNS rebinding runs no function and lists none; a URL's name does not count under any suffix."""
     async with url_of(runtime(tmp_path, SHOW_EVENT, url=BUFFERED)) as (caller, _, _):
         assert 403 == await status_of(caller.local.endpoint_url, path, {"Host": host})
@@ -154,7 +159,10 @@ async def test_pages_of_any_origin_may_use_urls_only(
     tmp_path: Path, path: str, host: str, origin: str, status: int
 ) -> None:
     """As on AWS, where CORS is the URL's affair."""
-    signed = {"Authorization": "AWS4-HMAC-SHA256 Credential=a/b/c/d, SignedHeaders=host, Signature=0", "X-Amz-Date": "x"}  # fmt: skip
+    signed = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=a/b/c/d, SignedHeaders=host, Signature=0",
+        "X-Amz-Date": "x",
+    }
     async with url_of(runtime(tmp_path, SHOW_EVENT, url=BUFFERED)) as (caller, _, _):
         headers = {"Host": host, "Origin": origin, **signed}
         assert status == await status_of(caller.local.endpoint_url, path, headers)
@@ -165,9 +173,7 @@ async def test_other_suffixes_of_urls_are_configured(tmp_path: Path, named: str)
     """A container network may give the local Lambda names of its own."""
     function = runtime(tmp_path, SHOW_EVENT, url=BUFFERED)
     async with local_lambda(function, hosts=[named]) as caller:
-        found = await status_of(
-            caller.local.endpoint_url, "/", {"Host": "FN.lambda-url.us-east-1.on.aws:80"}
-        )
+        found = await status_of(caller.local.endpoint_url, "/", {"Host": "FN.lambda-url.us-east-1.on.aws:80"})
 
     assert 200 == found
 
@@ -177,9 +183,17 @@ async def test_curl_finds_a_url_by_name(tmp_path: Path) -> None:
     """It looks up *.localhost by itself."""
     async with url_of(runtime(tmp_path, SHOW_EVENT, url=BUFFERED)) as (caller, _, _):
         curl = await asyncio.create_subprocess_exec(
-            "curl", "-sS", "--noproxy", "*", "-b", "a=1; b=2", "-d", "k=v", f"{caller.local.urls['fn']}p?q=1",
+            "curl",
+            "-sS",
+            "--noproxy",
+            "*",
+            "-b",
+            "a=1; b=2",
+            "-d",
+            "k=v",
+            f"{caller.local.urls['fn']}p?q=1",
             stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        )
         output, _ = await curl.communicate()
     event = json.loads(output)
 
@@ -258,7 +272,7 @@ async def test_a_reply_that_is_no_http_response_is_502(tmp_path: Path) -> None:
     async with (
         url_of(runtime(tmp_path, GIVE, url=BUFFERED)) as (caller, session, base),
         session.post(base, data='{"statusCode": 0}', headers={"Content-Type": "text/plain"}) as response,
-    ):  # fmt: skip
+    ):
         found = response.status, await response.text()
 
     assert found == (502, "Internal Server Error")
@@ -266,7 +280,9 @@ async def test_a_reply_that_is_no_http_response_is_502(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", [BUFFERED, STREAMING], ids=lambda url: str(url.invoke_mode))
-@pytest.mark.parametrize("end", ["os._exit(1)", "wait_for('never')", "ask('POST', f'/invocation/{request_id}/error', '{}')"])  # fmt: skip
+@pytest.mark.parametrize(
+    "end", ["os._exit(1)", "wait_for('never')", "ask('POST', f'/invocation/{request_id}/error', '{}')"]
+)
 async def test_a_function_that_fails_is_502(tmp_path: Path, url: FunctionUrl, end: str) -> None:
     """It crashes, runs out of time or reports an error, in either mode."""
     source = f"""
@@ -322,7 +338,9 @@ while True:
 
 
 async def test_a_stream_arrives_as_it_is_written(tmp_path: Path) -> None:
-    """The prelude becomes status and headers; the function writes its last bytes only after the first ones were read."""
+    """The prelude becomes status and headers; the function writes its last bytes only after the first ones were
+    read.
+    """
     async with (
         url_of(runtime(tmp_path, GATED, url=STREAMING)) as (_, session, base),
         session.get(base) as response,
@@ -359,9 +377,7 @@ async def test_the_head_does_not_wait_for_the_body(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
-async def test_a_response_that_may_have_no_body_has_none(
-    tmp_path: Path, method: str, status: int
-) -> None:
+async def test_a_response_that_may_have_no_body_has_none(tmp_path: Path, method: str, status: int) -> None:
     """What the function writes is dropped, and the connection good for the next request."""
     source = f"""
     while True:
@@ -371,9 +387,7 @@ async def test_a_response_that_may_have_no_body_has_none(
         end(stream)
     """
     async with url_of(runtime(tmp_path, source, url=STREAMING)) as (caller, _, _):
-        connection = http.client.HTTPConnection(
-            caller.local.endpoint_url.removeprefix("http://"), timeout=5
-        )
+        connection = http.client.HTTPConnection(caller.local.endpoint_url.removeprefix("http://"), timeout=5)
 
         def ask() -> tuple[int, bytes]:
             connection.request(method, "/lambda-url/fn/")
@@ -426,7 +440,7 @@ async def test_a_stream_mode_url_shows_a_plain_reply_as_it_is(tmp_path: Path) ->
     """Nothing is inferred there: the object itself is the body, as on AWS."""
     status, headers, body = await given(tmp_path, {"statusCode": 404}, STREAMING)
 
-    assert (status, headers["Content-Type"], body) == (200, "application/json", b'{"statusCode": 404}')  # fmt: skip
+    assert (status, headers["Content-Type"], body) == (200, "application/json", b'{"statusCode": 404}')
 
 
 async def test_a_plain_reply_above_its_limit_is_502(tmp_path: Path) -> None:
@@ -461,7 +475,7 @@ async def test_a_buffered_url_does_not_read_streams(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "end",
     ["os._exit(1)", "wait_for('never')", "end(stream, b'Lambda-Runtime-Function-Error-Type: Oops\\r\\n')"],
-)  # fmt: skip
+)
 async def test_a_failure_in_the_middle_cuts_the_connection(tmp_path: Path, end: str) -> None:
     """A crash, the time limit, an error in the trailers: what came before arrives, and no end."""
     source = f"""
@@ -484,9 +498,7 @@ async def test_a_failure_in_the_middle_cuts_the_connection(tmp_path: Path, end: 
     assert (response.status, first) == (200, b"part")
 
 
-async def test_a_stream_above_its_limit_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_stream_above_its_limit_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """200 MiB, lowered here."""
     monkeypatch.setattr(function_urls, "MAX_STREAMED_REPLY", 1000)
     source = """
@@ -520,7 +532,7 @@ async def test_the_function_goes_on_when_the_client_has_gone(tmp_path: Path) -> 
             write(stream, bytes(65536))
         print("told", end(stream), flush=True)
     """
-    async with url_of(runtime(tmp_path, source, url=STREAMING, timeout=20)) as (caller, session, base):  # fmt: skip
+    async with url_of(runtime(tmp_path, source, url=STREAMING, timeout=20)) as (caller, session, base):
         response = await session.get(base)
         await response.content.readexactly(1)
         response.close()
@@ -532,7 +544,7 @@ async def test_the_function_goes_on_when_the_client_has_gone(tmp_path: Path) -> 
 # -- signed requests
 
 
-def signature(url: str, body: bytes, *, key: str = "local", secret: str = "local") -> dict[str, str]:  # fmt: skip
+def signature(url: str, body: bytes, *, key: str = "local", secret: str = "local") -> dict[str, str]:
     request = AWSRequest("POST", url, data=body)
     SigV4Auth(Credentials(key, secret), "lambda", "us-east-1").add_auth(request)
     return dict(request.headers.items())
@@ -550,9 +562,7 @@ async def test_a_signed_request_says_who_signed(tmp_path: Path) -> None:
     assert event["requestContext"]["accountId"] == "123456789012"
 
 
-async def test_keys_of_the_environment_are_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_keys_of_the_environment_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     async with url_of(runtime(tmp_path, SHOW_EVENT, url=SIGNED_ONLY)) as (_, session, base):
@@ -574,7 +584,7 @@ async def test_unsigned_and_badly_signed_requests_are_forbidden(tmp_path: Path) 
         found = []
         for headers in ({}, wrong, {"Authorization": "Bearer s3cret"}):
             async with session.post(base, headers=headers) as response:
-                found.append((response.status, response.headers["x-amzn-ErrorType"], await response.json()))  # fmt: skip
+                found.append((response.status, response.headers["x-amzn-ErrorType"], await response.json()))
 
     assert found == [(403, "AccessDeniedException", {"Message": "Forbidden"})] * 3
     assert caller.lines == [
@@ -614,7 +624,7 @@ handler = server.handler
 
 def echo(tmp_path: Path, url: FunctionUrl) -> FunctionConfig:
     (tmp_path / "echoing.py").write_text(ECHO.format(stream_replies=url is STREAMING))
-    return FunctionConfig("fn", tmp_path, handler="echoing.handler", timeout=10, memory=1 << 30, url=url)  # fmt: skip
+    return FunctionConfig("fn", tmp_path, handler="echoing.handler", timeout=10, memory=1 << 30, url=url)
 
 
 @pytest.mark.parametrize("url", [BUFFERED, STREAMING], ids=lambda url: str(url.invoke_mode))
@@ -636,6 +646,4 @@ async def test_grpc_web_reaches_a_lambda_fn_function(tmp_path: Path, url: Functi
 
     assert (response.status, flags) == (200, 0x80)
     assert b"grpc-status:0" in trailers.replace(b" ", b"")
-    assert ["hi"] * (2 if streams else 1) == [
-        echo_pb2.EchoReply.FromString(message).text for _, message in messages
-    ]
+    assert ["hi"] * (2 if streams else 1) == [echo_pb2.EchoReply.FromString(message).text for _, message in messages]

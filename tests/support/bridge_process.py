@@ -187,8 +187,7 @@ def plain_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "BRIDGE_", "OTEL_", "PYTHON"))
-        and not name.lower().endswith("_proxy")
+        if not name.startswith(("AWS_", "BRIDGE_", "OTEL_", "PYTHON")) and not name.lower().endswith("_proxy")
     }
 
 

@@ -1,4 +1,6 @@
-"""Clients that nobody here wrote. CI has them all, so there a missing one fails; elsewhere the test says how to get it."""
+"""Clients that nobody here wrote. CI has them all, so there a missing one fails; elsewhere the test says how to
+get it.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +55,4 @@ def node_binary(name: str) -> str:
 
 def run(command: Sequence[str], *, text_in: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a client to its end, whatever its exit code."""
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, input=text_in
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, input=text_in)

@@ -46,9 +46,7 @@ class Collector:
                 self._spans += _decode(body)
             self._arrived.notify_all()
 
-    def wait_for(
-        self, wanted: Callable[[Received], bool], count: int = 1, *, seconds: float = 15
-    ) -> list[Received]:
+    def wait_for(self, wanted: Callable[[Received], bool], count: int = 1, *, seconds: float = 15) -> list[Received]:
         """The spans that are wanted, once there are so many."""
         until = time.monotonic() + seconds
         with self._arrived:
@@ -78,10 +76,7 @@ def _decode(body: bytes) -> list[Received]:
 
 
 def _values(attributes: Iterable[KeyValue]) -> dict[str, str | int]:
-    return {
-        each.key: getattr(each.value, each.value.WhichOneof("value") or "string_value")
-        for each in attributes
-    }
+    return {each.key: getattr(each.value, each.value.WhichOneof("value") or "string_value") for each in attributes}
 
 
 @contextmanager

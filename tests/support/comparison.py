@@ -1,7 +1,9 @@
-"""LambdaServer behind the bridge against grpcio's own servers: what is compared, and the table that says how it came out.
+"""LambdaServer behind the bridge against grpcio's own servers: what is compared, and the table that says how it came
+out.
 
-The servicers are those of `behaviours`, and the features below that take interceptors, time or state. `SYNC_SERVER.handler` and
-`ASYNC_SERVER.handler` are what the local Lambda runs; `add_sync` and `add_async` register the same on grpcio's servers.
+The servicers are those of `behaviours`, and the features below that take interceptors, time or state.
+`SYNC_SERVER.handler` and `ASYNC_SERVER.handler` are what the local Lambda runs; `add_sync` and `add_async` register the
+same on grpcio's servers.
 """
 
 from __future__ import annotations
@@ -329,16 +331,8 @@ ROWS = (
     ),
     Row(
         "client streaming",
-        tuple(
-            Sent(name, messages)
-            for name in ("Gather", "GatherNone")
-            for messages in (_SEVERAL, _SPOILT, ())
-        ),
-        tuple(
-            Sent(name, messages)
-            for name in ("Gather", "GatherRead")
-            for messages in (_SEVERAL, _SPOILT, ())
-        ),
+        tuple(Sent(name, messages) for name in ("Gather", "GatherNone") for messages in (_SEVERAL, _SPOILT, ())),
+        tuple(Sent(name, messages) for name in ("Gather", "GatherRead") for messages in (_SEVERAL, _SPOILT, ())),
         "Replies and order are the same. The requests arrive together when the client half-closes, since Lambda takes its input whole.",
     ),
     Row(
@@ -441,9 +435,7 @@ ROWS = (
         (_TOO_LARGE,),
         "The bridge's `max_request` refuses it before it is sent to Lambda, with its own text. Inside the function "
         "`grpc.max_receive_message_length` counts, with grpcio's text.",
-        expected=_with_details(
-            "a request message of 4300000 bytes is above max_request (4194304 bytes)"
-        ),
+        expected=_with_details("a request message of 4300000 bytes is above max_request (4194304 bytes)"),
     ),
 )
 

@@ -1,4 +1,6 @@
-"""A stand-in for Lambda's API whose function echoes: it reads the event for real and does what each call's metadata asks of it."""
+"""A stand-in for Lambda's API whose function echoes: it reads the event for real and does what each call's metadata
+asks of it.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +24,15 @@ FAULT = "x-fault"
 LONGEST_DELAY = 0.05
 """Seconds an echo takes at most."""
 
-AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-west-1"}  # fmt: skip
+AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-west-1"}
 """The environment of a bridge that calls it."""
 
 _LENGTH = re.compile(rb"content-length: (\d+)")
 
 
 class EchoApi(LambdaApi):
-    """Faults: `throttle` (the first attempt), `hang up`, `raise`, `status` (9), `silence`, `hold` (until `release`); none: the
-    messages come back.
+    """Faults: `throttle` (the first attempt), `hang up`, `raise`, `status` (9), `silence`, `hold` (until `release`);
+    none: the messages come back.
     """
 
     def __init__(self, seed: int) -> None:

@@ -18,12 +18,14 @@ _FILTERS = f"{_TYPES}.filters"
 
 @contextmanager
 def grpc_web_envoy(folder: Path, server_port: int) -> Iterator[str]:
-    """`host:port` of an Envoy that takes gRPC-Web over HTTP/1.1 for the server on this port. Skips the test without Envoy."""
+    """`host:port` of an Envoy that takes gRPC-Web over HTTP/1.1 for the server on this port. Skips the test without
+    Envoy.
+    """
     binary = tool("envoy")
     port = free_port()
     file = folder / "envoy.json"
     file.write_text(json.dumps(_config(port, server_port)))
-    command = [binary, "-c", str(file), "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]  # fmt: skip
+    command = [binary, "-c", str(file), "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until_listening(port, process)
@@ -47,9 +49,7 @@ def _config(port: int, server_port: int) -> dict[str, Any]:
     }
     listener = {
         "address": _address(port),
-        "filter_chains": [
-            {"filters": [{"name": "http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [{"filters": [{"name": "http_connection_manager", "typed_config": manager}]}],
     }
     options = {
         "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
@@ -62,9 +62,7 @@ def _config(port: int, server_port: int) -> dict[str, Any]:
             "cluster_name": "server",
             "endpoints": [{"lb_endpoints": [endpoint]}],
         },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options
-        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
     }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 

@@ -65,13 +65,13 @@ class FakeCarrier:
 
 
 async def _nobody(call: Call) -> None:
-    raise AssertionError(
-        f"{call.path} was served by the route's handler; the test serves it itself"
-    )
+    raise AssertionError(f"{call.path} was served by the route's handler; the test serves it itself")
 
 
 class RecordingCall(OpenAccount):
-    """A whole call whose client has ended its side. What is sent on it is checked against the grammar and kept in `events`."""
+    """A whole call whose client has ended its side. What is sent on it is checked against the grammar and kept in
+    `events`.
+    """
 
     def __init__(
         self,
@@ -88,7 +88,9 @@ class RecordingCall(OpenAccount):
         read_error: RpcError | None = None,
         buffers: Buffers | None = None,
     ) -> None:
-        """`window`: messages that fit until `writable()` is awaited; None: all. `read_error`: why the body cannot be read."""
+        """`window`: messages that fit until `writable()` is awaited; None: all. `read_error`: why the body cannot be
+        read.
+        """
         super().__init__(buffers or Buffers(1 << 40))
         service, _, method = path[1:].rpartition("/")
         self.path = path

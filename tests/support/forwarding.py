@@ -12,9 +12,7 @@ from tests.support.lambda_channel import LambdaChannel, LambdaContextDouble
 
 
 @contextmanager
-def forwarding(
-    target: str, *, context: LambdaContextDouble | None = None, **arguments: Any
-) -> Iterator[LambdaChannel]:
+def forwarding(target: str, *, context: LambdaContextDouble | None = None, **arguments: Any) -> Iterator[LambdaChannel]:
     """A channel to `forward(target, …)`, closed with the block."""
     handler = forward(target, **arguments)
     shown: Any = SimpleNamespace(handler=handler)

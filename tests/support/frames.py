@@ -1,4 +1,6 @@
-"""A client's side of an HTTP/2 conversation for tests: frames out through hyperframe and hpack, an engine's frames in."""
+"""A client's side of an HTTP/2 conversation for tests: frames out through hyperframe and hpack, an engine's
+frames in.
+"""
 
 from __future__ import annotations
 
@@ -73,9 +75,7 @@ class FrameFactory:
         """HEADERS that end the stream."""
         return self.headers(stream_id, fields, flags=("END_HEADERS", "END_STREAM"))
 
-    def split_headers(
-        self, stream_id: int, parts: int, fields: Iterable[tuple[str, str]] = REQUEST
-    ) -> bytes:
+    def split_headers(self, stream_id: int, parts: int, fields: Iterable[tuple[str, str]] = REQUEST) -> bytes:
         """HEADERS and so many CONTINUATION frames."""
         block = self.block(fields)
         step = len(block) // (parts + 1)
@@ -86,9 +86,7 @@ class FrameFactory:
         frames[-1].flags.add("END_HEADERS")
         return b"".join([frame.serialize() for frame in frames])
 
-    def data(
-        self, stream_id: int, data: bytes, *, flags: Flags = (), padding: int | None = None
-    ) -> bytes:
+    def data(self, stream_id: int, data: bytes, *, flags: Flags = (), padding: int | None = None) -> bytes:
         frame = DataFrame(stream_id, data, flags=flags)
         if padding is not None:
             frame.flags.add("PADDED")
@@ -165,11 +163,7 @@ class Client:
 
     def resets(self) -> list[tuple[int, int]]:
         """Stream and code of each RST_STREAM among what the engine has to say now."""
-        return [
-            (frame.stream_id, frame.error_code)
-            for frame in self.hear()
-            if isinstance(frame, RstStreamFrame)
-        ]
+        return [(frame.stream_id, frame.error_code) for frame in self.hear() if isinstance(frame, RstStreamFrame)]
 
 
 def received(engine: Engine, data: bytes, *, now: float) -> list[Event]:
@@ -183,21 +177,13 @@ def received(engine: Engine, data: bytes, *, now: float) -> list[Event]:
 def body_of(frames: Iterable[Frame], stream_id: int) -> bytes:
     """The body bytes of one stream."""
     return b"".join(
-        [
-            bytes(frame.data)
-            for frame in frames
-            if isinstance(frame, DataFrame) and frame.stream_id == stream_id
-        ]
+        [bytes(frame.data) for frame in frames if isinstance(frame, DataFrame) and frame.stream_id == stream_id]
     )
 
 
 def increments(frames: Iterable[Frame]) -> list[tuple[int, int]]:
     """Stream and increment of each WINDOW_UPDATE."""
-    return [
-        (frame.stream_id, frame.window_increment)
-        for frame in frames
-        if isinstance(frame, WindowUpdateFrame)
-    ]
+    return [(frame.stream_id, frame.window_increment) for frame in frames if isinstance(frame, WindowUpdateFrame)]
 
 
 def violations(events: Iterable[Event]) -> list[str]:

@@ -1,6 +1,7 @@
 """A gRPC server as a program of its own: what `forward(…, command=[python, this file, ADDRESS])` starts.
 
-`/test.Test/Echo` repeats what comes, `/test.Test/Facts` tells its process id and environment, `/test.Test/Die` ends it at once.
+`/test.Test/Echo` repeats what comes, `/test.Test/Facts` tells its process id and environment, `/test.Test/Die` ends it
+at once.
 """
 
 from __future__ import annotations

@@ -107,10 +107,7 @@ async def raw_server(
     server = aio.server(compression=compression)
     server.add_generic_rpc_handlers((_Handler(raw),))
     address = f"127.0.0.1:{port}" if socket is None else f"unix:{socket}"
-    if credentials is None:
-        port = server.add_insecure_port(address)
-    else:
-        port = server.add_secure_port(address, credentials)
+    port = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
     raw.address = f"127.0.0.1:{port}" if socket is None else address
     await server.start()
     try:

@@ -1,7 +1,8 @@
-"""An HTTP/2 client for tests: python-hyper's h2 without a socket, which objects to whatever the server does against the RFC.
+"""An HTTP/2 client for tests: python-hyper's h2 without a socket, which objects to whatever the server does against the
+RFC.
 
-GOAWAY and PING are taken out before h2 sees them: it would close itself after a GOAWAY, and a test decides whether PINGs are
-answered. `raw` sends any bytes at all.
+GOAWAY and PING are taken out before h2 sees them: it would close itself after a GOAWAY, and a test decides whether
+PINGs are answered. `raw` sends any bytes at all.
 """
 
 from __future__ import annotations
@@ -74,9 +75,7 @@ class H2Client:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def call(
-        self, body: bytes = b"", *more: tuple[str, str], ended: bool = True, **replaced: str
-    ) -> int:
+    def call(self, body: bytes = b"", *more: tuple[str, str], ended: bool = True, **replaced: str) -> int:
         """Begin a call; with its body and its end unless `ended` is False."""
         stream_id = self.h2.get_next_available_stream_id()
         self.replies[stream_id] = Reply()

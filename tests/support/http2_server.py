@@ -34,7 +34,7 @@ class Stream:
 class ServerConnection:
     """One connection. `answer` is asked when a request is whole, and if `early` also when its headers have come."""
 
-    def __init__(self, server: FrameServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # fmt: skip
+    def __init__(self, server: FrameServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.make = FrameFactory()
         self.streams: dict[int, Stream] = {}
         self.resets: list[tuple[int, int]] = []
@@ -93,13 +93,13 @@ class ServerConnection:
         elif kind in (_HEADERS, _CONTINUATION):
             self._block += payload
             if flags & 4:
-                fields = {str(name): str(value) for name, value in self._decoder.decode(self._block)}  # fmt: skip
+                fields = {str(name): str(value) for name, value in self._decoder.decode(self._block)}
                 self._block = b""
                 self.streams[stream_id] = Stream(stream_id, fields)
                 self._ask(stream_id, ended=bool(flags & 1))
         elif kind == _DATA:
             if payload and self._server.opens_windows:
-                self.write(*[self.make.window_update(each, len(payload)) for each in (0, stream_id)])  # fmt: skip
+                self.write(*[self.make.window_update(each, len(payload)) for each in (0, stream_id)])
             self.streams[stream_id].body += payload
             if flags & 1:
                 self._ask(stream_id, ended=True)

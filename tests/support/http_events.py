@@ -1,4 +1,6 @@
-"""HTTP requests as each of AWS's front ends writes them into events, for tests that call a handler as curl or a browser would."""
+"""HTTP requests as each of AWS's front ends writes them into events, for tests that call a handler as curl or a browser
+would.
+"""
 
 from __future__ import annotations
 

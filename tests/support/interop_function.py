@@ -1,4 +1,6 @@
-"""gRPC's interop service as a Lambda function: what its clients ask of a server (grpc doc/interop-test-descriptions.md)."""
+"""gRPC's interop service as a Lambda function: what its clients ask of a server (grpc
+doc/interop-test-descriptions.md).
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,7 @@ class TestService(interop_pb2_grpc.TestServiceServicer):  # type: ignore[misc]  
             yield from _responses(request, context)
 
 
-def _responses(
-    request: pb.StreamingOutputCallRequest, context: Any
-) -> Iterator[pb.StreamingOutputCallResponse]:
+def _responses(request: pb.StreamingOutputCallRequest, context: Any) -> Iterator[pb.StreamingOutputCallResponse]:
     _fail_if_asked(request, context)
     for parameters in request.response_parameters:
         if parameters.interval_us:

@@ -1,4 +1,6 @@
-"""A stand-in for Lambda's API that answers as it is told: what AWS says when things go wrong, and what broken peers do."""
+"""A stand-in for Lambda's API that answers as it is told: what AWS says when things go wrong, and what broken
+peers do.
+"""
 
 from __future__ import annotations
 
@@ -98,9 +100,7 @@ class LambdaApi:
 
 
 @contextmanager
-def lambda_api(
-    answers: Mapping[str, bytes], tls: ssl.SSLContext | None = None
-) -> Iterator[LambdaApi]:
+def lambda_api(answers: Mapping[str, bytes], tls: ssl.SSLContext | None = None) -> Iterator[LambdaApi]:
     api = LambdaApi(answers, tls)
     api.start()
     try:

@@ -1,7 +1,8 @@
-"""Two ways to call a servicer with bytes and see everything that comes back: through LambdaServer's handler, and through grpcio.
+"""Two ways to call a servicer with bytes and see everything that comes back: through LambdaServer's handler, and
+through grpcio.
 
-`LambdaChannel` builds the http-v2 event as the bridge does and reads the gRPC-Web reply by itself; `grpcio_outcome` is the same call
-made by a real client on a real server. Both give an Outcome, so that a test can compare them.
+`LambdaChannel` builds the http-v2 event as the bridge does and reads the gRPC-Web reply by itself; `grpcio_outcome` is
+the same call made by a real client on a real server. Both give an Outcome, so that a test can compare them.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ def body_of(reply: Mapping[str, Any]) -> bytes:
 
 def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
     """What the bridge makes of a reply. Compressed messages stay as they are."""
-    headers = head.get("multiValueHeaders") or {
-        name: [value] for name, value in head["headers"].items()
-    }
+    headers = head.get("multiValueHeaders") or {name: [value] for name, value in head["headers"].items()}
     messages: list[bytes] = []
     lines = None
     at = 0
@@ -111,32 +110,20 @@ def outcome_of(head: Mapping[str, Any], body: bytes) -> Outcome:
             lines = data.decode("ascii")
         else:
             messages.append(data)
-    found = [
-        (name, value)
-        for name, values in headers.items()
-        for value in values
-        if name not in _HTTP_NAMES
-    ]
+    found = [(name, value) for name, values in headers.items() for value in values if name not in _HTTP_NAMES]
     if lines is None:
         assert not messages, "messages without trailers"
         return _outcome(found, [], ())
     assert lines.endswith("\r\n")
-    trailers = [
-        (name, value)
-        for name, _, value in (line.partition(":") for line in lines[:-2].split("\r\n"))
-    ]
+    trailers = [(name, value) for name, _, value in (line.partition(":") for line in lines[:-2].split("\r\n"))]
     return _outcome(trailers, found, tuple(messages))
 
 
-def _outcome(
-    trailers: list[tuple[str, str]], initial: list[tuple[str, str]], messages: tuple[bytes, ...]
-) -> Outcome:
+def _outcome(trailers: list[tuple[str, str]], initial: list[tuple[str, str]], messages: tuple[bytes, ...]) -> Outcome:
     status = dict(trailers)
     code = next(code for code in grpc.StatusCode if str(code.value[0]) == status["grpc-status"])
     rest = [pair for pair in trailers if pair[0] not in ("grpc-status", "grpc-message")]
-    return Outcome(
-        code, unquote(status.get("grpc-message", "")), messages, _decoded(initial), _decoded(rest)
-    )
+    return Outcome(code, unquote(status.get("grpc-message", "")), messages, _decoded(initial), _decoded(rest))
 
 
 def _decoded(pairs: list[tuple[str, str]]) -> Pairs:
@@ -257,9 +244,7 @@ def grpcio_outcome(
     """The outcome of a call made by grpcio's client."""
     with grpc.insecure_channel(address) as channel:
         requests: Iterator[Any] = iter(messages)
-        call: Any = channel.stream_stream(method)(
-            requests, metadata=tuple(metadata), timeout=timeout
-        )
+        call: Any = channel.stream_stream(method)(requests, metadata=tuple(metadata), timeout=timeout)
         received_messages: list[bytes] = []
         with suppress(grpc.RpcError):
             for message in call:

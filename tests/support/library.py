@@ -33,14 +33,8 @@ def _compiled() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "library.binpb"
         includes = [f"-I{each}" for each in (_HERE, _SITE_PACKAGES, _WELL_KNOWN)]
-        assert 0 == protoc.main(
-            ["protoc", *includes, f"--descriptor_set_out={out}", "library.proto"]
-        )
-        return (
-            descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
-            .file[0]
-            .SerializeToString()
-        )
+        assert 0 == protoc.main(["protoc", *includes, f"--descriptor_set_out={out}", "library.proto"])
+        return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file[0].SerializeToString()
 
 
 LOADED = (google.api.httpbody_pb2, empty_pb2, timestamp_pb2, wrappers_pb2)
@@ -70,8 +64,7 @@ def add(server: Any, **behaviours: Any) -> None:
     handlers = {}
     for method in _METHODS:
         kind = "_".join(
-            "stream" if streams else "unary"
-            for streams in (method.client_streaming, method.server_streaming)
+            "stream" if streams else "unary" for streams in (method.client_streaming, method.server_streaming)
         )
         handlers[method.name] = getattr(grpc, f"{kind}_rpc_method_handler")(
             (_BEHAVIOURS | behaviours).get(method.name) or partial(_same, method.output_type),
@@ -115,7 +108,9 @@ def _chat(requests: Iterator[Any], context: Any) -> Iterator[Any]:
 
 
 class Detailed:
-    """What `context.abort_with_status` takes: two details, one of a type that is loaded and one of a type that nobody knows."""
+    """What `context.abort_with_status` takes: two details, one of a type that is loaded and one of a type that nobody
+    knows.
+    """
 
     code = grpc.StatusCode.FAILED_PRECONDITION
     details = "café"

@@ -39,9 +39,7 @@ def port_of(server: Server) -> int:
 class SocketClient:
     """Moves bytes between an H2Client and a socket while somebody waits in `until`."""
 
-    def __init__(
-        self, client: H2Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, client: H2Client, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.h2 = client
         self.writer = writer
         self.is_closed = False
@@ -94,7 +92,9 @@ async def dialled(
     path: Path | None = None,
     read_buffer: int = 1 << 16,
 ) -> AsyncIterator[SocketClient]:
-    """A connection to the server's only listener. `read_buffer`: bytes taken before the client stops reading by itself."""
+    """A connection to the server's only listener. `read_buffer`: bytes taken before the client stops reading by
+    itself.
+    """
     if path is not None:
         reader, writer = await asyncio.open_unix_connection(path)
     else:

@@ -1,6 +1,7 @@
 """A gRPC server whose replies a test writes header by header: what no gRPC library would send, and HTTP/2 lets through.
 
-It answers every unary call with one message. Header blocks use the dynamic table as far as the client allows it, as real servers' do.
+It answers every unary call with one message. Header blocks use the dynamic table as far as the client allows it, as
+real servers' do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ MESSAGE = b"hi"
 
 
 class OddServer:
-    """Its `reply` says for each path how the call is answered; None: when the next call of the connection has been answered."""
+    """Its `reply` says for each path how the call is answered; None: when the next call of the connection has been
+    answered.
+    """
 
     def __init__(self, reply: Callable[[str], Reply | None]) -> None:
         self._reply = reply
@@ -96,9 +99,7 @@ def _path_in(event: RequestReceived) -> str:
 
 def _send(connection: H2Connection, stream: int, reply: Reply) -> None:
     head, tail = reply
-    connection.send_headers(
-        stream, [(":status", "200"), ("content-type", "application/grpc"), *head]
-    )
+    connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc"), *head])
     connection.send_data(stream, b"\0" + len(MESSAGE).to_bytes(4, "big") + MESSAGE)
     connection.send_headers(stream, [("grpc-status", "0"), *tail], end_stream=True)
 

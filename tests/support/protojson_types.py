@@ -78,11 +78,7 @@ def _compiled() -> bytes:
         source.write_text(PROTO)
         includes = [f"-I{folder}", f"-I{Path(protoc.__file__).parent / '_proto'}"]
         assert 0 == protoc.main(["protoc", *includes, f"--descriptor_set_out={out}", source.name])
-        return (
-            descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes())
-            .file[0]
-            .SerializeToString()
-        )
+        return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file[0].SerializeToString()
 
 
 _FILE: Any = descriptor_pool.Default().AddSerializedFile(_compiled())

@@ -25,9 +25,7 @@ class ReflectingFunction:
 
     async def __call__(self, requests: list[bytes]) -> list[bytes]:
         parsed = [Request.FromString(request) for request in requests]
-        self.asked.append(
-            [getattr(request, request.WhichOneof("message_request")) for request in parsed]
-        )
+        self.asked.append([getattr(request, request.WhichOneof("message_request")) for request in parsed])
         if self.gate is not None:
             await self.gate.wait()
         if self.failure is not None:
@@ -36,9 +34,7 @@ class ReflectingFunction:
 
     def _answer(self, request: Any) -> Any:
         if request.WhichOneof("message_request") == "list_services":
-            return Response(
-                list_services_response={"service": [{"name": name} for name in self.services]}
-            )
+            return Response(list_services_response={"service": [{"name": name} for name in self.services]})
         name = request.file_containing_symbol or request.file_by_filename
         if name not in self.files:
             return Response(error_response={"error_code": 5, "error_message": "no"})

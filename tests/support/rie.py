@@ -14,16 +14,18 @@ from tests.support.programs import free_port, wait_until_listening
 
 
 @contextmanager
-def runtime_interface_emulator(
-    command: Sequence[str], *, folder: Path, timeout: int
-) -> Iterator[str]:
-    """Its URL. `command`: the function; `folder`: where it runs; `timeout`: its time in seconds. Skips the test without the emulator."""
+def runtime_interface_emulator(command: Sequence[str], *, folder: Path, timeout: int) -> Iterator[str]:
+    """Its URL. `command`: the function; `folder`: where it runs; `timeout`: its time in seconds. Skips the test without
+    the emulator.
+    """
     port = free_port()
     process = subprocess.Popen(
         [
             tool("aws-lambda-rie"),
-            "--runtime-interface-emulator-address", f"127.0.0.1:{port}",
-            "--runtime-api-address", f"127.0.0.1:{free_port()}",
+            "--runtime-interface-emulator-address",
+            f"127.0.0.1:{port}",
+            "--runtime-api-address",
+            f"127.0.0.1:{free_port()}",
             *command,
         ],
         cwd=folder,
@@ -32,7 +34,7 @@ def runtime_interface_emulator(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         wait_until_listening(port, process)
         yield f"http://127.0.0.1:{port}"

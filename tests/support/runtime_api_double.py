@@ -1,4 +1,6 @@
-"""A Runtime API for tests: hands out the invocations it was given, keeps what the runtime posts, and reads streamed bodies with trailers."""
+"""A Runtime API for tests: hands out the invocations it was given, keeps what the runtime posts, and reads streamed
+bodies with trailers.
+"""
 
 from __future__ import annotations
 

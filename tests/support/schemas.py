@@ -47,9 +47,7 @@ def proto_file(
 
 
 def descriptor_set(*files: bytes) -> bytes:
-    return FileDescriptorSet(
-        file=[FileDescriptorProto.FromString(file) for file in files]
-    ).SerializeToString()
+    return FileDescriptorSet(file=[FileDescriptorProto.FromString(file) for file in files]).SerializeToString()
 
 
 HELLO = proto_file(

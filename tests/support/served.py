@@ -25,9 +25,7 @@ async def refuse(call: object) -> None:
 class StreamedCall(OpenAccount):
     """Requests are pushed in, events gather in `events`. As a context it runs a handler in a task."""
 
-    def __init__(
-        self, path: str, *messages: bytes, metadata: Metadata = EMPTY, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, path: str, *messages: bytes, metadata: Metadata = EMPTY, limits: Limits | None = None) -> None:
         super().__init__(Buffers(1 << 40))
         self.path = path
         self.metadata = metadata
@@ -53,7 +51,8 @@ class StreamedCall(OpenAccount):
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
-    # -- the test's end --------------------------------------------------------------------------------------------------
+    # -- the test's end
+    # --------------------------------------------------------------------------------------------------
 
     async def push(self, message: bytes) -> None:
         await self.push_envelope(envelope(message))
@@ -101,7 +100,8 @@ class StreamedCall(OpenAccount):
     def _is_over(self) -> bool:
         return self._task is not None and self._task.done()
 
-    # -- the handler's end -----------------------------------------------------------------------------------------------
+    # -- the handler's end
+    # -----------------------------------------------------------------------------------------------
 
     def send(self, event: ResponseEvent) -> bool:
         self.phase = NEXT_PHASE[self.phase][type(event)]

@@ -121,7 +121,9 @@ class Upstream:
 
 @asynccontextmanager
 async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Upstream]:
-    """A server on a free port of 127.0.0.1, called `localhost` if it speaks TLS. Faults of the script are raised at the end."""
+    """A server on a free port of 127.0.0.1, called `localhost` if it speaks TLS. Faults of the script are raised at the
+    end.
+    """
     tasks: set[asyncio.Task[None]] = set()
     writers: list[asyncio.StreamWriter] = []
 
@@ -144,9 +146,7 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    upstream = Upstream(
-        Origin("https", "localhost", port) if tls is not None else Origin("http", "127.0.0.1", port)
-    )
+    upstream = Upstream(Origin("https", "localhost", port) if tls is not None else Origin("http", "127.0.0.1", port))
     try:
         yield upstream
     finally:

@@ -19,8 +19,6 @@ SERVING = (
 def test_serving_loads_no_heavy_library() -> None:
     """Native targets among it: grpcio is for the command `call`."""
     program = f"import sys, {', '.join(SERVING)}; print([name for name in {HEAVY} if name in sys.modules])"
-    found = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert "[]" == found.stdout.strip()

@@ -78,9 +78,7 @@ def test_level_is_the_bridges_own(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_message_cannot_start_another_line(
-    log_format: logs.Format, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_message_cannot_start_another_line(log_format: logs.Format, capsys: pytest.CaptureFixture[str]) -> None:
     """Clients and functions choose part of a message; they choose no line."""
     logs.set_up(level="info", log_format=log_format)
     logging.getLogger("bridge").info("the function said: %s", _NASTY)
@@ -143,9 +141,7 @@ def test_one_line_shows_what_it_does_not_obey(text: str, line: str) -> None:
     assert line == logs.one_line(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "line"), [("plain", "plain"), ("grüße", "grüße"), ("caf\udce9", "caf\\udce9")]
-)
+@pytest.mark.parametrize(("text", "line"), [("plain", "plain"), ("grüße", "grüße"), ("caf\udce9", "caf\\udce9")])
 def test_encodable_escapes_only_what_utf_8_cannot_hold(text: str, line: str) -> None:
     """Lone surrogates: bytes that were no UTF-8."""
     assert line == logs.encodable(text)
@@ -172,7 +168,9 @@ def test_what_is_no_http_is_not_our_error(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full pipe is not waited for, or the log's reader would decide whether calls are served; afterwards lines come again."""
+    """A full pipe is not waited for, or the log's reader would decide whether calls are served; afterwards lines come
+    again.
+    """
     monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
@@ -189,7 +187,9 @@ def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_long_line_does_not_wait_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A traceback is longer than what a pipe takes at once when it says that it has room: the rest comes with the next line."""
+    """A traceback is longer than what a pipe takes at once when it says that it has room: the rest comes with the next
+    line.
+    """
     monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
@@ -205,11 +205,9 @@ def test_a_long_line_does_not_wait_either(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_secrets_are_in_no_line(
-    log_format: logs.Format, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_secrets_are_in_no_line(log_format: logs.Format, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither in messages nor in tracebacks."""
-    logs.set_up(level="info", log_format=log_format, redact=lambda text: text.replace("hunter2", "…"))  # fmt: skip
+    logs.set_up(level="info", log_format=log_format, redact=lambda text: text.replace("hunter2", "…"))
     log = logging.getLogger("bridge.x")
     log.warning("a server says: %s", "bad key hunter2")
     try:

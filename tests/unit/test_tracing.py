@@ -49,9 +49,7 @@ class Collector(SpanExporter):
         {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_SDK_DISABLED": " true "},
     ],
 )
-def test_traces_are_off_unless_they_are_asked_for(
-    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_traces_are_off_unless_they_are_asked_for(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is even looked for."""
     monkeypatch.delattr(tracing, "entry_points")
 
@@ -65,9 +63,7 @@ def test_nothing_is_imported_while_traces_are_off() -> None:
         "import sys; import bridge.commands.serve, bridge.commands.worker;"
         " print(*[name for name in sys.modules if name.startswith('opentelemetry')])"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert "" == ran.stdout.strip()
 
@@ -82,9 +78,7 @@ def test_nothing_is_imported_while_traces_are_off() -> None:
         {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
     ],
 )
-def test_without_the_extra_one_sentence_says_so(
-    environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracing.problem(environ) is None
 
     monkeypatch.setattr(tracing, "entry_points", lambda **_: ())
@@ -108,9 +102,7 @@ def test_without_the_extra_one_sentence_says_so(
         ({"OTEL_TRACES_EXPORTER": "console,smoke"}, "smoke"),
     ],
 )
-def test_an_exporter_that_nobody_installed_is_named(
-    environ: Mapping[str, str], missing: str
-) -> None:
+def test_an_exporter_that_nobody_installed_is_named(environ: Mapping[str, str], missing: str) -> None:
     assert f"no exporter {missing} is installed" in tracing.problem(environ)
     assert tracing.start(environ) is None
 
@@ -126,7 +118,7 @@ def test_what_only_the_sdk_can_know_is_logged(
     monkeypatch.setattr(tracing, "Tracing", refuse)
 
     assert tracing.start(ENDPOINT) is None
-    assert ["the OTEL_ variables cannot be used, there are no traces: Propagator smoke not found"] == caplog.messages  # fmt: skip
+    assert ["the OTEL_ variables cannot be used, there are no traces: Propagator smoke not found"] == caplog.messages
 
 
 def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.MonkeyPatch) -> None:

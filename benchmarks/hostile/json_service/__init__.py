@@ -1,4 +1,5 @@
-"""The JSON function that the JSON attacks call: a small HTTP server in the attacker's process, and the configuration that leads to it.
+"""The JSON function that the JSON attacks call: a small HTTP server in the attacker's process, and the configuration
+that leads to it.
 
 It is part of the attack. An attacker's function that answers with much JSON is as good for harming others as a request.
 """
@@ -87,9 +88,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                     size = int(value)
             await reader.readexactly(size)
             body = ANSWERS[path]
-            head = (
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            )
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
             writer.write(head % len(body) + body)
             await writer.drain()
     writer.close()
@@ -122,9 +121,7 @@ async def call_in_turn(
         while True:
             request = requests[number % len(requests)]
             number += 1
-            call = channel.unary_unary(
-                f"/bench.json.Json/{request.method}", lambda raw: raw, lambda raw: raw
-            )
+            call = channel.unary_unary(f"/bench.json.Json/{request.method}", lambda raw: raw, lambda raw: raw)
             with suppress(grpc.RpcError):
                 await call(request.message, timeout=_PATIENCE, compression=request.compression)
             sent += len(request.message) if request.sent is None else request.sent

@@ -1,4 +1,5 @@
-"""The event of an Application Load Balancer's Lambda target group: a call becomes the JSON that a function behind one gets.
+"""The event of an Application Load Balancer's Lambda target group: a call becomes the JSON that a function behind one
+gets.
 
 The reply is the one that http_reply reads; its statusDescription says nothing that statusCode does not.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
@@ -13,9 +14,7 @@ from bridge.aws.events.event_headers import HeaderWriter
 from bridge.rpc.call import Call, ClientCertificate
 from bridge.rpc.metadata import Metadata, clean_value
 
-_TARGET_GROUP = (
-    "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/bridge/0123456789abcdef"
-)
+_TARGET_GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/bridge/0123456789abcdef"
 """There is no balancer, but some runtimes require a target group's ARN."""
 
 _SAFE_IN_PEM = "+=/"

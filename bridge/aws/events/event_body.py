@@ -1,6 +1,8 @@
-"""How the body of a call travels in an event: as what it is labelled, as text or base64, and how much of it Lambda takes.
+"""How the body of a call travels in an event: as what it is labelled, as text or base64, and how much of it Lambda
+takes.
 
-One BodyKind for each payload format; the shapes of events put it where theirs belongs. Knows nothing of what the body holds.
+One BodyKind for each payload format; the shapes of events put it where theirs belongs. Knows nothing of what the body
+holds.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class BodyKind(FrozenValue, frozen=True):
 
     def content_type(self, sent: str) -> str:
         """The content type for the function, from the client's."""
-        return f"{self.media_type}+{message_format_of(sent)}" if self.names_format else self.media_type  # fmt: skip
+        return f"{self.media_type}+{message_format_of(sent)}" if self.names_format else self.media_type
 
 
 GRPC_WEB = BodyKind("application/grpc-web", names_format=True, marks=(("x-grpc-web", "1"),))
@@ -70,9 +72,7 @@ def with_body(start: bytes, body: bytes, account: Account, *, is_text: bool) -> 
     return b"".join((start, b'"', b2a_base64(body, newline=False), b'"}'))
 
 
-def object_with_body(
-    event: Mapping[str, object], body: bytes, account: Account, *, is_text: bool
-) -> bytes:
+def object_with_body(event: Mapping[str, object], body: bytes, account: Account, *, is_text: bool) -> bytes:
     """The event, given all of its other fields. Raises PayloadTooLarge, BuffersFull."""
     return with_body(_encode(event)[:-1] + b',"body":', body, account, is_text=is_text)
 

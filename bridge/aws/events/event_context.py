@@ -1,4 +1,5 @@
-"""Who calls, under which name, and when, as events tell it: authorities, addresses, certificates, request ids and times.
+"""Who calls, under which name, and when, as events tell it: authorities, addresses, certificates, request ids and
+times.
 
 What does not change from call to call is made once and remembered; clients choose what that is, so it is bounded.
 """
@@ -14,7 +15,8 @@ from bridge.rpc.value import FrozenValue
 
 _MAX_REMEMBERED = 1024
 _MAX_KEY = 512
-"""Entries of a cache, and characters of a key. Clients choose the keys: a full cache is emptied, a long key not kept."""
+"""Entries of a cache, and characters of a key. Clients choose the keys: a full cache is emptied, a long key not kept.
+"""
 
 _Made = TypeVar("_Made")
 
@@ -28,7 +30,8 @@ def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
     return made
 
 
-# -- names -----------------------------------------------------------------------------------------------------------------
+# -- names
+# -----------------------------------------------------------------------------------------------------------------
 
 
 class Authority(FrozenValue, frozen=True):
@@ -57,7 +60,9 @@ def read_authority(authority: str) -> Authority:
 
 
 def _is_url_host(host: str) -> bool:
-    """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL, "host parsing")."""
+    """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL, "host
+    parsing").
+    """
     last = host.rstrip(".").rpartition(".")[2]
     return _NUMBER(last) is None or _IPV4(host) is not None
 
@@ -73,7 +78,8 @@ def client_cert(certificate: ClientCertificate) -> dict[str, object]:
     }
 
 
-# -- ids and times ---------------------------------------------------------------------------------------------------------
+# -- ids and times
+# ---------------------------------------------------------------------------------------------------------
 
 # Not %b, which speaks the locale's language.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

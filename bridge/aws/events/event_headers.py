@@ -1,6 +1,8 @@
-"""A call's metadata as the HTTP headers of a request to a function: the rules for the way up, the same in every shape of event.
+"""A call's metadata as the HTTP headers of a request to a function: the rules for the way up, the same in every shape
+of event.
 
-Repeated names are joined with commas, as AWS does, and also listed. Fields that the bridge owns are set anew. Values are visible ASCII.
+Repeated names are joined with commas, as AWS does, and also listed. Fields that the bridge owns are set anew. Values
+are visible ASCII.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _SINGLE = names(Leg.EVENT, Action.JOIN)
 _FORWARDED = {"x-forwarded-proto": "https", "x-forwarded-port": "443"}
 
 _NO_CODING = {"accept-encoding": "identity"}
-"""Without it any content coding would do (RFC 9110 12.5.3), and functions that compress always would take it for a yes."""
+"""Without it any content coding would do (RFC 9110 12.5.3), and functions that compress always would take it for a yes.
+"""
 
 _encode = Encoder().encode
 
@@ -46,7 +49,8 @@ class HeaderWriter:
     ) -> tuple[dict[str, str], bool]:
         """The headers, and whether a name repeats in the metadata, so that `listed` says more than they do.
 
-        `metadata` is the call's, as the function shall see it; `timeout`: seconds left. Values may still need `encode_headers`.
+        `metadata` is the call's, as the function shall see it; `timeout`: seconds left. Values may still need
+        `encode_headers`.
         """
         sent = call.content_type
         content_type = self._content_types.get(sent)
@@ -66,10 +70,10 @@ class HeaderWriter:
             headers["grpc-timeout"] = format_timeout(timeout)
         return headers, repeats
 
-    def write_ready(
-        self, call: Call, metadata: Metadata, *, timeout: float | None
-    ) -> tuple[Authority, dict[str, str]]:
-        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to call."""
+    def write_ready(self, call: Call, metadata: Metadata, *, timeout: float | None) -> tuple[Authority, dict[str, str]]:
+        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to
+        call.
+        """
         authority = self.authority_of(call)
         written, _ = self.write(call, metadata, authority, timeout=timeout)
         return authority, encode_headers(written)[0]
@@ -81,7 +85,8 @@ class HeaderWriter:
         return known
 
     def listed(self, metadata: Metadata, headers: dict[str, str]) -> dict[str, list[str]]:
-        """Every header as a list of its values: an ASCII value may hold commas of its own, only this tells one from two.
+        """Every header as a list of its values: an ASCII value may hold commas of its own, only this tells one from
+        two.
 
         `headers`: what was written for this metadata.
         """
@@ -108,7 +113,9 @@ def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
 
 
 def _needs_care(encoded: bytes) -> bool:
-    """Whether there may be a value that not every runtime takes, or a name that is AWS's: rare, and cheapest seen in the JSON."""
+    """Whether there may be a value that not every runtime takes, or a name that is AWS's: rare, and cheapest seen in
+    the JSON.
+    """
     return (
         not encoded.isascii()
         or b"\\" in encoded  # an escape: a control character, a quote or a backslash
@@ -118,20 +125,17 @@ def _needs_care(encoded: bytes) -> bool:
 
 
 def sanitized(headers: dict[str, str]) -> dict[str, str]:
-    """Values in visible ASCII, because one other character fails the whole event; of the names that are AWS's the trace id."""
+    """Values in visible ASCII, because one other character fails the whole event; of the names that are AWS's the trace
+    id.
+    """
     return {
-        name: clean_value(value)
-        for name, value in headers.items()
-        if not name.startswith(AMAZON) or name == TRACE_ID
+        name: clean_value(value) for name, value in headers.items() if not name.startswith(AMAZON) or name == TRACE_ID
     }
 
 
 def _joined(metadata: Metadata) -> dict[str, str]:
     # RFC 9113 8.2.3: pieces of a cookie are joined with semicolons.
-    return {
-        name: ("; " if name == "cookie" else ",").join(values)
-        for name, values in _gathered(metadata).items()
-    }
+    return {name: ("; " if name == "cookie" else ",").join(values) for name, values in _gathered(metadata).items()}
 
 
 def _gathered(metadata: Metadata) -> dict[str, list[str]]:

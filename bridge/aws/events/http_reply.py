@@ -1,7 +1,8 @@
 """What a function that serves HTTP returns, in every form, as a status, headers and a body.
 
-In goes the payload that Invoke brought back: the JSON object `{statusCode, headers, body, isBase64Encoded}` of gateways, or
-the prelude form of streaming functions (JSON, eight NULs, the raw body). Knows nothing of what the body means.
+In goes the payload that Invoke brought back: the JSON object `{statusCode, headers, body, isBase64Encoded}` of
+gateways, or the prelude form of streaming functions (JSON, eight NULs, the raw body). Knows nothing of what the body
+means.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from bridge.rpc.value import FrozenValue
 SEPARATOR = b"\0" * 8
 """Between a prelude and its body."""
 MAX_PRELUDE = 64 << 10
-"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Longer data without a NUL has no prelude."""
+"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Longer data without a NUL has no
+prelude.
+"""
 
 MOST_HEADERS = 1000
-"""Headers of a reply. AWS's front doors take fewer; the 6 MB of a reply have room for half a million, which would stop other calls."""
+"""Headers of a reply. AWS's front doors take fewer; the 6 MB of a reply have room for half a million, which would stop
+other calls.
+"""
 
 _EXPECTED = "expected an object with statusCode, headers, body and isBase64Encoded"
 
@@ -79,9 +84,7 @@ def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected
     return HttpReply(_http_status(found.statusCode), _headers_of(found), _body_of(found))
 
 
-def _reply_behind_prelude(
-    payload: bytes, nul: int, decode: Callable[[bytes], ReplyObject], expected: str
-) -> HttpReply:
+def _reply_behind_prelude(payload: bytes, nul: int, decode: Callable[[bytes], ReplyObject], expected: str) -> HttpReply:
     """`nul`: where the prelude ends."""
     end = nul + len(SEPARATOR)
     if payload[nul:end] != SEPARATOR:
@@ -94,8 +97,15 @@ def _reply_behind_prelude(
 
 
 # What a JSON text is, by its first character.
-_KINDS = {b"[": "a list", b'"': "a string", b"n": "null", b"t": "true", b"f": "false", b"": "nothing",
-          **{b"%c" % digit: "a number" for digit in b"-0123456789"}}  # fmt: skip
+_KINDS = {
+    b"[": "a list",
+    b'"': "a string",
+    b"n": "null",
+    b"t": "true",
+    b"f": "false",
+    b"": "nothing",
+    **{b"%c" % digit: "a number" for digit in b"-0123456789"},
+}
 
 
 _UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
@@ -174,13 +184,13 @@ def _body_of(found: ReplyObject) -> bytes:
     try:
         return decode_base64(body)
     except ValueError as error:
-        raise BadReply(
-            "the function returned a body marked isBase64Encoded that is not base64"
-        ) from error
+        raise BadReply("the function returned a body marked isBase64Encoded that is not base64") from error
 
 
 def _unmarked_body(found: ReplyObject, body: str) -> bytes:
-    """A body without isBase64Encoded is text, but for one kind: no gRPC frame begins with a letter or a digit, and base64 does."""
+    """A body without isBase64Encoded is text, but for one kind: no gRPC frame begins with a letter or a digit, and
+    base64 does.
+    """
     if found.isBase64Encoded is None and body[0] in _BASE64_BEGINS and _is_framed(found):
         try:
             return decode_base64(body)

@@ -1,4 +1,5 @@
-"""The REST-API event (API Gateway's payload format 1.0): a call becomes the JSON that a function behind a REST API gets.
+"""The REST-API event (API Gateway's payload format 1.0): a call becomes the JSON that a function behind a REST API
+gets.
 
 As a proxy resource of the stage `$default`. The reply is the one that http_reply reads.
 """
@@ -26,9 +27,7 @@ class EventEncoder:
         self._is_text = kind.is_text
         self._stamps = Stamps(instance)
 
-    def encode(
-        self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
-    ) -> bytes:
+    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
         """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
         authority, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         event = {
@@ -46,9 +45,7 @@ class EventEncoder:
         }
         return object_with_body(event, body, call, is_text=self._is_text)
 
-    def _context(
-        self, call: Call, authority: Authority, user_agent: str, now: float
-    ) -> dict[str, object]:
+    def _context(self, call: Call, authority: Authority, user_agent: str, now: float) -> dict[str, object]:
         identity: dict[str, object] = {"sourceIp": source_of(call.peer), "userAgent": user_agent}
         if call.peer.certificate is not None:
             identity["clientCert"] = client_cert(call.peer.certificate)

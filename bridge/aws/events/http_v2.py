@@ -1,7 +1,7 @@
 """The function-URL event (payload format 2.0 of HTTP APIs): a call becomes the JSON that a function gets.
 
-In go a call with its gathered body, the time left and the wall time; out come the bytes for Invoke. What comes back is read by
-http_reply and the codecs. Any function that serves gRPC-Web behind a function URL takes this event, unmodified.
+In go a call with its gathered body, the time left and the wall time; out come the bytes for Invoke. What comes back is
+read by http_reply and the codecs. Any function that serves gRPC-Web behind a function URL takes this event, unmodified.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _encode = Encoder().encode
 
 
 class _Sender(FrozenValue, frozen=True):
-    """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in common."""
+    """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in
+    common.
+    """
 
     metadata: Metadata
     content_type: str
@@ -58,11 +60,9 @@ class EventEncoder:
         self._sender: _Sender | None = None
         """That of the last call."""
 
-    def encode(
-        self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float
-    ) -> bytes:
-        """The event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds left for the
-        call; `now`: wall time. Raises PayloadTooLarge.
+    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
+        """The event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds left for
+        the call; `now`: wall time. Raises PayloadTooLarge.
         """
         before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
         sender = self._sender
@@ -83,7 +83,7 @@ class EventEncoder:
                 ).encode(),
                 self._before_body,
             )
-        )  # fmt: skip
+        )
         return with_body(start, body, call, is_text=self._is_text)
 
     def _encode_sender(self, call: Call, metadata: Metadata) -> _Sender:
@@ -96,27 +96,29 @@ class EventEncoder:
             context = self._multi_value_headers(metadata, headers) + context
         if cookie is not None:
             context = _cookies(cookie) + context
-        return _Sender(
-            metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context
-        )
+        return _Sender(metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context)
 
     def _encode_path(self, path: str) -> tuple[bytes, bytes]:
-        """What stands before the headers of this path's events, the constant ones included; the path itself, encoded."""
+        """What stands before the headers of this path's events, the constant ones included; the path itself,
+        encoded.
+        """
         encoded = _encode(path)
-        start = (
-            b'{"version":"2.0","routeKey":"$default","rawPath":%b,"rawQueryString":"","headers":%b,'
-        )
+        start = b'{"version":"2.0","routeKey":"$default","rawPath":%b,"rawQueryString":"","headers":%b,'
         constant = _encode(self._headers.constant)[:-1]
         return remember(self._paths, path, (start % (encoded, constant), encoded))
 
     def _multi_value_headers(self, metadata: Metadata, headers: dict[str, str]) -> bytes:
-        """For calls that repeat a name; for others `headers` says the same. AWS has no such field here; lambda_fn prefers it."""
+        """For calls that repeat a name; for others `headers` says the same. AWS has no such field here; lambda_fn
+        prefers it.
+        """
         return b',"multiValueHeaders":' + _encode(self._headers.listed(metadata, headers))
 
 
 @lru_cache(64)
 def _encode_caller(authority: Authority, peer: Peer, user_agent: str) -> bytes:
-    """From the requestContext's beginning to the path in it: the same for all calls of one program, which may differ in their metadata."""
+    """From the requestContext's beginning to the path in it: the same for all calls of one program, which may differ in
+    their metadata.
+    """
     return b"".join(
         (
             b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',

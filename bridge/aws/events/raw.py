@@ -1,7 +1,8 @@
 """The event `raw`: the function gets a JSON value and returns one. The rest of the call travels outside the event.
 
-The request has the ClientContext of Invoke, which runtimes show as `context.client_context.custom` (Python), `context.clientContext.custom`
-(Node). The reply may have the type of a raised error, which may be the name of a gRPC code.
+The request has the ClientContext of Invoke, which runtimes show as `context.client_context.custom` (Python),
+`context.clientContext.custom` (Node). The reply may have the type of a raised error, which may be the name of a gRPC
+code.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ def _context(custom: dict[str, str]) -> str | None:
 
 
 def raised_status(error: FunctionFailed) -> Status | None:
-    """The status that a function raised: the last dotted part of the type is the name of a code. None: it is a failure."""
+    """The status that a function raised: the last dotted part of the type is the name of a code. None: it is a
+    failure.
+    """
     code = _CODES.get(error.error_type.rpartition(".")[2])
     return None if code is None else Status(code, error.error_message)

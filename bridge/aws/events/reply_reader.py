@@ -18,7 +18,9 @@ _LONGEST_SURROUNDINGS = 4096
 _MARK_SIZE = 24
 """Bytes of a body whose base64 is used to find it in the payload."""
 _OTHERS = ((b"TWFu", b"Man"), (b"QUJD", b"ABC"))
-"""Texts to put in a body's place, and what they are the base64 of. Two: a body or a field's name may happen to be the one."""
+"""Texts to put in a body's place, and what they are the base64 of. Two: a body or a field's name may happen to be the
+one.
+"""
 
 
 class ReplyReader:

@@ -1,7 +1,7 @@
 """A function's HTTP reply as it comes: chunks of a payload in; out come its head as soon as it is known, and its body.
 
-The payload is what http_reply reads whole: the prelude form, whose body begins behind eight NULs, or the JSON object, which has no
-head before its end. Chunks mean nothing: a prelude may be split anywhere.
+The payload is what http_reply reads whole: the prelude form, whose body begins behind eight NULs, or the JSON object,
+which has no head before its end. Chunks mean nothing: a prelude may be split anywhere.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ class StreamedReply:
         nul = held.find(b"\0", 0, MAX_PRELUDE)
         if nul < 0:
             if len(held) > MAX_REPLY:
-                raise ReplyTooLarge(
-                    f"the function's reply is no stream of messages, and above {MAX_REPLY} bytes"
-                )
+                raise ReplyTooLarge(f"the function's reply is no stream of messages, and above {MAX_REPLY} bytes")
             return b""
         if len(held) < nul + len(SEPARATOR):
             return b""

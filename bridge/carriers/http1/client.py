@@ -1,7 +1,9 @@
-"""The HTTP/1.1 client for targets: a pool of connections for each origin, over one resolver, one buffer and one way out.
+"""The HTTP/1.1 client for targets: a pool of connections for each origin, over one resolver, one buffer and one way
+out.
 
-It is generic: it sends the heads and bodies it is given and knows neither AWS nor gRPC. The caller bounds the time: cancelling a call
-aborts its connection. Works on asyncio and on uvloop; a client belongs to the loop that it was made in.
+It is generic: it sends the heads and bodies it is given and knows neither AWS nor gRPC. The caller bounds the time:
+cancelling a call aborts its connection. Works on asyncio and on uvloop; a client belongs to the loop that it was made
+in.
 """
 
 from __future__ import annotations
@@ -37,9 +39,7 @@ class HttpClient:
         self._environment = environment
         self._limits = limits or PoolLimits()
         self._resolver = resolver or Resolver()
-        self.dialer = Dialer(
-            self._resolver, Proxies.from_environment(environment), timeout=connect_timeout
-        )
+        self.dialer = Dialer(self._resolver, Proxies.from_environment(environment), timeout=connect_timeout)
         """The dialer that opens the connections."""
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
@@ -48,8 +48,8 @@ class HttpClient:
         """The gate that all readers of large bodies share."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
-        """The pool of connections to this origin with this TLS context. None means the system's authorities. Raises Misconfigured for bad
-        CA files.
+        """The pool of connections to this origin with this TLS context. None means the system's authorities. Raises
+        Misconfigured for bad CA files.
         """
         if origin.is_secure and tls is None:
             tls = self._system_tls()
@@ -66,9 +66,7 @@ class HttpClient:
             try:
                 self._tls = context_from_environment(self._environment)
             except OSError as error:
-                raise Misconfigured(
-                    "the certificate authorities cannot be read: check AWS_CA_BUNDLE"
-                ) from error
+                raise Misconfigured("the certificate authorities cannot be read: check AWS_CA_BUNDLE") from error
         return self._tls
 
     async def close(self) -> None:

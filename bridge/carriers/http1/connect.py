@@ -83,9 +83,9 @@ class Dialer:
     ) -> Made:
         """Connect a protocol to the origin. It must not be closed before this returns.
 
-        uvloop ties the socket to the transport only after `connection_made`. A transport that is aborted inside it closes the
-        descriptor. The socket later closes the same number again, which may then belong to another connection. Raises Unreachable,
-        CertificateRefused.
+        uvloop ties the socket to the transport only after `connection_made`. A transport that is aborted inside it
+        closes the descriptor. The socket later closes the same number again, which may then belong to another
+        connection. Raises Unreachable, CertificateRefused.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -100,15 +100,11 @@ class Dialer:
                 return protocol
         except ssl.SSLCertVerificationError as error:
             fault = _CERTIFICATE_FAULTS.get(error.verify_code, "it does not verify")
-            raise CertificateRefused(
-                f"the certificate of {origin.address} is refused: {fault}"
-            ) from error
+            raise CertificateRefused(f"the certificate of {origin.address} is refused: {fault}") from error
         except ssl.SSLError as error:
             raise Unreachable(f"{origin.address} does not agree on TLS ({error.reason})") from error
         except TimeoutError as error:
-            raise Unreachable(
-                f"{origin.address} accepted no connection within {self._timeout:g} s"
-            ) from error
+            raise Unreachable(f"{origin.address} accepted no connection within {self._timeout:g} s") from error
         except OSError as error:
             raise Unreachable(f"cannot connect to {origin.address} ({_name_of(error)})") from error
 
@@ -116,14 +112,10 @@ class Dialer:
         """Connect a protocol to a Unix socket. Raises Unreachable."""
         try:
             async with asyncio.timeout(self._timeout):
-                _, protocol = await asyncio.get_running_loop().create_unix_connection(
-                    make_protocol, str(path)
-                )
+                _, protocol = await asyncio.get_running_loop().create_unix_connection(make_protocol, str(path))
                 return protocol
         except TimeoutError as error:
-            raise Unreachable(
-                f"unix:{path} accepted no connection within {self._timeout:g} s"
-            ) from error
+            raise Unreachable(f"unix:{path} accepted no connection within {self._timeout:g} s") from error
         except OSError as error:
             raise Unreachable(f"cannot connect to unix:{path} ({_name_of(error)})") from error
 
@@ -150,11 +142,9 @@ class Dialer:
             raise
 
 
-async def race(
-    addresses: list[Address], open_socket: OpenSocket, *, stagger: float = STAGGER
-) -> socket.socket:
-    """Return the first socket that connects (RFC 8305). The next address is tried when one fails or stays silent. Raises the last
-    OSError.
+async def race(addresses: list[Address], open_socket: OpenSocket, *, stagger: float = STAGGER) -> socket.socket:
+    """Return the first socket that connects (RFC 8305). The next address is tried when one fails or stays silent.
+    Raises the last OSError.
     """
     loop = asyncio.get_running_loop()
     waiting = list(reversed(addresses))
@@ -213,7 +203,9 @@ async def open_socket_to(address: Address) -> socket.socket:
 
 
 def _check_descriptor(descriptor: int) -> None:
-    """Check the descriptor's number: the system hands out the lowest free one. Raises OSError if it is one of those kept for other uses."""
+    """Check the descriptor's number: the system hands out the lowest free one. Raises OSError if it is one of those
+    kept for other uses.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files != resource.RLIM_INFINITY and descriptor >= files - KEPT_DESCRIPTORS:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -236,9 +228,7 @@ async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) ->
     if status is None or not head.endswith(b"\r\n\r\n"):
         raise Unreachable(f"{named} does not answer CONNECT as HTTP asks")
     if not status[1].startswith(b"2"):
-        raise Unreachable(
-            f"{named} refuses to connect to {origin.address} (HTTP {status[1].decode()})"
-        )
+        raise Unreachable(f"{named} refuses to connect to {origin.address} (HTTP {status[1].decode()})")
 
 
 def _name_of(error: OSError) -> str:

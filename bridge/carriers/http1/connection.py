@@ -1,8 +1,9 @@
 """One HTTP/1.1 connection. It sends a request, reads its response, and then takes the next one.
 
-In: request heads and bodies as bytes; what the loop reads. Out: to an Exchange, the response as it comes; to the owner, when
-the connection is free again and when it is gone. llhttp parses. The limits on the response's size are here and in the Exchange. All
-connections of a pool read into one buffer: the loop fills it and passes it on in one step, and nothing of it is kept.
+In: request heads and bodies as bytes; what the loop reads. Out: to an Exchange, the response as it comes; to the owner,
+when the connection is free again and when it is gone. llhttp parses. The limits on the response's size are here and in
+the Exchange. All connections of a pool read into one buffer: the loop fills it and passes it on in one step, and
+nothing of it is kept.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpSta
 from bridge.rpc.url import Origin
 
 MAX_HEAD = 64 << 10
-"""The largest head of a response that takes more than one read, with its interim responses. Also the most bytes between two parts of
-a body. One read (HttpClient's buffer) bounds the rest."""
+"""The largest head of a response that takes more than one read, with its interim responses. Also the most bytes between
+two parts of a body. One read (HttpClient's buffer) bounds the rest.
+"""
 
 MAX_FIELDS = 512
 """Header fields of a response, interim responses included."""
 
 MAX_LENGTH = 1 << 40
-"""The largest declared length of a body or a chunk (bytes). A longer declaration, up to 2⁶⁴, is a mistake or an attack."""
+"""The largest declared length of a body or a chunk (bytes). A longer declaration, up to 2⁶⁴, is a mistake or an attack.
+"""
 
 MAX_SIZE_LINE = 256
 """Bytes kept of the line before a chunk. It begins with the size and rarely says more."""
 
 JOINED_BELOW = 64 << 10
-"""Below this size (bytes) a head and a body are joined for one write. Above it, copying costs more than a second write."""
+"""Below this size (bytes) a head and a body are joined for one write. Above it, copying costs more than a second write.
+"""
 
 _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatch
 """Matches the line before a chunk (RFC 9112 7.1)."""
@@ -150,13 +154,16 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         """Loop time."""
 
-    # -- for the owner ---------------------------------------------------------------------------------------------------
+    # -- for the owner
+    # ---------------------------------------------------------------------------------------------------
 
     def is_usable(self) -> bool:
         return self._phase is IDLE and not self._transport.is_closing()
 
     def has_news(self) -> bool:
-        """Whether the socket has bytes, or an end, that the loop has not read yet. On an idle connection this means its end."""
+        """Whether the socket has bytes, or an end, that the loop has not read yet. On an idle connection this means its
+        end.
+        """
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -166,7 +173,9 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def start(self, exchange: Exchange, head: bytes, body: bytes | Sequence[bytes]) -> bool:
-        """Send a request. Returns False if not a byte left this process: the connection is dead, and the exchange has not begun."""
+        """Send a request. Returns False if not a byte left this process: the connection is dead, and the exchange has
+        not begun.
+        """
         transport = self._transport
         if transport.is_closing():
             return False
@@ -205,7 +214,8 @@ class Connection(asyncio.BufferedProtocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    # -- for the loop ----------------------------------------------------------------------------------------------------
+    # -- for the loop
+    # ----------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transports, but not by inheritance.
@@ -256,7 +266,8 @@ class Connection(asyncio.BufferedProtocol):
         self._lose(exc)
         self._owner.lost(self)
 
-    # -- for the parser --------------------------------------------------------------------------------------------------
+    # -- for the parser
+    # --------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._phase is WHOLE:
@@ -287,13 +298,18 @@ class Connection(asyncio.BufferedProtocol):
         """Skip an interim response (RFC 9110 15.2). Its fields count towards the limit and are dropped."""
         if not 100 <= status < 200:
             # RFC 9110 15 knows no other statuses, but llhttp accepts any three digits.
-            self._fail(UnknownHttpStatus(f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"))  # fmt: skip
+            self._fail(
+                UnknownHttpStatus(
+                    f"{self._owner.origin} answers with the HTTP status {status:03}, which does not exist"
+                )
+            )
         self._fields_left -= len(self._fields)
         self._fields = []
 
     def on_chunk_header(self) -> None:
         if self._announced is not self._head:
-            # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another coding.
+            # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another
+            # coding.
             self._take_codings()
         if self._phase is BODY:
             assert self._exchange is not None
@@ -335,15 +351,13 @@ class Connection(asyncio.BufferedProtocol):
         self._announced = self._head
         codings = transfer_codings(self._head)
         if codings not in ([], [b"chunked"], [b"identity"]):
-            self._fail(
-                BadReply(
-                    f"{self._owner.origin} answers in a transfer coding that was not asked for"
-                )
-            )
+            self._fail(BadReply(f"{self._owner.origin} answers in a transfer coding that was not asked for"))
         self._is_chunked = codings == [b"chunked"]
 
     def _check_chunk(self, nbytes: int) -> None:
-        """Check the size of the chunk in which the read ended. llhttp reports that a chunk begins, but not its length."""
+        """Check the size of the chunk in which the read ended. llhttp reports that a chunk begins, but not its
+        length.
+        """
         exchange, begun = self._exchange, self._chunk_from
         assert exchange is not None
         self._chunk_from = None
@@ -365,13 +379,14 @@ class Connection(asyncio.BufferedProtocol):
         if length is None:
             return
         if length >= MAX_LENGTH:
-            self._fail(BadReply(f"{self._owner.origin} announces {length} bytes, which is no length of a reply"))  # fmt: skip
+            self._fail(BadReply(f"{self._owner.origin} announces {length} bytes, which is no length of a reply"))
             return
         error = self._exchange.expect(length, self)
         if error is not None:
             self._fail(error)
 
-    # -- the end of an exchange ------------------------------------------------------------------------------------------
+    # -- the end of an exchange
+    # ------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """The response is complete. Give it to the caller and the connection to the owner."""

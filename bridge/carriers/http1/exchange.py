@@ -57,14 +57,13 @@ class _Pause(NamedTuple):
 class Gathering:
     """Reads a whole response of at most `max_body` bytes.
 
-    Bytes beyond the call's fixed cost are counted before they are kept. They count twice: as they arrive, and as what is read from them.
+    Bytes beyond the call's fixed cost are counted before they are kept. They count twice: as they arrive, and as what
+    is read from them.
     """
 
-    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_pause", "_status", "answer")  # fmt: skip
+    __slots__ = ("_account", "_allowed", "_fields", "_left", "_max_body", "_parts", "_pause", "_status", "answer")
 
-    def __init__(
-        self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None
-    ) -> None:
+    def __init__(self, answer: asyncio.Future[Response], max_body: int, account: Account | None = None) -> None:
         """`account` is that of the call that the response is for. The call's end gives back what was held."""
         self.answer = answer
         self._account = account
@@ -230,7 +229,9 @@ class StreamedResponse:
         self.close()
 
     def close(self) -> None:
-        """Stop reading. Before the end of the response this closes the connection, because HTTP/1.1 has no other way."""
+        """Stop reading. Before the end of the response this closes the connection, because HTTP/1.1 has no
+        other way.
+        """
         if not self._is_whole and self._connection is not None:
             self._connection.abort()
         if self._error is None and not self._is_whole:
@@ -266,7 +267,8 @@ class StreamedResponse:
             self._connection.resume()
         return part
 
-    # -- for the connection ----------------------------------------------------------------------------------------------
+    # -- for the connection
+    # ----------------------------------------------------------------------------------------------
 
     def carried_by(self, connection: Connection) -> None:
         self._connection = connection

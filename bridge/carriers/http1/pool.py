@@ -1,10 +1,13 @@
-"""Keeps the connections to one origin: alive, bounded in number, the freshest used first. Callers without a connection wait in order.
+"""Keeps the connections to one origin: alive, bounded in number, the freshest used first. Callers without a connection
+wait in order.
 
-A caller gets whichever comes first: a connection that another caller gives back, or one that is being opened. Opening belongs to the pool,
-not to the caller. If a caller gives up, the handshake is not wasted: the next caller uses the connection.
+A caller gets whichever comes first: a connection that another caller gives back, or one that is being opened. Opening
+belongs to the pool, not to the caller. If a caller gives up, the handshake is not wasted: the next caller uses the
+connection.
 
-Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the first. Either it did not
-leave, or the other side closed before it arrived. docs/http-targets.md says what that proves, and for which servers.
+Nothing is sent twice. A request goes to a second connection only if not a byte of it reached the other side of the
+first. Either it did not leave, or the other side closed before it arrived. docs/http-targets.md says what that proves,
+and for which servers.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from bridge.rpc.limits import PoolLimits
 from bridge.rpc.url import Origin
 
 SURPLUS_KEPT = 1.0
-"""Seconds that connections above `idle_connections` stay. With many short calls, closing each at once would mean opening as many again."""
+"""Seconds that connections above `idle_connections` stay. With many short calls, closing each at once would mean
+opening as many again.
+"""
 
 KEPT_SHARE = 0.8
 """The part of a server's idle timeout for which its connections are used."""
@@ -40,8 +45,8 @@ REMEMBERED = 60.0
 """Seconds for which an early close of an idle connection by the server is remembered."""
 
 SURELY_ONE_RECORD = 64 << 10
-"""Bytes of a request up to which TLS adds fewer bytes than its first record has. The part that arrived is then unreadable for the
-server.
+"""Bytes of a request up to which TLS adds fewer bytes than its first record has. The part that arrived is then
+unreadable for the server.
 """
 
 
@@ -63,7 +68,9 @@ class Pool:
         self._dialer = dialer
         self._idle_timeout = limits.idle_timeout
         self._idle_limit = limits.idle_timeout
-        """Seconds of idleness up to which a connection is used. It is less than the timeout if the server closes sooner."""
+        """Seconds of idleness up to which a connection is used. It is less than the timeout if the server closes
+        sooner.
+        """
         self._announced = self._learned = inf
         self._forget: asyncio.TimerHandle | None = None
         self._looked_at_after = limits.looked_at_after
@@ -104,10 +111,10 @@ class Pool:
         *,
         max_body: int,
     ) -> Response:
-        """Send a request and read its whole response, with a body of at most `max_body` bytes. `head` ends with the empty line and says the
-        body's length. `account`: of the call that this is for, which counts what is
-        gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply, ReplyTooLarge,
-        Overloaded, BuffersFull, Draining.
+        """Send a request and read its whole response, with a body of at most `max_body` bytes. `head` ends with the
+        empty line and says the body's length. `account`: of the call that this is for, which counts what is
+        gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply,
+        ReplyTooLarge, Overloaded, BuffersFull, Draining.
         """
         answer: asyncio.Future[Response] = self._loop.create_future()
         connection = self._take() or await self._wait()
@@ -141,7 +148,9 @@ class Pool:
         body: bytes | Sequence[bytes] = b"",
         account: Account | None = None,
     ) -> StreamedResponse:
-        """Send a request and wait until its response begins. Raises the same errors as `exchange`. The caller closes the response."""
+        """Send a request and wait until its response begins. Raises the same errors as `exchange`. The caller closes
+        the response.
+        """
         begun: asyncio.Future[None] = self._loop.create_future()
         connection = self._take() or await self._wait()
         response = StreamedResponse(begun, account)
@@ -172,7 +181,9 @@ class Pool:
                 response.carried_by(connection)
 
     async def connect(self) -> None:
-        """Wait for a connection, to find out whether the origin can be reached. Raises as `exchange` does before it sends."""
+        """Wait for a connection, to find out whether the origin can be reached. Raises as `exchange` does before it
+        sends.
+        """
         connection = self._take()
         if connection is None:
             self.released(await self._wait())
@@ -198,7 +209,8 @@ class Pool:
             self._emptied = self._loop.create_future()
             await self._emptied
 
-    # -- finding a connection --------------------------------------------------------------------------------------------
+    # -- finding a connection
+    # --------------------------------------------------------------------------------------------
 
     def _take(self) -> Connection | None:
         """The most recently used connection that is still good."""
@@ -251,10 +263,12 @@ class Pool:
         body: bytes | Sequence[bytes],
         repeats: int,
     ) -> None:
-        """Return if a request may be sent again, because the server cannot have read any of it. Otherwise raise the error.
+        """Return if a request may be sent again, because the server cannot have read any of it. Otherwise raise the
+        error.
 
-        What a server's system had received is acknowledged with the segment that closes the connection. If nothing was acknowledged, the
-        program closed before there was anything to read. RFC 9112 9.6 lets it process nothing after that.
+        What a server's system had received is acknowledged with the segment that closes the connection. If nothing was
+        acknowledged, the program closed before there was anything to read. RFC 9112 9.6 lets it process nothing after
+        that.
         """
         size = len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
         # TLS adds some bytes to each record, and an incomplete record cannot be read.
@@ -327,19 +341,15 @@ class Pool:
             due = self._idle[0].idle_since + self._idle_timeout
             self._sweep = self._loop.call_at(due, self._close_stale)
 
-    # -- opening connections ---------------------------------------------------------------------------------------------
+    # -- opening connections
+    # ---------------------------------------------------------------------------------------------
 
     def _dial_as_needed(self) -> None:
         """Open connections so that each waiting caller has one coming, within the bound."""
         if self._is_closed:
             return
-        while (
-            len(self._dials) < len(self._waiting)
-            and len(self._open) + len(self._dials) < self._max_open
-        ):
-            dial = self._loop.create_task(
-                self._dialer.dial(self.origin, self._tls, self._make_connection)
-            )
+        while len(self._dials) < len(self._waiting) and len(self._open) + len(self._dials) < self._max_open:
+            dial = self._loop.create_task(self._dialer.dial(self.origin, self._tls, self._make_connection))
             self._dials.add(dial)
             dial.add_done_callback(self._dialled)
 
@@ -354,7 +364,8 @@ class Pool:
         if error is not None:
             self._refuse_oldest(error)
         elif dial.result().is_usable():
-            # Not in `opened`: the connection may be closed here, and inside `opened` that is too early (see Dialer.dial).
+            # Not in `opened`: the connection may be closed here, and inside `opened` that is too early (see
+            # Dialer.dial).
             self.released(dial.result())
         self._dial_as_needed()
 
@@ -365,7 +376,8 @@ class Pool:
                 waiter.set_exception(error)
                 return
 
-    # -- for the connections ---------------------------------------------------------------------------------------------
+    # -- for the connections
+    # ---------------------------------------------------------------------------------------------
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)

@@ -40,9 +40,7 @@ class Proxy(FrozenValue, frozen=True):
 
 
 class Proxies:
-    def __init__(
-        self, by_scheme: Mapping[str, Proxy] | None = None, exceptions: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, by_scheme: Mapping[str, Proxy] | None = None, exceptions: tuple[str, ...] = ()) -> None:
         self._by_scheme = by_scheme or {}
         self._exceptions = exceptions
 
@@ -106,7 +104,9 @@ def _is_local(host: str) -> bool:
 
 
 def _covers(entry: str, origin: Origin) -> bool:
-    """Whether an entry of NO_PROXY means this origin: `*`, a host and all below it, HOST:PORT, an address, a network."""
+    """Whether an entry of NO_PROXY means this origin: `*`, a host and all below it, HOST:PORT, an address, a
+    network.
+    """
     if entry == "*":
         return True
     host = origin.host.lower()

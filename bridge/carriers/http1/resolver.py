@@ -41,8 +41,8 @@ class _Answer:
         self.turns = 0
 
     def next_order(self) -> list[Address]:
-        """All addresses, with alternating families (RFC 8305 4). Each call begins one address further, so that connections spread over a
-        host's addresses.
+        """All addresses, with alternating families (RFC 8305 4). Each call begins one address further, so that
+        connections spread over a host's addresses.
         """
         families: dict[int, list[Address]] = {}
         for address in self.addresses:

@@ -15,8 +15,8 @@ HTTP_2 = ("h2",)
 class ResumingContext(ssl.SSLContext):
     """Resumes the last session with each host, which spares both sides the certificates (RFC 8446 2.2).
 
-    asyncio and uvloop do not support sessions, but both begin every handshake with `wrap_bio`. It remembers one session for each host that
-    it is used with. These hosts come from the configuration.
+    asyncio and uvloop do not support sessions, but both begin every handshake with `wrap_bio`. It remembers one session
+    for each host that it is used with. These hosts come from the configuration.
     """
 
     _sessions: dict[str, ssl.SSLSession]
@@ -37,7 +37,9 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def remember(self, tls: ssl.SSLObject) -> None:
-        """Keep the session of a connection that has carried an answer, because TLS 1.3 sends tickets after the handshake."""
+        """Keep the session of a connection that has carried an answer, because TLS 1.3 sends tickets after the
+        handshake.
+        """
         if tls.session is not None and isinstance(tls.server_hostname, str):
             self._sessions[tls.server_hostname] = tls.session
 
@@ -52,8 +54,8 @@ def client_context(
 ) -> ResumingContext:
     """Make a context that verifies certificates and host names, against `ca` or else the system's authorities.
 
-    `server_name` replaces the host's name in SNI and in the check of the certificate. Raises OSError and ssl.SSLError for files that cannot
-    be used.
+    `server_name` replaces the host's name in SNI and in the check of the certificate. Raises OSError and ssl.SSLError
+    for files that cannot be used.
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     context._sessions = {}  # noqa: SLF001 (SSLContext is made in __new__, which takes no more arguments)
@@ -72,7 +74,9 @@ def client_context(
 
 
 def context_from_environment(environment: Mapping[str, str]) -> ResumingContext:
-    """Make the context for AWS. It reads AWS_CA_BUNDLE as boto3 and the AWS CLI do, for companies whose proxy decrypts TLS."""
+    """Make the context for AWS. It reads AWS_CA_BUNDLE as boto3 and the AWS CLI do, for companies whose proxy decrypts
+    TLS.
+    """
     bundle = environment.get("AWS_CA_BUNDLE")
     return client_context(ca=Path(bundle) if bundle else None)
 

@@ -1,7 +1,8 @@
 """One HTTP/2 connection to a server. It carries many calls at once, over any transport, whichever side opened it.
 
-In: header lists and bodies of calls; what the loop reads. Out: to a Sink, the response of its stream as it comes; to the owner, when the
-connection can take more streams and when it is gone. The engine reads the bytes. All time limits are kept here.
+In: header lists and bodies of calls; what the loop reads. Out: to a Sink, the response of its stream as it comes; to
+the owner, when the connection can take more streams and when it is gone. The engine reads the bytes. All time limits
+are kept here.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ from bridge.rpc.errors import (
 from bridge.rpc.value import FrozenValue
 
 PIECE = 16 << 10
-"""Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything else."""
+"""Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything
+else.
+"""
 
 FLUSHED_AT = 64 << 10
 """Body bytes from which on they are written at once, not at the end of the loop's turn."""
@@ -65,9 +68,10 @@ _log = logging.getLogger(__name__)
 class ConnectionTimes(FrozenValue, frozen=True):
     """The times in seconds for which a connection may be silent.
 
-    Servers close the connection of a client that pings more often than every 5 minutes, or without a call in flight (gRPC keepalive.md).
-    NAT gateways
-    forget connections silent for 350 s. So the ping interval lies between the two, and a connection without calls is closed before long.
+    Servers close the connection of a client that pings more often than every 5 minutes, or without a call in flight
+    (gRPC keepalive.md). NAT gateways
+    forget connections silent for 350 s. So the ping interval lies between the two, and a connection without calls is
+    closed before long.
     """
 
     keepalive: float = 320.0
@@ -154,7 +158,8 @@ class Http2Connection(asyncio.Protocol):
         self._flushes: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_FLUSHES)
         """The last flushes that began streams: their first and last stream, and the bytes written before."""
         self._arrived: int | None = None
-        """How many of the written bytes had reached the server when it closed the connection. None if that is unknown."""
+        """How many of the written bytes had reached the server when it closed the connection. None if that is unknown.
+        """
         self._unread = b""
         """Bytes that wait for the next turns of the loop."""
         self._choked_since = 0.0
@@ -167,7 +172,8 @@ class Http2Connection(asyncio.Protocol):
         self._pinged_at: float | None = None
         self._look: asyncio.TimerHandle | None = None
 
-    # -- for the owner --------------------------------------------------------------------------------------------------
+    # -- for the owner
+    # --------------------------------------------------------------------------------------------------
 
     @property
     def capacity(self) -> int:
@@ -206,7 +212,8 @@ class Http2Connection(asyncio.Protocol):
         self._lose(error)
         await asyncio.wait((self._closed,))
 
-    # -- for the calls --------------------------------------------------------------------------------------------------
+    # -- for the calls
+    # --------------------------------------------------------------------------------------------------
 
     @property
     def peer_max_header_list(self) -> int | None:
@@ -221,8 +228,8 @@ class Http2Connection(asyncio.Protocol):
         return stream_id
 
     async def send(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes. Returns False if some of them wait for the server's windows. Then `has_room` follows, unless the stream ends
-        first.
+        """Queue body bytes. Returns False if some of them wait for the server's windows. Then `has_room` follows,
+        unless the stream ends first.
         """
         while self._is_choked and not self._is_over:
             if self._room is None:
@@ -253,7 +260,8 @@ class Http2Connection(asyncio.Protocol):
             self.flush_soon()
             self._stream_ended()
 
-    # -- for the loop ---------------------------------------------------------------------------------------------------
+    # -- for the loop
+    # ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transports, but not by inheritance.
@@ -305,7 +313,11 @@ class Http2Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         opened = self._transport.get_extra_info("socket")
         # With TLS, the written bytes and the sent bytes differ.
-        if self._transport.get_extra_info("ssl_object") is None and opened is not None and opened.family != socket.AF_UNIX:  # fmt: skip
+        if (
+            self._transport.get_extra_info("ssl_object") is None
+            and opened is not None
+            and opened.family != socket.AF_UNIX
+        ):
             queued = not_arrived(opened.fileno())
             if queued is not None:
                 self._arrived = self._written - queued - self._transport.get_write_buffer_size()
@@ -329,7 +341,8 @@ class Http2Connection(asyncio.Protocol):
         if not self._closed.done():
             self._closed.set_result(None)
 
-    # -- what the engine says -------------------------------------------------------------------------------------------
+    # -- what the engine says
+    # -------------------------------------------------------------------------------------------
 
     def _on_ready(self, _event: ConnectionReady) -> None:
         if not self._ready.done():
@@ -371,9 +384,7 @@ class Http2Connection(asyncio.Protocol):
     def _on_not_processed(self, event: StreamNotProcessed) -> None:
         sink = self._forget(event.stream_id)
         if sink is not None:
-            sink.failed(
-                NotProcessed(f"{self._owner.name} closed the connection before it began the call")
-            )
+            sink.failed(NotProcessed(f"{self._owner.name} closed the connection before it began the call"))
 
     def _on_room(self, event: WindowOpened) -> None:
         sink = self._sinks.get(event.stream_id)
@@ -382,7 +393,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_goaway(self, event: GoingAway) -> None:
         if event.code != ErrorCode.NO_ERROR:
-            _log.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))  # fmt: skip
+            _log.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))
         self._owner.changed(self)
         self._close_if_done()
 
@@ -391,7 +402,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_failed(self, event: ConnectionFailed) -> None:
         if self._ready.done():
-            _log.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)  # fmt: skip
+            _log.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)
             error: RpcError = ConnectionLost(
                 f"{self._owner.name} broke HTTP/2 before the call ended ({event.reason}); it may have run"
             )
@@ -400,7 +411,8 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
         self._lose(error)
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end
+    # --------------------------------------------------------------------------------------------------------
 
     def _forget(self, stream_id: int) -> Sink | None:
         """Remove the ended stream. Returns its sink, if it still has one."""
@@ -429,7 +441,7 @@ class Http2Connection(asyncio.Protocol):
             self._look.cancel()
         self._unread = b""
         if not self._ready.done():
-            before = error or Unreachable(f"{self._owner.name} closed the connection before it spoke HTTP/2")  # fmt: skip
+            before = error or Unreachable(f"{self._owner.name} closed the connection before it spoke HTTP/2")
             before.__cause__ = cause
             self._ready.set_exception(before)
             self._ready.exception()  # marks the exception as seen, even if nothing waits for it
@@ -440,9 +452,9 @@ class Http2Connection(asyncio.Protocol):
         self._owner.lost(self)
         self._transport.abort() if error is not None else self._transport.close()
 
-    def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:  # fmt: skip
-        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception would collect
-        tracebacks.
+    def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:
+        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception
+        would collect tracebacks.
         """
         name = self._owner.name
         loss: RpcError
@@ -453,7 +465,7 @@ class Http2Connection(asyncio.Protocol):
         elif error is not None:
             loss = type(error)(*error.args)
         else:
-            loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")  # fmt: skip
+            loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")
         loss.__cause__ = cause
         return loss
 
@@ -461,17 +473,15 @@ class Http2Connection(asyncio.Protocol):
         """Whether the server provably closed the connection before the headers of this stream had arrived."""
         if self._arrived is None:
             return False
-        return any(
-            first <= stream_id <= last and start >= self._arrived
-            for first, last, start in self._flushes
-        )
+        return any(first <= stream_id <= last and start >= self._arrived for first, last, start in self._flushes)
 
     def _wake_senders(self) -> None:
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)
 
-    # -- bytes out ------------------------------------------------------------------------------------------------------
+    # -- bytes out
+    # ------------------------------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         """Schedule one write for this turn of the loop."""
@@ -512,9 +522,10 @@ class Http2Connection(asyncio.Protocol):
         return size
 
     def _stalled(self) -> ConnectionLost:
-        return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")  # fmt: skip
+        return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")
 
-    # -- times ----------------------------------------------------------------------------------------------------------
+    # -- times
+    # ----------------------------------------------------------------------------------------------------------
 
     def _look_around(self) -> None:
         times, now = self._times, self.loop.time()
@@ -547,8 +558,8 @@ def name_of(code: int) -> str:
         return f"0x{code:x}"
 
 
-# By type of event. These are functions and not bound methods, because a connection that refers to itself would stay until the next full
-# collection.
+# By type of event. These are functions and not bound methods, because a connection that refers to itself would stay
+# until the next full collection.
 _ACTIONS: dict[type[ClientEvent], Callable[[Http2Connection, Any], None]] = {
     ConnectionReady: Http2Connection._on_ready,  # noqa: SLF001 - this module's own
     CapacityChanged: Http2Connection._on_capacity,  # noqa: SLF001

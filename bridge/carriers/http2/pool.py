@@ -1,7 +1,8 @@
-"""Keeps the HTTP/2 connections to one server. The first connection with room for a stream is used. If none has room, another is opened.
+"""Keeps the HTTP/2 connections to one server. The first connection with room for a stream is used. If none has room,
+another is opened.
 
-Opening belongs to the pool, not to the caller. All waiting callers share one attempt, and one that gives up does not end it. While the
-server cannot be reached, calls fail at once with the reason. New attempts follow after short pauses.
+Opening belongs to the pool, not to the caller. All waiting callers share one attempt, and one that gives up does not
+end it. While the server cannot be reached, calls fail at once with the reason. New attempts follow after short pauses.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Http2Pool:
         return len(self._connections)
 
     async def connection(self) -> Http2Connection:
-        """Return a connection with room for a stream. The caller must open it before it awaits anything else. Raises Unreachable,
-        CertificateRefused, Overloaded, Draining.
+        """Return a connection with room for a stream. The caller must open it before it awaits anything else. Raises
+        Unreachable, CertificateRefused, Overloaded, Draining.
         """
         if not self._waiting:
             found = self._free()
@@ -127,14 +128,15 @@ class Http2Pool:
                 found.reserved += 1
                 waiter.set_result(found)
 
-    # -- opening connections --------------------------------------------------------------------------------------------
+    # -- opening connections
+    # --------------------------------------------------------------------------------------------
 
     def _connect_as_needed(self) -> None:
         """Open a connection. Only one attempt runs at a time, because a connection has room for many streams."""
         if self._attempt is not None or self._is_closed or not self._waiting:
             return
         lasting = [each for each in self._connections if each.can_ever_take_more]
-        if len(lasting) >= self._limits.connections or any(not each.max_streams for each in lasting):  # fmt: skip
+        if len(lasting) >= self._limits.connections or any(not each.max_streams for each in lasting):
             return  # a server that allows no streams now would allow none on another connection
         wait = self._next_attempt_at - self._loop.time()
         if wait > 0 and lasting:
@@ -173,7 +175,8 @@ class Http2Pool:
             if not waiter.done():
                 waiter.set_exception(_copy(error))
 
-    # -- for the connections --------------------------------------------------------------------------------------------
+    # -- for the connections
+    # --------------------------------------------------------------------------------------------
 
     def changed(self, connection: Http2Connection) -> None:  # noqa: ARG002 (Owner's signature)
         if self._waiting:
@@ -184,7 +187,8 @@ class Http2Pool:
             self._connections.remove(connection)
         self._serve()
 
-    # -- the end --------------------------------------------------------------------------------------------------------
+    # -- the end
+    # --------------------------------------------------------------------------------------------------------
 
     def close_idle(self) -> None:
         """Close unused connections. The others close with their last call."""

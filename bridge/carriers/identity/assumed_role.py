@@ -42,7 +42,9 @@ class Base(Protocol):
 
 
 class AssumeRole:
-    """A Search that asks STS. `aws.endpoint_url` is for Lambda only. AWS_ENDPOINT_URL_STS sets the address of STS, as in botocore."""
+    """A Search that asks STS. `aws.endpoint_url` is for Lambda only. AWS_ENDPOINT_URL_STS sets the address of STS, as
+    in botocore.
+    """
 
     def __init__(
         self,
@@ -109,13 +111,13 @@ class AssumeRole:
             aws_access_key_id=base.credentials.access_key,
             aws_secret_access_key=base.credentials.secret_key,
             aws_session_token=base.credentials.token or None,
-            config=Config(
-                connect_timeout=_STS_SECONDS, read_timeout=_STS_SECONDS, retries={"max_attempts": 1}
-            ),
+            config=Config(connect_timeout=_STS_SECONDS, read_timeout=_STS_SECONDS, retries={"max_attempts": 1}),
         )
 
     def _region_for(self, configured: str | None) -> str:
-        """The region whose STS is asked. It must lie in the role's partition, because other partitions do not know the role."""
+        """The region whose STS is asked. It must lie in the role's partition, because other partitions do not know the
+        role.
+        """
         partition = partition_in(self._role.arn)
         for region in (configured, self._region):
             if region is not None and partition_of(region) is partition:
@@ -126,9 +128,7 @@ class AssumeRole:
 class CredentialSet:
     """The credentials that the bridge presents to AWS: its own, and those of the roles that it assumes with them."""
 
-    def __init__(
-        self, own: RefreshingCredentials, roles: Mapping[Role, RefreshingCredentials]
-    ) -> None:
+    def __init__(self, own: RefreshingCredentials, roles: Mapping[Role, RefreshingCredentials]) -> None:
         self._own = own
         self._roles = dict(roles)
 

@@ -1,7 +1,7 @@
 """Explains why credentials cannot be found or used: the provider, its file or URL, and the reason, without any secret.
 
-It takes what botocore raised and the settings of its session, and returns one line for the log. Providers read files, run
-programs and ask servers. Their output is never quoted, because it may hold a secret.
+It takes what botocore raised and the settings of its session, and returns one line for the log. Providers read files,
+run programs and ask servers. Their output is never quoted, because it may hold a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from botocore.session import Session
 
 _VISIBLE = re.compile(r"[!-~]+").fullmatch
-"""The text that may stand in a request's head. A key ends in a line break if a secret was made with `echo`, or a file has CRLF."""
+"""The text that may stand in a request's head. A key ends in a line break if a secret was made with `echo`, or a file
+has CRLF.
+"""
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}").fullmatch
 _CONTAINER_HOST = "http://169.254.170.2"
 _USER_IN_URL = re.compile(r"//[^/@\s\"']*@")
@@ -59,7 +61,8 @@ def _kind_of_fault(value: str) -> str:
     return "a space, a control character or a letter beyond ASCII"
 
 
-# -- the place -----------------------------------------------------------------------------------------------------------
+# -- the place
+# -----------------------------------------------------------------------------------------------------------
 
 
 def place_of(provider: str, session: Session, environment: Mapping[str, str]) -> str:
@@ -91,7 +94,7 @@ def _what_is_read(provider: str, session: Session, environment: Mapping[str, str
         case "container-role":
             return _container_url(environment)
         case "iam-role":
-            return str(session.get_config_variable("ec2_metadata_service_endpoint") or "http://169.254.169.254")  # fmt: skip
+            return str(session.get_config_variable("ec2_metadata_service_endpoint") or "http://169.254.169.254")
         case "ec2-credentials-file":
             return environment.get("AWS_CREDENTIAL_FILE", "")
         case "boto-config":
@@ -121,7 +124,8 @@ def _container_url(environment: Mapping[str, str]) -> str:
     return f"{parts.scheme}://{host}{parts.path}, AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 
-# -- the reason ----------------------------------------------------------------------------------------------------------
+# -- the reason
+# ----------------------------------------------------------------------------------------------------------
 
 
 def reason_of(error: BaseException, provider: str = "") -> str:
@@ -153,11 +157,7 @@ def _builtin_reason(error: BaseException, provider: str) -> str:
         case UnicodeDecodeError():
             return _NO_TEXT.get(provider, "what it reads is not UTF-8 text")
         case KeyError():
-            return (
-                f"what it gives lacks {error.args[0]}"
-                if _is_name(error)
-                else "what it gives lacks a field"
-            )
+            return f"what it gives lacks {error.args[0]}" if _is_name(error) else "what it gives lacks a field"
         case RuntimeError() if "still expired" in str(error):
             return "the credentials that it gives have expired"
         case ValueError() if "not a legal header value" in str(error):

@@ -1,8 +1,8 @@
 """Finds AWS credentials as boto3 does, in a thread, keeps them fresh, and returns them without waiting.
 
-botocore looks in the environment, the shared files, SSO, processes, web identity, and the roles of the container and the machine. Some of
-that blocks for seconds, so it is imported and asked in a thread. The result is published as one value. A call reads it, or fails at once if
-there is no value yet.
+botocore looks in the environment, the shared files, SSO, processes, web identity, and the roles of the container and
+the machine. Some of that blocks for seconds, so it is imported and asked in a thread. The result is published as one
+value. A call reads it, or fails at once if there is no value yet.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Found(FrozenValue, frozen=True):
 
 
 class CredentialSource(Protocol):
-    """A source of credentials for carriers. A role to assume is its own source, on top of the source of its base credentials."""
+    """A source of credentials for carriers. A role to assume is its own source, on top of the source of its base
+    credentials.
+    """
 
     @property
     def is_ready(self) -> bool: ...
@@ -123,7 +125,9 @@ class Search(Protocol):
         ...
 
     def renew(self) -> Found:
-        """Read the credentials from the place where they were found. They are fetched again only if they expire soon."""
+        """Read the credentials from the place where they were found. They are fetched again only if they expire
+        soon.
+        """
         ...
 
 
@@ -236,9 +240,7 @@ class RefreshingCredentials:
             found = await in_daemon_thread(look)
             _check(found, found.place)
         except Exception as error:  # noqa: BLE001 (botocore's plug-ins raise anything; it is logged and tried again)
-            _log.warning(
-                "no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried
-            )
+            _log.warning("no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried)
             return False
         finally:
             self._searched.set()
@@ -264,7 +266,9 @@ def _told(error: Exception) -> str:
 
 
 def _check(found: Found, place: str) -> None:
-    """Raise NoCredentials for values that would break the head of a request, or change its meaning. `place` is where they were found."""
+    """Raise NoCredentials for values that would break the head of a request, or change its meaning. `place` is where
+    they were found.
+    """
     fault = unusable_part(found.credentials)
     if fault is not None:
         raise NoCredentials(f"{place}: {fault}")
@@ -283,7 +287,9 @@ class BotocoreSearch:
         region: str | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        """`profile` and `region` take precedence over botocore's own settings. `environment` is read for endpoints only."""
+        """`profile` and `region` take precedence over botocore's own settings. `environment` is read for endpoints
+        only.
+        """
         self._profile = profile
         self._region = region
         self._environment = environment
@@ -310,7 +316,9 @@ class BotocoreSearch:
         return self._read(self._session, self._kept)
 
     def _search(self, session: Session, providers: Iterable[CredentialProvider]) -> Kept:
-        """Ask the providers in order, as botocore's resolver does. Unlike there, the name of a failing provider is known."""
+        """Ask the providers in order, as botocore's resolver does. Unlike there, the name of a failing provider is
+        known.
+        """
         for provider in providers:
             try:
                 kept: Kept | None = provider.load()
@@ -351,7 +359,8 @@ class BotocoreSearch:
 
 
 def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str | None:
-    """The Lambda API's URL from the environment or the shared configuration file, in the SDKs' order. None means AWS's default.
+    """The Lambda API's URL from the environment or the shared configuration file, in the SDKs' order. None means AWS's
+    default.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """
@@ -370,7 +379,9 @@ def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str
 
 
 async def in_daemon_thread(call: Callable[[], Result]) -> Result:
-    """Run a blocking call in its own thread and return its result. The thread does not keep the process alive, as an executor's would."""
+    """Run a blocking call in its own thread and return its result. The thread does not keep the process alive, as an
+    executor's would.
+    """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[Result] = loop.create_future()
 

@@ -1,4 +1,5 @@
-"""State that all signed requests of a carrier share: credentials, AWS's clock, and what to do when AWS refuses a signature.
+"""State that all signed requests of a carrier share: credentials, AWS's clock, and what to do when AWS refuses a
+signature.
 
 It signs nothing itself. A refused signature is corrected once: by fresh credentials, or by using AWS's time.
 """
@@ -46,8 +47,8 @@ class Signing:
         return self._clock() + self.skew
 
     async def renew(self, refused: Credentials, skew: float, date: str) -> bool:
-        """Whether another attempt may succeed, because the credentials or the skew have changed. `date` is that of the answer that refused
-        it. Raises NotReady.
+        """Whether another attempt may succeed, because the credentials or the skew have changed. `date` is that of the
+        answer that refused it. Raises NotReady.
         """
         self._set_clock_by(date)
         await self._source.refresh_now(refused)
@@ -64,14 +65,12 @@ class Signing:
         elif abs(skew - self.skew) < SKEW_NOTICED:
             return  # already known: dates have whole seconds, so small differences do not count
         else:
-            _log.warning(
-                "this machine's clock is %.0f s behind that of AWS; signing with AWS's", skew
-            )
+            _log.warning("this machine's clock is %.0f s behind that of AWS; signing with AWS's", skew)
         self.skew = skew
 
     def report(self, error: RpcError) -> None:
-        """Log, at a limited rate, that AWS refuses a call. The client is not told which identity AWS refuses, but the operator must
-        know.
+        """Log, at a limited rate, that AWS refuses a call. The client is not told which identity AWS refuses, but the
+        operator must know.
         """
         if not isinstance(error, AccessRefused | Misconfigured):
             return

@@ -1,7 +1,7 @@
 """InvokeWithResponseStream: what a function gives, sent to its invoker as it comes, as AWS's event stream over HTTP.
 
-The response begins at once, so a function that fails, at whatever moment, says so in the last event. A client that reads slowly holds
-the function back; one that goes away does not stop it, as on AWS.
+The response begins at once, so a function that fails, at whatever moment, says so in the last event. A client that
+reads slowly holds the function back; one that goes away does not stop it, as on AWS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNNAMED = "Unhandled"
 """The ErrorCode of a failure that has no type."""
 
 
-async def run(request: web.Request, function: Function, invocation: Invocation) -> web.StreamResponse:  # fmt: skip
+async def run(request: web.Request, function: Function, invocation: Invocation) -> web.StreamResponse:
     """Invoke, and answer event by event. Raise Throttled."""
     reply = Reply(streamed_limit=MAX_STREAMED_REPLY)
     task = function.begin(invocation, reply)
@@ -72,6 +72,4 @@ def _complete(failure: Failure | None, log_tail: bytes, *, wants_log: bool) -> b
         members["ErrorDetails"] = failure.body.decode("utf-8", "replace")
     if wants_log:
         members["LogResult"] = b64encode(log_tail).decode()
-    return encode_event(
-        "InvokeComplete", msgspec.json.encode(members), content_type="application/json"
-    )
+    return encode_event("InvokeComplete", msgspec.json.encode(members), content_type="application/json")

@@ -1,7 +1,7 @@
 """Function URLs: plain HTTP in, invocations with AWS's URL event, and what the function gives as an HTTP response.
 
-A URL is reached by name (`Host: NAME.lambda-url.REGION.…`) or by path (`/lambda-url/NAME/…`). This module connects HTTP with the
-event, the signature and the reply, whose rules are modules of their own.
+A URL is reached by name (`Host: NAME.lambda-url.REGION.…`) or by path (`/lambda-url/NAME/…`). This module connects HTTP
+with the event, the signature and the reply, whose rules are modules of their own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import refusal_of
 
-STREAMING_ADVICE = "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"  # fmt: skip
+STREAMING_ADVICE = (
+    "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"
+)
 
 PATH_PREFIX = "/lambda-url/"
 PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
@@ -35,9 +37,7 @@ PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
 BODILESS = (204, 304)
 """HTTP statuses whose responses end with their head (RFC 9110 6.4.1), as those to HEAD do."""
 
-_HOST = re.compile(
-    r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE
-)
+_HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(r"/lambda-url/[^/?]+(?P<path>[^?]*)")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,9 +49,7 @@ class FunctionUrls:
     Pages of any origin may ask, as on AWS. What else this address serves is for `hosts`, and not for pages.
     """
 
-    def __init__(
-        self, functions: Mapping[str, Function], keys: Mapping[str, str], hosts: Hosts
-    ) -> None:
+    def __init__(self, functions: Mapping[str, Function], keys: Mapping[str, str], hosts: Hosts) -> None:
         self._functions = functions
         self._keys = keys
         self._hosts = hosts
@@ -108,9 +106,7 @@ class FunctionUrls:
             raise refusals.NoUrl
         return function, function.config.url
 
-    def _authenticated(
-        self, function: Function, request: UrlRequest, sent_path: str, now: float
-    ) -> UrlRequest:
+    def _authenticated(self, function: Function, request: UrlRequest, sent_path: str, now: float) -> UrlRequest:
         try:
             caller = url_signature.verify(request, sent_path, keys=self._keys, now=now)
         except BadSignature as bad:
@@ -182,9 +178,7 @@ async def _answer_whole(function: Function, invocation: Invocation) -> web.Strea
     )
 
 
-async def _answer_streamed(
-    request: web.Request, function: Function, invocation: Invocation
-) -> web.StreamResponse:
+async def _answer_streamed(request: web.Request, function: Function, invocation: Invocation) -> web.StreamResponse:
     """`invoke_mode: response_stream`. Who goes away does not stop the function, as on AWS."""
     reply = Reply(streamed_limit=MAX_STREAMED_REPLY)
     function.begin(invocation, reply)
@@ -195,9 +189,7 @@ async def _answer_streamed(
             except BadReply as bad:
                 function.note(f"URL: 502, {bad}")
                 raise refusals.FunctionFailed from None
-            response = web.StreamResponse(
-                status=head.http_status, headers=_headers(head, invocation)
-            )
+            response = web.StreamResponse(status=head.http_status, headers=_headers(head, invocation))
             await _send(request, response, begun, chunks)
     finally:
         reply.abandon()
@@ -206,9 +198,7 @@ async def _answer_streamed(
     return response
 
 
-async def _send(
-    request: web.Request, response: web.StreamResponse, begun: bytes, chunks: AsyncIterator[bytes]
-) -> None:
+async def _send(request: web.Request, response: web.StreamResponse, begun: bytes, chunks: AsyncIterator[bytes]) -> None:
     """Send all but the body's end, as long as the client is there."""
     try:
         await response.prepare(request)

@@ -1,7 +1,7 @@
 """AWS's Lambda API, as far as the local Lambda serves it, over HTTP; on the same address, the functions' URLs.
 
-HTTP requests come in; invocations go to a Function and what they give back goes out. Refusals become responses here and nowhere
-else. This module knows nothing of processes.
+HTTP requests come in; invocations go to a Function and what they give back goes out. Refusals become responses here and
+nowhere else. This module knows nothing of processes.
 """
 
 from __future__ import annotations
@@ -56,19 +56,21 @@ class InvokeApi:
         self._urls = urls
 
     def application(self, *outermost: Middleware) -> web.Application:
-        application = web.Application(
-            middlewares=[*outermost, _answer_refusals, self._urls.serve_by_host]
+        application = web.Application(middlewares=[*outermost, _answer_refusals, self._urls.serve_by_host])
+        application.add_routes(
+            [
+                web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
+                web.get("/2015-03-31/functions", self._list, allow_head=False),
+                web.get("/2015-03-31/functions/", self._list, allow_head=False),
+                web.get("/2015-03-31/functions/{name}", self._describe, allow_head=False),
+                web.get("/2015-03-31/functions/{name}/configuration", self._describe_configuration, allow_head=False),
+                web.post(
+                    "/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream
+                ),
+                web.route("*", PATH, self._urls.serve_by_path),
+                web.route("*", "/{path:.*}", _unknown),
+            ]
         )
-        application.add_routes([
-            web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
-            web.get("/2015-03-31/functions", self._list, allow_head=False),
-            web.get("/2015-03-31/functions/", self._list, allow_head=False),
-            web.get("/2015-03-31/functions/{name}", self._describe, allow_head=False),
-            web.get("/2015-03-31/functions/{name}/configuration", self._describe_configuration, allow_head=False),
-            web.post("/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream),
-            web.route("*", PATH, self._urls.serve_by_path),
-            web.route("*", "/{path:.*}", _unknown),
-        ])  # fmt: skip
         return application
 
     # -- Invoke
@@ -90,16 +92,12 @@ class InvokeApi:
             return web.Response(status=204)
         return await event_stream.run(request, function, invocation)
 
-    async def _read(
-        self, request: web.Request, types: tuple[str, ...]
-    ) -> tuple[Function, Invocation]:
+    async def _read(self, request: web.Request, types: tuple[str, ...]) -> tuple[Function, Invocation]:
         """Read a whole request. Raise a Refusal."""
         function_id, function = self._find(request)
         invocation_type = _invocation_type(request)
         if invocation_type not in types:
-            raise refusals.InvalidParameter(
-                f"X-Amz-Invocation-Type must be one of {', '.join(types)}"
-            )
+            raise refusals.InvalidParameter(f"X-Amz-Invocation-Type must be one of {', '.join(types)}")
         invocation = Invocation(
             request_id=request[REQUEST_ID],
             payload=await _read_payload(request, invocation_type),
@@ -127,11 +125,13 @@ class InvokeApi:
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
         _, function = self._find(request)
-        return web.json_response({
-            "Configuration": _described(function.config),
-            "Code": {"RepositoryType": "local", "Location": function.config.code.as_uri()},
-            "Concurrency": {"ReservedConcurrentExecutions": function.config.concurrency},
-        })  # fmt: skip
+        return web.json_response(
+            {
+                "Configuration": _described(function.config),
+                "Code": {"RepositoryType": "local", "Location": function.config.code.as_uri()},
+                "Concurrency": {"ReservedConcurrentExecutions": function.config.concurrency},
+            }
+        )
 
     async def _describe_configuration(self, request: web.Request) -> web.StreamResponse:
         _, function = self._find(request)
@@ -236,9 +236,7 @@ def _client_context(request: web.Request) -> str | None:
             return json.dumps(context, separators=(",", ":"))
     except (NotBase64, ValueError, RecursionError):
         pass
-    raise refusals.InvalidRequestContent(
-        "Client context must be a valid Base64-encoded JSON object."
-    )
+    raise refusals.InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
 
 
 def _wants_log(request: web.Request) -> bool:

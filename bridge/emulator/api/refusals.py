@@ -45,7 +45,9 @@ class MissingAuthentication(Refusal):
 
 
 class IncompleteSignature(Refusal):
-    """An `Authorization` header that is no AWS signature. The message never repeats the header: it may hold a secret."""
+    """An `Authorization` header that is no AWS signature. The message never repeats the header: it may hold a
+    secret.
+    """
 
     http_status = 403
     error_type = "IncompleteSignatureException"
@@ -73,9 +75,7 @@ class InvalidName(Refusal):
 
 class QualifierMismatch(Refusal):
     def __init__(self) -> None:
-        super().__init__(
-            "The derived qualifier from the function name does not match the specified qualifier."
-        )
+        super().__init__("The derived qualifier from the function name does not match the specified qualifier.")
 
 
 class FunctionNotFound(Refusal):
@@ -151,7 +151,9 @@ class ServiceFailed(Refusal):
 
 
 class UrlRefusal(Refusal):
-    """A function URL's answer; it says little, since anybody may read it. What was wrong stands in the function's log."""
+    """A function URL's answer; it says little, since anybody may read it. What was wrong stands in the
+    function's log.
+    """
 
     message_key = "Message"
 
@@ -186,9 +188,7 @@ class UrlRequestTooLarge(UrlRefusal):
     error_type = "RequestEntityTooLargeException"
 
     def __init__(self) -> None:
-        super().__init__(
-            f"Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation"
-        )
+        super().__init__(f"Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation")
 
 
 class FunctionFailed(UrlRefusal):

@@ -21,14 +21,8 @@ def check(headers: Mapping[str, str]) -> None:
     scheme, _, rest = authorization.partition(" ")
     found = {part.partition("=")[0].strip() for part in rest.split(",") if "=" in part}
     wanted = found if scheme in SCHEMES else set[str]()
-    missing = [
-        f"Authorization header requires '{name}' parameter."
-        for name in PARAMETERS
-        if name not in wanted
-    ]
+    missing = [f"Authorization header requires '{name}' parameter." for name in PARAMETERS if name not in wanted]
     if "X-Amz-Date" not in headers and "Date" not in headers:
-        missing.append(
-            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header."
-        )
+        missing.append("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     if missing:
         raise refusals.IncompleteSignature(" ".join(missing))

@@ -1,7 +1,7 @@
 """The event that AWS makes of an HTTP request to a function URL: payload version 2.0, field by field.
 
-The request's parts come in, JSON goes out. Fields that AWS leaves out where there is nothing to say are left out here. Knows
-nothing of sockets, signatures or time.
+The request's parts come in, JSON goes out. Fields that AWS leaves out where there is nothing to say are left out here.
+Knows nothing of sockets, signatures or time.
 
 https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
@@ -23,7 +23,9 @@ from bridge.rpc.value import FrozenValue
 NOT_PASSED = names(Leg.FUNCTION_URL, Action.DROP, Action.ANEW)
 """Headers between the client and the URL only; cookies have a field of their own."""
 TEXT_TYPES = frozenset(("application/json", "application/javascript", "application/xml"))
-"""Content types whose body the event holds as text, in addition to text/*, *+json and *+xml. Forms are not among them, as on AWS."""
+"""Content types whose body the event holds as text, in addition to text/*, *+json and *+xml. Forms are not among them,
+as on AWS.
+"""
 
 
 class UrlRequest(FrozenValue, frozen=True):
@@ -47,7 +49,7 @@ class UrlRequest(FrozenValue, frozen=True):
     """The access key whose signature was good; None: the URL asks for none."""
 
 
-def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:  # fmt: skip
+def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:
     """The event. `now`: Unix seconds."""
     joined = _joined_headers(request)
     # The signature was for the URL: whoever reads it could send the request again.

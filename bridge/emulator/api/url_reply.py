@@ -1,7 +1,7 @@
 """What a function URL makes of a function's reply: a status, headers and a body, by AWS's rules of inference.
 
-A payload comes in, whole (`infer`) or as it comes (`Prelude`); an HTTP head and body go out, or a BadReply that says why AWS would
-answer 502. Knows nothing of sockets.
+A payload comes in, whole (`infer`) or as it comes (`Prelude`); an HTTP head and body go out, or a BadReply that says
+why AWS would answer 502. Knows nothing of sockets.
 
 https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
 """
@@ -23,10 +23,28 @@ HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
 """Of a streamed reply that begins with its HTTP head."""
 
 REMAPPED = frozenset(
-    ("authorization", "connection", "content-length", "content-md5", "date", "expect", "host", "keep-alive", "max-forwards",
-     "proxy-authenticate", "server", "te", "trailer", "transfer-encoding", "upgrade", "via", "www-authenticate",
-     "x-amzn-requestid", "x-amzn-trace-id")
-)  # fmt: skip
+    (
+        "authorization",
+        "connection",
+        "content-length",
+        "content-md5",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authenticate",
+        "server",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+        "www-authenticate",
+        "x-amzn-requestid",
+        "x-amzn-trace-id",
+    )
+)
 """Headers that a URL sets itself or keeps for itself: a function's own go out under x-amzn-Remapped-NAME."""
 
 _name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 5.6.2: token
@@ -34,7 +52,9 @@ _forbidden = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class BadReply(Exception):
-    """The reply cannot become an HTTP response. `str` says why, for the function's log: the client reads nothing of it."""
+    """The reply cannot become an HTTP response. `str` says why, for the function's log: the client reads
+    nothing of it.
+    """
 
 
 class Head(FrozenValue, frozen=True):
@@ -63,7 +83,9 @@ class _Object(Struct, gc=False):
 
 
 def infer(payload: bytes) -> UrlReply:
-    """The response to a whole reply: an object with statusCode says it all, any other JSON is the body. Raises BadReply."""
+    """The response to a whole reply: an object with statusCode says it all, any other JSON is the body. Raises
+    BadReply.
+    """
     try:
         value = msgspec.json.decode(without_mark(payload))
     except (DecodeError, UnicodeDecodeError, RecursionError):

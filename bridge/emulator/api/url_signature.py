@@ -1,7 +1,7 @@
 """Verifies the AWS Signature Version 4 of a request to a URL with `auth: iam`.
 
-The request's parts, the keys that are known and the time come in; the access key goes out, or BadSignature. Presigned URLs
-(the signature in the query) are not taken.
+The request's parts, the keys that are known and the time come in; the access key goes out, or BadSignature. Presigned
+URLs (the signature in the query) are not taken.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def known_keys(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now: float) -> str:
-    """The access key of who signed. `sent_path` is the path as sent, whole; `now`: Unix seconds. Raises BadSignature."""
+    """The access key of who signed. `sent_path` is the path as sent, whole; `now`: Unix seconds. Raises
+    BadSignature.
+    """
     headers = _headers(request)
     match = _AUTHORIZATION.fullmatch(headers.get("authorization", ""))
     if match is None:
@@ -50,9 +52,7 @@ def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now:
     stamp = headers.get("x-amz-date", "")
     signed_at = _time_of(stamp)
     if abs(now - signed_at) > MAX_AGE:
-        raise BadSignature(
-            f"it was signed {abs(now - signed_at):.0f} s ago or ahead, {MAX_AGE:.0f} are allowed"
-        )
+        raise BadSignature(f"it was signed {abs(now - signed_at):.0f} s ago or ahead, {MAX_AGE:.0f} are allowed")
     scope = f"{stamp[:8]}/{naming.REGION}/{_SERVICE}/aws4_request"
     if match["scope"] != scope:
         raise BadSignature(f"it is signed for another scope than {scope}")
@@ -61,7 +61,7 @@ def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now:
         raise BadSignature("host and x-amz-date must be signed")
     actual_hash = payload_hash(request.body)
     if headers.get("x-amz-content-sha256", actual_hash) != actual_hash:
-        raise BadSignature("x-amz-content-sha256 is not the body's hash; a body cannot stay unsigned")  # fmt: skip
+        raise BadSignature("x-amz-content-sha256 is not the body's hash; a body cannot stay unsigned")
     secret_key = keys.get(match["key"])
     if secret_key is None:
         raise BadSignature(f"its access key is none of {', '.join(keys)}")
@@ -72,10 +72,8 @@ def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now:
         path=sent_path,
         query=request.query,
         headers=tuple((name, headers.get(name, "")) for name in names if name not in _ADDED),
-    )  # fmt: skip
-    if not hmac.compare_digest(
-        signer.signature(actual_hash, signed_at), match["signature"].encode()
-    ):
+    )
+    if not hmac.compare_digest(signer.signature(actual_hash, signed_at), match["signature"].encode()):
         raise BadSignature("the signature does not fit the request")
     return match["key"]
 

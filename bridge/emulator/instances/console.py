@@ -11,12 +11,15 @@ from bridge.lossy_writer import LossyWriter
 COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
 _RETRY_AFTER = 0.002
-"""Seconds until lines that found no room are tried again: a pipe holds 64 KiB, a function may print 20 MB in a second."""
+"""Seconds until lines that found no room are tried again: a pipe holds 64 KiB, a function may print 20 MB in a second.
+"""
 _LAST_PATIENCE = 1.0
 
 
 class Console:
-    """Writes whole lines, at once, in the order given. Functions are not held up by whoever does not read: lines are lost then."""
+    """Writes whole lines, at once, in the order given. Functions are not held up by whoever does not read: lines are
+    lost then.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         """A stream without a descriptor (a test's) is simply written to."""

@@ -42,7 +42,9 @@ class Interpreters:
         self._known: dict[tuple[str, Path], Interpreter] = {}
 
     async def ask(self, config: FunctionConfig) -> Interpreter:
-        """Describe the interpreter of a Python function; one that does not start is left to fail where it can be reported."""
+        """Describe the interpreter of a Python function; one that does not start is left to fail where it can be
+        reported.
+        """
         key = interpreter_of(config), config.code
         if key not in self._known:
             self._known[key] = await _ask(config)
@@ -53,9 +55,15 @@ async def _ask(config: FunctionConfig) -> Interpreter:
     environment = environment_of(config, Interpreter(), runtime_api="", log_stream="")
     try:
         process = await asyncio.create_subprocess_exec(
-            interpreter_of(config), "-c", PROBE, cwd=config.code, env=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            interpreter_of(config),
+            "-c",
+            PROBE,
+            cwd=config.code,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     except OSError:
         return Interpreter()
     try:
@@ -106,9 +114,7 @@ def environment_of(
         "LAMBDA_TASK_ROOT": str(config.code),
         "LAMBDA_RUNTIME_DIR": str(function_side()),
         "LANG": "en_US.UTF-8",
-        "LD_LIBRARY_PATH": _joined(
-            config.code, config.code / "lib", inherited.get("LD_LIBRARY_PATH")
-        ),
+        "LD_LIBRARY_PATH": _joined(config.code, config.code / "lib", inherited.get("LD_LIBRARY_PATH")),
         "TZ": ":UTC",
         "_HANDLER": config.handler or Path(command_of(config)[0]).name,
     }
@@ -135,7 +141,9 @@ def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[st
 
 
 def function_side() -> Path:
-    """The folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at its root."""
+    """The folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at its
+    root.
+    """
     here = Path(__file__).resolve().parents[1]
     bundled = here / "bundled"
     return bundled if bundled.is_dir() else here.parents[1]

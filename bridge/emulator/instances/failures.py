@@ -31,12 +31,10 @@ def timed_out(request_id: str, seconds: float) -> Failure:
 
 
 def exited(request_id: str, exit_status: str) -> Failure:
-    """The process ended (`exit status 1`, `signal: killed`) before it answered. AWS reports a lack of memory like this, too."""
-    how = (
-        f"with error: {exit_status}"
-        if exit_status != "exit status 0"
-        else "without providing a reason"
-    )
+    """The process ended (`exit status 1`, `signal: killed`) before it answered. AWS reports a lack of memory like this,
+    too.
+    """
+    how = f"with error: {exit_status}" if exit_status != "exit status 0" else "without providing a reason"
     return _failure("Runtime.ExitError", f"Runtime exited {how}", request_id)
 
 
@@ -51,9 +49,7 @@ def truncated(request_id: str) -> Failure:
 
 
 def invalid_response_mode(request_id: str) -> Failure:
-    return _failure(
-        "Runtime.InvalidResponseModeHeader", "Invalid function response mode", request_id
-    )
+    return _failure("Runtime.InvalidResponseModeHeader", "Invalid function response mode", request_id)
 
 
 def emulator_failed(request_id: str) -> Failure:

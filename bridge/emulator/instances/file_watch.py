@@ -27,13 +27,13 @@ class _Sources(DefaultFilter):
         self._ours = {os.path.realpath(f"/proc/self/fd/{number}") for number in (1, 2)}
 
     def __call__(self, change: Change, path: str) -> bool:
-        return (
-            super().__call__(change, path) and not path.endswith(".log") and path not in self._ours
-        )
+        return super().__call__(change, path) and not path.endswith(".log") and path not in self._ours
 
 
 class FileWatch:
-    """Follows one set of folders at a time. Caches, virtual environments, .git, logs and our own output do not count."""
+    """Follows one set of folders at a time. Caches, virtual environments, .git, logs and our own output do not
+    count.
+    """
 
     def __init__(self, on_change: Callable[[set[Path]], None]) -> None:
         self._on_change = on_change
@@ -50,9 +50,7 @@ class FileWatch:
         self._folders = wanted
         if wanted:
             self._stop = asyncio.Event()
-            self._task = asyncio.get_running_loop().create_task(
-                self._watch(wanted, _identities(wanted), self._stop)
-            )
+            self._task = asyncio.get_running_loop().create_task(self._watch(wanted, _identities(wanted), self._stop))
 
     async def close(self) -> None:
         self._folders = frozenset()
@@ -61,9 +59,7 @@ class FileWatch:
             self._stop.set()
             await asyncio.wait([task])
 
-    async def _watch(
-        self, folders: frozenset[Path], there: dict[Path, int], stop: asyncio.Event
-    ) -> None:
+    async def _watch(self, folders: frozenset[Path], there: dict[Path, int], stop: asyncio.Event) -> None:
         try:
             while not stop.is_set():
                 await self._watch_until_replaced(folders, there, stop)
@@ -82,9 +78,13 @@ class FileWatch:
             await _soon(stop)
             return
         watching = awatch(
-            *there, watch_filter=_Sources(), debounce=DEBOUNCE_MS, stop_event=stop,
-            rust_timeout=int(LOOKED_AFTER * 1000), yield_on_timeout=True,
-        )  # fmt: skip
+            *there,
+            watch_filter=_Sources(),
+            debounce=DEBOUNCE_MS,
+            stop_event=stop,
+            rust_timeout=int(LOOKED_AFTER * 1000),
+            yield_on_timeout=True,
+        )
         try:
             async for changes in watching:
                 changed = {Path(path) for _, path in changes}

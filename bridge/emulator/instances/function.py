@@ -27,14 +27,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Function:
-    def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, log: Callable[[str], None]) -> None:  # fmt: skip
+    def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, log: Callable[[str], None]) -> None:
         self.config = config
         self._shared_state = facilities
         self._log = log
         self._instances: set[Instance] = set()
         """All that have something left of them."""
         self._free: list[Instance] = []
-        """Those that nobody has claimed, the last used at the end. Some are still on their way back from their last reply."""
+        """Those that nobody has claimed, the last used at the end. Some are still on their way back from their last
+        reply.
+        """
         self._in_flight = 0
         self._has_room = asyncio.Event()
         self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)

@@ -1,7 +1,8 @@
 """One instance of a function: a process, its Runtime API, and the limits on its time and memory.
 
-Invocations come in one at a time; each ends its Reply, whatever the process does. The owner learns when an instance takes no
-more, and when nothing of it is left. A process is killed, never asked: AWS does the same with functions that have no extensions.
+Invocations come in one at a time; each ends its Reply, whatever the process does. The owner learns when an instance
+takes no more, and when nothing of it is left. A process is killed, never asked: AWS does the same with functions that
+have no extensions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from bridge.server.hosts import Hosts
 MEMORY_CHECK_SECONDS = 0.1
 """Seconds between two looks at the memory of a busy instance."""
 LAST_WORDS = 1.0
-"""Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its connection."""
+"""Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its
+connection.
+"""
 INIT_ERROR_GRACE = 1.0
 """Seconds that a process may take to end by itself after it reported an init error."""
 
@@ -64,7 +67,9 @@ class InstanceLost(Exception):
 class Instance:
     """Starts with its first invocation; ends by failure, by idleness or by its owner."""
 
-    def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, owner: Owner, log: Callable[[str], None]) -> None:  # fmt: skip
+    def __init__(
+        self, config: FunctionConfig, facilities: SharedEmulatorState, owner: Owner, log: Callable[[str], None]
+    ) -> None:
         self._config = config
         self._shared_state = facilities
         self._owner = owner
@@ -106,7 +111,9 @@ class Instance:
         return self._end is None and not self._is_retired
 
     async def run(self, invocation: Invocation, reply: Reply) -> bytes:
-        """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply untouched."""
+        """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply
+        untouched.
+        """
         self._is_claimed = True
         try:
             return await self._run(invocation, reply)

@@ -1,7 +1,8 @@
 """One invocation, and what it gives back as it comes: the runtime's side feeds a Reply, the invoker's side reads it.
 
-A Reply is a stream whether the function streams or not; plain Invoke reads it whole. It holds at most HIGH_WATER bytes that
-nobody has read and knows neither HTTP nor processes. A reader that leaves must detach. The invocation continues without it.
+A Reply is a stream whether the function streams or not; plain Invoke reads it whole. It holds at most HIGH_WATER bytes
+that nobody has read and knows neither HTTP nor processes. A reader that leaves must detach. The invocation continues
+without it.
 """
 
 from __future__ import annotations
@@ -36,11 +37,25 @@ class Invocation(FrozenValue, frozen=True):
 class Reply:
     """Chunks, then an end: whole, or with a Failure. What comes after the end is dropped."""
 
-    __slots__ = ("_arrived", "_chunks", "_is_abandoned", "_limit", "_on_drained", "_over", "_streamed_limit", "_unread",
-                 "content_type", "failure", "is_streamed", "size")  # fmt: skip
+    __slots__ = (
+        "_arrived",
+        "_chunks",
+        "_is_abandoned",
+        "_limit",
+        "_on_drained",
+        "_over",
+        "_streamed_limit",
+        "_unread",
+        "content_type",
+        "failure",
+        "is_streamed",
+        "size",
+    )
 
     def __init__(self, *, limit: int = MAX_REPLY, streamed_limit: int = MAX_REPLY) -> None:
-        """`streamed_limit` holds instead of `limit` if the function streams: for invokers that can take it as it comes."""
+        """`streamed_limit` holds instead of `limit` if the function streams: for invokers that can take it as
+        it comes.
+        """
         self.content_type = "application/json"
         self.is_streamed = False
         self.failure: Failure | None = None

@@ -1,4 +1,5 @@
-"""The Runtime API's state machine, as AWS documents and its open-source emulator runs it: the whole grammar in one table.
+"""The Runtime API's state machine, as AWS documents and its open-source emulator runs it: the whole grammar in one
+table.
 
 1. Every transition stands here; nobody else assigns a phase by a rule of its own.
 2. This file knows neither HTTP nor the process.

@@ -1,4 +1,6 @@
-"""What a function writes: bytes of its stdout and stderr in, bounded lines and the last 4 KB out; and AWS's own log lines."""
+"""What a function writes: bytes of its stdout and stderr in, bounded lines and the last 4 KB out; and AWS's own log
+lines.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ MAX_TAIL = 4 * 1024
 
 
 class LineSplitter:
-    """Bytes in any chunking → lines. A carriage return breaks a line, too: AWS's Python runtime joins tracebacks with it."""
+    """Bytes in any chunking → lines. A carriage return breaks a line, too: AWS's Python runtime joins tracebacks with
+    it.
+    """
 
     def __init__(self) -> None:
         self._rest = b""

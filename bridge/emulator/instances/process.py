@@ -1,4 +1,6 @@
-"""Runs one function process and its group: starts it, reads its output, measures its memory, and kills it. It does not know Lambda."""
+"""Runs one function process and its group: starts it, reads its output, measures its memory, and kills it. It does not
+know Lambda.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,7 @@ PROC = Path("/proc")
 class FunctionProcess:
     """A process in a group of its own. Its stdout and stderr share one pipe, so that lines keep their order."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, output: int, on_output: Callable[[bytes], None]
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, output: int, on_output: Callable[[bytes], None]) -> None:
         self._process = process
         self._output = output
         self._on_output = on_output
@@ -44,9 +44,14 @@ class FunctionProcess:
         output, child_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, cwd=folder, env=environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=child_end, stderr=child_end,
-            )  # fmt: skip
+                *command,
+                cwd=folder,
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=child_end,
+                stderr=child_end,
+            )
         except BaseException:
             os.close(output)
             raise
@@ -55,7 +60,9 @@ class FunctionProcess:
         return cls(process, output, on_output)
 
     async def run(self, reaper: Reaper) -> str:
-        """Wait until the process has ended and return how, in the words that AWS uses: `exit status 1`, `signal: killed`."""
+        """Wait until the process has ended and return how, in the words that AWS uses: `exit status 1`, `signal:
+        killed`.
+        """
         group = self._process.pid
         try:
             await reaper.watch(group)
@@ -80,7 +87,9 @@ class FunctionProcess:
                 return
 
     def memory(self) -> int:
-        """Bytes of anonymous memory of the process and its descendants: what no kernel could take back. 0 without /proc."""
+        """Bytes of anonymous memory of the process and its descendants: what no kernel could take back. 0 without
+        /proc.
+        """
         return sum(_anonymous(pid) for pid in _family(self._process.pid))
 
     def _read(self) -> bool:

@@ -1,5 +1,5 @@
-"""The bridge's side of `reaper_process`: tells it which process groups live. There is one per local Lambda, started with the first
-function.
+"""The bridge's side of `reaper_process`: tells it which process groups live. There is one per local Lambda, started
+with the first function.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ class Reaper:
         async with self._starting:
             if self._process is None:
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-S", str(PROGRAM),
-                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    start_new_session=True, cwd="/",
-                )  # fmt: skip
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(PROGRAM),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd="/",
+                )
         self._tell(f"+{group}\n")
 
     def release(self, group: int) -> None:

@@ -1,8 +1,8 @@
 """Kills the functions' processes if the bridge dies without a chance to do so itself.
 
-This is a separate program, started by `reaper` and kept free of imports. It reads lines with `+PGID` and `-PGID` from stdin. When
-stdin ends, it kills every process group that is still listed. It replaces PR_SET_PDEATHSIG, which exists on Linux only, spares
-grandchildren, and fires when the thread that started a process ends.
+This is a separate program, started by `reaper` and kept free of imports. It reads lines with `+PGID` and `-PGID` from
+stdin. When stdin ends, it kills every process group that is still listed. It replaces PR_SET_PDEATHSIG, which exists on
+Linux only, spares grandchildren, and fires when the thread that started a process ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Runtime API of one instance, over HTTP on a loopback port of its own (AWS_LAMBDA_RUNTIME_API takes no path).
 
-Bytes from the runtime come in, calls of its RuntimeSession go out, and back. A runtime that is slow, sends garbage or never stops sending
-cannot hurt others. Only the current chunk is held, and
+Bytes from the runtime come in, calls of its RuntimeSession go out, and back. A runtime that is slow, sends garbage or
+never stops sending cannot hurt others. Only the current chunk is held, and
 bytes that are not HTTP end the connection.
 httptools parses because the trailers of a streamed reply count, and aiohttp drops them.
 """
@@ -31,7 +31,9 @@ MAX_HEAD = 64 * 1024
 MAX_CONNECTIONS = 16
 """Connections of one runtime at a time; it needs one or two."""
 CUT_GRACE = 0.1
-"""Seconds between a connection that ends in the middle of a reply and the verdict: most often its process has died, and that says more."""
+"""Seconds between a connection that ends in the middle of a reply and the verdict: most often its process has died, and
+that says more.
+"""
 
 PREFIX = "/2018-06-01/runtime/"
 
@@ -62,7 +64,9 @@ class RuntimeApi:
         return f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def last_words(self, *, seconds: float) -> None:
-        """Return when all that a process sent before it died has been read: when its connections have ended, or after so long."""
+        """Return when all that a process sent before it died has been read: when its connections have ended, or after
+        so long.
+        """
         ended = [connection.ended for connection in self._connections]
         if ended:
             await asyncio.wait(ended, timeout=seconds)
@@ -80,9 +84,7 @@ class RuntimeApi:
 class RuntimeConnection(asyncio.Protocol):
     """One connection of the runtime. Requests follow one another; nothing may be sent before the last was answered."""
 
-    def __init__(
-        self, session: RuntimeSession, hosts: Hosts, siblings: set[RuntimeConnection]
-    ) -> None:
+    def __init__(self, session: RuntimeSession, hosts: Hosts, siblings: set[RuntimeConnection]) -> None:
         self._session = session
         self._hosts = hosts
         self._siblings = siblings
@@ -126,7 +128,8 @@ class RuntimeConnection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Java's HttpClient offers h2c in its first request; who ignores the offer (RFC 9110 7.8) goes on in HTTP/1.1.
+            # Java's HttpClient offers h2c in its first request; who ignores the offer (RFC 9110 7.8) goes on in
+            # HTTP/1.1.
             self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserCallbackError:
             raise  # ours; asyncio logs it and ends the connection
@@ -229,9 +232,7 @@ class RuntimeConnection(asyncio.Protocol):
                 self._refuse_path(path)
 
     def _poll(self) -> None:
-        self._session.poll(
-            self._send_invocation, is_known=self._has_replied, displaced=self._give_way
-        )
+        self._session.poll(self._send_invocation, is_known=self._has_replied, displaced=self._give_way)
 
     def _give_way(self) -> None:
         """The runtime itself asks, on another connection."""
@@ -243,7 +244,7 @@ class RuntimeConnection(asyncio.Protocol):
         mode = self._headers.get(RESPONSE_MODE, "").lower()
         if mode not in ("", "streaming"):
             self._session.refuse_mode()
-            self._refuse(HTTPStatus.BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode")  # fmt: skip
+            self._refuse(HTTPStatus.BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode")
             return
         content_type = self._headers.get("content-type", "application/octet-stream")
         # aws-lambda-go names no mode: its streams are told by their type.
@@ -344,7 +345,11 @@ class RuntimeConnection(asyncio.Protocol):
         self._respond(status, body, {})
 
     def _respond(self, status: HTTPStatus, body: bytes, fields: Mapping[str, str]) -> None:
-        head = [f"HTTP/1.1 {status.value} {status.phrase}", "Content-Type: application/json", f"Content-Length: {len(body)}"]  # fmt: skip
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        ]
         head += [f"{name}: {value}" for name, value in fields.items()]
         self._write("\r\n".join([*head, "", ""]).encode("latin-1") + body)
         self._is_answering = False

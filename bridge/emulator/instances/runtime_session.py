@@ -1,7 +1,8 @@
 """What one runtime may do and when: the Runtime API without HTTP.
 
-Requests of the runtime come in as calls, an InvalidTransition or UnknownInvocation goes out for those out of turn. The instance
-delivers invocations and is told, through its Observer, what became of them. Nothing here knows sockets, processes or time.
+Requests of the runtime come in as calls, an InvalidTransition or UnknownInvocation goes out for those out of turn. The
+instance delivers invocations and is told, through its Observer, what became of them. Nothing here knows sockets,
+processes or time.
 """
 
 from __future__ import annotations
@@ -77,9 +78,10 @@ class RuntimeSession:
     ) -> None:
         """The runtime asks for an invocation: `poller` gets it, now or later.
 
-        A runtime asks once at a time, so of two connections one is a stranger's. One that has brought a reply (`is_known`) is the
-        runtime's and displaces another; else the first keeps its place, and the second gets InvalidTransition. The invocation that
-        is running is handed out again, unless it is with a connection that is known.
+        A runtime asks once at a time, so of two connections one is a stranger's. One that has brought a reply
+        (`is_known`) is the runtime's and displaces another; else the first keeps its place, and the second gets
+        InvalidTransition. The invocation that is running is handed out again, unless it is with a connection that is
+        known.
         """
         before = self.phase
         if before in (Phase.READY, Phase.RUNNING) and self._is_held_against(poller, is_known):
@@ -143,7 +145,9 @@ class RuntimeSession:
         self.answer(failures.invalid_response_mode(self._current_id))
 
     def cut(self) -> None:
-        """The connection ended in the middle of an answer; nothing happens if that answer has been settled otherwise."""
+        """The connection ended in the middle of an answer; nothing happens if that answer has been settled
+        otherwise.
+        """
         if self.phase is Phase.RESPONDING:
             self.answer(failures.truncated(self._current_id))
 

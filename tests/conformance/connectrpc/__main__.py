@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description="Run connectrpc's conformance suite.")
-    arguments.add_argument("names", nargs="*", metavar="NAME", help=", ".join(each.name for each in SETTINGS))  # fmt: skip
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=", ".join(each.name for each in SETTINGS))
     names = arguments.parse_args().names or [each.name for each in SETTINGS]
     chosen = [each for each in SETTINGS if each.name in names]
     if unknown := set(names) - {each.name for each in chosen}:
@@ -61,7 +61,9 @@ def main() -> int:
 
 
 def _run_all(chosen: list[Setting], folder: Path, emulator: str) -> int:
-    """Settings that fail beside others are played again alone: some cases give a call half a second, which a busy machine may not."""
+    """Settings that fail beside others are played again alone: some cases give a call half a second, which a busy
+    machine may not.
+    """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         running = {pool.submit(_run, each, folder, emulator): each for each in chosen}
         again = [running[each] for each in as_completed(running) if not _report(each.result())]
@@ -85,14 +87,30 @@ def _run(setting: Setting, folder: Path, emulator: str) -> Outcome:
     known = [f"--known-{what}=@{file}" for what, file in setting.known.items() if file.exists()]
     parallel = [f"--parallel={CALLS}"] if setting.mode == "server" else []
     command = [
-        str(RUNNER), "--mode", setting.mode, "--conf", str(features), *parallel, *known, "--",
-        sys.executable, "-m", f"tests.conformance.connectrpc.{setting.mode}", setting.way, json.dumps(setting.bridge(emulator)),
-    ]  # fmt: skip
+        str(RUNNER),
+        "--mode",
+        setting.mode,
+        "--conf",
+        str(features),
+        *parallel,
+        *known,
+        "--",
+        sys.executable,
+        "-m",
+        f"tests.conformance.connectrpc.{setting.mode}",
+        setting.way,
+        json.dumps(setting.bridge(emulator)),
+    ]
     started = time.monotonic()
     played = subprocess.run(
-        command, cwd=ROOT, timeout=LONGEST,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        timeout=LONGEST,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     return Outcome(setting.name, played.returncode == 0, time.monotonic() - started, played.stdout)
 
 
@@ -114,10 +132,10 @@ def _local_lambda(folder: Path) -> Iterator[str]:
     }
     file = folder / "emulator.yaml"
     file.write_text(json.dumps({"functions": {FUNCTION: function}}))
-    command = [sys.executable, "-m", "bridge", "emulate", "-c", str(file), "--emulator", "127.0.0.1:0"]  # fmt: skip
+    command = [sys.executable, "-m", "bridge", "emulate", "-c", str(file), "--emulator", "127.0.0.1:0"]
     log = folder / "emulator.log"
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=plain_environment())  # fmt: skip
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env=plain_environment())
     try:
         emulator = _url_in(log, process)
         _warm_up(emulator)
@@ -128,7 +146,9 @@ def _local_lambda(folder: Path) -> Iterator[str]:
 
 
 def _warm_up(emulator: str) -> None:
-    """Starts the function's instances: a cold start is time of a call's deadline, and the suite allows half a second."""
+    """Starts the function's instances: a cold start is time of a call's deadline, and the suite allows half a
+    second.
+    """
     url = f"{emulator}/lambda-url/{FUNCTION}/{SERVICE}/Unary"
     body = json.dumps({"responseDefinition": {"responseDelayMs": 2000}}).encode()
     request = urllib.request.Request(url, body, {"content-type": "application/json"})

@@ -1,8 +1,10 @@
-"""The program that the suite starts as a client under test: its own gRPC client, written with grpc-go, calls through a bridge.
+"""The program that the suite starts as a client under test: its own gRPC client, written with grpc-go, calls through a
+bridge.
 
     python -m tests.conformance.connectrpc.client grpc '{"the bridge\'s": "configuration"}'
 
-The suite's server, which answers what each case wants, is the bridge's target; the first argument is the scheme of that target.
+The suite's server, which answers what each case wants, is the bridge's target; the first argument is the scheme of that
+target.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What the suite and the programs that it starts say to each other: messages behind their length, four bytes, big-endian."""
+"""What the suite and the programs that it starts say to each other: messages behind their length, four bytes,
+big-endian.
+"""
 
 from __future__ import annotations
 

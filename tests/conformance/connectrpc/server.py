@@ -1,4 +1,5 @@
-"""The program that the suite starts as a server under test: one of WAYS stands up, its port is told, and it falls with SIGTERM.
+"""The program that the suite starts as a server under test: one of WAYS stands up, its port is told, and it falls with
+SIGTERM.
 
 python -m tests.conformance.connectrpc.server WAY '{"the bridge\'s": "configuration"}'
 """
@@ -89,7 +90,9 @@ def bridge_to_grpc(asked: Asked, config: Config) -> Iterator[int]:
 
 @contextmanager
 def function_url(_asked: Asked, config: Config) -> Iterator[int]:
-    """The function's URL in the local Lambda at `emulator`. The suite knows ports only: a stream_reply in front gives the URL its name."""
+    """The function's URL in the local Lambda at `emulator`. The suite knows ports only: a stream_reply in front gives
+    the URL its name.
+    """
     port: Queue[int] = Queue()
     stream_reply = _relay_to_url(config["emulator"], port)
     Thread(target=lambda: asyncio.run(stream_reply), daemon=True).start()
@@ -97,7 +100,9 @@ def function_url(_asked: Asked, config: Config) -> Iterator[int]:
 
 
 async def _relay_to_url(emulator: str, port: Queue[int]) -> None:
-    """Bytes pass as they are, but for the Host line: a Go client writes it near the start of each request's first write."""
+    """Bytes pass as they are, but for the Host line: a Go client writes it near the start of each request's first
+    write.
+    """
     there = urlsplit(emulator)
     name = f"Host: {FUNCTION}.lambda-url.us-east-1.localhost\r\n".encode()
 
@@ -149,9 +154,7 @@ def main(way: str, config: str) -> None:
     asked = read_message(sys.stdin.buffer, pb.ServerCompatRequest)
     assert asked is not None
     with WAYS[way](asked, json.loads(config)) as port:
-        listening = pb.ServerCompatResponse(
-            host="127.0.0.1", port=port, pem_cert=asked.server_creds.cert
-        )
+        listening = pb.ServerCompatResponse(host="127.0.0.1", port=port, pem_cert=asked.server_creds.cert)
         write_message(sys.stdout.buffer, listening)
         signal.pause()
 

@@ -33,28 +33,20 @@ class ConformanceService(conformance_pb2_grpc.ConformanceServiceServicer):  # ty
         payload = _single_response(request, [request], context)
         return pb.UnaryResponse(payload=payload)
 
-    def IdempotentUnary(
-        self, request: pb.IdempotentUnaryRequest, context: Any
-    ) -> pb.IdempotentUnaryResponse:
+    def IdempotentUnary(self, request: pb.IdempotentUnaryRequest, context: Any) -> pb.IdempotentUnaryResponse:
         payload = _single_response(request, [request], context)
         return pb.IdempotentUnaryResponse(payload=payload)
 
-    def ClientStream(
-        self, requests: Iterable[pb.ClientStreamRequest], context: Any
-    ) -> pb.ClientStreamResponse:
+    def ClientStream(self, requests: Iterable[pb.ClientStreamRequest], context: Any) -> pb.ClientStreamResponse:
         received = list(requests)
         first = received[0] if received else pb.ClientStreamRequest()
         return pb.ClientStreamResponse(payload=_single_response(first, received, context))
 
-    def ServerStream(
-        self, request: pb.ServerStreamRequest, context: Any
-    ) -> Iterator[pb.ServerStreamResponse]:
+    def ServerStream(self, request: pb.ServerStreamRequest, context: Any) -> Iterator[pb.ServerStreamResponse]:
         for payload in _responses(request.response_definition, [request], context):
             yield pb.ServerStreamResponse(payload=payload)
 
-    def BidiStream(
-        self, requests: Iterable[pb.BidiStreamRequest], context: Any
-    ) -> Iterator[pb.BidiStreamResponse]:
+    def BidiStream(self, requests: Iterable[pb.BidiStreamRequest], context: Any) -> Iterator[pb.BidiStreamResponse]:
         pending = iter(requests)
         first = next(pending, pb.BidiStreamRequest())
         if first.full_duplex:
@@ -71,9 +63,7 @@ def _single_response(first: Any, received: list[Any], context: Any) -> pb.Confor
     time.sleep(wanted.response_delay_ms / 1000)
     if wanted.HasField("error"):
         _fail(wanted, context, _request_info(received, context))
-    return pb.ConformancePayload(
-        data=wanted.response_data, request_info=_request_info(received, context)
-    )
+    return pb.ConformancePayload(data=wanted.response_data, request_info=_request_info(received, context))
 
 
 def _responses(
@@ -115,9 +105,7 @@ def _fail(wanted: Any, context: Any, info: pb.ConformancePayload.RequestInfo | N
     details = [*error.details, *([] if info is None else [_packed(info)])]
     rich = Status(code=error.code, message=error.message, details=details)
     trailers = _metadata(wanted.response_trailers)
-    context.set_trailing_metadata(
-        (*trailers, ("grpc-status-details-bin", rich.SerializeToString()))
-    )
+    context.set_trailing_metadata((*trailers, ("grpc-status-details-bin", rich.SerializeToString())))
     context.abort(_CODES[error.code], error.message)
     raise AssertionError("abort raises")
 

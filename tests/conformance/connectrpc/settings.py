@@ -1,4 +1,6 @@
-"""What `make conformance` runs: each setting is one run of the suite, against one way through the bridge or lambda_fn."""
+"""What `make conformance` runs: each setting is one run of the suite, against one way through the bridge or
+lambda_fn.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _STREAMS = ("UNARY", "CLIENT_STREAM", "SERVER_STREAM", "HALF_DUPLEX_BIDI_STREAM"
 
 def _grpc(
     *, codec: str = "PROTO", compression: str = "GZIP", streams: tuple[str, ...] = _STREAMS, tls: bool = False
-) -> Features:  # fmt: skip
+) -> Features:
     return {
         "versions": ["HTTP_VERSION_2"],
         "protocols": ["PROTOCOL_GRPC"],
@@ -70,7 +72,7 @@ class Setting:
 
 def _invoke(
     name: str, features: Features | None = None, *, config: dict[str, Any] | None = None, **keys: str
-) -> Setting:  # fmt: skip
+) -> Setting:
     target = {"target": f"local:{FUNCTION}", **keys}
     return Setting(name, "bridge", features or _grpc(), target, config or {})
 
@@ -87,14 +89,17 @@ SETTINGS = (
     Setting("http-target", "bridge", _grpc(), {"target": "{url}"}),
     Setting("grpc-target", "bridge-to-grpc", _FULL_DUPLEX),
     Setting(
-        "function-url", "function-url",
+        "function-url",
+        "function-url",
         {**_WEB, "protocols": ["PROTOCOL_CONNECT", "PROTOCOL_GRPC_WEB"], "codecs": ["CODEC_PROTO", "CODEC_JSON"]},
     ),
     Setting(
-        "serve", "serve",
+        "serve",
+        "serve",
         {**_WEB, "protocols": ["PROTOCOL_CONNECT", "PROTOCOL_GRPC_WEB"], "codecs": ["CODEC_PROTO", "CODEC_JSON"]},
     ),
     Setting("http-client", "http", {**_WEB, "protocols": ["PROTOCOL_GRPC_WEB"]}, mode="client"),
-    # Messages travel plain between the bridge and the server. With gzip the suite's server would call that a fault each time.
+    # Messages travel plain between the bridge and the server. With gzip the suite's server would call that a fault each
+    # time.
     Setting("grpc-client", "grpc", {**_FULL_DUPLEX, "compressions": ["COMPRESSION_IDENTITY"]}, mode="client"),
-)  # fmt: skip
+)

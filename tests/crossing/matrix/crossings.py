@@ -1,7 +1,8 @@
-"""The matrix as data: what crosses (payload, event, carrier, function), what is asked of each crossing, and what comes of it.
+"""The matrix as data: what crosses (payload, event, carrier, function), what is asked of each crossing, and what comes
+of it.
 
-Every scenario is played on every crossing. Its outcome is that of a gRPC server; RULES say where it is another one, and why. What
-the configuration refuses stands in REFUSED.
+Every scenario is played on every crossing. Its outcome is that of a gRPC server; RULES say where it is another one, and
+why. What the configuration refuses stands in REFUSED.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class Rule:
         )
 
 
-# -- what crosses --------------------------------------------------------------------------------------------------------
+# -- what crosses
+# --------------------------------------------------------------------------------------------------------
 
 SHAPES = ("http-v2", "http-v1", "alb", "envoy")
 PAYLOADS = ("grpc-web", "grpc", "protobuf", "json")
@@ -164,22 +166,41 @@ CROSSINGS: tuple[Crossing, ...] = (
     Crossing("ConnectWeb", "grpc-web", "-", "http", "connect"),
     Crossing("Grpcio", "grpc", "-", "native", "grpcio"),
     Crossing("ConnectGrpc", "grpc", "-", "native", "connect"),
-)  # fmt: skip
+)
 
 REFUSED: tuple[tuple[Mapping[str, str], str], ...] = (
-    *(({"target": "local:f", "payload": payload, "event": "raw"}, f"event: raw cannot carry payload: {payload}") for payload in PAYLOADS[:3]),
+    *(
+        ({"target": "local:f", "payload": payload, "event": "raw"}, f"event: raw cannot carry payload: {payload}")
+        for payload in PAYLOADS[:3]
+    ),
     ({"target": "local:f", "payload": "json"}, "payload: json needs descriptors"),
     ({"target": "http://h", "payload": "json"}, "payload: json needs descriptors"),
-    *(({"target": "http://h", "event": event}, "event: has no effect on an http:// target") for event in (*SHAPES, "raw")),
-    *(({"target": "http://h", "invoke_mode": mode}, "invoke_mode: has no effect on an http:// target") for mode in ("buffered", "response_stream")),
-    *(({"target": "grpc://h:1", "payload": payload}, "payload: has no effect on a grpc:// target") for payload in PAYLOADS),
-    *(({"target": "grpc://h:1", "event": event}, "event: has no effect on a grpc:// target") for event in (*SHAPES, "raw")),
-    *(({"target": "grpc://h:1", "invoke_mode": mode}, "invoke_mode: has no effect on a grpc:// target") for mode in ("buffered", "response_stream")),
-)  # fmt: skip
+    *(
+        ({"target": "http://h", "event": event}, "event: has no effect on an http:// target")
+        for event in (*SHAPES, "raw")
+    ),
+    *(
+        ({"target": "http://h", "invoke_mode": mode}, "invoke_mode: has no effect on an http:// target")
+        for mode in ("buffered", "response_stream")
+    ),
+    *(
+        ({"target": "grpc://h:1", "payload": payload}, "payload: has no effect on a grpc:// target")
+        for payload in PAYLOADS
+    ),
+    *(
+        ({"target": "grpc://h:1", "event": event}, "event: has no effect on a grpc:// target")
+        for event in (*SHAPES, "raw")
+    ),
+    *(
+        ({"target": "grpc://h:1", "invoke_mode": mode}, "invoke_mode: has no effect on a grpc:// target")
+        for mode in ("buffered", "response_stream")
+    ),
+)
 """Entries that `check` refuses, and what it says."""
 
 
-# -- what is asked -------------------------------------------------------------------------------------------------------
+# -- what is asked
+# -------------------------------------------------------------------------------------------------------
 
 
 def _echo(text: str, **asked: Any) -> pb.EchoRequest:
@@ -197,40 +218,114 @@ TWO = (_echo("a"), _echo("b"))
 THREE = (("s", 0), ("s", 1), ("s", 2))
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("cancel", "unary", "SleepAsync", (pb.SleepRequest(seconds=1),), Outcome("CANCELLED", None), cancelled=True),
-    Scenario("cancel", "server stream", "ServerStream", (_echo("s", count=2, delay=0.4),), Outcome("CANCELLED", None, THREE[:1]), cancelled=True),
+    Scenario(
+        "cancel", "unary", "SleepAsync", (pb.SleepRequest(seconds=1),), Outcome("CANCELLED", None), cancelled=True
+    ),
+    Scenario(
+        "cancel",
+        "server stream",
+        "ServerStream",
+        (_echo("s", count=2, delay=0.4),),
+        Outcome("CANCELLED", None, THREE[:1]),
+        cancelled=True,
+    ),
     Scenario("ok", "unary", "Unary", (_echo("hé"),), Outcome(messages=(("hé", 0),))),
     Scenario("metadata", "unary", "Unary", (_echo("m"),), Outcome(messages=(("m", 0),), initial=UP, seen=UP), UP),
-    Scenario("binary metadata", "unary", "Unary", (_echo("m"),), Outcome(messages=(("m", 0),), initial=UP_BINARY, seen=UP_BINARY), UP_BINARY),
-    Scenario("trailing metadata", "unary", "Unary", (_echo("m"),), Outcome(messages=(("m", 0),), trailing=LAST, seen=LAST), LAST),
+    Scenario(
+        "binary metadata",
+        "unary",
+        "Unary",
+        (_echo("m"),),
+        Outcome(messages=(("m", 0),), initial=UP_BINARY, seen=UP_BINARY),
+        UP_BINARY,
+    ),
+    Scenario(
+        "trailing metadata",
+        "unary",
+        "Unary",
+        (_echo("m"),),
+        Outcome(messages=(("m", 0),), trailing=LAST, seen=LAST),
+        LAST,
+    ),
     Scenario("error", "unary", "Fail", (FAIL,), FAILED),
     Scenario("error details", "unary", "Fail", (DETAILED,), Outcome("NOT_FOUND", "gone", details=("one", "two"))),
     Scenario("error with metadata", "unary", "Fail", (FAIL,), replace(FAILED, trailing=LAST), LAST),
-    Scenario("raised", "unary", "Raise", (pb.RaiseRequest(message="boom"),), Outcome("UNKNOWN", "Exception calling application: boom")),
-    Scenario("deadline", "unary", "Sleep", (pb.SleepRequest(seconds=0.5),), Outcome("DEADLINE_EXCEEDED", None), timeout=0.2),
-    Scenario("request too large", "unary", "Unary", (_echo(LARGE),), Outcome("RESOURCE_EXHAUSTED", f"a request message of {len(LARGE) + 4} bytes is above max_request ({MAX_MESSAGE} bytes)")),
-    Scenario("reply too large", "unary", "Big", (pb.BigRequest(size=MAX_MESSAGE),), Outcome("RESOURCE_EXHAUSTED", LIMITED.format(MAX_MESSAGE + 4))),
-    Scenario("compressed", "unary", "Unary", (_echo("z" * 5000),), Outcome(messages=(("z" * 5000, 0),)), is_compressed=True),
+    Scenario(
+        "raised",
+        "unary",
+        "Raise",
+        (pb.RaiseRequest(message="boom"),),
+        Outcome("UNKNOWN", "Exception calling application: boom"),
+    ),
+    Scenario(
+        "deadline", "unary", "Sleep", (pb.SleepRequest(seconds=0.5),), Outcome("DEADLINE_EXCEEDED", None), timeout=0.2
+    ),
+    Scenario(
+        "request too large",
+        "unary",
+        "Unary",
+        (_echo(LARGE),),
+        Outcome(
+            "RESOURCE_EXHAUSTED",
+            f"a request message of {len(LARGE) + 4} bytes is above max_request ({MAX_MESSAGE} bytes)",
+        ),
+    ),
+    Scenario(
+        "reply too large",
+        "unary",
+        "Big",
+        (pb.BigRequest(size=MAX_MESSAGE),),
+        Outcome("RESOURCE_EXHAUSTED", LIMITED.format(MAX_MESSAGE + 4)),
+    ),
+    Scenario(
+        "compressed", "unary", "Unary", (_echo("z" * 5000),), Outcome(messages=(("z" * 5000, 0),)), is_compressed=True
+    ),
     Scenario("ok", "server stream", "ServerStream", (_echo("s", count=3),), Outcome(messages=THREE)),
-    Scenario("metadata", "server stream", "ServerStream", (_echo("s", count=3),), Outcome(messages=THREE, initial=UP_BINARY, trailing=LAST, seen=UP_BINARY + LAST), UP_BINARY + LAST),
+    Scenario(
+        "metadata",
+        "server stream",
+        "ServerStream",
+        (_echo("s", count=3),),
+        Outcome(messages=THREE, initial=UP_BINARY, trailing=LAST, seen=UP_BINARY + LAST),
+        UP_BINARY + LAST,
+    ),
     Scenario("error at once", "server stream", "Fail", (FAIL,), FAILED),
-    Scenario("error after two", "server stream", "ServerStream", (_echo("s", count=5, fail_after=2),), Outcome("ABORTED", "failed after 2, as asked", THREE[:2])),
+    Scenario(
+        "error after two",
+        "server stream",
+        "ServerStream",
+        (_echo("s", count=5, fail_after=2),),
+        Outcome("ABORTED", "failed after 2, as asked", THREE[:2]),
+    ),
     Scenario("ok", "client stream", "ClientStream", TWO, Outcome(messages=(("a b", 2),))),
     Scenario("error", "client stream", "Fail", (FAIL,), FAILED),
-    Scenario("too much", "client stream", "ClientStream", (_echo(LARGE[:-100]),) * 3, Outcome("RESOURCE_EXHAUSTED", f"the request is larger than max_buffered ({MAX_BUFFERED} bytes), the most that is gathered for a target that takes its input whole")),
+    Scenario(
+        "too much",
+        "client stream",
+        "ClientStream",
+        (_echo(LARGE[:-100]),) * 3,
+        Outcome(
+            "RESOURCE_EXHAUSTED",
+            f"the request is larger than max_buffered ({MAX_BUFFERED} bytes), the most that is gathered for a target that takes its input whole",
+        ),
+    ),
     Scenario("ok", "bidi", "BidiStream", TWO, Outcome(messages=(("a", 0), ("b", 1)))),
     Scenario("no messages", "bidi", "BidiStream", (), Outcome()),
     Scenario("full duplex", "bidi", "BidiStream", TWO, Outcome(messages=(("a", 0), ("b", 1))), waits=True),
-)  # fmt: skip
+)
 
 
-# -- what comes of it ----------------------------------------------------------------------------------------------------
+# -- what comes of it
+# ----------------------------------------------------------------------------------------------------
 
 JOINED: tuple[Field, ...] = (("echo-initial-a", "1,2, 3"),)
 ONE = THREE[:1]
 UNSENT: Mapping[str, Any] = {"code": "UNIMPLEMENTED", "messages": ()}
 FAILED_IN_FUNCTION = "{function} failed: "
-BAD_GATEWAY: Mapping[str, Any] = {"code": "UNAVAILABLE", "message": "the function answered HTTP 502: Internal Server Error"}  # fmt: skip
+BAD_GATEWAY: Mapping[str, Any] = {
+    "code": "UNAVAILABLE",
+    "message": "the function answered HTTP 502: Internal Server Error",
+}
 FROM_NATIVE = "bytes from grpc://ADDRESS is above max_response"
 
 RAW = {"event": "raw"}
@@ -238,41 +333,211 @@ NO_TRAILERS = {"event": (*SHAPES, "-"), "carrier": ("invoke", "response_stream",
 
 RULES: tuple[Rule, ...] = (
     # metadata
-    Rule({"event": ("envoy", "raw")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "AWS and Envoy join the values of a name into one"),
-    Rule({"carrier": "http", "function": URL_FUNCTIONS}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "A function URL joins the values of a name into one"),
-    Rule({"function": ("rust", "go-url")}, ("unary-metadata",), {"initial": JOINED, "seen": JOINED}, "The function's library reads only `headers`, where AWS has joined the values of a name"),
-    Rule({"function": "go-http-v2"}, ("unary-metadata",), {"initial": (("echo-initial-a", "1,2,3"),), "seen": (("echo-initial-a", "1"), ("echo-initial-a", "2"), ("echo-initial-a", "3"))}, "aws-lambda-go-api-proxy reads only `headers` and splits every value at its commas"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-binary-metadata",), {"seen": ()}, "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one"),
-    Rule({"function": ("rust", "rust-envoy")}, ("server-stream-metadata",), {"seen": LAST}, "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-trailing-metadata", "server-stream-metadata"), {"trailing": ()}, "There is no trailing metadata without an error, because tonic offers none"),
-    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("unary-trailing-metadata",), {"initial": LAST, "trailing": ()}, "Trailing metadata exists only with an error. Without an error it is among the headers"),
-    Rule({**NO_TRAILERS, "payload": PAYLOADS[1:]}, ("server-stream-metadata",), {"initial": UP_BINARY + LAST, "trailing": ()}, "Trailing metadata exists only with an error. Without an error it is among the headers"),
-    Rule(RAW, ("unary-metadata", "unary-binary-metadata", "unary-trailing-metadata", "unary-error-with-metadata", "server-stream-metadata"), {"initial": (), "trailing": ()}, "The function returns no metadata, because its reply is only the JSON"),
-    Rule(RAW, ("unary-error-details",), {"details": ()}, "There are no error details, because a raised error has only a type and a text"),
+    Rule(
+        {"event": ("envoy", "raw")},
+        ("unary-metadata",),
+        {"initial": JOINED, "seen": JOINED},
+        "AWS and Envoy join the values of a name into one",
+    ),
+    Rule(
+        {"carrier": "http", "function": URL_FUNCTIONS},
+        ("unary-metadata",),
+        {"initial": JOINED, "seen": JOINED},
+        "A function URL joins the values of a name into one",
+    ),
+    Rule(
+        {"function": ("rust", "go-url")},
+        ("unary-metadata",),
+        {"initial": JOINED, "seen": JOINED},
+        "The function's library reads only `headers`, where AWS has joined the values of a name",
+    ),
+    Rule(
+        {"function": "go-http-v2"},
+        ("unary-metadata",),
+        {
+            "initial": (("echo-initial-a", "1,2,3"),),
+            "seen": (("echo-initial-a", "1"), ("echo-initial-a", "2"), ("echo-initial-a", "3")),
+        },
+        "aws-lambda-go-api-proxy reads only `headers` and splits every value at its commas",
+    ),
+    Rule(
+        {"function": ("rust", "rust-envoy")},
+        ("unary-binary-metadata",),
+        {"seen": ()},
+        "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one",
+    ),
+    Rule(
+        {"function": ("rust", "rust-envoy")},
+        ("server-stream-metadata",),
+        {"seen": LAST},
+        "The function cannot read repeated -bin metadata. AWS joins the values, and tonic takes them for one",
+    ),
+    Rule(
+        {"function": ("rust", "rust-envoy")},
+        ("unary-trailing-metadata", "server-stream-metadata"),
+        {"trailing": ()},
+        "There is no trailing metadata without an error, because tonic offers none",
+    ),
+    Rule(
+        {**NO_TRAILERS, "payload": PAYLOADS[1:]},
+        ("unary-trailing-metadata",),
+        {"initial": LAST, "trailing": ()},
+        "Trailing metadata exists only with an error. Without an error it is among the headers",
+    ),
+    Rule(
+        {**NO_TRAILERS, "payload": PAYLOADS[1:]},
+        ("server-stream-metadata",),
+        {"initial": UP_BINARY + LAST, "trailing": ()},
+        "Trailing metadata exists only with an error. Without an error it is among the headers",
+    ),
+    Rule(
+        RAW,
+        (
+            "unary-metadata",
+            "unary-binary-metadata",
+            "unary-trailing-metadata",
+            "unary-error-with-metadata",
+            "server-stream-metadata",
+        ),
+        {"initial": (), "trailing": ()},
+        "The function returns no metadata, because its reply is only the JSON",
+    ),
+    Rule(
+        RAW,
+        ("unary-error-details",),
+        {"details": ()},
+        "There are no error details, because a raised error has only a type and a text",
+    ),
     # one message each way
-    Rule({"payload": UNARY}, ("server-stream-ok", "server-stream-metadata"), {"messages": ONE}, "The payload is unary, so a server stream has one message"),
-    Rule({"payload": UNARY}, ("server-stream-error-after-two",), {"messages": ()}, "The payload is unary, so a reply is a message or an error"),
-    Rule({"payload": "protobuf"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: protobuf is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "The payload is unary, so a call with several messages is refused"),
-    Rule({"payload": "json"}, ("client-stream-ok", "bidi-ok"), {**UNSENT, "message": "payload: json is unary, and this call has several messages: streams need payload: grpc-web or grpc"}, "The payload is unary, so a call with several messages is refused"),
-    Rule({"payload": "protobuf"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: protobuf is unary, and this call has no message"}, "The payload is unary, so a call without a message is refused"),
-    Rule({"payload": "json"}, ("bidi-no-messages",), {**UNSENT, "message": "payload: json is unary, and this call has no message"}, "The payload is unary, so a call without a message is refused"),
+    Rule(
+        {"payload": UNARY},
+        ("server-stream-ok", "server-stream-metadata"),
+        {"messages": ONE},
+        "The payload is unary, so a server stream has one message",
+    ),
+    Rule(
+        {"payload": UNARY},
+        ("server-stream-error-after-two",),
+        {"messages": ()},
+        "The payload is unary, so a reply is a message or an error",
+    ),
+    Rule(
+        {"payload": "protobuf"},
+        ("client-stream-ok", "bidi-ok"),
+        {
+            **UNSENT,
+            "message": "payload: protobuf is unary, and this call has several messages: streams need payload: grpc-web or grpc",
+        },
+        "The payload is unary, so a call with several messages is refused",
+    ),
+    Rule(
+        {"payload": "json"},
+        ("client-stream-ok", "bidi-ok"),
+        {
+            **UNSENT,
+            "message": "payload: json is unary, and this call has several messages: streams need payload: grpc-web or grpc",
+        },
+        "The payload is unary, so a call with several messages is refused",
+    ),
+    Rule(
+        {"payload": "protobuf"},
+        ("bidi-no-messages",),
+        {**UNSENT, "message": "payload: protobuf is unary, and this call has no message"},
+        "The payload is unary, so a call without a message is refused",
+    ),
+    Rule(
+        {"payload": "json"},
+        ("bidi-no-messages",),
+        {**UNSENT, "message": "payload: json is unary, and this call has no message"},
+        "The payload is unary, so a call without a message is refused",
+    ),
     # streams
-    Rule({"streams": False}, ("server-stream-cancel",), {"messages": ()}, "The reply is buffered, so nothing arrives before the last message"),
-    Rule({"carrier": ("invoke", "response_stream", "http")}, ("bidi-full-duplex",), {**UNSENT, "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, and the client sent a message but did not end its side within 0.3 s (half_close)"}, "The target takes its input whole"),
-    Rule({"carrier": ("invoke", "response_stream", "http"), "function": ("go-url", *GO_PROXY, "connect")}, ("bidi-ok", "bidi-no-messages"), {"code": "UNKNOWN", "message": "the function answered HTTP 505", "messages": ()}, "connect-go refuses bidirectional calls over HTTP/1.1"),
-    Rule({"function": "grpcio"}, ("client-stream-too-much",), {"message": f"a response message of 196319 {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The bridge gathers nothing, so only the reply is too large"),
-    Rule({"function": "connect", "carrier": "native"}, ("client-stream-too-much",), {"message": f"a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response ({MAX_MESSAGE} bytes)"}, "The bridge gathers nothing, so only the reply is too large"),
-    Rule({"carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 4} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The message names the server"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 37)}, "The function compresses its replies, and a message counts as it is sent"),
-    Rule({"function": ("go-url", "go-http-v1", "go-alb", "connect")}, ("unary-reply-too-large",), {"message": LIMITED.format(MAX_MESSAGE + 48)}, "The function compresses its replies, and a message counts as it is sent"),
-    Rule({"function": "connect", "carrier": "native"}, ("unary-reply-too-large",), {"message": f"a response message of {MAX_MESSAGE + 48} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"}, "The message names the server"),
+    Rule(
+        {"streams": False},
+        ("server-stream-cancel",),
+        {"messages": ()},
+        "The reply is buffered, so nothing arrives before the last message",
+    ),
+    Rule(
+        {"carrier": ("invoke", "response_stream", "http")},
+        ("bidi-full-duplex",),
+        {
+            **UNSENT,
+            "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, and the client sent a message but did not end its side within 0.3 s (half_close)",
+        },
+        "The target takes its input whole",
+    ),
+    Rule(
+        {"carrier": ("invoke", "response_stream", "http"), "function": ("go-url", *GO_PROXY, "connect")},
+        ("bidi-ok", "bidi-no-messages"),
+        {"code": "UNKNOWN", "message": "the function answered HTTP 505", "messages": ()},
+        "connect-go refuses bidirectional calls over HTTP/1.1",
+    ),
+    Rule(
+        {"function": "grpcio"},
+        ("client-stream-too-much",),
+        {"message": f"a response message of 196319 {FROM_NATIVE} ({MAX_MESSAGE} bytes)"},
+        "The bridge gathers nothing, so only the reply is too large",
+    ),
+    Rule(
+        {"function": "connect", "carrier": "native"},
+        ("client-stream-too-much",),
+        {
+            "message": f"a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response ({MAX_MESSAGE} bytes)"
+        },
+        "The bridge gathers nothing, so only the reply is too large",
+    ),
+    Rule(
+        {"carrier": "native"},
+        ("unary-reply-too-large",),
+        {"message": f"a response message of {MAX_MESSAGE + 4} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"},
+        "The message names the server",
+    ),
+    Rule(
+        {"function": ("rust", "rust-envoy")},
+        ("unary-reply-too-large",),
+        {"message": LIMITED.format(MAX_MESSAGE + 37)},
+        "The function compresses its replies, and a message counts as it is sent",
+    ),
+    Rule(
+        {"function": ("go-url", "go-http-v1", "go-alb", "connect")},
+        ("unary-reply-too-large",),
+        {"message": LIMITED.format(MAX_MESSAGE + 48)},
+        "The function compresses its replies, and a message counts as it is sent",
+    ),
+    Rule(
+        {"function": "connect", "carrier": "native"},
+        ("unary-reply-too-large",),
+        {"message": f"a response message of {MAX_MESSAGE + 48} {FROM_NATIVE} ({MAX_MESSAGE} bytes)"},
+        "The message names the server",
+    ),
     # what an exception becomes
-    Rule({"function": "plain"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "RuntimeError: boom"}, "The error is a failure of the function"),
-    Rule({"function": "node"}, ("unary-raised",), {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "Error: boom"}, "The error is a failure of the function"),
+    Rule(
+        {"function": "plain"},
+        ("unary-raised",),
+        {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "RuntimeError: boom"},
+        "The error is a failure of the function",
+    ),
+    Rule(
+        {"function": "node"},
+        ("unary-raised",),
+        {"code": "INTERNAL", "message": FAILED_IN_FUNCTION + "Error: boom"},
+        "The error is a failure of the function",
+    ),
     Rule({"function": "joined"}, ("unary-raised",), BAD_GATEWAY, "A function URL hides the error behind a 502"),
-    Rule({"function": ("rust", "rust-envoy")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "lambda-grpc-web catches a panic and makes it INTERNAL"),
-    Rule({"function": ("go-url", *GO_PROXY, "connect")}, ("unary-raised",), {"code": "INTERNAL", "message": "boom"}, "connect.WithRecover makes a panic INTERNAL"),
-)  # fmt: skip
+    Rule(
+        {"function": ("rust", "rust-envoy")},
+        ("unary-raised",),
+        {"code": "INTERNAL", "message": "boom"},
+        "lambda-grpc-web catches a panic and makes it INTERNAL",
+    ),
+    Rule(
+        {"function": ("go-url", *GO_PROXY, "connect")},
+        ("unary-raised",),
+        {"code": "INTERNAL", "message": "boom"},
+        "connect.WithRecover makes a panic INTERNAL",
+    ),
+)
 
 
 def outcome_of(crossing: Crossing, scenario: Scenario) -> Outcome:

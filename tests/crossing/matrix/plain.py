@@ -1,6 +1,7 @@
 """dev.Echo as people write functions without any gRPC library: the payload by the content type, the event by its keys.
 
-What a function does is written once, on JSON objects (`METHODS`); around it stand the payloads and the shapes of events.
+What a function does is written once, on JSON objects (`METHODS`); around it stand the payloads and the shapes of
+events.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Answer:
     details: list[str] = field(default_factory=list)
 
 
-# -- what it does --------------------------------------------------------------------------------------------------------
+# -- what it does
+# --------------------------------------------------------------------------------------------------------
 
 
 def unary(requests: list[Object], metadata: Fields) -> Answer:
@@ -106,7 +108,8 @@ def named(metadata: Fields, prefix: str) -> Fields:
     return [pair for pair in metadata if pair[0].startswith(prefix)]
 
 
-# -- payloads ------------------------------------------------------------------------------------------------------------
+# -- payloads
+# ------------------------------------------------------------------------------------------------------------
 
 
 def answer_http(path: str, headers: Fields, body: bytes) -> tuple[Fields, bytes]:
@@ -132,7 +135,7 @@ def answer_http(path: str, headers: Fields, body: bytes) -> tuple[Fields, bytes]
     if content_type.startswith("application/grpc-web"):
         lines = [*status(answer), *trailing] if answer.code else [("grpc-status", "0"), *trailing]
         block = "".join(f"{name}:{value}\r\n" for name, value in lines).encode()
-        return fields, b"".join(map(frame, written)) + b"\x80" + len(block).to_bytes(4, "big") + block  # fmt: skip
+        return fields, b"".join(map(frame, written)) + b"\x80" + len(block).to_bytes(4, "big") + block
     if answer.code:
         fields += status(answer)
     fields += trailing  # there is no other place
@@ -169,7 +172,8 @@ def field_of(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | 2, len(value))) + value
 
 
-# -- events --------------------------------------------------------------------------------------------------------------
+# -- events
+# --------------------------------------------------------------------------------------------------------------
 
 
 def handler(event: Object, context: Any) -> Any:
@@ -191,7 +195,7 @@ def handler(event: Object, context: Any) -> Any:
         many.setdefault(name, []).append(value)
     encoded = b64encode(answered).decode()
     if is_envoy:
-        return {"status_code": 200, "multi_value_headers": many, "body": encoded, "is_base64_encoded": True}  # fmt: skip
+        return {"status_code": 200, "multi_value_headers": many, "body": encoded, "is_base64_encoded": True}
     joined = {name: ",".join(values) for name, values in many.items()}
     shaped = {"statusCode": 200, "headers": joined, "body": encoded, "isBase64Encoded": True}
     return shaped if os.environ.get("JOINED") else shaped | {"multiValueHeaders": many}

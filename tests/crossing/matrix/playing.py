@@ -32,7 +32,9 @@ def play(
     comes_one_by_one: bool,
     wait_until_under_way: Callable[[], None],
 ) -> Outcome:
-    """`comes_one_by_one`: whether messages come as the function gives them. `wait_until_under_way`: until the bridge has the call."""
+    """`comes_one_by_one`: whether messages come as the function gives them. `wait_until_under_way`: until the bridge
+    has the call.
+    """
     has_stream = scenario.kind in ("server stream", "bidi")
     answered: queue.Queue[None] = queue.Queue()
     invoke: Any = getattr(channel, KINDS[scenario.kind])(
@@ -90,10 +92,7 @@ def _only(call: Any) -> Iterator[pb.EchoReply]:
 
 
 def _seen(reply: pb.EchoReply) -> list[Field]:
-    return [
-        (datum.name, datum.binary if datum.name.endswith("-bin") else datum.text)
-        for datum in reply.metadata
-    ]
+    return [(datum.name, datum.binary if datum.name.endswith("-bin") else datum.text) for datum in reply.metadata]
 
 
 def _own(metadata: Any) -> tuple[Field, ...]:

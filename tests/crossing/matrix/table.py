@@ -20,7 +20,7 @@ This page is made from `tests/crossing/matrix/crossings.py`. CI plays each call 
 what a gRPC server would give it: code, message, details, metadata and messages. The notes tell the exceptions. `-` means that there is no event.
 """
 
-CARRIERS = {"invoke": "Invoke", "response_stream": "InvokeWithResponseStream", "http": "HTTP", "native": "gRPC"}  # fmt: skip
+CARRIERS = {"invoke": "Invoke", "response_stream": "InvokeWithResponseStream", "http": "HTTP", "native": "gRPC"}
 
 
 def lines() -> Iterator[str]:
@@ -29,9 +29,7 @@ def lines() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     notes = _notes()
     for crossing in CROSSINGS:
-        numbers = [
-            str(at) for at, rules in enumerate(notes.values(), 1) if _concerns(rules, crossing)
-        ]
+        numbers = [str(at) for at, rules in enumerate(notes.values(), 1) if _concerns(rules, crossing)]
         yield (
             f"| {crossing.payload} | {crossing.event} | {CARRIERS[crossing.carrier]} "
             f"| {FUNCTIONS[crossing.function]} | {', '.join(numbers)} |"

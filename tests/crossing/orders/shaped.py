@@ -1,4 +1,5 @@
-"""Functions as people have written them for other bridges: each gives back the message it gets, or fails as the metadata asks.
+"""Functions as people have written them for other bridges: each gives back the message it gets, or fails as the
+metadata asks.
 
 `x-status` asks for a grpc-status in the headers, `x-http` for an HTTP status, `x-bare` for a body without prefix.
 """

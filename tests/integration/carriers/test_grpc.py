@@ -53,9 +53,7 @@ async def target_of(
 ) -> AsyncIterator[Handler]:
     host, _, port = address.rpartition(":")
     where = (
-        UnixAddress(Path(address.removeprefix("unix:")))
-        if address.startswith("unix:")
-        else TcpAddress(host, int(port))
+        UnixAddress(Path(address.removeprefix("unix:"))) if address.startswith("unix:") else TcpAddress(host, int(port))
     )
     carrier = GrpcCarrier(Server(where, tls=tls is not None), tls=tls, limits=limits)
     try:
@@ -86,7 +84,8 @@ async def outcome(handler: Handler, call: RecordingCall) -> RpcError:
     return found.value
 
 
-# -- what passes -----------------------------------------------------------------------------------------------------------
+# -- what passes
+# -----------------------------------------------------------------------------------------------------------
 
 
 async def test_everything_of_a_reply_passes(target: Handler) -> None:
@@ -104,7 +103,9 @@ async def test_everything_of_a_reply_passes(target: Handler) -> None:
 
 
 async def test_a_refusal_stays_trailers_only(target: Handler) -> None:
-    """Code, message, details and metadata are unchanged, and nothing says HEADERS: a client may still repeat the call."""
+    """Code, message, details and metadata are unchanged, and nothing says HEADERS: a client may still repeat
+    the call.
+    """
     call = recorded("fail", b"x")
     await target(call)
 
@@ -184,7 +185,8 @@ async def test_the_clients_window_holds_the_server_back(target: Handler, server:
     await asyncio.wait((task,))
 
 
-# -- metadata up -----------------------------------------------------------------------------------------------------------
+# -- metadata up
+# -----------------------------------------------------------------------------------------------------------
 
 
 async def test_metadata_up(server: RawServer) -> None:
@@ -242,7 +244,8 @@ async def test_the_deadline_goes_up(target: Handler, server: RawServer) -> None:
     assert 28 < server.remaining[0] <= 30
 
 
-# -- compression -----------------------------------------------------------------------------------------------------------
+# -- compression
+# -----------------------------------------------------------------------------------------------------------
 
 
 async def test_compressed_requests_arrive_inflated(target: Handler, server: RawServer) -> None:
@@ -306,7 +309,8 @@ async def test_protobuf_by_any_name_passes(target: Handler, content_type: str) -
     assert call.status == OK
 
 
-# -- failures --------------------------------------------------------------------------------------------------------------
+# -- failures
+# --------------------------------------------------------------------------------------------------------------
 
 
 def _free_port() -> int:
@@ -382,9 +386,8 @@ async def test_a_response_message_above_max_response(server: RawServer) -> None:
         error = await outcome(target, recorded("echo", bytes(101)))
 
     assert isinstance(error, ReplyTooLarge)
-    assert (
-        f"a response message of 101 bytes from grpc://{server.address} is above max_response (100 bytes)"
-        == str(error)
+    assert f"a response message of 101 bytes from grpc://{server.address} is above max_response (100 bytes)" == str(
+        error
     )
 
 
@@ -433,7 +436,8 @@ async def test_a_request_message_above_max_request(target: Handler) -> None:
     assert isinstance(error, MessageTooLarge)
 
 
-# -- Unix sockets and TLS --------------------------------------------------------------------------------------------------
+# -- Unix sockets and TLS
+# --------------------------------------------------------------------------------------------------
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
@@ -462,9 +466,7 @@ class Certificates:
     @property
     def credentials(self) -> grpc.ServerCredentials:
         pair = (self.server.private_key_pem.bytes(), self.server.cert_chain_pems[0].bytes())
-        return grpc.ssl_server_credentials(
-            [pair], root_certificates=self.ca.read_bytes(), require_client_auth=True
-        )
+        return grpc.ssl_server_credentials([pair], root_certificates=self.ca.read_bytes(), require_client_auth=True)
 
 
 async def test_mutual_tls_under_another_name(tmp_path: Path) -> None:
@@ -482,9 +484,7 @@ async def test_mutual_tls_under_another_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["name", "authority"])
-async def test_certificates_that_do_not_verify_are_not_tried_again(
-    tmp_path: Path, wrong: str
-) -> None:
+async def test_certificates_that_do_not_verify_are_not_tried_again(tmp_path: Path, wrong: str) -> None:
     made = Certificates(tmp_path)
     tls = TargetTls(
         ca=made.ca if wrong == "name" else None,
@@ -502,7 +502,8 @@ async def test_certificates_that_do_not_verify_are_not_tried_again(
     assert not error.is_transient
 
 
-# -- life ------------------------------------------------------------------------------------------------------------------
+# -- life
+# ------------------------------------------------------------------------------------------------------------------
 
 
 async def test_dry_run_connects(server: RawServer) -> None:

@@ -1,4 +1,6 @@
-"""One odd reply of a gRPC server fails its own call, or none: other clients' calls on the same connection and all later calls succeed."""
+"""One odd reply of a gRPC server fails its own call, or none: other clients' calls on the same connection and all later
+calls succeed.
+"""
 
 from __future__ import annotations
 
@@ -106,33 +108,97 @@ HARMLESS: dict[str, Odd] = {
     "grpc-encoding: empty": head(("grpc-encoding", "")),
     "grpc-encoding twice": head(("grpc-encoding", "gzip"), ("grpc-encoding", "deflate")),
     "grpc-accept-encoding: foo": head(("grpc-accept-encoding", "foo,,;"), end=[("grpc-accept-encoding", "")]),
-    "grpc-retry-pushback-ms: abc": head(("grpc-retry-pushback-ms", "abc"), end=[("grpc-retry-pushback-ms", "99999999999999")]),
+    "grpc-retry-pushback-ms: abc": head(
+        ("grpc-retry-pushback-ms", "abc"), end=[("grpc-retry-pushback-ms", "99999999999999")]
+    ),
     "grpc-timeout in a reply": head(("grpc-timeout", "never")),
     "grpc-tags-bin": head(("grpc-tags-bin", "*"), end=[("grpc-server-stats-bin", "*"), ("grpc-trace-bin", "*")]),
     "lb-cost-bin": head(("lb-cost-bin", "*"), end=[("endpoint-load-metrics-bin", "*")]),
     "hop by hop": head(("connection", "close"), ("keep-alive", "x"), ("te", "x"), ("transfer-encoding", "chunked")),
     "a content-length that lies": head(("content-length", "3")),
     "a content-length that is none": head(("content-length", "many")),
-    "content types with parameters": frames(lambda server, stream: server.make.headers(stream, [(":status", "200"), ("content-type", "Application/GRPC+proto; x=y")]) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END)),
-    "no content type": frames(lambda server, stream: server.make.headers(stream, [(":status", "200")]) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END)),
+    "content types with parameters": frames(
+        lambda server, stream: (
+            server.make.headers(stream, [(":status", "200"), ("content-type", "Application/GRPC+proto; x=y")])
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "no content type": frames(
+        lambda server, stream: (
+            server.make.headers(stream, [(":status", "200")])
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
     "te, host and user-agent": head(("te", "trailers"), ("host", "x"), ("user-agent", "x"), (":status", "200")[::-1]),
     "bytes beyond ASCII": head(("x-a", "h\xe4"), end=[("x-b", "\xff")]),
     "an empty value": head(("x-a", ""), end=[("x-b", "")]),
     "metadata of 100 KB": split(large(100, 1000), 10),
     "metadata of 1,500 fields": split(large(1500, 1), 4),
     "one value of 200 KB": split(large(1, 200_000), 20),
-    "interim responses": frames(lambda server, stream: server.make.headers(stream, [(":status", "103"), ("link", "x")]) + server.make.headers(stream, [(":status", "100")]) + server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END)),
-    "unknown frames": frames(lambda server, stream: raw(0xBE, 0xFF, stream, b"?") * 100 + server.make.headers(stream, RESPONSE) + raw(0xBE, 0, stream, b"") + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END)),
-    "unknown settings": frames(lambda server, stream: raw(4, 0, 0, b"\xfe\x03\0\0\0\1\xaa\xaa\xff\xff\xff\xff") + server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END)),
-    "padding": frames(lambda server, stream: server.make.headers(stream, RESPONSE, flags=("END_HEADERS", "PADDED"), padding=20) + server.make.data(stream, HELLO, padding=200) + server.make.headers(stream, TRAILERS, flags=(*END, "PADDED"), padding=3)),
-    "empty DATA": frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.data(stream, b"") * 20 + server.make.data(stream, HELLO) + server.make.data(stream, b"") + server.make.headers(stream, TRAILERS, flags=END)),
-    "a message byte by byte": frames(lambda server, stream: server.make.headers(stream, RESPONSE) + b"".join([server.make.data(stream, HELLO[at : at + 1]) for at in range(len(HELLO))]) + server.make.headers(stream, TRAILERS, flags=END)),
-    "a reset behind the end": frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END) + server.make.rst_stream(stream, 0)),
+    "interim responses": frames(
+        lambda server, stream: (
+            server.make.headers(stream, [(":status", "103"), ("link", "x")])
+            + server.make.headers(stream, [(":status", "100")])
+            + server.make.headers(stream, RESPONSE)
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "unknown frames": frames(
+        lambda server, stream: (
+            raw(0xBE, 0xFF, stream, b"?") * 100
+            + server.make.headers(stream, RESPONSE)
+            + raw(0xBE, 0, stream, b"")
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "unknown settings": frames(
+        lambda server, stream: (
+            raw(4, 0, 0, b"\xfe\x03\0\0\0\1\xaa\xaa\xff\xff\xff\xff")
+            + server.make.headers(stream, RESPONSE)
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "padding": frames(
+        lambda server, stream: (
+            server.make.headers(stream, RESPONSE, flags=("END_HEADERS", "PADDED"), padding=20)
+            + server.make.data(stream, HELLO, padding=200)
+            + server.make.headers(stream, TRAILERS, flags=(*END, "PADDED"), padding=3)
+        )
+    ),
+    "empty DATA": frames(
+        lambda server, stream: (
+            server.make.headers(stream, RESPONSE)
+            + server.make.data(stream, b"") * 20
+            + server.make.data(stream, HELLO)
+            + server.make.data(stream, b"")
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "a message byte by byte": frames(
+        lambda server, stream: (
+            server.make.headers(stream, RESPONSE)
+            + b"".join([server.make.data(stream, HELLO[at : at + 1]) for at in range(len(HELLO))])
+            + server.make.headers(stream, TRAILERS, flags=END)
+        )
+    ),
+    "a reset behind the end": frames(
+        lambda server, stream: (
+            server.make.headers(stream, RESPONSE)
+            + server.make.data(stream, HELLO)
+            + server.make.headers(stream, TRAILERS, flags=END)
+            + server.make.rst_stream(stream, 0)
+        )
+    ),
     "a second reply behind the end": lambda server, stream: [server.reply(stream) for _ in range(2)],
     "a grpc-message that is no escape": end(("grpc-status", "0"), ("grpc-message", "%zz%")),
     "details that are no base64": end(("grpc-status", "0"), ("grpc-status-details-bin", "!")),
     "grpc-status twice": end(("grpc-status", "0"), ("grpc-status", "13")),
-}  # fmt: skip
+}
 """What a call survives: it is OK all the same."""
 
 FAILING: dict[str, tuple[StatusCode, Odd]] = {
@@ -143,19 +209,61 @@ FAILING: dict[str, tuple[StatusCode, Odd]] = {
     "grpc-status: empty": (StatusCode.UNKNOWN, end(("grpc-status", ""))),
     "trailers without a status": (StatusCode.UNKNOWN, end(("x-a", "1"))),
     "a block without a status": (StatusCode.UNKNOWN, only(*RESPONSE)),
-    "an end without trailers": (StatusCode.UNKNOWN, frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO, flags=["END_STREAM"]))),
-    "an end within a message": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO[:7], flags=["END_STREAM"]))),
+    "an end without trailers": (
+        StatusCode.UNKNOWN,
+        frames(
+            lambda server, stream: (
+                server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO, flags=["END_STREAM"])
+            )
+        ),
+    ),
+    "an end within a message": (
+        StatusCode.INTERNAL,
+        frames(
+            lambda server, stream: (
+                server.make.headers(stream, RESPONSE) + server.make.data(stream, HELLO[:7], flags=["END_STREAM"])
+            )
+        ),
+    ),
     "an OK within a message": (StatusCode.INTERNAL, body(HELLO[:7])),
     "a flag byte of 2": (StatusCode.INTERNAL, body(b"\2" + HELLO[1:])),
     "gRPC-Web's trailers": (StatusCode.INTERNAL, body(HELLO + b"\x80\0\0\0\x10grpc-status: 0\r\n")),
     "a compressed message without encoding": (StatusCode.INTERNAL, body(b"\1" + HELLO[1:])),
     "a message of 4 GB": (StatusCode.RESOURCE_EXHAUSTED, body(b"\0\xff\xff\xff\xff")),
-    "HTML": (StatusCode.UNKNOWN, frames(lambda server, stream: server.make.headers(stream, [(":status", "200"), ("content-type", "text/html")]) + server.make.data(stream, b"<html>", flags=["END_STREAM"]))),
-    "JSON messages": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.headers(stream, [(":status", "200"), ("content-type", "application/grpc+json")]) + server.make.data(stream, HELLO) + server.make.headers(stream, TRAILERS, flags=END))),
+    "HTML": (
+        StatusCode.UNKNOWN,
+        frames(
+            lambda server, stream: (
+                server.make.headers(stream, [(":status", "200"), ("content-type", "text/html")])
+                + server.make.data(stream, b"<html>", flags=["END_STREAM"])
+            )
+        ),
+    ),
+    "JSON messages": (
+        StatusCode.INTERNAL,
+        frames(
+            lambda server, stream: (
+                server.make.headers(stream, [(":status", "200"), ("content-type", "application/grpc+json")])
+                + server.make.data(stream, HELLO)
+                + server.make.headers(stream, TRAILERS, flags=END)
+            )
+        ),
+    ),
     "HTTP 404": (StatusCode.UNIMPLEMENTED, only((":status", "404"))),
     "HTTP 800": (StatusCode.UNKNOWN, only((":status", "800"))),
-    "HTTP 500 with a body": (StatusCode.UNKNOWN, frames(lambda server, stream: server.make.headers(stream, [(":status", "500"), ("content-type", "text/plain")]) + server.make.data(stream, bytes(100), flags=["END_STREAM"]))),
-    "HTTP 503, its body never ends": (StatusCode.UNAVAILABLE, frames(lambda server, stream: server.make.headers(stream, [(":status", "503")]))),
+    "HTTP 500 with a body": (
+        StatusCode.UNKNOWN,
+        frames(
+            lambda server, stream: (
+                server.make.headers(stream, [(":status", "500"), ("content-type", "text/plain")])
+                + server.make.data(stream, bytes(100), flags=["END_STREAM"])
+            )
+        ),
+    ),
+    "HTTP 503, its body never ends": (
+        StatusCode.UNAVAILABLE,
+        frames(lambda server, stream: server.make.headers(stream, [(":status", "503")])),
+    ),
     "HTTP 000": (StatusCode.INTERNAL, only((":status", "000"))),
     "HTTP abc": (StatusCode.INTERNAL, only((":status", "abc"))),
     "no :status": (StatusCode.INTERNAL, only(("grpc-status", "0"))),
@@ -166,7 +274,14 @@ FAILING: dict[str, tuple[StatusCode, Odd]] = {
     "a line break in a value": (StatusCode.INTERNAL, head(("x-a", "1\r\nx-b: 2"))),
     "NUL in a value": (StatusCode.INTERNAL, head(("x-a", "1\x002"))),
     "DATA before the head": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.data(stream, HELLO))),
-    "interim responses without end": (StatusCode.INTERNAL, frames(lambda server, stream: b"".join([server.make.headers(stream, [(":status", "100")]) for _ in range(MAX_INTERIM + 1)]))),
+    "interim responses without end": (
+        StatusCode.INTERNAL,
+        frames(
+            lambda server, stream: b"".join(
+                [server.make.headers(stream, [(":status", "100")]) for _ in range(MAX_INTERIM + 1)]
+            )
+        ),
+    ),
     "metadata of 2 MB": (StatusCode.RESOURCE_EXHAUSTED, split(large(200, 10_000), 140)),
     "3,000 fields": (StatusCode.RESOURCE_EXHAUSTED, split(large(3000, 1), 4)),
     "a window update of 0": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.window_update(stream, 0))),
@@ -174,11 +289,23 @@ FAILING: dict[str, tuple[StatusCode, Odd]] = {
     "RST PROTOCOL_ERROR": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.rst_stream(stream, 1))),
     "RST REFUSED_STREAM": (StatusCode.UNAVAILABLE, frames(lambda server, stream: server.make.rst_stream(stream, 7))),
     "RST CANCEL": (StatusCode.CANCELLED, frames(lambda server, stream: server.make.rst_stream(stream, 8))),
-    "RST ENHANCE_YOUR_CALM": (StatusCode.RESOURCE_EXHAUSTED, frames(lambda server, stream: server.make.rst_stream(stream, 11))),
-    "RST INADEQUATE_SECURITY": (StatusCode.PERMISSION_DENIED, frames(lambda server, stream: server.make.rst_stream(stream, 12))),
-    "RST of an unknown code": (StatusCode.INTERNAL, frames(lambda server, stream: server.make.rst_stream(stream, 0xFFFF))),
-    "HEADERS, then REFUSED_STREAM": (StatusCode.UNAVAILABLE, frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.rst_stream(stream, 7))),
-}  # fmt: skip
+    "RST ENHANCE_YOUR_CALM": (
+        StatusCode.RESOURCE_EXHAUSTED,
+        frames(lambda server, stream: server.make.rst_stream(stream, 11)),
+    ),
+    "RST INADEQUATE_SECURITY": (
+        StatusCode.PERMISSION_DENIED,
+        frames(lambda server, stream: server.make.rst_stream(stream, 12)),
+    ),
+    "RST of an unknown code": (
+        StatusCode.INTERNAL,
+        frames(lambda server, stream: server.make.rst_stream(stream, 0xFFFF)),
+    ),
+    "HEADERS, then REFUSED_STREAM": (
+        StatusCode.UNAVAILABLE,
+        frames(lambda server, stream: server.make.headers(stream, RESPONSE) + server.make.rst_stream(stream, 7)),
+    ),
+}
 
 ODD = HARMLESS | {name: odd for name, (_, odd) in FAILING.items()}
 
@@ -190,10 +317,20 @@ def target_for(address: str) -> tuple[GrpcCarrier, Handler]:
 
 
 GOOD = [
-    ("x-data-bin", "AAAA"), ("x-end-bin", "AAAA"), ("grpc-encoding", "identity"), ("grpc-accept-encoding", "gzip"),
-    ("grpc-retry-pushback-ms", "5"), ("grpc-timeout", "1S"), ("grpc-tags-bin", "AAAA"), ("grpc-server-stats-bin", "AAAA"),
-    ("grpc-trace-bin", "AAAA"), ("lb-cost-bin", "AAAA"), ("endpoint-load-metrics-bin", "AAAA"), ("te", "trailers"), ("x-a", "1"),
-]  # fmt: skip
+    ("x-data-bin", "AAAA"),
+    ("x-end-bin", "AAAA"),
+    ("grpc-encoding", "identity"),
+    ("grpc-accept-encoding", "gzip"),
+    ("grpc-retry-pushback-ms", "5"),
+    ("grpc-timeout", "1S"),
+    ("grpc-tags-bin", "AAAA"),
+    ("grpc-server-stats-bin", "AAAA"),
+    ("grpc-trace-bin", "AAAA"),
+    ("lb-cost-bin", "AAAA"),
+    ("endpoint-load-metrics-bin", "AAAA"),
+    ("te", "trailers"),
+    ("x-a", "1"),
+]
 """Honest values under the names that odd replies use: what an odd one leaves behind must not spoil them."""
 
 
@@ -297,7 +434,7 @@ async def events_of(odd: Odd) -> list[object]:
 
 async def test_binary_values_that_nobody_could_read_are_left_out() -> None:
     """The others pass, each by itself and without padding."""
-    odd = head(("a-bin", "AAE="), ("a-bin", "a_b-c"), ("a-bin", "AQ==,AAEC,!"), end=[("b-bin", "x"), ("b-bin", "AA")])  # fmt: skip
+    odd = head(("a-bin", "AAE="), ("a-bin", "a_b-c"), ("a-bin", "AQ==,AAEC,!"), end=[("b-bin", "x"), ("b-bin", "AA")])
 
     assert [
         Headers((("a-bin", "AAE"), ("a-bin", "AQ"), ("a-bin", "AAEC"))),
@@ -310,9 +447,7 @@ async def test_a_pushback_that_is_no_number_says_do_not_repeat() -> None:
     """As gRFC A6 reads it; a client never meets what could break it."""
     odd = only(*RESPONSE, ("grpc-status", "14"), ("grpc-retry-pushback-ms", "abc"))
 
-    assert [
-        Trailers(Status(StatusCode.UNAVAILABLE), (("grpc-retry-pushback-ms", "-1"),))
-    ] == await events_of(odd)
+    assert [Trailers(Status(StatusCode.UNAVAILABLE), (("grpc-retry-pushback-ms", "-1"),))] == await events_of(odd)
 
 
 async def test_a_status_in_headers_that_nothing_follows_is_trailers_only() -> None:

@@ -1,4 +1,6 @@
-"""The connections to a gRPC server: opened, shared, drained, lost and opened again. Servers are real sockets, most speak in frames."""
+"""The connections to a gRPC server: opened, shared, drained, lost and opened again. Servers are real sockets, most
+speak in frames.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +66,7 @@ async def handler_for(server: FrameServer | str, **options: Any) -> AsyncIterato
     carrier = carrier_for(server if isinstance(server, str) else server.address, **options)
     target = GrpcTarget(carrier, clock=FakeClock(), headers={})
     try:
-        yield retry(
-            target.handle, policy=RetryPolicy(backoff=0.01), target=TargetFigures("t"), clock=FakeClock()
-        )  # fmt: skip
+        yield retry(target.handle, policy=RetryPolicy(backoff=0.01), target=TargetFigures("t"), clock=FakeClock())
     finally:
         await carrier.close()
 
@@ -98,7 +98,8 @@ def silent(_connection: ServerConnection, _stream: Stream) -> None:
     """Never answers."""
 
 
-# -- sharing ---------------------------------------------------------------------------------------------------------------
+# -- sharing
+# ---------------------------------------------------------------------------------------------------------------
 
 
 async def test_calls_share_a_connection() -> None:
@@ -181,7 +182,9 @@ async def test_a_server_that_takes_no_streams_for_now_is_waited_for() -> None:
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody_else() -> None:
-    """A hundred streams whose clients take nothing, on one connection: each is sent what its window allows, and others go on."""
+    """A hundred streams whose clients take nothing, on one connection: each is sent what its window allows, and others
+    go on.
+    """
 
     def answer(connection: ServerConnection, stream: Stream) -> None:
         if stream.fields.get("n") != "flood":
@@ -225,7 +228,8 @@ async def test_the_server_holds_the_client_back() -> None:
     assert len(server.requests[0].body) <= 100_000
 
 
-# -- what has provably not begun --------------------------------------------------------------------------------------------
+# -- what has provably not begun
+# --------------------------------------------------------------------------------------------
 
 
 async def test_a_refused_stream_is_sent_again() -> None:
@@ -250,9 +254,11 @@ async def test_a_refused_stream_is_sent_again() -> None:
 
 async def test_a_server_that_goes_on_refusing_has_its_way() -> None:
     async with (
-        frame_server(lambda connection, stream: connection.write(connection.make.rst_stream(stream.stream_id, 7))) as server,
+        frame_server(
+            lambda connection, stream: connection.write(connection.make.rst_stream(stream.stream_id, 7))
+        ) as server,
         handler_for(server) as handler,
-    ):  # fmt: skip
+    ):
         call = recorded()
         with pytest.raises(NotProcessed) as raised:
             await handler(call)
@@ -263,9 +269,11 @@ async def test_a_server_that_goes_on_refusing_has_its_way() -> None:
 
 async def test_a_large_call_that_was_refused_is_not_sent_again() -> None:
     async with (
-        frame_server(lambda connection, stream: connection.write(connection.make.rst_stream(stream.stream_id, 7))) as server,
+        frame_server(
+            lambda connection, stream: connection.write(connection.make.rst_stream(stream.stream_id, 7))
+        ) as server,
         handler_for(server) as handler,
-    ):  # fmt: skip
+    ):
         call = RecordingCall("/test.Frames/Say", body=envelope(bytes(MAX_REPEATED)))
         with pytest.raises(NotProcessed):
             await handler(call)
@@ -296,7 +304,9 @@ async def test_streams_beyond_a_goaway_are_sent_again_on_a_new_connection() -> N
 
 
 async def test_a_draining_server_finishes_its_calls() -> None:
-    """The first GOAWAY of a drain: old calls end where they are, new ones go elsewhere, the old connection closes at last."""
+    """The first GOAWAY of a drain: old calls end where they are, new ones go elsewhere, the old connection closes at
+    last.
+    """
 
     def answer(connection: ServerConnection, stream: Stream) -> None:
         if len(server.connections) > 1:
@@ -369,7 +379,8 @@ async def test_what_was_never_written_has_not_begun() -> None:
         await carrier.close()
 
 
-# -- connecting ------------------------------------------------------------------------------------------------------------
+# -- connecting
+# ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_comes_back_is_found_soon() -> None:
@@ -389,9 +400,7 @@ async def test_a_server_that_comes_back_is_found_soon() -> None:
                     await asyncio.sleep(0.01)
             took = loop.time() - back
 
-    assert {f"cannot connect to {server.address} (ECONNREFUSED)"} == {
-        str(error) for error in errors
-    }
+    assert {f"cannot connect to {server.address} (ECONNREFUSED)"} == {str(error) for error in errors}
     assert call.status == OK
     assert took < 10  # the longest pause is one second
 
@@ -462,9 +471,7 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
         await called(handler, deadline=FakeClock().now + 5)
         await carrier.close()
         late = carrier_for(server.address, dialer=dialer, clock=lambda: now)
-        error = await failure(
-            GrpcTarget(late, clock=FakeClock(), headers={}).handle, deadline=FakeClock().now + 2
-        )
+        error = await failure(GrpcTarget(late, clock=FakeClock(), headers={}).handle, deadline=FakeClock().now + 2)
         await late.close()
 
     assert "2000m" == server.requests[0].fields["grpc-timeout"]
@@ -537,8 +544,10 @@ async def test_tls_without_http2_is_told(tmp_path: Path) -> None:
     context.set_alpn_protocols(["http/1.1"])
     async with (
         frame_server(tls=context) as server,
-        handler_for(f"localhost:{server.address.rpartition(':')[2]}", tls=TargetTls(ca=authority.certificate)) as handler,
-    ):  # fmt: skip
+        handler_for(
+            f"localhost:{server.address.rpartition(':')[2]}", tls=TargetTls(ca=authority.certificate)
+        ) as handler,
+    ):
         error = await failure(handler)
 
     assert isinstance(error, Unreachable)
@@ -567,7 +576,12 @@ async def test_through_a_proxy() -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         to_server = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.wait((asyncio.get_running_loop().create_task(_pump(reader, to_server[1])), asyncio.get_running_loop().create_task(_pump(to_server[0], writer))))  # fmt: skip
+        await asyncio.wait(
+            (
+                asyncio.get_running_loop().create_task(_pump(reader, to_server[1])),
+                asyncio.get_running_loop().create_task(_pump(to_server[0], writer)),
+            )
+        )
 
     async with frame_server() as server:
         port = int(server.address.rpartition(":")[2])
@@ -592,7 +606,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-# -- life ------------------------------------------------------------------------------------------------------------------
+# -- life
+# ------------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_connection_that_nobody_uses_is_closed() -> None:
@@ -767,7 +782,13 @@ async def test_a_connection_may_be_opened_by_the_other_side() -> None:
 
     listener = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-    server = FrameServer(lambda connection, stream: connection.reply(stream.stream_id), settings={}, is_early=False, answers_pings=True, opens_windows=True)  # fmt: skip
+    server = FrameServer(
+        lambda connection, stream: connection.reply(stream.stream_id),
+        settings={},
+        is_early=False,
+        answers_pings=True,
+        opens_windows=True,
+    )
     serving = asyncio.get_running_loop().create_task(server.accept(reader, writer))
     connection = await made
     await connection.wait_until_ready()

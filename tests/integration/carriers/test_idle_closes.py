@@ -1,4 +1,5 @@
-"""Servers that close idle connections at the worst moment: no call is lost that was provably not read, none is sent twice.
+"""Servers that close idle connections at the worst moment: no call is lost that was provably not read, none is sent
+twice.
 
 The servers run in the test's own loop. So they can look whether a request has arrived, and close in the same step.
 """
@@ -37,7 +38,9 @@ async def client() -> AsyncIterator[HttpClient]:
 
 @pytest.fixture
 async def blind() -> AsyncIterator[HttpClient]:
-    """Does not look at connections before use, however slow the machine is: it meets each close in the middle of a request."""
+    """Does not look at connections before use, however slow the machine is: it meets each close in the middle of a
+    request.
+    """
     made = HttpClient(environment={}, limits=PoolLimits(looked_at_after=1000.0), connect_timeout=5)
     yield made
     await made.close()
@@ -91,7 +94,9 @@ class Link:
 
 
 class IdleServer:
-    """Answers requests, which end in `!`, and closes connections when it is told. `executed` counts requests by their body."""
+    """Answers requests, which end in `!`, and closes connections when it is told. `executed` counts requests by their
+    body.
+    """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -104,7 +109,7 @@ class IdleServer:
         self.executed: Counter[bytes] = Counter()
         self.connections = 0
         port = self._listener.getsockname()[1]
-        self.origin = Origin("http", "127.0.0.1", port) if tls is None else Origin("https", "localhost", port)  # fmt: skip
+        self.origin = Origin("http", "127.0.0.1", port) if tls is None else Origin("https", "localhost", port)
 
     def _accept(self) -> None:
         opened, _ = self._listener.accept()
@@ -171,10 +176,10 @@ async def ask(pool: Pool, body: bytes, *, streamed: bool = False) -> bytes:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["gathered", "streamed"])
 @pytest.mark.parametrize("size", [1, 3000, 200_000])
-async def test_a_close_just_before_the_request_costs_no_call(
-    blind: HttpClient, streamed: bool, size: int
-) -> None:
-    """The server closes, and the request is written before the loop has read of it: 100 times, on reused connections."""
+async def test_a_close_just_before_the_request_costs_no_call(blind: HttpClient, streamed: bool, size: int) -> None:
+    """The server closes, and the request is written before the loop has read of it: 100 times, on reused
+    connections.
+    """
     async with idle_server() as server:
         pool = blind.pool(server.origin)
         for number in range(100):
@@ -224,7 +229,9 @@ def reset(opened: socket.socket) -> None:
 
 
 class ReadAndGone:
-    """A server that reads the second request of a connection, executes it, and ends the connection without an answer."""
+    """A server that reads the second request of a connection, executes it, and ends the connection without an
+    answer.
+    """
 
     def __init__(self, close: Close) -> None:
         self.executed = 0
@@ -244,10 +251,10 @@ class ReadAndGone:
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["gathered", "streamed"])
-@pytest.mark.parametrize("close", [socket.socket.close, reset, lambda opened: opened.shutdown(socket.SHUT_WR)], ids=["fin", "rst", "half"])  # fmt: skip
-async def test_what_was_read_is_never_sent_again(
-    blind: HttpClient, close: Close, streamed: bool
-) -> None:
+@pytest.mark.parametrize(
+    "close", [socket.socket.close, reset, lambda opened: opened.shutdown(socket.SHUT_WR)], ids=["fin", "rst", "half"]
+)
+async def test_what_was_read_is_never_sent_again(blind: HttpClient, close: Close, streamed: bool) -> None:
     """However the connection ends, and although not a byte of an answer came."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -287,7 +294,8 @@ async def test_a_reset_proves_nothing(blind: HttpClient) -> None:
             await second
 
 
-# -- TLS -------------------------------------------------------------------------------------------------------------------
+# -- TLS
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -296,9 +304,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.mark.parametrize("size", [1, 3000, 20_000])
-async def test_a_close_just_before_a_request_in_tls(
-    blind: HttpClient, authority: Authority, size: int
-) -> None:
+async def test_a_close_just_before_a_request_in_tls(blind: HttpClient, authority: Authority, size: int) -> None:
     """TLS's goodbye counts as the close."""
     async with idle_server(authority.server("localhost")) as server:
         pool = blind.pool(server.origin, authority.client())
@@ -312,9 +318,7 @@ async def test_a_close_just_before_a_request_in_tls(
     assert 100 == server.executed.total()
 
 
-async def test_a_large_request_in_tls_is_not_sent_again(
-    blind: HttpClient, authority: Authority
-) -> None:
+async def test_a_large_request_in_tls_is_not_sent_again(blind: HttpClient, authority: Authority) -> None:
     """Its records cannot be told from what TLS adds to them: nothing is proved."""
     async with idle_server(authority.server("localhost")) as server:
         pool = blind.pool(server.origin, authority.client())
@@ -326,7 +330,8 @@ async def test_a_large_request_in_tls_is_not_sent_again(
     assert 1 == server.executed.total()
 
 
-# -- how long connections are kept -----------------------------------------------------------------------------------------
+# -- how long connections are kept
+# -----------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_says_how_long_it_keeps_connections_is_believed(

@@ -96,21 +96,15 @@ def carrier(
     )
 
 
-def refusal(
-    status: str, error_type: str, body: dict[str, str] | None = None, **fields: str
-) -> bytes:
-    return response(
-        json.dumps(body or {}).encode(), status=status, x_amzn_ErrorType=error_type, **fields
-    )
+def refusal(status: str, error_type: str, body: dict[str, str] | None = None, **fields: str) -> bytes:
+    return response(json.dumps(body or {}).encode(), status=status, x_amzn_ErrorType=error_type, **fields)
 
 
 STALE = refusal("403 Forbidden", "ExpiredTokenException", {"message": "expired"})
 GOOD = response(b'"fine"', x_amzn_RequestId="id-1", content_type="application/json")
 
 
-async def test_large_replies_come_one_by_one(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_large_replies_come_one_by_one(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading one holds the loop for milliseconds: twenty at once would hold up every other call."""
     given: list[int] = []
     turn = 0
@@ -177,9 +171,7 @@ async def test_client_context_is_signed(client: HttpClient) -> None:
 
 async def test_dry_run_runs_nothing(client: HttpClient) -> None:
     """InvocationType DryRun, with an empty body; 204 is a yes."""
-    api = FakeLambda(
-        response(status="204 No Content"), refusal("404 Not Found", "ResourceNotFoundException")
-    )
+    api = FakeLambda(response(status="204 No Content"), refusal("404 Not Found", "ResourceNotFoundException"))
     async with serving(api) as upstream:
         invoke = carrier(client, upstream)
         await invoke.dry_run()
@@ -200,9 +192,11 @@ async def test_large_payloads_are_hashed_alike(client: HttpClient, size: int) ->
         host = upstream.origin.authority
     signer = RequestSigner(
         SigningKey(OLD, region="eu-west-1", service="lambda"),
-        method="POST", path=PATH, query="Qualifier=live",
+        method="POST",
+        path=PATH,
+        query="Qualifier=live",
         headers=(("host", host), ("content-type", "application/json")),
-    )  # fmt: skip
+    )
 
     assert payload == api.received[0].body
     assert (
@@ -260,9 +254,7 @@ async def test_throttle_brings_its_reason_and_wait(client: HttpClient, name: str
     )
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"not JSON", b"[1]", b'{"message": 7}', b'{"message": "\xff"}', b"[" * 100_000]
-)
+@pytest.mark.parametrize("body", [b"", b"not JSON", b"[1]", b'{"message": 7}', b'{"message": "\xff"}', b"[" * 100_000])
 async def test_refusal_with_any_body_is_a_refusal(client: HttpClient, body: bytes) -> None:
     answer = response(body, status="404 Not Found", x_amzn_ErrorType="ResourceNotFoundException")
     async with serving(always(answer)) as upstream:
@@ -270,14 +262,10 @@ async def test_refusal_with_any_body_is_a_refusal(client: HttpClient, body: byte
             await carrier(client, upstream).invoke(b"{}")
 
 
-async def test_refused_access_tells_the_operator_alone(
-    client: HttpClient, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_refused_access_tells_the_operator_alone(client: HttpClient, caplog: pytest.LogCaptureFixture) -> None:
     """Whom AWS refuses stands in the log, once a minute, and not in what the client reads."""
     told = "User: arn:aws:iam::123456789012:user/me is not authorized"
-    async with serving(
-        always(refusal("403 Forbidden", "AccessDeniedException", {"Message": told}))
-    ) as upstream:
+    async with serving(always(refusal("403 Forbidden", "AccessDeniedException", {"Message": told}))) as upstream:
         invoke = carrier(client, upstream)
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
@@ -324,9 +312,11 @@ async def test_without_other_credentials_there_is_no_second_attempt(client: Http
 async def test_wrong_clock_is_set_by_that_of_aws(client: HttpClient) -> None:
     """A refused signature and a date far from ours: later signatures carry AWS's time."""
     skewed = refusal(
-        "403 Forbidden", "InvalidSignatureException", {"message": "Signature expired"},
+        "403 Forbidden",
+        "InvalidSignatureException",
+        {"message": "Signature expired"},
         Date=formatdate(NOW + 3600, usegmt=True),
-    )  # fmt: skip
+    )
     api = FakeLambda(skewed, GOOD)
     async with serving(api) as upstream:
         invoke = carrier(client, upstream)
@@ -340,9 +330,7 @@ async def test_wrong_clock_is_set_by_that_of_aws(client: HttpClient) -> None:
 
 async def test_small_difference_of_clocks_is_no_reason_to_try_again(client: HttpClient) -> None:
     """Dates have whole seconds, and AWS bears five minutes."""
-    refused = refusal(
-        "403 Forbidden", "InvalidSignatureException", Date=formatdate(NOW + 5, usegmt=True)
-    )
+    refused = refusal("403 Forbidden", "InvalidSignatureException", Date=formatdate(NOW + 5, usegmt=True))
     api = FakeLambda(refused)
     async with serving(api) as upstream:
         with pytest.raises(StaleCredentials):
@@ -368,8 +356,7 @@ async def test_new_credentials_are_used_from_the_next_call_on(client: HttpClient
         await invoke.invoke(b"{}")
 
     assert ["OLD", "NEW"] == [
-        request.fields["authorization"].partition("Credential=")[2].partition("/")[0]
-        for request in api.received
+        request.fields["authorization"].partition("Credential=")[2].partition("/")[0] for request in api.received
     ]
 
 
@@ -381,9 +368,7 @@ async def test_name_without_region_takes_that_of_the_settings(client: HttpClient
             OLD,
             settings=AwsSettings("ap-south-1", lambda_endpoint=f"{upstream.origin}/prefix/"),
         )
-        invoke = LambdaInvoke(
-            FunctionName.from_name("greeter"), client=client, credentials=source, clock=lambda: NOW
-        )
+        invoke = LambdaInvoke(FunctionName.from_name("greeter"), client=client, credentials=source, clock=lambda: NOW)
         await invoke.invoke(b"{}")
     (request,) = api.received
 
@@ -401,9 +386,7 @@ async def test_name_without_region_takes_that_of_the_settings(client: HttpClient
         (AwsSettings("eu-west-1", lambda_endpoint="http://localhost/?"), r"without \? and #"),
     ],
 )
-async def test_settings_that_lead_nowhere_say_so(
-    client: HttpClient, settings: AwsSettings, told: str
-) -> None:
+async def test_settings_that_lead_nowhere_say_so(client: HttpClient, settings: AwsSettings, told: str) -> None:
     invoke = LambdaInvoke(
         FunctionName.from_name("greeter"),
         client=client,
@@ -431,9 +414,7 @@ async def test_unreadable_authorities_say_so() -> None:
         (AwsSettings(region="us-east-1"), "lambda.eu-west-1.amazonaws.com"),
     ],
 )
-async def test_endpoint_of_aws_follows_the_arn(
-    client: HttpClient, settings: AwsSettings, host: str
-) -> None:
+async def test_endpoint_of_aws_follows_the_arn(client: HttpClient, settings: AwsSettings, host: str) -> None:
     """The ARN's region always wins; FIPS endpoints are used where they are asked for."""
     invoke = LambdaInvoke(ARN, client=client, credentials=FakeSource(OLD, settings=settings))
 

@@ -76,9 +76,7 @@ class Renewing:
             self._left.pop(0)
 
 
-def carrier(
-    client: HttpClient, upstream: Upstream, source: Renewing | FixedCredentials | None = None
-) -> LambdaStream:
+def carrier(client: HttpClient, upstream: Upstream, source: Renewing | FixedCredentials | None = None) -> LambdaStream:
     return LambdaStream(
         ARN,
         client=client,
@@ -208,14 +206,18 @@ async def test_cancelling_closes_the_connection(client: HttpClient, parts: int) 
 @pytest.mark.parametrize(
     ("answer", "kind", "text"),
     [
-        (stream_of(CHUNK, invoke_complete(ErrorCode="E", ErrorDetails="x")), FunctionFailed, "greeter:live failed: E: x"),
+        (
+            stream_of(CHUNK, invoke_complete(ErrorCode="E", ErrorDetails="x")),
+            FunctionFailed,
+            "greeter:live failed: E: x",
+        ),
         (stream_of(CHUNK), CutReply, "greeter:live"),
         (stream_of(CHUNK, invoke_complete()[:20]), CutReply, "greeter:live|middle"),
         (stream_of(CHUNK[:-1] + b"x"), BadReply, "checksum"),
         (stream_head() + http_chunk(CHUNK), ConnectionLost, "may have run"),
         (response(b'{"errorType":"E","errorMessage":"x"}', x_amz_function_error="Unhandled"), FunctionFailed, "E: x"),
     ],
-)  # fmt: skip
+)
 async def test_failures(client: HttpClient, answer: bytes, kind: type[RpcError], text: str) -> None:
     async with serving(answers(answer)) as upstream:
         with pytest.raises(kind, match=text) as caught:
@@ -235,9 +237,11 @@ async def test_a_failure_bears_the_request_id(client: HttpClient) -> None:
 async def test_refusals_come_before_the_stream(client: HttpClient) -> None:
     """As those of Invoke: the function did not start."""
     busy = response(
-        b'{"Reason":"CallerRateLimitExceeded"}', status="429 Busy", x_amzn_ErrorType="TooManyRequestsException",
+        b'{"Reason":"CallerRateLimitExceeded"}',
+        status="429 Busy",
+        x_amzn_ErrorType="TooManyRequestsException",
         retry_after="2",
-    )  # fmt: skip
+    )
     async with serving(answers(busy)) as upstream:
         with pytest.raises(Throttled) as caught:
             await read(carrier(client, upstream))

@@ -85,9 +85,14 @@ async def test_plain_origin_is_named_in_the_request() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
-     b"HTTP/1.1 200 OK\r\n\r\nearly bytes", b"SSH-2.0-x\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000],
-)  # fmt: skip
+    [
+        b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\nearly bytes",
+        b"SSH-2.0-x\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000,
+    ],
+)
 async def test_proxy_that_does_not_lead_there_makes_the_origin_unreachable(answer: bytes) -> None:
     """Refusals, noise and silence of a proxy mean that nothing was sent; its password is not told."""
 

@@ -105,7 +105,7 @@ async def test_the_environment_moves_the_emulator_unless_it_says_to_ignore_that(
     named, usual = Emulator(b"{}"), Emulator(b"{}")
     async with serving(named) as at, serving(usual) as otherwise:
         monkeypatch.setattr("bridge.aws.rie.ENDPOINT", str(otherwise.origin))
-        environ = {"AWS_ENDPOINT_URL": str(at.origin), "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": ignore}  # fmt: skip
+        environ = {"AWS_ENDPOINT_URL": str(at.origin), "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": ignore}
         text = "services: {t.S: {target: 'function:f', quirks: rie}}"
         config = parse(text, file="bridge.yaml", folder=Path.cwd(), environ=environ)
         targets = Targets(config, described={}, environ=environ, local_endpoint="")

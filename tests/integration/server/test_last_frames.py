@@ -29,21 +29,19 @@ PINGS = raw(0x6, 0, 0, b"12345678") * 50_000
 
 
 def last_words(port: int, tls: ssl.SSLContext | None) -> bytes:
-    """All that the server says to a call with a large reply and then too many PINGs, to a client that sends first and reads later."""
+    """All that the server says to a call with a large reply and then too many PINGs, to a client that sends first and
+    reads later.
+    """
     make = FrameFactory()
     answered = b""
     with socket.socket() as plain:
-        plain.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVBUF, 4096
-        )  # so the reply waits at the server
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so the reply waits at the server
         plain.settimeout(10)
         plain.connect(("127.0.0.1", port))
         sock = plain if tls is None else tls.wrap_socket(plain, server_hostname="localhost")
         wide = make.start({INITIAL_WINDOW_SIZE: 1 << 20}) + make.window_update(0, 1 << 20)
         body = [make.data(1, bytes(16_000)) for _ in range(25)]
-        sock.sendall(
-            wide + make.headers(1) + b"".join(body) + make.data(1, b"", flags=("END_STREAM",))
-        )
+        sock.sendall(wide + make.headers(1) + b"".join(body) + make.data(1, b"", flags=("END_STREAM",)))
         time.sleep(0.2)
         with suppress(ConnectionError, ssl.SSLError):
             sock.sendall(PINGS)

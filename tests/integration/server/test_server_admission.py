@@ -53,10 +53,7 @@ async def test_at_the_total_an_idle_connection_makes_room(
     served = serving(echo, new_engine=NativeEngine)
     async with AsyncExitStack() as opened:
         server = await opened.enter_async_context(listening(served, address, MaxConnections(3)))
-        clients = [
-            await settled(await opened.enter_async_context(dialled(server, tls=context)))
-            for _ in range(4)
-        ]
+        clients = [await settled(await opened.enter_async_context(dialled(server, tls=context))) for _ in range(4)]
         answer = await call(clients[3])
         await clients[0].until_closed()
         await eventually(lambda: served.figures.connections_open == 3)
@@ -138,7 +135,7 @@ async def test_failed_handshakes_leave_nothing(tls: tuple[ListenAddress, ssl.SSL
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncio.open_connection(
                 "127.0.0.1", port_of(server), ssl=ssl.create_default_context(), server_hostname="localhost"
-            )  # fmt: skip
+            )
         await eventually(lambda: len(server.admission) == 0)
 
     assert not server.arriving

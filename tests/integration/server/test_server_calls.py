@@ -75,9 +75,7 @@ async def test_unary_call(new_engine: Callable[[EngineLimits], Engine]) -> None:
         listening(serving(greet, new_engine=new_engine)) as server,
         _channel(server) as channel,
     ):
-        call = channel.unary_unary(_METHOD)(
-            b"hello", metadata=(("x-id", "7"), ("x-raw-bin", b"\x01\x02")), timeout=5
-        )
+        call = channel.unary_unary(_METHOD)(b"hello", metadata=(("x-id", "7"), ("x-raw-bin", b"\x01\x02")), timeout=5)
         answer = await call
         initial = await call.initial_metadata()
         trailing = await call.trailing_metadata()
@@ -92,9 +90,7 @@ async def test_unary_call(new_engine: Callable[[EngineLimits], Engine]) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 3_000_000])
-async def test_message_of_any_size_comes_back(
-    size: int, new_engine: Callable[[EngineLimits], Engine]
-) -> None:
+async def test_message_of_any_size_comes_back(size: int, new_engine: Callable[[EngineLimits], Engine]) -> None:
     """Across frames and windows, both ways."""
     async with listening(serving(new_engine=new_engine)) as server, _channel(server) as channel:
         message = bytes(range(256)) * (size // 256) + b"x" * (size % 256)

@@ -127,9 +127,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
 @pytest.mark.parametrize("mode", [0o660, 0o600, 0o666])
-def test_a_unix_socket_has_its_mode_whatever_the_umask(
-    tmp_path: Path, umask: int, mode: int
-) -> None:
+def test_a_unix_socket_has_its_mode_whatever_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     """It has it before it listens: nobody connects by other permissions."""
     path = tmp_path / "bridge.sock"
     former = os.umask(umask)
@@ -216,10 +214,7 @@ async def test_garbage_is_cut_off(new_engine: Callable[[EngineLimits], Engine]) 
         await writer.wait_closed()
         await eventually(lambda: not server.connections)
 
-    assert (
-        1
-        == served.figures.protocol_errors["not_http2"] + served.figures.protocol_errors["protocol"]
-    )
+    assert 1 == served.figures.protocol_errors["not_http2"] + served.figures.protocol_errors["protocol"]
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
@@ -256,9 +251,7 @@ def _client_tls(authority: trustme.CA, *protocols: str) -> ssl.SSLContext:
     return context
 
 
-def _credentials(
-    authority: trustme.CA, certificate: trustme.LeafCert | None = None
-) -> grpc.ChannelCredentials:
+def _credentials(authority: trustme.CA, certificate: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:
     root = authority.cert_pem.bytes()
     if certificate is None:
         return grpc.ssl_channel_credentials(root)
@@ -281,9 +274,7 @@ async def test_tls_with_http2_by_alpn(
         _secure_channel(server, _credentials(authority)) as channel,
     ):
         method = channel.unary_unary(_METHOD)
-        answers = await asyncio.gather(
-            *(method(bytes([number]) * 700_000, timeout=10) for number in range(4))
-        )
+        answers = await asyncio.gather(*(method(bytes([number]) * 700_000, timeout=10) for number in range(4)))
 
     assert [bytes([number]) * 700_000 for number in range(4)] == answers
     assert [Peer("127.0.0.1")] * 4 == peers.seen
@@ -316,9 +307,7 @@ async def test_https_request_is_answered_400(files: TlsFiles, authority: trustme
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
-async def test_verified_client_certificate_is_the_peers(
-    files: TlsFiles, authority: trustme.CA
-) -> None:
+async def test_verified_client_certificate_is_the_peers(files: TlsFiles, authority: trustme.CA) -> None:
     """Mutual TLS: subject, issuer, serial number and validity reach the call."""
     mutual = TlsFiles(files.cert, files.key, files.cert.with_name("ca.crt"))
     client_certificate = authority.issue_cert("client@example.org", common_name="client, inc")
@@ -331,19 +320,14 @@ async def test_verified_client_certificate_is_the_peers(
     (peer,) = peers.seen
 
     assert peer.certificate is not None
-    assert (
-        client_certificate.cert_chain_pems[0].bytes().strip()
-        == peer.certificate.pem.encode().strip()
-    )
+    assert client_certificate.cert_chain_pems[0].bytes().strip() == peer.certificate.pem.encode().strip()
     assert peer.certificate.subject.startswith("CN=client\\, inc,")
     assert "trustme" in peer.certificate.issuer
     assert peer.certificate.not_after.endswith(" GMT")
     assert all(len(pair) == 2 for pair in peer.certificate.serial_number.split(":"))
 
 
-async def test_client_without_a_certificate_is_refused(
-    files: TlsFiles, authority: trustme.CA
-) -> None:
+async def test_client_without_a_certificate_is_refused(files: TlsFiles, authority: trustme.CA) -> None:
     """And one whose certificate comes from elsewhere; neither makes a connection."""
     mutual = TlsFiles(files.cert, files.key, files.cert.with_name("ca.crt"))
     stranger = trustme.CA().issue_cert("stranger@example.org")
@@ -365,7 +349,9 @@ async def test_failed_handshake_is_told_to_both_sides(
     version: ssl.TLSVersion,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The client gets TLS's own alert and not a mere reset; the log has the reason once a second, the figures each time."""
+    """The client gets TLS's own alert and not a mere reset; the log has the reason once a second, the figures each
+    time.
+    """
     caplog.set_level("INFO", logger="bridge")
     mutual = TlsFiles(files.cert, files.key, files.cert.with_name("ca.crt"))
     tls = _client_tls(authority, "h2")
@@ -455,9 +441,7 @@ async def test_bad_certificate_leaves_the_old_one(
     assert 1 == caplog.text.count("the old one stays")
 
 
-async def test_server_that_cannot_use_its_certificate_does_not_start(
-    files: TlsFiles, tmp_path: Path
-) -> None:
+async def test_server_that_cannot_use_its_certificate_does_not_start(files: TlsFiles, tmp_path: Path) -> None:
     """And leaves no socket behind, not even of the listener before it."""
     path = tmp_path / "bridge.sock"
     addresses = [ListenAddress(path=path), ListenAddress("127.0.0.1", 0, tls=files)]

@@ -140,7 +140,8 @@ class Recording:
             await peer.send(answer)
 
 
-# -- a call ----------------------------------------------------------------------------------------------------------------
+# -- a call
+# ----------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_is_one_post(client: HttpClient) -> None:
@@ -176,10 +177,8 @@ async def test_text_replies_are_decoded(client: HttpClient) -> None:
     assert [Headers(), Message(WORLD), Message(WORLD), DONE] == call.events
 
 
-@pytest.mark.parametrize(("coding", "encode"), [("gzip", packed), ("deflate", zlib.compress)])  # fmt: skip
-async def test_encoded_replies_are_decoded(
-    client: HttpClient, coding: str, encode: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize(("coding", "encode"), [("gzip", packed), ("deflate", zlib.compress)])
+async def test_encoded_replies_are_decoded(client: HttpClient, coding: str, encode: Callable[[bytes], bytes]) -> None:
     """Although identity was asked for: some servers compress always."""
     server = Recording(web(encode(WORLD * 3 + OK), content_encoding=coding))
     call = RecordingCall(body=HELLO)
@@ -216,14 +215,10 @@ async def test_an_encoded_stream_passes_on_what_the_server_flushes(client: HttpC
     assert DONE == call.events[-1]
 
 
-@pytest.mark.parametrize(
-    "body", [b"", envelope(b"", flags=TRAILERS)], ids=["no body", "an empty block"]
-)
+@pytest.mark.parametrize("body", [b"", envelope(b"", flags=TRAILERS)], ids=["no body", "an empty block"])
 async def test_a_status_in_the_headers_is_trailers_only(client: HttpClient, body: bytes) -> None:
     """Traefik sends an empty block of trailers behind it."""
-    call = await ask(
-        client, answers(web(body, grpc_status="5", grpc_message="no%20such", x_why="1"))
-    )
+    call = await ask(client, answers(web(body, grpc_status="5", grpc_message="no%20such", x_why="1")))
 
     assert [Trailers(Status(StatusCode.NOT_FOUND, "no such"), (("x-why", "1"),))] == call.events
 
@@ -231,9 +226,15 @@ async def test_a_status_in_the_headers_is_trailers_only(client: HttpClient, body
 async def test_headers_of_gateways_stay_with_them(client: HttpClient) -> None:
     """What API Gateway renamed gets its name back; what it added goes no further, but for the request id."""
     answer = web(
-        WORLD + OK, x_amzn_Remapped_www_authenticate="Basic", x_amzn_RequestId="id-1", x_amz_apigw_id="z", Via="1.1 x",
-        X_Cache="Miss", Server="x", Date="today",
-    )  # fmt: skip
+        WORLD + OK,
+        x_amzn_Remapped_www_authenticate="Basic",
+        x_amzn_RequestId="id-1",
+        x_amz_apigw_id="z",
+        Via="1.1 x",
+        X_Cache="Miss",
+        Server="x",
+        Date="today",
+    )
     call = await ask(client, answers(answer))
 
     assert (("www-authenticate", "Basic"),) == call.initial_metadata
@@ -257,7 +258,8 @@ async def test_cold_starts_are_counted(client: HttpClient) -> None:
     assert () == call.initial_metadata
 
 
-# -- streams ---------------------------------------------------------------------------------------------------------------
+# -- streams
+# ---------------------------------------------------------------------------------------------------------------
 
 CHUNKED = f"HTTP/1.1 200 OK\r\ncontent-type: {WEB}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
 
@@ -353,7 +355,8 @@ async def test_a_status_that_has_come_survives_a_cut(client: HttpClient) -> None
     assert [Headers(), Message(WORLD), DONE] == call.events
 
 
-# -- faults ----------------------------------------------------------------------------------------------------------------
+# -- faults
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
@@ -372,7 +375,12 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
         (plain("800 What"), UnknownHttpStatus, StatusCode.UNKNOWN, "HTTP status 800"),
         (plain("000 What"), UnknownHttpStatus, StatusCode.UNKNOWN, "HTTP status 000"),
         (plain("500 Broken"), HttpRefusal, StatusCode.UNKNOWN, "HTTP 500"),
-        (plain("502 Bad Gateway", b"Internal Server Error"), HttpRefusal, StatusCode.UNAVAILABLE, "502: Internal Server Error"),
+        (
+            plain("502 Bad Gateway", b"Internal Server Error"),
+            HttpRefusal,
+            StatusCode.UNAVAILABLE,
+            "502: Internal Server Error",
+        ),
         (plain("503 Unavailable"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503"),
         (plain("504 Timeout"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 504"),
         (plain("200 OK", b"<html>"), NoStatus, StatusCode.UNKNOWN, "text/plain"),
@@ -381,19 +389,37 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
         (web(WORLD[:-1]), BadReply, StatusCode.INTERNAL, "middle of a message"),
         (web(WORLD).replace(b"length: 10", b"length: 11"), ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),
         (web(b"\x42\0\0\0\1x"), BadReply, StatusCode.INTERNAL, "0x42"),
-        (web(WORLD + OK, content_encoding="gzip"), BadReply, StatusCode.INTERNAL, "does not decode as content-encoding gzip"),
-        (web(WORLD + OK, content_encoding="br"), BadReply, StatusCode.INTERNAL, "content-encoding br, which the bridge cannot"),
+        (
+            web(WORLD + OK, content_encoding="gzip"),
+            BadReply,
+            StatusCode.INTERNAL,
+            "does not decode as content-encoding gzip",
+        ),
+        (
+            web(WORLD + OK, content_encoding="br"),
+            BadReply,
+            StatusCode.INTERNAL,
+            "content-encoding br, which the bridge cannot",
+        ),
         (web(b"page", status="503 X", content_encoding="br"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503"),
-        (response(packed(b"sorry"), status="503 X", content_encoding="gzip"), HttpRefusal, StatusCode.UNAVAILABLE, "HTTP 503: sorry"),
+        (
+            response(packed(b"sorry"), status="503 X", content_encoding="gzip"),
+            HttpRefusal,
+            StatusCode.UNAVAILABLE,
+            "HTTP 503: sorry",
+        ),
         (b"SSH-2.0-x\r\n\r\n", BadReply, StatusCode.INTERNAL, "HTTP/1.1"),
         (CHUNKED + http_chunk(WORLD), ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),
         (b"", ConnectionLost, StatusCode.UNAVAILABLE, "may have run"),
-        (web(WORLD + b"Lambda-Runtime-Function-Error-Type: Runtime.StreamError\r\n"), FunctionFailed, StatusCode.INTERNAL, "StreamError"),
+        (
+            web(WORLD + b"Lambda-Runtime-Function-Error-Type: Runtime.StreamError\r\n"),
+            FunctionFailed,
+            StatusCode.INTERNAL,
+            "StreamError",
+        ),
     ],
-)  # fmt: skip
-async def test_faults(
-    client: HttpClient, answer: bytes, kind: type[RpcError], code: StatusCode, text: str
-) -> None:
+)
+async def test_faults(client: HttpClient, answer: bytes, kind: type[RpcError], code: StatusCode, text: str) -> None:
     """Each has its status, and none is worth another attempt: the function may have run."""
     with pytest.raises(kind, match=text) as caught:
         await ask(client, answers(answer))
@@ -440,9 +466,7 @@ async def test_no_connection_may_be_tried_again(client: HttpClient) -> None:
     async with serving(answers()) as upstream:
         url = str(upstream.origin)
     with pytest.raises(Unreachable) as caught:
-        await target_of(HttpCarrier(Url.parse(url), client=client)).handle(
-            RecordingCall(body=HELLO)
-        )
+        await target_of(HttpCarrier(Url.parse(url), client=client)).handle(RecordingCall(body=HELLO))
 
     assert caught.value.is_transient
     assert not caught.value.may_have_run
@@ -466,7 +490,8 @@ async def test_a_server_that_cannot_be_reached(client: HttpClient) -> None:
         await HttpCarrier(Url.parse(url), client=client).dry_run()
 
 
-# -- TLS -------------------------------------------------------------------------------------------------------------------
+# -- TLS
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("server_name", [None, "web.internal"])
@@ -475,18 +500,14 @@ async def test_tls_is_verified(client: HttpClient, tmp_path: Path, server_name: 
     authority = Authority(tmp_path)
     call = RecordingCall(body=HELLO)
     tls = client_context(ca=authority.certificate, server_name=server_name)
-    async with serving(
-        answers(web(WORLD + OK)), tls=authority.server(server_name or "localhost")
-    ) as upstream:
+    async with serving(answers(web(WORLD + OK)), tls=authority.server(server_name or "localhost")) as upstream:
         carrier = HttpCarrier(Url(upstream.origin), client=client, tls=tls)
         await target_of(carrier).handle(call)
 
     assert [b"world"] == call.messages
 
 
-async def test_a_certificate_for_another_name_is_refused(
-    client: HttpClient, tmp_path: Path
-) -> None:
+async def test_a_certificate_for_another_name_is_refused(client: HttpClient, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     tls = client_context(ca=authority.certificate, server_name="web.internal")
     async with serving(answers(web(OK)), tls=authority.server("localhost")) as upstream:
@@ -495,12 +516,11 @@ async def test_a_certificate_for_another_name_is_refused(
             await target_of(carrier).handle(RecordingCall(body=HELLO))
 
 
-# -- auth: iam -------------------------------------------------------------------------------------------------------------
+# -- auth: iam
+# -------------------------------------------------------------------------------------------------------------
 
 
-def expected_authorization(
-    request: ReceivedRequest, service: str, monkeypatch: pytest.MonkeyPatch
-) -> str:
+def expected_authorization(request: ReceivedRequest, service: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """What botocore signs for the headers that the request says it has signed, at its own time."""
     fields = request.fields
     signed = fields["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
@@ -520,22 +540,19 @@ def expected_authorization(
 async def test_signed_requests_are_botocores(
     client: HttpClient, service: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Paths whose characters are encoded are encoded once more in what is signed. Large bodies are hashed beside the loop."""
+    """Paths whose characters are encoded are encoded once more in what is signed. Large bodies are hashed beside the
+    loop.
+    """
     server = Recording(web(OK), web(OK))
     async with serving(server) as upstream:
-        carrier = HttpCarrier(
-            Url(upstream.origin, "/prod"), client=client, iam=iam(service=service)
-        )
+        carrier = HttpCarrier(Url(upstream.origin, "/prod"), client=client, iam=iam(service=service))
         target = target_of(carrier, is_signed=True)
         for body in (HELLO, envelope(bytes(300 << 10))):
             call = RecordingCall(path, body=body, metadata=(("authorization", "Bearer x"),))
             await target.handle(call)
 
     for request in server.received:
-        assert (
-            expected_authorization(request, service, monkeypatch)
-            == (request.fields["authorization"])
-        )
+        assert expected_authorization(request, service, monkeypatch) == (request.fields["authorization"])
         assert KEYS.token == request.fields["x-amz-security-token"]
         assert "Bearer x" == request.fields["x-forwarded-authorization"]
 
@@ -551,8 +568,7 @@ async def test_stale_credentials_are_renewed_once(client: HttpClient) -> None:
 
     assert [b"world"] == call.messages
     assert ["OLD", "AKID"] == [
-        request.fields["authorization"].partition("Credential=")[2].partition("/")[0]
-        for request in server.received
+        request.fields["authorization"].partition("Credential=")[2].partition("/")[0] for request in server.received
     ]
 
 
@@ -562,9 +578,7 @@ async def test_a_wrong_clock_is_put_right_once(client: HttpClient) -> None:
     call = await ask(client, server, signing=iam())
 
     assert [b"world"] == call.messages
-    assert ["20231114T221320Z", "20231114T222820Z"] == [
-        request.fields["x-amz-date"] for request in server.received
-    ]
+    assert ["20231114T221320Z", "20231114T222820Z"] == [request.fields["x-amz-date"] for request in server.received]
 
 
 @pytest.mark.parametrize(
@@ -591,9 +605,7 @@ async def test_refused_credentials(
     "answer",
     [refused("ExpiredTokenException"), refused("InvalidSignatureException", date="nonsense")],
 )
-async def test_credentials_that_stay_refused_are_an_answer(
-    client: HttpClient, answer: bytes
-) -> None:
+async def test_credentials_that_stay_refused_are_an_answer(client: HttpClient, answer: bytes) -> None:
     server = Recording(answer, answer)
     with pytest.raises(AccessRefused):
         await ask(client, server, signing=iam(Credentials("OLD", "old")))

@@ -102,9 +102,7 @@ def test_what_is_not_known_is_absent() -> None:
 
 def test_openmetrics_on_request() -> None:
     """A scraper that accepts OpenMetrics gets it, and it parses."""
-    body, content_type = render(
-        FULL_SNAPSHOT, version="1.2.3", accept="application/openmetrics-text; version=1.0.0"
-    )
+    body, content_type = render(FULL_SNAPSHOT, version="1.2.3", accept="application/openmetrics-text; version=1.0.0")
     names = {family.name for family in parse_openmetrics(body.decode())}
 
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -121,6 +119,4 @@ def test_labels_are_escaped() -> None:
 
 def test_the_global_registry_is_left_alone() -> None:
     """Other users of prometheus_client in the process see nothing of ours."""
-    assert [] == [
-        family.name for family in REGISTRY.collect() if family.name.startswith(("bridge_", "grpc_"))
-    ]
+    assert [] == [family.name for family in REGISTRY.collect() if family.name.startswith(("bridge_", "grpc_"))]

@@ -18,9 +18,7 @@ from bridge.admin.snapshot import Snapshot
 from tests.support.figures import FULL_SNAPSHOT
 
 ROUTES = (
-    RouteLine(
-        "helloworld.Greeter", (RouteTarget("function:greeter"),), {"timeout": "2m", "event": "alb"}
-    ),
+    RouteLine("helloworld.Greeter", (RouteTarget("function:greeter"),), {"timeout": "2m", "event": "alb"}),
     RouteLine("search.v1.Search", (RouteTarget("arn:v1", 95), RouteTarget("arn:v2", 5))),
     RouteLine("*"),
 )
@@ -144,9 +142,7 @@ def test_a_target_shows_its_figures() -> None:
 
 def test_the_page_says_why_calls_are_refused() -> None:
     """Reasons of unreadiness stand at the top."""
-    assert (
-        "Not ready: draining; no credentials" in page(unready=("draining", "no credentials")).text
-    )
+    assert "Not ready: draining; no credentials" in page(unready=("draining", "no credentials")).text
 
 
 def test_a_bridge_without_anything_has_a_page() -> None:
@@ -157,9 +153,7 @@ def test_a_bridge_without_anything_has_a_page() -> None:
 def test_texts_are_escaped() -> None:
     """Names from configuration and clients cannot become markup."""
     hostile = "<script>alert(1)</script>&\"'"
-    found = page(
-        routes=(RouteLine("*", (RouteTarget(hostile),), {"key": hostile}),), unready=(hostile,)
-    )
+    found = page(routes=(RouteLine("*", (RouteTarget(hostile),), {"key": hostile}),), unready=(hostile,))
 
     assert ["*", hostile, f"key={hostile}"] == found.row("*")[:3]
     assert hostile in found.text
@@ -188,9 +182,7 @@ def test_latencies(seconds: float | None, text: str) -> None:
     assert text == module._latency(seconds)
 
 
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (2048, "2 KiB"), (3 << 20, "3 MiB"), (5 << 30, "5 GiB")]
-)
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (2048, "2 KiB"), (3 << 20, "3 MiB"), (5 << 30, "5 GiB")])
 def test_sizes(size: int, text: str) -> None:
     """Sizes are told in the unit that fits."""
     assert text == module._size(size)

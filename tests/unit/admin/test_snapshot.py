@@ -113,9 +113,7 @@ def test_what_only_one_worker_saw_is_kept() -> None:
 def test_a_kind_learnt_by_one_worker_holds() -> None:
     """Descriptors that one worker got from a function name the method's type."""
     total = take_snapshot(BridgeFigures(), methods=[MethodFigures("a.B", "C")], targets=[])
-    total.add(
-        take_snapshot(BridgeFigures(), methods=[MethodFigures("a.B", "C", "unary")], targets=[])
-    )
+    total.add(take_snapshot(BridgeFigures(), methods=[MethodFigures("a.B", "C", "unary")], targets=[]))
 
     assert "unary" == total.methods["/a.B/C"].kind
 
@@ -140,8 +138,6 @@ def test_targets_of_one_name_are_one() -> None:
         ([0, 1, 0], 1.0, 20.0),
     ],
 )
-def test_quantiles_are_estimated_within_their_bucket(
-    counts: list[int], part: float, value: float | None
-) -> None:
+def test_quantiles_are_estimated_within_their_bucket(counts: list[int], part: float, value: float | None) -> None:
     """Between two bounds values are taken to lie evenly; above the last nothing is known."""
     assert value == Histogram((10.0, 20.0), counts).quantile(part)

@@ -20,10 +20,14 @@ def test_arn_with_a_qualifier() -> None:
 @pytest.mark.parametrize(
     ("text", "name", "qualifier"),
     [
-        ("greeter", "greeter", None), ("greeter:live", "greeter", "live"), ("greeter:7", "greeter", "7"),
-        ("greeter:$LATEST", "greeter", "$LATEST"), ("my-fn_2", "my-fn_2", None), ("arn:live", "arn", "live"),
+        ("greeter", "greeter", None),
+        ("greeter:live", "greeter", "live"),
+        ("greeter:7", "greeter", "7"),
+        ("greeter:$LATEST", "greeter", "$LATEST"),
+        ("my-fn_2", "my-fn_2", None),
+        ("arn:live", "arn", "live"),
     ],
-)  # fmt: skip
+)
 def test_names_and_qualifiers(text: str, name: str, qualifier: str | None) -> None:
     from_name, from_arn = FunctionName.from_name(text), FunctionName.from_arn(f"{ARN_OF}{text}")
 
@@ -35,7 +39,7 @@ def test_names_and_qualifiers(text: str, name: str, qualifier: str | None) -> No
 @pytest.mark.parametrize(
     "text",
     ["", "a b", "a:b:c", "a/b", "greeter:", ":live", "greeter:$OTHER", "a\n", "arn:", "x" * 141, ARN],
-)  # fmt: skip
+)
 def test_texts_that_name_no_function(text: str) -> None:
     with pytest.raises(ValueError, match="expected function:NAME"):
         FunctionName.from_name(text)
@@ -46,14 +50,22 @@ def test_texts_that_name_no_function(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "greeter", "arn:aws:lambda:eu-west-1:123456789012:greeter",
-        "arn:aws:lambda:eu-west-1:12345:function:greeter", "arn:aws:s3:eu-west-1:123456789012:function:greeter",
-        "arn:aws:lambda::123456789012:function:greeter", "arn:aws:lambda:europe:123456789012:function:greeter",
-        "arn:aws:lambda:eu-west-1:123456789012:function:", f"{ARN}:live:more", f"{ARN}/x", "arn:gcp:lambda:eu-west-1:123456789012:function:x",
+        "",
+        "greeter",
+        "arn:aws:lambda:eu-west-1:123456789012:greeter",
+        "arn:aws:lambda:eu-west-1:12345:function:greeter",
+        "arn:aws:s3:eu-west-1:123456789012:function:greeter",
+        "arn:aws:lambda::123456789012:function:greeter",
+        "arn:aws:lambda:europe:123456789012:function:greeter",
+        "arn:aws:lambda:eu-west-1:123456789012:function:",
+        f"{ARN}:live:more",
+        f"{ARN}/x",
+        "arn:gcp:lambda:eu-west-1:123456789012:function:x",
         "arn:aws:lambda:evil.com/?-1:123456789012:function:x",
-        "arn:aws:lambda:eu-west-1:\u0661\u0662\u0663456789012:function:x", "arn:aws:lambda:eu-west-\u0661:123456789012:function:x",
+        "arn:aws:lambda:eu-west-1:\u0661\u0662\u0663456789012:function:x",
+        "arn:aws:lambda:eu-west-\u0661:123456789012:function:x",
     ],
-)  # fmt: skip
+)
 def test_texts_that_are_no_arn_of_a_function(text: str) -> None:
     with pytest.raises(ValueError, match="expected the ARN of a function"):
         FunctionName.from_arn(text)
@@ -68,7 +80,7 @@ def test_texts_that_are_no_arn_of_a_function(text: str) -> None:
         ("arn:aws-iso:lambda:us-iso-east-1:123456789012:function:x", "lambda.us-iso-east-1.c2s.ic.gov"),
         ("arn:aws-iso-b:lambda:us-isob-east-1:123456789012:function:x", "lambda.us-isob-east-1.sc2s.sgov.gov"),
     ],
-)  # fmt: skip
+)
 def test_endpoint_host(text: str, host: str) -> None:
     """An ARN's own region wins over any other."""
     assert host == FunctionName.from_arn(text).endpoint_host("us-east-1")
@@ -76,9 +88,13 @@ def test_endpoint_host(text: str, host: str) -> None:
 
 @pytest.mark.parametrize(
     ("region", "host"),
-    [("us-east-1", "lambda.us-east-1.amazonaws.com"), ("cn-northwest-1", "lambda.cn-northwest-1.amazonaws.com.cn"),
-     ("us-gov-east-1", "lambda.us-gov-east-1.amazonaws.com"), ("us-isob-east-1", "lambda.us-isob-east-1.sc2s.sgov.gov")],
-)  # fmt: skip
+    [
+        ("us-east-1", "lambda.us-east-1.amazonaws.com"),
+        ("cn-northwest-1", "lambda.cn-northwest-1.amazonaws.com.cn"),
+        ("us-gov-east-1", "lambda.us-gov-east-1.amazonaws.com"),
+        ("us-isob-east-1", "lambda.us-isob-east-1.sc2s.sgov.gov"),
+    ],
+)
 def test_endpoint_host_of_a_bare_name(region: str, host: str) -> None:
     """The region tells the partition."""
     assert host == FunctionName.from_name("greeter").endpoint_host(region)
@@ -93,10 +109,7 @@ def test_bare_name_without_a_region(region: str | None) -> None:
 def test_partitions_are_those_of_botocore() -> None:
     """The independent check of our table."""
     text = resources.files("botocore").joinpath("data/partitions.json").read_text()
-    theirs = {
-        (partition["id"], partition["outputs"]["dnsSuffix"])
-        for partition in json.loads(text)["partitions"]
-    }
+    theirs = {(partition["id"], partition["outputs"]["dnsSuffix"]) for partition in json.loads(text)["partitions"]}
     partition_of_region = {
         region: partition["id"]
         for partition in json.loads(text)["partitions"]
@@ -105,9 +118,7 @@ def test_partitions_are_those_of_botocore() -> None:
     }
 
     assert theirs == {(partition.name, partition.dns_suffix) for partition in PARTITIONS}
-    assert partition_of_region == {
-        region: partition_of(region).name for region in partition_of_region
-    }
+    assert partition_of_region == {region: partition_of(region).name for region in partition_of_region}
     assert all(FunctionName("x").endpoint_host(region) for region in partition_of_region)
     for partition in PARTITIONS:
         assert partition.name == partition_of_region[partition.home_region]

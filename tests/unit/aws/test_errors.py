@@ -45,35 +45,70 @@ def refusal(
     )
 
 
-# -- refusals ------------------------------------------------------------------------------------------------------------
+# -- refusals
+# ------------------------------------------------------------------------------------------------------------
 
 SEVERAL = {
     Throttled: ["TooManyRequestsException", "ThrottlingException", "ThrottledException"],
     NotStarted: [
-        "EC2ThrottledException", "EC2UnexpectedException", "ENILimitReachedException", "SubnetIPAddressLimitReachedException",
-        "ResourceNotReadyException", "ResourceConflictException", "SnapStartNotReadyException", "SnapStartTimeoutException",
-        "EFSMountConnectivityException", "EFSMountTimeoutException", "S3FilesMountConnectivityException",
-        "S3FilesMountTimeoutException", "ENINotReadyException", "CodeArtifactUserPendingException",
+        "EC2ThrottledException",
+        "EC2UnexpectedException",
+        "ENILimitReachedException",
+        "SubnetIPAddressLimitReachedException",
+        "ResourceNotReadyException",
+        "ResourceConflictException",
+        "SnapStartNotReadyException",
+        "SnapStartTimeoutException",
+        "EFSMountConnectivityException",
+        "EFSMountTimeoutException",
+        "S3FilesMountConnectivityException",
+        "S3FilesMountTimeoutException",
+        "ENINotReadyException",
+        "CodeArtifactUserPendingException",
     ],
     Misconfigured: [
-        "EC2AccessDeniedException", "InvalidSubnetIDException", "InvalidSecurityGroupIDException", "InvalidRuntimeException",
-        "InvalidZipFileException", "KMSAccessDeniedException", "KMSDisabledException", "KMSInvalidStateException",
-        "KMSNotFoundException", "SnapStartException", "EFSMountFailureException", "S3FilesMountFailureException",
-        "RuntimeAliasDeletedException", "CodeArtifactUserFailedException",
+        "EC2AccessDeniedException",
+        "InvalidSubnetIDException",
+        "InvalidSecurityGroupIDException",
+        "InvalidRuntimeException",
+        "InvalidZipFileException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "SnapStartException",
+        "EFSMountFailureException",
+        "S3FilesMountFailureException",
+        "RuntimeAliasDeletedException",
+        "CodeArtifactUserFailedException",
     ],
     ServiceFailed: ["ServiceException", "EFSIOException", "InternalFailure", "ServiceUnavailable"],
     FunctionNotFound: ["ResourceNotFoundException"],
-    PayloadTooLarge: ["RequestTooLargeException", "RequestEntityTooLargeException", "SerializedRequestEntityTooLargeException"],
+    PayloadTooLarge: [
+        "RequestTooLargeException",
+        "RequestEntityTooLargeException",
+        "SerializedRequestEntityTooLargeException",
+    ],
     RequestRefused: [
-        "InvalidRequestContentException", "InvalidParameterValueException", "NoPublishedVersionException",
-        "RecursiveInvocationException", "UnsupportedMediaTypeException", "DurableExecutionAlreadyStartedException",
+        "InvalidRequestContentException",
+        "InvalidParameterValueException",
+        "NoPublishedVersionException",
+        "RecursiveInvocationException",
+        "UnsupportedMediaTypeException",
+        "DurableExecutionAlreadyStartedException",
     ],
     AccessRefused: ["AccessDeniedException", "AccessDenied", "MissingAuthenticationTokenException"],
     StaleCredentials: [
-        "ExpiredTokenException", "ExpiredToken", "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException",
-        "InvalidClientTokenId", "RequestExpired", "RequestTimeTooSkewed",
+        "ExpiredTokenException",
+        "ExpiredToken",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -125,16 +160,20 @@ def test_types_come_with_namespaces_and_addresses(sent: str) -> None:
 @pytest.mark.parametrize(
     ("http_status", "kind"),
     [
-        (400, RequestRefused), (402, RequestRefused), (403, AccessRefused), (404, FunctionNotFound), (413, PayloadTooLarge),
-        (429, Throttled), (301, RequestRefused), (500, ServiceFailed), (502, ServiceFailed), (503, ServiceFailed),
+        (400, RequestRefused),
+        (402, RequestRefused),
+        (403, AccessRefused),
+        (404, FunctionNotFound),
+        (413, PayloadTooLarge),
+        (429, Throttled),
+        (301, RequestRefused),
+        (500, ServiceFailed),
+        (502, ServiceFailed),
+        (503, ServiceFailed),
     ],
-)  # fmt: skip
-@pytest.mark.parametrize(
-    "error_type", ["", "SomethingNewException", "\r\nset-cookie: x", "x" * 500]
 )
-def test_unknown_types_by_http_status(
-    http_status: int, kind: type[RpcError], error_type: str
-) -> None:
+@pytest.mark.parametrize("error_type", ["", "SomethingNewException", "\r\nset-cookie: x", "x" * 500])
+def test_unknown_types_by_http_status(http_status: int, kind: type[RpcError], error_type: str) -> None:
     """A failure that may have run is never taken for one that did not."""
     error = refusal(error_type, http_status)
 
@@ -164,9 +203,7 @@ def test_413_is_too_large_whatever_its_type(error_type: str) -> None:
         ("RequestTooLargeException", StatusCode.RESOURCE_EXHAUSTED, False, False),
     ],
 )
-def test_what_a_refusal_means(
-    error_type: str, code: StatusCode, may_have_run: bool, is_transient: bool
-) -> None:
+def test_what_a_refusal_means(error_type: str, code: StatusCode, may_have_run: bool, is_transient: bool) -> None:
     error = refusal(error_type, 500)
 
     assert (code, may_have_run, is_transient) == (
@@ -222,16 +259,15 @@ def test_no_secret_even_in_the_log() -> None:
 
 
 @given(http_status=st.integers(300, 599), error_type=st.text(), message=st.text(), reason=st.text())
-def test_any_refusal_is_readable(
-    http_status: int, error_type: str, message: str, reason: str
-) -> None:
+def test_any_refusal_is_readable(http_status: int, error_type: str, message: str, reason: str) -> None:
     error = refusal(error_type, http_status, message=message, reason=reason)
 
     assert isinstance(error, AwsRefusal)
     assert str(error).isprintable()
 
 
-# -- failures ------------------------------------------------------------------------------------------------------------
+# -- failures
+# ------------------------------------------------------------------------------------------------------------
 
 
 def failure(error_type: object = None, message: object = None, **more: object) -> RpcError:
@@ -241,9 +277,7 @@ def failure(error_type: object = None, message: object = None, **more: object) -
 
 def test_raised() -> None:
     """Type and message reach the client; the trace does not."""
-    error = failure(
-        "ValueError", "no such name\n  File x.py", stackTrace=["  File secret.py, line 3"]
-    )
+    error = failure("ValueError", "no such name\n  File x.py", stackTrace=["  File secret.py, line 3"])
 
     assert isinstance(error, FunctionFailed)
     assert StatusCode.INTERNAL is error.code
@@ -253,12 +287,15 @@ def test_raised() -> None:
 @pytest.mark.parametrize(
     ("body", "seconds"),
     [
-        (b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1f0c Error: Task timed out after 1.00 seconds"}', "1 s"),
+        (
+            b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1f0c Error: Task timed out after 1.00 seconds"}',
+            "1 s",
+        ),
         (b'{"errorMessage":"2026-03-12T19:03:58.000Z 1f0c Task timed out after 2.50 seconds"}', "2.5 s"),
         (b"Task timed out after 3.00 seconds", "3 s"),
         (b'{"errorType":"Sandbox.Timeout"}', ""),
     ],
-)  # fmt: skip
+)
 def test_timed_out(body: bytes, seconds: str) -> None:
     """In the forms of Lambda, of older Lambda, and of AWS's local emulator."""
     error = failure_of(body, function="greeter")
@@ -287,13 +324,9 @@ def test_out_of_memory(error_type: str, message: str) -> None:
 
 
 def test_exit() -> None:
-    error = failure(
-        "Runtime.ExitError", "RequestId: 1f0c-22 Error: Runtime exited with error: exit status 1"
-    )
+    error = failure("Runtime.ExitError", "RequestId: 1f0c-22 Error: Runtime exited with error: exit status 1")
 
-    assert "greeter failed: Runtime.ExitError: Runtime exited with error: exit status 1" == str(
-        error
-    )
+    assert "greeter failed: Runtime.ExitError: Runtime exited with error: exit status 1" == str(error)
 
 
 def test_reply_above_lambdas_limit() -> None:
@@ -307,9 +340,7 @@ def test_reply_above_lambdas_limit() -> None:
     assert "6291556" in str(error)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"null", b"[]", b"{}", b'{"errorType":5,"errorMessage":{"a":1}}']
-)
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'{"errorType":5,"errorMessage":{"a":1}}'])
 def test_no_reason(body: bytes) -> None:
     assert isinstance(failure_of(body, function="greeter"), FunctionFailed)
 

@@ -53,9 +53,7 @@ def event_of(
         peer=peer,
     )
     encoder = SHAPES[shape].EventEncoder("b0", kind)
-    event: dict[str, Any] = json.loads(
-        encoder.encode(call, metadata, body, timeout=timeout, now=NOW)
-    )
+    event: dict[str, Any] = json.loads(encoder.encode(call, metadata, body, timeout=timeout, now=NOW))
     return event
 
 
@@ -65,9 +63,7 @@ def test_whole_events(shape: str) -> None:
     vector = json.loads((VECTORS / f"{shape.replace('-', '_')}_event.json").read_text())
     metadata = (("user-agent", "grpc-python/1.85.1"), ("x-a", "1"), ("x-a", "2,3"), ("t-bin", "AA"))
 
-    event = event_of(
-        shape, metadata, body=b"\0\0\0\0\2\x08\1", peer=Peer("203.0.113.7"), timeout=4.5
-    )
+    event = event_of(shape, metadata, body=b"\0\0\0\0\2\x08\1", peer=Peer("203.0.113.7"), timeout=4.5)
 
     assert vector == event
 
@@ -76,10 +72,19 @@ def test_whole_events(shape: str) -> None:
 def test_the_way_up_has_the_same_rules(shape: str) -> None:
     """What a client may not set, what is remade, what is cleaned: whatever the shape."""
     metadata = (
-        ("host", "evil"), ("x-forwarded-proto", "ftp"), ("x-amz-date", "1"), ("te", "x"), ("accept-encoding", "gzip"), ("content-type", "x"),
-        ("x-forwarded-client-cert", "forged"), ("x-amzn-mtls-clientcert-leaf", "forged"), ("x-forwarded-for", "1.2.3.4"),
-        ("x-odd", "a\nbü\x00c"), ("authorization", "Bearer t"), ("x-amzn-trace-id", "Root=1"),
-    )  # fmt: skip
+        ("host", "evil"),
+        ("x-forwarded-proto", "ftp"),
+        ("x-amz-date", "1"),
+        ("te", "x"),
+        ("accept-encoding", "gzip"),
+        ("content-type", "x"),
+        ("x-forwarded-client-cert", "forged"),
+        ("x-amzn-mtls-clientcert-leaf", "forged"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-odd", "a\nbü\x00c"),
+        ("authorization", "Bearer t"),
+        ("x-amzn-trace-id", "Root=1"),
+    )
 
     headers = event_of(shape, metadata, peer=Peer("203.0.113.7"), timeout=1)["headers"]
 
@@ -109,9 +114,7 @@ def test_the_way_up_has_the_same_rules(shape: str) -> None:
         ("json", "application/json", {}),
     ],
 )
-def test_bodies_are_labelled(
-    shape: str, payload: str, content_type: str, labels: dict[str, str]
-) -> None:
+def test_bodies_are_labelled(shape: str, payload: str, content_type: str, labels: dict[str, str]) -> None:
     """By their payload; JSON travels as text, the others as base64."""
     body = '{"a": "\\"ü\\n"}'.encode()
 
@@ -183,7 +186,10 @@ def test_certificates() -> None:
 
     assert in_v1 == in_v2
     assert CERTIFICATE.pem == in_v1["clientCertPem"]
-    assert "NotBefore=Jan  1 00:00:00 2026 GMT;NotAfter=Jan  1 00:00:00 2027 GMT" == in_alb["x-amzn-mtls-clientcert-validity"]  # fmt: skip
+    assert (
+        "NotBefore=Jan  1 00:00:00 2026 GMT;NotAfter=Jan  1 00:00:00 2027 GMT"
+        == in_alb["x-amzn-mtls-clientcert-validity"]
+    )
     assert "-----BEGIN%20CERTIFICATE-----%0AAA+/=%0A" in in_alb["x-amzn-mtls-clientcert-leaf"]
     assert 'Subject="CN=client,O=\\"Acme\\""' in in_envoy
     assert 'Cert="-----BEGIN%20CERTIFICATE-----%0AAA%2B%2F%3D%0A' in in_envoy
@@ -191,14 +197,10 @@ def test_certificates() -> None:
 
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
-    metadata=st.lists(
-        st.tuples(st.from_regex(r"[a-z0-9_.-]{1,12}", fullmatch=True), st.text(max_size=12)), max_size=6
-    ),
+    metadata=st.lists(st.tuples(st.from_regex(r"[a-z0-9_.-]{1,12}", fullmatch=True), st.text(max_size=12)), max_size=6),
     body=st.binary(max_size=40),
-)  # fmt: skip
-def test_any_metadata_makes_an_event(
-    shape: str, metadata: list[tuple[str, str]], body: bytes
-) -> None:
+)
+def test_any_metadata_makes_an_event(shape: str, metadata: list[tuple[str, str]], body: bytes) -> None:
     """JSON with the body in it, whose headers every runtime takes."""
     event = event_of(shape, tuple(metadata), body=body)
 
@@ -206,7 +208,8 @@ def test_any_metadata_makes_an_event(
     assert all(value.isascii() and value.isprintable() for value in event["headers"].values())
 
 
-# -- Envoy's replies ----------------------------------------------------------------------------------------------------
+# -- Envoy's replies
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -230,9 +233,17 @@ def test_envoy_replies(payload: dict[str, Any], reply: HttpReply) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"null", b"[]", b'"x"', b'{"statusCode":200}', b'{"status_code":"x"}', b'{"body":1}',
-     b'{"status_code":200,"body":"!","is_base64_encoded":true}'],
-)  # fmt: skip
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b'{"statusCode":200}',
+        b'{"status_code":"x"}',
+        b'{"body":1}',
+        b'{"status_code":200,"body":"!","is_base64_encoded":true}',
+    ],
+)
 def test_payloads_that_are_no_envoy_reply(payload: bytes) -> None:
     """Those in the spelling of gateways among them."""
     with pytest.raises(BadReply):

@@ -44,9 +44,7 @@ def read_by_botocore(stream: bytes) -> list[tuple[dict[str, Any], bytes]]:
 
 
 def test_events_are_botocores() -> None:
-    assert read_by_botocore(STREAM) == [
-        (dict(found.headers), found.payload) for found in read(STREAM)
-    ]
+    assert read_by_botocore(STREAM) == [(dict(found.headers), found.payload) for found in read(STREAM)]
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))
@@ -70,18 +68,24 @@ def test_headers_of_every_type_are_passed_over() -> None:
     """Only strings are kept; botocore reads the same strings."""
     headers = b"".join(
         (
-            b"\x01a\x00", b"\x01b\x01", b"\x01c\x02\xff", b"\x01d\x03\0\1", b"\x01e\x04\0\0\0\1", b"\x01f\x05" + bytes(8),
-            b"\x01g\x06\0\2xy", string_header("h", "é"), b"\x01i\x08" + bytes(8), b"\x01j\x09" + bytes(16),
+            b"\x01a\x00",
+            b"\x01b\x01",
+            b"\x01c\x02\xff",
+            b"\x01d\x03\0\1",
+            b"\x01e\x04\0\0\0\1",
+            b"\x01f\x05" + bytes(8),
+            b"\x01g\x06\0\2xy",
+            string_header("h", "é"),
+            b"\x01i\x08" + bytes(8),
+            b"\x01j\x09" + bytes(16),
         )
-    )  # fmt: skip
+    )
     stream = raw_event(headers, b"")
     ((theirs, _),) = read_by_botocore(stream)
     (ours,) = read(stream)
 
     assert 10 == len(theirs)
-    assert {name: value for name, value in theirs.items() if isinstance(value, str)} == dict(
-        ours.headers
-    )
+    assert {name: value for name, value in theirs.items() if isinstance(value, str)} == dict(ours.headers)
 
 
 @pytest.mark.parametrize("at", range(len(CHUNK)))

@@ -35,9 +35,7 @@ def test_the_log_is_no_failure() -> None:
 
 def test_an_event_of_another_type_is_passed_over() -> None:
     """An API may learn new ones."""
-    assert ([b"a"], None) == read(
-        payload_chunk(b"a"), event({":event-type": "Heartbeat"}, b""), invoke_complete()
-    )
+    assert ([b"a"], None) == read(payload_chunk(b"a"), event({":event-type": "Heartbeat"}, b""), invoke_complete())
 
 
 DETAILS = json.dumps({"errorType": "ValueError", "errorMessage": "bad", "stackTrace": ["secret"]})
@@ -55,19 +53,20 @@ DETAILS = json.dumps({"errorType": "ValueError", "errorMessage": "bad", "stackTr
         ("Unhandled", "", FunctionFailed, "greeter failed: it gave no reason"),
         ("", "it broke", FunctionFailed, "greeter failed: it broke"),
         ("Sandbox.Timedout", "RequestId: 1-2 Error: Task timed out after 3.00 seconds", FunctionTimedOut, "after 3 s"),
-        ("Unhandled", '{"errorMessage":"2026-01-01T00:00:00Z 1-2 Task timed out after 3.00 seconds"}', FunctionTimedOut, "3 s"),
+        (
+            "Unhandled",
+            '{"errorMessage":"2026-01-01T00:00:00Z 1-2 Task timed out after 3.00 seconds"}',
+            FunctionTimedOut,
+            "3 s",
+        ),
         ("Runtime.OutOfMemory", "", FunctionFailed, "out of memory"),
         ("Function.ResponseSizeTooLarge", "", ReplyTooLarge, "greeter"),
         ("Weird", "[1]", FunctionFailed, r"greeter failed: Weird: \[1\]"),
     ],
-)  # fmt: skip
-def test_a_failure_is_told_at_the_end(
-    code: str, details: str, kind: type[RpcError], text: str
-) -> None:
+)
+def test_a_failure_is_told_at_the_end(code: str, details: str, kind: type[RpcError], text: str) -> None:
     """The same causes as Invoke's, behind what was written."""
-    written, failure = read(
-        payload_chunk(b"a"), invoke_complete(ErrorCode=code, ErrorDetails=details)
-    )
+    written, failure = read(payload_chunk(b"a"), invoke_complete(ErrorCode=code, ErrorDetails=details))
 
     assert [b"a"] == written
     assert type(failure) is kind

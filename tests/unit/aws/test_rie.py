@@ -40,9 +40,7 @@ def test_replies(payload: bytes) -> None:
 
 def test_an_emulator_knows_one_name() -> None:
     """No account, no qualifier; the region is still what is signed for."""
-    found = as_invoked(
-        FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:orders:live")
-    )
+    found = as_invoked(FunctionName.from_arn("arn:aws:lambda:eu-west-1:123456789012:function:orders:live"))
 
     assert "/2015-03-31/functions/function/invocations" == found.invoke_path
     assert "" == found.invoke_query

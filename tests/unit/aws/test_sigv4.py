@@ -25,13 +25,9 @@ HOST = ("host", "lambda.eu-west-1.amazonaws.com")
 PATH = "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter/invocations"
 
 
-def signer(
-    credentials: Credentials = KEYS, *, headers: Headers = (HOST,), unsigned: Headers = ()
-) -> RequestSigner:
+def signer(credentials: Credentials = KEYS, *, headers: Headers = (HOST,), unsigned: Headers = ()) -> RequestSigner:
     key = SigningKey(credentials, region="eu-west-1", service="lambda")
-    return RequestSigner(
-        key, method="POST", path=PATH, query="Qualifier=live", headers=headers, unsigned=unsigned
-    )
+    return RequestSigner(key, method="POST", path=PATH, query="Qualifier=live", headers=headers, unsigned=unsigned)
 
 
 def authorization(made: RequestSigner, body: bytes, now: float) -> str:
@@ -56,9 +52,7 @@ def signed_by_botocore(
     request = AWSRequest(method, f"https://{dict(headers)['host']}{target}", data=body)
     for name, value in headers:
         request.headers.add_header(name, value)
-    keys = BotocoreCredentials(
-        credentials.access_key, credentials.secret_key, credentials.token or None
-    )
+    keys = BotocoreCredentials(credentials.access_key, credentials.secret_key, credentials.token or None)
     auth.SigV4Auth(keys, "lambda", "eu-west-1").add_auth(request)
     return {name.lower(): value for name, value in request.headers.items()}
 
@@ -81,9 +75,7 @@ def test_published_case(case: dict[str, Any]) -> None:
 TOKENS = st.text(st.sampled_from("abcXYZ019+/="), max_size=40)
 URL_TEXT = st.text(st.sampled_from("abzAZ09-_.~%:$@!*'()+,;"), max_size=12)
 PATHS = st.lists(URL_TEXT, max_size=5).map(lambda parts: "/" + "/".join(parts))
-QUERIES = st.lists(
-    st.tuples(URL_TEXT, URL_TEXT).map(lambda pair: f"{pair[0]}={pair[1]}"), max_size=4
-).map("&".join)
+QUERIES = st.lists(st.tuples(URL_TEXT, URL_TEXT).map(lambda pair: f"{pair[0]}={pair[1]}"), max_size=4).map("&".join)
 VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
 NAMES = st.sampled_from(["X-Amz-Client-Context", "x-amz-log-type", "Content-Type", "x-a", "X-B"])
 
@@ -141,7 +133,9 @@ def test_one_signer_serves_many_times_and_bodies(botocore_at: Any) -> None:
 
 
 def test_head_is_the_request_as_signed() -> None:
-    """The head holds request line, signed fields, date, token, authorization and length; unsigned fields travel along."""
+    """The head holds request line, signed fields, date, token, authorization and length; unsigned fields travel
+    along.
+    """
     keys = Credentials("AKID", "secret", "session/token==")
     headers = (HOST, ("content-type", "application/json"))
     made = signer(keys, headers=headers, unsigned=(("user-agent", "bridge"),))

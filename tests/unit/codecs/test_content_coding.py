@@ -70,12 +70,12 @@ def test_every_coding_in_any_chunks(kind: Kind, data: bytes, cuts: list[int]) ->
     assert data == decoded(codings, in_chunks(encode(data), cuts))
 
 
-@pytest.mark.parametrize(("codings", "encode"), KINDS, ids=lambda each: getattr(each, "__name__", str(each)))  # fmt: skip
+@pytest.mark.parametrize(("codings", "encode"), KINDS, ids=lambda each: getattr(each, "__name__", str(each)))
 def test_a_body_may_be_cut_anywhere_and_is_missed(codings: tuple[str, ...], encode: Encode) -> None:
     """But where a gzip member ends: the next one may never have been meant."""
     whole = encode(b"hello, hello, hello")
     for size in range(1, len(whole)):
-        if encode is members and size in (len(packed(b"hel")), len(packed(b"hel")) + 20):  # fmt: skip
+        if encode is members and size in (len(packed(b"hel")), len(packed(b"hel")) + 20):
             continue
         with pytest.raises(BadReply, match="cut off within its content-encoding"):
             decoded(codings, [whole[:size]])
@@ -89,7 +89,11 @@ def test_an_empty_body_needs_no_coding() -> None:
 @pytest.mark.parametrize(
     ("codings", "body", "told"),
     [
-        (("br",), b"\x0b\x02\x80", "content-encoding br, which the bridge cannot decode: it asks for identity, and decodes gzip"),
+        (
+            ("br",),
+            b"\x0b\x02\x80",
+            "content-encoding br, which the bridge cannot decode: it asks for identity, and decodes gzip",
+        ),
         (("gzip", "zstd"), b"x", "content-encoding zstd, which"),
         (("\x1b[2J",), b"x", "content-encoding [?], which"),
         (("gzip",) * 4, b"x", "4 content-encodings on top of each other, the limit is 3"),
@@ -100,7 +104,7 @@ def test_an_empty_body_needs_no_coding() -> None:
         (("deflate",), zlib.compress(b"x") + b"more", "behind the end of its content-encoding deflate"),
         (("deflate",), raw_deflate(b"x") + b"more", "behind the end of its content-encoding deflate"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_decode(codings: tuple[str, ...], body: bytes, told: str) -> None:
     with pytest.raises(BadReply, match=told.replace("[?]", r"\?")):
         decoded(codings, [body])
@@ -150,6 +154,6 @@ def test_work_without_output_shows() -> None:
         ((("x-amzn-remapped-content-encoding", "gzip"), ("content-encoding", "deflate")), ("deflate",)),
         ((("content-encoding", "br"),), ("br",)),
     ],
-)  # fmt: skip
+)
 def test_codings_in_order(headers: tuple[tuple[str, str], ...], codings: tuple[str, ...]) -> None:
     assert codings == content_codings(headers)

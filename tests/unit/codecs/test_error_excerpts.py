@@ -8,10 +8,14 @@ from bridge.codecs.error_excerpts import broken_off, excerpt, http_refusal
 @pytest.mark.parametrize(
     ("text", "quoted"),
     [
-        (b"", ""), (b"\n  \n out of order \nat line 1", "out of order"), (b"\xff\xfe", ""), (b"a\x00b", ""),
-        (b"x" * 1000, "x" * 200), ("über".encode(), "über"),
+        (b"", ""),
+        (b"\n  \n out of order \nat line 1", "out of order"),
+        (b"\xff\xfe", ""),
+        (b"a\x00b", ""),
+        (b"x" * 1000, "x" * 200),
+        ("über".encode(), "über"),
     ],
-)  # fmt: skip
+)
 def test_excerpts(text: bytes, quoted: str) -> None:
     """The first line that says something; nothing of what is no text."""
     assert quoted == excerpt(text)

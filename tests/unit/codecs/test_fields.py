@@ -39,12 +39,33 @@ def test_absent_fields() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "proxy-authenticate",
-        "content-length", "content-encoding", "content-disposition", "date", "server", "via", "x-cache",
-        "x-amz-cf-id", "x-amzn-requestid", "x-amzn-trace-id", "apigw-requestid", "grpc-timeout", "grpc-foo",
-        ":status", "", "x a", "x\r\ny", "é",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "proxy-authenticate",
+        "content-length",
+        "content-encoding",
+        "content-disposition",
+        "date",
+        "server",
+        "via",
+        "x-cache",
+        "x-amz-cf-id",
+        "x-amzn-requestid",
+        "x-amzn-trace-id",
+        "apigw-requestid",
+        "grpc-timeout",
+        "grpc-foo",
+        ":status",
+        "",
+        "x a",
+        "x\r\ny",
+        "é",
     ],
-)  # fmt: skip
+)
 def test_fields_that_go_no_further(name: str) -> None:
     assert not sort_fields(((name, "1"),)).metadata
 
@@ -111,9 +132,7 @@ def test_metadata_by_the_million_is_left_out_and_the_status_is_not() -> None:
         ("", [""]),
     ],
 )
-def test_only_what_a_client_can_decode_reaches_it_in_binary_metadata(
-    value: str, kept: list[str]
-) -> None:
+def test_only_what_a_client_can_decode_reaches_it_in_binary_metadata(value: str, kept: list[str]) -> None:
     """Some clients fail all later calls of a connection over others."""
     assert tuple([("x-bin", part) for part in kept]) == sort_fields((("x-bin", value),)).metadata
 

@@ -58,9 +58,7 @@ def test_messages_without_a_status_are_ok(content_type: str | None) -> None:
     """The bridge supplies what such functions cannot say."""
     headers = () if content_type is None else (("content-type", content_type),)
 
-    assert [Headers(), Message(HELLO), Message(envelope(b"")), OK] == read(
-        HELLO + envelope(b""), headers
-    )
+    assert [Headers(), Message(HELLO), Message(envelope(b"")), OK] == read(HELLO + envelope(b""), headers)
 
 
 def test_no_message_is_a_stream_of_none() -> None:
@@ -89,15 +87,11 @@ def test_a_status_in_the_headers(code: StatusCode) -> None:
     assert [Headers((("x-a", "1"),)), Message(HELLO), Trailers(status)] == read(HELLO, headers)
 
 
-@pytest.mark.parametrize(
-    ("http_status", "content_type"), [(400, "application/grpc"), (200, "text/plain")]
-)
+@pytest.mark.parametrize(("http_status", "content_type"), [(400, "application/grpc"), (200, "text/plain")])
 def test_a_status_explains_a_body_that_is_none(http_status: int, content_type: str) -> None:
     headers = (("content-type", content_type), ("grpc-status", "3"))
 
-    assert [Trailers(Status(StatusCode.INVALID_ARGUMENT))] == read(
-        b"bad request", headers, http_status=http_status
-    )
+    assert [Trailers(Status(StatusCode.INVALID_ARGUMENT))] == read(b"bad request", headers, http_status=http_status)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +187,7 @@ def test_a_streamed_reply_opens_at_once() -> None:
     body=st.lists(st.binary(max_size=8).map(envelope) | st.binary(max_size=8), max_size=5).map(b"".join),
     cuts=st.lists(st.integers(1, 60), max_size=6),
     http_status=st.sampled_from([200, 500]),
-)  # fmt: skip
+)
 def test_any_chunks_read_the_same(body: bytes, cuts: list[int], http_status: int) -> None:
     """Events and outcome; garbage raises RpcErrors and nothing else."""
 

@@ -54,9 +54,7 @@ def read(
         max_response=max_response,
         message_format=message_format,
     )
-    glanced = usual_reply(
-        http_status, headers, body, max_response=max_response, message_format=message_format
-    )
+    glanced = usual_reply(http_status, headers, body, max_response=max_response, message_format=message_format)
     try:
         events = reader.feed(body)
         events += reader.finish()
@@ -81,7 +79,9 @@ def test_unary() -> None:
 
 @pytest.mark.parametrize("headers", [WEB, (*WEB, ("x-a", "1"), ("date", "today"))])
 def test_most_replies_need_no_reader(headers: Metadata) -> None:
-    """One message and an OK, whatever initial metadata comes with them (and `read` compares what both make of a reply)."""
+    """One message and an OK, whatever initial metadata comes with them (and `read` compares what both make of a
+    reply).
+    """
     glanced = usual_reply(200, headers, HELLO + OK, max_response=5, message_format="proto")
 
     assert glanced is not None
@@ -90,9 +90,18 @@ def test_most_replies_need_no_reader(headers: Metadata) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", HELLO[:-1] + OK, OK, HELLO, HELLO + HELLO + OK, HELLO + OK + b"\0", HELLO + OK[:-1],
-     envelope(b"x", flags=COMPRESSED) + OK, HELLO + envelope(b"grpc-status:5\r\n", flags=TRAILERS)],
-)  # fmt: skip
+    [
+        b"",
+        HELLO[:-1] + OK,
+        OK,
+        HELLO,
+        HELLO + HELLO + OK,
+        HELLO + OK + b"\0",
+        HELLO + OK[:-1],
+        envelope(b"x", flags=COMPRESSED) + OK,
+        HELLO + envelope(b"grpc-status:5\r\n", flags=TRAILERS),
+    ],
+)
 def test_other_replies_need_one(body: bytes) -> None:
     assert usual_reply(200, WEB, body, max_response=None, message_format="proto") is None
 
@@ -122,9 +131,7 @@ def test_stream() -> None:
 
 def test_initial_metadata() -> None:
     """The reply's headers are the initial metadata."""
-    events = read(
-        HELLO + OK, (*WEB, ("x-a", "1"), ("x-a", "2"), ("access-control-allow-origin", "*"))
-    )
+    events = read(HELLO + OK, (*WEB, ("x-a", "1"), ("x-a", "2"), ("access-control-allow-origin", "*")))
 
     assert Headers((("x-a", "1"), ("x-a", "2"), ("access-control-allow-origin", "*"))) == events[0]
 
@@ -132,9 +139,7 @@ def test_initial_metadata() -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_every_status_survives(code: StatusCode) -> None:
     """Code, message and details come through from the trailers."""
-    block = (
-        b"grpc-status:%d\r\ngrpc-message:so%%21\r\ngrpc-status-details-bin:CAMSA2JhZA\r\n" % code
-    )
+    block = b"grpc-status:%d\r\ngrpc-message:so%%21\r\ngrpc-status-details-bin:CAMSA2JhZA\r\n" % code
 
     events = read(HELLO + envelope(block, flags=TRAILERS))
 
@@ -146,9 +151,7 @@ def test_trailers(vector: dict[str, Any]) -> None:
     """What servers write in the trailers' envelope, each in its own way."""
     block = vector["block"].encode()
     expected = Trailers(
-        Status(
-            CODES[vector["code"]], vector.get("message", ""), b64decode(vector.get("details", ""))
-        ),
+        Status(CODES[vector["code"]], vector.get("message", ""), b64decode(vector.get("details", ""))),
         tuple((name, value) for name, value in vector.get("metadata", [])),
     )
 
@@ -170,9 +173,7 @@ def test_grpc_fields_alone_still_make_trailers_only() -> None:
 
     events = read(envelope(b"grpc-status:12\r\n", flags=TRAILERS), headers)
 
-    assert [
-        Trailers(Status(StatusCode.UNIMPLEMENTED), (("grpc-accept-encoding", "gzip"),))
-    ] == events
+    assert [Trailers(Status(StatusCode.UNIMPLEMENTED), (("grpc-accept-encoding", "gzip"),))] == events
 
 
 def test_initial_metadata_is_not_lost_before_an_error() -> None:
@@ -185,16 +186,15 @@ def test_initial_metadata_is_not_lost_before_an_error() -> None:
     ] == events
 
 
-# -- status in the headers ------------------------------------------------------------------------------------------------
+# -- status in the headers
+# ------------------------------------------------------------------------------------------------
 
 
 def test_trailers_only_in_headers() -> None:
     """With an empty body the headers are the trailers, all of them."""
     headers = (*WEB, ("grpc-status", "5"), ("grpc-message", "no%20such"), ("x-a", "1"))
 
-    assert [Trailers(Status(StatusCode.NOT_FOUND, "no such"), (("x-a", "1"),))] == read(
-        b"", headers
-    )
+    assert [Trailers(Status(StatusCode.NOT_FOUND, "no such"), (("x-a", "1"),))] == read(b"", headers)
 
 
 GONE: Metadata = (
@@ -212,9 +212,7 @@ def read_as(form: Metadata, body: bytes, headers: Metadata = ()) -> list[Respons
 
 
 @both_forms
-@pytest.mark.parametrize(
-    ("block", "trailing"), [(b"", ()), (b"\r\n", ()), (b"x-b: 2\r\n", (("x-b", "2"),))]
-)
+@pytest.mark.parametrize(("block", "trailing"), [(b"", ()), (b"\r\n", ()), (b"x-b: 2\r\n", (("x-b", "2"),))])
 def test_status_in_headers_counts_where_the_trailers_have_none(
     form: Metadata, block: bytes, trailing: Metadata
 ) -> None:
@@ -227,15 +225,13 @@ def test_status_in_headers_counts_where_the_trailers_have_none(
 @both_forms
 @pytest.mark.parametrize("end", [b"", envelope(b"", flags=TRAILERS)], ids=["none", "empty"])
 @pytest.mark.parametrize("code", [StatusCode.OK, StatusCode.NOT_FOUND])
-def test_status_in_headers_counts_behind_messages(form: Metadata, end: bytes, code: StatusCode) -> None:  # fmt: skip
+def test_status_in_headers_counts_behind_messages(form: Metadata, end: bytes, code: StatusCode) -> None:
     """The server knew it before it began; what else the headers hold is initial metadata then."""
     headers = (("grpc-status", str(int(code))), ("x-a", "1"))
 
     events = read_as(form, HELLO + HELLO + end, headers)
 
-    assert [
-        Headers((("x-a", "1"),)), Message(HELLO), Message(HELLO), Trailers(Status(code))
-    ] == events  # fmt: skip
+    assert [Headers((("x-a", "1"),)), Message(HELLO), Message(HELLO), Trailers(Status(code))] == events
 
 
 @both_forms
@@ -245,7 +241,7 @@ def test_trailers_are_believed_more_than_headers(form: Metadata) -> None:
 
     events = read_as(form, envelope(block, flags=TRAILERS), GONE)
 
-    assert [Trailers(Status(StatusCode.FAILED_PRECONDITION), (("x-a", "1"), ("x-b", "2")))] == events  # fmt: skip
+    assert [Trailers(Status(StatusCode.FAILED_PRECONDITION), (("x-a", "1"), ("x-b", "2")))] == events
 
 
 def test_trailers_without_a_message_take_that_of_the_headers() -> None:
@@ -259,9 +255,7 @@ def test_trailers_without_a_message_take_that_of_the_headers() -> None:
 
 @pytest.mark.parametrize("http_status", [200, 404, 503])
 @pytest.mark.parametrize("content_type", ["text/html", "application/json", ""])
-def test_status_in_headers_explains_a_body_that_is_none(
-    content_type: str, http_status: int
-) -> None:
+def test_status_in_headers_explains_a_body_that_is_none(content_type: str, http_status: int) -> None:
     """A page that something on the way added says less."""
     headers = (("content-type", content_type), *GONE)
 
@@ -287,7 +281,8 @@ def test_status_in_headers_counts_whatever_http_says(http_status: int) -> None:
     assert [Trailers(Status(StatusCode.PERMISSION_DENIED))] == events
 
 
-# -- compression ------------------------------------------------------------------------------------------------------------
+# -- compression
+# ------------------------------------------------------------------------------------------------------------
 
 
 def compressed(message: bytes) -> bytes:
@@ -390,7 +385,8 @@ def test_trailers_of_too_many_lines(line: bytes) -> None:
         read(HELLO + envelope(line * MOST_LINES + status, flags=TRAILERS))
 
 
-# -- limits -----------------------------------------------------------------------------------------------------------------
+# -- limits
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_message_at_the_limit() -> None:
@@ -416,7 +412,8 @@ def test_declared_trailers_beyond_bounds() -> None:
         read(b"\x80\xff\xff\xff\xff")
 
 
-# -- replies that are none ----------------------------------------------------------------------------------------------------
+# -- replies that are none
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_bytes_behind_the_trailers() -> None:
@@ -440,12 +437,13 @@ def test_base64_that_nobody_marked() -> None:
 @pytest.mark.parametrize("size", range(len(HELLO + OK)))
 @pytest.mark.parametrize("is_text", [False, True])
 def test_a_reply_that_ends_too_early(size: int, is_text: bool) -> None:
-    """It came whole: the carrier tells of connections that are cut. Between messages it lacks a status, in one it is a bad one.
+    """It came whole: the carrier tells of connections that are cut. Between messages it lacks a status, in one it is a
+    bad one.
 
     Neither is UNAVAILABLE, by which clients repeat a call.
     """
     body = (HELLO + OK)[:size]
-    kind, code = (NoStatus, StatusCode.UNKNOWN) if size in (0, len(HELLO)) else (BadReply, StatusCode.INTERNAL)  # fmt: skip
+    kind, code = (NoStatus, StatusCode.UNKNOWN) if size in (0, len(HELLO)) else (BadReply, StatusCode.INTERNAL)
 
     with pytest.raises(kind) as raised:
         read(b64encode(body) if is_text else body, TEXT if is_text else WEB)
@@ -492,10 +490,14 @@ def test_no_content_type() -> None:
 @pytest.mark.parametrize(
     "content_type",
     [
-        "application/grpc-web", "application/grpc-web+proto", "application/grpc-web+proto; charset=utf-8",
-        "Application/GRPC-Web", "application/grpc", "application/grpc+proto",
+        "application/grpc-web",
+        "application/grpc-web+proto",
+        "application/grpc-web+proto; charset=utf-8",
+        "Application/GRPC-Web",
+        "application/grpc",
+        "application/grpc+proto",
     ],
-)  # fmt: skip
+)
 def test_content_types_that_are_grpc_web(content_type: str) -> None:
     assert Message(HELLO) == read(HELLO + OK, (("content-type", content_type),))[1]
 
@@ -509,12 +511,20 @@ def test_other_message_format() -> None:
 @pytest.mark.parametrize(
     ("http_status", "code"),
     [
-        (400, StatusCode.INTERNAL), (401, StatusCode.UNAUTHENTICATED), (403, StatusCode.PERMISSION_DENIED),
-        (404, StatusCode.UNIMPLEMENTED), (405, StatusCode.UNKNOWN), (413, StatusCode.RESOURCE_EXHAUSTED),
-        (429, StatusCode.UNAVAILABLE), (500, StatusCode.UNKNOWN), (502, StatusCode.UNAVAILABLE),
-        (503, StatusCode.UNAVAILABLE), (504, StatusCode.UNAVAILABLE), (302, StatusCode.UNKNOWN),
+        (400, StatusCode.INTERNAL),
+        (401, StatusCode.UNAUTHENTICATED),
+        (403, StatusCode.PERMISSION_DENIED),
+        (404, StatusCode.UNIMPLEMENTED),
+        (405, StatusCode.UNKNOWN),
+        (413, StatusCode.RESOURCE_EXHAUSTED),
+        (429, StatusCode.UNAVAILABLE),
+        (500, StatusCode.UNKNOWN),
+        (502, StatusCode.UNAVAILABLE),
+        (503, StatusCode.UNAVAILABLE),
+        (504, StatusCode.UNAVAILABLE),
+        (302, StatusCode.UNKNOWN),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("headers", [(), WEB, (("content-type", "text/plain"),)])
 def test_http_errors(headers: Metadata, http_status: int, code: StatusCode) -> None:
     """An HTTP error without a gRPC status gets the code that gRPC's mapping gives it."""
@@ -549,15 +559,14 @@ def test_http_error_with_grpc_web_inside() -> None:
     assert [Trailers(Status(StatusCode.UNAUTHENTICATED))] == events
 
 
-@pytest.mark.parametrize(
-    "body", [b"Bad Gateway", HELLO, envelope(b"x-a:1\r\n", flags=TRAILERS), OK + HELLO]
-)
+@pytest.mark.parametrize("body", [b"Bad Gateway", HELLO, envelope(b"x-a:1\r\n", flags=TRAILERS), OK + HELLO])
 def test_http_error_explains_a_bad_body(body: bytes) -> None:
     with pytest.raises(HttpRefusal):
         read(body, http_status=502)
 
 
-# -- streams that failed in the runtime ---------------------------------------------------------------------------------------
+# -- streams that failed in the runtime
+# ---------------------------------------------------------------------------------------
 
 
 def error_text(error_type: str = "Runtime.StreamError", body: str | None = None) -> bytes:
@@ -597,7 +606,8 @@ def test_text_that_only_begins_like_an_error() -> None:
         read(HELLO + b"Lambda is great, is it not? Yes, it certainly is.")
 
 
-# -- grpc-web-text ----------------------------------------------------------------------------------------------------------
+# -- grpc-web-text
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_text() -> None:
@@ -611,16 +621,15 @@ def test_text_with_padding_inside() -> None:
     assert [Headers(), Message(HELLO), OK_END] == read(text, TEXT)
 
 
-@pytest.mark.parametrize(
-    "text", [b"AA", b"AAA", b"!!!!", b"====", b"A===", b"AA=A", b"\xff\xff\xff\xff"]
-)
+@pytest.mark.parametrize("text", [b"AA", b"AAA", b"!!!!", b"====", b"A===", b"AA=A", b"\xff\xff\xff\xff"])
 def test_text_that_is_not_base64(text: bytes) -> None:
     """Behind good text too."""
     with pytest.raises(BadReply, match="not base64"):
         read(b64encode(HELLO + OK) + text, TEXT)
 
 
-# -- standing properties ------------------------------------------------------------------------------------------------------
+# -- standing properties
+# ------------------------------------------------------------------------------------------------------
 
 Outcome = tuple[list[ResponseEvent], type[Exception] | None]
 
@@ -651,7 +660,7 @@ REPLIES: dict[str, tuple[Metadata, bytes]] = {
     "status in headers": ((*WEB, *GONE), HELLO + envelope(b"x-b:2\r\n", flags=TRAILERS)),
     "opaque": ((("content-type", "text/html"),), b"<html>" * 300),
     "too large": (WEB, HELLO + b"\0\0\x01\0\x01" + bytes(1 << 16)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REPLIES)
@@ -672,16 +681,18 @@ def test_byte_by_byte_gives_the_same(name: str) -> None:
 
 FIELDS = st.lists(
     st.tuples(
-        st.sampled_from(["content-type", "grpc-status", "grpc-message", "grpc-encoding", "x-a", "x-bin", "connection"]) | st.text(max_size=8),
-        st.sampled_from(["application/grpc-web", "application/grpc-web-text", "0", "gzip", "AA=="]) | st.text(st.characters(max_codepoint=255), max_size=20),
+        st.sampled_from(["content-type", "grpc-status", "grpc-message", "grpc-encoding", "x-a", "x-bin", "connection"])
+        | st.text(max_size=8),
+        st.sampled_from(["application/grpc-web", "application/grpc-web-text", "0", "gzip", "AA=="])
+        | st.text(st.characters(max_codepoint=255), max_size=20),
     ),
     max_size=6,
-)  # fmt: skip
+)
 PIECES = st.lists(
     st.sampled_from([HELLO, OK, b"\0", b"\x80", b"\x81", b64encode(HELLO), b"Lambda-Runtime-Function-Error-Type:"])
     | st.binary(max_size=30),
     max_size=6,
-)  # fmt: skip
+)
 
 
 @given(
@@ -699,9 +710,7 @@ def test_garbage_has_a_documented_outcome(
     events, error = run([body], fields, http_status)
 
     assert error in {None, BadReply, ReplyTooLarge, FunctionFailed, NoStatus, HttpRefusal}
-    assert error is not None or [Trailers] == [
-        type(event) for event in events if isinstance(event, Trailers)
-    ]
+    assert error is not None or [Trailers] == [type(event) for event in events if isinstance(event, Trailers)]
     for event in events:
         for name, value in () if isinstance(event, Message) else event.metadata:
             assert name == name.lower()
@@ -709,7 +718,8 @@ def test_garbage_has_a_documented_outcome(
             assert value == "" or value.isprintable()
 
 
-# -- heads that can leave early -------------------------------------------------------------------------------------------------
+# -- heads that can leave early
+# -------------------------------------------------------------------------------------------------
 
 
 def reader_of(headers: Metadata, http_status: int = 200) -> GrpcWebReader:

@@ -49,9 +49,11 @@ def test_plain_request_keeps_its_body() -> None:
 @pytest.mark.parametrize("encoding", ["zstd", "br", "GZIP", "gzip,deflate", "x" * 1000])
 @pytest.mark.parametrize(
     "body", [b"", envelope(b"x"), envelope(b"x", flags=COMPRESSED)], ids=["none", "plain", "compressed"]
-)  # fmt: skip
+)
 def test_unknown_encoding(body: bytes, encoding: str) -> None:
-    """It is refused whether a message uses it or not, and the client learns which ones there are (gRPC compression.md)."""
+    """It is refused whether a message uses it or not, and the client learns which ones there are (gRPC
+    compression.md).
+    """
     with pytest.raises(UnsupportedCompression, match="identity,deflate,gzip") as raised:
         undo(body, (("grpc-encoding", encoding),))
 

@@ -134,10 +134,17 @@ def test_a_status_in_the_headers(payload: str, code: StatusCode) -> None:
 @both
 @pytest.mark.parametrize(
     ("http_status", "code"),
-    [(400, StatusCode.INTERNAL), (401, StatusCode.UNAUTHENTICATED), (403, StatusCode.PERMISSION_DENIED),
-     (404, StatusCode.UNIMPLEMENTED), (429, StatusCode.UNAVAILABLE), (503, StatusCode.UNAVAILABLE), (500, StatusCode.UNKNOWN),
-     (302, StatusCode.UNKNOWN)],
-)  # fmt: skip
+    [
+        (400, StatusCode.INTERNAL),
+        (401, StatusCode.UNAUTHENTICATED),
+        (403, StatusCode.PERMISSION_DENIED),
+        (404, StatusCode.UNIMPLEMENTED),
+        (429, StatusCode.UNAVAILABLE),
+        (503, StatusCode.UNAVAILABLE),
+        (500, StatusCode.UNKNOWN),
+        (302, StatusCode.UNKNOWN),
+    ],
+)
 def test_http_errors(payload: str, http_status: int, code: StatusCode) -> None:
     """gRPC's table, with a line of what was said."""
     with pytest.raises(HttpRefusal, match=f"HTTP {http_status}: no such order") as raised:
@@ -155,7 +162,7 @@ def test_an_ok_in_the_headers_comes_before_the_http_status() -> None:
     assert OK == read("protobuf", b"x", (("grpc-status", "0"),), http_status=500)[-1]
 
 
-@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/json", "application/problem+json"])  # fmt: skip
+@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/json", "application/problem+json"])
 def test_bodies_that_are_no_protobuf(content_type: str) -> None:
     """A page in place of a message must not be decoded as one."""
     with pytest.raises(NoStatus, match="in place of application/x-protobuf"):
@@ -175,9 +182,7 @@ def test_messages_above_the_limit(payload: str) -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """Of a message, and of a page that is none."""
-    page = Protobuf().reader(
-        500, (), path="/S/M", accept_encoding=None, max_response=None, message_format="proto"
-    )
+    page = Protobuf().reader(500, (), path="/S/M", accept_encoding=None, max_response=None, message_format="proto")
     message = UnaryReader(200, (), decode=lambda body, _: body, max_response=None)
     for _ in range(10):
         page.feed(b"x" * 1000)

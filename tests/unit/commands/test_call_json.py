@@ -32,7 +32,7 @@ def test_an_any_of_a_type_that_only_the_server_describes(order_class: Any) -> No
     "data",
     [b"\x2a\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x82\x01\x0f\x0a\x0btype.x/no.A\x12\x00"],
     ids=["a time out of range", "an Any of an unknown type"],
-)  # fmt: skip
+)
 def test_a_reply_without_a_json_form_is_said(order_class: Any, data: bytes) -> None:
     """In a line, without a traceback."""
     with pytest.raises(CommandFailed, match="has no JSON form"):

@@ -6,7 +6,9 @@ from bridge.commands import collector
 
 
 def test_full_collections_become_rare() -> None:
-    """What is there at the start is out of their sight, and they come ten times as rarely; young cycles go as before."""
+    """What is there at the start is out of their sight, and they come ten times as rarely; young cycles go as
+    before.
+    """
     before = gc.get_threshold()
     try:
         collector.settle()

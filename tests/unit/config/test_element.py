@@ -15,7 +15,8 @@ def document(environ: dict[str, str] | None = None) -> Document:
     return Document("bridge.yaml", Path("/nowhere"), environ or {})
 
 
-# -- text that is not YAML -----------------------------------------------------------------------------------------------
+# -- text that is not YAML
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,8 @@ def test_what_cannot_be_read_is_one_line_with_a_hint(line: int | None, has: str,
     assert "\n" not in problem
 
 
-# -- mappings ------------------------------------------------------------------------------------------------------------
+# -- mappings
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_written_twice_is_a_problem() -> None:
@@ -66,9 +68,7 @@ def test_a_key_that_is_no_text_is_a_problem() -> None:
 
 def test_a_foreign_tag_is_a_problem() -> None:
     """`!Ref` and `!!python/…` mean nothing here, and nothing is constructed from them."""
-    assert ["bridge.yaml:1: log.level: the tag !Ref means nothing here"] == problems(
-        "log: {level: !Ref Level}"
-    )
+    assert ["bridge.yaml:1: log.level: the tag !Ref means nothing here"] == problems("log: {level: !Ref Level}")
 
 
 def test_words_that_yaml_1_1_guesses_at_stay_the_words_written() -> None:
@@ -123,7 +123,9 @@ def test_what_is_read_of_one_file_is_bounded() -> None:
 
 
 def test_an_alias_to_itself_ends() -> None:
-    assert ["bridge.yaml:1: listen[0]: expected an address such as 127.0.0.1:50051 or unix:/run/bridge.sock, found a list"] == problems("listen: &a [*a]")  # fmt: skip
+    assert [
+        "bridge.yaml:1: listen[0]: expected an address such as 127.0.0.1:50051 or unix:/run/bridge.sock, found a list"
+    ] == problems("listen: &a [*a]")
 
 
 def test_the_number_of_problems_is_bounded() -> None:
@@ -133,7 +135,8 @@ def test_the_number_of_problems_is_bounded() -> None:
     assert "bridge.yaml: more than 1,000 problems" in found
 
 
-# -- variables -----------------------------------------------------------------------------------------------------------
+# -- variables
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -170,9 +173,9 @@ def test_a_variable_written_otherwise_is_refused(text: str) -> None:
 
 
 def test_a_variable_that_is_not_set_is_a_problem_at_its_place() -> None:
-    assert [
-        "bridge.yaml:2: log.level: the variable LEVEL is not set; ${LEVEL:-…} would give it a default"
-    ] == problems("log:\n  level: ${LEVEL}")
+    assert ["bridge.yaml:2: log.level: the variable LEVEL is not set; ${LEVEL:-…} would give it a default"] == problems(
+        "log:\n  level: ${LEVEL}"
+    )
 
 
 def test_keys_have_variables_too() -> None:
@@ -193,11 +196,19 @@ def test_what_a_variable_holds_is_not_shown() -> None:
 @pytest.mark.parametrize(
     ("expected", "text"),
     [
-        (True, "k: null"), (True, "k: ~"), (True, "k:"), (True, "k: NULL"), (False, 'k: "null"'), (False, "k: none"),
-        (True, 'k: "${NULL}"'), (True, "k: ${UNSET:-null}"),
-        (False, "k: ${UNSET:-}"), (False, 'k: "${UNSET:-x}"'), (False, "k: []"),
+        (True, "k: null"),
+        (True, "k: ~"),
+        (True, "k:"),
+        (True, "k: NULL"),
+        (False, 'k: "null"'),
+        (False, "k: none"),
+        (True, 'k: "${NULL}"'),
+        (True, "k: ${UNSET:-null}"),
+        (False, "k: ${UNSET:-}"),
+        (False, 'k: "${UNSET:-x}"'),
+        (False, "k: []"),
     ],
-)  # fmt: skip
+)
 def test_null_is_written_plainly_or_by_a_variable(expected: bool, text: str) -> None:
     element = compose(text, document({"NULL": "null"})).keys()["k"]
 
@@ -206,9 +217,7 @@ def test_null_is_written_plainly_or_by_a_variable(expected: bool, text: str) -> 
 
 def test_a_variable_that_is_empty_leaves_empty_text() -> None:
     """A target that went missing is a problem, not UNIMPLEMENTED; a function's variable may be empty."""
-    config = configured(
-        "functions: {f: {handler: a.b, env: {A: '${EMPTY}'}}}", environ={"EMPTY": ""}
-    )
+    config = configured("functions: {f: {handler: a.b, env: {A: '${EMPTY}'}}}", environ={"EMPTY": ""})
 
     assert {"A": ""} == config.functions["f"].env
     assert 1 == len(problems("services: {a.B: '${EMPTY}'}", environ={"EMPTY": ""}))
@@ -234,17 +243,85 @@ def test_messages_show_text_on_one_short_line_without_credentials(expected: str,
     assert expected == shown(text)
 
 
-# -- garbage -------------------------------------------------------------------------------------------------------------
+# -- garbage
+# -------------------------------------------------------------------------------------------------------------
 
 FRAGMENTS = st.sampled_from(
     [
-        "services", "listen", "http2", "defaults", "functions", "aws", "log", "a.B", "a.B/M", "a.*", '"*"', "target", "split",
-        "retry", "json", "tls", "headers", "auth", "iam", "env", "url", "command", "handler", "timeout", "role_arn", "event",
-        "payload", "local:f", "function:f", "https://h/", "grpc://h:1", "unix:s", "5s", "4MiB", "20%", "null", "true",
-        "&a", "*a", "<<", "${V}", "${U:-x}", "$$", "!t", "!!binary", "|", ">", "- ", ": ", ", ", "{", "}", "[", "]", "\n", "\n  ",
-        "\n    ", "#", "'", '"', "? ", "---", "\t", "\\x00", "é", "0", "-1", "1e9", "010", "12:30", "127.0.0.1:1", "[::1]:1",
+        "services",
+        "listen",
+        "http2",
+        "defaults",
+        "functions",
+        "aws",
+        "log",
+        "a.B",
+        "a.B/M",
+        "a.*",
+        '"*"',
+        "target",
+        "split",
+        "retry",
+        "json",
+        "tls",
+        "headers",
+        "auth",
+        "iam",
+        "env",
+        "url",
+        "command",
+        "handler",
+        "timeout",
+        "role_arn",
+        "event",
+        "payload",
+        "local:f",
+        "function:f",
+        "https://h/",
+        "grpc://h:1",
+        "unix:s",
+        "5s",
+        "4MiB",
+        "20%",
+        "null",
+        "true",
+        "&a",
+        "*a",
+        "<<",
+        "${V}",
+        "${U:-x}",
+        "$$",
+        "!t",
+        "!!binary",
+        "|",
+        ">",
+        "- ",
+        ": ",
+        ", ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "#",
+        "'",
+        '"',
+        "? ",
+        "---",
+        "\t",
+        "\\x00",
+        "é",
+        "0",
+        "-1",
+        "1e9",
+        "010",
+        "12:30",
+        "127.0.0.1:1",
+        "[::1]:1",
     ]
-)  # fmt: skip
+)
 
 
 def outcome(text: str) -> None:
@@ -264,15 +341,85 @@ def test_any_text_yields_problems_only(text: str) -> None:
 
 
 SCALARS = st.sampled_from(
-    ["null", "function:f", "local:f", "https://h.lambda-url.eu-west-1.on.aws", "5s", "4MiB", "1", "json", "raw", "iam", "true",
-     "grpc://h:1", "unix:s", "20%", '"${V}"', "h2", "x", "[]", "{}", "&a b", "[1, [2]]", '"\\0"', '"\\ud800"', "127.0.0.1:1"]
-)  # fmt: skip
+    [
+        "null",
+        "function:f",
+        "local:f",
+        "https://h.lambda-url.eu-west-1.on.aws",
+        "5s",
+        "4MiB",
+        "1",
+        "json",
+        "raw",
+        "iam",
+        "true",
+        "grpc://h:1",
+        "unix:s",
+        "20%",
+        '"${V}"',
+        "h2",
+        "x",
+        "[]",
+        "{}",
+        "&a b",
+        "[1, [2]]",
+        '"\\0"',
+        '"\\ud800"',
+        "127.0.0.1:1",
+    ]
+)
 KEYS = st.sampled_from(
-    ["services", "defaults", "listen", "http2", "keepalive", "aws", "functions", "log", "retry", "json", "split", "tls", "headers",
-     "auth", "iam", "target", "payload", "event", "timeout", "weight", "address", "cert", "a.B", "a.B/M", "a.*", '"*"', "f", "env",
-     "url", "handler", "command", "code", "role_arn", "arn", "emulator", "admin", "descriptors", "half_close", "attempts",
-     "backoff", "max_request", "throttled_as", "invoke_mode", "function:f", "service", "region", "names", "level"]
-)  # fmt: skip
+    [
+        "services",
+        "defaults",
+        "listen",
+        "http2",
+        "keepalive",
+        "aws",
+        "functions",
+        "log",
+        "retry",
+        "json",
+        "split",
+        "tls",
+        "headers",
+        "auth",
+        "iam",
+        "target",
+        "payload",
+        "event",
+        "timeout",
+        "weight",
+        "address",
+        "cert",
+        "a.B",
+        "a.B/M",
+        "a.*",
+        '"*"',
+        "f",
+        "env",
+        "url",
+        "handler",
+        "command",
+        "code",
+        "role_arn",
+        "arn",
+        "emulator",
+        "admin",
+        "descriptors",
+        "half_close",
+        "attempts",
+        "backoff",
+        "max_request",
+        "throttled_as",
+        "invoke_mode",
+        "function:f",
+        "service",
+        "region",
+        "names",
+        "level",
+    ]
+)
 TREES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -296,7 +443,5 @@ def test_problems_are_ordered_by_line_and_said_once() -> None:
         raise ConfigErrors([])
 
     assert () == refused.value.problems
-    found = problems(
-        "wokers: 1\ndefaults: {timeout: 5}\nservices: {a.B: function:a, c.D: function:b}"
-    )
+    found = problems("wokers: 1\ndefaults: {timeout: 5}\nservices: {a.B: function:a, c.D: function:b}")
     assert ["bridge.yaml:1", "bridge.yaml:2"] == [line.split(": ")[0] for line in found]

@@ -13,9 +13,7 @@ def test_the_shortest_function_is_a_handler() -> None:
     """Its code is the file's folder."""
     config = configured("functions: {echo: {handler: app.handler}}", folder=Path("/here"))
 
-    assert {
-        "echo": FunctionConfig("echo", Path("/here"), handler="app.handler")
-    } == config.functions
+    assert {"echo": FunctionConfig("echo", Path("/here"), handler="app.handler")} == config.functions
 
 
 def test_the_keys_of_a_python_function(tmp_path: Path) -> None:
@@ -73,32 +71,32 @@ def test_an_interpreter_with_a_slash_is_a_file(tmp_path: Path) -> None:
     [
         (': needs either "handler" or "command"', "{}"),
         (': needs either "handler" or "command"', "{handler: a.b, command: [c]}"),
-        (": expected a mapping, found \"app.handler\"", "app.handler"),
-        (".handler: expected a handler: module.attribute, found \"handler\"", "{handler: handler}"),
-        (".command: expected a list such as [\"./bootstrap\"], found \"./bootstrap\"", "{command: ./bootstrap}"),
+        (': expected a mapping, found "app.handler"', "app.handler"),
+        ('.handler: expected a handler: module.attribute, found "handler"', "{handler: handler}"),
+        ('.command: expected a list such as ["./bootstrap"], found "./bootstrap"', "{command: ./bootstrap}"),
         (".command: expected a program, and its arguments after it", "{command: []}"),
         (".python: has no effect on a command", "{command: [c], python: p}"),
         (".runtime: has no effect on a command", "{command: [c], runtime: lambda_fn}"),
-        (".code: no such folder: \"none\"", "{handler: a.b, code: none}"),
-        (".timeout: expected a duration from 1ms to 15m, found \"16m\"", "{handler: a.b, timeout: 16m}"),
-        (".memory: expected a size from 1MiB to 10GiB, found \"11GiB\"", "{handler: a.b, memory: 11GiB}"),
-        (".concurrency: expected a whole number from 1 to 1,000, found \"0\"", "{handler: a.b, concurrency: 0}"),
-        (".env.A: expected text (\"\" for none), found null", "{handler: a.b, env: {A: null}}"),
+        ('.code: no such folder: "none"', "{handler: a.b, code: none}"),
+        ('.timeout: expected a duration from 1ms to 15m, found "16m"', "{handler: a.b, timeout: 16m}"),
+        ('.memory: expected a size from 1MiB to 10GiB, found "11GiB"', "{handler: a.b, memory: 11GiB}"),
+        ('.concurrency: expected a whole number from 1 to 1,000, found "0"', "{handler: a.b, concurrency: 0}"),
+        ('.env.A: expected text ("" for none), found null', "{handler: a.b, env: {A: null}}"),
         (".env.A-B: not the name of a variable", "{handler: a.b, env: {A-B: s3cret}}"),
         (".env._HANDLER: the local Lambda sets this variable itself", "{handler: a.b, env: {_HANDLER: s3cret}}"),
-        (".env.A: expected text (\"\" for none), found a list", "{handler: a.b, env: {A: [s3cret]}}"),
-        (".handlr: unknown key, did you mean \"handler\"?", "{command: [c], handlr: a.b}"),
-        (".url.auth: expected none or iam, found \"x\"", "{handler: a.b, url: {auth: x}}"),
+        ('.env.A: expected text ("" for none), found a list', "{handler: a.b, env: {A: [s3cret]}}"),
+        ('.handlr: unknown key, did you mean "handler"?', "{command: [c], handlr: a.b}"),
+        ('.url.auth: expected none or iam, found "x"', "{handler: a.b, url: {auth: x}}"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_function_is_refused(problem: str, function: str) -> None:
     assert [f"bridge.yaml:1: functions.f{problem}"] == problems(f"functions: {{f: {function}}}")
 
 
 def test_names_are_those_that_aws_allows() -> None:
-    assert [
-        "bridge.yaml:1: functions.a b: a function's name is 1 to 64 of A-Z a-z 0-9 - _"
-    ] == problems("functions: {a b: {handler: a.b}}")
+    assert ["bridge.yaml:1: functions.a b: a function's name is 1 to 64 of A-Z a-z 0-9 - _"] == problems(
+        "functions: {a b: {handler: a.b}}"
+    )
 
 
 def test_a_function_that_no_service_uses_is_fine() -> None:

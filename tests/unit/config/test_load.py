@@ -11,9 +11,7 @@ from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config, Listener, TcpAddress, TlsFiles, UnixAddress
 from tests.support.configured import configured, problems
 
-SHORTEST = (
-    "services:\n  helloworld.Greeter: arn:aws:lambda:eu-west-1:123456789012:function:greeter\n"
-)
+SHORTEST = "services:\n  helloworld.Greeter: arn:aws:lambda:eu-west-1:123456789012:function:greeter\n"
 
 
 def write(folder: Path, content: str | bytes = SHORTEST) -> Path:
@@ -28,7 +26,8 @@ def refusals(path: Path) -> list[str]:
     return str(refused.value).split("\n")
 
 
-# -- the file ------------------------------------------------------------------------------------------------------------
+# -- the file
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_shortest_useful_file(tmp_path: Path) -> None:
@@ -68,9 +67,7 @@ def test_lines_may_end_as_on_windows(tmp_path: Path) -> None:
         (": larger than 1MiB, which no configuration is", b"#" * (MAX_FILE + 1)),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(
-    problem: str, content: bytes, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_read_is_one_line(problem: str, content: bytes, tmp_path: Path) -> None:
     path = write(tmp_path, content)
 
     assert [f"{path}{problem}"] == refusals(path)
@@ -102,7 +99,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert (Listener(UnixAddress(tmp_path / "etc" / "bridge.sock")),) == config.listen
 
 
-# -- which file ----------------------------------------------------------------------------------------------------------
+# -- which file
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_flag_names_the_file(tmp_path: Path) -> None:
@@ -130,14 +128,12 @@ def test_without_any_the_shortest_useful_file_is_shown(tmp_path: Path) -> None:
         find_config(None, {}, tmp_path)
 
     message, _, example = str(refused.value).partition("\n\n")
-    assert (
-        "./bridge.yaml: not found; name a file with -c or BRIDGE_CONFIG, or write one, for example:"
-        == message
-    )
+    assert "./bridge.yaml: not found; name a file with -c or BRIDGE_CONFIG, or write one, for example:" == message
     assert ["helloworld.Greeter"] == list(configured(example).services)
 
 
-# -- variables and flags -------------------------------------------------------------------------------------------------
+# -- variables and flags
+# -------------------------------------------------------------------------------------------------
 
 ALL_WRITTEN = "listen: a:1\nadmin: a:2\nworkers: 1\nlog: {level: info, format: json}\n"
 
@@ -173,24 +169,18 @@ def test_a_variable_wins_over_file_and_default(name: str, text: str) -> None:
 
 
 def test_a_flag_wins_over_a_variable() -> None:
-    config = configured(
-        ALL_WRITTEN, environ={"BRIDGE_LOG_LEVEL": "debug"}, overrides={"log.level": "error"}
-    )
+    config = configured(ALL_WRITTEN, environ={"BRIDGE_LOG_LEVEL": "debug"}, overrides={"log.level": "error"})
 
     assert "error" == config.log.level
 
 
 def test_an_empty_variable_is_no_variable() -> None:
-    assert of(configured(ALL_WRITTEN)) == of(
-        configured(ALL_WRITTEN, environ=dict.fromkeys(VALUES, ""))
-    )
+    assert of(configured(ALL_WRITTEN)) == of(configured(ALL_WRITTEN, environ=dict.fromkeys(VALUES, "")))
 
 
 def test_other_variables_are_nobodys_business() -> None:
     """Kubernetes sets BRIDGE_PORT for a Service named bridge."""
-    assert configured("services:") == configured(
-        "services:", environ={"BRIDGE_PORT": "tcp://10.0.0.1:80"}
-    )
+    assert configured("services:") == configured("services:", environ={"BRIDGE_PORT": "tcp://10.0.0.1:80"})
 
 
 def test_a_bad_variable_or_flag_is_named() -> None:
@@ -221,9 +211,7 @@ def test_a_variable_moves_the_listener_and_leaves_it_its_tls(tmp_path: Path) -> 
     text = "listen: [{address: 'a:1', tls: {cert: c, key: k}}]"
 
     config = configured(text, folder=tmp_path, environ={"BRIDGE_LISTEN": "0.0.0.0:2"})
-    assert (
-        Listener(TcpAddress("0.0.0.0", 2), TlsFiles(tmp_path / "c", tmp_path / "k")),
-    ) == config.listen
+    assert (Listener(TcpAddress("0.0.0.0", 2), TlsFiles(tmp_path / "c", tmp_path / "k")),) == config.listen
 
 
 def test_a_variable_does_not_replace_several_protected_listeners(tmp_path: Path) -> None:
@@ -231,9 +219,9 @@ def test_a_variable_does_not_replace_several_protected_listeners(tmp_path: Path)
         (tmp_path / name).touch()
     text = "listen: ['b:1', {address: 'a:1', tls: {cert: c, key: k}}]"
 
-    assert [
-        "BRIDGE_LISTEN: would replace several listeners and their tls; leave it out"
-    ] == problems(text, folder=tmp_path, environ={"BRIDGE_LISTEN": "0.0.0.0:2"})
+    assert ["BRIDGE_LISTEN: would replace several listeners and their tls; leave it out"] == problems(
+        text, folder=tmp_path, environ={"BRIDGE_LISTEN": "0.0.0.0:2"}
+    )
 
 
 def test_a_variable_replaces_several_plain_listeners() -> None:
@@ -252,7 +240,9 @@ def test_a_socket_of_a_variable_is_relative_to_the_working_directory(
 
 
 def test_what_the_environment_brought_in_is_known() -> None:
-    """All of it for messages to clients; what stands in headers and functions' variables for the log, too. Defaults are no secrets."""
+    """All of it for messages to clients; what stands in headers and functions' variables for the log, too. Defaults are
+    no secrets.
+    """
     text = """
 services:
   a.A: {target: "https://${HOST}/x", headers: {x-key: "Bearer ${KEY}", x-b: "${UNSET:-usual}"}}

@@ -33,9 +33,7 @@ def test_what_is_not_written_has_its_default() -> None:
 
 
 def test_nothing_to_serve_is_a_warning() -> None:
-    assert ("bridge.yaml: services: none, so every call is UNIMPLEMENTED",) == configured(
-        "drain: 5s"
-    ).warnings
+    assert ("bridge.yaml: services: none, so every call is UNIMPLEMENTED",) == configured("drain: 5s").warnings
 
 
 def test_every_key_outside_services_and_functions() -> None:
@@ -112,22 +110,37 @@ def test_empty_sections_hold_their_defaults() -> None:
     [
         ('lissten: unknown key, did you mean "listen"?', "lissten: a:1"),
         ('http2.keepalive.time-out: unknown key, did you mean "timeout"?', "http2: {keepalive: {time-out: 1s}}"),
-        ("http2: expected a mapping, found \"h2\"", "http2: h2"),
-        ("http2.keepalive: expected a mapping, found \"5m\"", "http2: {keepalive: 5m}"),
+        ('http2: expected a mapping, found "h2"', "http2: h2"),
+        ('http2.keepalive: expected a mapping, found "5m"', "http2: {keepalive: 5m}"),
         ('admin: expected HOST:PORT, the port from 0 to 65535, found "9901"', "admin: 9901"),
         ("admin: expected an address such as 127.0.0.1:50051, found a list", "admin: []"),
-        ("emulator: expected an address such as 127.0.0.1:9001, or the URL of a local Lambda, found null", "emulator: null"),
+        (
+            "emulator: expected an address such as 127.0.0.1:9001, or the URL of a local Lambda, found null",
+            "emulator: null",
+        ),
         ('emulator: expected http:// or https://, found "ftp://x"', "emulator: ftp://x"),
-        ("admin.hosts: expected a list, found \"bridge.example.com\"", "admin: {hosts: bridge.example.com}"),
-        ('admin.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "a.example:80"',
-         "admin: {hosts: ['a.example:80']}"),
-        ('emulator.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "*"',
-         "emulator: {hosts: ['*']}"),
+        ('admin.hosts: expected a list, found "bridge.example.com"', "admin: {hosts: bridge.example.com}"),
+        (
+            'admin.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "a.example:80"',
+            "admin: {hosts: ['a.example:80']}",
+        ),
+        (
+            'emulator.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "*"',
+            "emulator: {hosts: ['*']}",
+        ),
         ('admin.host: unknown key, did you mean "hosts"?', "admin: {host: a}"),
-        ("emulator.hosts: has no effect: http://e:9001 is a local Lambda that runs already",
-         "emulator: {address: 'http://e:9001', hosts: [a.example]}"),
-        ('max_connections.total: expected a whole number from 1 to 1,000,000, found "0"', "max_connections: {total: 0}"),
-        ('max_connections.per_peer: expected a whole number from 1 to 1,000,000, found "-1"', "max_connections: {per_peer: -1}"),
+        (
+            "emulator.hosts: has no effect: http://e:9001 is a local Lambda that runs already",
+            "emulator: {address: 'http://e:9001', hosts: [a.example]}",
+        ),
+        (
+            'max_connections.total: expected a whole number from 1 to 1,000,000, found "0"',
+            "max_connections: {total: 0}",
+        ),
+        (
+            'max_connections.per_peer: expected a whole number from 1 to 1,000,000, found "-1"',
+            "max_connections: {per_peer: -1}",
+        ),
         ('max_connections: expected a mapping, found "10"', "max_connections: 10"),
         ('workers: expected a whole number from 0 to 1,024, found "-1"', "workers: -1"),
         ('drain: a duration needs a unit: 25s, 25ms, found "25"', "drain: 25"),
@@ -136,15 +149,16 @@ def test_empty_sections_hold_their_defaults() -> None:
         ('aws.region: expected a region such as eu-west-1, found "Ireland"', "aws: {region: Ireland}"),
         ('aws.role_arn: needs "arn"', "aws: {role_arn: {external_id: me}}"),
         ('log.level: expected debug, info, warning or error, found "INFO", did you mean "info"?', "log: {level: INFO}"),
-        ("health: expected a mapping, found \"true\"", "health: true"),
+        ('health: expected a mapping, found "true"', "health: true"),
         ("services: expected a mapping, found a list", "services: []"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_refused(problem: str, text: str) -> None:
     assert [f"bridge.yaml:1: {problem}"] == problems(text)
 
 
-# -- listen --------------------------------------------------------------------------------------------------------------
+# -- listen
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_listeners(tmp_path: Path) -> None:
@@ -177,41 +191,65 @@ listen:
         (["listen: needs at least one address"], "[]"),
         (['listen[0]: needs "address"'], "[{}]"),
         (["listen[1]: a:1 is listed twice"], "['a:1', 'a:1']"),
-        (['listen[0].tls: needs "key"', 'listen[0].tls.cert: no such file: "c"', 'listen[0].tls.crt: unknown key, did you mean "cert"?'],
-         "[{address: 'a:1', tls: {cert: c, crt: c}}]"),
-        (['listen[0].mode: write the permissions in quotes, such as "0660", found "0660" without: YAML reads 0660 as the number 432'],
-         "[{address: 'unix:/a', mode: 0660}]"),
-        (['listen[0].mode: write the permissions in quotes, such as "0660", found "432" without: YAML reads 0660 as the number 432'],
-         "[{address: 'unix:/a', mode: 432}]"),
-        (['listen[0].mode: write the permissions in quotes, such as "0660", found "0o660" without: YAML reads 0660 as the number 432'],
-         "[{address: 'unix:/a', mode: 0o660}]"),
-        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "0880"'], "[{address: 'unix:/a', mode: '0880'}]"),
-        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "rw-rw----"'], "[{address: 'unix:/a', mode: 'rw-rw----'}]"),
-        (['listen[0].mode: expected the permissions in quotes, such as "0660", found "4660"'], "[{address: 'unix:/a', mode: '4660'}]"),
-        (['listen[0].mode: expected the permissions in quotes, such as "0660", found null'], "[{address: 'unix:/a', mode: null}]"),
-        (['listen[0].mode: has no effect: only a unix: address has a mode'], "[{address: 'a:1', mode: '0660'}]"),
+        (
+            [
+                'listen[0].tls: needs "key"',
+                'listen[0].tls.cert: no such file: "c"',
+                'listen[0].tls.crt: unknown key, did you mean "cert"?',
+            ],
+            "[{address: 'a:1', tls: {cert: c, crt: c}}]",
+        ),
+        (
+            [
+                'listen[0].mode: write the permissions in quotes, such as "0660", found "0660" without: YAML reads 0660 as the number 432'
+            ],
+            "[{address: 'unix:/a', mode: 0660}]",
+        ),
+        (
+            [
+                'listen[0].mode: write the permissions in quotes, such as "0660", found "432" without: YAML reads 0660 as the number 432'
+            ],
+            "[{address: 'unix:/a', mode: 432}]",
+        ),
+        (
+            [
+                'listen[0].mode: write the permissions in quotes, such as "0660", found "0o660" without: YAML reads 0660 as the number 432'
+            ],
+            "[{address: 'unix:/a', mode: 0o660}]",
+        ),
+        (
+            ['listen[0].mode: expected the permissions in quotes, such as "0660", found "0880"'],
+            "[{address: 'unix:/a', mode: '0880'}]",
+        ),
+        (
+            ['listen[0].mode: expected the permissions in quotes, such as "0660", found "rw-rw----"'],
+            "[{address: 'unix:/a', mode: 'rw-rw----'}]",
+        ),
+        (
+            ['listen[0].mode: expected the permissions in quotes, such as "0660", found "4660"'],
+            "[{address: 'unix:/a', mode: '4660'}]",
+        ),
+        (
+            ['listen[0].mode: expected the permissions in quotes, such as "0660", found null'],
+            "[{address: 'unix:/a', mode: null}]",
+        ),
+        (["listen[0].mode: has no effect: only a unix: address has a mode"], "[{address: 'a:1', mode: '0660'}]"),
         (['listen[0].adress: unknown key, did you mean "address"?', 'listen[0]: needs "address"'], "[{adress: 'a:1'}]"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_listener_is_refused(found: list[str], text: str) -> None:
     assert sorted(f"bridge.yaml:1: {line}" for line in found) == sorted(problems(f"listen: {text}"))
 
 
-ABSTRACT = "abstract sockets are not supported, because every user of the machine may connect to one: name a path, such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"  # fmt: skip
+ABSTRACT = "abstract sockets are not supported, because every user of the machine may connect to one: name a path, such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"
 
 
-@pytest.mark.parametrize(
-    "address", ["unix:@bridge", "unix-abstract:bridge", "unix:@", "unix:@/a/b"]
-)
+@pytest.mark.parametrize("address", ["unix:@bridge", "unix-abstract:bridge", "unix:@", "unix:@/a/b"])
 def test_abstract_sockets_are_refused(address: str) -> None:
     """As listeners and as targets; no file of that name comes into being."""
     assert [f"bridge.yaml:1: listen: {ABSTRACT}"] == problems(f"listen: '{address}'")
-    assert [f"bridge.yaml:1: listen[0].address: {ABSTRACT}"] == problems(
-        f"listen: [{{address: '{address}'}}]"
-    )
-    assert [f"bridge.yaml:1: services.a.B: {ABSTRACT}"] == problems(
-        f"services: {{a.B: '{address}'}}"
-    )
+    assert [f"bridge.yaml:1: listen[0].address: {ABSTRACT}"] == problems(f"listen: [{{address: '{address}'}}]")
+    assert [f"bridge.yaml:1: services.a.B: {ABSTRACT}"] == problems(f"services: {{a.B: '{address}'}}")
 
 
 def test_a_file_may_have_a_name_like_an_abstract_socket() -> None:
@@ -220,11 +258,13 @@ def test_a_file_may_have_a_name_like_an_abstract_socket() -> None:
     assert Listener(UnixAddress(Path("/run/@name"))) == listener
 
 
-@pytest.mark.parametrize(("mode", "is_open"), [("0666", True), ("0602", True), ("0777", True), ("0664", False), ("0770", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "is_open"), [("0666", True), ("0602", True), ("0777", True), ("0664", False), ("0770", False)]
+)
 def test_a_socket_for_everybody_is_a_warning(mode: str, is_open: bool) -> None:
     """Connecting takes the right to write."""
     text = f"services: {{a.B: null}}\nlisten: [{{address: 'unix:/a', mode: '{mode}'}}]"
-    warning = f"bridge.yaml: listen: every user of this machine may connect to unix:/a (mode {mode})"  # fmt: skip
+    warning = f"bridge.yaml: listen: every user of this machine may connect to unix:/a (mode {mode})"
 
     assert ((warning,) if is_open else ()) == configured(text).warnings
 
@@ -238,9 +278,7 @@ def test_a_flag_moves_a_listener_and_leaves_it_its_mode() -> None:
 
 def test_port_0_may_be_listed_twice() -> None:
     """Each is another port, chosen by the system."""
-    assert (Listener(TcpAddress("127.0.0.1", 0)),) * 2 == configured(
-        "listen: ['127.0.0.1:0', '127.0.0.1:0']"
-    ).listen
+    assert (Listener(TcpAddress("127.0.0.1", 0)),) * 2 == configured("listen: ['127.0.0.1:0', '127.0.0.1:0']").listen
 
 
 def test_two_servers_cannot_have_one_address() -> None:
@@ -248,8 +286,7 @@ def test_two_servers_cannot_have_one_address() -> None:
         "bridge.yaml:2: admin: 127.0.0.1:50051 is taken by listen",
         "bridge.yaml:3: emulator: 127.0.0.1:50051 is taken by admin",
     ] == problems(
-        "listen: 127.0.0.1:50051\nadmin: 127.0.0.1:50051\nemulator: 127.0.0.1:50051\n"
-        "functions: {f: {handler: a.b}}"
+        "listen: 127.0.0.1:50051\nadmin: 127.0.0.1:50051\nemulator: 127.0.0.1:50051\nfunctions: {f: {handler: a.b}}"
     )
 
 
@@ -267,23 +304,19 @@ def test_the_long_forms_of_ports() -> None:
     assert Emulator(hosts=("on.aws",)) == config.emulator
     assert Admin(TcpAddress("a", 1)) == configured("admin: a:1").admin
     assert configured("services:").admin == configured("admin: {}").admin
-    assert (
-        Url(Origin("http", "e", 9001))
-        == configured("emulator: {address: 'http://e:9001'}").emulator
-    )
+    assert Url(Origin("http", "e", 9001)) == configured("emulator: {address: 'http://e:9001'}").emulator
 
 
 @pytest.mark.parametrize(("key", "kind"), [("admin", Admin), ("emulator", Emulator)])
-def test_a_flag_moves_a_port_and_leaves_it_its_names(
-    key: str, kind: type[Admin | Emulator]
-) -> None:
+def test_a_flag_moves_a_port_and_leaves_it_its_names(key: str, kind: type[Admin | Emulator]) -> None:
     text = f"{key}: {{address: 'a:1', hosts: [b.example]}}"
     config = parse(text, file="f", folder=Path(), environ={}, overrides={key: "c:2"})
 
     assert kind(TcpAddress("c", 2), ("b.example",)) == getattr(config, key)
 
 
-# -- AWS's own variables -------------------------------------------------------------------------------------------------
+# -- AWS's own variables
+# -------------------------------------------------------------------------------------------------
 
 
 IGNORED = {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}
@@ -294,11 +327,14 @@ IGNORED = {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}
     [
         (None, {}),
         (("AWS_ENDPOINT_URL", "http://b"), {"AWS_ENDPOINT_URL": "http://b"}),
-        (("AWS_ENDPOINT_URL_LAMBDA", "http://a"), {"AWS_ENDPOINT_URL_LAMBDA": "http://a", "AWS_ENDPOINT_URL": "http://b"}),
+        (
+            ("AWS_ENDPOINT_URL_LAMBDA", "http://a"),
+            {"AWS_ENDPOINT_URL_LAMBDA": "http://a", "AWS_ENDPOINT_URL": "http://b"},
+        ),
         (None, {"AWS_ENDPOINT_URL": ""}),
         (None, {"AWS_ENDPOINT_URL": "http://b"} | IGNORED),
     ],
-)  # fmt: skip
+)
 def test_lambdas_endpoint_may_come_from_aws_variables(
     expected: tuple[str, str] | None, environ: dict[str, str]
 ) -> None:
@@ -316,9 +352,7 @@ def test_a_bad_aws_variable_is_named() -> None:
 
 
 def test_functions_beside_another_local_lambda_are_a_warning() -> None:
-    config = configured(
-        "emulator: http://e:9001\nfunctions: {f: {handler: a.b}}\nservices: {a.B: local:f}"
-    )
+    config = configured("emulator: http://e:9001\nfunctions: {f: {handler: a.b}}\nservices: {a.B: local:f}")
 
     assert (
         "bridge.yaml: functions: not run, because emulator names one that runs already: http://e:9001",

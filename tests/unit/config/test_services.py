@@ -48,7 +48,8 @@ TARGETS = {
 LOCAL = "functions: {f: {handler: a.b}}\n"
 
 
-# -- keys ----------------------------------------------------------------------------------------------------------------
+# -- keys
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,8 @@ def test_inheritance_finds_the_entry_that_routing_finds(keys: set[str], name: st
     assert inherited_from == Router({key: key for key in keys}).match_service(name)
 
 
-# -- targets -------------------------------------------------------------------------------------------------------------
+# -- targets
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_the_shortest_entry_is_a_target() -> None:
@@ -107,9 +109,7 @@ def test_the_shortest_entry_is_a_target() -> None:
     assert "a.B" == entry.key
     assert f"{ARN}:greeter" == str(entry.legs[0].target)
     assert (Defaults(), (1.0,)) == (
-        Defaults(
-            entry.timeout, entry.limits, entry.max_concurrency, entry.retry, entry.compression
-        ),
+        Defaults(entry.timeout, entry.limits, entry.max_concurrency, entry.retry, entry.compression),
         entry.weights,
     )
 
@@ -126,9 +126,9 @@ def test_null_takes_no_other_keys() -> None:
 
 
 def test_an_entry_needs_a_target() -> None:
-    assert [
-        'bridge.yaml:2: services.a.B: needs "target" or "split": only a method inherits one'
-    ] == problems("services:\n  a.B: {timeout: 5s}\n  a.*: function:f")
+    assert ['bridge.yaml:2: services.a.B: needs "target" or "split": only a method inherits one'] == problems(
+        "services:\n  a.B: {timeout: 5s}\n  a.*: function:f"
+    )
 
 
 def test_target_and_split_exclude_each_other() -> None:
@@ -154,7 +154,8 @@ def test_a_list_is_no_entry() -> None:
     )
 
 
-# -- every key of an entry -----------------------------------------------------------------------------------------------
+# -- every key of an entry
+# -----------------------------------------------------------------------------------------------
 
 
 def test_the_keys_of_an_entry(tmp_path: Path) -> None:
@@ -187,20 +188,22 @@ services:
     (only,) = entry.legs
 
     assert ("json", "raw", "response_stream", tmp_path / "a.binpb") == (
-        only.payload, only.event, only.invoke_mode, only.descriptors.path,
-    )  # fmt: skip
+        only.payload,
+        only.event,
+        only.invoke_mode,
+        only.descriptors.path,
+    )
     assert JsonOptions("proto", defaults=False) == only.json
     assert Role("arn:aws:iam::123456789012:role/x") == only.role_arn
     assert Url(Origin("http", "127.0.0.1", 4566)) == only.endpoint_url
     assert "rie" == only.quirks
     assert 120 == entry.timeout
-    assert (
-        Limits(1 << 20, 2 << 20, 3 << 20, 4 << 10, None, StatusCode.RESOURCE_EXHAUSTED)
-        == entry.limits
-    )
+    assert Limits(1 << 20, 2 << 20, 3 << 20, 4 << 10, None, StatusCode.RESOURCE_EXHAUSTED) == entry.limits
     assert (5, RetryPolicy(1, 0, 1, 0), "identity") == (
-        entry.max_concurrency, entry.retry, entry.compression,
-    )  # fmt: skip
+        entry.max_concurrency,
+        entry.retry,
+        entry.compression,
+    )
 
 
 def test_keys_of_http_targets(tmp_path: Path) -> None:
@@ -216,9 +219,7 @@ services:
 """
     only = leg(text, folder=tmp_path)
 
-    assert (
-        TargetTls(tmp_path / "ca.crt", tmp_path / "c.crt", tmp_path / "c.key", "users") == only.tls
-    )
+    assert TargetTls(tmp_path / "ca.crt", tmp_path / "c.crt", tmp_path / "c.key", "users") == only.tls
     assert {"x-api-key": "secret"} == only.headers
     assert IamAuth("lambda", "eu-west-1") == only.auth
 
@@ -236,22 +237,26 @@ services:
     json: [x]
 """
     assert [
-        ("bridge.yaml:4", "expected a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME; found \"nonsense\"; is it the name of a function? Then function:NAME"),
+        (
+            "bridge.yaml:4",
+            'expected a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME; found "nonsense"; is it the name of a function? Then function:NAME',
+        ),
         ("bridge.yaml:5", 'unknown key, did you mean "timeout"?'),
         ("bridge.yaml:6", 'a size needs a unit: 5B, 5KiB, 5MiB, found "5"'),
         ("bridge.yaml:7", 'expected grpc-web, grpc, protobuf or json, found "jsno", did you mean "json"?'),
         ("bridge.yaml:8", 'unknown key, did you mean "attempts"?'),
         ("bridge.yaml:9", "expected a mapping, found a list"),
-    ] == [(line.split(": ")[0], line.split(": ", 2)[2]) for line in problems(text)]  # fmt: skip
+    ] == [(line.split(": ")[0], line.split(": ", 2)[2]) for line in problems(text)]
 
 
 def test_a_backoff_is_no_longer_than_the_longest() -> None:
-    assert [
-        "bridge.yaml:1: services.a.B.retry.backoff: backoff is longer than max_backoff"
-    ] == problems("services: {a.B: {target: function:f, retry: {backoff: 5s}}}")
+    assert ["bridge.yaml:1: services.a.B.retry.backoff: backoff is longer than max_backoff"] == problems(
+        "services: {a.B: {target: function:f, retry: {backoff: 5s}}}"
+    )
 
 
-# -- inheritance ---------------------------------------------------------------------------------------------------------
+# -- inheritance
+# ---------------------------------------------------------------------------------------------------------
 
 FAMILY = """
 defaults:
@@ -273,8 +278,11 @@ def test_an_entry_inherits_the_defaults() -> None:
     entry = service(FAMILY, "other.Thing")
 
     assert (1.0, 1 << 20, 0.05, 3) == (
-        entry.timeout, entry.limits.max_request, entry.retry.budget, entry.retry.attempts,
-    )  # fmt: skip
+        entry.timeout,
+        entry.limits.max_request,
+        entry.retry.budget,
+        entry.retry.attempts,
+    )
 
 
 def test_a_prefix_does_not_inherit_from_less_specific_entries() -> None:
@@ -289,8 +297,10 @@ def test_a_method_inherits_key_by_key() -> None:
     assert ("function:shop", "alb") == (str(entry.legs[0].target), entry.legs[0].event)
     assert (3.0, "identity") == (entry.timeout, entry.compression)
     assert (2, 0.05, 1 << 20) == (
-        entry.retry.attempts, entry.retry.budget, entry.limits.max_request,
-    )  # fmt: skip
+        entry.retry.attempts,
+        entry.retry.budget,
+        entry.limits.max_request,
+    )
 
 
 @pytest.mark.parametrize("key", ["shop.Cart/Remove", "shop.Cart/List"])
@@ -336,7 +346,8 @@ def test_a_method_inherits_a_split_and_says_more() -> None:
     ]
 
 
-# -- split ---------------------------------------------------------------------------------------------------------------
+# -- split
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_a_leg_is_a_weight_or_a_mapping() -> None:
@@ -357,15 +368,16 @@ def test_a_leg_is_a_weight_or_a_mapping() -> None:
         ('split.function:f: expected a weight: a number above 0, found "0"', "{function:f: 0}"),
         ("split.function:f: expected a weight: a number above 0, found null", "{function:f: null}"),
         ('split.function:f: needs "weight"', "{function:f: {event: alb}}"),
-        ('split.function:f.timeout: unknown key', "{function:f: {weight: 1, timeout: 5s}}"),
+        ("split.function:f.timeout: unknown key", "{function:f: {weight: 1, timeout: 5s}}"),
         ("split.local:f: functions has no f", "{local:f: 1}"),
-        ("split.function:f.tls: has no effect on a Lambda target", "{function:f: {weight: 1, tls: {}}, 'https://h': 1}"),
+        (
+            "split.function:f.tls: has no effect on a Lambda target",
+            "{function:f: {weight: 1, tls: {}}, 'https://h': 1}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_split_is_refused(problem: str, split: str) -> None:
-    assert [f"bridge.yaml:1: services.a.B.{problem}"] == problems(
-        f"services: {{a.B: {{split: {split}}}}}"
-    )
+    assert [f"bridge.yaml:1: services.a.B.{problem}"] == problems(f"services: {{a.B: {{split: {split}}}}}")
 
 
 def test_every_leg_of_a_split_is_judged() -> None:
@@ -374,7 +386,8 @@ def test_every_leg_of_a_split_is_judged() -> None:
     assert 3 == len(found)
 
 
-# -- keys without effect -------------------------------------------------------------------------------------------------
+# -- keys without effect
+# -------------------------------------------------------------------------------------------------
 
 VALUES = {
     "payload": "grpc-web",
@@ -404,17 +417,15 @@ def test_a_key_without_effect_is_a_problem(key: str, kind: str) -> None:
     by_default = f"{LOCAL}defaults: {{{key}: {VALUES[key]}}}\nservices: {{a.B: '{TARGETS[kind]}'}}"
 
     has_effect = kind in WORKS_ON[key]
-    without = [
-        line for line in problems(own) if re.search(rf"{key}(.names)?: has no effect on a", line)
-    ]
+    without = [line for line in problems(own) if re.search(rf"{key}(.names)?: has no effect on a", line)]
     assert has_effect is (without == [])
     assert [] == problems(by_default)
 
 
 def test_json_options_need_json() -> None:
-    assert [
-        "bridge.yaml:1: services.a.B.json.names: has no effect without payload: json"
-    ] == problems("services: {a.B: {target: function:f, json: {names: proto}}}")
+    assert ["bridge.yaml:1: services.a.B.json.names: has no effect without payload: json"] == problems(
+        "services: {a.B: {target: function:f, json: {names: proto}}}"
+    )
 
 
 def test_a_key_with_effect_on_one_leg_is_fine() -> None:
@@ -434,23 +445,20 @@ def test_null_has_no_effect_anywhere_and_may_stand() -> None:
     assert [] == problems("services: {a.B: {target: 'https://h', quirks: null, tls: null}}")
 
 
-# -- crossings -----------------------------------------------------------------------------------------------------------
+# -- crossings
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", ["http-v2", "http-v1", "alb", "envoy", "raw"])
 @pytest.mark.parametrize("payload", EVENTS_OF_PAYLOAD)
-def test_every_payload_goes_in_every_event_but_raw(
-    payload: str, event: str, tmp_path: Path
-) -> None:
+def test_every_payload_goes_in_every_event_but_raw(payload: str, event: str, tmp_path: Path) -> None:
     """`raw` only with json."""
     (tmp_path / "d").touch()
     text = f"services: {{a.B: {{target: function:f, payload: {payload}, event: {event}, descriptors: d}}}}"
 
     found = problems(text, folder=tmp_path)
     if event == "raw" and payload != "json":
-        assert [
-            f"bridge.yaml:1: services.a.B.event: event: raw cannot carry payload: {payload}"
-        ] == found
+        assert [f"bridge.yaml:1: services.a.B.event: event: raw cannot carry payload: {payload}"] == found
     else:
         assert [] == found
 
@@ -463,9 +471,9 @@ services:
   a.B/M:
     payload: protobuf
 """
-    assert [
-        "bridge.yaml:5: services.a.B/M.payload: event: raw cannot carry payload: protobuf"
-    ] == problems(text, folder=tmp_path)
+    assert ["bridge.yaml:5: services.a.B/M.payload: event: raw cannot carry payload: protobuf"] == problems(
+        text, folder=tmp_path
+    )
 
 
 @pytest.mark.parametrize("kind", ["lambda", "https"])
@@ -481,7 +489,8 @@ def test_a_file_of_descriptors_must_be_there() -> None:
     )
 
 
-# -- auth, headers, tls --------------------------------------------------------------------------------------------------
+# -- auth, headers, tls
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -502,9 +511,7 @@ def test_other_hosts_must_name_service_and_region(auth: str) -> None:
     host = "x.lambda-url.eu-west-1.on.aws.example.com"
     (problem,) = problems(f"services: {{a.B: {{target: 'https://{host}', auth: {auth}}}}}")
 
-    assert problem.startswith(
-        f"bridge.yaml:1: services.a.B.auth: neither service nor region can be told from {host}"
-    )
+    assert problem.startswith(f"bridge.yaml:1: services.a.B.auth: neither service nor region can be told from {host}")
 
 
 def test_what_is_written_wins_over_the_host() -> None:
@@ -567,7 +574,8 @@ def test_a_certificate_needs_its_key(problem: str, tls: str, tmp_path: Path) -> 
     )
 
 
-# -- defaults ------------------------------------------------------------------------------------------------------------
+# -- defaults
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_defaults_hold_for_calls_without_an_entry() -> None:
@@ -580,20 +588,18 @@ def test_defaults_hold_for_calls_without_an_entry() -> None:
     ("problem", "text"),
     [
         ("defaults.target: unknown key", "{target: function:f}"),
-        ("defaults.payload: expected grpc-web, grpc, protobuf or json, found \"x\"", "{payload: x}"),
-        ("defaults.timeout: a duration needs a unit: 5s, 5ms, found \"5\"", "{timeout: 5}"),
+        ('defaults.payload: expected grpc-web, grpc, protobuf or json, found "x"', "{payload: x}"),
+        ('defaults.timeout: a duration needs a unit: 5s, 5ms, found "5"', "{timeout: 5}"),
         ("defaults: expected a mapping, found a list", "[]"),
     ],
-)  # fmt: skip
+)
 def test_defaults_are_judged_although_no_entry_inherits_them(problem: str, text: str) -> None:
     assert [f"bridge.yaml:1: {problem}"] == problems(f"defaults: {text}")
 
 
 def test_a_problem_of_the_defaults_is_reported_once() -> None:
     """However many entries inherit it."""
-    assert 1 == len(
-        problems("defaults: {timeout: 5}\nservices: {a.B: function:f, c.D: function:g}")
-    )
+    assert 1 == len(problems("defaults: {timeout: 5}\nservices: {a.B: function:f, c.D: function:g}"))
 
 
 def test_a_socket_of_a_target_is_relative_to_the_file(tmp_path: Path) -> None:

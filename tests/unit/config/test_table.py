@@ -26,9 +26,11 @@ services:
         RouteRow("a.B/M", "local:echo", "-", "grpc-web in http-v2", "90s", USUAL),
         RouteRow("b.*", "function:f", "66.7%", "grpc-web in http-v2", "-", USUAL.replace("1000", "5")),
         RouteRow("b.*", "grpc://h:1", "33.3%", "grpc", "-", USUAL.replace("1000", "5")),
-        RouteRow("c.C", "https://x.lambda-url.eu-west-1.on.aws", "-", "grpc-web, signed for lambda in eu-west-1", "-", USUAL),
+        RouteRow(
+            "c.C", "https://x.lambda-url.eu-west-1.on.aws", "-", "grpc-web, signed for lambda in eu-west-1", "-", USUAL
+        ),
         RouteRow("*", "UNIMPLEMENTED", "-", "-", "-", "-"),
-    ] == route_rows(configured(text, folder=tmp_path))  # fmt: skip
+    ] == route_rows(configured(text, folder=tmp_path))
 
 
 def test_headers_are_not_in_the_table() -> None:
@@ -43,6 +45,4 @@ def test_headings_name_the_columns() -> None:
 
 
 def test_only_bounds_that_are_set_are_written() -> None:
-    assert "request 4MiB, buffered 6MiB, response 1KiB, concurrency 1" == format_limits(
-        Limits(max_response=1024), 1
-    )
+    assert "request 4MiB, buffered 6MiB, response 1KiB, concurrency 1" == format_limits(Limits(max_response=1024), 1)

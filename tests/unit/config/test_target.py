@@ -27,9 +27,7 @@ def element(value: str) -> Element:
 
 
 TARGETS: dict[str, Target] = {
-    ARN: LambdaTarget(
-        FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")
-    ),
+    ARN: LambdaTarget(FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")),
     f"{ARN}:live": LambdaTarget(
         FunctionName("greeter", "live", partition="aws", region="eu-west-1", account="123456789012")
     ),
@@ -45,7 +43,7 @@ TARGETS: dict[str, Target] = {
     "grpcs://[::1]:443": GrpcTarget(TcpAddress("::1", 443), tls=True),
     "unix:/run/a.sock": GrpcTarget(UnixAddress(Path("/run/a.sock"))),
     "local:echo": LocalTarget("echo"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", TARGETS)

@@ -17,9 +17,16 @@ from bridge.config.units import (
 @pytest.mark.parametrize(
     ("expected", "text"),
     [
-        (0.25, "250ms"), (5, "5s"), (120, "2m"), (3600, "1h"), (0, "0s"), (1.5, "1.5s"), (5400, "1h30m"), (0.1, "0.1s"),
+        (0.25, "250ms"),
+        (5, "5s"),
+        (120, "2m"),
+        (3600, "1h"),
+        (0, "0s"),
+        (1.5, "1.5s"),
+        (5400, "1h30m"),
+        (0.1, "0.1s"),
     ],
-)  # fmt: skip
+)
 def test_durations_are_seconds(expected: float, text: str) -> None:
     assert expected == parse_duration(text)
 
@@ -47,7 +54,7 @@ def test_what_is_no_duration_is_refused(message: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("expected", "seconds"),
     [("250ms", 0.25), ("5s", 5.0), ("2m", 120.0), ("90s", 90.0), ("1h", 3600.0), ("0s", 0.0), ("0.5ms", 0.0005)],
-)  # fmt: skip
+)
 def test_durations_are_written_in_the_largest_whole_unit(expected: str, seconds: float) -> None:
     assert expected == format_duration(seconds)
 
@@ -62,7 +69,7 @@ def test_a_duration_survives_its_text(milliseconds: int) -> None:
 @pytest.mark.parametrize(
     ("expected", "text"),
     [(512, "512B"), (65536, "64KiB"), (4 << 20, "4MiB"), (1 << 30, "1GiB"), (1536, "1.5KiB"), (64, "64 B")],
-)  # fmt: skip
+)
 def test_sizes_are_bytes(expected: int, text: str) -> None:
     assert expected == parse_size(text)
 

@@ -54,7 +54,7 @@ def test_falsehood(word: str) -> None:
 
 @pytest.mark.parametrize(
     ("found", "value"), [('"1"', "1"), ("null", "null"), ("a list", "[]"), ("a mapping", "{}"), ("nothing", "")]
-)  # fmt: skip
+)
 def test_other_types_are_named(found: str, value: str) -> None:
     assert f"expected true or false, found {found}" == refusal(boolean, value)
 
@@ -63,9 +63,8 @@ def test_a_choice_names_its_words_and_the_nearest() -> None:
     read = choice("buffered", "response_stream")
 
     assert "buffered" == read(element("buffered"))
-    assert (
-        'expected buffered or response_stream, found "response-stream", did you mean "response_stream"?'
-        == refusal(read, "response-stream")
+    assert 'expected buffered or response_stream, found "response-stream", did you mean "response_stream"?' == refusal(
+        read, "response-stream"
     )
 
 
@@ -74,13 +73,9 @@ def test_whole_numbers(expected: int, value: str) -> None:
     assert expected == integer(0, 1000)(element(value))
 
 
-@pytest.mark.parametrize(
-    "value", ["010", "0x10", "1e3", "1.0", "1:30", "-1", "1001", "ten", "٣", "9" * 30]
-)
+@pytest.mark.parametrize("value", ["010", "0x10", "1e3", "1.0", "1:30", "-1", "1001", "ten", "٣", "9" * 30])
 def test_numbers_that_yaml_1_1_would_read_otherwise_are_refused(value: str) -> None:
-    assert f'expected a whole number from 0 to 1,000, found "{value}"' == refusal(
-        integer(0, 1000), value
-    )
+    assert f'expected a whole number from 0 to 1,000, found "{value}"' == refusal(integer(0, 1000), value)
 
 
 @pytest.mark.parametrize(("expected", "value"), [(95.0, "95"), (0.5, "0.5")])
@@ -97,9 +92,7 @@ def test_durations_are_bounded() -> None:
     assert 'expected a duration from 1s to 1h, found "2h"' == refusal(duration(1, 3600), "2h")
     assert 'expected a duration from 1s to 1h, found "0s"' == refusal(duration(1, 3600), "0s")
     assert 'a duration needs a unit: 5s, 5ms, found "5"' == refusal(duration(1), "5")
-    assert "expected a duration such as 250ms, 5s, 2m or 1h, found null" == refusal(
-        duration(1), "null"
-    )
+    assert "expected a duration such as 250ms, 5s, 2m or 1h, found null" == refusal(duration(1), "null")
 
 
 def test_sizes_are_bounded() -> None:
@@ -115,7 +108,8 @@ def test_null_is_a_value_only_where_it_is_said() -> None:
     assert "expected text, found null" == refusal(text, "null")
 
 
-# -- files ---------------------------------------------------------------------------------------------------------------
+# -- files
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_paths_are_relative_to_the_file() -> None:
@@ -150,7 +144,8 @@ def test_odd_paths_are_refused() -> None:
     assert refusal(file, "x" * 5000).startswith("no such file")
 
 
-# -- addresses -----------------------------------------------------------------------------------------------------------
+# -- addresses
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -248,16 +243,15 @@ def test_what_is_no_url_is_refused(message: str, value: str) -> None:
     assert message == refusal(url, value)
 
 
-# -- AWS -----------------------------------------------------------------------------------------------------------------
+# -- AWS
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_role_is_its_arn_or_a_mapping() -> None:
     arn = "arn:aws:iam::123456789012:role/team/bridge"
 
     assert Role(arn) == role(element(arn))
-    assert Role(arn, "id", "me") == role(
-        element(f'{{arn: "{arn}", external_id: id, session_name: me}}')
-    )
+    assert Role(arn, "id", "me") == role(element(f'{{arn: "{arn}", external_id: id, session_name: me}}'))
 
 
 def test_what_is_no_role_is_refused() -> None:

@@ -60,9 +60,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 def order(**fields: Any) -> bytes:
-    message: bytes = GetMessageClass(ORDERS.message("orders.v1.Order"))(
-        **fields
-    ).SerializeToString()
+    message: bytes = GetMessageClass(ORDERS.message("orders.v1.Order"))(**fields).SerializeToString()
     return message
 
 
@@ -119,9 +117,7 @@ async def test_errors_are_the_same_here_and_there(bench: Bench, size: int) -> No
     wrong = json.dumps({"id": padding, "totalCents": "x"}).encode()
     with pytest.raises(MalformedRequest, match="the request is not a orders"):
         await bench.to_json(order(id=padding) + b"\xff")
-    with pytest.raises(
-        MessageTooLarge, match="more than 9 bytes of JSON, the most that its target"
-    ):
+    with pytest.raises(MessageTooLarge, match="more than 9 bytes of JSON, the most that its target"):
         await bench.to_json(order(id=padding), max_size=9)
     with pytest.raises(BadReply, match=r"JSON is no orders\.v1\.Order, in totalCents"):
         await bench.from_json(wrong)
@@ -136,8 +132,8 @@ async def test_small_messages_of_a_wide_type_are_converted_elsewhere() -> None:
     file = FileDescriptorProto(name="wide.proto", package="wide", syntax="proto3")
     wide = file.message_type.add(name="Wide")
     for number in range(2, 500):
-        wide.field.add(name=f"f{number}", number=number, type=FieldDescriptorProto.TYPE_INT32, label=1)  # fmt: skip
-    wide.field.add(name="parts", number=1, type_name=".wide.Wide", label=3, type=FieldDescriptorProto.TYPE_MESSAGE)  # fmt: skip
+        wide.field.add(name=f"f{number}", number=number, type=FieldDescriptorProto.TYPE_INT32, label=1)
+    wide.field.add(name="parts", number=1, type_name=".wide.Wide", label=3, type=FieldDescriptorProto.TYPE_MESSAGE)
     service = file.service.add(name="S")
     service.method.add(name="M", input_type=".wide.Wide", output_type=".wide.Wide")
     account = OpenAccount(Buffers(1 << 30))
@@ -158,12 +154,21 @@ async def test_small_messages_of_a_wide_type_are_converted_elsewhere() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[" * 100_000, b'{"parts":[' * 100_000, b'{"a":' * 100_000, b'{"extra":' + b'{"a":' * 3000,
-     b'{"totalCents":1e999999999}', b'{"totalCents":' + b"9" * 1_000_000 + b"}", b'{"totalCents":"' + b"9" * 10_000 + b'"}',
-     b'{"leadTime":"' + b"9" * 10_000 + b's"}', b'{"createdAt":"' + b"9" * 10_000 + b'Z"}', b'{"ratio":' + b"9" * 15_000 + b".1}",
-     b'{"weight":1e999999999}'],
+    [
+        b"[" * 100_000,
+        b'{"parts":[' * 100_000,
+        b'{"a":' * 100_000,
+        b'{"extra":' + b'{"a":' * 3000,
+        b'{"totalCents":1e999999999}',
+        b'{"totalCents":' + b"9" * 1_000_000 + b"}",
+        b'{"totalCents":"' + b"9" * 10_000 + b'"}',
+        b'{"leadTime":"' + b"9" * 10_000 + b's"}',
+        b'{"createdAt":"' + b"9" * 10_000 + b'Z"}',
+        b'{"ratio":' + b"9" * 15_000 + b".1}",
+        b'{"weight":1e999999999}',
+    ],
     ids=lambda text: f"{text[:12].decode()}-{len(text)}",
-)  # fmt: skip
+)
 async def test_hostile_json(bench: Bench, text: bytes) -> None:
     """It is refused with a status of its own, wherever it is read."""
     with pytest.raises(BadReply):
@@ -196,7 +201,8 @@ async def test_a_reply_that_is_refused_may_have_run() -> None:
     assert refused.value.may_have_run
 
 
-# -- LoopShare ------------------------------------------------------------------------------------------------------------
+# -- LoopShare
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Turns:

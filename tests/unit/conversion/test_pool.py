@@ -92,7 +92,8 @@ async def until(happened: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-# -- jobs -----------------------------------------------------------------------------------------------------------------
+# -- jobs
+# -----------------------------------------------------------------------------------------------------------------
 
 
 async def test_both_directions_in_one_process() -> None:
@@ -196,7 +197,8 @@ async def test_a_command_that_cannot_be_run() -> None:
     await bench.close()
 
 
-# -- waiting --------------------------------------------------------------------------------------------------------------
+# -- waiting
+# --------------------------------------------------------------------------------------------------------------
 
 
 async def test_two_processes_at_most() -> None:
@@ -243,14 +245,15 @@ async def test_jobs_wait_for_the_memory_of_others() -> None:
 async def test_a_job_for_which_there_is_no_memory() -> None:
     """Nothing that ends would make room for it. With a quarter of what it wants it runs."""
     async with benched(buffers=MEMORY) as bench:
-        with pytest.raises(Overloaded, match=rf"{MEMORY} bytes of memory .*buffers is {MEMORY} bytes") as raised:  # fmt: skip
+        with pytest.raises(Overloaded, match=rf"{MEMORY} bytes of memory .*buffers is {MEMORY} bytes") as raised:
             await bench.pool.run(to_json(memory=4 * MEMORY), ORDER)
 
         assert JSON == await bench.pool.run(to_json(memory=3 * MEMORY), ORDER)
     assert "buffers" == raised.value.reason
 
 
-# -- calls that end -------------------------------------------------------------------------------------------------------
+# -- calls that end
+# -------------------------------------------------------------------------------------------------------
 
 
 async def test_a_cancelled_job_frees_its_place() -> None:
@@ -315,7 +318,8 @@ async def test_closing_ends_all() -> None:
         await bench.pool.close()
 
 
-# -- time and descriptors -------------------------------------------------------------------------------------------------
+# -- time and descriptors
+# -------------------------------------------------------------------------------------------------
 
 
 async def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:

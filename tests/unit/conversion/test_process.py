@@ -47,7 +47,8 @@ def from_json(path: str = ECHO, *, max_size: int = 1 << 20) -> FromJson:
     return FromJson(1, path, max_size, MEMORY)
 
 
-# -- the answers --------------------------------------------------------------------------------------------------------
+# -- the answers
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -98,7 +99,8 @@ def test_what_nobody_expects_is_told_by_its_class(converter: Converter) -> None:
     assert (Failed("KeyError"), b"") == converter.answer(to_json(), b"")
 
 
-# -- the process ----------------------------------------------------------------------------------------------------------
+# -- the process
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Process:
@@ -144,9 +146,7 @@ def test_a_process_answers_in_order(process: Process) -> None:
     process.send(to_json(), b"\x0a\x017")
     process.send(from_json(), b'{"id":"7"}')
 
-    assert [(Done(), b""), (Done(), b'{"id":"7"}'), (Done(), b"\x0a\x017")] == [
-        process.receive() for _ in range(3)
-    ]
+    assert [(Done(), b""), (Done(), b'{"id":"7"}'), (Done(), b"\x0a\x017")] == [process.receive() for _ in range(3)]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux bounds memory")
@@ -199,9 +199,7 @@ def test_signals_to_the_group_do_not_reach_it(process: Process) -> None:
 
 def test_it_ends_when_its_bridge_is_killed() -> None:
     """Nobody closes the socket but the kernel."""
-    bridge = subprocess.Popen(
-        [sys.executable, "-c", _BRIDGE], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
-    )
+    bridge = subprocess.Popen([sys.executable, "-c", _BRIDGE], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
     assert bridge.stdout is not None
     pid = int(bridge.stdout.readline())
 

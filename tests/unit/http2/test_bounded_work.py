@@ -1,4 +1,6 @@
-"""What one `receive` of the native engine does is bounded, whatever a client sends; what is left follows, and nothing is lost."""
+"""What one `receive` of the native engine does is bounded, whatever a client sends; what is left follows, and nothing
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,8 @@ def opened(streams: int) -> Client:
     return client
 
 
-# -- frames and streams ---------------------------------------------------------------------------------------------------
+# -- frames and streams
+# ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [5, 0, 1, 64])
@@ -87,7 +90,9 @@ def test_requests_are_read_some_at_a_time(engine_class: EngineClass) -> None:
         pieces.append(client.engine.receive(b"", now=0.0))
 
     assert max(map(len, pieces)) <= 20
-    assert [*range(1, 401, 2)] == [each.stream_id for piece in pieces for each in piece if isinstance(each, RequestReceived)]  # fmt: skip
+    assert [*range(1, 401, 2)] == [
+        each.stream_id for piece in pieces for each in piece if isinstance(each, RequestReceived)
+    ]
 
 
 def test_resets_are_read_some_at_a_time() -> None:
@@ -126,7 +131,7 @@ def test_bytes_that_come_while_some_are_left_are_read_behind_them(
     while client.engine.has_backlog:
         events += client.engine.receive(b"", now=0.0)
 
-    assert b"".join(numbers) == b"".join([each.data for each in events if isinstance(each, DataReceived)])  # fmt: skip
+    assert b"".join(numbers) == b"".join([each.data for each in events if isinstance(each, DataReceived)])
 
 
 def test_both_engines_stop_at_the_same_frame() -> None:
@@ -146,7 +151,9 @@ def test_both_engines_stop_at_the_same_frame() -> None:
 def test_nothing_is_left_after_the_connections_end() -> None:
     """A fault among many frames."""
     client = opened(1)
-    client.engine.receive(raw(0x0, 0, 1, bytes(5)) * 500 + raw(0x0, 0, 7, b"?") + raw(0x0, 0, 1, bytes(5)) * 500, now=0.0)  # fmt: skip
+    client.engine.receive(
+        raw(0x0, 0, 1, bytes(5)) * 500 + raw(0x0, 0, 7, b"?") + raw(0x0, 0, 1, bytes(5)) * 500, now=0.0
+    )
     events = received(client.engine, b"", now=0.0)
 
     assert isinstance(events[-1], ConnectionFailed)
@@ -162,7 +169,8 @@ def test_large_frames_are_read_as_they_are() -> None:
     assert [MAX_FRAME] * 20 == [len(each.data) for each in events if isinstance(each, DataReceived)]
 
 
-# -- windows --------------------------------------------------------------------------------------------------------------
+# -- windows
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_change_of_the_initial_window_costs_the_same_however_many_streams_are_open() -> None:
@@ -170,7 +178,7 @@ def test_a_change_of_the_initial_window_costs_the_same_however_many_streams_are_
     cost = {
         name: steps_of(lambda client=client: client.say(client.make.settings({INITIAL_WINDOW_SIZE: 1000})))  # type: ignore[misc] # bound now
         for name, client in changes.items()
-    }  # fmt: skip
+    }
 
     assert cost["many"] == cost["few"]
 
@@ -183,10 +191,10 @@ def test_a_change_of_the_initial_window_moves_every_streams_window() -> None:
     engine.send_data(1, bytes(1000))
     client.say(client.make.settings({INITIAL_WINDOW_SIZE: 500}))
     client.hear()
-    has_left = [engine.send_data(1, b"a"), engine.send_data(3, bytes(500)), engine.send_data(3, b"b")]  # fmt: skip
-    sent = [(each.stream_id, len(each.data)) for each in client.hear() if isinstance(each, DataFrame)]  # fmt: skip
+    has_left = [engine.send_data(1, b"a"), engine.send_data(3, bytes(500)), engine.send_data(3, b"b")]
+    sent = [(each.stream_id, len(each.data)) for each in client.hear() if isinstance(each, DataFrame)]
     client.say(client.make.settings({INITIAL_WINDOW_SIZE: 1001}))
-    sent_then = [(each.stream_id, each.data) for each in client.hear() if isinstance(each, DataFrame)]  # fmt: skip
+    sent_then = [(each.stream_id, each.data) for each in client.hear() if isinstance(each, DataFrame)]
 
     assert [False, True, False] == has_left
     assert [(3, 500)] == sent
@@ -194,13 +202,13 @@ def test_a_change_of_the_initial_window_moves_every_streams_window() -> None:
 
 
 def flow_faults(events: list[Event]) -> bool:
-    return bool(events) and isinstance(events[-1], ConnectionFailed) and events[-1].code == ErrorCode.FLOW_CONTROL_ERROR  # fmt: skip
+    return bool(events) and isinstance(events[-1], ConnectionFailed) and events[-1].code == ErrorCode.FLOW_CONTROL_ERROR
 
 
 def test_no_window_may_pass_the_largest_by_a_change_of_the_initial_one() -> None:
     """RFC 9113 6.9.2. The stream that gained most decides, among a thousand."""
     client = opened(1000)
-    client.say(client.make.settings({INITIAL_WINDOW_SIZE: 100}), client.make.window_update(777, LARGEST_WINDOW - 100))  # fmt: skip
+    client.say(client.make.settings({INITIAL_WINDOW_SIZE: 100}), client.make.window_update(777, LARGEST_WINDOW - 100))
 
     assert not flow_faults(client.say(client.make.settings({INITIAL_WINDOW_SIZE: 100})))
     assert flow_faults(client.say(client.make.settings({INITIAL_WINDOW_SIZE: 101})))
@@ -272,7 +280,8 @@ def test_a_connections_window_is_used_some_at_a_time_and_in_turn() -> None:
     assert left > 0 == client.engine.queued_bytes
 
 
-# -- header blocks --------------------------------------------------------------------------------------------------------
+# -- header blocks
+# --------------------------------------------------------------------------------------------------------
 
 
 BLOCK = Encoder().encode([NeverIndexedHeaderTuple(*pair) for pair in REQUEST])
@@ -297,7 +306,12 @@ def block_frames(stream_id: int, block: bytes) -> bytes:
     parts = [block[at : at + MAX_FRAME] for at in range(0, len(block), MAX_FRAME)]
     kinds = [HEADERS, *[CONTINUATION] * (len(parts) - 1)]
     ends = [0] * (len(parts) - 1) + [END_HEADERS]
-    return b"".join([raw(kind, end | (kind == HEADERS), stream_id, part) for kind, end, part in zip(kinds, ends, parts, strict=True)])  # fmt: skip
+    return b"".join(
+        [
+            raw(kind, end | (kind == HEADERS), stream_id, part)
+            for kind, end, part in zip(kinds, ends, parts, strict=True)
+        ]
+    )
 
 
 TINY_FIELDS = {
@@ -311,14 +325,16 @@ TINY_FIELDS = {
 
 @pytest.mark.parametrize("field", TINY_FIELDS.values(), ids=TINY_FIELDS)
 def test_a_block_of_countless_fields_ends_the_connection(field: bytes) -> None:
-    """147 KB: reading them all would take as long as hundreds of calls, and the table must be right or the connection over."""
+    """147 KB: reading them all would take as long as hundreds of calls, and the table must be right or the connection
+    over.
+    """
     client = opened(1)
     block = client.make.block(REQUEST) + field * ((140 << 10) // len(field))
     cost = steps_of(lambda: client.say(block_frames(3, block)))
     events = client.engine.receive(b"", now=0.0)
 
     assert [] == events
-    assert [(ErrorCode.ENHANCE_YOUR_CALM, b"header_list_far_too_large")] == [each[1:] for each in client.goaways()]  # fmt: skip
+    assert [(ErrorCode.ENHANCE_YOUR_CALM, b"header_list_far_too_large")] == [each[1:] for each in client.goaways()]
     assert cost < 150_000
 
 
@@ -327,7 +343,9 @@ def test_a_list_too_large_leaves_the_table_right() -> None:
     decoder = Decoder(max_list=200, max_metadata=100)
     large = literal("a", "v" * 100) + literal("b", "v" * 100)
     huffman = Encoder().huffman_coder.encode(b"www")
-    inserted = b"".join([b"\x40", string("c"), string("d"), b"\x40", string("e"), encoded_size(len(huffman), 0x80), huffman])  # fmt: skip
+    inserted = b"".join(
+        [b"\x40", string("c"), string("d"), b"\x40", string("e"), encoded_size(len(huffman), 0x80), huffman]
+    )
     behind = b"\x7e" + string("f")  # inserts with the name of entry 62, the last one
     inserting = decoder.decode(large + inserted + behind + b"\xbe")
     [first, second, third] = decoder.decode(b"\xbe\xbf\xc0" + b"").fields
@@ -342,7 +360,7 @@ def test_the_size_of_a_list_too_large_is_told() -> None:
     fields = [("x-a", "v" * 80), ("x-b", "w" * 50), (":method", "POST"), ("x-c", "abc")]
     block = FrameFactory().block(fields)
 
-    assert f"has {sum(len(n) + len(v) + 32 for n, v in fields)} bytes" in decoder.decode(block).excess  # fmt: skip
+    assert f"has {sum(len(n) + len(v) + 32 for n, v in fields)} bytes" in decoder.decode(block).excess
 
 
 def test_refused_blocks_are_charged_by_their_size() -> None:
@@ -370,13 +388,14 @@ def test_a_huge_string_of_huffman_code_is_not_decoded() -> None:
     assert "above http2.max_header_list" in decoder.decode(huge).excess
 
 
-# -- resets ---------------------------------------------------------------------------------------------------------------
+# -- resets
+# ---------------------------------------------------------------------------------------------------------------
 
 
-def resets_until_closed(
-    client: Client, streams: int, *, age: float, pause: float, together: int = 1
-) -> int:
-    """Begin so many streams and reset each at this age, waiting so long between two; how many were reset before the connection ended."""
+def resets_until_closed(client: Client, streams: int, *, age: float, pause: float, together: int = 1) -> int:
+    """Begin so many streams and reset each at this age, waiting so long between two; how many were reset before the
+    connection ended.
+    """
     for first in range(0, streams, together):
         ids = [2 * number + 1 for number in range(first, first + together)]
         client.now += pause * together
@@ -419,7 +438,8 @@ def test_a_client_that_cancels_fewer_than_half_of_its_calls_goes_on() -> None:
     assert client.engine.receive(client.make.request(16001), now=client.now)
 
 
-# -- padding --------------------------------------------------------------------------------------------------------------
+# -- padding
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_padding_earns_nothing() -> None:
@@ -436,7 +456,7 @@ def test_the_reference_takes_what_it_is_given_as_well() -> None:
     """It says so, too, when it has more to read."""
     engine = H2Engine(EngineLimits())
     make = FrameFactory()
-    engine.receive(PREFACE + make.settings() + make.headers(1) + make.data(1, bytes(5)) * 500, now=0.0)  # fmt: skip
+    engine.receive(PREFACE + make.settings() + make.headers(1) + make.data(1, bytes(5)) * 500, now=0.0)
 
     assert engine.has_backlog
     assert 200 < len(received(engine, b"", now=0.0))

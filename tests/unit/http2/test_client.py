@@ -58,9 +58,7 @@ END = ("END_HEADERS", "END_STREAM")
 class Server:
     """The other end of an engine, in frames."""
 
-    def __init__(
-        self, limits: ClientLimits | None = None, settings: dict[int, int] | None = None
-    ) -> None:
+    def __init__(self, limits: ClientLimits | None = None, settings: dict[int, int] | None = None) -> None:
         self.engine = ClientEngine(limits or ClientLimits())
         self.make = FrameFactory()
         self.now = 0.0
@@ -232,8 +230,7 @@ ODD: dict[str, Odd] = {
         server.make.headers(stream, RESPONSE) + server.make.headers(stream, TRAILERS)
     ),
     "a pseudo-header in trailers": lambda server, stream: (
-        server.make.headers(stream, RESPONSE)
-        + server.make.headers(stream, [(":status", "200"), *TRAILERS], flags=END)
+        server.make.headers(stream, RESPONSE) + server.make.headers(stream, [(":status", "200"), *TRAILERS], flags=END)
     ),
     "more than the stream's window": lambda server, stream: (
         server.make.headers(stream, RESPONSE)
@@ -264,21 +261,48 @@ def test_a_malformed_reply_fails_its_own_stream_alone(odd: Odd) -> None:
 
 
 FATAL: dict[str, tuple[ErrorCode, Callable[[Server, int], bytes]]] = {
-    "too large a frame": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(0, 0, stream, bytes(MAX_FRAME_IN + 1))),
-    "HEADERS on a stream never opened": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.headers(99, RESPONSE)),
-    "HEADERS on a stream of its own": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.headers(2, RESPONSE)),
+    "too large a frame": (
+        ErrorCode.FRAME_SIZE_ERROR,
+        lambda server, stream: raw(0, 0, stream, bytes(MAX_FRAME_IN + 1)),
+    ),
+    "HEADERS on a stream never opened": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.headers(99, RESPONSE),
+    ),
+    "HEADERS on a stream of its own": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.headers(2, RESPONSE),
+    ),
     "DATA on a stream never opened": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.data(99, b"12345")),
-    "RST_STREAM on a stream never opened": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.rst_stream(99)),
-    "WINDOW_UPDATE on a stream never opened": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.window_update(99, 1)),
+    "RST_STREAM on a stream never opened": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.rst_stream(99),
+    ),
+    "WINDOW_UPDATE on a stream never opened": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.window_update(99, 1),
+    ),
     "PUSH_PROMISE": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(5, 4, stream, b"\0\0\0\2\x88")),
-    "a broken header block": (ErrorCode.COMPRESSION_ERROR, lambda server, stream: raw(1, 4, stream, b"\xff\xff\xff\xff\xff")),
-    "another frame within a header block": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(1, 0, stream, b"\x88") + server.make.ping()),
+    "a broken header block": (
+        ErrorCode.COMPRESSION_ERROR,
+        lambda server, stream: raw(1, 4, stream, b"\xff\xff\xff\xff\xff"),
+    ),
+    "another frame within a header block": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: raw(1, 0, stream, b"\x88") + server.make.ping(),
+    ),
     "a CONTINUATION of nothing": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(9, 4, stream, b"\x88")),
-    "padding beyond its frame": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.headers(stream, RESPONSE) + raw(0, 8, stream, b"\x05123")),
+    "padding beyond its frame": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.headers(stream, RESPONSE) + raw(0, 8, stream, b"\x05123"),
+    ),
     "SETTINGS on a stream": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(4, 0, stream, b"")),
     "SETTINGS of a wrong size": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(4, 0, 0, b"12345")),
     "push turned on": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.settings({2: 1})),
-    "an initial window beyond 2^31": (ErrorCode.FLOW_CONTROL_ERROR, lambda server, stream: raw(4, 0, 0, b"\0\4\xff\xff\xff\xff")),
+    "an initial window beyond 2^31": (
+        ErrorCode.FLOW_CONTROL_ERROR,
+        lambda server, stream: raw(4, 0, 0, b"\0\4\xff\xff\xff\xff"),
+    ),
     "frames too small": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(4, 0, 0, b"\0\5\0\0\0\1")),
     "PING of a wrong size": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(6, 0, 0, b"123")),
     "PING on a stream": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: raw(6, 0, stream, bytes(8))),
@@ -286,9 +310,15 @@ FATAL: dict[str, tuple[ErrorCode, Callable[[Server, int], bytes]]] = {
     "GOAWAY of a wrong size": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(7, 0, 0, bytes(4))),
     "RST_STREAM of a wrong size": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(3, 0, stream, b"")),
     "WINDOW_UPDATE of a wrong size": (ErrorCode.FRAME_SIZE_ERROR, lambda server, stream: raw(8, 0, stream, b"")),
-    "a window update of 0 for the connection": (ErrorCode.PROTOCOL_ERROR, lambda server, stream: server.make.window_update(0, 0)),
-    "the connection's window beyond 2^31": (ErrorCode.FLOW_CONTROL_ERROR, lambda server, stream: server.make.window_update(0, 2**31 - 1)),
-}  # fmt: skip
+    "a window update of 0 for the connection": (
+        ErrorCode.PROTOCOL_ERROR,
+        lambda server, stream: server.make.window_update(0, 0),
+    ),
+    "the connection's window beyond 2^31": (
+        ErrorCode.FLOW_CONTROL_ERROR,
+        lambda server, stream: server.make.window_update(0, 2**31 - 1),
+    ),
+}
 
 
 @pytest.mark.parametrize(("code", "odd"), FATAL.values(), ids=FATAL)
@@ -340,7 +370,7 @@ FLOODS: dict[str, Odd] = {
     "empty DATA": lambda server, stream: server.make.data(stream, b""),
     "DATA of one byte": lambda server, stream: server.make.data(stream, b"1"),
     "empty DATA for a stream that is over": lambda server, stream: server.make.data(1, b""),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
@@ -404,7 +434,8 @@ def test_patience_comes_back_with_time() -> None:
     assert server.engine.capacity
 
 
-# -- windows ---------------------------------------------------------------------------------------------------------------
+# -- windows
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_the_window_of_a_stream_opens_when_its_reader_takes() -> None:
@@ -412,7 +443,7 @@ def test_the_window_of_a_stream_opens_when_its_reader_takes() -> None:
     server = Server(ClientLimits(stream_window=1000, connection_window=70_000))
     streams = server.open(80)
     for stream_id in streams:
-        server.say(server.make.headers(stream_id, RESPONSE), server.make.data(stream_id, bytes(1000)))  # fmt: skip
+        server.say(server.make.headers(stream_id, RESPONSE), server.make.data(stream_id, bytes(1000)))
     heard = increments(server.hear())
 
     assert {0} == {stream_id for stream_id, _ in heard}
@@ -511,14 +542,15 @@ def test_frames_are_as_large_as_the_server_takes() -> None:
     assert [60_000] == [len(frame.data) for frame in server.hear() if isinstance(frame, DataFrame)]
 
 
-# -- ends ------------------------------------------------------------------------------------------------------------------
+# -- ends
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_reset_is_told_with_its_code() -> None:
     server = Server()
     (stream_id,) = server.open()
 
-    assert [StreamReset(stream_id, 7, by_peer=True)] == server.say(server.make.rst_stream(stream_id, 7))  # fmt: skip
+    assert [StreamReset(stream_id, 7, by_peer=True)] == server.say(server.make.rst_stream(stream_id, 7))
 
 
 def test_what_comes_late_on_a_stream_that_we_gave_up_is_let_pass() -> None:
@@ -529,7 +561,7 @@ def test_what_comes_late_on_a_stream_that_we_gave_up_is_let_pass() -> None:
     fields: Fields = (*RESPONSE, ("x-new", "1"))
 
     assert [] == server.say(server.make.headers(gone, fields), server.make.data(gone, bytes(1000)))
-    assert [ResponseReceived(stays, fields, ended=False)] == server.say(server.make.headers(stays, fields))  # fmt: skip
+    assert [ResponseReceived(stays, fields, ended=False)] == server.say(server.make.headers(stays, fields))
     assert [ErrorCode.STREAM_CLOSED] == failures(server.say(server.make.data(gone, b"1")))
 
 
@@ -584,7 +616,8 @@ def test_a_long_header_list_takes_several_frames() -> None:
     assert [1, 9, 9] == [frame.type for frame in server.hear()]
 
 
-# -- properties ------------------------------------------------------------------------------------------------------------
+# -- properties
+# ------------------------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=300))
@@ -607,13 +640,11 @@ FRAMES = st.lists(
         )
     ),
     max_size=12,
-)  # fmt: skip
+)
 
 
 @given(FRAMES, st.lists(st.integers(1, 300), max_size=8))
-def test_any_chunking_gives_the_same_events(
-    frames: list[tuple[int, int, int, bytes]], cuts: list[int]
-) -> None:
+def test_any_chunking_gives_the_same_events(frames: list[tuple[int, int, int, bytes]], cuts: list[int]) -> None:
     data = b"".join([raw(*frame) for frame in frames])
 
     def outcome(chunks: list[bytes]) -> tuple[list[ClientEvent], bytes]:
@@ -656,9 +687,7 @@ class Oracle:
 
     def _send(self, stream_id: int) -> None:
         while self.left[stream_id]:
-            room = min(
-                self.h2.local_flow_control_window(stream_id), self.h2.max_outbound_frame_size, 700
-            )
+            room = min(self.h2.local_flow_control_window(stream_id), self.h2.max_outbound_frame_size, 700)
             if room <= 0:
                 return
             part, self.left[stream_id] = self.left[stream_id][:room], self.left[stream_id][room:]
@@ -680,7 +709,7 @@ def test_calls_mean_the_same_to_h2(
     """Whole conversations, through windows of all sizes, in chunks of any size."""
     if window == 1:
         bodies = [size % 200 for size in bodies]
-    engine = ClientEngine(ClientLimits(stream_window=own_window, connection_window=own_window + 65_535, patience=10**6))  # fmt: skip
+    engine = ClientEngine(ClientLimits(stream_window=own_window, connection_window=own_window + 65_535, patience=10**6))
     server = Oracle({SettingCodes.INITIAL_WINDOW_SIZE: window})
     sent: dict[int, bytes] = {}
     received: dict[int, bytes] = {}

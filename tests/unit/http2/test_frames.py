@@ -24,7 +24,7 @@ def test_frames_read_as_the_library_reads_them() -> None:
     assert isinstance(reset, RstStreamFrame)
     assert (3, 8) == (reset.stream_id, reset.error_code)
     assert isinstance(goaway, GoAwayFrame)
-    assert (9, 11, b"too_many_pings") == (goaway.last_stream_id, goaway.error_code, goaway.additional_data)  # fmt: skip
+    assert (9, 11, b"too_many_pings") == (goaway.last_stream_id, goaway.error_code, goaway.additional_data)
 
 
 def test_head_of_a_large_frame() -> None:

@@ -136,10 +136,22 @@ def test_reasons_name_only_what_is_known() -> None:
 
 
 _SOME_FIELDS = st.sampled_from(
-    [(":method", "POST"), (":method", ""), (":path", "/a"), (":scheme", "http"), (":authority", "a"), (":authority", ""),
-     ("te", "trailers"), ("te", "Trailers"), ("te", "gzip"), ("x-a", "1"), ("x-b", "2"), ("content-length", "5"),
-     ("connection", "close")]
-)  # fmt: skip
+    [
+        (":method", "POST"),
+        (":method", ""),
+        (":path", "/a"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":authority", ""),
+        ("te", "trailers"),
+        ("te", "Trailers"),
+        ("te", "gzip"),
+        ("x-a", "1"),
+        ("x-b", "2"),
+        ("content-length", "5"),
+        ("connection", "close"),
+    ]
+)
 _AS_USUAL = [(":method", "POST"), (":scheme", "http"), (":path", "/a")]
 
 

@@ -25,9 +25,10 @@ def refusal(block: bytes) -> ConnectionFault:
     return caught.value
 
 
-# -- in ------------------------------------------------------------------------------------------------------------------
+# -- in
+# ------------------------------------------------------------------------------------------------------------------
 
-NAMES = st.sampled_from(["x-a", "x-b", "content-type", "grpc-timeout", "authorization", "accept", "x-long-" + "n" * 90])  # fmt: skip
+NAMES = st.sampled_from(["x-a", "x-b", "content-type", "grpc-timeout", "authorization", "accept", "x-long-" + "n" * 90])
 VALUES = st.one_of(
     st.sampled_from(["", "1", "application/grpc", "v" * 130, "v" * 1500]),
     st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60),
@@ -35,15 +36,13 @@ VALUES = st.one_of(
 LISTS = st.lists(st.tuples(NAMES, VALUES, st.booleans()), max_size=8)
 
 
-@given(
-    lists=st.lists(
-        st.tuples(LISTS, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=8
-    )
-)
+@given(lists=st.lists(st.tuples(LISTS, st.booleans(), st.sampled_from([None, 0, 100, 4096])), max_size=8))
 def test_whatever_an_encoder_does_is_undone(
     lists: list[tuple[list[tuple[str, str, bool]], bool, int | None]],
 ) -> None:
-    """Random lists with Huffman coding and without, never indexed or not, the table resized and evicting, each block read twice."""
+    """Random lists with Huffman coding and without, never indexed or not, the table resized and evicting, each block
+    read twice.
+    """
     encoder, ours = Encoder(), decoder(max_list=1 << 20)
     for fields, huffman, resize in lists:
         if resize is not None:
@@ -52,16 +51,16 @@ def test_whatever_an_encoder_does_is_undone(
             expected = tuple([(name, value) for name, value, _ in fields])
             block = encoder.encode(
                 [
-                    NeverIndexedHeaderTuple(name.encode(), value.encode())
-                    if sensitive
-                    else (name, value)
+                    NeverIndexedHeaderTuple(name.encode(), value.encode()) if sensitive else (name, value)
                     for name, value, sensitive in fields
                 ],
                 huffman=huffman,
             )
 
             assert expected == ours.decode(block).fields
-            assert [(name.decode(), value.decode()) for name, value in encoder.header_table.dynamic_entries] == [field for field, _ in reversed(ours._entries)]  # fmt: skip
+            assert [(name.decode(), value.decode()) for name, value in encoder.header_table.dynamic_entries] == [
+                field for field, _ in reversed(ours._entries)
+            ]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=10))
@@ -115,9 +114,7 @@ def test_bad_blocks(block: bytes) -> None:
     assert ErrorCode.COMPRESSION_ERROR == refusal(block).code
 
 
-@pytest.mark.parametrize(
-    "updates", [b"\x20", b"\x20\x3f\xe1\x1f"], ids=["one", "down and up again"]
-)
+@pytest.mark.parametrize("updates", [b"\x20", b"\x20\x3f\xe1\x1f"], ids=["one", "down and up again"])
 def test_size_updates_at_the_beginning(updates: bytes) -> None:
     """RFC 7541 4.2: the smallest in between and the last."""
     assert ((":method", "GET"),) == decoder().decode(updates + b"\x82").fields
@@ -142,7 +139,8 @@ def test_entry_larger_than_the_table_empties_it() -> None:
     assert [] == ours._entries
 
 
-# -- the remembered blocks -----------------------------------------------------------------------------------------------
+# -- the remembered blocks
+# -----------------------------------------------------------------------------------------------
 
 INSERT_A, INSERT_B = b"\x40\x01a\x011", b"\x40\x01b\x012"
 NEWEST = b"\xbe"
@@ -219,7 +217,8 @@ def test_memory_for_blocks_is_bounded() -> None:
     assert max(len(block) for block in ours._blocks) <= 512
 
 
-# -- limits and flaws ----------------------------------------------------------------------------------------------------
+# -- limits and flaws
+# ----------------------------------------------------------------------------------------------------
 
 
 METHOD_AGAIN, CUSTOM = b"\x82", b"\x00\x01x\x01y"
@@ -244,11 +243,19 @@ def test_metadata_is_counted(block: bytes, count: int) -> None:
 
 
 def test_nothing_that_a_library_sends_counts_as_metadata() -> None:
-    names = ["user-agent", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "content-length",
-             "accept-encoding", "host", "grpc-previous-rpc-attempts"]  # fmt: skip
+    names = [
+        "user-agent",
+        "grpc-timeout",
+        "grpc-encoding",
+        "grpc-accept-encoding",
+        "content-length",
+        "accept-encoding",
+        "host",
+        "grpc-previous-rpc-attempts",
+    ]
     sent = dict(REQUEST) | dict.fromkeys(names, "1") | {"x": "y"}
     block = hpack.encode(tuple(sent.items()))
-    allowed, refused = decoder(max_metadata=1).decode(block), decoder(max_metadata=1).decode(block + CUSTOM)  # fmt: skip
+    allowed, refused = decoder(max_metadata=1).decode(block), decoder(max_metadata=1).decode(block + CUSTOM)
 
     assert "" == allowed.excess
     assert "has 2 metadata entries, above http2.max_metadata (1)" in refused.excess
@@ -286,20 +293,17 @@ def test_values_are_latin_1() -> None:
     assert (("x", "\xe9"),) == decoder().decode(b"\x00\x01x\x01\xe9").fields
 
 
-# -- out -----------------------------------------------------------------------------------------------------------------
+# -- out
+# -----------------------------------------------------------------------------------------------------------------
 
 SENT = st.lists(
     st.tuples(
         st.one_of(
-            st.sampled_from(
-                [":status", "content-type", "grpc-status", "grpc-message", "set-cookie"]
-            ),
+            st.sampled_from([":status", "content-type", "grpc-status", "grpc-message", "set-cookie"]),
             st.from_regex(r"[a-z0-9_.-]{1,200}", fullmatch=True),
         ),
         st.one_of(
-            st.sampled_from(
-                ["200", "0", "application/grpc", "m" * 126, "m" * 127, "m" * 128, "m" * 9000]
-            ),
+            st.sampled_from(["200", "0", "application/grpc", "m" * 126, "m" * 127, "m" * 128, "m" * 9000]),
             st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=300),
         ),
     ),
@@ -324,7 +328,7 @@ def test_we_read_what_we_write(fields: list[tuple[str, str]]) -> None:
     assert tuple(stripped) == decoder(max_list=1 << 20).decode(hpack.encode(tuple(fields))).fields
 
 
-@given(fields=st.lists(st.one_of(st.tuples(NAMES, VALUES), st.sampled_from(hpack.STATIC_TABLE)), max_size=12))  # fmt: skip
+@given(fields=st.lists(st.one_of(st.tuples(NAMES, VALUES), st.sampled_from(hpack.STATIC_TABLE)), max_size=12))
 def test_a_block_bounds_its_list(fields: list[tuple[str, str]]) -> None:
     """What a list counts can be told from its block: by so much for each field, never more."""
     block = hpack.encode(tuple(fields))

@@ -38,9 +38,7 @@ def test_eos_is_refused(data: bytes) -> None:
         huffman.decode(data)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x1f\xff", b"\x18", b"\x00"], ids=["8 bits", "zeros", "0 then 0s"]
-)
+@pytest.mark.parametrize("data", [b"\x1f\xff", b"\x18", b"\x00"], ids=["8 bits", "zeros", "0 then 0s"])
 def test_padding_is_up_to_seven_ones(data: bytes) -> None:
     """`\\x1f` is "a" and three ones: fine. Eight ones more, or a zero among them, are not."""
     assert "a" == huffman.decode(b"\x1f")

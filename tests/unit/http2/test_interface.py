@@ -54,7 +54,8 @@ def answer(engine: Engine, stream_id: int, body: bytes = b"answer") -> None:
     engine.send_trailers(stream_id, TRAILERS)
 
 
-# -- handshake -----------------------------------------------------------------------------------------------------------
+# -- handshake
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_engine_is_silent_until_the_preface_has_arrived(engine_class: EngineClass) -> None:
@@ -101,9 +102,7 @@ def test_max_header_list_of_the_client_is_kept(either: Client) -> None:
     assert (None, 8192) == (before, either.engine.peer_max_header_list)
 
 
-@pytest.mark.parametrize(
-    "request_line", [b"GET / HTTP/1.1\r\n", b"POST ", b"PUT /x HTTP/1.0\r\n\r\n"]
-)
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1\r\n", b"POST ", b"PUT /x HTTP/1.0\r\n\r\n"])
 def test_http1_request_gets_an_http1_answer(engine_class: EngineClass, request_line: bytes) -> None:
     engine = engine_class(EngineLimits())
     events = received(engine, request_line, now=0.0)
@@ -150,7 +149,8 @@ def test_nothing_is_received_or_said_after_the_end(engine_class: EngineClass) ->
     assert b"" == engine.bytes_to_send()
 
 
-# -- calls ---------------------------------------------------------------------------------------------------------------
+# -- calls
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_unary_call(either: Client) -> None:
@@ -160,7 +160,7 @@ def test_unary_call(either: Client) -> None:
     answer(engine, 1)
     head, data, trailers = either.hear()
 
-    assert [RequestReceived(1, REQUEST, ended=False), DataReceived(1, b"question", ended=True)] == events  # fmt: skip
+    assert [RequestReceived(1, REQUEST, ended=False), DataReceived(1, b"question", ended=True)] == events
     assert RESPONSE == either.fields(head)
     assert isinstance(data, DataFrame)
     assert b"answer" == data.data
@@ -205,9 +205,7 @@ def test_late_data_is_forgiven_and_its_window_given_back(engine_class: EngineCla
 
 def test_calls_interleave(either: Client) -> None:
     make = either.make
-    events = either.say(
-        make.headers(1), make.headers(3), make.data(1, b"one"), make.data(3, b"three")
-    )
+    events = either.say(make.headers(1), make.headers(3), make.data(1, b"one"), make.data(3, b"three"))
 
     assert [1, 3] == [event.stream_id for event in events if isinstance(event, RequestReceived)]
     assert [(1, b"one"), (3, b"three")] == [
@@ -229,7 +227,10 @@ def test_pseudo_header_in_trailers_ends_the_stream(either: Client) -> None:
     either.say(make.headers(1))
     events = either.say(make.headers(1, [(":path", "/")], flags=["END_HEADERS", "END_STREAM"]))
 
-    assert [Violation(ViolationKind.MALFORMED_HEADERS), StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False)] == events  # fmt: skip
+    assert [
+        Violation(ViolationKind.MALFORMED_HEADERS),
+        StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False),
+    ] == events
     assert [(1, ErrorCode.PROTOCOL_ERROR)] == either.resets()
 
 
@@ -303,7 +304,8 @@ def test_latin_1_values_survive(either: Client) -> None:
     assert ("x-name", "Zo\xeb!") == event.fields[-1]
 
 
-# -- pings ---------------------------------------------------------------------------------------------------------------
+# -- pings
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def test_ping_is_answered(either: Client) -> None:
@@ -323,7 +325,8 @@ def test_answer_to_our_ping_is_reported(either: Client) -> None:
     assert [PingAcknowledged(b"are you?")] == events
 
 
-# -- windows -------------------------------------------------------------------------------------------------------------
+# -- windows
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_windows_stay_reduced_until_the_consumer_credits(either: Client) -> None:
@@ -465,11 +468,14 @@ def test_reset_frees_what_was_queued(either: Client) -> None:
     assert 0 == either.engine.queued_bytes
 
 
-# -- header blocks out ---------------------------------------------------------------------------------------------------
+# -- header blocks out
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_client_without_a_table_reads_every_answer(either: Client) -> None:
-    """RFC 9113 4.3.1: after SETTINGS_HEADER_TABLE_SIZE 0 a block must begin with a table size update; this decoder insists."""
+    """RFC 9113 4.3.1: after SETTINGS_HEADER_TABLE_SIZE 0 a block must begin with a table size update; this decoder
+    insists.
+    """
     decoder = Decoder()
     decoder.max_allowed_table_size = 0
     either.say(either.make.settings({1: 0}), either.make.request(1), either.make.request(3))
@@ -495,7 +501,8 @@ def test_long_header_block_is_continued(either: Client) -> None:
     assert ("grpc-message", message) == fields[-1]
 
 
-# -- refusing, draining --------------------------------------------------------------------------------------------------
+# -- refusing, draining
+# --------------------------------------------------------------------------------------------------
 
 
 def test_streams_above_the_maximum_are_refused(engine_class: EngineClass) -> None:
@@ -513,11 +520,9 @@ def test_streams_above_the_maximum_are_refused(engine_class: EngineClass) -> Non
 
 def test_malformed_request_costs_its_stream_only(either: Client) -> None:
     """RFC 9113 8.1.1."""
-    events = either.say(
-        either.make.request(1, [*REQUEST, ("connection", "close")]), either.make.request(3)
-    )
+    events = either.say(either.make.request(1, [*REQUEST, ("connection", "close")]), either.make.request(3))
 
-    assert [Violation(ViolationKind.MALFORMED_HEADERS), RequestReceived(3, REQUEST, ended=True)] == events  # fmt: skip
+    assert [Violation(ViolationKind.MALFORMED_HEADERS), RequestReceived(3, REQUEST, ended=True)] == events
     assert [(1, ErrorCode.PROTOCOL_ERROR)] == either.resets()
 
 
@@ -575,7 +580,8 @@ def test_frame_size_is_judged_by_the_head_alone(either: Client) -> None:
     assert ErrorCode.FRAME_SIZE_ERROR == events[-1].code
 
 
-# -- chunking ------------------------------------------------------------------------------------------------------------
+# -- chunking
+# ------------------------------------------------------------------------------------------------------------
 
 
 def conversation() -> bytes:
@@ -619,9 +625,7 @@ def test_any_chunking_gives_the_same(engine_class: EngineClass, how: str) -> Non
     """Events and answers depend on the bytes, not on where reads cut them."""
     whole, parts = engine_class(EngineLimits()), engine_class(EngineLimits())
     expected = received(whole, conversation(), now=0.0)
-    actual = [
-        event for part in cut(conversation(), how) for event in received(parts, part, now=0.0)
-    ]
+    actual = [event for part in cut(conversation(), how) for event in received(parts, part, now=0.0)]
 
     assert isinstance(expected[-1], ConnectionFailed)
     assert expected == actual

@@ -1,4 +1,6 @@
-"""The native engine's rules, frame type by frame type, and its limits. What it shares with the reference is in test_interface.py."""
+"""The native engine's rules, frame type by frame type, and its limits. What it shares with the reference is in
+test_interface.py.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,8 @@ def limited(**limits: int) -> Client:
     return Client(NativeEngine(EngineLimits(**limits)))
 
 
-# -- what ends the connection --------------------------------------------------------------------------------------------
+# -- what ends the connection
+# --------------------------------------------------------------------------------------------
 
 FATAL = {
     "DATA on stream 0": (raw(0x0, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
@@ -156,7 +159,7 @@ def test_first_frame_must_be_settings() -> None:
     engine = NativeEngine(EngineLimits())
     fault = failure(engine.receive(PREFACE + FrameFactory().ping(), now=0.0))
 
-    assert (ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS") == (fault.code, fault.reason)  # fmt: skip
+    assert (ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS") == (fault.code, fault.reason)
 
 
 def test_acknowledgement_is_no_first_settings() -> None:
@@ -180,7 +183,8 @@ def test_events_before_the_fault_are_kept(client: Client) -> None:
     assert ["frame_size"] == violations(events)
 
 
-# -- what ends one stream ------------------------------------------------------------------------------------------------
+# -- what ends one stream
+# ------------------------------------------------------------------------------------------------
 
 WITH_LENGTH = (*REQUEST, ("content-length", "5"))
 
@@ -189,7 +193,10 @@ def test_second_headers_that_do_not_end_the_stream(client: Client) -> None:
     client.say(client.make.headers(1))
     events = client.say(client.make.headers(1, [("x", "y")]))
 
-    assert [Violation(ViolationKind.MALFORMED_HEADERS), StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False)] == events  # fmt: skip
+    assert [
+        Violation(ViolationKind.MALFORMED_HEADERS),
+        StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False),
+    ] == events
     assert [(1, ErrorCode.PROTOCOL_ERROR)] == client.resets()
 
 
@@ -200,7 +207,7 @@ def test_frames_after_the_end_of_a_stream(client: Client, kind: str) -> None:
     late = client.make.request(1) if kind == "HEADERS" else client.make.data(1, b"late data")
     events = client.say(late)
 
-    assert [Violation(ViolationKind.STREAM_CLOSED), StreamReset(1, ErrorCode.STREAM_CLOSED, by_peer=False)] == events  # fmt: skip
+    assert [Violation(ViolationKind.STREAM_CLOSED), StreamReset(1, ErrorCode.STREAM_CLOSED, by_peer=False)] == events
     assert [(1, ErrorCode.STREAM_CLOSED)] == client.resets()
 
 
@@ -259,9 +266,7 @@ def test_late_data_is_forgiven_as_far_as_the_window_went() -> None:
         "PRIORITY on itself",
     ],
 )
-def test_frame_that_spoils_its_stream(
-    client: Client, frame: bytes, code: ErrorCode, kind: str
-) -> None:
+def test_frame_that_spoils_its_stream(client: Client, frame: bytes, code: ErrorCode, kind: str) -> None:
     client.say(client.make.headers(1), client.make.headers(3))
     events = client.say(frame)
 
@@ -286,7 +291,10 @@ def test_more_data_than_the_window_of_a_stream() -> None:
     events = client.say(client.make.data(1, bytes(10_001)))
     others = client.say(client.make.request(3))
 
-    assert [Violation(ViolationKind.FLOW_CONTROL), StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR, by_peer=False)] == events  # fmt: skip
+    assert [
+        Violation(ViolationKind.FLOW_CONTROL),
+        StreamReset(1, ErrorCode.FLOW_CONTROL_ERROR, by_peer=False),
+    ] == events
     assert [RequestReceived(3, REQUEST, ended=True)] == others
 
 
@@ -330,7 +338,7 @@ def test_body_that_keeps_its_content_length(client: Client) -> None:
 
 
 def test_content_length_without_a_body(client: Client) -> None:
-    assert [Violation(ViolationKind.CONTENT_LENGTH)] == client.say(client.make.request(1, WITH_LENGTH))  # fmt: skip
+    assert [Violation(ViolationKind.CONTENT_LENGTH)] == client.say(client.make.request(1, WITH_LENGTH))
 
 
 def test_trailers_before_the_whole_content_length(client: Client) -> None:
@@ -338,10 +346,11 @@ def test_trailers_before_the_whole_content_length(client: Client) -> None:
     client.say(make.headers(1, WITH_LENGTH))
     events = client.say(make.headers(1, [("x", "y")], flags=["END_HEADERS", "END_STREAM"]))
 
-    assert [Violation(ViolationKind.CONTENT_LENGTH), StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False)] == events  # fmt: skip
+    assert [Violation(ViolationKind.CONTENT_LENGTH), StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False)] == events
 
 
-# -- what is ignored -----------------------------------------------------------------------------------------------------
+# -- what is ignored
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_unknown_frames_and_settings_are_ignored(client: Client) -> None:
@@ -378,7 +387,8 @@ def test_padded_headers(client: Client) -> None:
     assert [RequestReceived(1, REQUEST, ended=True)] == events
 
 
-# -- windows out ---------------------------------------------------------------------------------------------------------
+# -- windows out
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_waiting_streams_take_turns(client: Client) -> None:
@@ -395,7 +405,9 @@ def test_waiting_streams_take_turns(client: Client) -> None:
 
 
 def test_small_messages_that_wait_are_held_together(client: Client) -> None:
-    """A million of them apart would take ten times the memory that is counted; and they leave in frames of a good size."""
+    """A million of them apart would take ten times the memory that is counted; and they leave in frames of a
+    good size.
+    """
     sent = b"".join([bytes((number % 251,)) * (number % 9) for number in range(40_000)])
     client.say(client.make.settings({4: 10}), client.make.request(1))
     client.engine.send_headers(1, RESPONSE)
@@ -471,7 +483,8 @@ def test_queued_bytes_are_counted_to_the_last(client: Client) -> None:
     assert (16, 8, 0) == (both, one, client.engine.queued_bytes)
 
 
-# -- limits --------------------------------------------------------------------------------------------------------------
+# -- limits
+# --------------------------------------------------------------------------------------------------------------
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
 
@@ -493,10 +506,10 @@ def too_much(client: Client, kind: ViolationKind, reason: str, events: list[Even
     ],
     ids=["bytes", "entries"],
 )
-def test_header_list_too_large_is_answered_in_words(
-    client: Client, fields: list[tuple[str, str]], said: str
-) -> None:
-    """HTTP 431 and RESOURCE_EXHAUSTED on that stream, naming limit, value and key; the table stays right and the next call works."""
+def test_header_list_too_large_is_answered_in_words(client: Client, fields: list[tuple[str, str]], said: str) -> None:
+    """HTTP 431 and RESOURCE_EXHAUSTED on that stream, naming limit, value and key; the table stays right and the next
+    call works.
+    """
     make = client.make
     events = client.say(make.headers(1, [*REQUEST, *fields, ("x-last", "in the table")]))
     head, reset = client.hear()
@@ -702,9 +715,7 @@ def test_empty_data(client: Client) -> None:
 
 def test_empty_data_that_ends_its_stream_is_normal(client: Client) -> None:
     for stream_id in range(1, 401, 2):
-        events = client.say(
-            client.make.headers(stream_id), client.make.data(stream_id, b"", flags=["END_STREAM"])
-        )
+        events = client.say(client.make.headers(stream_id), client.make.data(stream_id, b"", flags=["END_STREAM"]))
         client.engine.send_trailers(stream_id, TRAILERS)
 
     assert [] == violations(events)
@@ -795,10 +806,11 @@ def test_answers_to_our_pings_are_no_flood(client: Client) -> None:
     """A keepalive goes on for days without a new stream."""
     for _ in range(500):
         client.engine.ping(b"are you?")
-        assert [PingAcknowledged(b"are you?")] == client.say(client.make.ping(b"are you?", flags=["ACK"]))  # fmt: skip
+        assert [PingAcknowledged(b"are you?")] == client.say(client.make.ping(b"are you?", flags=["ACK"]))
 
 
-# -- goaway --------------------------------------------------------------------------------------------------------------
+# -- goaway
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_goaway_with_a_code(client: Client) -> None:
@@ -808,7 +820,7 @@ def test_goaway_with_a_code(client: Client) -> None:
     (goaway,) = client.hear()
 
     assert isinstance(goaway, GoAwayFrame)
-    assert (1, CALM, b"stalled") == (goaway.last_stream_id, goaway.error_code, goaway.additional_data)  # fmt: skip
+    assert (1, CALM, b"stalled") == (goaway.last_stream_id, goaway.error_code, goaway.additional_data)
 
 
 def test_blocks_of_refused_streams_are_read(client: Client) -> None:
@@ -817,9 +829,7 @@ def test_blocks_of_refused_streams_are_read(client: Client) -> None:
     client.engine.goaway()
     client.say(client.make.request(3, [*REQUEST, ("x-new", "entry")]))
     client.hear()
-    events = client.say(
-        client.make.headers(1, [("x-new", "entry")], flags=["END_HEADERS", "END_STREAM"])
-    )
+    events = client.say(client.make.headers(1, [("x-new", "entry")], flags=["END_HEADERS", "END_STREAM"]))
 
     assert [DataReceived(1, b"", ended=True)] == events
 
@@ -845,7 +855,8 @@ def test_credit_is_given_in_halves_of_the_window() -> None:
     assert [(1, 500)] == increments(client.hear())
 
 
-# -- whole responses -----------------------------------------------------------------------------------------------------
+# -- whole responses
+# -----------------------------------------------------------------------------------------------------
 
 
 def in_turn(client: Client, stream_id: int, body: bytes) -> None:
@@ -888,9 +899,7 @@ def test_whole_response_is_what_its_parts_are_in_turn(body: bytes) -> None:
     ],
     ids=["open", "window", "frame size", "empty"],
 )
-def test_whole_response_that_cannot_leave_at_once(
-    settings: dict[int, int], frames: str, body: bytes
-) -> None:
+def test_whole_response_that_cannot_leave_at_once(settings: dict[int, int], frames: str, body: bytes) -> None:
     """Nothing is done then, not half of it."""
     client = Client(NativeEngine(EngineLimits()), settings)
     client.say(client.make.request(1))
@@ -921,7 +930,9 @@ def test_whole_response_with_more_fields_than_there_is_room_for(head: Fields, en
 
 
 def test_whole_response_waits_for_its_turn(client: Client) -> None:
-    """Not past the connection's window, not before a connection's first block, not on a stream that has something waiting or is over."""
+    """Not past the connection's window, not before a connection's first block, not on a stream that has something
+    waiting or is over.
+    """
     client.say(client.make.settings({4: 100_000}), client.make.request(1))
     first = client.engine.send_response(1, RESPONSE, b"x", TRAILERS, room=ROOM)
     in_turn(client, 1, bytes(65_530))

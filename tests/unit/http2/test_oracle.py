@@ -30,9 +30,7 @@ from tests.support.frames import (
     violations,
 )
 
-LIMITS = EngineLimits(
-    max_concurrent_streams=4, stream_window=2000, connection_window=70_000, min_ping_interval=0.0
-)
+LIMITS = EngineLimits(max_concurrent_streams=4, stream_window=2000, connection_window=70_000, min_ping_interval=0.0)
 
 H2_ENDS_THE_CONNECTION = {
     ViolationKind.CONTENT_LENGTH: "RFC 9113 8.1.1: malformed, a stream error; h2 raises InvalidBodyLengthError",
@@ -58,9 +56,7 @@ FRAMES = st.one_of(
     st.tuples(st.just("padded"), STREAMS, SIZES, st.integers(0, 255)),
     st.tuples(st.just("trailers"), STREAMS, st.booleans()),
     st.tuples(st.just("reset"), STREAMS),
-    st.tuples(
-        st.just("window"), st.sampled_from([0, 1, 3, 5]), st.sampled_from([1, 1000, 2**31 - 1])
-    ),
+    st.tuples(st.just("window"), st.sampled_from([0, 1, 3, 5]), st.sampled_from([1, 1000, 2**31 - 1])),
     st.tuples(st.just("settings"), st.sampled_from([0, 1, 500, 65_535, 2**31 - 1])),
     st.tuples(st.just("table size"), st.sampled_from([0, 100, 4096, 2**32 - 1])),
     st.tuples(st.just("ping"), st.booleans()),
@@ -156,7 +152,9 @@ def have_parted(ours: list[Event], theirs: list[Event]) -> bool:
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> None:
-    """The same events, the same body bytes on the same streams, the same room and the same open streams, step by step."""
+    """The same events, the same body bytes on the same streams, the same room and the same open streams, step
+    by step.
+    """
     make = FrameFactory()
     ours, theirs = NativeEngine(LIMITS), H2Engine(LIMITS)
     engines: tuple[Engine, Engine] = (ours, theirs)
@@ -187,14 +185,14 @@ def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
 def test_garbage_is_survived(chunks: list[bytes], begins_well: bool) -> None:
-    """Whatever arrives, nothing is raised; a connection that has failed says so once and last, and has something to send."""
+    """Whatever arrives, nothing is raised; a connection that has failed says so once and last, and has something to
+    send.
+    """
     for engine in (NativeEngine(LIMITS), H2Engine(LIMITS)):
         events = received(engine, FrameFactory().start(), now=0.0) if begins_well else []
         for chunk in chunks:
             events += received(engine, chunk, now=0.0)
-        failures = [
-            index for index, event in enumerate(events) if isinstance(event, ConnectionFailed)
-        ]
+        failures = [index for index, event in enumerate(events) if isinstance(event, ConnectionFailed)]
 
         assert failures in ([], [len(events) - 1])
         assert engine.bytes_to_send() or not failures
@@ -216,7 +214,9 @@ RAW_FRAMES = st.lists(
 def test_random_frames_are_survived_in_any_chunking(
     frames: list[tuple[int, int, int, bytes]], sizes: list[int]
 ) -> None:
-    """Frames well formed in their heads and in nothing else: the same events and the same bytes, however they are cut."""
+    """Frames well formed in their heads and in nothing else: the same events and the same bytes, however they
+    are cut.
+    """
     make = FrameFactory()
     data = make.start() + make.headers(1) + b"".join([raw(*frame) for frame in frames])
     cuts = [sum(sizes[:count]) for count in range(len(sizes) + 1)]

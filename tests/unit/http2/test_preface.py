@@ -28,9 +28,7 @@ def test_verdicts(data: bytes, verdict: Verdict) -> None:
     assert verdict is judge(data)
 
 
-@pytest.mark.parametrize(
-    "data", [PREFACE, b"POST /a HTTP/1.1\r\n", b"PRIVATE", b"\0", b"DELETED files", b"HEAD"]
-)
+@pytest.mark.parametrize("data", [PREFACE, b"POST /a HTTP/1.1\r\n", b"PRIVATE", b"\0", b"DELETED files", b"HEAD"])
 def test_verdict_never_changes_with_more_bytes(data: bytes) -> None:
     """The first byte that decides, decides: cutting differently changes nothing."""
     verdicts = [judge(data[:size]) for size in range(len(data) + 1)]

@@ -32,4 +32,4 @@ def test_late_frames_are_forgiven_where_we_reset() -> None:
 
 @pytest.mark.parametrize("state", [State.HALF_CLOSED, State.CLOSED])
 def test_windows_and_resets_are_never_late(state: State) -> None:
-    assert {RULINGS[state][kind] for kind in (frames.RST_STREAM, frames.WINDOW_UPDATE)} <= {None, IGNORED}  # fmt: skip
+    assert {RULINGS[state][kind] for kind in (frames.RST_STREAM, frames.WINDOW_UPDATE)} <= {None, IGNORED}

@@ -144,9 +144,7 @@ async def test_message_that_is_no_utf_8_costs_no_line(pipe: tuple[int, int]) -> 
     assert "caf\\udce9" == lines[1]["message"]
 
 
-async def test_lines_are_written_after_a_moment(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lines_are_written_after_a_moment(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written at once; a timer writes what has gathered."""
     monkeypatch.setattr("bridge.layers.access_log._FLUSH_AFTER", 0.0)
     reader, writer = pipe
@@ -187,7 +185,9 @@ async def test_a_refused_request_has_a_line(pipe: tuple[int, int]) -> None:
 async def test_calls_that_do_nothing_have_ten_lines_a_connection_and_are_counted(
     pipe: tuple[int, int],
 ) -> None:
-    """A flood of resets or of unknown methods does not fill the log; what reached a target, or went well, always has its line."""
+    """A flood of resets or of unknown methods does not fill the log; what reached a target, or went well, always has
+    its line.
+    """
     reader, writer = pipe
     log = _log(writer)
     flooding, other = _Connection(), _Connection()
@@ -197,7 +197,7 @@ async def test_calls_that_do_nothing_have_ten_lines_a_connection_and_are_counted
     for _ in range(300):
         log.write_refused("/x", Status(StatusCode.INTERNAL, "no"), Peer("10.0.0.9"), flooding)
     log.write(_ended(Status(StatusCode.CANCELLED), connection=other), StatusCode.CANCELLED, 0.0)
-    log.write(_ended(Status(StatusCode.CANCELLED), connection=flooding, attempts=1), StatusCode.CANCELLED, 0.0)  # fmt: skip
+    log.write(_ended(Status(StatusCode.CANCELLED), connection=flooding, attempts=1), StatusCode.CANCELLED, 0.0)
     log.write(_ended(connection=flooding), StatusCode.OK, 0.0)
     log.flush()
     lines = [msgspec.json.decode(line) for line in _written(reader)]
@@ -205,13 +205,13 @@ async def test_calls_that_do_nothing_have_ten_lines_a_connection_and_are_counted
     summary = [msgspec.json.decode(line) for line in _written(reader)]
 
     assert ["CANCELLED"] * 10 + ["CANCELLED", "CANCELLED", "OK"] == [line["code"] for line in lines]
-    assert [("*", "CANCELLED", 490), ("*", "INTERNAL", 300)] == [(line["method"], line["code"], line["calls"]) for line in summary]  # fmt: skip
+    assert [("*", "CANCELLED", 490), ("*", "INTERNAL", 300)] == [
+        (line["method"], line["code"], line["calls"]) for line in summary
+    ]
     assert {"10.0.0.9"} == {line["peer"] for line in summary}
 
 
-async def test_a_connections_lines_come_back_with_time(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connections_lines_come_back_with_time(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """One a second: a client that fails now and then has all its lines."""
     reader, writer = pipe
     now = 1000.0
@@ -233,7 +233,9 @@ async def test_the_summary_is_bounded_and_readable(pipe: tuple[int, int]) -> Non
     log = _log(writer, line_format=console_lines)
     for number in range(1100):
         connection = _Connection()
-        call = _ended(Status(StatusCode.CANCELLED), connection=connection, peer=Peer(f"10.0.{number // 256}.{number % 256}"))  # fmt: skip
+        call = _ended(
+            Status(StatusCode.CANCELLED), connection=connection, peer=Peer(f"10.0.{number // 256}.{number % 256}")
+        )
         for _ in range(11):
             log.write(call, StatusCode.CANCELLED, 0.0)
         log.flush()
@@ -285,7 +287,9 @@ async def test_calls_go_on_when_nobody_reads_the_log() -> None:
 async def test_calls_go_on_when_the_log_is_not_taken(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
+    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room
+    again.
+    """
     monkeypatch.setattr("bridge.lossy_writer._MOST_WAITING", 100_000)
     reader, writer = pipe
     log = _log(writer)
@@ -298,15 +302,13 @@ async def test_calls_go_on_when_the_log_is_not_taken(
 
     assert 512 == len(lines)
     assert {"/" + "p" * 400} == {msgspec.json.decode(line)["method"] for line in lines}
-    assert [
-        "512 lines of the access log were lost: the reader of the log was too slow"
-    ] == caplog.messages
+    assert ["512 lines of the access log were lost: the reader of the log was too slow"] == caplog.messages
 
 
-async def test_a_reader_that_reads_gets_every_line(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pipe holds less than a busy bridge writes between two flushes: the rest must not wait as long as for a stopped reader."""
+async def test_a_reader_that_reads_gets_every_line(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe holds less than a busy bridge writes between two flushes: the rest must not wait as long as for a stopped
+    reader.
+    """
     monkeypatch.setattr("bridge.lossy_writer._MOST_WAITING", 100_000)
     reader, writer = pipe
     log = _log(writer)
@@ -403,9 +405,7 @@ def test_json_lines_are_one_a_call() -> None:
 def test_console_line_is_for_people() -> None:
     """Clock, code, method, milliseconds; retries and the message if there are any."""
     plain, failed = (
-        console_lines([_entry(), _entry(code="UNAVAILABLE", attempts=3, message="try later")])
-        .decode()
-        .splitlines()
+        console_lines([_entry(), _entry(code="UNAVAILABLE", attempts=3, message="try later")]).decode().splitlines()
     )
 
     assert "OK                /a.B/C  1.2 ms" == plain.split(" ", 1)[1]

@@ -240,9 +240,7 @@ async def test_open_calls_of_a_builtin_service_are_limited() -> None:
     for connection in ("a", "c"):
         refused = RecordingCall()
         refused.connection = connection
-        with pytest.raises(
-            Overloaded, match="at most 2 on a connection and 3 in the process"
-        ) as caught:
+        with pytest.raises(Overloaded, match="at most 2 on a connection and 3 in the process") as caught:
             await layer(refused)
         assert "builtin_calls" == caught.value.reason
     for task in tasks:

@@ -152,7 +152,9 @@ async def test_deadline_that_has_passed_wakes_nobody() -> None:
 
 
 async def test_calls_end_at_their_deadlines_and_never_before() -> None:
-    """Thirty deadlines some milliseconds apart on a real loop; late only where the machine is, which it is not each time."""
+    """Thirty deadlines some milliseconds apart on a real loop; late only where the machine is, which it is not each
+    time.
+    """
     for _ in range(5):
         late = await _lateness()
         assert min(late) >= 0

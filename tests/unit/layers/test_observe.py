@@ -33,9 +33,7 @@ async def _observed(
     """The call after the layers `observe` and `rescue`, and the log lines. `abort`: "early", "late" or not."""
     reader, writer = pipe
     clock = FakeClock(10.0)
-    log = AccessLog(
-        loop=asyncio.get_running_loop(), wall_clock=lambda: 1_700_000_000.0, descriptor=writer
-    )
+    log = AccessLog(loop=asyncio.get_running_loop(), wall_clock=lambda: 1_700_000_000.0, descriptor=writer)
     call = RunningCall()
     call.started = 8.5
     task = call.run(observe(rescue(inner, figures=BridgeFigures()), log=log, clock=clock))

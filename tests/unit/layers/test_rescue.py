@@ -229,9 +229,7 @@ async def test_what_no_client_may_read_is_taken_out() -> None:
     error = FunctionFailed("greeter failed: bad key hunter2")
     await rescue(_raising(error), figures=BridgeFigures(), redact=Redactor(["hunter2"]))(call)
 
-    assert [
-        Trailers(Status(StatusCode.INTERNAL, "greeter failed: bad key [hidden]"))
-    ] == call.events
+    assert [Trailers(Status(StatusCode.INTERNAL, "greeter failed: bad key [hidden]"))] == call.events
 
 
 class _Large:

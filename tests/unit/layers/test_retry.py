@@ -82,9 +82,7 @@ def _layer(
 
 
 @pytest.mark.parametrize("error", [Throttled("busy"), NotStarted("soon"), Unreachable("no route")])
-async def test_call_that_did_not_run_is_repeated(
-    error: RpcError, clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_call_that_did_not_run_is_repeated(error: RpcError, clock: FakeClock, pauses: Pauses) -> None:
     """The client sees only the success; the repetition is counted."""
     target, call = TargetFigures("orders"), RecordingCall()
     await _layer(_failing(error), clock, target=target)(call)
@@ -105,9 +103,7 @@ async def test_what_may_have_run_or_cannot_improve_is_not_repeated(
     assert (1, []) == (call.attempts, pauses.taken)
 
 
-async def test_call_that_has_begun_to_answer_is_not_repeated(
-    clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_call_that_has_begun_to_answer_is_not_repeated(clock: FakeClock, pauses: Pauses) -> None:
     """The client has seen headers; a second run would send them twice."""
 
     async def begins(call: Call) -> None:
@@ -151,9 +147,7 @@ async def test_very_many_attempts_do_not_overflow(clock: FakeClock, pauses: Paus
     assert [2.0] == pauses.taken
 
 
-async def test_longer_of_retry_after_and_backoff_is_waited(
-    clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_longer_of_retry_after_and_backoff_is_waited(clock: FakeClock, pauses: Pauses) -> None:
     """AWS's wish is a lower bound."""
     errors = [Throttled("busy", retry_after=3.0), Throttled("busy", retry_after=0.001)]
     await _layer(_failing(*errors), clock)(RecordingCall())
@@ -162,9 +156,7 @@ async def test_longer_of_retry_after_and_backoff_is_waited(
 
 
 @pytest.mark.parametrize("deadline", [102.9, 103.0])
-async def test_wait_that_passes_the_deadline_is_not_begun(
-    deadline: float, clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_wait_that_passes_the_deadline_is_not_begun(deadline: float, clock: FakeClock, pauses: Pauses) -> None:
     """The client learns the reason now instead of DEADLINE_EXCEEDED later."""
     layer = _layer(_failing(Throttled("busy", retry_after=3.0)), clock)
 
@@ -174,9 +166,7 @@ async def test_wait_that_passes_the_deadline_is_not_begun(
     assert (("grpc-retry-pushback-ms", "3000"),) == caught.value.trailing
 
 
-async def test_very_long_retry_after_is_the_clients_to_wait(
-    clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_very_long_retry_after_is_the_clients_to_wait(clock: FakeClock, pauses: Pauses) -> None:
     """Even without a deadline no call holds its place for an hour."""
     layer = _layer(_failing(Throttled("busy", retry_after=3600.0)), clock)
 
@@ -185,9 +175,7 @@ async def test_very_long_retry_after_is_the_clients_to_wait(
     assert [] == pauses.taken
 
 
-async def test_throttling_has_the_status_that_the_route_wants(
-    clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_throttling_has_the_status_that_the_route_wants(clock: FakeClock, pauses: Pauses) -> None:
     """`throttled_as`; the throttles are counted by AWS's reason."""
     target = TargetFigures("orders")
     call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
@@ -200,9 +188,7 @@ async def test_throttling_has_the_status_that_the_route_wants(
     assert {"CallerRateLimitExceeded": 1, "unknown": 1} == dict(target.throttled)
 
 
-async def test_http_429_has_that_status_too_and_is_not_repeated(
-    clock: FakeClock, pauses: Pauses
-) -> None:
+async def test_http_429_has_that_status_too_and_is_not_repeated(clock: FakeClock, pauses: Pauses) -> None:
     """Nothing proves that the function did not run."""
     target = TargetFigures("web")
     call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))

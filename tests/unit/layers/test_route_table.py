@@ -28,9 +28,7 @@ def table(entry: Entry, seed: int = 1) -> RouteTable:
 
 def test_calls_fall_on_the_legs_by_weight() -> None:
     """95 to 5 in 10,000 calls, within what chance leaves; all calls of a method share its figures."""
-    split = Entry(
-        "a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None
-    )
+    split = Entry("a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None)
     routes = table(split)
     picked = [routes.resolve("/a.B/C") for _ in range(10_000)]
     count = Counter(route.handler for route in picked)

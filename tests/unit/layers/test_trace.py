@@ -123,7 +123,8 @@ def traceparent_of(span: ReadableSpan) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-# -- the call ------------------------------------------------------------------------------------------------------------
+# -- the call
+# ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_is_a_server_span_named_after_its_method(traces: Traces) -> None:
@@ -171,9 +172,7 @@ async def test_a_call_without_context_begins_a_trace(traces: Traces, sent: Metad
             st.sampled_from(["traceparent", "tracestate", "baggage", "x"]),
             st.one_of(
                 st.text(st.characters(max_codepoint=255)),
-                st.from_regex(
-                    r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", fullmatch=True
-                ),
+                st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", fullmatch=True),
                 st.from_regex(r"([a-z@*/-]{1,9}=[ -~]{0,9},? ?){1,40}", fullmatch=True),
             ),
         ),
@@ -189,12 +188,8 @@ def test_no_context_that_a_client_sends_harms_its_call(metadata: list[tuple[str,
 
     assert Status(StatusCode.OK) == call.status
     assert 1 == len([value for name, value in call.metadata if name == "traceparent"])
-    assert re.fullmatch(
-        r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", value_of(call.metadata, "traceparent")
-    )
-    assert [pair for pair in metadata if pair[0] not in own] == [
-        pair for pair in call.metadata if pair[0] not in own
-    ]
+    assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[0-3]", value_of(call.metadata, "traceparent"))
+    assert [pair for pair in metadata if pair[0] not in own] == [pair for pair in call.metadata if pair[0] not in own]
 
 
 async def test_unknown_methods_share_one_name(traces: Traces) -> None:
@@ -209,16 +204,12 @@ async def test_unknown_methods_share_one_name(traces: Traces) -> None:
 
 
 @pytest.mark.parametrize("code", list(StatusCode))
-async def test_only_a_servers_failures_are_errors_of_the_call(
-    traces: Traces, code: StatusCode
-) -> None:
+async def test_only_a_servers_failures_are_errors_of_the_call(traces: Traces, code: StatusCode) -> None:
     """NOT_FOUND may be the right answer; what fails for the caller is an error of the attempt."""
     await traces.around_both(ending(Status(code, "because")))(RecordingCall())
     span = traces.of_call()
     [attempt] = traces.of_kind(SpanKind.CLIENT)
-    is_server_error = code.name in (
-        "UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS"
-    )
+    is_server_error = code.name in ("UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS")
 
     assert code == span.attributes["rpc.grpc.status_code"]
     assert code == attempt.attributes["rpc.grpc.status_code"]
@@ -270,7 +261,8 @@ async def test_a_stopping_process_ends_the_span(traces: Traces) -> None:
     assert StatusCode.CANCELLED == traces.of_call().attributes["rpc.grpc.status_code"]
 
 
-# -- the attempts --------------------------------------------------------------------------------------------------------
+# -- the attempts
+# --------------------------------------------------------------------------------------------------------
 
 
 async def test_the_target_gets_the_context_of_its_attempt(traces: Traces) -> None:

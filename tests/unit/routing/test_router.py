@@ -63,10 +63,26 @@ def test_null_hides_what_is_less_specific(key: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/", "//", "a.B/M", "/a.B", "/a.B/", "//M", "/a.B/M/N", "/a..B/M", "/.a.B/M", "/a.B./M", "*",
-        "/a.B/M ", "/a B/M", "/a.B/\n", "/ä.B/M", "/a.B/M\x00", "http://host/a.B/M",
+        "",
+        "/",
+        "//",
+        "a.B/M",
+        "/a.B",
+        "/a.B/",
+        "//M",
+        "/a.B/M/N",
+        "/a..B/M",
+        "/.a.B/M",
+        "/a.B./M",
+        "*",
+        "/a.B/M ",
+        "/a B/M",
+        "/a.B/\n",
+        "/ä.B/M",
+        "/a.B/M\x00",
+        "http://host/a.B/M",
     ],
-)  # fmt: skip
+)
 def test_a_malformed_path_has_no_route(path: str) -> None:
     """Not even `*` matches what is not `/Service/Method`."""
     assert Router({"*": 1}).match(path) is None
@@ -94,25 +110,19 @@ def test_a_service_with_one_routed_method_is_served() -> None:
     """A method's entry alone makes its service one of ours."""
     router = Router({"a.B/M": 1, "a.C/M": None, "d.*": 2})
 
-    assert [True, False, True, False] == [
-        router.serves(name) for name in ("a.B", "a.C", "d.E", "e")
-    ]
+    assert [True, False, True, False] == [router.serves(name) for name in ("a.B", "a.C", "d.E", "e")]
 
 
 def test_only_keys_written_in_full_name_a_path() -> None:
     """Health and reflection are overridden by their own keys only, null among them."""
     router = Router({"a.B": None, "c.D/M": 1, "*": 2})
 
-    assert [True, True, False, False] == [
-        router.names(path) for path in ("/a.B/M", "/c.D/M", "/c.D/N", "/e.F/M")
-    ]
+    assert [True, True, False, False] == [router.names(path) for path in ("/a.B/M", "/c.D/M", "/c.D/N", "/e.F/M")]
 
 
 def test_services_are_listed_from_keys_written_in_full() -> None:
     """Prefixes, `*` and null have no names to list."""
-    router = Router(
-        {"b.B": 1, "a.A/M": 1, "a.A/N": 1, "c.C": None, "d.D/M": None, "e.*": 1, "*": 1}
-    )
+    router = Router({"b.B": 1, "a.A/M": 1, "a.A/N": 1, "c.C": None, "d.D/M": None, "e.*": 1, "*": 1})
 
     assert ("a.A", "b.B") == router.services
 
@@ -150,9 +160,7 @@ def naive(entries: Mapping[str, int | None], service: str, method: str) -> int |
         return entries[f"{service}/{method}"]
     if service in entries:
         return entries[service]
-    prefixes = [
-        key for key in entries if key.endswith(".*") and service.startswith(key.removesuffix("*"))
-    ]
+    prefixes = [key for key in entries if key.endswith(".*") and service.startswith(key.removesuffix("*"))]
     if prefixes:
         return entries[max(prefixes, key=len)]
     return entries.get("*")
@@ -162,9 +170,7 @@ def naive(entries: Mapping[str, int | None], service: str, method: str) -> int |
     st.dictionaries(KEYS, st.one_of(st.none(), st.integers()), max_size=12),
     st.lists(st.tuples(NAMES, WORDS), max_size=8),
 )
-def test_the_router_agrees_with_the_naive_rule(
-    entries: dict[str, int | None], calls: list[tuple[str, str]]
-) -> None:
+def test_the_router_agrees_with_the_naive_rule(entries: dict[str, int | None], calls: list[tuple[str, str]]) -> None:
     """Whatever the keys, the look-up finds what a scan of all keys finds."""
     router = Router(entries)
 
@@ -181,12 +187,11 @@ def test_any_text_is_a_path_or_is_not(path: str) -> None:
     assert found == (1 if path.count("/") == 2 and found else None)
 
 
-# -- pick ----------------------------------------------------------------------------------------------------------------
+# -- pick
+# ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("expected", "point"), [(0, 0.0), (0, 0.949), (1, 0.951), (1, 0.999999999)]
-)
+@pytest.mark.parametrize(("expected", "point"), [(0, 0.0), (0, 0.949), (1, 0.951), (1, 0.999999999)])
 def test_a_leg_is_picked_by_its_share(expected: int, point: float) -> None:
     assert expected == pick((95, 5), point)
 

@@ -29,9 +29,7 @@ def test_what_does_not_fit_is_refused_and_not_counted() -> None:
     account = OpenAccount(Buffers(1000))
     account.hold(900)
 
-    with pytest.raises(
-        BuffersFull, match=r"no room for 101 bytes.* 1000 bytes \(buffers\)"
-    ) as caught:
+    with pytest.raises(BuffersFull, match=r"no room for 101 bytes.* 1000 bytes \(buffers\)") as caught:
         account.hold(101)
     assert (StatusCode.RESOURCE_EXHAUSTED, "buffers") == (caught.value.code, caught.value.reason)
     assert (900, 900) == (account.held, account.buffers.held)
@@ -117,9 +115,7 @@ def test_who_waits_gets_room_in_the_order_of_asking() -> None:
     filling.let_go(800)
 
     assert (["first"], ["first"], ["first", "last"]) == (at_once, before, granted)
-    assert (600, 0, 300, 900, False) == (
-        first.held, gone.held, last.held, buffers.held, buffers.is_awaited
-    )  # fmt: skip
+    assert (600, 0, 300, 900, False) == (first.held, gone.held, last.held, buffers.held, buffers.is_awaited)
 
 
 def test_those_that_wait_for_each_other_get_room_one_at_a_time() -> None:

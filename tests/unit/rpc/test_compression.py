@@ -125,8 +125,6 @@ def test_unsupported_encoding_is_a_key_error() -> None:
         ("deflate", IDENTITY, True),
     ],
 )
-def test_accepts_what_the_peer_listed(
-    accept_encoding: str | None, encoding: str, *, answer: bool
-) -> None:
+def test_accepts_what_the_peer_listed(accept_encoding: str | None, encoding: str, *, answer: bool) -> None:
     """Identity needs no listing."""
     assert answer is accepts(accept_encoding, encoding)

@@ -27,9 +27,7 @@ def test_envelope_is_a_flag_a_length_and_the_data() -> None:
 
 
 @given(_MESSAGES, _CUTS)
-def test_reader_gives_the_same_envelopes_for_any_chunking(
-    messages: list[bytes], cuts: list[int]
-) -> None:
+def test_reader_gives_the_same_envelopes_for_any_chunking(messages: list[bytes], cuts: list[int]) -> None:
     """Prefixes and messages may be cut anywhere."""
     reader = EnvelopeReader(_LIMIT)
     found = []

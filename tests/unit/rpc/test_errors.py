@@ -68,11 +68,7 @@ _GROUPS = {
     "FunctionError",
     "ReplyError",
 }
-_CLASSES = {
-    name: each
-    for name, each in vars(errors).items()
-    if isinstance(each, type) and issubclass(each, RpcError)
-}
+_CLASSES = {name: each for name, each in vars(errors).items() if isinstance(each, type) and issubclass(each, RpcError)}
 
 
 @pytest.mark.parametrize("name", sorted(_CAUSES))

@@ -13,12 +13,8 @@ class Loaves(Figures):
     shop: str = ""
     baked: Annotated[int, Family("loaves_baked", "Loaves baked.")] = 0
     warm: Annotated[int, Family("loaves_warm", "Loaves still warm.", is_gauge=True)] = 0
-    oldest: Annotated[
-        float | None, Family("loaves_oldest", "Oldest.", is_gauge=True, choose=min)
-    ] = None
-    by_kind: Annotated[dict[str, int], Family("loaves_kinds", "By kind.", "kind")] = field(
-        default_factory=dict
-    )
+    oldest: Annotated[float | None, Family("loaves_oldest", "Oldest.", is_gauge=True, choose=min)] = None
+    by_kind: Annotated[dict[str, int], Family("loaves_kinds", "By kind.", "kind")] = field(default_factory=dict)
     weights: Annotated[Histogram, Family("loaves_weights", "Weights.")] = field(
         default_factory=lambda: Histogram((1.0, 2.0))
     )

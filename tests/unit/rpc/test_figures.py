@@ -15,9 +15,7 @@ from bridge.rpc.status import StatusCode
 from tests.support.fakes import RecordingCall
 
 
-@pytest.mark.parametrize(
-    ("value", "place"), [(0.0, 0), (SECONDS[0], 0), (0.0011, 1), (SECONDS[1], 1), (1000.0, -1)]
-)
+@pytest.mark.parametrize(("value", "place"), [(0.0, 0), (SECONDS[0], 0), (0.0011, 1), (SECONDS[1], 1), (1000.0, -1)])
 def test_value_counts_in_the_first_bound_not_below_it(value: float, place: int) -> None:
     """A bound holds what is equal to it, as Prometheus' `le` does; the last count is for what lies above."""
     figures = MethodFigures("a.B", "C")

@@ -54,9 +54,7 @@ def test_the_caller_comes_last(earlier: str | None, value: str) -> None:
     assert value == forwarded_for(earlier, Peer("10.0.0.1"))
 
 
-@pytest.mark.parametrize(
-    ("address", "source"), [("192.0.2.7", "192.0.2.7"), ("::1", "::1"), ("unix", "127.0.0.1")]
-)
+@pytest.mark.parametrize(("address", "source"), [("192.0.2.7", "192.0.2.7"), ("::1", "::1"), ("unix", "127.0.0.1")])
 def test_the_source_is_an_address(address: str, source: str) -> None:
     """Also for who comes over a Unix socket."""
     assert source == source_of(Peer(address))

@@ -80,9 +80,7 @@ def test_broken_escape_stands_for_itself(wire: str, message: str) -> None:
 
 @given(st.text(alphabet="%0aFz\xff", max_size=40))
 def test_escapes_are_read_as_urllib_reads_them(wire: str) -> None:
-    assert decode_message(wire).encode("utf-8", "surrogateescape") == unquote_to_bytes(
-        wire.encode("latin-1")
-    )
+    assert decode_message(wire).encode("utf-8", "surrogateescape") == unquote_to_bytes(wire.encode("latin-1"))
 
 
 @pytest.mark.parametrize("part", ["a", "%41", "%", "\xe4"])
@@ -114,9 +112,7 @@ def test_code_is_read_back(code: StatusCode) -> None:
     assert code is CODES[code]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "17", "99", "-1", "+1", "1.0", " 1", "abc", "100000000", "٣", "²"]
-)
+@pytest.mark.parametrize("text", ["", "17", "99", "-1", "+1", "1.0", " 1", "abc", "100000000", "٣", "²"])
 def test_unreadable_code_is_unknown(text: str) -> None:
     """What is no code of gRPC counts as UNKNOWN."""
     assert StatusCode.UNKNOWN is parse_code(text)

@@ -15,19 +15,50 @@ from bridge.rpc.url import Origin, Url
         ("HTTP://ABC.test:8080/a/b/", Origin("http", "abc.test", 8080), "/a/b"),
         ("http://[::1]:9001", Origin("http", "::1", 9001), ""),
     ],
-)  # fmt: skip
+)
 def test_url_is_an_origin_and_a_path(url: str, origin: Origin, path: str) -> None:
     assert Url(origin, path) == Url.parse(url)
 
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:9001", "ftp://host", "https://", "https:///path", "https://host/?a=b", "https://host/#a",
-     "https://user:hunter2@host/", "http://host:notaport", "ftp://user:hunter2@host", "https://host/?key=hunter2",
-     "https://user:hunter2/x@host", "http://[::1", "http://a\r\nx: y", "http://a/b\n", "http://a b", "http://a/b c", "http://é", "http://a/\0",
-     "http://a,b", "http://a:0", "https://a:00/x", "http://a/b?", "http://a/b#", "http://a/?#", "http://a/b\\c", "http://a%b", "http://1.2.3",
-     "http://-a", "http://a.b/#hunter2", "http://:hunter2@a", "http://[::g]", "http://[1.2.3.4]:80", "http:/a", "http://"],
-)  # fmt: skip
+    [
+        "localhost:9001",
+        "ftp://host",
+        "https://",
+        "https:///path",
+        "https://host/?a=b",
+        "https://host/#a",
+        "https://user:hunter2@host/",
+        "http://host:notaport",
+        "ftp://user:hunter2@host",
+        "https://host/?key=hunter2",
+        "https://user:hunter2/x@host",
+        "http://[::1",
+        "http://a\r\nx: y",
+        "http://a/b\n",
+        "http://a b",
+        "http://a/b c",
+        "http://é",
+        "http://a/\0",
+        "http://a,b",
+        "http://a:0",
+        "https://a:00/x",
+        "http://a/b?",
+        "http://a/b#",
+        "http://a/?#",
+        "http://a/b\\c",
+        "http://a%b",
+        "http://1.2.3",
+        "http://-a",
+        "http://a.b/#hunter2",
+        "http://:hunter2@a",
+        "http://[::g]",
+        "http://[1.2.3.4]:80",
+        "http:/a",
+        "http://",
+    ],
+)
 def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
     """The message quotes the URL, but no password and no query."""
     with pytest.raises(ValueError) as caught:
@@ -46,8 +77,6 @@ def test_other_urls_are_refused_without_their_secrets(url: str) -> None:
         (Origin("https", "::1", 443), "[::1]", "[::1]:443"),
     ],
 )
-def test_authority_names_the_port_only_if_it_must(
-    origin: Origin, authority: str, address: str
-) -> None:
+def test_authority_names_the_port_only_if_it_must(origin: Origin, authority: str, address: str) -> None:
     assert (authority, address) == (origin.authority, origin.address)
     assert f"{origin.scheme}://{authority}" == str(origin)

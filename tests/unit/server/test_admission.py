@@ -30,9 +30,7 @@ class Socket:
 class Door:
     """An Admission, with what it has refused."""
 
-    def __init__(
-        self, total: int = 100, per_peer: int | None = None, descriptors: int | None = None
-    ) -> None:
+    def __init__(self, total: int = 100, per_peer: int | None = None, descriptors: int | None = None) -> None:
         self.refused: Counter[str] = Counter()
         self.now = 0.0
         self.admission = Admission(MaxConnections(total, per_peer, descriptors), self.refused)
@@ -123,7 +121,9 @@ def test_one_peer_has_so_many_and_no_more() -> None:
 
 
 def test_descriptors_are_kept_for_others() -> None:
-    """One that got a number of those may stay if an idle connection goes, whose number it takes; some are never lent."""
+    """One that got a number of those may stay if an idle connection goes, whose number it takes; some are never
+    lent.
+    """
     door = Door(descriptors=50)
     idle = door.come(3, "a")
 
@@ -139,9 +139,7 @@ def test_descriptors_are_kept_for_others() -> None:
     ("files", "total", "descriptors"),
     [(1024, 960, 960), (20_000, 10_000, 19_936), (None, 10_000, None), (64, 1, 1), (10, 1, 1)],
 )
-def test_the_limit_of_open_files_bounds_the_total(
-    files: int | None, total: int, descriptors: int | None
-) -> None:
+def test_the_limit_of_open_files_bounds_the_total(files: int | None, total: int, descriptors: int | None) -> None:
     found = MaxConnections(10_000).within(files)
 
     assert (total, descriptors) == (found.total, found.descriptors)

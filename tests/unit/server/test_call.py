@@ -147,7 +147,9 @@ async def test_compressed_message_with_a_named_encoding_passes() -> None:
 
 @pytest.mark.parametrize("read_first", [False, True])
 async def test_messages_are_read_one_by_one_after_all(read_first: bool, new_engine: object) -> None:
-    """Of a body that came whole. Once it has been read in one go nothing is left, and the client's window is not opened twice."""
+    """Of a body that came whole. Once it has been read in one go nothing is left, and the client's window is not opened
+    twice.
+    """
     seen: list[object] = []
 
     async def read(call: Call) -> None:
@@ -166,9 +168,7 @@ async def test_messages_are_read_one_by_one_after_all(read_first: bool, new_engi
         await wire.settle()
 
     big = envelope(b"x" * 16_000)
-    assert ([big, None, None, 1] if read_first else [big, None, 1]) == seen[
-        : 4 if read_first else 3
-    ]
+    assert ([big, None, None, 1] if read_first else [big, None, 1]) == seen[: 4 if read_first else 3]
     assert client.h2.outbound_flow_control_window <= window
     assert 0 == wire.figures.buffers.held
     await wire.close()
@@ -240,7 +240,9 @@ class _Answers:
 
 
 async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: object) -> None:
-    """With its windows shut it cannot fill the memory: beyond `buffers` replies are dropped, and at its end all is given back."""
+    """With its windows shut it cannot fill the memory: beyond `buffers` replies are dropped, and at its end all is
+    given back.
+    """
     answers = _Answers()
     served = serving(answers, max_buffered=250, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
     wire = MemoryWire(served, H2Client(window=0))
@@ -262,7 +264,9 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
 async def test_replies_that_a_client_does_not_take_leave_room_for_other_calls(
     new_engine: object,
 ) -> None:
-    """Calls are refused while the buffers are full, those of all clients. One client that reads nothing must not keep them so."""
+    """Calls are refused while the buffers are full, those of all clients. One client that reads nothing must not keep
+    them so.
+    """
     answers = _Answers()
     served = serving(answers, max_buffered=1680, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
     wire = MemoryWire(served, H2Client(window=0))
@@ -402,7 +406,9 @@ async def test_stream_that_ends_inside_a_message_fails() -> None:
 async def test_client_that_filled_its_window_before_anybody_read_goes_on(
     new_engine: object,
 ) -> None:
-    """The credit for what is gathered late leaves by itself: the client, its window shut, sends nothing that would carry it."""
+    """The credit for what is gathered late leaves by itself: the client, its window shut, sends nothing that would
+    carry it.
+    """
     go = asyncio.Event()
 
     async def late(call: Call) -> None:
@@ -426,9 +432,7 @@ async def test_client_that_filled_its_window_before_anybody_read_goes_on(
 
 
 @pytest.mark.parametrize("handler", [echo, echo_each, wait_for_ever])
-async def test_body_of_an_aborted_call_is_credited_once(
-    handler: Callable[[Call], object], new_engine: object
-) -> None:
+async def test_body_of_an_aborted_call_is_credited_once(handler: Callable[[Call], object], new_engine: object) -> None:
     """Gathered, cut up or never read: after the reset the connection's window is what it was, no less and no more."""
     limits = EngineLimits(connection_window=70_000, stream_window=20_000)
     wire = _wire(handler, new_engine=new_engine, engine=limits)
@@ -456,9 +460,7 @@ async def test_data_after_the_answer_is_credited(new_engine: object) -> None:
     client = await wire.open()
     for number in range(20):
         stream = client.call(ended=False)
-        frame = (
-            (16_000).to_bytes(3, "big") + b"\x00\x00" + stream.to_bytes(4, "big") + bytes(16_000)
-        )
+        frame = (16_000).to_bytes(3, "big") + b"\x00\x00" + stream.to_bytes(4, "big") + bytes(16_000)
         if number % 2:
             await wire.settle()  # late: the trailers are out
         client.raw(frame)
@@ -554,7 +556,8 @@ async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPat
     await wire.close()
 
 
-# -- rule 12: full duplex towards a target that takes its input whole -----------------------------------------------------
+# -- rule 12: full duplex towards a target that takes its input whole
+# -----------------------------------------------------
 
 
 class Alarm:
@@ -568,9 +571,7 @@ class Alarm:
         monkeypatch.setattr(loop, "time", lambda: self._now)
         monkeypatch.setattr(loop, "call_at", self._call_at)
 
-    def _call_at(
-        self, when: float, act: Callable[..., None], *arguments: object
-    ) -> asyncio.TimerHandle:
+    def _call_at(self, when: float, act: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
         self._timers.append((when, lambda: act(*arguments)))
         loop = asyncio.get_running_loop()
         return asyncio.TimerHandle(when, act, arguments, loop)
@@ -607,9 +608,7 @@ async def test_silence_after_a_message_ends_the_call(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("first", "allowed"), [(b"", 60.0), (_HELLO, None)])
-async def test_silence_is_allowed(
-    first: bytes, allowed: float | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_silence_is_allowed(first: bytes, allowed: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the first message, and with `half_close: null`: the deadline decides."""
     wire = _wire(limits=Limits(half_close=allowed))
     alarm = Alarm(wire, monkeypatch)
@@ -721,9 +720,7 @@ async def test_trailers_are_cut_to_the_smaller_limit(
 
     assert StatusCode.ABORTED == int(fields["grpc-status"])
     assert fields["grpc-message"].endswith(" [cut]")
-    assert (
-        300 if client_limit is None else 299
-    ) == size  # gRPC-core drops a call that reaches its limit
+    assert (300 if client_limit is None else 299) == size  # gRPC-core drops a call that reaches its limit
     assert 1 == wire.figures.shortened_trailers
     assert "trailers cut to" in caplog.text
     await wire.close()
@@ -773,12 +770,11 @@ async def test_the_log_is_told_of_cuts_once_a_connection(caplog: pytest.LogCaptu
     await wire.close()
 
 
-# -- a whole response of one message --------------------------------------------------------------------------------------
+# -- a whole response of one message
+# --------------------------------------------------------------------------------------
 
 
-def _unary(
-    size: int = 5, initial: Metadata = (), end: Trailers = OK_TRAILERS
-) -> Callable[[Call], Awaitable[None]]:
+def _unary(size: int = 5, initial: Metadata = (), end: Trailers = OK_TRAILERS) -> Callable[[Call], Awaitable[None]]:
     """A handler that answers so."""
 
     async def answer(call: Call) -> None:
@@ -789,7 +785,9 @@ def _unary(
 
 
 async def test_whole_response_is_sent(new_engine: object) -> None:
-    """All its parts, whether it is the connection's first or not; counted, and given to nobody's charge once it has been taken."""
+    """All its parts, whether it is the connection's first or not; counted, and given to nobody's charge once it has
+    been taken.
+    """
     calls: list[Call] = []
     end = Trailers(Status(StatusCode.OK), (("x-end", "2"),))
 
@@ -811,8 +809,11 @@ async def test_whole_response_is_sent(new_engine: object) -> None:
         )
         assert (0, "") == reply.status
         assert (1, 10, Phase.DONE, end.status) == (
-            calls[-1].messages_sent, calls[-1].bytes_sent, calls[-1].phase, calls[-1].status
-        )  # fmt: skip
+            calls[-1].messages_sent,
+            calls[-1].bytes_sent,
+            calls[-1].phase,
+            calls[-1].status,
+        )
         assert (0, 0) == (wire.figures.buffers.held, wire.figures.streams_open)
     await wire.close()
 
@@ -834,9 +835,7 @@ async def test_whole_responses_count_as_held_until_the_turn_ends() -> None:
         client.call(_HELLO)
     await wire.settle()
 
-    assert [1005 + 30, 2 * 1005 + 20, 10] == held, (
-        "replies, and requests of 10 bytes whose calls have not ended"
-    )
+    assert [1005 + 30, 2 * 1005 + 20, 10] == held, "replies, and requests of 10 bytes whose calls have not ended"
     assert 0 == wire.figures.buffers.held
     await wire.close()
 
@@ -1028,9 +1027,7 @@ async def test_deadline_is_the_earlier_of_the_clients_and_the_routes() -> None:
 
 
 @pytest.mark.parametrize("handler", [echo, echo_each])
-async def test_a_call_without_a_message_ends(
-    handler: Callable[[Call], object], new_engine: object
-) -> None:
+async def test_a_call_without_a_message_ends(handler: Callable[[Call], object], new_engine: object) -> None:
     """Naming the key; what a call counts for is given back."""
     wire = _wire(
         handler,
@@ -1066,9 +1063,7 @@ async def test_a_call_without_a_message_ends(
     ],
     ids=["its target streams", "no limit", "half-closed"],
 )
-async def test_a_call_may_be_silent_for_as_long_as_it_likes(
-    options: dict[str, Any], ended: bool
-) -> None:
+async def test_a_call_may_be_silent_for_as_long_as_it_likes(options: dict[str, Any], ended: bool) -> None:
     """Where its target streams, or its client has ended its side."""
     wire = _wire(wait_for_ever, **options)
     client = await wire.open()
@@ -1082,12 +1077,8 @@ async def test_a_call_may_be_silent_for_as_long_as_it_likes(
 
 
 @pytest.mark.parametrize("handler", [echo, echo_each])
-@pytest.mark.parametrize(
-    "begun", [b"\0", b"\0\0\0\x08\0", b"\0\0\0\x08\0" + b"x" * 500, _HELLO + b"\0\0\0"]
-)
-async def test_a_message_that_has_begun_must_grow(
-    begun: bytes, handler: Callable[[Call], object]
-) -> None:
+@pytest.mark.parametrize("begun", [b"\0", b"\0\0\0\x08\0", b"\0\0\0\x08\0" + b"x" * 500, _HELLO + b"\0\0\0"])
+async def test_a_message_that_has_begun_must_grow(begun: bytes, handler: Callable[[Call], object]) -> None:
     """By a KiB in ten seconds, from its first byte on."""
     wire = _wire(
         handler,
@@ -1134,9 +1125,7 @@ async def test_a_message_that_grows_or_a_target_that_streams_is_left_alone(strea
 
 async def test_the_time_between_two_messages_is_not_a_stall() -> None:
     """It belongs to half_close."""
-    wire = _wire(
-        echo, limits=Limits(half_close=None), connection=ConnectionLimits(keepalive_interval=None)
-    )
+    wire = _wire(echo, limits=Limits(half_close=None), connection=ConnectionLimits(keepalive_interval=None))
     client = await wire.open()
     stream = client.call(_HELLO, ended=False)
     await wire.settle()

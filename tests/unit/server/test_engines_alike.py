@@ -1,7 +1,7 @@
 """The same client against both engines, through real calls: it must be answered alike, and nothing may stay behind.
 
-What is compared is all that a client can tell: header lists, bytes, ends and resets of each stream; what handlers read and counted;
-and the process's figures, which are 0 once the connection is over.
+What is compared is all that a client can tell: header lists, bytes, ends and resets of each stream; what handlers read
+and counted; and the process's figures, which are 0 once the connection is over.
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ from bridge.server.connection import Connection
 from tests.support.frames import REQUEST, FrameFactory, raw
 from tests.support.serving import MemoryTransport, serving
 
-_LIMITS = EngineLimits(
-    max_concurrent_streams=4, stream_window=3000, connection_window=70_000, min_ping_interval=0.0
-)
+_LIMITS = EngineLimits(max_concurrent_streams=4, stream_window=3000, connection_window=70_000, min_ping_interval=0.0)
 _MOST_BUFFERED = 150_000
 
 _METADATA = (("x-some", "thing"), ("x-some", "else"), ("x-long", "v" * 300))
@@ -55,7 +53,7 @@ _WHOLE_REPLIES: dict[str, list[ResponseEvent]] = {
     "several": [EMPTY_HEADERS, *(Message(envelope(b"s" * size)) for size in (10, 4000, 0)), OK_TRAILERS],
     "many": [EMPTY_HEADERS, *(Message(envelope(b"y" * (size % 7))) for size in range(300)), OK_TRAILERS],
     "none": [EMPTY_HEADERS, OK_TRAILERS],
-}  # fmt: skip
+}
 
 _CALLS = st.integers(0, 5)
 _PLANS = st.sampled_from([*_WHOLE_REPLIES, "each", "ignore"])
@@ -70,19 +68,11 @@ _STEPS = st.one_of(
     st.tuples(st.just("reset"), _CALLS),
     st.tuples(st.just("go"), _CALLS),
     st.tuples(st.just("abort"), _CALLS),
-    st.tuples(
-        st.just("credit"), st.sampled_from([0, 1, 3, 5, 7]), st.sampled_from([1, 5, 1000, 100_000])
-    ),
-    st.tuples(
-        st.just("credit"), st.sampled_from([0, 1, 3, 5, 7]), st.sampled_from([1, 5, 1000, 100_000])
-    ),
-    st.tuples(
-        st.just("set"), st.just(INITIAL_WINDOW_SIZE), st.sampled_from([0, 1, 5, 65_535, 1 << 20])
-    ),
+    st.tuples(st.just("credit"), st.sampled_from([0, 1, 3, 5, 7]), st.sampled_from([1, 5, 1000, 100_000])),
+    st.tuples(st.just("credit"), st.sampled_from([0, 1, 3, 5, 7]), st.sampled_from([1, 5, 1000, 100_000])),
+    st.tuples(st.just("set"), st.just(INITIAL_WINDOW_SIZE), st.sampled_from([0, 1, 5, 65_535, 1 << 20])),
     st.tuples(st.just("set"), st.just(MAX_FRAME_SIZE), st.sampled_from([16_384, 20_000, 1 << 20])),
-    st.tuples(
-        st.just("set"), st.just(MAX_HEADER_LIST_SIZE), st.sampled_from([0, 60, 400, 1 << 20])
-    ),
+    st.tuples(st.just("set"), st.just(MAX_HEADER_LIST_SIZE), st.sampled_from([0, 60, 400, 1 << 20])),
     st.tuples(st.just("goaway")),
     st.tuples(st.just("drain")),
     st.tuples(st.just("settle")),
@@ -114,7 +104,9 @@ class _Client:
         """Streams on which the client has nothing more to say."""
         self._is_over: set[int] = set()
         self._room: dict[int, int] = {}
-        """Bytes that the client may send on each stream without credit. Too many end a stream for one engine, the connection for the other."""
+        """Bytes that the client may send on each stream without credit. Too many end a stream for one engine, the
+        connection for the other.
+        """
         self.goaways = 0
         self._credits = 0
         self._in = b""
@@ -182,12 +174,8 @@ class _Client:
 
     def receive(self, data: bytes) -> None:
         data = self._in + data
-        while len(data) >= HEAD_SIZE and len(data) >= (
-            size := HEAD_SIZE + int.from_bytes(data[:3], "big")
-        ):
-            self._take(
-                data[3], data[4], int.from_bytes(data[5:HEAD_SIZE], "big"), data[HEAD_SIZE:size]
-            )
+        while len(data) >= HEAD_SIZE and len(data) >= (size := HEAD_SIZE + int.from_bytes(data[:3], "big")):
+            self._take(data[3], data[4], int.from_bytes(data[5:HEAD_SIZE], "big"), data[HEAD_SIZE:size])
             data = data[size:]
         self._in = data
 
@@ -238,9 +226,7 @@ class _Client:
 class _Conversation:
     """One client and one engine."""
 
-    def __init__(
-        self, new_engine: Callable[[EngineLimits], Engine], *, takes_data: bool, window: int
-    ) -> None:
+    def __init__(self, new_engine: Callable[[EngineLimits], Engine], *, takes_data: bool, window: int) -> None:
         self.outcome = _Outcome()
         self._gates: dict[str, asyncio.Event] = {}
         self._begun: dict[str, Call] = {}
@@ -261,7 +247,7 @@ class _Conversation:
     def _watched(self, inner: Handler) -> Handler:
         async def watched(call: Call) -> None:
             await inner(call)
-            counted = (call.messages_received, call.messages_sent, call.bytes_received, call.bytes_sent)  # fmt: skip
+            counted = (call.messages_received, call.messages_sent, call.bytes_received, call.bytes_sent)
             self.outcome.calls.append((call.path, call.status, call.phase, *counted))
 
         return watched
@@ -348,7 +334,7 @@ class _Conversation:
         self.outcome.figures.append((engine.queued_bytes, len(engine.open_streams)))
         self._transport.close()
         await self._settle()
-        self.outcome.figures.append((figures.streams_open, figures.buffers.held, figures.connections_open))  # fmt: skip
+        self.outcome.figures.append((figures.streams_open, figures.buffers.held, figures.connections_open))
 
 
 _TWO_IN_TURN: list[tuple[object, ...]] = [
@@ -364,9 +350,7 @@ _TWO_IN_TURN: list[tuple[object, ...]] = [
     takes_data=st.booleans(),
     window=st.sampled_from([0, 1, 5, 65_535]),
 )
-def test_a_client_cannot_tell_the_engines_apart(
-    steps: list[tuple[object, ...]], takes_data: bool, window: int
-) -> None:
+def test_a_client_cannot_tell_the_engines_apart(steps: list[tuple[object, ...]], takes_data: bool, window: int) -> None:
     """Whatever it does, and whatever its windows are."""
 
     async def both() -> tuple[_Outcome, _Outcome]:

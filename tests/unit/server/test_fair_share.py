@@ -105,9 +105,7 @@ async def test_bytes_that_come_while_a_connection_waits_keep_their_order() -> No
 
     connection, _ = attacking(native(note))
     messages = [envelope(number.to_bytes(3, "big")) for number in range(3000)]
-    frames = b"".join(
-        [raw(0x0, number == 2999, 1, message) for number, message in enumerate(messages)]
-    )
+    frames = b"".join([raw(0x0, number == 2999, 1, message) for number, message in enumerate(messages)])
     for at in range(0, len(frames), 10_001):
         connection.received(frames[at : at + 10_001])
     while connection.has_work_left or connection.tasks:
@@ -219,7 +217,8 @@ async def test_a_flood_that_ends_its_connection_is_dropped() -> None:
     await asyncio.wait(connection.tasks or [connection.closed])
 
 
-# -- the share by itself --------------------------------------------------------------------------------------------------
+# -- the share by itself
+# --------------------------------------------------------------------------------------------------
 
 
 class Worker:

@@ -11,12 +11,31 @@ BOX = Hosts("admin.hosts", machine="ip-10-0-0-1.eu.internal")
 @pytest.mark.parametrize(
     "host",
     [
-        "localhost", "LOCALHOST:9001", "localhost.", "localhost:", "fn.localhost:9001", "a.b.localhost.",
-        "127.0.0.1", "127.0.0.1:9901", "192.168.1.5", "1.2.3.4.", "[::1]", "[::1]:9901", "[::ffff:10.0.0.1]:1", "[fe80::1%eth0]",
-        "host.docker.internal", "HOST.docker.internal:9001", "emulator", "emulator:9001", "my_service",
-        "bridge.example.com", "BRIDGE.example.com.:80", "a.wild.example", "a.b.wild.example",
+        "localhost",
+        "LOCALHOST:9001",
+        "localhost.",
+        "localhost:",
+        "fn.localhost:9001",
+        "a.b.localhost.",
+        "127.0.0.1",
+        "127.0.0.1:9901",
+        "192.168.1.5",
+        "1.2.3.4.",
+        "[::1]",
+        "[::1]:9901",
+        "[::ffff:10.0.0.1]:1",
+        "[fe80::1%eth0]",
+        "host.docker.internal",
+        "HOST.docker.internal:9001",
+        "emulator",
+        "emulator:9001",
+        "my_service",
+        "bridge.example.com",
+        "BRIDGE.example.com.:80",
+        "a.wild.example",
+        "a.b.wild.example",
     ],
-)  # fmt: skip
+)
 def test_names_that_no_stranger_has_are_answered(host: str) -> None:
     assert HOSTS.answer_to(host)
     assert HOSTS.refusal([host]) is None
@@ -25,12 +44,36 @@ def test_names_that_no_stranger_has_are_answered(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "evil.example", "evil.example:9001", "localhost.evil.example", "127.0.0.1.evil.example", "[evil.example]", "[::1", "::1",
-        "", ".", " ", ":80", "user@localhost", "localhost:9001:9001", "localhost:abc", "localhost,evil.example", "localhost/..",
-        "127.1", "0x7f.0.0.1", "x.bridge.example.com", "wild.example", "awild.example", "internal", "ip-10-0-0-1.eu.internal",
-        "xlocalhost.example", "%6cocalhost.example", "lo\xadcalhost", "docker.internal", "evil.host.docker.internal",
+        "evil.example",
+        "evil.example:9001",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "[evil.example]",
+        "[::1",
+        "::1",
+        "",
+        ".",
+        " ",
+        ":80",
+        "user@localhost",
+        "localhost:9001:9001",
+        "localhost:abc",
+        "localhost,evil.example",
+        "localhost/..",
+        "127.1",
+        "0x7f.0.0.1",
+        "x.bridge.example.com",
+        "wild.example",
+        "awild.example",
+        "internal",
+        "ip-10-0-0-1.eu.internal",
+        "xlocalhost.example",
+        "%6cocalhost.example",
+        "lo\xadcalhost",
+        "docker.internal",
+        "evil.host.docker.internal",
     ],
-)  # fmt: skip
+)
 def test_every_other_name_is_refused(host: str) -> None:
     """What a page could make its own by DNS, and what is no host at all."""
     expected = host == "internal"  # no dot: a name on the local network
@@ -103,7 +146,5 @@ def test_a_default_port_may_be_left_out() -> None:
         ("fn.lambda-url.us-east-1.evil.example", "evil.example", False),
     ],
 )
-def test_other_suffixes_of_function_urls_are_configured(
-    host: str, suffix: str, is_url: bool
-) -> None:
+def test_other_suffixes_of_function_urls_are_configured(host: str, suffix: str, is_url: bool) -> None:
     assert is_url is HOSTS.answer_to_url(host, suffix)

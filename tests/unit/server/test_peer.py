@@ -71,9 +71,7 @@ def test_certificate_is_told_as_api_gateway_tells_it() -> None:
 
 
 @pytest.mark.parametrize(("fields", "der"), [({}, None), ({}, b"der"), (None, None)])
-def test_client_without_a_verified_certificate_has_none(
-    fields: dict[str, Any] | None, der: bytes | None
-) -> None:
+def test_client_without_a_verified_certificate_has_none(fields: dict[str, Any] | None, der: bytes | None) -> None:
     """None was sent, or none was asked for."""
     peer = peer_of(Transport(peername=("10.1.2.3", 1), ssl_object=Tls(fields, der)))
 

@@ -130,9 +130,7 @@ def test_metadata_keeps_its_order_and_repetitions() -> None:
     assert pairs == _head(*pairs).metadata
 
 
-@pytest.mark.parametrize(
-    "name", ["grpc-internal-foo", "grpc-status", "grpc-message", "grpc-status-details-bin"]
-)
+@pytest.mark.parametrize("name", ["grpc-internal-foo", "grpc-status", "grpc-message", "grpc-status-details-bin"])
 def test_reserved_names_are_not_metadata(name: str) -> None:
     """`grpc-*` is gRPC's own, and what it means here has been taken out."""
     assert () == _head((name, "AA")).metadata
@@ -191,17 +189,13 @@ def test_malformed_timeout_is_refused(text: str) -> None:
 # -- protocol-facts 1.3 -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "value", ["AAEC", "AAE=", "AA==", "AA", "AAEC==", "", "AA,AQ", "AA== , AQ", "+/+/"]
-)
+@pytest.mark.parametrize("value", ["AAEC", "AAE=", "AA==", "AA", "AAEC==", "", "AA,AQ", "AA== , AQ", "+/+/"])
 def test_binary_value_is_passed_as_it_came(value: str) -> None:
     """Padded or not, one or several."""
     assert (("x-bin", value),) == _head(("x-bin", value)).metadata
 
 
-@pytest.mark.parametrize(
-    "value", ["!!", "A", "AAECA", "AA=A", "AA,!", "-_-_", "caf\xe9", "AAEC===="]
-)
+@pytest.mark.parametrize("value", ["!!", "A", "AAECA", "AA=A", "AA,!", "-_-_", "caf\xe9", "AAEC===="])
 def test_binary_value_that_is_no_base64_is_refused(value: str) -> None:
     """Naming the field, never its value."""
     refusal = _refusal(("x-secret-bin", value))
@@ -236,7 +230,7 @@ def test_foreign_request_gets_an_answer_to_read() -> None:
     refusal = _refusal((":method", "GET"), without=":method")
 
     assert refusal.is_not_grpc
-    assert ((":status", "405"), ("content-type", "text/plain; charset=utf-8"), ("allow", "POST")) == refusal.head  # fmt: skip
+    assert ((":status", "405"), ("content-type", "text/plain; charset=utf-8"), ("allow", "POST")) == refusal.head
     assert b"gRPC calls are POST requests\n" == refusal.text
     assert not _refusal((":method", "HEAD"), without=":method").is_not_grpc
     assert (("grpc-status", "13"), ("grpc-message", "gRPC calls are POST requests")) == refusal.end

@@ -99,7 +99,7 @@ def test_spaces_at_the_ends_are_counted_as_they_travel() -> None:
 
     assert _failure("  a b c d") == shorten(_failure("  a b c d"), room=room)
     assert "  a b c d  [cut]" == shorten(_failure("  a b c d e f g h i"), room=room).status.message
-    assert "a b" + 3 * " " + " [cut]" == shorten(_failure("a b" + 50 * " "), room=room).status.message  # fmt: skip
+    assert "a b" + 3 * " " + " [cut]" == shorten(_failure("a b" + 50 * " "), room=room).status.message
 
 
 def test_message_is_cut_at_a_character() -> None:

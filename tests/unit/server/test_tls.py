@@ -68,9 +68,7 @@ def test_encrypted_key_is_refused_and_nobody_is_asked(files: TlsFiles) -> None:
     )
 
     key = load_pem_private_key(files.key.read_bytes(), None)
-    files.key.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    )
+    files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")))
 
     with pytest.raises(OSError, match="encrypted"):
         server_context(files)

@@ -25,18 +25,13 @@ def test_the_committed_descriptors_are_those_of_the_proto_files() -> None:
         file.ClearField("source_code_info")
     committed = FileDescriptorSet.FromString((PROTOS / "builtin.binpb").read_bytes())
 
-    assert {file.name: file for file in compiled.file} == {
-        file.name: file for file in committed.file
-    }
+    assert {file.name: file for file in compiled.file} == {file.name: file for file in committed.file}
 
 
 def test_the_table_of_methods_is_that_of_the_descriptors() -> None:
     """METHODS says of each built-in method what its descriptor says."""
     found = {
-        service: {
-            method: kind_of(builtin.descriptors().find_method(service, method))
-            for method in methods
-        }
+        service: {method: kind_of(builtin.descriptors().find_method(service, method)) for method in methods}
         for service, methods in builtin.METHODS.items()
     }
 
@@ -49,9 +44,7 @@ def test_the_table_of_methods_is_that_of_the_descriptors() -> None:
     [
         health_pb2.HealthCheckRequest(service="a.B"),
         health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN),
-        health_pb2.HealthListResponse(
-            statuses={"a.B": health_pb2.HealthCheckResponse(status="SERVING")}
-        ),
+        health_pb2.HealthListResponse(statuses={"a.B": health_pb2.HealthCheckResponse(status="SERVING")}),
         reflection_pb2.ServerReflectionRequest(
             host="h",
             file_containing_extension={"containing_type": "a.M", "extension_number": 3},
@@ -64,12 +57,8 @@ def test_the_table_of_methods_is_that_of_the_descriptors() -> None:
         reflection_pb2.ServerReflectionResponse(
             all_extension_numbers_response={"base_type_name": "a.M", "extension_number": [1, 2]}
         ),
-        reflection_pb2.ServerReflectionResponse(
-            list_services_response={"service": [{"name": "a.B"}]}
-        ),
-        reflection_pb2.ServerReflectionResponse(
-            error_response={"error_code": 5, "error_message": "m"}
-        ),
+        reflection_pb2.ServerReflectionResponse(list_services_response={"service": [{"name": "a.B"}]}),
+        reflection_pb2.ServerReflectionResponse(error_response={"error_code": 5, "error_message": "m"}),
     ],
     ids=lambda message: message.ListFields()[-1][0].name,
 )

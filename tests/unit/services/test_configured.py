@@ -44,9 +44,7 @@ services:
     told = problems(text, tmp_path)
 
     assert 3 == len(told)
-    assert told[0].startswith(
-        "bridge.yaml:4: services.bad.Bad.descriptors: FOLDER/bad does not compile:\n"
-    )
+    assert told[0].startswith("bridge.yaml:4: services.bad.Bad.descriptors: FOLDER/bad does not compile:\n")
     assert "FOLDER/bad/bad.proto:1:33: " in told[0]
     assert told[1].startswith("bridge.yaml:6: services.b.B.descriptors: FOLDER/broken.binpb is not")
     assert told[2].startswith("bridge.yaml:7: services.worse.*.descriptors: FOLDER/worse does not")
@@ -80,9 +78,7 @@ def test_a_service_that_descriptors_for_reflection_lack_is_a_warning(tmp_path: P
 @pytest.mark.parametrize("key", ["good.Good", "good.Good/Do", "good.*", "*"])
 def test_only_routed_services_are_described(tmp_path: Path, key: str) -> None:
     """By whichever key calls reach them; another entry's are left out of nothing."""
-    config = configured(
-        f'services: {{"{key}": {{target: "http://h", payload: json, descriptors: good}}}}', tmp_path
-    )
+    config = configured(f'services: {{"{key}": {{target: "http://h", payload: json, descriptors: good}}}}', tmp_path)
     loaded = load_configured(config)
 
     assert "good.Good" in loaded[str(tmp_path / "good")].services

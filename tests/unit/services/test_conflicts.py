@@ -11,9 +11,7 @@ OLD_MONEY = proto_file("types/money.proto", package="shop", messages={"Money": [
 
 def test_two_versions_of_a_message_are_told() -> None:
     """The sentence names the symbol and both sources, whatever the files are called."""
-    found = conflicts(
-        [Descriptors((CART, MONEY), name="new.binpb"), Descriptors((OLD_MONEY,), name="old.binpb")]
-    )
+    found = conflicts([Descriptors((CART, MONEY), name="new.binpb"), Descriptors((OLD_MONEY,), name="old.binpb")])
 
     assert found == [
         "shop.Money is not the same in new.binpb and in old.binpb: reflection answers with that of the route"
@@ -36,9 +34,7 @@ def test_one_source_of_several_routes_is_looked_at_once() -> None:
 
 def test_default_json_names_make_no_difference() -> None:
     """protoc spells out the JSON names that generated code leaves out."""
-    file = FileDescriptorProto.FromString(
-        proto_file("m.proto", package="m", messages={"M": ["snake_case_name"]})
-    )
+    file = FileDescriptorProto.FromString(proto_file("m.proto", package="m", messages={"M": ["snake_case_name"]}))
     plain = file.SerializeToString()
     file.message_type[0].field[0].json_name = "snakeCaseName"
     spelt_out = file.SerializeToString()

@@ -152,10 +152,7 @@ def test_unusable_files_are_named(files: tuple[bytes, ...], complaint: str) -> N
 
 def test_long_import_chains_are_no_problem() -> None:
     """Depth is bounded by memory, not by the stack."""
-    chain = [
-        proto_file(f"{depth}.proto", imports=[f"{depth - 1}.proto"] if depth else [])
-        for depth in range(2000)
-    ]
+    chain = [proto_file(f"{depth}.proto", imports=[f"{depth - 1}.proto"] if depth else []) for depth in range(2000)]
 
     assert 2000 == len(Descriptors(chain[::-1], name="set").with_imports("1999.proto"))
 
@@ -168,9 +165,7 @@ def test_a_file_descriptor_set_is_read(tmp_path: Path) -> None:
     assert ("shop.Cart",) == load_descriptors(path).services
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"), [(b"hello, world", "not a FileDescriptorSet"), (b"", "no file")]
-)
+@pytest.mark.parametrize(("content", "complaint"), [(b"hello, world", "not a FileDescriptorSet"), (b"", "no file")])
 def test_other_files_are_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     """What is no FileDescriptorSet, or an empty one, is refused."""
     path = tmp_path / "set.binpb"
@@ -195,9 +190,7 @@ def test_one_proto_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
         load_descriptors(path)
 
 
-def test_files_above_the_limit_are_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_above_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A descriptor file has a largest size."""
     path = tmp_path / "set.binpb"
     path.write_bytes(descriptor_set(HELLO))

@@ -17,21 +17,15 @@ from tests.support.served import StreamedCall
 REQUEST = health_pb2.HealthCheckRequest(service="a.B").SerializeToString()
 
 
-async def compressed_call(
-    message: bytes, encoding: str | None, *, limits: Limits | None = None
-) -> StreamedCall:
+async def compressed_call(message: bytes, encoding: str | None, *, limits: Limits | None = None) -> StreamedCall:
     metadata = () if encoding is None else (("grpc-encoding", encoding),)
     call = StreamedCall("/a.B/C", metadata=metadata, limits=limits)
     await call.push_envelope(envelope(message, flags=COMPRESSED))
     return call
 
 
-@pytest.mark.parametrize(
-    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)]
-)
-async def test_compressed_requests_are_inflated(
-    encoding: str, compress: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize(("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+async def test_compressed_requests_are_inflated(encoding: str, compress: Callable[[bytes], bytes]) -> None:
     """A client that compresses its requests is understood."""
     call = await compressed_call(compress(REQUEST), encoding)
 

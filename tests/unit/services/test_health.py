@@ -30,9 +30,7 @@ class Routed:
 
     def __init__(self, *services: str) -> None:
         self.services = set(services)
-        self.health = HealthService(
-            matches=lambda name: name in self.services, names=lambda: sorted(self.services)
-        )
+        self.health = HealthService(matches=lambda name: name in self.services, names=lambda: sorted(self.services))
 
     async def check(self, service: str) -> int:
         call = await answers(self.health.handler, CHECK, asking(service))
@@ -50,8 +48,7 @@ class Watch:
 
     async def states(self, count: int) -> list[int]:
         return [
-            health_pb2.HealthCheckResponse.FromString(message).status
-            for message in await self.call.messages(count)
+            health_pb2.HealthCheckResponse.FromString(message).status for message in await self.call.messages(count)
         ]
 
 

@@ -33,9 +33,7 @@ def wide(fields: int) -> Descriptors:
     )
     message = file.message_type.add(name="Wide")
     for number in range(1, fields + 1):
-        message.field.add(
-            name=f"f{number}", number=number, type=FieldDescriptorProto.TYPE_INT32, label=1
-        )
+        message.field.add(name=f"f{number}", number=number, type=FieldDescriptorProto.TYPE_INT32, label=1)
     return Descriptors([file.SerializeToString()], name="wide")
 
 
@@ -47,9 +45,7 @@ def packed(inner: Any, levels: int = 1) -> Any:
     """The message in an Any, in an Any, ..."""
     any_class = GetMessageClass(ORDERS.message("google.protobuf.Any"))
     for _ in range(levels):
-        inner = any_class(
-            type_url=f"x/{inner.DESCRIPTOR.full_name}", value=inner.SerializeToString()
-        )
+        inner = any_class(type_url=f"x/{inner.DESCRIPTOR.full_name}", value=inner.SerializeToString())
     return inner
 
 
@@ -105,23 +101,24 @@ def test_the_widest_type_counts() -> None:
     """Reading an empty object takes time for each field of its type, and so does the memory of a parsed one."""
     narrow, broad = wide(5), wide(500)
     text = b'{"each":[{},{},{},{}]}'
-    costs = [
-        JsonCosts(each.pool, defaults=True).of_json(text, each.message("wide.Root"))
-        for each in (narrow, broad)
-    ]
+    costs = [JsonCosts(each.pool, defaults=True).of_json(text, each.message("wide.Root")) for each in (narrow, broad)]
 
     assert costs[1] > 10 * costs[0]
     assert [5, 500] == [
-        JsonCosts(each.pool, defaults=True).widest(each.message("wide.Root"))
-        for each in (narrow, broad)
+        JsonCosts(each.pool, defaults=True).widest(each.message("wide.Root")) for each in (narrow, broad)
     ]
 
 
 @pytest.mark.parametrize(
     "text",
-    [b'{"parts":[' + b"{}," * 200 + b"{}]}", b'{"extra":{"a":[' + b"1," * 200 + b"1]}}", b'{"extra":' + b'{"a":' * 200,
-     b'{"itemCounts":{' + b'"a":1,' * 200 + b'"a":1}}', b"[" * 200],
-)  # fmt: skip
+    [
+        b'{"parts":[' + b"{}," * 200 + b"{}]}",
+        b'{"extra":{"a":[' + b"1," * 200 + b"1]}}",
+        b'{"extra":' + b'{"a":' * 200,
+        b'{"itemCounts":{' + b'"a":1,' * 200 + b'"a":1}}',
+        b"[" * 200,
+    ],
+)
 def test_dear_json(text: bytes) -> None:
     assert COSTS.of_json(text, ORDER) > LITTLE
 

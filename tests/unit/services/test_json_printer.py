@@ -54,7 +54,7 @@ ODD = Descriptors(
         ).SerializeToString()
     ],
     name="odd",
-)  # fmt: skip
+)
 
 
 def mapped(described: Descriptors, message: Message, *, names: bool, defaults: bool) -> Any:
@@ -127,7 +127,7 @@ def orders_of(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.just(with_type("google.protobuf.Int64Value", {"value": "5"})),
         st.just(with_type("google.protobuf.Empty", {})),
         inner.map(lambda order: with_type("google.protobuf.Any", {"value": with_type("orders.v1.Order", order)})),
-    )  # fmt: skip
+    )
     parts = {"parts": st.lists(inner, max_size=5), "attachment": packed}
     return st.fixed_dictionaries({}, optional={**PLAIN, **parts})
 
@@ -136,16 +136,12 @@ ORDER = st.recursive(st.fixed_dictionaries({}, optional=PLAIN), orders_of, max_l
 
 
 @given(ORDER, st.booleans(), st.booleans(), st.sampled_from([0.5, 3.0, 20.0, 100.0, SLICE]))
-def test_slices_make_the_same_json(
-    order: dict[str, Any], names: bool, defaults: bool, slice_cost: float
-) -> None:
+def test_slices_make_the_same_json(order: dict[str, Any], names: bool, defaults: bool, slice_cost: float) -> None:
     message = GetMessageClass(ORDERS.message("orders.v1.Order"))()
     json_format.ParseDict(order, message, descriptor_pool=ORDERS.pool)
     expected = mapped(ORDERS, message, names=names, defaults=defaults)
 
-    text = printer(ORDERS, names=names, defaults=defaults, slice_cost=slice_cost).print(
-        message, max_size=1 << 20
-    )
+    text = printer(ORDERS, names=names, defaults=defaults, slice_cost=slice_cost).print(message, max_size=1 << 20)
 
     assert expected == json.loads(text, object_pairs_hook=unique)
 
@@ -154,9 +150,7 @@ def test_slices_make_the_same_json(
 @pytest.mark.parametrize("slice_cost", [0.5, 3.0, 20.0, SLICE])
 def test_extensions_maps_and_closed_enums(slice_cost: float, names: bool) -> None:
     new = GetMessageClass(ODD.message("odd.Odd"))
-    message: Any = new(
-        names=["a", 'b"'], kinds=[0, -1, 0], blobs=[b"\xff", b""], ratios=[0.1, 1e38]
-    )
+    message: Any = new(names=["a", 'b"'], kinds=[0, -1, 0], blobs=[b"\xff", b""], ratios=[0.1, 1e38])
     message.flags[True] = 5
     message.flags[False] = -(2**62)
     for number in range(5):

@@ -123,9 +123,7 @@ async def test_failures_say_what_to_do(failure: Exception, code: StatusCode, tex
     function.failure = failure
 
     with pytest.raises(NotDescribed, match=text) as caught:
-        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe(
-            "helloworld.Greeter"
-        )
+        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe("helloworld.Greeter")
     assert code == caught.value.code
 
 
@@ -136,9 +134,7 @@ async def test_a_slow_target_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     function.gate = asyncio.Event()
 
     with pytest.raises(NotDescribed) as caught:
-        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe(
-            "helloworld.Greeter"
-        )
+        await ReflectedTarget(function, name="greeter", now=FakeClock()).describe("helloworld.Greeter")
     assert StatusCode.DEADLINE_EXCEEDED == caught.value.code
 
 

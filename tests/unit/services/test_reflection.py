@@ -40,9 +40,7 @@ SERVICE = ReflectionService(
         {
             "helloworld.Greeter": Source(HELLO_FILE),
             "shop.*": Source(SHOP_FILE),
-            "dark.Horse": Source(
-                target=ReflectedTarget(CRASHING, name="dark.Horse", now=lambda: 0.0)
-            ),
+            "dark.Horse": Source(target=ReflectedTarget(CRASHING, name="dark.Horse", now=lambda: 0.0)),
         }
     )
 )
@@ -50,16 +48,12 @@ SERVICE = ReflectionService(
 
 async def ask(*requests: ServerReflectionRequest, path: str = PATH) -> list[Any]:
     call = await answers(SERVICE.handler, path, *requests)
-    return [
-        ServerReflectionResponse.FromString(message)
-        for message in await call.messages(len(requests))
-    ]
+    return [ServerReflectionResponse.FromString(message) for message in await call.messages(len(requests))]
 
 
 def files_in(response: Any) -> list[str]:
     return [
-        FileDescriptorProto.FromString(file).name
-        for file in response.file_descriptor_response.file_descriptor_proto
+        FileDescriptorProto.FromString(file).name for file in response.file_descriptor_response.file_descriptor_proto
     ]
 
 
@@ -107,9 +101,7 @@ async def test_extensions_are_answered() -> None:
     """The extensions of a type are listed, and the file of each is given."""
     numbers, file = await ask(
         ServerReflectionRequest(all_extension_numbers_of_type="shop.Money"),
-        ServerReflectionRequest(
-            file_containing_extension={"containing_type": "shop.Money", "extension_number": 7}
-        ),
+        ServerReflectionRequest(file_containing_extension={"containing_type": "shop.Money", "extension_number": 7}),
     )
 
     assert "shop.Money" == numbers.all_extension_numbers_response.base_type_name

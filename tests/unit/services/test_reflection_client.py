@@ -12,9 +12,7 @@ from tests.support.schemas import CART, HELLO, MONEY, proto_file
 
 
 def giving(file: bytes) -> bytes:
-    return ServerReflectionResponse(
-        file_descriptor_response={"file_descriptor_proto": [file]}
-    ).SerializeToString()
+    return ServerReflectionResponse(file_descriptor_response={"file_descriptor_proto": [file]}).SerializeToString()
 
 
 async def test_one_exchange_is_enough_for_one_service() -> None:
@@ -66,9 +64,7 @@ async def test_garbage_is_a_bad_reply(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("limit", ["MAX_SIZE", "MAX_FILES"])
-async def test_a_target_may_not_fill_the_memory(
-    limit: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_target_may_not_fill_the_memory(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes and the files of all that a target says are bounded."""
     monkeypatch.setattr(module, limit, 1)
     function = ReflectingFunction(["shop.Cart"], {"shop.Cart": CART, "money.proto": MONEY})

@@ -177,9 +177,7 @@ def test_protobufs_own_files_are_always_there() -> None:
     assert None is Sources({}).with_file("nobody.proto")
 
 
-@pytest.mark.parametrize(
-    "path", ["/a.B/C", "/shop.Cart/No", "/grpc.health.v1.Health/No", "", "nonsense"]
-)
+@pytest.mark.parametrize("path", ["/a.B/C", "/shop.Cart/No", "/grpc.health.v1.Health/No", "", "nonsense"])
 def test_methods_that_nobody_describes_are_of_unknown_kind(path: str) -> None:
     """Metrics say `unknown` where no descriptor speaks."""
     assert "unknown" == Sources({"shop.Cart": given(SHOP_FILE), "a.B": Source()}).method_kind(path)
@@ -199,11 +197,11 @@ async def test_closing_breaks_off_conversations() -> None:
         await waiting
 
 
-@pytest.mark.parametrize(
-    "symbol", ["google.rpc.BadRequest", "google.rpc.Status", "google.rpc.RetryInfo.retry_delay"]
-)
+@pytest.mark.parametrize("symbol", ["google.rpc.BadRequest", "google.rpc.Status", "google.rpc.RetryInfo.retry_delay"])
 async def test_error_details_are_always_described(symbol: str) -> None:
-    """Any call may end with them, so clients can show them whatever a service's own files import; nobody is woken for it."""
+    """Any call may end with them, so clients can show them whatever a service's own files import; nobody is woken for
+    it.
+    """
     function = ReflectingFunction(["helloworld.Greeter"], {"helloworld.Greeter": HELLO})
     sources = Sources({"*": asked(function)})
 

@@ -38,7 +38,8 @@ def from_json(described: Descriptors, transcoder: Transcoder, value: object) -> 
     return order(described).FromString(message)
 
 
-# -- up -----------------------------------------------------------------------------------------------------------------
+# -- up
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_defaults_and_json_names(described: Descriptors) -> None:
@@ -48,9 +49,15 @@ def test_defaults_and_json_names(described: Descriptors) -> None:
     told = json.loads(Transcoder(described).to_json(ECHO, message))
 
     assert {
-        "id": "", "totalCents": "4611686018427387904", "state": "OPEN", "signature": "", "itemCounts": {}, "parts": [],
-        "ratio": 0.0, "oddOne": "x",
-    } == told  # fmt: skip
+        "id": "",
+        "totalCents": "4611686018427387904",
+        "state": "OPEN",
+        "signature": "",
+        "itemCounts": {},
+        "parts": [],
+        "ratio": 0.0,
+        "oddOne": "x",
+    } == told
 
 
 def test_proto_names_without_defaults(described: Descriptors) -> None:
@@ -111,7 +118,8 @@ def _varint(number: int) -> bytes:
     return encoded + bytes((number,))
 
 
-# -- down ---------------------------------------------------------------------------------------------------------------
+# -- down
+# ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [b"", b" ", b"null", b" null\n", b"{}"])
@@ -127,9 +135,7 @@ def test_both_names_are_read(described: Descriptors, transcoder: Transcoder, nam
     assert 5 == from_json(described, transcoder, {names: "5"}).total_cents
 
 
-def test_unknown_fields_and_enum_names_are_ignored(
-    described: Descriptors, transcoder: Transcoder
-) -> None:
+def test_unknown_fields_and_enum_names_are_ignored(described: Descriptors, transcoder: Transcoder) -> None:
     """A function may know more than the .proto."""
     found = from_json(described, transcoder, {"new": {"a": [1]}, "id": "1", "state": "LOST"})
 
@@ -139,13 +145,21 @@ def test_unknown_fields_and_enum_names_are_ignored(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"{", r"no orders\.v1\.Order$"), (b'{"\xff": 1}', "Order$"), (b'{"ratio": 1e999}', "in ratio$"), (b'{"id": 1}', "in id$"),
-        (b'{"totalCents": "x"}', "in totalCents$"), (b'{"parts": [{"parts": [{"id": 1}]}]}', r"in parts\.parts\.id$"),
-        (b'{"createdAt": "today"}', "in createdAt$"), (b'{"id": "\\ud800"}', "in id$"), (b'{"id": "1", "id": "2"}', "Order$"),
-        (b'{"attachment": {"@type": "type.x/no.A"}}', "in attachment$"), (b'{"parts": ' + b"[" * 100_000, "Order$"),
-        (b'{"card": "1", "voucher": 1}', "in voucher$"), (b'{"totalCents": ' + b"9" * 5000 + b"}", "Order$"),
+        (b"{", r"no orders\.v1\.Order$"),
+        (b'{"\xff": 1}', "Order$"),
+        (b'{"ratio": 1e999}', "in ratio$"),
+        (b'{"id": 1}', "in id$"),
+        (b'{"totalCents": "x"}', "in totalCents$"),
+        (b'{"parts": [{"parts": [{"id": 1}]}]}', r"in parts\.parts\.id$"),
+        (b'{"createdAt": "today"}', "in createdAt$"),
+        (b'{"id": "\\ud800"}', "in id$"),
+        (b'{"id": "1", "id": "2"}', "Order$"),
+        (b'{"attachment": {"@type": "type.x/no.A"}}', "in attachment$"),
+        (b'{"parts": ' + b"[" * 100_000, "Order$"),
+        (b'{"card": "1", "voucher": 1}', "in voucher$"),
+        (b'{"totalCents": ' + b"9" * 5000 + b"}", "Order$"),
     ],
-)  # fmt: skip
+)
 def test_bad_json(transcoder: Transcoder, text: bytes, told: str) -> None:
     """The client learns which field; the value and the library's words stay in the log."""
     with pytest.raises(BadReply) as raised:
@@ -177,7 +191,9 @@ def test_a_method_that_the_descriptors_lack(transcoder: Transcoder) -> None:
             "total_cents": st.integers(-(2**63), 2**63 - 1),
             "state": st.integers(0, 5),
             "signature": st.binary(),
-            "item_counts": st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**31), 2**31 - 1)),
+            "item_counts": st.dictionaries(
+                st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**31), 2**31 - 1)
+            ),
             "note": st.text(st.characters(exclude_categories=["Cs"])),
             "ratio": st.floats(allow_nan=False),
             "voucher": st.integers(0, 2**64 - 1),
@@ -185,10 +201,8 @@ def test_a_method_that_the_descriptors_lack(transcoder: Transcoder) -> None:
     ),
     proto_names=st.booleans(),
     defaults=st.booleans(),
-)  # fmt: skip
-def test_round_trip(
-    described: Descriptors, fields: dict[str, Any], proto_names: bool, defaults: bool
-) -> None:
+)
+def test_round_trip(described: Descriptors, fields: dict[str, Any], proto_names: bool, defaults: bool) -> None:
     """Under all options."""
     sent = order(described, **fields)
     transcoder = Transcoder(described, proto_names=proto_names, defaults=defaults)
@@ -204,17 +218,32 @@ def test_any_bytes_are_a_request_or_a_bad_one(transcoder: Transcoder, message: b
         json.loads(transcoder.to_json(ECHO, message))
 
 
-FIELDS = ["id", "totalCents", "state", "signature", "createdAt", "leadTime", "itemCounts", "parts", "note", "extra", "weight",
-          "changed", "ratio", "card", "voucher", "attachment", "@type", "value"]  # fmt: skip
+FIELDS = [
+    "id",
+    "totalCents",
+    "state",
+    "signature",
+    "createdAt",
+    "leadTime",
+    "itemCounts",
+    "parts",
+    "note",
+    "extra",
+    "weight",
+    "changed",
+    "ratio",
+    "card",
+    "voucher",
+    "attachment",
+    "@type",
+    "value",
+]
 
 
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-        lambda inner: (
-            st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4)
-        ),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
     )
 )
 def test_any_json_is_a_reply_or_a_bad_one(transcoder: Transcoder, value: object) -> None:

@@ -213,9 +213,7 @@ def test_what_goes_up(sent: Metadata, expected: Mapping[str, str]) -> None:
 def test_a_verified_certificate_goes_up() -> None:
     """As Envoy writes it; a client's own word for it does not."""
     certificate = ClientCertificate("-----PEM\n", 'CN="a"', "CN=ca", "1", "", "")
-    call = RecordingCall(
-        peer=Peer("10.0.0.9", certificate), metadata=(("x-forwarded-client-cert", "evil"),)
-    )
+    call = RecordingCall(peer=Peer("10.0.0.9", certificate), metadata=(("x-forwarded-client-cert", "evil"),))
     seen = dict(request_metadata(call, {}))
 
     assert 'Cert="-----PEM%0A";Subject="CN=\\"a\\""' == seen["x-forwarded-client-cert"]

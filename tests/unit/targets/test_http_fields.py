@@ -74,9 +74,18 @@ def test_metadata_goes_up_as_fields() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x-amz-date", "x-amz-security-token", "x-amzn-oidc-identity", "x-amz-content-sha256", "expect", "content-encoding",
-     "x-forwarded-client-cert", "x-forwarded-proto", "proxy-authorization"],
-)  # fmt: skip
+    [
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amzn-oidc-identity",
+        "x-amz-content-sha256",
+        "expect",
+        "content-encoding",
+        "x-forwarded-client-cert",
+        "x-forwarded-proto",
+        "proxy-authorization",
+    ],
+)
 def test_names_that_are_not_the_clients_to_set(name: str) -> None:
     """They would speak for AWS, for a proxy, or for the framing."""
     assert [] == values(fields_of((name, "x")), name)
@@ -127,9 +136,7 @@ def test_a_verified_certificate_is_told() -> None:
     """As Envoy writes it, and only ours: what the client claims is removed."""
     pem = trustme.CA().cert_pem.bytes().decode()
     certificate = ClientCertificate(pem, 'CN=a "b",O=c\\d', "CN=ca", "1", "then", "later")
-    call = RecordingCall(
-        metadata=(("x-forwarded-client-cert", "Hash=forged"),), peer=Peer("10.0.0.2", certificate)
-    )
+    call = RecordingCall(metadata=(("x-forwarded-client-cert", "Hash=forged"),), peer=Peer("10.0.0.2", certificate))
     (value,) = values(fields_of(call=call), "x-forwarded-client-cert")
     digest, cert, subject = value.split(";")
 

@@ -47,9 +47,7 @@ def packed(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
-def reply(
-    body: bytes, *, headers: dict[str, Any] | None = None, request_id: str = "id-1"
-) -> InvokeReply:
+def reply(body: bytes, *, headers: dict[str, Any] | None = None, request_id: str = "id-1") -> InvokeReply:
     payload = {
         "statusCode": 200,
         "headers": WEB | (headers or {}),
@@ -89,9 +87,7 @@ class Bench:
         return event
 
 
-@pytest.mark.parametrize(
-    "answer", [reply(WORLD + OK), prelude(WORLD + OK)], ids=["object", "prelude"]
-)
+@pytest.mark.parametrize("answer", [reply(WORLD + OK), prelude(WORLD + OK)], ids=["object", "prelude"])
 async def test_unary(answer: InvokeReply) -> None:
     """One event goes up, one response comes down, with AWS's request id behind it."""
     bench, call = Bench(answer), RecordingCall(body=HELLO)
@@ -148,14 +144,16 @@ def raw_deflate(data: bytes) -> bytes:
     ],
 )
 async def test_encoded_replies_are_decoded(coding: str, body: bytes) -> None:
-    """Although the event asks for identity: some functions compress always. Each time, for nothing is learned from them."""
+    """Although the event asks for identity: some functions compress always. Each time, for nothing is learned from
+    them.
+    """
     answer = reply(body, headers={"Content-Encoding": coding})
     bench = Bench(answer, answer, reply(WORLD + OK))
     for _ in range(3):
         call = RecordingCall(body=HELLO)
         await bench.target.handle(call)
 
-        assert [Headers(), Message(WORLD), Trailers(Status(StatusCode.OK), (REQUEST_ID,))] == call.events  # fmt: skip
+        assert [Headers(), Message(WORLD), Trailers(Status(StatusCode.OK), (REQUEST_ID,))] == call.events
     assert "identity" == bench.event()["headers"]["accept-encoding"]
 
 
@@ -189,9 +187,7 @@ def zeros(mebibytes: int) -> bytes:
         ),
     ],
 )
-async def test_encoded_replies_that_are_none(
-    coding: str, body: bytes, kind: type[RpcError], told: str
-) -> None:
+async def test_encoded_replies_that_are_none(coding: str, body: bytes, kind: type[RpcError], told: str) -> None:
     call = RecordingCall(body=HELLO, limits=Limits(max_response=10))
     with pytest.raises(kind, match=told):
         await Bench(reply(body, headers={"content-encoding": coding})).target.handle(call)
@@ -204,7 +200,7 @@ async def test_a_bomb_is_bounded_and_others_get_through() -> None:
     head = (70 << 20).to_bytes(4, "big")
     deflater = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16)
     part = bytes(1 << 20)
-    body = deflater.compress(b"\0" + head) + b"".join([deflater.compress(part) for _ in range(70)]) + deflater.flush()  # fmt: skip
+    body = deflater.compress(b"\0" + head) + b"".join([deflater.compress(part) for _ in range(70)]) + deflater.flush()
     bench = Bench(reply(body, headers={"content-encoding": "gzip"}))
     turns = 0
 
@@ -215,9 +211,7 @@ async def test_a_bomb_is_bounded_and_others_get_through() -> None:
             await asyncio.sleep(0)
 
     counting = asyncio.get_running_loop().create_task(count_turns())
-    with pytest.raises(
-        ReplyTooLarge, match=f"decodes to more than {MAX_REPLY} bytes.* response_stream"
-    ):
+    with pytest.raises(ReplyTooLarge, match=f"decodes to more than {MAX_REPLY} bytes.* response_stream"):
         await bench.target.handle(RecordingCall(body=HELLO))
     counting.cancel()
 
@@ -299,7 +293,9 @@ async def test_a_failure_without_messages_leaves_a_clean_call(
 async def test_messages_before_a_fault_are_delivered(
     behind: bytes, error: type[RpcError], code: StatusCode, coding: str
 ) -> None:
-    """As those of a streamed reply. The function ran, so that no fault invites the client to call again (UNAVAILABLE)."""
+    """As those of a streamed reply. The function ran, so that no fault invites the client to call again
+    (UNAVAILABLE).
+    """
     body = WORLD * 2 + behind
     answer = reply(packed(body) if coding else body, headers={"content-encoding": coding})
     call = RecordingCall(body=HELLO, limits=Limits(max_response=10))
@@ -368,9 +364,7 @@ async def test_request_that_cannot_be_read_never_leaves() -> None:
     assert not bench.carrier.payloads
 
 
-@pytest.mark.parametrize(
-    "answer", [{"x-lambda-fn-cold-start": "1"}, {"X-Lambda-Fn-Cold-Start": "1", "x-a": "2"}]
-)
+@pytest.mark.parametrize("answer", [{"x-lambda-fn-cold-start": "1"}, {"X-Lambda-Fn-Cold-Start": "1", "x-a": "2"}])
 async def test_cold_starts_are_counted_and_go_no_further(answer: dict[str, str]) -> None:
     bench, call = (
         Bench(reply(WORLD + OK, headers=answer), reply(WORLD + OK)),
@@ -384,7 +378,8 @@ async def test_cold_starts_are_counted_and_go_no_further(answer: dict[str, str])
     assert "x-lambda-fn-cold-start" not in dict(call.initial_metadata)
 
 
-# -- compression -------------------------------------------------------------------------------------------------------------
+# -- compression
+# -------------------------------------------------------------------------------------------------------------
 
 GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity,gzip"))
 
@@ -436,7 +431,8 @@ async def test_other_message_formats() -> None:
     assert [b"world"] == call.messages
 
 
-# -- payload x event ----------------------------------------------------------------------------------------------------
+# -- payload x event
+# ----------------------------------------------------------------------------------------------------
 
 
 class Quoting:
@@ -471,7 +467,7 @@ async def test_every_crossing(payload: Payload, event: EventShape) -> None:
         "isBase64Encoded": True,
     }
     snake = {"statusCode": "status_code", "isBase64Encoded": "is_base64_encoded"}
-    sent = {snake.get(name, name): value for name, value in camel.items()} if event == "envoy" else camel  # fmt: skip
+    sent = {snake.get(name, name): value for name, value in camel.items()} if event == "envoy" else camel
     carrier = FakeCarrier(InvokeReply(json.dumps(sent).encode(), "id-1"))
     target = LambdaTarget(
         carrier,

@@ -43,9 +43,7 @@ class Reversing:
 class Bench:
     def __init__(self, *script: bytes | RpcError) -> None:
         self.clock = FakeClock()
-        replies = [
-            InvokeReply(each, "id-1") if isinstance(each, bytes) else each for each in script
-        ]
+        replies = [InvokeReply(each, "id-1") if isinstance(each, bytes) else each for each in script]
         self.carrier = FakeCarrier(*replies, clock=self.clock, takes=0.25)
         self.target = RawTarget(self.carrier, transcode=Reversing(), clock=self.clock)
 
@@ -97,9 +95,7 @@ async def test_compressed_messages_are_inflated() -> None:
     """And the function is told of no compression."""
     metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"))
     bench = Bench(b"")
-    call = RecordingCall(
-        body=envelope(deflate(b"hello", "gzip"), flags=COMPRESSED), metadata=metadata
-    )
+    call = RecordingCall(body=envelope(deflate(b"hello", "gzip"), flags=COMPRESSED), metadata=metadata)
 
     await bench.target.handle(call)
 
@@ -140,9 +136,7 @@ async def test_nothing_is_sent_of_a_bad_reply() -> None:
 async def test_limits_hold() -> None:
     """A reply above max_response, a stream of requests."""
     with pytest.raises(ReplyTooLarge):
-        await Bench(b"1234567").target.handle(
-            RecordingCall(body=HELLO, limits=Limits(max_response=6))
-        )
+        await Bench(b"1234567").target.handle(RecordingCall(body=HELLO, limits=Limits(max_response=6)))
     with pytest.raises(UnsupportedCall):
         await Bench().target.handle(RecordingCall(body=HELLO * 2))
 

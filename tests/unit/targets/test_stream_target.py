@@ -144,7 +144,7 @@ async def test_an_encoded_stream_in_any_chunking() -> None:
         ((GZIPPED, packed(WORLD)[:20], FAILED), FunctionFailed, "ValueError: bad"),
         ((prelude(500, content_encoding="br"), b"x"), HttpRefusal, "HTTP 500"),
     ],
-)  # fmt: skip
+)
 async def test_encoded_streams_that_end_badly(
     script: tuple[bytes | RpcError, ...], kind: type[RpcError], text: str
 ) -> None:
@@ -174,17 +174,13 @@ async def test_a_function_that_does_not_stream() -> None:
 
 async def test_a_status_in_the_head_is_trailers_only() -> None:
     """Nothing leaves before it is known that no body follows."""
-    head = prelude(
-        content_type="application/grpc-web+proto", grpc_status="5", grpc_message="none", x_a="1"
-    )
+    head = prelude(content_type="application/grpc-web+proto", grpc_status="5", grpc_message="none", x_a="1")
     status = Status(StatusCode.NOT_FOUND, "none")
 
     assert [Trailers(status, (("x-a", "1"), REQUEST_ID))] == await Bench(head).run()
 
 
-@pytest.mark.parametrize(
-    "end", [b"", envelope(b"", flags=TRAILERS)], ids=["nothing", "an empty block"]
-)
+@pytest.mark.parametrize("end", [b"", envelope(b"", flags=TRAILERS)], ids=["nothing", "an empty block"])
 async def test_a_status_in_the_head_behind_messages(end: bytes) -> None:
     """It counts where no trailers say another; what else the head holds is initial metadata."""
     head = prelude(content_type="application/grpc-web+proto", grpc_status="5", x_a="1")
@@ -201,9 +197,7 @@ async def test_a_status_in_the_head_before_an_empty_block() -> None:
     head = prelude(content_type="application/grpc-web+proto", grpc_status="5", x_a="1")
     status = Status(StatusCode.NOT_FOUND)
 
-    assert [Trailers(status, (("x-a", "1"), REQUEST_ID))] == await Bench(
-        head, envelope(b"", flags=TRAILERS)
-    ).run()
+    assert [Trailers(status, (("x-a", "1"), REQUEST_ID))] == await Bench(head, envelope(b"", flags=TRAILERS)).run()
 
 
 async def test_a_full_window_holds_the_function_back() -> None:

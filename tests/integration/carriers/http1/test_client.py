@@ -46,18 +46,19 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.001)
 
 
-# -- responses -------------------------------------------------------------------------------------------------------------
+# -- responses
+# -------------------------------------------------------------------------------------------------------------
 
 
 async def test_request_and_response_travel_whole(client: HttpClient) -> None:
-    """What is sent arrives, and status, fields and body come back; names of fields in lower case, repeated ones in order."""
+    """What is sent arrives, and status, fields and body come back; names of fields in lower case, repeated ones in
+    order.
+    """
     received = []
 
     async def script(peer: Peer) -> None:
         received.append(await peer.request())
-        await peer.send(
-            b"HTTP/1.1 201 Created\r\nX-One: a\r\nX-Two:\r\nx-one: b\r\nContent-Length: 5\r\n\r\nhello"
-        )
+        await peer.send(b"HTTP/1.1 201 Created\r\nX-One: a\r\nX-Two:\r\nx-one: b\r\nContent-Length: 5\r\n\r\nhello")
 
     async with serving(script) as upstream:
         answer = await ask(client.pool(upstream.origin), b"question")
@@ -65,8 +66,11 @@ async def test_request_and_response_travel_whole(client: HttpClient) -> None:
     assert [b"question"] == [request.body for request in received]
     assert (201, b"hello") == (answer.status, answer.body)
     assert [
-        (b"x-one", b"a"), (b"x-two", b""), (b"x-one", b"b"), (b"content-length", b"5"),
-    ] == answer.fields  # fmt: skip
+        (b"x-one", b"a"),
+        (b"x-two", b""),
+        (b"x-one", b"b"),
+        (b"content-length", b"5"),
+    ] == answer.fields
     assert ("a", "") == (answer.field(b"x-one"), answer.field(b"x-none"))
 
 
@@ -93,9 +97,7 @@ async def test_body_may_come_in_parts(client: HttpClient) -> None:
         await peer.send(response(request.body))
 
     async with serving(echo) as upstream:
-        answer = await client.pool(upstream.origin).exchange(
-            post(b"abcdef"), [b"ab", b"", b"cdef"], max_body=10
-        )
+        answer = await client.pool(upstream.origin).exchange(post(b"abcdef"), [b"ab", b"", b"cdef"], max_body=10)
 
     assert b"abcdef" == answer.body
 
@@ -181,7 +183,8 @@ async def test_garbage_is_a_bad_reply(client: HttpClient, kind: str) -> None:
     assert caught.value.may_have_run
 
 
-# -- bounds ----------------------------------------------------------------------------------------------------------------
+# -- bounds
+# ----------------------------------------------------------------------------------------------------------------
 
 HEAD_BOMBS = {
     "one long field": [b"HTTP/1.1 200 OK\r\nx: ", *([b"a" * 16384] * 40)],
@@ -240,14 +243,19 @@ async def test_chunks_above_the_bound_fail_as_they_come(client: HttpClient) -> N
             await ask(client.pool(upstream.origin), max_body=100)
 
 
-# -- lost connections ------------------------------------------------------------------------------------------------------
+# -- lost connections
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
-     b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n"],
-)  # fmt: skip
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ],
+)
 async def test_connection_cut_in_a_response_is_lost(client: HttpClient, sent: bytes) -> None:
     """After the request was sent, nobody knows whether the function ran."""
     async with serving(answers(sent)) as upstream:
@@ -359,9 +367,7 @@ async def test_bytes_after_a_response_end_the_connection(client: HttpClient, mor
     "closing",
     [response(b"one", connection="close"), b"HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\none"],
 )
-async def test_connection_that_the_server_will_close_is_not_kept(
-    client: HttpClient, closing: bytes
-) -> None:
+async def test_connection_that_the_server_will_close_is_not_kept(client: HttpClient, closing: bytes) -> None:
     """`connection: close` and HTTP/1.0 end a connection after its response."""
     async with serving(always(closing)) as upstream:
         pool = client.pool(upstream.origin)
@@ -387,7 +393,8 @@ async def test_answer_before_the_request_is_read_counts(client: HttpClient) -> N
     assert (413, b"too large") == (answer.status, answer.body)
 
 
-# -- cancelling ------------------------------------------------------------------------------------------------------------
+# -- cancelling
+# ------------------------------------------------------------------------------------------------------------
 
 
 async def test_cancelling_closes_the_connection(client: HttpClient) -> None:
@@ -452,7 +459,8 @@ async def test_handshake_outlives_the_caller_that_began_it(client: HttpClient) -
     assert 1 == upstream.connections
 
 
-# -- the bound -------------------------------------------------------------------------------------------------------------
+# -- the bound
+# -------------------------------------------------------------------------------------------------------------
 
 
 async def test_callers_beyond_the_bound_are_served_in_turn() -> None:
@@ -577,7 +585,9 @@ async def test_no_more_idle_connections_are_kept_than_allowed() -> None:
 
 
 async def test_waves_of_calls_do_not_open_a_connection_each() -> None:
-    """What is more than may stay idle is kept for a moment: the next wave needs it, and a TLS handshake a call would be dear."""
+    """What is more than may stay idle is kept for a moment: the next wave needs it, and a TLS handshake a call would be
+    dear.
+    """
     client = HttpClient(environment={}, limits=PoolLimits(idle_connections=1))
     accepted: list[Peer] = []
     all_here = asyncio.Barrier(5)
@@ -670,7 +680,8 @@ async def test_connect_failures_do_not_leak_places_in_the_pool(client: HttpClien
     assert (0, 0, 0) == (pool.open_count, pool.waiting_count, len(pool._dials))
 
 
-# -- streaming -------------------------------------------------------------------------------------------------------------
+# -- streaming
+# -------------------------------------------------------------------------------------------------------------
 
 
 async def test_streamed_response_gives_parts_as_they_come(client: HttpClient) -> None:

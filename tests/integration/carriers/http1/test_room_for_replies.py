@@ -65,7 +65,9 @@ async def _ask(pool: Pool, account: OpenAccount) -> Response:
 
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_replies_beyond_the_buffers_wait_for_room(is_chunked: bool) -> None:
-    """Ten replies of 1 MiB, room for one: each comes whole, and what is held exceeds the buffers by one of them and a read of each."""
+    """Ten replies of 1 MiB, room for one: each comes whole, and what is held exceeds the buffers by one of them and a
+    read of each.
+    """
     buffers = Buffers(3 << 20)
     most = 0
 

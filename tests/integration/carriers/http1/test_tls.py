@@ -54,9 +54,8 @@ async def test_trusted_server_is_used(client: HttpClient, authority: Authority) 
 
 @pytest.mark.parametrize(
     ("name", "trusted", "fault"),
-    [("elsewhere.test", True, "it is for another host"),
-     ("localhost", False, "its authority is not trusted here")],
-)  # fmt: skip
+    [("elsewhere.test", True, "it is for another host"), ("localhost", False, "its authority is not trusted here")],
+)
 async def test_certificate_that_does_not_verify_is_refused(
     client: HttpClient, authority: Authority, tmp_path: Path, name: str, trusted: bool, fault: str
 ) -> None:
@@ -70,9 +69,7 @@ async def test_certificate_that_does_not_verify_is_refused(
     assert (False, False) == (caught.value.may_have_run, caught.value.is_transient)
 
 
-async def test_unknown_authority_is_refused_by_default(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_unknown_authority_is_refused_by_default(client: HttpClient, authority: Authority) -> None:
     """Without a context the system's authorities count, which do not know ours."""
     async with serving(always(response()), tls=authority.server("localhost")) as upstream:
         with pytest.raises(CertificateRefused):
@@ -102,9 +99,7 @@ async def test_server_without_tls_is_unreachable(client: HttpClient, authority: 
             await ask(client.pool(secure, authority.client()))
 
 
-async def test_server_that_hangs_up_in_the_handshake_is_unreachable(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_server_that_hangs_up_in_the_handshake_is_unreachable(client: HttpClient, authority: Authority) -> None:
     async def rude(peer: Peer) -> None:
         peer.reset()
 
@@ -114,9 +109,7 @@ async def test_server_that_hangs_up_in_the_handshake_is_unreachable(
             await ask(client.pool(secure, authority.client()))
 
 
-async def test_second_connection_resumes_the_session(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_second_connection_resumes_the_session(client: HttpClient, authority: Authority) -> None:
     """After an answer a new connection to the same host spares both sides the certificates."""
     resumed = []
     both_here = asyncio.Barrier(2)
@@ -143,9 +136,7 @@ async def test_second_connection_resumes_the_session(
     assert [False, True] == resumed
 
 
-async def test_cut_without_goodbye_is_no_end_of_a_body(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_cut_without_goodbye_is_no_end_of_a_body(client: HttpClient, authority: Authority) -> None:
     """A body that ends with the connection is whole only if TLS said that it ends."""
 
     async def cut(peer: Peer) -> None:
@@ -175,9 +166,7 @@ async def test_old_tls_is_not_spoken(client: HttpClient, authority: Authority) -
     assert ssl.TLSVersion.TLSv1_2 == authority.client().minimum_version
 
 
-async def test_cancelling_closes_a_secure_connection(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_cancelling_closes_a_secure_connection(client: HttpClient, authority: Authority) -> None:
     """The server learns at once, over TLS as well."""
     asked, gone = asyncio.Event(), asyncio.Event()
 
@@ -200,9 +189,7 @@ async def test_cancelling_closes_a_secure_connection(
     assert call.cancelled()
 
 
-async def test_idle_secure_connection_that_closed_is_not_used(
-    client: HttpClient, authority: Authority
-) -> None:
+async def test_idle_secure_connection_that_closed_is_not_used(client: HttpClient, authority: Authority) -> None:
     async with (
         serving(answers(response(b"one")), tls=authority.server("localhost")) as upstream,
         asyncio.timeout(5),

@@ -18,9 +18,7 @@ from bridge.aws.events.base64_body import decode_base64
     st.booleans(),
     st.booleans(),
 )
-def test_every_encoders_text_is_undone(
-    data: bytes, width: int, glue: str, is_url_safe: bool, is_padded: bool
-) -> None:
+def test_every_encoders_text_is_undone(data: bytes, width: int, glue: str, is_url_safe: bool, is_padded: bool) -> None:
     encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
     text = encode(data).decode()
     text = text if is_padded else text.rstrip("=")
@@ -31,8 +29,24 @@ def test_every_encoders_text_is_undone(
 
 @pytest.mark.parametrize(
     "text",
-    ["A", "AAAAA", "AA=", "AA===", "AAA==", "=", "====", "AA=A", "QQ==QQ==", "AA.A", "AAé", "AA\0A", "AA%3D%3D", "{}", "AAA!"],
-)  # fmt: skip
+    [
+        "A",
+        "AAAAA",
+        "AA=",
+        "AA===",
+        "AAA==",
+        "=",
+        "====",
+        "AA=A",
+        "QQ==QQ==",
+        "AA.A",
+        "AAé",
+        "AA\0A",
+        "AA%3D%3D",
+        "{}",
+        "AAA!",
+    ],
+)
 def test_what_no_encoder_writes_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         decode_base64(text)

@@ -33,9 +33,7 @@ def event_of(
     timeout: float | None = None,
     encoder: EventEncoder | None = None,
 ) -> dict[str, Any]:
-    call = RecordingCall(
-        path, metadata=metadata, content_type=content_type, authority=authority, peer=peer
-    )
+    call = RecordingCall(path, metadata=metadata, content_type=content_type, authority=authority, peer=peer)
     encoded = (encoder or EventEncoder("b0")).encode(call, metadata, body, timeout=timeout, now=NOW)
     event: dict[str, Any] = json.loads(encoded)
     return event
@@ -92,14 +90,21 @@ def test_no_method_of_the_older_format() -> None:
     assert "httpMethod" not in event_of()["requestContext"]
 
 
-# -- metadata ------------------------------------------------------------------------------------------------------------
+# -- metadata
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_metadata_travels_as_headers() -> None:
     metadata = (
-        ("x-a", "1"), ("authorization", "Bearer t"), ("x-bin", "AAEC"), ("grpc-encoding", "gzip"), ("grpc-accept-encoding", "gzip"),
-        ("grpc-previous-rpc-attempts", "1"), ("grpc-trace-bin", "AA"), ("grpc-tags-bin", "AA"),
-    )  # fmt: skip
+        ("x-a", "1"),
+        ("authorization", "Bearer t"),
+        ("x-bin", "AAEC"),
+        ("grpc-encoding", "gzip"),
+        ("grpc-accept-encoding", "gzip"),
+        ("grpc-previous-rpc-attempts", "1"),
+        ("grpc-trace-bin", "AA"),
+        ("grpc-tags-bin", "AA"),
+    )
 
     headers = event_of(metadata)["headers"]
 
@@ -109,10 +114,17 @@ def test_metadata_travels_as_headers() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "te", "content-encoding", "content-length", "expect", "x-forwarded-client-cert", "x-amz-date",
-        "x-amz-security-token", "x-amzn-requestid", "grpc-timeout",
+        "te",
+        "content-encoding",
+        "content-length",
+        "expect",
+        "x-forwarded-client-cert",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amzn-requestid",
+        "grpc-timeout",
     ],
-)  # fmt: skip
+)
 def test_names_that_a_client_may_not_set(name: str) -> None:
     """They belong to a connection, to AWS, or to us."""
     assert name not in event_of(((name, "forged"), ("x-a", "1")))["headers"]
@@ -121,10 +133,15 @@ def test_names_that_a_client_may_not_set(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        ("host", "bridge.example"), ("content-type", "application/grpc-web+proto"), ("accept", "application/grpc-web+proto"),
-        ("x-grpc-web", "1"), ("x-forwarded-proto", "https"), ("x-forwarded-port", "443"), ("accept-encoding", "identity"),
+        ("host", "bridge.example"),
+        ("content-type", "application/grpc-web+proto"),
+        ("accept", "application/grpc-web+proto"),
+        ("x-grpc-web", "1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-port", "443"),
+        ("accept-encoding", "identity"),
     ],
-)  # fmt: skip
+)
 def test_names_that_are_ours(name: str, ours: str) -> None:
     """A client's value gives way: runtimes build URLs of some of them."""
     assert ours == event_of(((name, "forged"), (name, "twice")))["headers"][name]
@@ -196,16 +213,21 @@ def test_peer_on_a_unix_socket() -> None:
     assert "127.0.0.1" == event_of(peer=Peer("unix"))["requestContext"]["http"]["sourceIp"]
 
 
-# -- what is remade ---------------------------------------------------------------------------------------------------------
+# -- what is remade
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("sent", "message_format"),
     [
-        ("application/grpc", "proto"), ("application/grpc+proto", "proto"), ("application/grpc+json", "json"),
-        ("application/grpc+thrift; a=b", "thrift"), ("application/grpc;charset=utf-8", "proto"), ("application/grpc+", "proto"),
+        ("application/grpc", "proto"),
+        ("application/grpc+proto", "proto"),
+        ("application/grpc+json", "json"),
+        ("application/grpc+thrift; a=b", "thrift"),
+        ("application/grpc;charset=utf-8", "proto"),
+        ("application/grpc+", "proto"),
     ],
-)  # fmt: skip
+)
 def test_content_type(sent: str, message_format: str) -> None:
     """The gRPC-Web type of the same message format, exactly: parameters make common runtimes answer 400."""
     headers = event_of(content_type=sent)["headers"]
@@ -229,10 +251,13 @@ def test_no_timeout_without_a_deadline() -> None:
 @pytest.mark.parametrize(
     ("authority", "host", "domain"),
     [
-        ("bridge.example", "bridge.example", "bridge.example"), ("bridge.example:443", "bridge.example:443", "bridge.example"),
-        ("10.0.0.1:50051", "10.0.0.1:50051", "10.0.0.1"), ("localhost", "localhost", "localhost"), ("Bridge-1.example.", "Bridge-1.example.", "Bridge-1.example."),
+        ("bridge.example", "bridge.example", "bridge.example"),
+        ("bridge.example:443", "bridge.example:443", "bridge.example"),
+        ("10.0.0.1:50051", "10.0.0.1:50051", "10.0.0.1"),
+        ("localhost", "localhost", "localhost"),
+        ("Bridge-1.example.", "Bridge-1.example.", "Bridge-1.example."),
     ],
-)  # fmt: skip
+)
 def test_plain_authority_travels(authority: str, host: str, domain: str) -> None:
     event = event_of(authority=authority)
 
@@ -242,10 +267,29 @@ def test_plain_authority_travels(authority: str, host: str, domain: str) -> None
 @pytest.mark.parametrize(
     "authority",
     [
-        "", "a b", "user@host", "[::1]:50051", "host:", "host:x", "host:99999", "unix:/run/x.sock", "%2Frun%2Fx.sock", "a/b", "a_b",
-        "..", "a..b", ".a", "1.2.3.4.5", "256.1.1.1", "example.0x7f", "1.2.3", "caf\xe9", 'a"b', "-x\n",
+        "",
+        "a b",
+        "user@host",
+        "[::1]:50051",
+        "host:",
+        "host:x",
+        "host:99999",
+        "unix:/run/x.sock",
+        "%2Frun%2Fx.sock",
+        "a/b",
+        "a_b",
+        "..",
+        "a..b",
+        ".a",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "example.0x7f",
+        "1.2.3",
+        "caf\xe9",
+        'a"b',
+        "-x\n",
     ],
-)  # fmt: skip
+)
 def test_odd_authority_gives_way(authority: str) -> None:
     """Common runtimes build a URL of it and crash."""
     event = event_of(authority=authority)
@@ -307,7 +351,8 @@ def test_time_follows_the_clock() -> None:
     ] == times
 
 
-# -- bounds -----------------------------------------------------------------------------------------------------------------
+# -- bounds
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_events_just_fit() -> None:
@@ -329,10 +374,7 @@ def test_what_is_remembered_is_bounded() -> None:
     """Clients choose paths and authorities."""
     encoder = EventEncoder("b0")
 
-    events = [
-        event_of(path=f"/S/M{number}", authority=f"a{number}", encoder=encoder)
-        for number in range(2500)
-    ]
+    events = [event_of(path=f"/S/M{number}", authority=f"a{number}", encoder=encoder) for number in range(2500)]
 
     event_of(path="/S/" + "M" * 10_000, authority="a" * 10_000, encoder=encoder)
 
@@ -354,15 +396,10 @@ def test_what_is_remembered_is_bounded() -> None:
     path=st.text(st.characters(max_codepoint=255), max_size=20),
     body=st.binary(max_size=40),
 )
-def test_any_call_makes_an_event(
-    metadata: list[tuple[str, str]], authority: str, path: str, body: bytes
-) -> None:
+def test_any_call_makes_an_event(metadata: list[tuple[str, str]], authority: str, path: str, body: bytes) -> None:
     """Valid JSON whose headers every runtime takes, and the body unchanged."""
     event = event_of(tuple(metadata), authority=authority, path=path, body=body)
 
     assert body == b64decode(event["body"])
-    assert all(
-        value.isascii() and (value.isprintable() or not value)
-        for value in event["headers"].values()
-    )
+    assert all(value.isascii() and (value.isprintable() or not value) for value in event["headers"].values())
     assert path == event["rawPath"] == event["requestContext"]["http"]["path"]

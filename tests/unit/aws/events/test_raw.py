@@ -18,9 +18,7 @@ from tests.support.fakes import RecordingCall
 
 
 def context_of(metadata: Metadata, *, timeout: float | None = None) -> ClientContext:
-    return client_context(
-        RecordingCall(metadata=metadata, peer=Peer("203.0.113.7")), metadata, timeout=timeout
-    )
+    return client_context(RecordingCall(metadata=metadata, peer=Peer("203.0.113.7")), metadata, timeout=timeout)
 
 
 def custom(context: ClientContext) -> dict[str, str]:
@@ -33,9 +31,16 @@ def custom(context: ClientContext) -> dict[str, str]:
 def test_a_call_beside_its_message() -> None:
     """One flat object: repeated names joined, what is not the client's to say left out."""
     metadata = (
-        ("user-agent", "x"), ("x-a", "1"), ("x-a", "2"), ("t-bin", "AA"), ("x-amz-date", "forged"), ("x-odd", "a\nbü"),
-        ("host", "forged"), ("x-forwarded-for", "1.2.3.4"), ("x-amzn-trace-id", "Root=1"),
-    )  # fmt: skip
+        ("user-agent", "x"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("t-bin", "AA"),
+        ("x-amz-date", "forged"),
+        ("x-odd", "a\nbü"),
+        ("host", "forged"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x-amzn-trace-id", "Root=1"),
+    )
 
     assert {
         "grpc-method": "/test.v1.Echo/Say",
@@ -72,9 +77,7 @@ def test_the_limit_is_lambda_s(size: int) -> None:
 
 
 def raised(error_type: object, message: str = "no such order") -> Status | None:
-    failure = failure_of(
-        json.dumps({"errorType": error_type, "errorMessage": message}).encode(), function="f"
-    )
+    failure = failure_of(json.dumps({"errorType": error_type, "errorMessage": message}).encode(), function="f")
     assert isinstance(failure, FunctionFailed)
     return raised_status(failure)
 
@@ -96,9 +99,24 @@ def test_spellings_of_cancelled(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "NotFoundError", "notFound", "not_found", "NOTFOUND", "Not_Found", "NotFound.Inner", "OK", "Ok", "Exception", "KeyError",
-     "Runtime.ExitError", 5, None, "5"],
-)  # fmt: skip
+    [
+        "",
+        "NotFoundError",
+        "notFound",
+        "not_found",
+        "NOTFOUND",
+        "Not_Found",
+        "NotFound.Inner",
+        "OK",
+        "Ok",
+        "Exception",
+        "KeyError",
+        "Runtime.ExitError",
+        5,
+        None,
+        "5",
+    ],
+)
 def test_other_names_are_failures(name: object) -> None:
     """Exactly the name, or it is no status."""
     assert raised(name) is None

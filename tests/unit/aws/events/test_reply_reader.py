@@ -58,7 +58,7 @@ def test_replies_that_differ_in_their_body_are_decoded_once() -> None:
 @pytest.mark.parametrize(
     "order",
     [("statusCode", "headers", "body", "isBase64Encoded"), ("body", "isBase64Encoded", "headers", "statusCode")],
-)  # fmt: skip
+)
 def test_the_body_may_stand_anywhere(order: tuple[str, ...]) -> None:
     """Whatever order a runtime writes the fields in, and with whatever spaces."""
     decode = Counting(http_reply.decode_reply)
@@ -89,12 +89,21 @@ def test_text_that_looks_like_the_body_is_not_learned() -> None:
     ("learned", "read"),
     [
         # The body is one of the texts that are tried in its place.
-        (b'{"headers":{"etag":"TWFu"},"isBase64Encoded":true,"body":"TWFu"}', b'{"headers":{"etag":"AAAA"},"isBase64Encoded":true,"body":"TWFu"}'),
-        (b'{"headers":{"etag":"QUJD"},"isBase64Encoded":true,"body":"QUJD"}', b'{"headers":{"etag":"AAAA"},"isBase64Encoded":true,"body":"QUJD"}'),
+        (
+            b'{"headers":{"etag":"TWFu"},"isBase64Encoded":true,"body":"TWFu"}',
+            b'{"headers":{"etag":"AAAA"},"isBase64Encoded":true,"body":"TWFu"}',
+        ),
+        (
+            b'{"headers":{"etag":"QUJD"},"isBase64Encoded":true,"body":"QUJD"}',
+            b'{"headers":{"etag":"AAAA"},"isBase64Encoded":true,"body":"QUJD"}',
+        ),
         # A field's name looks like the body.
-        (b'{"isBase64Encoded":true,"\\u0062ody":"TWFu","body":"body"}', b'{"isBase64Encoded":true,"\\u0062ody":"TWFu","AAAA":"body"}'),
+        (
+            b'{"isBase64Encoded":true,"\\u0062ody":"TWFu","body":"body"}',
+            b'{"isBase64Encoded":true,"\\u0062ody":"TWFu","AAAA":"body"}',
+        ),
     ],
-)  # fmt: skip
+)
 def test_texts_that_only_seem_to_be_the_body(learned: bytes, read: bytes) -> None:
     """They were found first."""
     reader = ReplyReader(http_reply.decode_reply)
@@ -107,7 +116,7 @@ def test_two_bodies_of_which_the_last_counts() -> None:
     """As JSON decoders have it."""
     reader = ReplyReader(http_reply.decode_reply)
     for one, other in ((b"same", b"same"), (b"same", b"other"), (b"other", b"same")):
-        text = b'{"body":"%b","isBase64Encoded":true,"body":"%b"}' % (b64encode(one), b64encode(other))  # fmt: skip
+        text = b'{"body":"%b","isBase64Encoded":true,"body":"%b"}' % (b64encode(one), b64encode(other))
 
         assert other == reader.read(text).body
 
@@ -116,7 +125,7 @@ def test_two_bodies_of_which_the_last_counts() -> None:
     "spoil",
     [
         lambda text: text[:-1],
-        lambda text: text.replace(b'"}', b'}'),
+        lambda text: text.replace(b'"}', b"}"),
         lambda text: text.replace(b'"body": "', b'"body": "='),
         lambda text: text.replace(b'"body": "', b'"body": "\\u0041'),
         lambda text: text.replace(b'"body": "', b'"body": "QQ", "other": "'),
@@ -128,9 +137,11 @@ def test_two_bodies_of_which_the_last_counts() -> None:
         lambda text: b"",
         lambda text: b"null",
     ],
-)  # fmt: skip
+)
 def test_what_is_nearly_like_it_is_read_anew(spoil: Callable[[bytes], bytes]) -> None:
-    """Cut off, with a body that is no base64 or has escapes, with another field: as the decoder says, an error or not."""
+    """Cut off, with a body that is no base64 or has escapes, with another field: as the decoder says, an error
+    or not.
+    """
     reader = ReplyReader(http_reply.decode_reply)
     for body in (b"first one", b"second one"):
         reader.read(payload(body))
@@ -164,7 +175,13 @@ def test_envoys_shape() -> None:
     decode = Counting(envoy.decode_reply)
     reader = ReplyReader(decode)
     for body in (b"one", b"two", b"three"):
-        fields = {"status_code": 200, "headers": {"a": "b"}, "cookies": [], "is_base64_encoded": True, "body": b64encode(body).decode()}  # fmt: skip
+        fields = {
+            "status_code": 200,
+            "headers": {"a": "b"},
+            "cookies": [],
+            "is_base64_encoded": True,
+            "body": b64encode(body).decode(),
+        }
         text = json.dumps(fields).encode()
         assert envoy.decode_reply(text) == reader.read(text)
 

@@ -54,9 +54,7 @@ def test_a_json_object_is_a_reply_at_its_end(cuts: list[int]) -> None:
     assert (201, b"hi") == (head.http_status, body)
 
 
-@pytest.mark.parametrize(
-    "chunks", [[], [b"{nonsense"], [b"null"], [b"\0" * 7 + b"x"], [b"nonsense" + bytes(8)]]
-)
+@pytest.mark.parametrize("chunks", [[], [b"{nonsense"], [b"null"], [b"\0" * 7 + b"x"], [b"nonsense" + bytes(8)]])
 def test_what_is_neither(chunks: list[bytes]) -> None:
     with pytest.raises(BadReply):
         read(chunks)

@@ -84,9 +84,7 @@ async def test_blackhole_is_overtaken(network: FakeNetwork) -> None:
 async def test_loser_that_connects_after_all_is_closed(network: FakeNetwork) -> None:
     """An attempt that succeeds in the turn in which it is ended leaves no socket open."""
     network.silent = {"a": asyncio.Event()}
-    racing = asyncio.get_running_loop().create_task(
-        race([address("a"), address("b")], network.open, stagger=STAGGER)
-    )
+    racing = asyncio.get_running_loop().create_task(race([address("a"), address("b")], network.open, stagger=STAGGER))
     while "b" not in network.tried:
         await asyncio.sleep(0)
     network.silent["a"].set()
@@ -112,9 +110,7 @@ async def test_no_address_is_an_error(network: FakeNetwork) -> None:
 
 async def test_cancelling_ends_every_attempt(network: FakeNetwork) -> None:
     network.silent = {"a": asyncio.Event(), "b": asyncio.Event()}
-    racing = asyncio.get_running_loop().create_task(
-        race([address("a"), address("b")], network.open, stagger=STAGGER)
-    )
+    racing = asyncio.get_running_loop().create_task(race([address("a"), address("b")], network.open, stagger=STAGGER))
     while len(network.tried) < 2:
         await asyncio.sleep(0)
     racing.cancel()

@@ -136,7 +136,9 @@ def test_any_cut_gives_the_same_response(wire: bytes, cuts: list[int]) -> None:
 def test_garbage_ends_in_a_response_or_a_documented_error(
     wire: bytes, changes: list[tuple[int, bytes]], cut: int
 ) -> None:
-    """Whatever a server sends, a caller gets a response or an RpcError, and after the end of the connection one of them for sure."""
+    """Whatever a server sends, a caller gets a response or an RpcError, and after the end of the connection one of them
+    for sure.
+    """
     for at, change in changes:
         wire = wire[:at] + change + wire[at + 1 :]
     bench = Bench()
@@ -242,9 +244,7 @@ def test_bug_in_an_exchange_is_not_blamed_on_the_server(bench: Bench) -> None:
         ([(b"transfer-encoding", b"chunked "), (b"transfer-encoding", b"")], None, False),
     ],
 )
-def test_head_says_where_the_body_ends(
-    fields: list[tuple[bytes, bytes]], length: int | None, is_open: bool
-) -> None:
+def test_head_says_where_the_body_ends(fields: list[tuple[bytes, bytes]], length: int | None, is_open: bool) -> None:
     """RFC 9112 6.3: by its length, by its chunks, or with the connection."""
     assert (length, is_open) == (declared_length(fields), ends_with_connection(fields))
 

@@ -85,12 +85,10 @@ def test_other_proxies_are_refused_without_their_secrets(url: str) -> None:
         ("", "example.com", 443, False),
         (",", "example.com", 443, False),
     ],
-)  # fmt: skip
+)
 def test_no_proxy_names_exceptions(no_proxy: str, host: str, port: int, is_direct: bool) -> None:
     """Hosts with all below them, ports, addresses and networks."""
-    found = proxy_for(
-        Origin("https", host, port), HTTPS_PROXY="http://proxy.test", NO_PROXY=no_proxy
-    )
+    found = proxy_for(Origin("https", host, port), HTTPS_PROXY="http://proxy.test", NO_PROXY=no_proxy)
 
     assert is_direct == (found is None)
 

@@ -24,9 +24,7 @@ def test_certificates_and_names_are_verified() -> None:
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
 
 
-def test_without_system_authorities_the_bundled_ones_count(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_system_authorities_the_bundled_ones_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """botocore brings a bundle; without any, every connection would be refused."""
     no_authorities(monkeypatch, tmp_path)
     context = client_context()

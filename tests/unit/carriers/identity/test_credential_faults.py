@@ -56,7 +56,8 @@ def program(folder: Path, body: str) -> str:
     return f"{sys.executable} {folder}/program.py {SECRET}"
 
 
-# -- what is broken --------------------------------------------------------------------------------------------------------
+# -- what is broken
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,20 +68,20 @@ def program(folder: Path, body: str) -> str:
         (f"import sys; sys.exit('{SECRET}')", "the program ended with an error"),
         (f"print('[\"{SECRET}\"]')", "its output is JSON, but no object"),
         (f"print('\"{SECRET}\"')", "its output is JSON, but no object"),
-        (f"print('{{\"Version\": \"{SECRET}\"}}')", "its output does not say Version 1"),
+        (f'print(\'{{"Version": "{SECRET}"}}\')', "its output does not say Version 1"),
         ("print('{}')", "its output does not say Version 1"),
-        (f"print('{{\"Version\": 1, \"AccessKeyId\": \"{SECRET}\"}}')", "its output lacks SecretAccessKey"),
+        (f'print(\'{{"Version": 1, "AccessKeyId": "{SECRET}"}}\')', "its output lacks SecretAccessKey"),
         ("import sys; sys.stdout.buffer.write(b'\\xff')", "its output is not UTF-8 text"),
         (
-            f"print('{{\"Version\": 1, \"AccessKeyId\": \"A\", \"SecretAccessKey\": \"B\", \"Expiration\": \"{SECRET}\"}}')",
+            f'print(\'{{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "Expiration": "{SECRET}"}}\')',
             "the expiry that it gives is no date",
         ),
         (
-            "print('{\"Version\": 1, \"AccessKeyId\": \"A\", \"SecretAccessKey\": \"B\", \"Expiration\": \"2001-01-01T00:00:00Z\"}')",
+            'print(\'{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "Expiration": "2001-01-01T00:00:00Z"}\')',
             "the credentials that it gives have expired",
         ),
     ],
-)  # fmt: skip
+)
 def test_credential_process(aws: Path, body: str, reason: str) -> None:
     (aws / "config").write_text(f"[default]\ncredential_process = {program(aws, body)}\n")
     told = fault()
@@ -92,14 +93,17 @@ def test_credential_process(aws: Path, body: str, reason: str) -> None:
 def test_a_credential_process_that_is_not_there(aws: Path) -> None:
     (aws / "config").write_text(f"[profile dev]\ncredential_process = /no/such/program {SECRET}\n")
 
-    assert "custom-process (/no/such/program, credential_process of profile dev): no such file: /no/such/program" == fault(profile="dev")  # fmt: skip
+    assert (
+        "custom-process (/no/such/program, credential_process of profile dev): no such file: /no/such/program"
+        == fault(profile="dev")
+    )
 
 
 def test_web_identity_without_its_token_file(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such/token")
     monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
 
-    assert "assume-role-with-web-identity (token file /no/such/token): no such file: /no/such/token" == fault()  # fmt: skip
+    assert "assume-role-with-web-identity (token file /no/such/token): no such file: /no/such/token" == fault()
 
 
 def test_web_identity_whose_token_is_no_text(aws: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +153,7 @@ def test_files_that_cannot_be_read(aws: Path) -> None:
 
 
 def test_a_role_without_a_source(aws: Path) -> None:
-    (aws / "config").write_text(
-        "[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = missing\n"
-    )
+    (aws / "config").write_text("[default]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = missing\n")
     told = fault()
 
     assert told.startswith(f"assume-role (profile default in {aws}/config): ")
@@ -204,9 +206,7 @@ def container(aws: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.serve
         ((200, b"{}"), "what it gives lacks AccessKeyId"),
     ],
 )
-def test_a_containers_credentials(
-    container: http.server.HTTPServer, answer: tuple[int, bytes], reason: str
-) -> None:
+def test_a_containers_credentials(container: http.server.HTTPServer, answer: tuple[int, bytes], reason: str) -> None:
     container.answer = answer  # type: ignore[attr-defined]
     told = fault()
 
@@ -219,10 +219,13 @@ def test_a_containers_credentials(
     ("variables", "reason"),
     [
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN": f"{SECRET}\n"}, "the authorization token holds a line break"),
-        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://credentials.example/v1"}, "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https"),
+        (
+            {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://credentials.example/v1"},
+            "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https",
+        ),
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/no/such/token"}, "no such file: /no/such/token"),
     ],
-)  # fmt: skip
+)
 def test_a_containers_authorization(
     container: http.server.HTTPServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -235,9 +238,20 @@ def test_a_containers_authorization(
     assert fault().endswith(reason)
 
 
-# -- what cannot stand in a head -------------------------------------------------------------------------------------------
+# -- what cannot stand in a head
+# -------------------------------------------------------------------------------------------
 
-BROKEN = [f"{SECRET}\n", f"{SECRET}\r\n", f"{SECRET}\r\nx-injected: 1", f"\n{SECRET}", f"{SECRET} ", f"{SECRET}\0", f"{SECRET}\x7f", f"{SECRET}é", f"{SECRET}\t"]  # fmt: skip
+BROKEN = [
+    f"{SECRET}\n",
+    f"{SECRET}\r\n",
+    f"{SECRET}\r\nx-injected: 1",
+    f"\n{SECRET}",
+    f"{SECRET} ",
+    f"{SECRET}\0",
+    f"{SECRET}\x7f",
+    f"{SECRET}é",
+    f"{SECRET}\t",
+]
 
 
 @pytest.mark.parametrize("value", BROKEN)
@@ -258,11 +272,9 @@ def test_empty_keys_are_refused(key: str, secret: str) -> None:
     assert "is empty" in str(unusable_part(Credentials(key, secret)))
 
 
-@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])  # fmt: skip
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"])
 @pytest.mark.parametrize("end", ["\n", "\r\nx-injected: 1"])
-def test_line_breaks_in_the_environment(
-    aws: Path, monkeypatch: pytest.MonkeyPatch, name: str, end: str
-) -> None:
+def test_line_breaks_in_the_environment(aws: Path, monkeypatch: pytest.MonkeyPatch, name: str, end: str) -> None:
     for each in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(each, SECRET)
     monkeypatch.setenv(name, SECRET + end)
@@ -273,7 +285,7 @@ def test_line_breaks_in_the_environment(
 
 
 def test_a_line_break_that_a_program_gives(aws: Path) -> None:
-    given = json.dumps({"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "SessionToken": f"{SECRET}\n"})  # fmt: skip
+    given = json.dumps({"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "SessionToken": f"{SECRET}\n"})
     command = program(aws, f"print('''{given}'''.replace(chr(10), chr(92) + 'n'))")
     (aws / "config").write_text(f"[default]\ncredential_process = {command}\n")
 
@@ -281,7 +293,7 @@ def test_a_line_break_that_a_program_gives(aws: Path) -> None:
 
 
 def test_a_line_break_that_a_container_gives(container: http.server.HTTPServer) -> None:
-    given = {"AccessKeyId": f"{SECRET}\n", "SecretAccessKey": "B", "Token": "C", "Expiration": "2100-01-01T00:00:00Z"}  # fmt: skip
+    given = {"AccessKeyId": f"{SECRET}\n", "SecretAccessKey": "B", "Token": "C", "Expiration": "2100-01-01T00:00:00Z"}
     container.answer = (200, json.dumps(given).encode())  # type: ignore[attr-defined]
 
     assert "the access key id holds a line break" in fault()

@@ -118,10 +118,7 @@ async def test_failed_search_is_logged_and_tried_again(caplog: pytest.LogCapture
     await source.close()
 
     assert ["find", "find"] == search.calls
-    assert (
-        "no AWS credentials found: no place holds any (looked in: env, sso; profile default)"
-        in caplog.text
-    )
+    assert "no AWS credentials found: no place holds any (looked in: env, sso; profile default)" in caplog.text
 
 
 async def test_foreign_errors_are_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
@@ -253,16 +250,30 @@ async def test_local_credentials_are_always_there() -> None:
     assert "us-east-1" == source.settings.region
 
 
-# -- where boto3 finds them ------------------------------------------------------------------------------------------------
+# -- where boto3 finds them
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def aws_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty ~/.aws, and nothing in the environment."""
-    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-                 "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_LAMBDA", "AWS_USE_FIPS_ENDPOINT",
-                 "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-                 "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"):  # fmt: skip
+    for name in (
+        "AWS_PROFILE",
+        "AWS_DEFAULT_PROFILE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_LAMBDA",
+        "AWS_USE_FIPS_ENDPOINT",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_ROLE_ARN",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
@@ -277,24 +288,17 @@ def test_environment_is_searched(aws_folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     found = BotocoreSearch(environment={}).find()
 
-    assert (
-        Found(Credentials("AKID", "secret", "token"), AwsSettings("eu-central-1"), "env") == found
-    )
+    assert Found(Credentials("AKID", "secret", "token"), AwsSettings("eu-central-1"), "env") == found
 
 
 def test_profile_is_searched_with_its_region(aws_folder: Path) -> None:
     """A named profile brings keys from one file and the region from the other; a given region comes first."""
-    (aws_folder / "credentials").write_text(
-        "[dev]\naws_access_key_id = AKID\naws_secret_access_key = secret\n"
-    )
+    (aws_folder / "credentials").write_text("[dev]\naws_access_key_id = AKID\naws_secret_access_key = secret\n")
     (aws_folder / "config").write_text("[profile dev]\nregion = eu-west-3\n")
     found = BotocoreSearch(profile="dev", environment={}).find()
     elsewhere = BotocoreSearch(profile="dev", region="us-west-2", environment={}).find()
 
-    assert (
-        Found(Credentials("AKID", "secret"), AwsSettings("eu-west-3"), "shared-credentials-file")
-        == found
-    )
+    assert Found(Credentials("AKID", "secret"), AwsSettings("eu-west-3"), "shared-credentials-file") == found
     assert "us-west-2" == elsewhere.settings.region
 
 
@@ -302,18 +306,22 @@ def test_process_is_run_and_its_expiry_known(aws_folder: Path) -> None:
     """credential_process, with an expiry: what is renewed tells when it must be."""
     answer = aws_folder / "answer.json"
     process = f"{sys.executable} -c \\\"print(open('{answer}').read())\\\""
-    (aws_folder / "config").write_text(
-        f"[default]\ncredential_process = {process}\n".replace('\\"', '"')
+    (aws_folder / "config").write_text(f"[default]\ncredential_process = {process}\n".replace('\\"', '"'))
+    answer.write_text(
+        json.dumps(
+            {
+                "Version": 1,
+                "AccessKeyId": "AKID",
+                "SecretAccessKey": "s",
+                "SessionToken": "t",
+                "Expiration": "2100-01-01T00:00:00Z",
+            }
+        )
     )
-    answer.write_text(json.dumps(
-        {"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2100-01-01T00:00:00Z"}
-    ))  # fmt: skip
     search = BotocoreSearch(environment={})
     found = search.find()
 
-    assert (
-        Found(Credentials("AKID", "s", "t", 4102444800.0), AwsSettings(), "custom-process") == found
-    )
+    assert Found(Credentials("AKID", "s", "t", 4102444800.0), AwsSettings(), "custom-process") == found
     assert found == search.renew()
 
 
@@ -327,9 +335,7 @@ def test_nothing_anywhere_names_what_was_tried(aws_folder: Path) -> None:
     assert "profile default" in search.tried
 
 
-async def test_unknown_profile_is_named_in_the_log(
-    aws_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_unknown_profile_is_named_in_the_log(aws_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """botocore's own words are for the operator."""
     source = RefreshingCredentials(BotocoreSearch(profile="typo", environment={}))
     with caplog.at_level(logging.WARNING):
@@ -350,26 +356,26 @@ SERVICES = "[services local]\nlambda =\n  endpoint_url = http://services.test\n"
         ("[default]\nendpoint_url = http://profile.test\n", {}, "http://profile.test"),
         (f"[default]\nservices = local\nendpoint_url = http://profile.test\n{SERVICES}", {}, "http://services.test"),
         (f"[default]\nservices = local\n{SERVICES}", {"AWS_ENDPOINT_URL": "http://all.test"}, "http://all.test"),
-        ("[default]\n", {"AWS_ENDPOINT_URL": "http://all.test", "AWS_ENDPOINT_URL_LAMBDA": "http://own.test"}, "http://own.test"),
+        (
+            "[default]\n",
+            {"AWS_ENDPOINT_URL": "http://all.test", "AWS_ENDPOINT_URL_LAMBDA": "http://own.test"},
+            "http://own.test",
+        ),
     ],
-)  # fmt: skip
+)
 def test_endpoint_is_the_one_that_botocore_uses(
     aws_folder: Path, config: str, environment: dict[str, str], endpoint: str | None
 ) -> None:
     """The order of the SDKs, checked against botocore's own."""
     (aws_folder / "config").write_text(config)
     session: Any = Session()
-    theirs = ConfiguredEndpointProvider(
-        session.full_config, session.get_scoped_config(), "lambda", environment
-    )
+    theirs = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "lambda", environment)
 
     assert endpoint == configured_endpoint(session, environment)
     assert endpoint == theirs.provide()
 
 
-def test_configured_endpoints_can_be_ignored(
-    aws_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_configured_endpoints_can_be_ignored(aws_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
     environment = {"AWS_ENDPOINT_URL": "http://all.test"}
 
@@ -385,8 +391,6 @@ def test_a_profile_ignores_the_endpoints_of_the_environment(aws_folder: Path) ->
 def test_botocore_is_imported_only_when_it_is_asked() -> None:
     """22 MB and a tenth of a second that a bridge with local functions alone does not pay."""
     program = "import sys, bridge.carriers.lambda_invoke; print('botocore' in sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert "False" == ran.stdout.strip()

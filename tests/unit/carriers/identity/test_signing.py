@@ -99,6 +99,4 @@ def test_refusals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> N
         clock.advance(REFUSALS_LOGGED_EVERY)
         signing.report(error)
 
-    assert ["AWS refuses (AWS: User x is not authorized)"] * 2 == [
-        record.message for record in caplog.records
-    ]
+    assert ["AWS refuses (AWS: User x is not authorized)"] * 2 == [record.message for record in caplog.records]

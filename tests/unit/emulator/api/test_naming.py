@@ -24,18 +24,24 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:fn"
         (ARN, "7", FunctionId("fn", "7")),
         ("arn:aws-us-gov:lambda:us-gov-west-1:210987654321:function:a.b-c_d:x", None, FunctionId("a.b-c_d", "x")),
     ],
-)  # fmt: skip
-def test_every_form_names_the_same_function(
-    text: str, qualifier: str | None, expected: FunctionId
-) -> None:
+)
+def test_every_form_names_the_same_function(text: str, qualifier: str | None, expected: FunctionId) -> None:
     assert expected == naming.parse(text, qualifier)
 
 
 @pytest.mark.parametrize(
     ("text", "qualifier"),
-    [("", None), ("a b", None), ("fn:", None), ("fn", ""), ("fn", "a b"), ("x" * 141, None),
-     ("arn:aws:s3:us-east-1:123456789012:function:fn", None), ("fn:a:b:c", None)],
-)  # fmt: skip
+    [
+        ("", None),
+        ("a b", None),
+        ("fn:", None),
+        ("fn", ""),
+        ("fn", "a b"),
+        ("x" * 141, None),
+        ("arn:aws:s3:us-east-1:123456789012:function:fn", None),
+        ("fn:a:b:c", None),
+    ],
+)
 def test_what_is_no_name_is_refused(text: str, qualifier: str | None) -> None:
     with pytest.raises(refusals.InvalidName):
         naming.parse(text, qualifier)
@@ -51,8 +57,6 @@ def test_an_arn_carries_the_qualifier_that_was_used() -> None:
     assert [ARN, f"{ARN}:live"] == [FunctionId("fn").arn, FunctionId("fn", "live").arn]
 
 
-@pytest.mark.parametrize(
-    ("qualifier", "expected"), [(None, False), ("$LATEST", False), ("v1", False), ("1", True)]
-)
+@pytest.mark.parametrize(("qualifier", "expected"), [(None, False), ("$LATEST", False), ("v1", False), ("1", True)])
 def test_only_numbers_are_versions(qualifier: str | None, expected: bool) -> None:
     assert expected is FunctionId("fn", qualifier).is_published_version

@@ -14,11 +14,14 @@ NOW = 1773342238.5
 
 
 def event_of(
-    *, headers: tuple[tuple[str, str], ...] = (), body: bytes = b"", query: str = "", path: str = "/", caller: str | None = None
-) -> Any:  # fmt: skip
-    request = UrlRequest(
-        "POST", path, query, headers, body, "HTTP/1.1", "127.0.0.1", 9001, caller=caller
-    )
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    body: bytes = b"",
+    query: str = "",
+    path: str = "/",
+    caller: str | None = None,
+) -> Any:
+    request = UrlRequest("POST", path, query, headers, body, "HTTP/1.1", "127.0.0.1", 9001, caller=caller)
     return json.loads(encode(request, function="fn", request_id="id-1", trace_id="Root=1", now=NOW))
 
 
@@ -66,7 +69,15 @@ def test_who_signed_is_in_the_authorizer() -> None:
     assert event["requestContext"]["accountId"] == "123456789012"
     assert (iam["accessKey"], iam["accountId"]) == ("AKIA", "123456789012")
     assert iam["userArn"] == "arn:aws:iam::123456789012:user/AKIA"
-    assert sorted(iam) == ["accessKey", "accountId", "callerId", "cognitoIdentity", "principalOrgId", "userArn", "userId"]  # fmt: skip
+    assert sorted(iam) == [
+        "accessKey",
+        "accountId",
+        "callerId",
+        "cognitoIdentity",
+        "principalOrgId",
+        "userArn",
+        "userId",
+    ]
 
 
 def test_the_signature_stays_with_the_url() -> None:
@@ -79,9 +90,7 @@ def test_the_signature_stays_with_the_url() -> None:
 
 def test_headers_are_in_lower_case_and_repeats_joined() -> None:
     """Those between client and URL only stay behind."""
-    headers = event_of(
-        headers=(("X-A", "1"), ("x-a", "2"), ("Connection", "close"), ("TE", "trailers"))
-    )["headers"]
+    headers = event_of(headers=(("X-A", "1"), ("x-a", "2"), ("Connection", "close"), ("TE", "trailers")))["headers"]
 
     assert headers["x-a"] == "1,2"
     assert {"connection", "te"}.isdisjoint(headers)
@@ -112,7 +121,7 @@ def test_path_and_query_stay_as_sent_and_parameters_are_decoded() -> None:
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/json; charset=utf-8", "application/problem+json", "image/svg+xml", "Application/XML"],
-)  # fmt: skip
+)
 def test_text_stays_text(content_type: str) -> None:
     event = event_of(headers=(("Content-Type", content_type),), body="é".encode())
 

@@ -17,7 +17,7 @@ def inferred(**members: Any) -> UrlReply:
     return infer(json.dumps(members).encode())
 
 
-@pytest.mark.parametrize("payload", [b'"Hello"', b"[1]", b"null", b"7", b'{"message": "hi"}', b'{"body": "b"}'])  # fmt: skip
+@pytest.mark.parametrize("payload", [b'"Hello"', b"[1]", b"null", b"7", b'{"message": "hi"}', b'{"body": "b"}'])
 def test_json_without_a_status_code_is_the_body(payload: bytes) -> None:
     """With status 200 and application/json, byte for byte: a string keeps its quotes."""
     assert infer(payload) == UrlReply(Head(200, (JSON_TYPE,)), payload)
@@ -55,7 +55,7 @@ def test_base64_is_decoded() -> None:
     assert inferred(statusCode=200, body="AAEC", isBase64Encoded=True).body == b"\0\1\2"
 
 
-@pytest.mark.parametrize("name", ["WWW-Authenticate", "Content-Length", "Date", "Connection", "x-amzn-RequestId"])  # fmt: skip
+@pytest.mark.parametrize("name", ["WWW-Authenticate", "Content-Length", "Date", "Connection", "x-amzn-RequestId"])
 def test_headers_of_the_url_itself_are_remapped(name: str) -> None:
     headers = dict(inferred(statusCode=200, headers={name: "v"}).head.headers)
 
@@ -128,9 +128,7 @@ def test_repeated_headers_of_a_prelude_are_lists() -> None:
     assert found[0].headers == (("x", "1"), ("x", "2"), ("content-type", "a/b"))
 
 
-@pytest.mark.parametrize(
-    "start", [b"{}\0\0\0body more", b"nonsense" + bytes(8), b"x" * MAX_PRELUDE, b"[]" + bytes(8)]
-)
+@pytest.mark.parametrize("start", [b"{}\0\0\0body more", b"nonsense" + bytes(8), b"x" * MAX_PRELUDE, b"[]" + bytes(8)])
 def test_what_begins_with_no_prelude_is_refused(start: bytes) -> None:
     with pytest.raises(BadReply):
         Prelude().feed(start)

@@ -17,9 +17,17 @@ HOST = "fn.lambda-url.us-east-1.localhost:9001"
 
 
 def signed(
-    *, key: str = "local", secret: str = "local", token: str | None = None, service: str = "lambda", region: str = "us-east-1",
-    path: str = "/a%20b/c", query: str = "b=2&a=1", body: bytes = b"body", **more: str,
-) -> UrlRequest:  # fmt: skip
+    *,
+    key: str = "local",
+    secret: str = "local",
+    token: str | None = None,
+    service: str = "lambda",
+    region: str = "us-east-1",
+    path: str = "/a%20b/c",
+    query: str = "b=2&a=1",
+    body: bytes = b"body",
+    **more: str,
+) -> UrlRequest:
     """A request as botocore signs it, at the present time."""
     url = f"http://{HOST}{path}" + (f"?{query}" if query else "")
     request = AWSRequest("POST", url, headers={"X-Custom": "  a   b ", **more}, data=body)
@@ -53,7 +61,9 @@ def test_who_signed_rightly_is_named(token: str | None, body: bytes) -> None:
     assert verify(signed(token=token, body=body), "/a%20b/c", keys=LOCAL, now=present()) == "local"
 
 
-@pytest.mark.parametrize(("path", "query"), [("/", ""), ("/x/", "a=&b"), ("//x/../y", "q=%2F"), ("/~u/é".encode().decode("latin-1"), "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "query"), [("/", ""), ("/x/", "a=&b"), ("//x/../y", "q=%2F"), ("/~u/é".encode().decode("latin-1"), "")]
+)
 def test_paths_and_queries_are_made_canonical(path: str, query: str) -> None:
     request = signed(path=path, query=query)
 
@@ -114,8 +124,8 @@ def test_a_body_cannot_stay_unsigned() -> None:
         ("X-Amz-Date", None, "it has no x-amz-date"),
         ("X-Amz-Date", "20261399T999999Z", "its x-amz-date is no date"),
     ],
-)  # fmt: skip
-def test_what_is_missing_is_said_and_nothing_secret_repeated(name: str, value: str | None, why: str) -> None:  # fmt: skip
+)
+def test_what_is_missing_is_said_and_nothing_secret_repeated(name: str, value: str | None, why: str) -> None:
     assert why == refusal_of(changed(signed(), name, value))
 
 
@@ -123,7 +133,7 @@ def test_host_and_date_must_be_signed() -> None:
     request = signed()
     authorization = dict(request.headers)["Authorization"].replace("host;", "")
 
-    assert "host and x-amz-date must be signed" == refusal_of(changed(request, "Authorization", authorization))  # fmt: skip
+    assert "host and x-amz-date must be signed" == refusal_of(changed(request, "Authorization", authorization))
 
 
 def test_known_are_the_local_keys_and_those_of_the_environment() -> None:

@@ -39,7 +39,9 @@ def test_only_a_terminal_gets_colours() -> None:
 
 
 async def test_functions_go_on_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room again."""
+    """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room
+    again.
+    """
     monkeypatch.setattr("bridge.lossy_writer._MOST_WAITING", 100_000)
     monkeypatch.setattr("bridge.emulator.instances.console._RETRY_AFTER", 0.0)
     reader, writer = os.pipe()

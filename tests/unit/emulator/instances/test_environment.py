@@ -32,18 +32,14 @@ def env(config: FunctionConfig, interpreter: Interpreter | None = None) -> dict[
             ("/py", "-m", "awslambdaric", "a.b"),
         ),
     ],
-)  # fmt: skip
-def test_a_handler_runs_on_a_runtime_and_a_command_as_it_is(
-    config: FunctionConfig, command: tuple[str, ...]
-) -> None:
+)
+def test_a_handler_runs_on_a_runtime_and_a_command_as_it_is(config: FunctionConfig, command: tuple[str, ...]) -> None:
     assert command == environment.command_of(config)
 
 
 def test_the_python_path_is_the_functions_folder_its_own_and_last_ours() -> None:
     """Ours only for an interpreter that has no lambda_fn."""
-    with_path = FunctionConfig(
-        name="fn", code=Path("/code"), handler="a.b", env={"PYTHONPATH": "/lib"}
-    )
+    with_path = FunctionConfig(name="fn", code=Path("/code"), handler="a.b", env={"PYTHONPATH": "/lib"})
     lent = env(with_path, Interpreter("3.13", has_lambda_fn=False))["PYTHONPATH"]
 
     assert env(HANDLER)["PYTHONPATH"] == "/code"

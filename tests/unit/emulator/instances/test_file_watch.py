@@ -44,7 +44,9 @@ async def test_a_change_names_its_folder_and_caches_do_not_count(tmp_path: Path)
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 def test_our_own_output_does_not_count(tmp_path: Path) -> None:
-    """`serve 2> out.txt` in the function's folder: each line would restart the function, and say so in the next line."""
+    """`serve 2> out.txt` in the function's folder: each line would restart the function, and say so in the next
+    line.
+    """
     source = (
         "import sys\n"
         "from watchfiles import Change\n"
@@ -65,10 +67,10 @@ def test_our_own_output_does_not_count(tmp_path: Path) -> None:
     assert ["False", "True"] == done.stdout.split()
 
 
-async def test_a_folder_that_is_made_anew_is_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`rm -rf dist && build`: its coming counts as a change, and so does what changes in it afterwards; likewise one that comes late."""
+async def test_a_folder_that_is_made_anew_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rm -rf dist && build`: its coming counts as a change, and so does what changes in it afterwards; likewise one
+    that comes late.
+    """
     monkeypatch.setattr("bridge.emulator.instances.file_watch.LOOKED_AFTER", 0.05)
     folder = tmp_path / "dist"
     seen: asyncio.Queue[set[Path]] = asyncio.Queue()

@@ -18,9 +18,7 @@ from bridge.emulator.instances.reaper import Reaper
 async def test_events_queue_up_to_a_bound() -> None:
     """Above it the caller is throttled, with AWS's reason for too many events."""
     config = FunctionConfig(name="fn", code=Path("/"), command=("nosuch",))
-    function = Function(
-        config, SharedEmulatorState(Reaper(), Interpreters(), 1, 1), lambda _line: None
-    )
+    function = Function(config, SharedEmulatorState(Reaper(), Interpreters(), 1, 1), lambda _line: None)
     event = Invocation("id", b"{}", "arn", "trace")
     for _ in range(MAX_EVENTS):
         function.enqueue(event)

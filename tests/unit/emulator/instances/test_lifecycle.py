@@ -21,16 +21,13 @@ def test_a_normal_life() -> None:
     assert [ready, running, responding, Phase.RESPONSE_SENT, ready, running, responding] == seen
 
 
-@pytest.mark.parametrize(
-    ("phase", "act"), sorted(set(product(Phase, Act)) - NEXT_PHASE.keys(), key=str)
-)
+@pytest.mark.parametrize(("phase", "act"), sorted(set(product(Phase, Act)) - NEXT_PHASE.keys(), key=str))
 def test_everything_else_is_refused_in_the_words_of_aws(phase: Phase, act: Act) -> None:
     with pytest.raises(InvalidTransition) as caught:
         advance(phase, act)
 
     assert (
-        f"State transition from {phase.value} to {act.value} failed for runtime. "
-        "Error: State transition is not allowed"
+        f"State transition from {phase.value} to {act.value} failed for runtime. Error: State transition is not allowed"
     ) == str(caught.value)
 
 

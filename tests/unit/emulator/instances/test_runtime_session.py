@@ -79,9 +79,7 @@ def test_before_an_invocation_there_is_nothing_to_answer(session: RuntimeSession
         session.open_reply("id", Act.RESPONSE)
 
 
-async def test_a_cut_reply_fails_unless_it_was_whole(
-    session: RuntimeSession, told: Transcript
-) -> None:
+async def test_a_cut_reply_fails_unless_it_was_whole(session: RuntimeSession, told: Transcript) -> None:
     running(session)
     session.open_reply("id", Act.RESPONSE)
     session.cut()
@@ -90,9 +88,7 @@ async def test_a_cut_reply_fails_unless_it_was_whole(
     assert told == ["ready", "answered Runtime.TruncatedResponse"]
 
 
-def test_init_errors_come_before_the_first_invocation(
-    session: RuntimeSession, told: Transcript
-) -> None:
+def test_init_errors_come_before_the_first_invocation(session: RuntimeSession, told: Transcript) -> None:
     session.restore()
     session.fail_init(Failure("X", b""))
 
