@@ -21,7 +21,7 @@ from hpack import Encoder
 
 from bridge.carriers.http1.client import BUFFER_SIZE, HttpClient
 from bridge.carriers.http1.connect import Dialer
-from bridge.carriers.http1.connection import Connection as UpstreamConnection
+from bridge.carriers.http1.connection import Http1Connection as UpstreamConnection
 from bridge.carriers.http1.pool import Pool
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
@@ -38,7 +38,7 @@ from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import ConnectionLimits, PoolLimits
 from bridge.rpc.url import Origin
-from bridge.server.connection import Connection, Serving
+from bridge.server.connection import Connection, ServerContext
 from bridge.server.uploads import Uploads
 from bridge.stack import Shared, Stack, front
 
@@ -251,7 +251,7 @@ class InProcess:
         methods = MethodRegistry(lambda _path: "unknown")
         table = RouteTable(self.stack.router, builtin={}, methods=methods)
         self.route = table.resolve(PATH)
-        serving = Serving(
+        serving = ServerContext(
             handler=front(log=self.log, figures=self.figures),
             resolve=table.resolve,
             figures=self.figures,

@@ -21,10 +21,10 @@ from typing import Any, cast
 
 import bridge.carriers.lambda_api
 from benchmarks.in_process import InProcess, run
-from bridge.aws.events.http_v2 import EventEncoder
+from bridge.aws.events.http_v2 import HttpV2EventEncoder
 from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.sigv4 import RequestSigner
-from bridge.carriers.http1.connection import Connection as UpstreamConnection
+from bridge.carriers.http1.connection import Http1Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
 from bridge.layers.access_log import AccessLog
 from bridge.layers.admit import admit
@@ -54,7 +54,7 @@ STAGES: Mapping[str, Functions] = {
         (Connection, "flush"),
         (Connection, "forget"),
     ),
-    "event encoded": ((EventEncoder, "encode"),),
+    "event encoded": ((HttpV2EventEncoder, "encode"),),
     "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
     "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
     "reply decoded": ((ReplyReader, "read"),),

@@ -33,7 +33,7 @@ from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import MaxConnections
 from bridge.rpc.redaction import Redactor
-from bridge.server.connection import Serving
+from bridge.server.connection import ServerContext
 from bridge.server.server import ListenAddress, Server
 from bridge.server.uploads import Uploads
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
@@ -100,7 +100,7 @@ class Bridge:
         self._exposure: asyncio.Task[None] | None = None
         self._is_draining = False
         self._server = Server(
-            Serving(
+            ServerContext(
                 handler=front(
                     log=self._access_log,
                     figures=self.figures,

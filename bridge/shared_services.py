@@ -103,7 +103,7 @@ class SharedServices:
         try:
             return await starting
         except OSError as error:
-            raise OSError(error.errno, f"{failed}: {reason_of(error)}; {remedy}") from error
+            raise OSError(error.errno, f"{failed}: {unready_reason(error)}; {remedy}") from error
 
     async def reload(self, config: Config) -> None:
         """Run and tell what this configuration says from now on.
@@ -133,7 +133,7 @@ class SharedServices:
             await self._local.close()
 
 
-def reason_of(error: OSError) -> str:
+def unready_reason(error: OSError) -> str:
     """Why an address cannot be had, in the system's words: asyncio's repeat the address."""
     if isinstance(error, socket.gaierror) or error.errno is None:
         return error.strerror or str(error)

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.schema import (
     Config,
-    GrpcTarget,
-    LambdaTarget,
+    GrpcTargetSpec,
+    LambdaTargetSpec,
     LocalTarget,
     Service,
     Target,
-    WeightedTarget,
+    TargetShare,
 )
 from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
@@ -29,7 +29,7 @@ from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
 from bridge.layers.route import route
-from bridge.layers.route_table import Entry
+from bridge.layers.route_table import RouteEntry
 from bridge.routing.router import Router
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
@@ -39,7 +39,7 @@ from bridge.services.configured import load_configured
 from bridge.services.descriptors import Descriptors
 from bridge.services.reflected_target import TIMEOUT, Ask, ReflectedTarget, first_implemented
 from bridge.services.sources import Source, Sources
-from bridge.targets.builder import Invocation, Targets
+from bridge.targets.builder import Destination, Targets
 from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
 
@@ -105,7 +105,7 @@ class Stack:
             conversions=shared.conversions,
         )
         self.sources = Sources({})
-        self.router: Router[Entry] = Router({})
+        self.router: Router[RouteEntry] = Router({})
 
     @property
     def credentials(self) -> CredentialSet | None:
@@ -113,7 +113,7 @@ class Stack:
         return self._targets.credentials
 
     @property
-    def invocations(self) -> Sequence[Invocation]:
+    def invocations(self) -> Sequence[Destination]:
         return self._targets.invocations
 
     async def open(self) -> None:
@@ -121,7 +121,7 @@ class Stack:
         files.
         """
         self._described.update(await asyncio.to_thread(load_configured, self.config))
-        entries: dict[str, Entry | None] = {}
+        entries: dict[str, RouteEntry | None] = {}
         sources: dict[str, Source | None] = {}
         for key, service in self.config.services.items():
             entries[key], sources[key] = self._build(service)
@@ -142,7 +142,7 @@ class Stack:
         self.sources.close()
         await self._targets.close()
 
-    def _build(self, service: Service) -> tuple[Entry | None, Source | None]:
+    def _build(self, service: Service) -> tuple[RouteEntry | None, Source | None]:
         if not service.legs:
             return None, None
         legs, asks = [], []
@@ -156,11 +156,11 @@ class Stack:
                     layers,
                     leg.weight,
                     max_call_seconds=max_call_seconds,
-                    streams=isinstance(leg.target, GrpcTarget),
+                    streams=isinstance(leg.target, GrpcTargetSpec),
                 )
             )
             asks.append((leg.weight, leg, target))
-        entry = Entry(service.key, legs, limits=service.limits, timeout=service.timeout)
+        entry = RouteEntry(service.key, legs, limits=service.limits, timeout=service.timeout)
         _, heaviest, target = max(asks, key=lambda ask: ask[0])
         asked = ReflectedTarget(
             first_implemented(
@@ -176,12 +176,12 @@ class Stack:
         paths = (str(leg.descriptors.path) for leg in service.legs if leg.descriptors is not None)
         return next((self._described[path] for path in paths), None)
 
-    def _figures_of(self, service: Service, leg: WeightedTarget) -> TargetFigures:
+    def _figures_of(self, service: Service, leg: TargetShare) -> TargetFigures:
         """Kept over reloads, and counted for each entry and leg: `max_concurrency` is theirs."""
         name = str(leg.target)
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
-    def _layers(self, service: Service, leg: WeightedTarget, target: Handler, figures: TargetFigures) -> Handler:
+    def _layers(self, service: Service, leg: TargetShare, target: Handler, figures: TargetFigures) -> Handler:
         """The layers of a call to this target after `front`, the outermost first."""
         return deadline(  # Ends the call at its deadline, while it waits too.
             admit(  # Waits for the request. Refuses the call while the target or the process is full.
@@ -198,7 +198,7 @@ class Stack:
                 target=figures,
                 max_concurrency=service.max_concurrency,
                 buffers=self._shared.figures.buffers,
-                gathers=not isinstance(leg.target, GrpcTarget),
+                gathers=not isinstance(leg.target, GrpcTargetSpec),
                 clock=_clock,
             ),
             deadlines=self._shared.deadlines,
@@ -222,8 +222,8 @@ def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> 
     return traced_attempt(inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator)
 
 
-def _is_lambda(leg: WeightedTarget) -> bool:
-    return isinstance(leg.target, LambdaTarget | LocalTarget)
+def _is_lambda(leg: TargetShare) -> bool:
+    return isinstance(leg.target, LambdaTargetSpec | LocalTarget)
 
 
 def _ask(target: Handler, service: str, buffers: Buffers) -> Ask:

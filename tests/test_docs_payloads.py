@@ -11,7 +11,7 @@ from typing import Any, get_args
 import pytest
 
 from bridge.aws.invoke import InvokeReply
-from bridge.config.schema import EventShape, Payload
+from bridge.config.schema import EventShape, PayloadName
 from bridge.conversion.converter import Conversions
 from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.envelope import envelope
@@ -78,11 +78,11 @@ def handler_of(crossing: str) -> Any:
 def test_there_is_an_example_for_every_payload_and_event() -> None:
     payloads, events = zip(*(crossing.split(" in ") for crossing in EXAMPLES), strict=True)
 
-    assert {*get_args(Payload)} == {"grpc-web", *payloads}  # that one is lambda_fn's to show
+    assert {*get_args(PayloadName)} == {"grpc-web", *payloads}  # that one is lambda_fn's to show
     assert {*get_args(EventShape)} == {*events}
 
 
-@pytest.mark.parametrize("name", [*get_args(Payload), *get_args(EventShape)])
+@pytest.mark.parametrize("name", [*get_args(PayloadName), *get_args(EventShape)])
 def test_every_name_has_its_row(name: str) -> None:
     assert f"\n| `{name}`" in TEXT
 

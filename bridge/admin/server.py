@@ -32,7 +32,7 @@ MAX_CONNECTIONS = 20
 """Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of clients
 and to targets leave so many file descriptors free.
 """
-IDLE_TIMEOUT = 75.0
+ADMIN_IDLE_SECONDS = 75.0
 """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
 ANSWER_TIMEOUT = 10.0
 """Seconds that an answer may take, a slow reader included."""
@@ -140,9 +140,9 @@ class AdminServer:
         return response
 
     async def _answer(self, request: web.BaseRequest) -> _Answer:
-        from bridge.server.http_port import refusal_of
+        from bridge.server.http_port import http_refusal_of
 
-        refusal = refusal_of(request, self._hosts)
+        refusal = http_refusal_of(request, self._hosts)
         if refusal is not None:
             return _Answer(f"{refusal}\n".encode(), _TEXT, status=403)
         answer = self._public.get(request.path)
@@ -221,7 +221,7 @@ def _server(
 
     return BoundedServer(
         serve,
-        keepalive_timeout=IDLE_TIMEOUT,
+        keepalive_timeout=ADMIN_IDLE_SECONDS,
         lingering_time=0,
         max_line_size=4096,
         max_field_size=4096,

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from bridge.aws.event_stream import FRAME_SIZE, STRING
 
-CONTENT_TYPE = "application/vnd.amazon.eventstream"
+EVENT_STREAM_TYPE = "application/vnd.amazon.eventstream"
 
 _LENGTHS = Struct(">II")
 _CRC = Struct(">I")

@@ -30,7 +30,7 @@ _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 _BLOCK_SIZE = 64
 
-Headers = tuple[tuple[str, str], ...]
+HeaderPairs = tuple[tuple[str, str], ...]
 """HTTP header fields; names in any case."""
 
 
@@ -110,8 +110,8 @@ class RequestSigner:
         method: str,
         path: str,
         query: str = "",
-        headers: Headers,
-        unsigned: Headers = (),
+        headers: HeaderPairs,
+        unsigned: HeaderPairs = (),
     ) -> None:
         """`headers`, with `host` among them, are all signed; `unsigned` only travel along in `head`.
 
@@ -130,7 +130,7 @@ class RequestSigner:
         signature = self.signature(payload_hash, now)
         return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (self._head_start, signature, length)
 
-    def headers_to_add(self, payload_hash: str, now: float) -> Headers:
+    def headers_to_add(self, payload_hash: str, now: float) -> HeaderPairs:
         """What the given headers lack: the date, the session token if there is one, the authorization."""
         signature = self.signature(payload_hash, now).decode("ascii")
         token = self._key.credentials.token
@@ -196,7 +196,7 @@ def canonical_query(query: str) -> str:
     return "&".join(f"{name}={value}" for name, value in pairs)
 
 
-def canonical_headers(headers: Headers) -> tuple[str, str]:
+def canonical_headers(headers: HeaderPairs) -> tuple[str, str]:
     """The fields, one a line, sorted by name, their spaces folded; and the list of their names."""
     values: dict[str, list[str]] = {}
     for name, value in headers:

@@ -20,7 +20,7 @@ from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import HTTP_2, client_context
 from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection, name_of
 from bridge.carriers.http2.pool import Http2Pool
-from bridge.config.schema import GrpcTarget, TargetTls, UnixAddress
+from bridge.config.schema import GrpcTargetSpec, TargetTls, UnixAddress
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
@@ -104,7 +104,7 @@ class GrpcCarrier:
 
     def __init__(
         self,
-        target: GrpcTarget,
+        target: GrpcTargetSpec,
         *,
         tls: TargetTls | None = None,
         limits: Limits | None = None,
@@ -691,7 +691,7 @@ def _from_wire(fields: Fields) -> Metadata:
 # -----------------------------------------------------------------------------------------------------
 
 
-def _authority_of(target: GrpcTarget, tls: TargetTls | None) -> str:
+def _authority_of(target: GrpcTargetSpec, tls: TargetTls | None) -> str:
     if tls is not None and tls.server_name is not None:
         return tls.server_name
     return "localhost" if isinstance(target.address, UnixAddress) else str(target.address)

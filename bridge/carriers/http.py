@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
-from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
+from bridge.aws.sigv4 import Credentials, HeaderPairs, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import StreamedResponse
@@ -62,7 +62,9 @@ class HttpCarrier:
         self.name = str(url)
         """The server's name in messages."""
 
-    async def open(self, path: str, fields: Headers, body: bytes, account: Account | None = None) -> StreamedResponse:
+    async def open(
+        self, path: str, fields: HeaderPairs, body: bytes, account: Account | None = None
+    ) -> StreamedResponse:
         """Send a POST and wait until the response begins. The caller closes it. `path` follows the prefix,
         percent-encoded; `account`: of the
         call, it counts what of the response is not read yet.
@@ -90,7 +92,7 @@ class HttpCarrier:
         pool: Pool,
         signer: _Signer,
         path: str,
-        fields: Headers,
+        fields: HeaderPairs,
         body: bytes,
         account: Account | None,
     ) -> StreamedResponse:
@@ -138,7 +140,7 @@ class HttpCarrier:
         self._pool = self._client.pool(self._origin, self._tls)
         return self._pool
 
-    def _head(self, path: str, fields: Headers, body: bytes) -> bytes:
+    def _head(self, path: str, fields: HeaderPairs, body: bytes) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
         return (
             f"POST {path} HTTP/1.1\r\nhost: {self._origin.authority}\r\n{lines}content-length: {len(body)}\r\n\r\n"
@@ -157,7 +159,7 @@ class _Signer:
         self._key: SigningKey
         self._prepared: dict[tuple[str, str], RequestSigner] = {}
 
-    def sign(self, credentials: Credentials, path: str, fields: Headers, hashed: str) -> Headers:
+    def sign(self, credentials: Credentials, path: str, fields: HeaderPairs, hashed: str) -> HeaderPairs:
         """The fields with the signature. `hashed` is the hash of the body."""
         if credentials is not self._credentials:
             self._key = SigningKey(credentials, region=self._region, service=self.service)

@@ -14,7 +14,7 @@ from typing import Any, Required, TypedDict, TypeVar
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
-from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
+from bridge.aws.sigv4 import Credentials, HeaderPairs, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import Response, StreamedResponse
@@ -33,7 +33,7 @@ HASHED_ON_LOOP = 256 << 10
 other calls for a millisecond.
 """
 
-MAX_BODY = MAX_REPLY + (4 << 10)
+MAX_INVOKE_BODY = MAX_REPLY + (4 << 10)
 """The largest reply read whole (bytes). Lambda's limit is MAX_REPLY. Emulators count a little differently."""
 
 Answer = TypeVar("Answer", Response, StreamedResponse)
@@ -71,7 +71,7 @@ class LambdaApi:
         self._way: _Way | None = None
 
     def exchange(
-        self, payload: bytes, extra: Headers = (), account: Account | None = None
+        self, payload: bytes, extra: HeaderPairs = (), account: Account | None = None
     ) -> Coroutine[Any, Any, Response]:
         """Send a request and return the whole response that Lambda accepted. `extra` are headers to send and sign. For
         `account` see Pool.exchange.
@@ -81,7 +81,7 @@ class LambdaApi:
         return self._send(payload, extra, account, _exchange)
 
     def open(
-        self, payload: bytes, extra: Headers = (), account: Account | None = None
+        self, payload: bytes, extra: HeaderPairs = (), account: Account | None = None
     ) -> Coroutine[Any, Any, StreamedResponse]:
         """Send a request and return the beginning of the response. The caller closes it. Raises as `exchange` does."""
         return self._send(payload, extra, account, Pool.open)
@@ -95,7 +95,7 @@ class LambdaApi:
     async def _send(
         self,
         payload: bytes,
-        extra: Headers,
+        extra: HeaderPairs,
         account: Account | None,
         send: Callable[[Pool, bytes, bytes, Account | None], Awaitable[Answer]],
     ) -> Answer:
@@ -155,13 +155,13 @@ class LambdaApi:
     async def _refusal(self, answer: Response | StreamedResponse) -> RpcError:
         if isinstance(answer, StreamedResponse):
             async with answer:
-                answer = await answer.gather(MAX_BODY)
+                answer = await answer.gather(MAX_INVOKE_BODY)
         error = refusal_in(answer, function=str(self._function), now=self._clock())
         self._signing.report(error)
         return error
 
 
-_exchange = partial(Pool.exchange, max_body=MAX_BODY)
+_exchange = partial(Pool.exchange, max_body=MAX_INVOKE_BODY)
 
 
 async def hash_in_thread(payload: bytes) -> str:
@@ -180,7 +180,7 @@ class _Way:
         self._query = query
         self.signer = self.signer_for(())
 
-    def signer_for(self, extra: Headers) -> RequestSigner:
+    def signer_for(self, extra: HeaderPairs) -> RequestSigner:
         """The signer for requests that also have these headers."""
         return RequestSigner(
             self._key,

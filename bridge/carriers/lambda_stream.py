@@ -16,12 +16,12 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.response_stream import ResponseStream
 from bridge.carriers.http1.exchange import StreamedResponse
-from bridge.carriers.lambda_api import MAX_BODY, Access, LambdaApi
+from bridge.carriers.lambda_api import MAX_INVOKE_BODY, Access, LambdaApi
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.errors import RpcError
 
 
-class Reply:
+class StreamedReply:
     """A reply that is still arriving. `chunks` is read once, to its end or until the caller stops."""
 
     __slots__ = ("chunks", "request_id")
@@ -49,7 +49,7 @@ class LambdaStream:
         *,
         client_context: str | None = None,
         account: Account | None = None,
-    ) -> AsyncIterator[Reply]:
+    ) -> AsyncIterator[StreamedReply]:
         """Run the function. The reply is valid until the block ends. `client_context`: base64 of JSON, at most 3,583
         bytes; `account`: of the call, it counts what is held of the reply.
 
@@ -59,7 +59,7 @@ class LambdaStream:
         response = await self._api.open(payload, extra, account)
         request_id = response.field(b"x-amzn-requestid")
         async with response, aclosing(self._chunks(response, request_id, account)) as chunks:
-            yield Reply(chunks, request_id)
+            yield StreamedReply(chunks, request_id)
 
     async def dry_run(self) -> None:
         """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke`
@@ -73,7 +73,7 @@ class LambdaStream:
         try:
             if response.field(b"x-amz-function-error"):
                 # AWS does not describe this answer, but emulators give it, as for Invoke.
-                whole = await response.gather(MAX_BODY)
+                whole = await response.gather(MAX_INVOKE_BODY)
                 raise failure_of(whole.body, function=str(self._function))
             stream = ResponseStream(function=str(self._function))
             held = None if account is None else Portion(account)

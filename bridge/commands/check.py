@@ -17,7 +17,7 @@ from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
 from bridge.services.configured import load_configured, warnings_about
 from bridge.stack import Shared, Stack
-from bridge.targets.builder import Invocation
+from bridge.targets.builder import Destination
 
 _CREDENTIALS_SECONDS = 20.0
 _DRY_RUN_SECONDS = 20.0
@@ -74,7 +74,7 @@ async def _wait_for_credentials(stack: Stack) -> None:
         raise CommandFailed(stack.credentials.missing)  # why is in the log
 
 
-async def _dry_run(invocation: Invocation) -> str | None:
+async def _dry_run(invocation: Destination) -> str | None:
     try:
         async with asyncio.timeout(_DRY_RUN_SECONDS):
             await invocation.carrier.dry_run()

@@ -16,7 +16,7 @@ from bridge.config.schema import Config, Emulator, TcpAddress
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.redaction import Redactor
 from bridge.rpc.url import Url
-from bridge.shared_services import reason_of
+from bridge.shared_services import unready_reason
 
 
 def emulate(chosen: argparse.Namespace) -> int:
@@ -46,7 +46,7 @@ async def _emulate(config: Config, emulator: Emulator) -> None:
             port = await local.start(address.host, address.port)
         except OSError as error:
             raise CommandFailed(
-                f"cannot listen on {address}: {reason_of(error)}; --emulator chooses another address"
+                f"cannot listen on {address}: {unready_reason(error)}; --emulator chooses another address"
             ) from error
         names = ", ".join(config.functions)
         print(

@@ -32,11 +32,11 @@ from bridge.server.control import (
     Channel,
     Drain,
     Failed,
-    Figures,
     Reload,
     Report,
     Serving,
     Unready,
+    WorkerFigures,
 )
 from bridge.server.server import ListenAddress
 
@@ -126,7 +126,7 @@ class _Worker:
                 case Changed(function):
                     bridge.forget(function)
                 case Report(number):
-                    self._channel.send(Figures(number, Raw(encode(bridge.snapshot()))))
+                    self._channel.send(WorkerFigures(number, Raw(encode(bridge.snapshot()))))
                 case _:
                     _log.error("the supervisor sent an unexpected message")
 

@@ -33,7 +33,7 @@ KIB = 1 << 10
 SOCKET_MODE = 0o660
 """Who may connect to a Unix socket if nothing is said: the bridge's user and group."""
 
-Payload: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
+PayloadName: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
 EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
 
@@ -68,7 +68,7 @@ Address: TypeAlias = TcpAddress | UnixAddress
 
 
 @dataclass(frozen=True, slots=True)
-class LambdaTarget:
+class LambdaTargetSpec:
     """A function on AWS: `arn:…` or `function:NAME[:QUALIFIER]`."""
 
     function: FunctionName
@@ -78,7 +78,7 @@ class LambdaTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpTarget:
+class HttpTargetSpec:
     """A gRPC-Web or HTTP server: function URL, API Gateway, anything. Calls go to `url` + `/Service/Method`."""
 
     url: Url
@@ -88,7 +88,7 @@ class HttpTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class GrpcTarget:
+class GrpcTargetSpec:
     """A native gRPC server."""
 
     address: Address
@@ -110,7 +110,7 @@ class LocalTarget:
         return f"local:{self.name}"
 
 
-Target: TypeAlias = LambdaTarget | HttpTarget | GrpcTarget | LocalTarget
+Target: TypeAlias = LambdaTargetSpec | HttpTargetSpec | GrpcTargetSpec | LocalTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +165,12 @@ class JsonOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedTarget:
+class TargetShare:
     """One target of a services entry, with how to speak to it. Keys without effect on the target hold their default."""
 
     target: Target
     weight: float = 1.0
-    payload: Payload = "grpc-web"
+    payload: PayloadName = "grpc-web"
     event: EventShape = "http-v2"
     invoke_mode: InvokeMode = "buffered"
     descriptors: DescriptorsPath | None = None
@@ -229,7 +229,7 @@ class Service:
     key: str
     """As written."""
     match: Match
-    legs: tuple[WeightedTarget, ...] = ()
+    legs: tuple[TargetShare, ...] = ()
     """One, or those of `split`; none: the methods are UNIMPLEMENTED."""
     timeout: float | None = None
     limits: Limits = field(default_factory=Limits)

@@ -19,20 +19,20 @@ from bridge.config.schema import (
     Defaults,
     DescriptorsPath,
     EventShape,
-    GrpcTarget,
-    HttpTarget,
+    GrpcTargetSpec,
+    HttpTargetSpec,
     IamAuth,
     JsonOptions,
-    LambdaTarget,
+    LambdaTargetSpec,
     LocalTarget,
     Match,
     MatchKind,
-    Payload,
+    PayloadName,
     Service,
     Target,
+    TargetShare,
     TargetTls,
     UnixAddress,
-    WeightedTarget,
 )
 from bridge.config.target import parse_target, target
 from bridge.config.values import (
@@ -127,7 +127,7 @@ _NAMED: Mapping[str, str] = {
 
 _HTTP_EVENTS: frozenset[EventShape] = frozenset({"http-v2", "http-v1", "alb", "envoy"})
 
-EVENTS_OF_PAYLOAD: Mapping[Payload, frozenset[EventShape]] = {
+EVENTS_OF_PAYLOAD: Mapping[PayloadName, frozenset[EventShape]] = {
     "grpc-web": _HTTP_EVENTS,
     "grpc": _HTTP_EVENTS,
     "protobuf": _HTTP_EVENTS,
@@ -273,7 +273,7 @@ class ServicesReader:
 
     # -- legs --
 
-    def _legs(self, entry: Entry, settings: Settings) -> Iterator[WeightedTarget]:
+    def _legs(self, entry: Entry, settings: Settings) -> Iterator[TargetShare]:
         split = settings.get("split")
         if split is None:
             element = settings["target"]
@@ -288,7 +288,7 @@ class ServicesReader:
             except Refused as refused:
                 element.document.note(refused)
 
-    def _split_leg(self, text: str, element: Element, settings: Settings, entry: Entry) -> WeightedTarget:
+    def _split_leg(self, text: str, element: Element, settings: Settings, entry: Entry) -> TargetShare:
         document = element.document
         literal = document.literal(document.file, document.folder)
         as_target = Element.of_text(text, element.place, literal)
@@ -309,7 +309,7 @@ class ServicesReader:
         settings: Settings,
         entry: Entry,
         weighed: float = 1.0,
-    ) -> WeightedTarget:
+    ) -> TargetShare:
         """`element` is where the target is written."""
         names = self._local_functions
         if isinstance(found, LocalTarget) and names is not None and found.name not in names:
@@ -373,7 +373,7 @@ def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _service(entry: Entry, legs: tuple[WeightedTarget, ...], shared: Defaults) -> Service:
+def _service(entry: Entry, legs: tuple[TargetShare, ...], shared: Defaults) -> Service:
     return Service(
         key=entry.key,
         match=entry.match,
@@ -392,15 +392,15 @@ def _service(entry: Entry, legs: tuple[WeightedTarget, ...], shared: Defaults) -
 
 def _kind(found: Target) -> str:
     match found:
-        case LambdaTarget():
+        case LambdaTargetSpec():
             return "lambda"
         case LocalTarget():
             return "local"
-        case HttpTarget(url=address):
+        case HttpTargetSpec(url=address):
             return address.origin.scheme
-        case GrpcTarget(address=UnixAddress()):
+        case GrpcTargetSpec(address=UnixAddress()):
             return "unix"
-        case GrpcTarget(tls=tls):
+        case GrpcTargetSpec(tls=tls):
             return "grpcs" if tls else "grpc"
     assert_never(found)
 
@@ -415,7 +415,7 @@ def _note_settings_of_null(entry: Entry) -> None:
             element.document.note(element.refuse("has no effect without a target"))
 
 
-def _note_keys_without_effect(own: Settings, legs: tuple[WeightedTarget, ...]) -> None:
+def _note_keys_without_effect(own: Settings, legs: tuple[TargetShare, ...]) -> None:
     """`own`: what is written for these legs alone; what they inherit may be without effect, and so may null."""
     for name, element in own.items():
         if not element.is_null and not any(_works_on(_top(name), leg.target) for leg in legs):
@@ -423,7 +423,7 @@ def _note_keys_without_effect(own: Settings, legs: tuple[WeightedTarget, ...]) -
             element.document.note(element.refuse(f"has no effect on {on}"))
 
 
-def _note_unused_json(own: Settings, legs: tuple[WeightedTarget, ...]) -> None:
+def _note_unused_json(own: Settings, legs: tuple[TargetShare, ...]) -> None:
     if any(leg.payload == "json" for leg in legs):
         return
     for name, element in own.items():
@@ -431,7 +431,7 @@ def _note_unused_json(own: Settings, legs: tuple[WeightedTarget, ...]) -> None:
             element.document.note(element.refuse("has no effect without payload: json"))
 
 
-def _crossings(leg: WeightedTarget) -> Iterator[tuple[tuple[str, ...], str]]:
+def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
     """What the leg asks for and cannot be: the keys that together are at fault, and why."""
     if leg.event not in EVENTS_OF_PAYLOAD[leg.payload]:
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
@@ -493,11 +493,11 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
     return found
 
 
-def read_leg(element: Element, settings: Settings, found: Target, weighed: float = 1.0) -> WeightedTarget:
+def read_leg(element: Element, settings: Settings, found: Target, weighed: float = 1.0) -> TargetShare:
     """The keys that say how to speak to a target."""
     keys = Keys(element, "services", settings)
-    host = found.url.origin.host if isinstance(found, HttpTarget) else None
-    return WeightedTarget(
+    host = found.url.origin.host if isinstance(found, HttpTargetSpec) else None
+    return TargetShare(
         target=found,
         weight=weighed,
         payload=keys.take("payload", _payload, "grpc-web"),
@@ -518,7 +518,7 @@ def read_leg(element: Element, settings: Settings, found: Target, weighed: float
 
 
 _quirks: Read[Literal["rie"]] = choice("rie")
-_payload: Read[Payload] = choice("grpc-web", "grpc", "protobuf", "json")
+_payload: Read[PayloadName] = choice("grpc-web", "grpc", "protobuf", "json")
 _event: Read[EventShape] = choice("http-v2", "http-v1", "alb", "envoy", "raw")
 
 

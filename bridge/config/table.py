@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from bridge.config.schema import Config, GrpcTarget, HttpTarget, Service, WeightedTarget
+from bridge.config.schema import Config, GrpcTargetSpec, HttpTargetSpec, Service, TargetShare
 from bridge.config.units import format_duration, format_percentage, format_size
 from bridge.rpc.limits import Limits
 
@@ -50,13 +50,13 @@ def _share(part: float) -> str:
     return format_percentage(round(part, 3))
 
 
-def _speaks(leg: WeightedTarget) -> str:
+def _speaks(leg: TargetShare) -> str:
     """What goes to the target, in the words of the file."""
     words: list[str] = []
     match leg.target:
-        case GrpcTarget():
+        case GrpcTargetSpec():
             return "grpc"
-        case HttpTarget():
+        case HttpTargetSpec():
             words.append(leg.payload)
         case _:
             words.append(f"{leg.payload} in {leg.event}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bridge.aws.arn import FunctionName
 from bridge.config.element import Element
 from bridge.config.problems import did_you_mean
-from bridge.config.schema import GrpcTarget, HttpTarget, LambdaTarget, LocalTarget, Target
+from bridge.config.schema import GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget, Target
 from bridge.config.values import host_and_port, read_url, socket_path
 
 EXPECTED = "a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME"
@@ -34,19 +34,19 @@ def parse_target(element: Element, text: str) -> Target:
         case "function:":
             return _function(element, FunctionName.from_name, rest)
         case "http://" | "https://":
-            return HttpTarget(read_url(element, text))
+            return HttpTargetSpec(read_url(element, text))
         case "grpc://" | "grpcs://":
-            return GrpcTarget(host_and_port(element, rest), tls=scheme == "grpcs://")
+            return GrpcTargetSpec(host_and_port(element, rest), tls=scheme == "grpcs://")
         case "unix:" | "unix-abstract:":
-            return GrpcTarget(socket_path(element, text))
+            return GrpcTargetSpec(socket_path(element, text))
         case "local:":
             return _local(element, rest)
     raise element.refuse(f"expected {EXPECTED}; found {element.found}{_guess(text)}")
 
 
-def _function(element: Element, read: Callable[[str], FunctionName], text: str) -> LambdaTarget:
+def _function(element: Element, read: Callable[[str], FunctionName], text: str) -> LambdaTargetSpec:
     try:
-        return LambdaTarget(read(text))
+        return LambdaTargetSpec(read(text))
     except ValueError as error:
         raise element.refuse(f"{error}, found {element.found}") from error
 

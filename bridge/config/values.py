@@ -24,10 +24,10 @@ from bridge.config.units import (
 )
 from bridge.rpc.url import Url, is_host, is_host_name, is_ipv6
 
-T = TypeVar("T")
+ValueType = TypeVar("ValueType")
 Word = TypeVar("Word", bound=str)
 
-Read: TypeAlias = Callable[[Element], T]
+Read: TypeAlias = Callable[[Element], ValueType]
 
 MAX_CONFIG_DURATION = 365 * 24 * 3600.0
 """Seconds: no duration of a configuration is longer, and no timer overflows."""
@@ -56,20 +56,20 @@ class Keys:
         """Whether something else than null is written."""
         return name in self.elements and not self.elements[name].is_null
 
-    def take(self, name: str, read: Read[T], default: T) -> T:
+    def take(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
         """The value of a key; of a flag or variable that overrides it; else the default."""
         return self.take_override(name, read, self.take_written(name, read, default))
 
-    def take_written(self, name: str, read: Read[T], default: T) -> T:
+    def take_written(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
         self._known.append(name)
         element = self.elements.get(name)
         return default if element is None else self._read(read, element, default)
 
-    def take_override(self, name: str, read: Read[T], written: T) -> T:
+    def take_override(self, name: str, read: Read[ValueType], written: ValueType) -> ValueType:
         element = self.element.document.overrides.get(self._path(name))
         return written if element is None else self._read(read, element, written)
 
-    def need(self, name: str, read: Read[T], stand_in: T) -> T:
+    def need(self, name: str, read: Read[ValueType], stand_in: ValueType) -> ValueType:
         """Like `take`, for a key that must be there."""
         if name not in self.elements:
             self.element.document.note(self.element.refuse(f'needs "{name}"'))
@@ -93,7 +93,7 @@ class Keys:
             if name not in self._known:
                 note_unknown_key(element, name, self._known)
 
-    def _read(self, read: Read[T], element: Element, stand_in: T) -> T:
+    def _read(self, read: Read[ValueType], element: Element, stand_in: ValueType) -> ValueType:
         try:
             return read(element)
         except Refused as refused:
@@ -112,10 +112,10 @@ def note_unknown_key(element: Element, name: str, known: Collection[str]) -> Non
 # ---------------------------------------------------------------------------------------------
 
 
-def optional(read: Read[T]) -> Read[T | None]:
+def optional(read: Read[ValueType]) -> Read[ValueType | None]:
     """`null` is a value here."""
 
-    def read_optional(element: Element) -> T | None:
+    def read_optional(element: Element) -> ValueType | None:
         return None if element.is_null else read(element)
 
     return read_optional
@@ -200,7 +200,7 @@ def percentage(element: Element) -> float:
     return found
 
 
-def _parsed(element: Element, parse: Callable[[str], T], expected: str) -> T:
+def _parsed(element: Element, parse: Callable[[str], ValueType], expected: str) -> ValueType:
     try:
         return parse(element.text(expected))
     except ValueError as error:

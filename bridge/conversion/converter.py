@@ -12,7 +12,7 @@ from collections import deque
 from google.protobuf.message import Message
 
 from bridge.conversion.jobs import FromJson, ToJson
-from bridge.conversion.pool import Pool
+from bridge.conversion.pool import ConversionPool
 from bridge.rpc.buffers import SMALL, Account, Buffers
 from bridge.rpc.errors import Overloaded
 from bridge.rpc.value import FrozenValue
@@ -92,7 +92,7 @@ class Conversions:
 
     def __init__(self, *, buffers: Buffers, max_processes: int = 2) -> None:
         """`buffers`: where the memory of conversions counts."""
-        self._pool = Pool(buffers=buffers, max_processes=max_processes)
+        self._pool = ConversionPool(buffers=buffers, max_processes=max_processes)
         self._share = LoopShare()
 
     @property
@@ -137,7 +137,7 @@ class Converter:
         self,
         descriptors: Descriptors,
         *,
-        pool: Pool,
+        pool: ConversionPool,
         share: LoopShare,
         proto_names: bool,
         defaults: bool,

@@ -61,7 +61,7 @@ class Done(Struct, frozen=True, tag=True, array_like=True):
     """The payload is the result."""
 
 
-class Refused(Struct, frozen=True, tag=True, array_like=True):
+class JobRefused(Struct, frozen=True, tag=True, array_like=True):
     """The conversion raised an RpcError."""
 
     error: str
@@ -75,7 +75,7 @@ class OutOfMemory(Struct, frozen=True, tag=True, array_like=True):
     """The conversion would take more memory than the job allows."""
 
 
-class Failed(Struct, frozen=True, tag=True, array_like=True):
+class JobFailed(Struct, frozen=True, tag=True, array_like=True):
     """The conversion raised an unexpected exception."""
 
     error: str
@@ -84,14 +84,14 @@ class Failed(Struct, frozen=True, tag=True, array_like=True):
 
 Conversion = ToJson | FromJson
 Question = Describe | Forget | ToJson | FromJson
-Answer = Done | Refused | OutOfMemory | Failed
+JobAnswer = Done | JobRefused | OutOfMemory | JobFailed
 
 encode_header = Encoder().encode
 decode_question = Decoder(Question).decode
-decode_answer = Decoder(Answer).decode
+decode_answer = Decoder(JobAnswer).decode
 
 
-def frame(header: Question | Answer, payload_size: int) -> bytes:
+def frame_job(header: Question | JobAnswer, payload_size: int) -> bytes:
     """A frame up to its payload."""
     encoded = encode_header(header)
     return SIZES.pack(len(encoded), payload_size) + encoded

@@ -54,7 +54,7 @@ class _Set:
     users: int = 1
 
 
-class Pool:
+class ConversionPool:
     """Belongs to the running loop. Processes are started with the first job."""
 
     def __init__(

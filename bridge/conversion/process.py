@@ -22,18 +22,18 @@ for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 from bridge.conversion.jobs import (  # noqa: E402 - after the signals
     JOB_SECONDS,
     SIZES,
-    Answer,
     Describe,
     Done,
-    Failed,
     Forget,
     FromJson,
+    JobAnswer,
+    JobFailed,
+    JobRefused,
     OutOfMemory,
     Question,
-    Refused,
     ToJson,
     decode_question,
-    frame,
+    frame_job,
 )
 from bridge.rpc.errors import RpcError, forget_frames  # noqa: E402
 from bridge.services.descriptors import Descriptors  # noqa: E402
@@ -53,28 +53,28 @@ _STACK = 256 << 10
 _Job = tuple[Question, bytes]
 
 
-class Converter:
+class JobConverter:
     """Does the jobs."""
 
     def __init__(self) -> None:
         self._sets: dict[int, Descriptors] = {}
         self._transcoders: dict[tuple[int, bool, bool], Transcoder] = {}
 
-    def answer(self, question: Question, payload: bytes) -> tuple[Answer, bytes]:
+    def answer(self, question: Question, payload: bytes) -> tuple[JobAnswer, bytes]:
         """The answer and its payload. Never raises an Exception."""
         try:
             return Done(), self._do(question, payload)
         except RpcError as error:
             notes = tuple(getattr(error, "__notes__", ()))
             forget_frames(error)
-            return Refused(type(error).__name__, str(error), notes), b""
+            return JobRefused(type(error).__name__, str(error), notes), b""
         except MemoryError as error:
             forget_frames(error)
             return OutOfMemory(), b""
         except Exception as error:  # noqa: BLE001 - the outermost frame: the bridge tells it
             forget_frames(error)
             # Not its text, which may quote a message.
-            return Failed(type(error).__name__), b""
+            return JobFailed(type(error).__name__), b""
 
     def _do(self, question: Question, payload: bytes) -> bytes:
         match question:
@@ -116,7 +116,7 @@ def main() -> None:
     jobs: SimpleQueue[_Job] = SimpleQueue()
     threading.stack_size(_STACK)
     threading.Thread(target=_read, args=(bridge, jobs), daemon=True).start()
-    converter, memory = Converter(), Memory()
+    converter, memory = JobConverter(), Memory()
     while True:
         question, payload = jobs.get()
         if isinstance(question, ToJson | FromJson):
@@ -130,7 +130,7 @@ def main() -> None:
             header, result = converter.answer(question, payload)
             memory.grown(data_size() - before)
         del payload
-        bridge.sendall(frame(header, len(result)))
+        bridge.sendall(frame_job(header, len(result)))
         bridge.sendall(result)
         del result
 

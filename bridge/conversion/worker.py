@@ -14,17 +14,17 @@ from pathlib import Path
 from bridge.conversion.jobs import (
     JOB_SECONDS,
     SIZES,
-    Answer,
     Conversion,
     Describe,
-    Failed,
     Forget,
+    JobAnswer,
+    JobFailed,
+    JobRefused,
     OutOfMemory,
     Question,
-    Refused,
     ToJson,
     decode_answer,
-    frame,
+    frame_job,
 )
 from bridge.rpc import errors
 from bridge.rpc.errors import ConversionFailed, RpcError
@@ -134,7 +134,7 @@ class Worker:
                 files = descriptors.files
                 question = Describe(set_id, descriptors.name, tuple(map(len, files)))
                 answer, _ = await self._ask(question, b"".join(files))
-                if isinstance(answer, OutOfMemory | Failed | Refused):
+                if isinstance(answer, OutOfMemory | JobFailed | JobRefused):
                     raise Died(f"it cannot use {descriptors.name}: {answer}")
                 self._known.add(set_id)
 
@@ -151,12 +151,12 @@ class Worker:
             async with asyncio.timeout(JOB_SECONDS):
                 answer, result = await self._ask(job, payload)
         match answer:
-            case Refused(name, message, notes):
+            case JobRefused(name, message, notes):
                 refusal = _REFUSALS[name](message)
                 for note in notes:
                     refusal.add_note(note)
                 raise refusal
-            case Failed(name):
+            case JobFailed(name):
                 failure = ConversionFailed(
                     f"the conversion of {len(payload)} bytes between protobuf and JSON failed; the bridge's log has the reason"
                 )
@@ -166,8 +166,8 @@ class Worker:
                 raise _too_large(job, payload)
         return result
 
-    async def _ask(self, question: Question, payload: bytes) -> tuple[Answer, bytes]:
-        self._writer.write(frame(question, len(payload)))
+    async def _ask(self, question: Question, payload: bytes) -> tuple[JobAnswer, bytes]:
+        self._writer.write(frame_job(question, len(payload)))
         self._writer.write(payload)
         try:
             header, size = SIZES.unpack(await self._reader.readexactly(SIZES.size))

@@ -7,7 +7,7 @@ import time
 
 from aiohttp import web
 
-REQUEST_ID = web.RequestKey("request_id", str)
+REQUEST_ID_KEY = web.RequestKey("request_id", str)
 MAX_TRACE_ID = 1024
 
 

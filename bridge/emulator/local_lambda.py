@@ -17,7 +17,7 @@ from aiohttp import web
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
 from bridge.emulator.api.function_urls import FunctionUrls
-from bridge.emulator.api.invoke_api import Handler, InvokeApi
+from bridge.emulator.api.invoke_api import InvokeApi, WebHandler
 from bridge.emulator.api.url_signature import known_keys
 from bridge.emulator.instances.console import Console
 from bridge.emulator.instances.environment import Interpreters
@@ -30,7 +30,7 @@ from bridge.server.http_port import HttpServerLog, IdleGiveWay
 
 MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
-MAX_CONNECTIONS = 1000
+MAX_API_CONNECTIONS = 1000
 """Above it the oldest idle connection makes room for a new one; without an idle one the new one is refused."""
 _KEPT_DESCRIPTORS = 64
 """File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and
@@ -112,7 +112,7 @@ class LocalLambda:
         )
         await runner.setup()
         assert runner.server is not None
-        self._connections = IdleGiveWay(runner.server, most=MAX_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS)
+        self._connections = IdleGiveWay(runner.server, most=MAX_API_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS)
         await self.update(self._configured)
         loop = asyncio.get_running_loop()
         try:
@@ -126,7 +126,7 @@ class LocalLambda:
         return actual
 
     @web.middleware
-    async def _serving(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _serving(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
         """Keep the connection while its request is served."""
         assert self._connections is not None
         with self._connections.serving(request):

@@ -55,7 +55,7 @@ _NAMES = tuple(code.name for code in CODES)
 _log = logging.getLogger(__name__)
 
 
-class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
+class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """The facts about a call at its end. Durations are in microseconds, sizes in bytes."""
 
     time: datetime
@@ -76,17 +76,17 @@ class Entry(Struct, frozen=True, gc=False, omit_defaults=True):
     """The number of calls that a summary line stands for. Its method is `*`."""
 
 
-Format = Callable[[list[Entry]], bytes]
+LineFormat = Callable[[list[AccessLogEntry]], bytes]
 
-json_lines: Format = Encoder().encode_lines
+json_lines: LineFormat = Encoder().encode_lines
 
 
-def console_lines(entries: list[Entry]) -> bytes:
+def console_lines(entries: list[AccessLogEntry]) -> bytes:
     """Format entries for people: time, code, method, duration, and what went wrong."""
     return "".join([_console_line(entry) for entry in entries]).encode()
 
 
-def _console_line(entry: Entry) -> str:
+def _console_line(entry: AccessLogEntry) -> str:
     clock = f"{entry.time.astimezone():%H:%M:%S}"
     attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
     message = f"  {entry.message}" if entry.message is not UNSET else ""
@@ -105,14 +105,14 @@ class AccessLog:
         *,
         loop: asyncio.AbstractEventLoop,
         wall_clock: Callable[[], float],
-        line_format: Format = json_lines,
+        line_format: LineFormat = json_lines,
         descriptor: int = 2,
         is_on: bool = True,
     ) -> None:
         self._loop = loop
         self._wall_clock = wall_clock
         self._format = line_format
-        self._entries: list[Entry] = []
+        self._entries: list[AccessLogEntry] = []
         self._outlet = LossyWriter(descriptor)
         self._lost = 0
         """Lines lost because the writer had no room."""
@@ -136,7 +136,7 @@ class AccessLog:
             # Calls with the same header block share their metadata.
             self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
         self._add(
-            Entry(
+            AccessLogEntry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
                 call.path[:_LONGEST_TEXT],
                 _NAMES[code],
@@ -175,7 +175,7 @@ class AccessLog:
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
         without_line, self._without_line = self._without_line, Counter()
         for (address, code), count in without_line.items():
-            self._add(Entry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
+            self._add(AccessLogEntry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
 
     def write_refused(self, path: str, status: Status, peer: Peer, connection: Hashable | None = None) -> None:
         """Write the line of a request that is not a gRPC call. `connection` is the one it arrived on, if its lines are
@@ -185,7 +185,7 @@ class AccessLog:
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name
             self._add(
-                Entry(
+                AccessLogEntry(
                     now,
                     path[:_LONGEST_TEXT],
                     code,
@@ -199,7 +199,7 @@ class AccessLog:
                 )
             )
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: AccessLogEntry) -> None:
         entries = self._entries
         if self._timer is None:
             self._timer = self._loop.call_later(_FLUSH_AFTER, self.flush)

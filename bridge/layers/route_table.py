@@ -42,7 +42,7 @@ class WeightedTarget:
         """Seconds that the target itself can take at most."""
 
 
-class Entry:
+class RouteEntry:
     """One line of `services:`, ready to serve."""
 
     __slots__ = ("legs", "limits", "name", "timeout")
@@ -96,7 +96,7 @@ class RouteTable:
 
     def __init__(
         self,
-        router: Router[Entry],
+        router: Router[RouteEntry],
         *,
         builtin: Mapping[str, Builtin],
         methods: MethodRegistry,

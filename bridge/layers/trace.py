@@ -14,9 +14,9 @@ from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from bridge.config.schema import (
-    GrpcTarget,
-    HttpTarget,
-    LambdaTarget,
+    GrpcTargetSpec,
+    HttpTargetSpec,
+    LambdaTargetSpec,
     LocalTarget,
     Target,
     TcpAddress,
@@ -146,7 +146,7 @@ def _ends_of(call: Call) -> Attributes:
 def _described(target: Target) -> tuple[str, Attributes]:
     """Name and attributes of an attempt's span."""
     match target:
-        case LambdaTarget(function):
+        case LambdaTargetSpec(function):
             attributes: Attributes = {
                 "faas.invoked_name": function.name,
                 "faas.invoked_provider": "aws",
@@ -156,11 +156,11 @@ def _described(target: Target) -> tuple[str, Attributes]:
             return str(function), attributes
         case LocalTarget(name):
             return name, {"faas.invoked_name": name}
-        case HttpTarget(Url(origin)):
+        case HttpTargetSpec(Url(origin)):
             return origin.authority, {"server.address": origin.host, "server.port": origin.port}
-        case GrpcTarget(TcpAddress() as address):
+        case GrpcTargetSpec(TcpAddress() as address):
             return str(address), {"server.address": address.host, "server.port": address.port}
-        case GrpcTarget(address):
+        case GrpcTargetSpec(address):
             return str(address), {"server.address": str(address), "network.transport": "unix"}
 
 

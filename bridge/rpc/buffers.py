@@ -83,7 +83,7 @@ class Buffers:
         """Bytes up to which replies that clients do not take may fill the buffers."""
         self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
         """Bytes of replies that a client may leave unread although the buffers have no more room for unread ones."""
-        self._queue: deque[Waiting] = deque()
+        self._queue: deque[WaitingForRoom] = deque()
         self._beyond: Account | None = None
         """The one that was let beyond the bound, and (below) by how many bytes: they keep no small call out."""
         self._beyond_size = 0
@@ -121,14 +121,14 @@ class Buffers:
         if self.is_awaited:
             self.tell_freed()
 
-    def wait(self, account: Account, size: int, granted: Callable[[], None]) -> Waiting:
+    def wait(self, account: Account, size: int, granted: Callable[[], None]) -> WaitingForRoom:
         """Hold so many bytes for the account as soon as there is room, then call `granted`. Who comes first is served
         first.
 
         Those that wait hold something already, and would wait for each other: one at a time gets its room whatever is
         held. Call `tell_freed` next.
         """
-        waiting = Waiting(account, size, granted)
+        waiting = WaitingForRoom(account, size, granted)
         self._queue.append(waiting)
         self.is_awaited = True
         return waiting
@@ -190,7 +190,7 @@ class Account(Protocol):
         ...
 
 
-class Waiting:
+class WaitingForRoom:
     """Somebody waits for room; see Buffers.wait."""
 
     __slots__ = ("account", "granted", "is_over", "size")

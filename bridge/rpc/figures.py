@@ -17,7 +17,7 @@ from bridge.rpc.families import Family, Figures, Histogram
 from bridge.rpc.places import Places
 from bridge.rpc.status import CODES
 
-SECONDS = (
+SECONDS_BUCKETS = (
     0.001,
     0.0025,
     0.005,
@@ -36,7 +36,7 @@ SECONDS = (
     300.0,
     900.0,
 )
-BYTES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
+BYTES_BUCKETS = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0)
 
 
 Counts = dict[str, int]
@@ -44,11 +44,11 @@ Counts = dict[str, int]
 
 
 def _no_seconds() -> Histogram:
-    return Histogram(SECONDS)
+    return Histogram(SECONDS_BUCKETS)
 
 
 def _no_bytes() -> Histogram:
-    return Histogram(BYTES)
+    return Histogram(BYTES_BUCKETS)
 
 
 class CallFigures(Protocol):

@@ -34,7 +34,7 @@ from bridge.rpc.limits import ConnectionLimits
 from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.fair_share import CALLS_AT_ONCE, FairShare
 from bridge.server.peer import peer_of
-from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_head
+from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_request_head
 from bridge.server.uploads import Uploads
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ _BROKEN = "the client broke the protocol"
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServerContext:
     """What all connections of a server share."""
 
     handler: Handler
@@ -70,7 +70,7 @@ class Serving:
     share: FairShare = field(default_factory=FairShare)
 
 
-class State(Enum):
+class ConnectionState(Enum):
     OPEN = auto()
     LEAVING = auto()
     """The first GOAWAY is out. Calls that the client sent before it arrived are still served."""
@@ -82,7 +82,7 @@ class State(Enum):
 class Connection(asyncio.BufferedProtocol):
     """Over TCP, TLS or a Unix socket. Between get_buffer and buffer_updated the loop reads, and with TLS decrypts."""
 
-    def __init__(self, serving: Serving, connections: set[Connection]) -> None:
+    def __init__(self, serving: ServerContext, connections: set[Connection]) -> None:
         self.loop = asyncio.get_running_loop()
         self.engine = serving.new_engine()
         self.figures = serving.figures
@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the socket accepts no more bytes."""
         self.has_told_cut = False
         """Whether the log says already that fields are cut for this client."""
-        self.state = State.OPEN
+        self.state = ConnectionState.OPEN
         self._serving = serving
         self._limits = serving.limits
         self._connections = connections
@@ -169,7 +169,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
-        self.state = State.CLOSED
+        self.state = ConnectionState.CLOSED
         self._connections.discard(self)
         self.figures.connections_open -= 1
         self._count_untaken(0)
@@ -222,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read(data)
 
     def _read(self, data: bytes) -> None:
-        if self.state is State.CLOSED:
+        if self.state is ConnectionState.CLOSED:
             self._drop(len(data))
             return
         self._last_received = now = self.loop.time()
@@ -246,7 +246,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _keep_rest(self, size: int, now: float) -> None:
         """Note that the engine has kept some of these bytes."""
-        if self.state is not State.CLOSED:
+        if self.state is not ConnectionState.CLOSED:
             self._backlog_since = now
             self._count_backlog(size)
             self._wait_for_turn()
@@ -284,7 +284,7 @@ class Connection(asyncio.BufferedProtocol):
         """Serve some of what waits. See fair_share.Waiting."""
         before = self.figures.streams_open + self._cancelled
         touched = 0
-        while self.state is not State.CLOSED and not self.is_choked:
+        while self.state is not ConnectionState.CLOSED and not self.is_choked:
             if self.engine.has_backlog:
                 self._receive(b"", self._backlog_since)
             elif self._backlog:
@@ -295,11 +295,11 @@ class Connection(asyncio.BufferedProtocol):
             touched = self.figures.streams_open + self._cancelled - before
             if touched >= CALLS_AT_ONCE or monotonic() >= until:
                 break
-        if self.state is State.CLOSED:
+        if self.state is ConnectionState.CLOSED:
             self._drop_backlog()
         elif not self.has_work_left:
             self._count_backlog(-self._backlog_size)
-        self._is_waiting = self.has_work_left and not self.is_choked and self.state is not State.CLOSED
+        self._is_waiting = self.has_work_left and not self.is_choked and self.state is not ConnectionState.CLOSED
         self._pace_reading()
         return touched
 
@@ -343,7 +343,7 @@ class Connection(asyncio.BufferedProtocol):
                         self._not_grpc.pop(event.stream_id, None)
                     self.flush_soon()  # what waited for the client on this stream is no longer held
                 case PingAcknowledged():
-                    if event.data == _DRAIN_PING and self.state is State.LEAVING:
+                    if event.data == _DRAIN_PING and self.state is ConnectionState.LEAVING:
                         self._settle()
                 case Violation():
                     self.figures.protocol_errors[event.kind] += 1
@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
                     return
                 case _:
                     assert_never(event)
-        if self.engine.has_output or self.state is not State.OPEN:
+        if self.engine.has_output or self.state is not ConnectionState.OPEN:
             self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -372,19 +372,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         self._flush_is_due = False
-        if self.state is State.CLOSED:
+        if self.state is ConnectionState.CLOSED:
             return
         if self._untaken:
             self._look_at_untaken()  # before the write, because the client may read it at once
         data = self.engine.bytes_to_send()
         if data:
             self._transport.write(data)
-        if self.state is State.DRAINING and not self._calls and not self.engine.open_streams:
+        if self.state is ConnectionState.DRAINING and not self._calls and not self.engine.open_streams:
             self.close()
 
     def count_message(self, size: int) -> None:
         """Count a sent message as unread until the flush of this turn has checked."""
-        if self.state is not State.CLOSED:  # if no flush follows
+        if self.state is not ConnectionState.CLOSED:  # if no flush follows
             self._untaken += size
             self.buffers.held += size
 
@@ -429,9 +429,9 @@ class Connection(asyncio.BufferedProtocol):
         Closing a socket with unread bytes resets the connection. The client then loses what it has not read: a GOAWAY,
         or the end of a reply.
         """
-        if self.state is State.CLOSED:
+        if self.state is ConnectionState.CLOSED:
             return
-        self._enter(State.CLOSED)
+        self._enter(ConnectionState.CLOSED)
         transport = self._transport
         if transport.is_closing():
             return
@@ -448,14 +448,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def end(self) -> None:
         """Close without waiting for calls. GOAWAY and everything queued are sent first."""
-        if self.state in (State.OPEN, State.LEAVING):
+        if self.state in (ConnectionState.OPEN, ConnectionState.LEAVING):
             self._settle()
         self.flush()
         self.close()
 
     def kill(self) -> None:
         """Close without sending what is queued."""
-        self._enter(State.CLOSED)
+        self._enter(ConnectionState.CLOSED)
         self._transport.abort()
 
     # -- calls --------------------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, event: RequestReceived, now: float) -> None:
         if event.fields is not self._last_fields:
             # Engines return the same tuple for the same block, so most calls need not read it again.
-            self._last_fields, self._last_head = event.fields, parse_head(event.fields)
+            self._last_fields, self._last_head = event.fields, parse_request_head(event.fields)
         head = self._last_head
         assert head is not None
         if isinstance(head, Refusal):
@@ -507,7 +507,7 @@ class Connection(asyncio.BufferedProtocol):
         self.figures.streams_open -= 1
         if not calls:
             self._idle_since = self.loop.time()
-            if self.state is State.DRAINING:
+            if self.state is ConnectionState.DRAINING:
                 self.flush_soon()
 
     def abort_calls(self, cause: RpcError) -> None:
@@ -522,23 +522,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def leave(self, reason: bytes = b"") -> None:
         """Begin a drain. No call is lost, and the client sends new ones elsewhere (RFC 9113 6.8, two GOAWAYs)."""
-        if self.state is not State.OPEN:
+        if self.state is not ConnectionState.OPEN:
             return
         if not self.engine.has_handshaken:
-            self._enter(State.CLOSED)
+            self._enter(ConnectionState.CLOSED)
             self._transport.close()  # it has no calls, and could not read a GOAWAY
             return
-        self._enter(State.LEAVING)
+        self._enter(ConnectionState.LEAVING)
         self.engine.announce_goaway(reason)
         self.engine.ping(_DRAIN_PING)
         self.flush()
 
     def _settle(self) -> None:
-        self._enter(State.DRAINING)
+        self._enter(ConnectionState.DRAINING)
         self.engine.goaway()
         self.flush_soon()
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: ConnectionState) -> None:
         self.state = state
         self._state_since = self.loop.time()
 
@@ -548,9 +548,9 @@ class Connection(asyncio.BufferedProtocol):
         """Called about once a second, with the loop's time."""
         limits = self._limits
         in_state = now - self._state_since
-        if self.state is not State.CLOSED:
+        if self.state is not ConnectionState.CLOSED:
             self._look_at_untaken()
-        if self.state is State.CLOSED:
+        if self.state is ConnectionState.CLOSED:
             if in_state > limits.write_stall:
                 self.kill()  # the client does not read the last bytes either
         elif self.is_choked:
@@ -561,11 +561,11 @@ class Connection(asyncio.BufferedProtocol):
             self._give_up("handshake_timeout")
         elif self._block_since is not None and now - self._block_since > limits.handshake:
             self._give_up("header_timeout")
-        elif self.state is State.LEAVING and in_state > _DRAIN_PING_WAIT:
+        elif self.state is ConnectionState.LEAVING and in_state > _DRAIN_PING_WAIT:
             self._settle()
-        elif self.state is State.DRAINING and in_state > limits.grace:
+        elif self.state is ConnectionState.DRAINING and in_state > limits.grace:
             self._end_grace()
-        elif self.state is State.OPEN:
+        elif self.state is ConnectionState.OPEN:
             self._check_age(now)
             self._check_alive(now)
         self._end_unread(now)

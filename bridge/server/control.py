@@ -64,7 +64,7 @@ class Unready(Struct, frozen=True, tag=True):
     reasons: tuple[str, ...]
 
 
-class Figures(Struct, frozen=True, tag=True):
+class WorkerFigures(Struct, frozen=True, tag=True):
     """A worker's answer to Report."""
 
     number: int
@@ -72,9 +72,9 @@ class Figures(Struct, frozen=True, tag=True):
     """An encoded snapshot, which is not read here."""
 
 
-Message = Begin | Reload | Changed | Drain | Report | Serving | Failed | Unready | Figures
+ControlMessage = Begin | Reload | Changed | Drain | Report | Serving | Failed | Unready | WorkerFigures
 
-_decode = Decoder(Message).decode
+_decode = Decoder(ControlMessage).decode
 
 
 class Channel:
@@ -89,12 +89,12 @@ class Channel:
         reader, writer = await asyncio.open_unix_connection(sock=sock, limit=_MAX_LINE)
         return cls(reader, writer)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ControlMessage) -> None:
         """Queue a message. If the other end has gone, the message is lost, and `receive` returns None."""
         if not self._writer.is_closing():
             self._writer.write(encode(message) + b"\n")
 
-    async def receive(self) -> Message | None:
+    async def receive(self) -> ControlMessage | None:
         """Return the next message, or None when the other end has gone."""
         try:
             line = await self._reader.readline()

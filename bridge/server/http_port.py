@@ -73,7 +73,7 @@ class _NoRoom(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(cast("asyncio.Transport", transport).abort)
 
 
-def refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:
+def http_refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:
     """The reason why this request is refused, by its host name and the origin of its page. None if it is answered."""
     authorities = request.headers.getall(hdrs.HOST, [])
     scheme, is_whole_url, rest = request.raw_path.partition("://")

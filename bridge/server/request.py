@@ -85,7 +85,7 @@ HTTP1_REFUSAL = Refusal(
 """A request that the engine has answered itself. Its path was not read."""
 
 
-def parse_head(fields: Fields) -> RequestHead | Refusal:
+def parse_request_head(fields: Fields) -> RequestHead | Refusal:
     """Read a checked header list (names in lower case, pseudo-headers first)."""
     own = dict(fields)
     path = own.get(":path", "")

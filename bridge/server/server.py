@@ -17,7 +17,7 @@ from bridge.config.schema import SOCKET_MODE, TlsFiles
 from bridge.rpc.errors import Draining
 from bridge.rpc.limits import MaxConnections
 from bridge.server.admission import Admission, peer_key
-from bridge.server.connection import Connection, Serving
+from bridge.server.connection import Connection, ServerContext
 from bridge.server.tls import server_context, stamp_of
 
 _log = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class Server:
 
     def __init__(
         self,
-        serving: Serving,
+        serving: ServerContext,
         listeners: Sequence[tuple[ListenAddress, socket.socket]],
         max_connections: MaxConnections | None = None,
     ) -> None:

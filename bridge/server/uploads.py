@@ -25,7 +25,7 @@ from bridge.rpc.errors import BuffersFull
 WAIT = 10.0
 """Seconds."""
 
-TURN = 2.0
+UPLOAD_TURN = 2.0
 """Seconds without a byte after which the request that may send makes way for the next."""
 
 
@@ -131,7 +131,7 @@ class Uploads:
         for upload, since in list(self._waiting.items()):
             if now - since > WAIT and upload in self._waiting:
                 self._refuse(upload, f"the request waited {WAIT:g} s for room")
-        if self._turn is not None and self._waiting and now - self._turn_used > TURN:
+        if self._turn is not None and self._waiting and now - self._turn_used > UPLOAD_TURN:
             self._turn = None
         self._resume(now)
 

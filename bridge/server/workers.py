@@ -18,13 +18,13 @@ from msgspec.structs import replace
 from bridge.server.control import (
     Begin,
     Channel,
+    ControlMessage,
     Drain,
     Failed,
-    Figures,
-    Message,
     Report,
     Serving,
     Unready,
+    WorkerFigures,
 )
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class Workers:
                         worker.serving.exception()  # a waiter sees the error; without one nothing else must be done
                 case Unready(reasons):
                     worker.unready = reasons
-                case Figures(number, snapshot):
+                case WorkerFigures(number, snapshot):
                     worker.latest = snapshot
                     report = worker.reports.pop(number, None)
                     if report is not None and not report.done():
@@ -147,7 +147,7 @@ class Workers:
         if worker.latest is not None:
             self._last_words.append(worker.latest)
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: ControlMessage) -> None:
         """Send a message to every worker. Workers that start later read the configuration as it is then."""
         for worker in self._workers.values():
             worker.channel.send(message)

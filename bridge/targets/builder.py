@@ -30,14 +30,14 @@ from bridge.config.endpoint import endpoint_in
 from bridge.config.schema import (
     Aws,
     Config,
-    GrpcTarget,
-    HttpTarget,
-    LambdaTarget,
+    GrpcTargetSpec,
+    HttpTargetSpec,
+    LambdaTargetSpec,
     LocalTarget,
     Role,
     Service,
+    TargetShare,
     TargetTls,
-    WeightedTarget,
 )
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
@@ -45,9 +45,9 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
-from bridge.targets.grpc_target import GrpcTarget as NativeTarget
-from bridge.targets.http_target import HttpTarget as WebTarget
-from bridge.targets.lambda_target import LambdaTarget as InvokeTarget
+from bridge.targets.grpc_target import GrpcTarget
+from bridge.targets.http_target import HttpTarget
+from bridge.targets.lambda_target import LambdaTarget
 from bridge.targets.payload import EVENTS, Payload, payload_of
 from bridge.targets.raw_target import RawTarget
 from bridge.targets.stream_target import StreamTarget
@@ -67,7 +67,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Invocation:
+class Destination:
     """What a services entry leads to."""
 
     key: str
@@ -108,7 +108,7 @@ class Targets:
         """A target holds this lock while it inflates a large request."""
         self.credentials = _identities(config, environ)
         """None: no target needs any."""
-        self.invocations: list[Invocation] = []
+        self.invocations: list[Destination] = []
         """The targets that `of` has built so far."""
 
     def start(self) -> None:
@@ -141,11 +141,11 @@ class Targets:
         while self._converters:
             self._converters.pop().close()
 
-    def of(self, service: Service, leg: WeightedTarget, figures: TargetFigures) -> Handler:
+    def of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
         """Raises OSError for TLS files that cannot be used."""
-        if isinstance(leg.target, GrpcTarget):
+        if isinstance(leg.target, GrpcTargetSpec):
             return self._native_target(service, leg, leg.target)
-        if isinstance(leg.target, HttpTarget):
+        if isinstance(leg.target, HttpTargetSpec):
             return self._http_target(leg.target, service, leg, figures)
         is_whole = leg.event == "raw" or leg.quirks == "rie"  # the emulator has no streams
         if leg.invoke_mode == "response_stream" and not is_whole:
@@ -155,7 +155,7 @@ class Targets:
         if leg.event == "raw":
             # The reply is one value, so it is read whole even if the function streams it.
             return RawTarget(carrier, transcode=self._converter(leg), clock=_clock, large=self._large).handle
-        return InvokeTarget(
+        return LambdaTarget(
             carrier,
             figures=figures,
             clock=_clock,
@@ -166,18 +166,18 @@ class Targets:
             event=EVENTS[leg.event],
         ).handle
 
-    def _payload(self, leg: WeightedTarget) -> Payload:
+    def _payload(self, leg: TargetShare) -> Payload:
         """The payload format of this leg's target."""
         if leg.payload != "json":
             return payload_of(leg.payload)
-        is_event = not isinstance(leg.target, HttpTarget)
+        is_event = not isinstance(leg.target, HttpTargetSpec)
         return payload_of(
             leg.payload,
             self._converter(leg),
             max_json=MAX_REQUEST - 1 if is_event else MAX_MESSAGE,
         )
 
-    def _converter(self, leg: WeightedTarget) -> Converter:
+    def _converter(self, leg: TargetShare) -> Converter:
         assert leg.descriptors is not None, "the configuration refuses payload: json without"
         assert self._conversions is not None
         converter = self._conversions.converter(
@@ -188,7 +188,7 @@ class Targets:
         self._converters.append(converter)
         return converter
 
-    def _stream_target(self, service: Service, leg: WeightedTarget, figures: TargetFigures) -> Handler:
+    def _stream_target(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
         carrier = self._carrier(leg, LambdaStream)
         self._remember(service, leg, carrier)
         return StreamTarget(
@@ -203,7 +203,7 @@ class Targets:
         ).handle
 
     def _http_target(
-        self, target: HttpTarget, service: Service, leg: WeightedTarget, figures: TargetFigures
+        self, target: HttpTargetSpec, service: Service, leg: TargetShare, figures: TargetFigures
     ) -> Handler:
         """Raises OSError for TLS files that cannot be used."""
         iam = None
@@ -214,7 +214,7 @@ class Targets:
         tls = None if leg.tls is None else _tls_context(leg.tls)
         carrier = HttpCarrier(target.url, client=self._client, tls=tls, iam=iam)
         self._remember(service, leg, carrier)
-        return WebTarget(
+        return HttpTarget(
             carrier,
             figures=figures,
             clock=_clock,
@@ -226,21 +226,21 @@ class Targets:
             payload=self._payload(leg),
         ).handle
 
-    def _remember(self, service: Service, leg: WeightedTarget, carrier: Asked) -> None:
+    def _remember(self, service: Service, leg: TargetShare, carrier: Asked) -> None:
         is_local = isinstance(leg.target, LocalTarget)
-        self.invocations.append(Invocation(service.key, carrier, is_local))
+        self.invocations.append(Destination(service.key, carrier, is_local))
 
-    def _native_target(self, service: Service, leg: WeightedTarget, server: GrpcTarget) -> Handler:
+    def _native_target(self, service: Service, leg: TargetShare, server: GrpcTargetSpec) -> Handler:
         carrier = GrpcCarrier(server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
         self._native.append(carrier)
         self._remember(service, leg, carrier)
-        return NativeTarget(carrier, clock=_clock, headers=leg.headers).handle
+        return GrpcTarget(carrier, clock=_clock, headers=leg.headers).handle
 
-    def _rie(self, leg: WeightedTarget) -> RieInvoke:
+    def _rie(self, leg: TargetShare) -> RieInvoke:
         """A carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do for
         Lambda.
         """
-        assert isinstance(leg.target, LambdaTarget)
+        assert isinstance(leg.target, LambdaTargetSpec)
         configured = leg.endpoint_url or self._config.aws.endpoint_url
         _, named = endpoint_in(self._environ) or ("", "")
         return RieInvoke(
@@ -249,7 +249,7 @@ class Targets:
             endpoint_url=configured or Url.parse(named or rie.ENDPOINT),
         )
 
-    def _carrier(self, leg: WeightedTarget, kind: type[_Carrier]) -> _Carrier:
+    def _carrier(self, leg: TargetShare, kind: type[_Carrier]) -> _Carrier:
         """The API that calls this leg's function."""
         match leg.target:
             case LocalTarget(name):
@@ -260,7 +260,7 @@ class Targets:
                     credentials=local_credentials(),
                     endpoint_url=self._local_endpoint,
                 )
-            case LambdaTarget(function):
+            case LambdaTargetSpec(function):
                 assert self.credentials is not None
                 endpoint = leg.endpoint_url or self._config.aws.endpoint_url
                 return kind(
@@ -292,16 +292,16 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
         role = leg.role_arn or aws.role_arn
         if role is not None and role not in roles:
             search = AssumeRole(role, base=own, region=_region_of(leg), profile=aws.profile)
-            roles[role] = RefreshingCredentials(search, none_yet=assumed_role.NONE_YET)
+            roles[role] = RefreshingCredentials(search, none_yet=assumed_role.NO_ROLE_YET)
     return CredentialSet(own, roles)
 
 
-def _is_signed(leg: WeightedTarget) -> bool:
+def _is_signed(leg: TargetShare) -> bool:
     """Whether this leg's target checks signatures. AWS's emulator does not."""
-    return (isinstance(leg.target, LambdaTarget) and leg.quirks is None) or leg.auth is not None
+    return (isinstance(leg.target, LambdaTargetSpec) and leg.quirks is None) or leg.auth is not None
 
 
-def _region_of(leg: WeightedTarget) -> str | None:
+def _region_of(leg: TargetShare) -> str | None:
     if leg.auth is not None:
         return leg.auth.region
-    return leg.target.function.region if isinstance(leg.target, LambdaTarget) else None
+    return leg.target.function.region if isinstance(leg.target, LambdaTargetSpec) else None

@@ -25,7 +25,7 @@ from bridge.rpc.status import StatusCode
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded
 from bridge.targets.http_fields import request_fields, request_path
-from bridge.targets.payload import GRPC_WEB, Payload
+from bridge.targets.payload import GRPC_WEB_PAYLOAD, Payload
 from bridge.targets.stream_reply import largest_message, stream_reply
 from bridge.targets.whole_request import CompressionMode, read_whole_request
 
@@ -73,7 +73,7 @@ class HttpTarget:
         is_signed: bool = False,
         compression: CompressionMode = "pass",
         large: asyncio.Lock | None = None,
-        payload: Payload = GRPC_WEB,
+        payload: Payload = GRPC_WEB_PAYLOAD,
     ) -> None:
         """`fields` are the configured headers, with names in lower case. `is_signed` says that the carrier sets
         `authorization`.

@@ -23,7 +23,7 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import read_decoded
-from bridge.targets.payload import GRPC_WEB, HTTP_V2, Event, Payload
+from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, EventShape, Payload
 from bridge.targets.request_id import add_request_id, with_request_id
 from bridge.targets.slices import read_in_slices, send_in_slices
 from bridge.targets.whole_request import CompressionMode, read_whole_request
@@ -71,8 +71,8 @@ class LambdaTarget:
         wall_clock: Callable[[], float],
         compression: CompressionMode = "pass",
         large: asyncio.Lock | None = None,
-        payload: Payload = GRPC_WEB,
-        event: Event = HTTP_V2,
+        payload: Payload = GRPC_WEB_PAYLOAD,
+        event: EventShape = HTTP_V2,
     ) -> None:
         self._carrier = carrier
         self._large = large or asyncio.Lock()

@@ -52,17 +52,17 @@ class Payload(NamedTuple):
         return "identity" if self.codec.is_identity else configured
 
 
-GRPC_WEB = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)
+GRPC_WEB_PAYLOAD = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)
 
-_PAYLOADS: Mapping[schema.Payload, Payload] = {
-    "grpc-web": GRPC_WEB,
+_PAYLOADS: Mapping[schema.PayloadName, Payload] = {
+    "grpc-web": GRPC_WEB_PAYLOAD,
     "grpc": Payload(Grpc(), event_body.GRPC),
     "protobuf": Payload(Protobuf(), event_body.PROTOBUF),
 }
 
 
 def payload_of(
-    name: schema.Payload,
+    name: schema.PayloadName,
     transcode: Transcode | None = None,
     *,
     max_json: int = MAX_REQUEST - 1,
@@ -86,18 +86,18 @@ class EventEncoder(Protocol):
         ...
 
 
-class Event(NamedTuple):
+class EventShape(NamedTuple):
     new_encoder: Callable[[str, BodyKind], EventEncoder]
     """Makes an encoder. Takes the prefix of request ids and the body's kind."""
     decode_reply: Callable[[bytes], HttpReply]
     """Raises BadReply."""
 
 
-HTTP_V2 = Event(http_v2.EventEncoder, http_reply.decode_reply)
+HTTP_V2 = EventShape(http_v2.HttpV2EventEncoder, http_reply.decode_reply)
 
-EVENTS: Mapping[schema.EventShape, Event] = {
+EVENTS: Mapping[schema.EventShape, EventShape] = {
     "http-v2": HTTP_V2,
-    "http-v1": Event(http_v1.EventEncoder, http_reply.decode_reply),
-    "alb": Event(alb.EventEncoder, http_reply.decode_reply),
-    "envoy": Event(envoy.EventEncoder, envoy.decode_reply),
+    "http-v1": EventShape(http_v1.HttpV1EventEncoder, http_reply.decode_reply),
+    "alb": EventShape(alb.AlbEventEncoder, http_reply.decode_reply),
+    "envoy": EventShape(envoy.EnvoyEventEncoder, envoy.decode_envoy_reply),
 }

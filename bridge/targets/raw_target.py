@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from bridge.aws.events.event_body import message_format_of
-from bridge.aws.events.raw import client_context, raised_status
+from bridge.aws.events.raw import encode_client_context, raised_status
 from bridge.aws.invoke import MAX_REQUEST, InvokeReply
 from bridge.codecs.json import Json, Transcode
 from bridge.rpc.call import Call
@@ -69,7 +69,7 @@ class RawTarget:
     async def _invoke(self, call: Call, metadata: Metadata, event: bytes) -> InvokeReply:
         started = self._clock()
         timeout = None if call.deadline is None else call.deadline - started
-        context = client_context(call, metadata, timeout=timeout)
+        context = encode_client_context(call, metadata, timeout=timeout)
         if not context.has_metadata and started >= self._silent_until:
             self._silent_until = started + DROPS_LOGGED_EVERY
             _log.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)

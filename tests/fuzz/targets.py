@@ -26,15 +26,15 @@ from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.response_stream import ResponseStream
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.carriers.http1.connection import Connection
+from bridge.carriers.http1.connection import Http1Connection
 from bridge.carriers.http1.exchange import Gathering, Response
-from bridge.carriers.http2.connection import PIECE, Http2Connection
+from bridge.carriers.http2.connection import WRITE_PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWebReader, usual_reply
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
-from bridge.config.schema import GrpcTarget, TcpAddress
+from bridge.config.schema import GrpcTargetSpec, TcpAddress
 from bridge.http2.client import ClientEngine, ClientLimits
 from bridge.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived
 from bridge.http2.faults import ConnectionFault
@@ -369,7 +369,7 @@ def _stream_outcome(chunks: Iterable[bytes]) -> tuple[bytes, str]:
     return written, _outcome(stream.finish)
 
 
-_DECODERS = (http_reply.decode_reply, envoy.decode_reply)
+_DECODERS = (http_reply.decode_reply, envoy.decode_envoy_reply)
 
 
 def replies(data: bytes) -> None:
@@ -441,14 +441,14 @@ class _Transport:
 class _Owner:
     origin = Origin("http", "upstream.test", 80)
 
-    def opened(self, connection: Connection) -> None: ...
-    def released(self, connection: Connection) -> None: ...
-    def lost(self, connection: Connection) -> None: ...
+    def opened(self, connection: Http1Connection) -> None: ...
+    def released(self, connection: Http1Connection) -> None: ...
+    def lost(self, connection: Http1Connection) -> None: ...
 
 
 def _response(chunks: Iterable[bytes]) -> str:
     loop = _loop()
-    connection = Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
+    connection = Http1Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
     connection.connection_made(cast("Any", _Transport()))
     answer: asyncio.Future[Response] = loop.create_future()
     assert connection.start(Gathering(answer, MAX_MESSAGE), b"POST / HTTP/1.1\r\n\r\n", b"")
@@ -478,7 +478,7 @@ def _native_reply(chunks: Iterable[bytes]) -> list[str]:
 
 
 async def _reply_of(chunks: list[bytes]) -> list[str]:
-    carrier = GrpcCarrier(GrpcTarget(TcpAddress("upstream.test", 1)), limits=Limits(max_response=MAX_MESSAGE))
+    carrier = GrpcCarrier(GrpcTargetSpec(TcpAddress("upstream.test", 1)), limits=Limits(max_response=MAX_MESSAGE))
     connection = Http2Connection(carrier.pool)
     connection.connection_made(cast("Any", _Transport()))
     connection.data_received(raw(4, 0, 0, b""))
@@ -490,7 +490,7 @@ async def _reply_of(chunks: list[bytes]) -> list[str]:
     await asyncio.sleep(0)  # the request is written
     for chunk in chunks:
         connection.data_received(chunk)
-        for _ in range(len(chunk) // PIECE + 1):
+        for _ in range(len(chunk) // WRITE_PIECE + 1):
             await asyncio.sleep(0)
     connection.eof_received()
     connection.connection_lost(None)

@@ -223,7 +223,7 @@ async def test_long_requests_are_refused(port: int) -> None:
 
 async def test_a_silent_connection_is_closed(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a request head does not hold a connection for ever."""
-    monkeypatch.setattr(module, "IDLE_TIMEOUT", 0.05)
+    monkeypatch.setattr(module, "ADMIN_IDLE_SECONDS", 0.05)
     async with serving(bridge) as port:
         assert b"" == await raw(port, "GET /healthz HTTP/1.1\r\nHost: loc")
 

@@ -417,7 +417,7 @@ async def test_a_caller_that_goes_away_does_not_stop_the_function(tmp_path: Path
 
 async def test_idle_connections_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody can lock others out by connecting: the oldest that has no request goes."""
-    monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(local_lambda_module, "MAX_API_CONNECTIONS", 3)
     async with local_lambda(runtime(tmp_path, ECHO)) as caller:
         host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
@@ -432,7 +432,7 @@ async def test_idle_connections_make_room_for_new_ones(tmp_path: Path, monkeypat
 
 async def test_invocations_in_flight_make_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the new connection is closed, and the invocation goes on."""
-    monkeypatch.setattr(local_lambda_module, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(local_lambda_module, "MAX_API_CONNECTIONS", 1)
     async with local_lambda(runtime(tmp_path, SLEEPER)) as caller:
         invocation = asyncio.get_running_loop().create_task(caller.invoke({"sleep": 0.5}))
         await caller.line("begins")

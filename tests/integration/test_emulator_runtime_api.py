@@ -14,8 +14,8 @@ import pytest
 from bridge.aws.invoke import MAX_REPLY
 from bridge.emulator.instances import runtime_api
 from bridge.emulator.instances.failures import Failure
-from bridge.emulator.instances.invocation import HIGH_WATER, Invocation, Reply
-from bridge.emulator.instances.lifecycle import Phase
+from bridge.emulator.instances.invocation import REPLY_HIGH_WATER, Invocation, Reply
+from bridge.emulator.instances.lifecycle import RuntimePhase
 from bridge.emulator.instances.runtime_api import RuntimeApi
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession
 
@@ -314,7 +314,7 @@ async def test_a_reader_that_is_slow_slows_the_runtime_down() -> None:
         await runtime.take()
         runtime.send(b"".join(chunked(*[b"x" * 65536] * 80)))
         draining = asyncio.get_running_loop().create_task(runtime.writer.drain())
-        while runtime.observer.reply.size < HIGH_WATER:
+        while runtime.observer.reply.size < REPLY_HIGH_WATER:
             await asyncio.sleep(0)
         for _ in range(20):
             await asyncio.sleep(0)
@@ -323,7 +323,7 @@ async def test_a_reader_that_is_slow_slows_the_runtime_down() -> None:
         await draining
         status, _, _ = await runtime.response()
 
-    assert held <= HIGH_WATER + 512 * 1024
+    assert held <= REPLY_HIGH_WATER + 512 * 1024
     assert (len(body), status) == (80 * 65536, 202)
 
 
@@ -338,7 +338,7 @@ async def test_a_reply_cut_in_the_middle_fails() -> None:
 
     assert runtime.observer.reply.failure is not None
     assert runtime.observer.reply.failure.error_type == "Runtime.TruncatedResponse"
-    assert Phase.RESPONSE_SENT is runtime.session.phase
+    assert RuntimePhase.RESPONSE_SENT is runtime.session.phase
 
 
 async def test_a_lost_next_may_be_asked_again() -> None:
@@ -431,7 +431,10 @@ async def test_trailers_without_end_are_cut() -> None:
 
 async def test_one_runtime_has_so_many_connections_and_no_more() -> None:
     async with connected() as runtime:
-        extra = [await asyncio.open_connection(runtime.host, runtime.port) for _ in range(runtime_api.MAX_CONNECTIONS)]
+        extra = [
+            await asyncio.open_connection(runtime.host, runtime.port)
+            for _ in range(runtime_api.MAX_RUNTIME_CONNECTIONS)
+        ]
         reader, _ = extra[-1]
         try:
             refused = await reader.read()
@@ -469,7 +472,7 @@ async def test_web_pages_do_not_reach_the_runtime_api(lines: tuple[str, ...], ve
         status, said = await runtime.ask(request)
 
     assert (403, "AccessDenied") == (status, said["errorType"])
-    assert Phase.STARTED is runtime.session.phase
+    assert RuntimePhase.STARTED is runtime.session.phase
     assert not runtime.observer.ready.is_set()
     assert runtime.observer.init_failure is None
 

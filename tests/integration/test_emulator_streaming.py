@@ -17,7 +17,7 @@ import uvloop
 from botocore.exceptions import ClientError
 
 from bridge.aws.event_stream import EventStreamReader
-from bridge.aws.event_stream_encoder import CONTENT_TYPE
+from bridge.aws.event_stream_encoder import EVENT_STREAM_TYPE
 from bridge.emulator.api import event_stream
 from tests.support.emulator import Caller, handler, local_lambda, runtime
 
@@ -84,7 +84,7 @@ async def test_a_streamed_reply_ends_with_invoke_complete(tmp_path: Path) -> Non
             events = await asyncio.to_thread(list, stream)
 
     assert (response["StatusCode"], response["ExecutedVersion"]) == (200, "$LATEST")
-    assert response["ResponseStreamContentType"] == CONTENT_TYPE
+    assert response["ResponseStreamContentType"] == EVENT_STREAM_TYPE
     assert events == [{"PayloadChunk": {"Payload": bytes(range(256))}}, {"InvokeComplete": {}}]
 
 

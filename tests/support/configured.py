@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
-from bridge.config.schema import Config, Service, WeightedTarget
+from bridge.config.schema import Config, Service, TargetShare
 
 FILE = "bridge.yaml"
 
@@ -47,7 +47,7 @@ def service(text: str, key: str, *, folder: Path = Path("/nowhere")) -> Service:
     return configured(text, folder=folder).services[key]
 
 
-def leg(text: str, key: str = "a.B", *, folder: Path = Path("/nowhere")) -> WeightedTarget:
+def leg(text: str, key: str = "a.B", *, folder: Path = Path("/nowhere")) -> TargetShare:
     """The only leg of an entry."""
     (only,) = service(text, key, folder=folder).legs
     return only

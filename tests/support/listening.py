@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from bridge.rpc.limits import MaxConnections
-from bridge.server.connection import Serving
+from bridge.server.connection import ServerContext
 from bridge.server.server import ListenAddress, Server, bind
 from tests.support.h2_client import H2Client
 
@@ -20,7 +20,7 @@ _PATIENCE = 10.0
 
 @asynccontextmanager
 async def listening(
-    served: Serving,
+    served: ServerContext,
     address: ListenAddress = LOCALHOST,
     max_connections: MaxConnections | None = None,
 ) -> AsyncIterator[Server]:

@@ -15,7 +15,7 @@ from bridge.rpc.call import Call, Handler, Route
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.figures import BridgeFigures, MethodFigures
 from bridge.rpc.limits import ConnectionLimits, Limits
-from bridge.server.connection import Connection, Serving
+from bridge.server.connection import Connection, ServerContext
 from bridge.server.request import Refusal
 from bridge.server.uploads import Uploads
 from tests.support.h2_client import H2Client
@@ -55,7 +55,7 @@ def serving(
     max_call_seconds: float | None = None,
     streams: bool = False,
     refused: Callable[[Refusal, Connection], None] = lambda refusal, connection: None,
-) -> Serving:
+) -> ServerContext:
     """Every path leads to `handler`, behind rescue and what `layer` puts around it."""
     figures = BridgeFigures(Buffers(max_buffered, call_cost=0, covered=0))
     only = Route(
@@ -68,7 +68,7 @@ def serving(
         streams=streams,
     )
     engine_limits = engine or EngineLimits()
-    return Serving(
+    return ServerContext(
         handler=layer(rescue(route, figures=figures)),
         resolve=lambda path: only,
         figures=figures,
@@ -134,7 +134,7 @@ class MemoryTransport(asyncio.Transport):
 class MemoryWire:
     """One connection and its client, without a socket."""
 
-    def __init__(self, served: Serving, client: H2Client | None = None) -> None:
+    def __init__(self, served: ServerContext, client: H2Client | None = None) -> None:
         self.connections: set[Connection] = set()
         self.serving = served
         self.figures = served.figures

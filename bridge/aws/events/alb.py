@@ -21,7 +21,7 @@ _SAFE_IN_PEM = "+=/"
 """Characters that the balancer does not encode in the certificate."""
 
 
-class EventEncoder:
+class AlbEventEncoder:
     """Encodes calls as events."""
 
     __slots__ = ("_headers", "_is_text")

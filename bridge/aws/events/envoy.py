@@ -17,7 +17,7 @@ from bridge.rpc.hop import forwarded_cert
 from bridge.rpc.metadata import Metadata
 
 
-class EventEncoder:
+class EnvoyEventEncoder:
     """Encodes calls as events."""
 
     __slots__ = ("_headers", "_is_text")
@@ -65,7 +65,7 @@ _EXPECTED = "expected an object with status_code, headers, body and is_base64_en
 _decode = Decoder(_Reply).decode
 
 
-def decode_reply(payload: bytes) -> HttpReply:
+def decode_envoy_reply(payload: bytes) -> HttpReply:
     """The reply in this payload. Raises BadReply."""
     return reply_of(payload, _decode_object, expected=_EXPECTED)
 

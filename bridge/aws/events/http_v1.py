@@ -16,7 +16,7 @@ from bridge.rpc.metadata import Metadata
 _RESOURCE = "/{proxy+}"
 
 
-class EventEncoder:
+class HttpV1EventEncoder:
     """Encodes calls as events."""
 
     __slots__ = ("_headers", "_is_text", "_stamps")

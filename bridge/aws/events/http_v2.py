@@ -45,7 +45,7 @@ class _Sender(FrozenValue, frozen=True):
         )
 
 
-class EventEncoder:
+class HttpV2EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
     __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")

@@ -44,7 +44,7 @@ class ClientContext(FrozenValue, frozen=True):
     """False: the metadata did not fit."""
 
 
-def client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> ClientContext:
+def encode_client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> ClientContext:
     """The call without its message, as one flat object of texts, because typed runtimes read no other form.
 
     Repeated names are joined with commas, `-bin` values stay base64. `timeout`: seconds left.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.carriers.http1.proxies import Proxies, Proxy
-from bridge.carriers.http1.resolver import Address, Resolver
+from bridge.carriers.http1.resolver import Resolver, SocketAddress
 from bridge.rpc.errors import CertificateRefused, Unreachable
 from bridge.rpc.url import Origin
 
@@ -50,7 +50,7 @@ _CERTIFICATE_FAULTS = {
 
 _PROXY_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]").match
 
-OpenSocket = Callable[[Address], Coroutine[Any, Any, socket.socket]]
+OpenSocket = Callable[[SocketAddress], Coroutine[Any, Any, socket.socket]]
 """Raises OSError."""
 
 Made = TypeVar("Made", bound=asyncio.BaseProtocol)
@@ -142,7 +142,7 @@ class Dialer:
             raise
 
 
-async def race(addresses: list[Address], open_socket: OpenSocket, *, stagger: float = STAGGER) -> socket.socket:
+async def race(addresses: list[SocketAddress], open_socket: OpenSocket, *, stagger: float = STAGGER) -> socket.socket:
     """Return the first socket that connects (RFC 8305). The next address is tried when one fails or stays silent.
     Raises the last OSError.
     """
@@ -182,7 +182,7 @@ def _close_result(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-async def open_socket_to(address: Address) -> socket.socket:
+async def open_socket_to(address: SocketAddress) -> socket.socket:
     """Return a connected socket, set up for answers that may take 15 minutes. Raises OSError."""
     family, place = address
     opened = socket.socket(family, socket.SOCK_STREAM)

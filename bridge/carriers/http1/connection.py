@@ -28,7 +28,7 @@ from bridge.carriers.http1.tls import ResumingContext
 from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpStatus
 from bridge.rpc.url import Origin
 
-MAX_HEAD = 64 << 10
+MAX_RESPONSE_HEAD = 64 << 10
 """The largest head of a response that takes more than one read, with its interim responses. Also the most bytes between
 two parts of a body. One read (HttpClient's buffer) bounds the rest.
 """
@@ -52,7 +52,7 @@ _CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatc
 
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
 
-Fields = list[tuple[bytes, bytes]]
+RawFields = list[tuple[bytes, bytes]]
 """Header fields in the order received, with names in lower case."""
 
 
@@ -66,11 +66,11 @@ class ClosedUnanswered(ConnectionLost):
 class Exchange(Protocol):
     """Receives one response. It returns an error for a fault, and the connection ends with it."""
 
-    def begin(self, status: int, fields: Fields) -> None:
+    def begin(self, status: int, fields: RawFields) -> None:
         """The head has arrived."""
         ...
 
-    def expect(self, length: int, connection: Connection) -> RpcError | None:
+    def expect(self, length: int, connection: Http1Connection) -> RpcError | None:
         """Check the declared length of a body or a chunk that did not arrive whole in one read."""
         ...
 
@@ -92,25 +92,25 @@ class Exchange(Protocol):
         ...
 
 
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """The owner of a connection."""
 
     origin: Origin
 
-    def opened(self, connection: Connection) -> None: ...
+    def opened(self, connection: Http1Connection) -> None: ...
 
     def keeps_alive(self, seconds: float) -> None:
         """The server announced how long it keeps idle connections."""
         ...
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: Http1Connection) -> None:
         """The connection may carry the next request."""
         ...
 
-    def lost(self, connection: Connection) -> None: ...
+    def lost(self, connection: Http1Connection) -> None: ...
 
 
-class Phase(Enum):
+class ResponsePhase(Enum):
     """The stages of a response on the connection."""
 
     IDLE = auto()
@@ -121,25 +121,25 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-IDLE, HEAD, BODY, WHOLE, CLOSED = Phase
+IDLE, HEAD, BODY, WHOLE, CLOSED = ResponsePhase
 
 
-class Connection(asyncio.BufferedProtocol):
+class Http1Connection(asyncio.BufferedProtocol):
     """A connection that carries one exchange at a time."""
 
-    def __init__(self, owner: Owner, opened: socket.socket, buffer: memoryview) -> None:
+    def __init__(self, owner: ConnectionOwner, opened: socket.socket, buffer: memoryview) -> None:
         self._owner = owner
         self._socket = opened
         self._buffer = buffer
         self._parser = HttpResponseParser(self)
         self._transport: asyncio.Transport
         self._exchange: Exchange | None = None
-        self._phase: Phase = IDLE
-        self._head: Fields = []
-        self._fields: Fields = []
+        self._phase: ResponsePhase = IDLE
+        self._head: RawFields = []
+        self._fields: RawFields = []
         self._fields_left = MAX_FIELDS
         """How many fields the response may still have, after those of its interim responses."""
-        self._announced: Fields | None = None
+        self._announced: RawFields | None = None
         """The head whose framing was checked, because its body did not arrive whole."""
         self._unparsed = 0
         self._chunk_from: int | None = None
@@ -333,7 +333,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _check_what_is_to_come(self, nbytes: int) -> None:
         """Check, after a read that did not end the response, whether the rest will stay within its bounds."""
-        if self._unparsed > MAX_HEAD or len(self._fields) > self._fields_left:
+        if self._unparsed > MAX_RESPONSE_HEAD or len(self._fields) > self._fields_left:
             self._fail(self._head_too_large())
             return
         if self._phase is not BODY:
@@ -431,7 +431,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _head_too_large(self) -> BadReply:
         return BadReply(
-            f"{self._owner.origin} answers with too large a head: more than {MAX_HEAD} bytes or {MAX_FIELDS} fields"
+            f"{self._owner.origin} answers with too large a head: more than {MAX_RESPONSE_HEAD} bytes or {MAX_FIELDS} fields"
         )
 
     def _not_http(self) -> BadReply:
@@ -460,7 +460,7 @@ class Connection(asyncio.BufferedProtocol):
             context.remember(self._transport.get_extra_info("ssl_object"))
 
 
-def declared_length(fields: Fields) -> int | None:
+def declared_length(fields: RawFields) -> int | None:
     """The length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
     for name, value in fields:
         if name == b"content-length":
@@ -468,13 +468,13 @@ def declared_length(fields: Fields) -> int | None:
     return None
 
 
-def transfer_codings(fields: Fields) -> list[bytes]:
+def transfer_codings(fields: RawFields) -> list[bytes]:
     """The transfer codings that the head of a response names, in lower case."""
     values = b",".join(value for name, value in fields if name == b"transfer-encoding")
     return [coding.strip().lower() for coding in values.split(b",") if coding.strip()]
 
 
-def ends_with_connection(fields: Fields) -> bool:
+def ends_with_connection(fields: RawFields) -> bool:
     """Whether nothing in the head says where the body ends (RFC 9112 6.3)."""
     codings = transfer_codings(fields)
     if codings:

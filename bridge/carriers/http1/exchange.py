@@ -11,8 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from bridge.carriers.http1.connection import Connection, Fields
-from bridge.rpc.buffers import SMALL, Account, Portion, Waiting
+from bridge.carriers.http1.connection import Http1Connection, RawFields
+from bridge.rpc.buffers import SMALL, Account, Portion, WaitingForRoom
 from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
 from bridge.rpc.value import FrozenValue
 
@@ -30,7 +30,7 @@ class Response(FrozenValue, frozen=True):
     """A whole response."""
 
     status: int
-    fields: Fields
+    fields: RawFields
     body: bytes
 
     def field(self, name: bytes) -> str:
@@ -38,7 +38,7 @@ class Response(FrozenValue, frozen=True):
         return first_field(self.fields, name)
 
 
-def first_field(fields: Fields, name: bytes) -> str:
+def first_field(fields: RawFields, name: bytes) -> str:
     for key, value in fields:
         if key == name:
             # RFC 9110 5.5: a value is bytes. Those beyond ASCII have no defined meaning.
@@ -49,8 +49,8 @@ def first_field(fields: Fields, name: bytes) -> str:
 class _Pause(NamedTuple):
     """A response that waits for room."""
 
-    connection: Connection
-    waiting: Waiting
+    connection: Http1Connection
+    waiting: WaitingForRoom
     too_late: asyncio.TimerHandle
 
 
@@ -74,7 +74,7 @@ class Gathering:
         self._pause: _Pause | None = None
         """While there is no room for the body."""
 
-    def begin(self, status: int, fields: Fields) -> None:
+    def begin(self, status: int, fields: RawFields) -> None:
         self._status = status
         self._fields = fields
 
@@ -82,7 +82,7 @@ class Gathering:
     def received(self) -> int:
         return self._allowed - self._left
 
-    def expect(self, length: int, connection: Connection) -> RpcError | None:
+    def expect(self, length: int, connection: Http1Connection) -> RpcError | None:
         if length > self._max_body:
             return ReplyTooLarge(f"a reply of {length} bytes, the limit is {self._max_body}")
         error = self._allow(length)
@@ -204,9 +204,9 @@ class StreamedResponse:
         self.begun = begun
         """Done when the head has arrived."""
         self.status = 0
-        self.fields: Fields = []
+        self.fields: RawFields = []
         self.received = 0
-        self._connection: Connection | None = None
+        self._connection: Http1Connection | None = None
         self._parts: deque[bytes] = deque()
         self._unread = 0
         self._is_whole = False
@@ -270,16 +270,16 @@ class StreamedResponse:
     # -- for the connection
     # ----------------------------------------------------------------------------------------------
 
-    def carried_by(self, connection: Connection) -> None:
+    def carried_by(self, connection: Http1Connection) -> None:
         self._connection = connection
 
-    def begin(self, status: int, fields: Fields) -> None:
+    def begin(self, status: int, fields: RawFields) -> None:
         self.status = status
         self.fields = fields
         if not self.begun.done():
             self.begun.set_result(None)
 
-    def expect(self, length: int, connection: Connection) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
+    def expect(self, length: int, connection: Http1Connection) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
         return None
 
     def add(self, body: bytes) -> RpcError | None:

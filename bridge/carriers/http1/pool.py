@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from math import inf
 
 from bridge.carriers.http1.connect import Dialer
-from bridge.carriers.http1.connection import ClosedUnanswered, Connection
+from bridge.carriers.http1.connection import ClosedUnanswered, Http1Connection
 from bridge.carriers.http1.exchange import Gathering, Response, StreamedResponse
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
@@ -80,10 +80,10 @@ class Pool:
         self._max_waiting = limits.waiting
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._open: set[Connection] = set()
-        self._idle: deque[Connection] = deque()
-        self._waiting: OrderedDict[asyncio.Future[Connection], None] = OrderedDict()
-        self._dials: set[asyncio.Task[Connection]] = set()
+        self._open: set[Http1Connection] = set()
+        self._idle: deque[Http1Connection] = deque()
+        self._waiting: OrderedDict[asyncio.Future[Http1Connection], None] = OrderedDict()
+        self._dials: set[asyncio.Task[Http1Connection]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._trim: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -212,7 +212,7 @@ class Pool:
     # -- finding a connection
     # --------------------------------------------------------------------------------------------
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> Http1Connection | None:
         """The most recently used connection that is still good."""
         available = self._idle
         while available:
@@ -228,7 +228,7 @@ class Pool:
             connection.abort()
         return None
 
-    async def _wait(self) -> Connection:
+    async def _wait(self) -> Http1Connection:
         """Wait for the next connection that becomes free or is opened."""
         if self._is_closed:
             raise Draining("the bridge stops")
@@ -237,7 +237,7 @@ class Pool:
                 f"{len(self._waiting)} calls wait for a connection to {self.origin} already",
                 kind="connections",
             )
-        waiter: asyncio.Future[Connection] = self._loop.create_future()
+        waiter: asyncio.Future[Http1Connection] = self._loop.create_future()
         self._waiting[waiter] = None
         self._dial_as_needed()
         try:
@@ -248,7 +248,7 @@ class Pool:
                 self.released(waiter.result())
             raise
 
-    async def _replace(self, dead: Connection) -> Connection:
+    async def _replace(self, dead: Http1Connection) -> Http1Connection:
         """Replace a connection that ended before a byte of the request left."""
         dead.abort()
         if dead.served == 0:
@@ -258,7 +258,7 @@ class Pool:
     def _check_unread(
         self,
         closed: ClosedUnanswered,
-        connection: Connection,
+        connection: Http1Connection,
         head: bytes,
         body: bytes | Sequence[bytes],
         repeats: int,
@@ -287,7 +287,7 @@ class Pool:
         self._announced = seconds * KEPT_SHARE
         self._set_idle_limit()
 
-    def _learn_from(self, closed: Connection) -> None:
+    def _learn_from(self, closed: Http1Connection) -> None:
         """Note that the server closed an idle connection. Others are then used for less time, for a while."""
         idle = self._loop.time() - closed.idle_since
         self._learned = min(self._learned, max(idle * KEPT_SHARE, SHORTEST_IDLE))
@@ -304,7 +304,7 @@ class Pool:
         self._idle_limit = min(self._idle_timeout, self._announced, self._learned)
         self._trusted = min(self._looked_at_after, self._idle_limit)
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: Http1Connection) -> None:
         """Give a free connection to the caller that has waited longest, or keep it."""
         while self._waiting:
             waiter, _ = self._waiting.popitem(last=False)
@@ -353,10 +353,10 @@ class Pool:
             self._dials.add(dial)
             dial.add_done_callback(self._dialled)
 
-    def _make_connection(self, opened: socket.socket) -> Connection:
-        return Connection(self, opened, self._buffer)
+    def _make_connection(self, opened: socket.socket) -> Http1Connection:
+        return Http1Connection(self, opened, self._buffer)
 
-    def _dialled(self, dial: asyncio.Task[Connection]) -> None:
+    def _dialled(self, dial: asyncio.Task[Http1Connection]) -> None:
         self._dials.discard(dial)
         if dial.cancelled():
             return
@@ -379,10 +379,10 @@ class Pool:
     # -- for the connections
     # ---------------------------------------------------------------------------------------------
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Http1Connection) -> None:
         self._open.add(connection)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Http1Connection) -> None:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)

@@ -14,10 +14,10 @@ from typing import Any
 
 from bridge.rpc.errors import Unreachable
 
-Address = tuple[int, tuple[Any, ...]]
+SocketAddress = tuple[int, tuple[Any, ...]]
 """An address family and what `socket.connect` takes for it."""
 
-Lookup = Callable[[str, int], Awaitable[list[Address]]]
+Lookup = Callable[[str, int], Awaitable[list[SocketAddress]]]
 """Raises OSError."""
 
 FRESH = 60.0
@@ -35,16 +35,16 @@ _log = logging.getLogger(__name__)
 class _Answer:
     __slots__ = ("addresses", "fresh_until", "turns")
 
-    def __init__(self, addresses: list[Address], fresh_until: float) -> None:
+    def __init__(self, addresses: list[SocketAddress], fresh_until: float) -> None:
         self.addresses = addresses
         self.fresh_until = fresh_until
         self.turns = 0
 
-    def next_order(self) -> list[Address]:
+    def next_order(self) -> list[SocketAddress]:
         """All addresses, with alternating families (RFC 8305 4). Each call begins one address further, so that
         connections spread over a host's addresses.
         """
-        families: dict[int, list[Address]] = {}
+        families: dict[int, list[SocketAddress]] = {}
         for address in self.addresses:
             families.setdefault(address[0], []).append(address)
         turned = []
@@ -64,7 +64,7 @@ class Resolver:
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
 
-    async def resolve(self, host: str, port: int) -> list[Address]:
+    async def resolve(self, host: str, port: int) -> list[SocketAddress]:
         """The addresses of a host, in the order to try them. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         place = (host, port)
@@ -109,7 +109,7 @@ class Resolver:
         await asyncio.gather(*lookups, return_exceptions=True)
 
 
-async def look_up(host: str, port: int) -> list[Address]:
+async def look_up(host: str, port: int) -> list[SocketAddress]:
     """Ask the system in a thread. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -46,7 +46,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.value import FrozenValue
 
-PIECE = 16 << 10
+WRITE_PIECE = 16 << 10
 """Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything
 else.
 """
@@ -112,7 +112,7 @@ class Sink(Protocol):
         ...
 
 
-class Owner(Protocol):
+class Http2ConnectionOwner(Protocol):
     """The owner of a connection."""
 
     name: str
@@ -130,7 +130,7 @@ class Http2Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: Http2ConnectionOwner,
         *,
         limits: ClientLimits | None = None,
         times: ConnectionTimes | None = None,
@@ -285,7 +285,7 @@ class Http2Connection(asyncio.Protocol):
         self._pinged_at = None
         if self._unread:
             self._unread += data
-        elif len(data) <= PIECE:
+        elif len(data) <= WRITE_PIECE:
             self._take(data)
         else:
             self._transport.pause_reading()
@@ -296,7 +296,7 @@ class Http2Connection(asyncio.Protocol):
         """Read a part of the waiting bytes. The others follow in the next turns of the loop."""
         if self._is_over:
             return
-        piece, self._unread = self._unread[:PIECE], self._unread[PIECE:]
+        piece, self._unread = self._unread[:WRITE_PIECE], self._unread[WRITE_PIECE:]
         self._take(piece)
         if self._unread:
             self.loop.call_soon(self._take_piece)

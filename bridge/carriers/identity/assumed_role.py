@@ -30,7 +30,7 @@ RENEWED_BEFORE = 900.0
 
 _STS_SECONDS = 10
 
-NONE_YET = "the bridge has not been able to assume this target's role yet; its log says why"
+NO_ROLE_YET = "the bridge has not been able to assume this target's role yet; its log says why"
 
 
 class Base(Protocol):
@@ -164,7 +164,7 @@ class CredentialSet:
     @property
     def missing(self) -> str:
         """The error for a caller that waited without success."""
-        return NONE_YET if self._own.is_ready else credentials.NONE_YET
+        return NO_ROLE_YET if self._own.is_ready else credentials.NONE_YET
 
     @property
     def age(self) -> float | None:

@@ -49,7 +49,7 @@ NONE_YET = (
 
 _log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+FetchResult = TypeVar("FetchResult")
 
 
 class AwsSettings(FrozenValue, frozen=True):
@@ -378,14 +378,14 @@ def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str
     )
 
 
-async def in_daemon_thread(call: Callable[[], Result]) -> Result:
+async def in_daemon_thread(call: Callable[[], FetchResult]) -> FetchResult:
     """Run a blocking call in its own thread and return its result. The thread does not keep the process alive, as an
     executor's would.
     """
     loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[Result] = loop.create_future()
+    outcome: asyncio.Future[FetchResult] = loop.create_future()
 
-    def settle(result: Result | None, error: BaseException | None) -> None:
+    def settle(result: FetchResult | None, error: BaseException | None) -> None:
         if outcome.done():
             return
         if error is not None:

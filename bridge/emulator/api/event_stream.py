@@ -13,7 +13,7 @@ from contextlib import aclosing
 import msgspec
 from aiohttp import web
 
-from bridge.aws.event_stream_encoder import CONTENT_TYPE, encode_event
+from bridge.aws.event_stream_encoder import EVENT_STREAM_TYPE, encode_event
 from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.emulator.api import naming
 from bridge.emulator.instances.failures import Failure
@@ -30,7 +30,7 @@ async def run(request: web.Request, function: Function, invocation: Invocation) 
     task = function.begin(invocation, reply)
     response = web.StreamResponse(
         headers={
-            "Content-Type": CONTENT_TYPE,
+            "Content-Type": EVENT_STREAM_TYPE,
             "X-Amz-Executed-Version": naming.LATEST,
             "X-Amzn-Trace-Id": invocation.trace_id,
             "x-amzn-RequestId": invocation.request_id,

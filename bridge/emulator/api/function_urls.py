@@ -19,13 +19,13 @@ from bridge.config.schema import FunctionUrl
 from bridge.emulator.api import refusals, url_event, url_reply, url_signature
 from bridge.emulator.api.naming import FunctionId
 from bridge.emulator.api.url_event import UrlRequest
-from bridge.emulator.api.url_reply import BadReply, Head, Prelude
+from bridge.emulator.api.url_reply import Head, InvalidUrlReply, Prelude
 from bridge.emulator.api.url_signature import BadSignature
-from bridge.emulator.identity import REQUEST_ID, trace_id_of
+from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.server.hosts import Hosts
-from bridge.server.http_port import refusal_of
+from bridge.server.http_port import http_refusal_of
 
 STREAMING_ADVICE = (
     "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"
@@ -40,7 +40,7 @@ BODILESS = (204, 304)
 _HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(r"/lambda-url/[^/?]+(?P<path>[^?]*)")
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FunctionUrls:
@@ -55,13 +55,13 @@ class FunctionUrls:
         self._hosts = hosts
 
     @web.middleware
-    async def serve_by_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def serve_by_host(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         match = _HOST.fullmatch(host)
         if match is not None and self._hosts.answer_to_url(host, match["suffix"]):
             return await self._serve(request, match["name"], _sent_path(request))
         is_url = request.raw_path.startswith(PATH_PREFIX)
-        refusal = refusal_of(request, self._hosts, takes_any_origin=is_url)
+        refusal = http_refusal_of(request, self._hosts, takes_any_origin=is_url)
         if refusal is not None:
             raise refusals.Misdirected(refusal)
         return await handler(request)
@@ -81,17 +81,17 @@ class FunctionUrls:
         if url.auth == "iam":
             received = self._authenticated(function, received, _sent_path(request), now)
         trace_id = trace_id_of(request)
-        event = url_event.encode(
+        event = url_event.encode_url_event(
             received,
             function=function.config.name,
-            request_id=request[REQUEST_ID],
+            request_id=request[REQUEST_ID_KEY],
             trace_id=trace_id,
             now=now,
         )
         if len(event) >= MAX_REQUEST:
             raise refusals.UrlRequestTooLarge
         arn = FunctionId(function.config.name).arn
-        invocation = Invocation(request[REQUEST_ID], event, arn, trace_id)
+        invocation = Invocation(request[REQUEST_ID_KEY], event, arn, trace_id)
         if url.invoke_mode == "buffered":
             return await _answer_whole(function, invocation)
         return await _answer_streamed(request, function, invocation)
@@ -163,14 +163,14 @@ async def _answer_whole(function: Function, invocation: Invocation) -> web.Strea
     function.begin(invocation, reply)
     payload = await reply.whole()
     if reply.failure is not None:
-        raise refusals.FunctionFailed
+        raise refusals.FunctionError
     try:
         inferred = url_reply.infer(payload)
-    except BadReply as bad:
+    except InvalidUrlReply as bad:
         is_http = reply.is_streamed and reply.content_type == url_reply.HTTP_CONTENT_TYPE
         advice = STREAMING_ADVICE if is_http else ""
         function.note(f"URL: 502, {bad}{advice}")
-        raise refusals.FunctionFailed from None
+        raise refusals.FunctionError from None
     return web.Response(
         status=inferred.head.http_status,
         headers=_headers(inferred.head, invocation),
@@ -186,9 +186,9 @@ async def _answer_streamed(request: web.Request, function: Function, invocation:
         async with aclosing(reply.chunks()) as chunks:
             try:
                 head, begun = await _read_head(reply, chunks)
-            except BadReply as bad:
+            except InvalidUrlReply as bad:
                 function.note(f"URL: 502, {bad}")
-                raise refusals.FunctionFailed from None
+                raise refusals.FunctionError from None
             response = web.StreamResponse(status=head.http_status, headers=_headers(head, invocation))
             await _send(request, response, begun, chunks)
     finally:
@@ -226,9 +226,9 @@ async def _read_head(reply: Reply, chunks: AsyncIterator[bytes]) -> tuple[Head, 
         if found is not None:
             return found
     if reply.failure is not None:
-        raise BadReply(f"the function failed: {reply.failure.error_type}")
+        raise InvalidUrlReply(f"the function failed: {reply.failure.error_type}")
     if reply.content_type == url_reply.HTTP_CONTENT_TYPE:
-        raise BadReply("the reply ended before its prelude")
+        raise InvalidUrlReply("the reply ended before its prelude")
     return url_reply.plain_head(reply.content_type), bytes(unstreamed)
 
 

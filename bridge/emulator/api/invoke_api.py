@@ -24,7 +24,7 @@ from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import event_stream, naming, refusals, signature
 from bridge.emulator.api.function_urls import PATH, FunctionUrls
 from bridge.emulator.api.naming import FunctionId
-from bridge.emulator.identity import REQUEST_ID, trace_id_of
+from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.rpc.limits import MIB
@@ -43,7 +43,7 @@ SERVED = (
     "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration and /lambda-url/NAME/."
 )
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class InvokeApi:
         if invocation_type not in types:
             raise refusals.InvalidParameter(f"X-Amz-Invocation-Type must be one of {', '.join(types)}")
         invocation = Invocation(
-            request_id=request[REQUEST_ID],
+            request_id=request[REQUEST_ID_KEY],
             payload=await _read_payload(request, invocation_type),
             arn=function_id.arn,
             trace_id=trace_id_of(request),
@@ -109,17 +109,17 @@ class InvokeApi:
         return function, invocation
 
     def _find(self, request: web.Request) -> tuple[FunctionId, Function]:
-        signature.check(request.headers)
-        function_id = naming.parse(request.match_info["name"], request.query.get("Qualifier"))
+        signature.check_signature(request.headers)
+        function_id = naming.parse_function_name(request.match_info["name"], request.query.get("Qualifier"))
         function = self._functions.get(function_id.name)
         if function is None or function_id.is_published_version:
-            raise refusals.FunctionNotFound(function_id.arn)
+            raise refusals.ResourceNotFound(function_id.arn)
         return function_id, function
 
     # -- ListFunctions, GetFunction, GetFunctionConfiguration
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        signature.check(request.headers)
+        signature.check_signature(request.headers)
         described = [_described(function.config) for function in self._functions.values()]
         return web.json_response({"Functions": described})
 
@@ -161,23 +161,23 @@ async def _unknown(request: web.Request) -> web.StreamResponse:
 
 
 @web.middleware
-async def _answer_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    request[REQUEST_ID] = request_id = str(uuid4())
+async def _answer_refusals(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    request[REQUEST_ID_KEY] = request_id = str(uuid4())
     try:
         response = await handler(request)
-    except refusals.Refusal as refusal:
+    except refusals.ApiRefusal as refusal:
         response = _refused(refusal)
     except (web.RequestPayloadError, ConnectionError):
         response = _refused(refusals.InvalidRequestContent("The request ended before its body"))
     except Exception:
         # The outermost frame of a request's task.
         _logger.exception("the local Lambda failed on %s %s", request.method, request.path)
-        response = _refused(refusals.ServiceFailed())
+        response = _refused(refusals.ServiceException())
     response.headers["x-amzn-RequestId"] = request_id
     return response
 
 
-def _refused(refusal: refusals.Refusal) -> web.Response:
+def _refused(refusal: refusals.ApiRefusal) -> web.Response:
     return web.Response(
         status=refusal.http_status,
         body=refusal.body,
@@ -196,7 +196,7 @@ def _invocation_type(request: web.Request) -> str:
 async def _read_payload(request: web.Request, invocation_type: str) -> bytes:
     limit = LIMITS[invocation_type]
     if request.content_length is not None and request.content_length >= limit:
-        raise refusals.PayloadTooLarge(request.content_length, limit, invocation_type)
+        raise refusals.RequestTooLarge(request.content_length, limit, invocation_type)
     payload = bytearray()
     size = 0
     while chunk := await request.content.readany():
@@ -206,7 +206,7 @@ async def _read_payload(request: web.Request, invocation_type: str) -> bytes:
         elif size > MAX_COUNTED:
             break
     if size >= limit:
-        raise refusals.PayloadTooLarge(size, limit, invocation_type)
+        raise refusals.RequestTooLarge(size, limit, invocation_type)
     return _checked_json(bytes(payload)) if payload else b"{}"
 
 

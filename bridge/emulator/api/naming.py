@@ -46,7 +46,7 @@ class FunctionId(FrozenValue, frozen=True):
         return self.qualifier is not None and VERSION.fullmatch(self.qualifier) is not None
 
 
-def parse(text: str, qualifier: str | None) -> FunctionId:
+def parse_function_name(text: str, qualifier: str | None) -> FunctionId:
     """Raise a Refusal for what AWS refuses: an unreadable name, or two qualifiers that differ."""
     match = NAME.fullmatch(text)
     if match is None or (qualifier is not None and QUALIFIER.fullmatch(qualifier) is None):

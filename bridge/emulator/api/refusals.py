@@ -12,7 +12,7 @@ from msgspec import json
 from bridge.aws.invoke import MAX_REQUEST
 
 
-class Refusal(Exception):
+class ApiRefusal(Exception):
     """The function does not run. `str(refusal)` is the message that the caller reads."""
 
     http_status = 400
@@ -34,7 +34,7 @@ class Refusal(Exception):
         return json.encode({**self.fields, self.message_key: str(self)})
 
 
-class MissingAuthentication(Refusal):
+class MissingAuthentication(ApiRefusal):
     """No `Authorization` header: the request is not signed."""
 
     http_status = 403
@@ -44,7 +44,7 @@ class MissingAuthentication(Refusal):
         super().__init__("Missing Authentication Token")
 
 
-class IncompleteSignature(Refusal):
+class IncompleteSignature(ApiRefusal):
     """An `Authorization` header that is no AWS signature. The message never repeats the header: it may hold a
     secret.
     """
@@ -53,7 +53,7 @@ class IncompleteSignature(Refusal):
     error_type = "IncompleteSignatureException"
 
 
-class Misdirected(Refusal):
+class Misdirected(ApiRefusal):
     """The request names a host that is not this one, or comes from a web page. The message says what helps."""
 
     http_status = 403
@@ -61,7 +61,7 @@ class Misdirected(Refusal):
     message_key = "Message"
 
 
-class InvalidName(Refusal):
+class InvalidName(ApiRefusal):
     """A function name that is neither a name nor an ARN."""
 
     error_type = "ValidationException"
@@ -73,12 +73,12 @@ class InvalidName(Refusal):
         )
 
 
-class QualifierMismatch(Refusal):
+class QualifierMismatch(ApiRefusal):
     def __init__(self) -> None:
         super().__init__("The derived qualifier from the function name does not match the specified qualifier.")
 
 
-class FunctionNotFound(Refusal):
+class ResourceNotFound(ApiRefusal):
     http_status = 404
     error_type = "ResourceNotFoundException"
     message_key = "Message"
@@ -87,7 +87,7 @@ class FunctionNotFound(Refusal):
         super().__init__(f"Function not found: {arn}")
 
 
-class UnknownOperation(Refusal):
+class UnknownOperation(ApiRefusal):
     """A path or method that the local Lambda does not serve."""
 
     http_status = 404
@@ -95,17 +95,17 @@ class UnknownOperation(Refusal):
     message_key = "Message"
 
 
-class InvalidParameter(Refusal):
+class InvalidParameter(ApiRefusal):
     """A header with a value that the API does not know."""
 
 
-class InvalidRequestContent(Refusal):
+class InvalidRequestContent(ApiRefusal):
     """A payload or a client context that cannot be read."""
 
     error_type = "InvalidRequestContentException"
 
 
-class PayloadTooLarge(Refusal):
+class RequestTooLarge(ApiRefusal):
     http_status = 413
     error_type = "RequestEntityTooLargeException"
     message_key = "Message"
@@ -116,7 +116,7 @@ class PayloadTooLarge(Refusal):
         )
 
 
-class Throttled(Refusal):
+class TooManyRequests(ApiRefusal):
     """All instances that the function may have are busy, or its queue of events is full."""
 
     http_status = 429
@@ -135,7 +135,7 @@ class Throttled(Refusal):
         return {"Retry-After": "1"}
 
 
-class ServiceFailed(Refusal):
+class ServiceException(ApiRefusal):
     """The local Lambda itself failed; its log says how."""
 
     http_status = 500
@@ -150,7 +150,7 @@ class ServiceFailed(Refusal):
         return {"Type": "Service"}
 
 
-class UrlRefusal(Refusal):
+class UrlRefusal(ApiRefusal):
     """A function URL's answer; it says little, since anybody may read it. What was wrong stands in the
     function's log.
     """
@@ -191,7 +191,7 @@ class UrlRequestTooLarge(UrlRefusal):
         super().__init__(f"Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation")
 
 
-class FunctionFailed(UrlRefusal):
+class FunctionError(UrlRefusal):
     """The function failed, or its reply is not an HTTP response."""
 
     http_status = 502

@@ -13,7 +13,7 @@ SCHEMES = ("AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256")
 PARAMETERS = ("Credential", "Signature", "SignedHeaders")
 
 
-def check(headers: Mapping[str, str]) -> None:
+def check_signature(headers: Mapping[str, str]) -> None:
     """Raise MissingAuthentication or IncompleteSignature. `headers` are looked up without regard to case."""
     authorization = headers.get("Authorization", "").strip()
     if not authorization:

@@ -49,7 +49,7 @@ class UrlRequest(FrozenValue, frozen=True):
     """The access key whose signature was good; None: the URL asks for none."""
 
 
-def encode(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:
+def encode_url_event(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:
     """The event. `now`: Unix seconds."""
     joined = _joined_headers(request)
     # The signature was for the URL: whoever reads it could send the request again.

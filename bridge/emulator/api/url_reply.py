@@ -51,7 +51,7 @@ _name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 5.6.2: 
 _forbidden = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
-class BadReply(Exception):
+class InvalidUrlReply(Exception):
     """The reply cannot become an HTTP response. `str` says why, for the function's log: the client reads
     nothing of it.
     """
@@ -89,7 +89,7 @@ def infer(payload: bytes) -> UrlReply:
     try:
         value = msgspec.json.decode(without_mark(payload))
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadReply("the reply is no JSON") from None
+        raise InvalidUrlReply("the reply is no JSON") from None
     if not isinstance(value, dict) or "statusCode" not in value:
         return UrlReply(Head(200, (("content-type", "application/json"),)), payload)
     found = _object(value)
@@ -114,13 +114,13 @@ class Prelude:
         end = self._held.find(b"\0", 0, MAX_PRELUDE)
         if end < 0:
             if len(self._held) >= MAX_PRELUDE:
-                raise BadReply(f"no end of the prelude within {MAX_PRELUDE} bytes")
+                raise InvalidUrlReply(f"no end of the prelude within {MAX_PRELUDE} bytes")
             return None
         after = end + len(SEPARATOR)
         if len(self._held) < after:
             return None
         if self._held[end:after] != SEPARATOR:
-            raise BadReply("the prelude does not end with eight NUL bytes")
+            raise InvalidUrlReply("the prelude does not end with eight NUL bytes")
         return _read_head(bytes(self._held[:end])), bytes(self._held[after:])
 
 
@@ -128,7 +128,7 @@ def _read_head(text: bytes) -> Head:
     try:
         value = msgspec.json.decode(without_mark(text))
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadReply("the prelude is no JSON") from None
+        raise InvalidUrlReply("the prelude is no JSON") from None
     return _head(_object(value), content_type="application/octet-stream")
 
 
@@ -136,7 +136,7 @@ def _object(value: Any) -> _Object:
     try:
         return msgspec.convert(value, _Object)
     except ValidationError as error:
-        raise BadReply(f"the reply's object is malformed: {error}") from None
+        raise InvalidUrlReply(f"the reply's object is malformed: {error}") from None
 
 
 def _head(found: _Object, *, content_type: str) -> Head:
@@ -149,7 +149,7 @@ def _head(found: _Object, *, content_type: str) -> Head:
     fields += [("set-cookie", cookie) for cookie in found.cookies or ()]
     for name, value in fields:
         if not _name(name) or _forbidden(value):
-            raise BadReply(f"HTTP has no such header: {name[:80]!r}")
+            raise InvalidUrlReply(f"HTTP has no such header: {name[:80]!r}")
     if all(name != "content-type" for name, _ in fields):
         fields.append(("content-type", content_type))
     return Head(_http_status(found.statusCode), tuple(fields))
@@ -162,7 +162,7 @@ def _text(value: _Scalar) -> str:
 def _http_status(value: int | str) -> int:
     # 1xx is no final status.
     if not re.fullmatch(r"[2-5]\d\d", str(value)):
-        raise BadReply("statusCode is none of HTTP's")
+        raise InvalidUrlReply("statusCode is none of HTTP's")
     return int(value)
 
 
@@ -174,4 +174,4 @@ def _body(found: _Object) -> bytes:
     try:
         return decode_base64(found.body)
     except ValueError:
-        raise BadReply("isBase64Encoded is true, and the body is no base64") from None
+        raise InvalidUrlReply("isBase64Encoded is true, and the body is no base64") from None

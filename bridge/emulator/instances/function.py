@@ -47,7 +47,7 @@ class Function:
     def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
         """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
         if self._in_flight >= self.config.concurrency:
-            raise refusals.Throttled
+            raise refusals.TooManyRequests
         self._in_flight += 1
         return self._own(self._run(invocation, reply))
 
@@ -56,7 +56,7 @@ class Function:
         try:
             self._events.put_nowait(invocation)
         except asyncio.QueueFull:
-            raise refusals.Throttled("FunctionInvocationRateLimitExceeded") from None
+            raise refusals.TooManyRequests("FunctionInvocationRateLimitExceeded") from None
         if self._event_worker is None:
             self._event_worker = asyncio.get_running_loop().create_task(self._work_off_events())
 

@@ -19,8 +19,8 @@ from bridge.emulator.instances import environment, failures, logs
 from bridge.emulator.instances.environment import Interpreter, Interpreters
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.lifecycle import Phase
-from bridge.emulator.instances.logs import LineSplitter, LogTail, Report
+from bridge.emulator.instances.lifecycle import RuntimePhase
+from bridge.emulator.instances.logs import InvocationReport, LineSplitter, LogTail
 from bridge.emulator.instances.process import FunctionProcess
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.runtime_api import RuntimeApi
@@ -52,7 +52,7 @@ class SharedEmulatorState:
     """The names under which the Runtime APIs answer; None: those that nobody else can have."""
 
 
-class Owner(Protocol):
+class InstanceOwner(Protocol):
     def instance_ended(self, instance: Instance) -> None:
         """The instance takes no more invocations."""
 
@@ -68,7 +68,7 @@ class Instance:
     """Starts with its first invocation; ends by failure, by idleness or by its owner."""
 
     def __init__(
-        self, config: FunctionConfig, facilities: SharedEmulatorState, owner: Owner, log: Callable[[str], None]
+        self, config: FunctionConfig, facilities: SharedEmulatorState, owner: InstanceOwner, log: Callable[[str], None]
     ) -> None:
         self._config = config
         self._shared_state = facilities
@@ -104,7 +104,7 @@ class Instance:
     @property
     def is_ready(self) -> bool:
         """Whether it would take an invocation at once."""
-        return self._session.phase is Phase.READY and self._end is None
+        return self._session.phase is RuntimePhase.READY and self._end is None
 
     @property
     def takes_more(self) -> bool:
@@ -242,7 +242,7 @@ class Instance:
             self._tail.take()
             return b""
         self._look_at_memory()
-        report = Report(
+        report = InvocationReport(
             request_id=invocation.request_id,
             duration=duration,
             memory_size=self._config.memory,

@@ -16,9 +16,9 @@ from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
 from bridge.rpc.value import FrozenValue
 
-HIGH_WATER = 1024 * 1024
+REPLY_HIGH_WATER = 1024 * 1024
 """Unread bytes at which the runtime's connection is paused."""
-_LOW_WATER = HIGH_WATER // 4
+_LOW_WATER = REPLY_HIGH_WATER // 4
 
 
 class Invocation(FrozenValue, frozen=True):
@@ -90,7 +90,7 @@ class Reply:
         self._chunks.append(chunk)
         self._unread += len(chunk)
         self._arrived.set()
-        if self._unread < HIGH_WATER:
+        if self._unread < REPLY_HIGH_WATER:
             return True
         self._on_drained = on_drained
         return False

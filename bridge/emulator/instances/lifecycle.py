@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 
-class Phase(Enum):
+class RuntimePhase(Enum):
     """Where a runtime stands. The values are the names that AWS puts into its messages."""
 
     STARTED = "Started"
@@ -33,32 +33,32 @@ class Act(Enum):
     SENT = "ResponseSent"
 
 
-NEXT_PHASE = {
-    (Phase.STARTED, Act.NEXT): Phase.READY,
-    (Phase.STARTED, Act.INIT_ERROR): Phase.INIT_ERROR,
-    (Phase.STARTED, Act.RESTORE_NEXT): Phase.STARTED,  # nothing was snapshotted: restored at once
-    (Phase.READY, Act.NEXT): Phase.READY,  # the connection of the first request was lost
-    (Phase.READY, Act.DELIVER): Phase.RUNNING,
-    (Phase.RUNNING, Act.NEXT): Phase.RUNNING,  # likewise: the same invocation is handed out again
-    (Phase.RUNNING, Act.RESPONSE): Phase.RESPONDING,
-    (Phase.RUNNING, Act.ERROR): Phase.RESPONDING,
-    (Phase.RESPONDING, Act.SENT): Phase.RESPONSE_SENT,
-    (Phase.RESPONSE_SENT, Act.NEXT): Phase.READY,
+NEXT_RUNTIME_PHASE = {
+    (RuntimePhase.STARTED, Act.NEXT): RuntimePhase.READY,
+    (RuntimePhase.STARTED, Act.INIT_ERROR): RuntimePhase.INIT_ERROR,
+    (RuntimePhase.STARTED, Act.RESTORE_NEXT): RuntimePhase.STARTED,  # nothing was snapshotted: restored at once
+    (RuntimePhase.READY, Act.NEXT): RuntimePhase.READY,  # the connection of the first request was lost
+    (RuntimePhase.READY, Act.DELIVER): RuntimePhase.RUNNING,
+    (RuntimePhase.RUNNING, Act.NEXT): RuntimePhase.RUNNING,  # likewise: the same invocation is handed out again
+    (RuntimePhase.RUNNING, Act.RESPONSE): RuntimePhase.RESPONDING,
+    (RuntimePhase.RUNNING, Act.ERROR): RuntimePhase.RESPONDING,
+    (RuntimePhase.RESPONDING, Act.SENT): RuntimePhase.RESPONSE_SENT,
+    (RuntimePhase.RESPONSE_SENT, Act.NEXT): RuntimePhase.READY,
 }
 
 
 class InvalidTransition(Exception):
     """A request out of turn."""
 
-    def __init__(self, phase: Phase, act: Act) -> None:
+    def __init__(self, phase: RuntimePhase, act: Act) -> None:
         super().__init__(
             f"State transition from {phase.value} to {act.value} failed for runtime. Error: State transition is not allowed"
         )
 
 
-def advance(phase: Phase, act: Act) -> Phase:
+def advance(phase: RuntimePhase, act: Act) -> RuntimePhase:
     """Return the phase that follows; raise InvalidTransition if `act` is out of turn."""
     try:
-        return NEXT_PHASE[phase, act]
+        return NEXT_RUNTIME_PHASE[phase, act]
     except KeyError:
         raise InvalidTransition(phase, act) from None

@@ -72,7 +72,7 @@ class LogTail:
         return kept
 
 
-class Report(FrozenValue, frozen=True):
+class InvocationReport(FrozenValue, frozen=True):
     """What AWS writes about an invocation when it is over. Durations in seconds, sizes in bytes."""
 
     request_id: str

@@ -28,7 +28,7 @@ from bridge.server.hosts import Hosts
 
 MAX_HEAD = 64 * 1024
 """Bytes that may pass without a byte of a body: a head, or trailers."""
-MAX_CONNECTIONS = 16
+MAX_RUNTIME_CONNECTIONS = 16
 """Connections of one runtime at a time; it needs one or two."""
 CUT_GRACE = 0.1
 """Seconds between a connection that ends in the middle of a reply and the verdict: most often its process has died, and
@@ -107,7 +107,7 @@ class RuntimeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._siblings) >= MAX_CONNECTIONS:
+        if len(self._siblings) >= MAX_RUNTIME_CONNECTIONS:
             self._transport.abort()
             return
         self._siblings.add(self)

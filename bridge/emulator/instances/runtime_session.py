@@ -13,7 +13,7 @@ from typing import Protocol
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.lifecycle import Act, InvalidTransition, Phase, advance
+from bridge.emulator.instances.lifecycle import Act, InvalidTransition, RuntimePhase, advance
 from bridge.rpc.value import FrozenValue
 
 
@@ -49,7 +49,7 @@ class RuntimeSession:
     """One runtime's conversation. Its methods stand in the order of a normal life."""
 
     def __init__(self, observer: Observer) -> None:
-        self.phase = Phase.STARTED
+        self.phase = RuntimePhase.STARTED
         self._observer = observer
         self._delivery: Delivery | None = None
         self._reply: Reply | None = None
@@ -84,26 +84,26 @@ class RuntimeSession:
         known.
         """
         before = self.phase
-        if before in (Phase.READY, Phase.RUNNING) and self._is_held_against(poller, is_known):
+        if before in (RuntimePhase.READY, RuntimePhase.RUNNING) and self._is_held_against(poller, is_known):
             raise InvalidTransition(before, Act.NEXT)
         self._advance(Act.NEXT)
         self._is_known = is_known
-        if self.phase is Phase.RUNNING:
+        if self.phase is RuntimePhase.RUNNING:
             self._hand_out(poller)
             return
         if self._poller not in (None, poller) and self._displaced is not None:
             self._displaced()
         self._poller, self._displaced = poller, displaced
-        if before is not Phase.READY:
+        if before is not RuntimePhase.READY:
             self._delivery = self._reply = self._taker = None
             self._observer.runtime_ready()
 
     def _is_held_against(self, poller: Poller, is_known: bool) -> bool:  # noqa: FBT001 - one caller
         """Whether another connection, which is open, has the place that this one asks for."""
-        holder = self._poller if self.phase is Phase.READY else self._taker
+        holder = self._poller if self.phase is RuntimePhase.READY else self._taker
         if holder is None or holder == poller or (is_known and not self._is_known):
             return False
-        return self._is_known or self.phase is Phase.READY
+        return self._is_known or self.phase is RuntimePhase.READY
 
     def _hand_out(self, poller: Poller) -> None:
         assert self._delivery is not None
@@ -148,7 +148,7 @@ class RuntimeSession:
         """The connection ended in the middle of an answer; nothing happens if that answer has been settled
         otherwise.
         """
-        if self.phase is Phase.RESPONDING:
+        if self.phase is RuntimePhase.RESPONDING:
             self.answer(failures.truncated(self._current_id))
 
     @property

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.config.schema import GrpcTarget as Server
+from bridge.config.schema import GrpcTargetSpec as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import COMPRESSED, envelope

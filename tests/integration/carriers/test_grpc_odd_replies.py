@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.config.schema import GrpcTarget as Server
+from bridge.config.schema import GrpcTargetSpec as Server
 from bridge.config.schema import TcpAddress
 from bridge.http2.client import MAX_INTERIM
 from bridge.rpc.call import Handler

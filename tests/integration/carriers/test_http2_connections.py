@@ -19,10 +19,10 @@ import pytest
 from bridge.carriers.grpc import GrpcCarrier
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.proxies import Proxies
-from bridge.carriers.http1.resolver import Address, Resolver
+from bridge.carriers.http1.resolver import Resolver, SocketAddress
 from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection
 from bridge.carriers.http2.pool import Http2Pool, Http2PoolLimits
-from bridge.config.schema import GrpcTarget as Server
+from bridge.config.schema import GrpcTargetSpec as Server
 from bridge.config.schema import TargetTls, TcpAddress, UnixAddress
 from bridge.layers.retry import retry
 from bridge.rpc.buffers import Buffers
@@ -409,7 +409,7 @@ async def test_one_attempt_serves_all_who_wait() -> None:
     """Its failure, too; each gets an exception of its own."""
     attempts = 0
 
-    async def open_socket(address: Address) -> socket.socket:
+    async def open_socket(address: SocketAddress) -> socket.socket:
         nonlocal attempts
         attempts += 1
         await asyncio.sleep(0.05)
@@ -431,10 +431,10 @@ async def test_addresses_are_tried_in_turn() -> None:
         port = int(server.address.rpartition(":")[2])
         tried: list[str] = []
 
-        async def look_up(host: str, port: int) -> list[Address]:
+        async def look_up(host: str, port: int) -> list[SocketAddress]:
             return [(socket.AF_INET, (f"127.0.0.{last}", port)) for last in (7, 8, 1)]
 
-        async def open_socket(address: Address) -> socket.socket:
+        async def open_socket(address: SocketAddress) -> socket.socket:
             tried.append(address[1][0])
             if address[1][0] == "127.0.0.7":
                 await asyncio.Event().wait()
@@ -456,7 +456,7 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
     """The time that it took is not given to the server a second time."""
     now = 1000.0
 
-    async def open_socket(address: Address) -> socket.socket:
+    async def open_socket(address: SocketAddress) -> socket.socket:
         nonlocal now
         now += 3.0
         opened = socket.socket()

@@ -15,7 +15,7 @@ from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST, InvokeReply
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.identity.credentials import AwsSettings
-from bridge.carriers.lambda_api import MAX_BODY
+from bridge.carriers.lambda_api import MAX_INVOKE_BODY
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.rpc.errors import (
     AccessRefused,
@@ -215,7 +215,7 @@ async def test_payload_above_the_limit_is_not_sent(client: HttpClient) -> None:
 
 
 async def test_largest_reply_is_taken_and_a_larger_refused(client: HttpClient) -> None:
-    api = FakeLambda(response(b"x" * MAX_REPLY), response(b"x" * (MAX_BODY + 1)))
+    api = FakeLambda(response(b"x" * MAX_REPLY), response(b"x" * (MAX_INVOKE_BODY + 1)))
     async with serving(api) as upstream:
         invoke = carrier(client, upstream)
         reply = await invoke.invoke(b"{}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.carriers.http1.client import HttpClient
-from bridge.carriers.http1.resolver import Address, Resolver, look_up
+from bridge.carriers.http1.resolver import Resolver, SocketAddress, look_up
 from bridge.rpc.errors import Unreachable
 from bridge.rpc.url import Origin
 from tests.support.tls import Authority
@@ -18,7 +18,7 @@ SECURE = Origin("https", "lambda.test", 443)
 PLAIN = Origin("http", "service.test", 80)
 
 
-async def no_dns_but_for_the_proxy(host: str, port: int) -> list[Address]:
+async def no_dns_but_for_the_proxy(host: str, port: int) -> list[SocketAddress]:
     """What lies behind a proxy only the proxy needs to find."""
     assert host == "127.0.0.1"
     return await look_up(host, port)

@@ -5,7 +5,7 @@ from msgspec import msgpack
 
 from bridge.admin.snapshot import ProcessSnapshot, Snapshot, take_snapshot
 from bridge.rpc.families import Histogram
-from bridge.rpc.figures import SECONDS, BridgeFigures, MethodFigures, TargetFigures
+from bridge.rpc.figures import SECONDS_BUCKETS, BridgeFigures, MethodFigures, TargetFigures
 from tests.support.figures import full_snapshot
 
 
@@ -22,7 +22,7 @@ def test_a_snapshot_does_not_change_with_the_figures() -> None:
     snapshot = take_snapshot(bridge, methods=[method], targets=[target])
     before = msgpack.encode(snapshot)
     method.handled[0] += 1
-    method.seconds.counts[SECONDS.index(1.0)] += 1
+    method.seconds.counts[SECONDS_BUCKETS.index(1.0)] += 1
     method.seconds.total += 1.0
     target.throttled["x"] += 1
     bridge.refused["x"] += 1

@@ -22,7 +22,12 @@ from tests.support.fakes import RecordingCall
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 NOW = 1_773_341_838.25
-SHAPES = {"http-v2": http_v2, "http-v1": http_v1, "alb": alb, "envoy": envoy}
+ENCODERS = {
+    "http-v2": http_v2.HttpV2EventEncoder,
+    "http-v1": http_v1.HttpV1EventEncoder,
+    "alb": alb.AlbEventEncoder,
+    "envoy": envoy.EnvoyEventEncoder,
+}
 KINDS = {"grpc-web": GRPC_WEB, "grpc": GRPC, "protobuf": PROTOBUF, "json": JSON}
 
 CERTIFICATE = ClientCertificate(
@@ -52,7 +57,7 @@ def event_of(
         authority="bridge.example:50051",
         peer=peer,
     )
-    encoder = SHAPES[shape].EventEncoder("b0", kind)
+    encoder = ENCODERS[shape]("b0", kind)
     event: dict[str, Any] = json.loads(encoder.encode(call, metadata, body, timeout=timeout, now=NOW))
     return event
 
@@ -68,7 +73,7 @@ def test_whole_events(shape: str) -> None:
     assert vector == event
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ENCODERS)
 def test_the_way_up_has_the_same_rules(shape: str) -> None:
     """What a client may not set, what is remade, what is cleaned: whatever the shape."""
     metadata = (
@@ -104,7 +109,7 @@ def test_the_way_up_has_the_same_rules(shape: str) -> None:
     } == headers
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ENCODERS)
 @pytest.mark.parametrize(
     ("payload", "content_type", "labels"),
     [
@@ -136,12 +141,12 @@ def test_the_client_s_message_format_is_named(payload: str) -> None:
     assert event["headers"]["content-type"].endswith("+thrift")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ENCODERS)
 @pytest.mark.parametrize("kind", [GRPC_WEB, JSON], ids=["base64", "text"])
 def test_events_above_lambda_s_limit(shape: str, kind: BodyKind) -> None:
     """The largest that fits is sent, one byte more is refused with its size."""
     call = RecordingCall()
-    encoder = SHAPES[shape].EventEncoder("b", kind)
+    encoder = ENCODERS[shape]("b", kind)
 
     def size_of(length: int) -> int:
         return len(encoder.encode(call, (), b"a" * length, timeout=None, now=NOW))
@@ -196,7 +201,7 @@ def test_certificates() -> None:
 
 
 @given(
-    shape=st.sampled_from(sorted(SHAPES)),
+    shape=st.sampled_from(sorted(ENCODERS)),
     metadata=st.lists(st.tuples(st.from_regex(r"[a-z0-9_.-]{1,12}", fullmatch=True), st.text(max_size=12)), max_size=6),
     body=st.binary(max_size=40),
 )
@@ -228,7 +233,7 @@ def test_any_metadata_makes_an_event(shape: str, metadata: list[tuple[str, str]]
     ],
 )
 def test_envoy_replies(payload: dict[str, Any], reply: HttpReply) -> None:
-    assert reply == envoy.decode_reply(json.dumps(payload).encode())
+    assert reply == envoy.decode_envoy_reply(json.dumps(payload).encode())
 
 
 @pytest.mark.parametrize(
@@ -247,4 +252,4 @@ def test_envoy_replies(payload: dict[str, Any], reply: HttpReply) -> None:
 def test_payloads_that_are_no_envoy_reply(payload: bytes) -> None:
     """Those in the spelling of gateways among them."""
     with pytest.raises(BadReply):
-        envoy.decode_reply(payload)
+        envoy.decode_envoy_reply(payload)

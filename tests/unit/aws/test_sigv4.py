@@ -14,7 +14,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.aws.sigv4 import Credentials, Headers, RequestSigner, SigningKey, payload_hash
+from bridge.aws.sigv4 import Credentials, HeaderPairs, RequestSigner, SigningKey, payload_hash
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "sigv4.json").read_text())
 KEYS = Credentials(VECTORS["access_key"], VECTORS["secret_key"])
@@ -25,7 +25,9 @@ HOST = ("host", "lambda.eu-west-1.amazonaws.com")
 PATH = "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aeu-west-1%3A123456789012%3Afunction%3Agreeter/invocations"
 
 
-def signer(credentials: Credentials = KEYS, *, headers: Headers = (HOST,), unsigned: Headers = ()) -> RequestSigner:
+def signer(
+    credentials: Credentials = KEYS, *, headers: HeaderPairs = (HOST,), unsigned: HeaderPairs = ()
+) -> RequestSigner:
     key = SigningKey(credentials, region="eu-west-1", service="lambda")
     return RequestSigner(key, method="POST", path=PATH, query="Qualifier=live", headers=headers, unsigned=unsigned)
 
@@ -46,7 +48,7 @@ def botocore_at(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def signed_by_botocore(
-    credentials: Credentials, method: str, target: str, headers: Headers, body: bytes
+    credentials: Credentials, method: str, target: str, headers: HeaderPairs, body: bytes
 ) -> dict[str, str]:
     """The headers of the same request as botocore signs it; its clock is set already."""
     request = AWSRequest(method, f"https://{dict(headers)['host']}{target}", data=body)

@@ -8,9 +8,9 @@ from bridge.aws.arn import FunctionName
 from bridge.config.element import Document, Element, compose
 from bridge.config.problems import Refused
 from bridge.config.schema import (
-    GrpcTarget,
-    HttpTarget,
-    LambdaTarget,
+    GrpcTargetSpec,
+    HttpTargetSpec,
+    LambdaTargetSpec,
     LocalTarget,
     Target,
     TcpAddress,
@@ -27,21 +27,21 @@ def element(value: str) -> Element:
 
 
 TARGETS: dict[str, Target] = {
-    ARN: LambdaTarget(FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")),
-    f"{ARN}:live": LambdaTarget(
+    ARN: LambdaTargetSpec(FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")),
+    f"{ARN}:live": LambdaTargetSpec(
         FunctionName("greeter", "live", partition="aws", region="eu-west-1", account="123456789012")
     ),
-    "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST": LambdaTarget(
+    "arn:aws-cn:lambda:cn-north-1:123456789012:function:g:$LATEST": LambdaTargetSpec(
         FunctionName("g", "$LATEST", "cn-north-1", "123456789012", "aws-cn")
     ),
-    "function:greeter": LambdaTarget(FunctionName("greeter")),
-    "function:greeter:7": LambdaTarget(FunctionName("greeter", "7")),
-    "function:arn:live": LambdaTarget(FunctionName("arn", "live")),
-    "http://127.0.0.1:8080": HttpTarget(Url(Origin("http", "127.0.0.1", 8080))),
-    "https://a.b/prefix": HttpTarget(Url(Origin("https", "a.b", 443), "/prefix")),
-    "grpc://a.b:50051": GrpcTarget(TcpAddress("a.b", 50051)),
-    "grpcs://[::1]:443": GrpcTarget(TcpAddress("::1", 443), tls=True),
-    "unix:/run/a.sock": GrpcTarget(UnixAddress(Path("/run/a.sock"))),
+    "function:greeter": LambdaTargetSpec(FunctionName("greeter")),
+    "function:greeter:7": LambdaTargetSpec(FunctionName("greeter", "7")),
+    "function:arn:live": LambdaTargetSpec(FunctionName("arn", "live")),
+    "http://127.0.0.1:8080": HttpTargetSpec(Url(Origin("http", "127.0.0.1", 8080))),
+    "https://a.b/prefix": HttpTargetSpec(Url(Origin("https", "a.b", 443), "/prefix")),
+    "grpc://a.b:50051": GrpcTargetSpec(TcpAddress("a.b", 50051)),
+    "grpcs://[::1]:443": GrpcTargetSpec(TcpAddress("::1", 443), tls=True),
+    "unix:/run/a.sock": GrpcTargetSpec(UnixAddress(Path("/run/a.sock"))),
     "local:echo": LocalTarget("echo"),
 }
 
@@ -57,7 +57,7 @@ def test_a_target_is_printed_as_it_is_written(text: str) -> None:
 
 
 def test_a_socket_may_be_relative_to_the_file() -> None:
-    assert GrpcTarget(UnixAddress(Path("/here/a.sock"))) == target(element("unix:a.sock"))
+    assert GrpcTargetSpec(UnixAddress(Path("/here/a.sock"))) == target(element("unix:a.sock"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from google.protobuf.message_factory import GetMessageClass
 
 from bridge.conversion.converter import MAX_HERE, Conversions, Converter, LoopShare
-from bridge.conversion.pool import Pool
+from bridge.conversion.pool import ConversionPool
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.errors import (
     BadReply,
@@ -43,7 +43,7 @@ class Bench:
         return await self._converter.from_json(ECHO, text, max_size=max_size, account=self.account)
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> ConversionPool:
         return self.conversions._pool
 
     @property

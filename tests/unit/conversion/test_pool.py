@@ -15,7 +15,7 @@ import pytest
 from bridge.conversion import pool as module
 from bridge.conversion import worker as worker_module
 from bridge.conversion.jobs import FromJson, ToJson
-from bridge.conversion.pool import Pool
+from bridge.conversion.pool import ConversionPool
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.errors import (
     BadReply,
@@ -47,7 +47,7 @@ def from_json(set_id: int = 1, *, memory: int = MEMORY) -> FromJson:
 class Bench:
     def __init__(self, *, buffers: int = 1 << 30, max_processes: int = 2) -> None:
         self.buffers = Buffers(buffers)
-        self.pool = Pool(buffers=self.buffers, max_processes=max_processes)
+        self.pool = ConversionPool(buffers=self.buffers, max_processes=max_processes)
         assert 1 == self.pool.add(ORDERS)
         self._tasks: list[asyncio.Task[bytes]] = []
 

@@ -14,20 +14,20 @@ import pytest
 
 from bridge.conversion.jobs import (
     SIZES,
-    Answer,
     Describe,
     Done,
-    Failed,
     Forget,
     FromJson,
+    JobAnswer,
+    JobFailed,
+    JobRefused,
     OutOfMemory,
     Question,
-    Refused,
     ToJson,
     decode_answer,
-    frame,
+    frame_job,
 )
-from bridge.conversion.process import Converter
+from bridge.conversion.process import JobConverter
 from bridge.services.descriptors import load_descriptors
 
 ORDERS = load_descriptors(Path(__file__).parents[2] / "crossing" / "orders")
@@ -52,13 +52,13 @@ def from_json(path: str = ECHO, *, max_size: int = 1 << 20) -> FromJson:
 
 
 @pytest.fixture
-def converter() -> Converter:
-    converter = Converter()
+def converter() -> JobConverter:
+    converter = JobConverter()
     assert (Done(), b"") == converter.answer(LEARN, b"".join(FILES))
     return converter
 
 
-def test_both_directions(converter: Converter) -> None:
+def test_both_directions(converter: JobConverter) -> None:
     assert (Done(), b'{"id":"7"}') == converter.answer(to_json(), b"\x0a\x017")
     assert (Done(), b"\x0a\x017") == converter.answer(from_json(), b'{"id":"7"}')
 
@@ -82,21 +82,21 @@ def test_both_directions(converter: Converter) -> None:
     ],
 )
 def test_what_is_wrong_with_a_message(
-    converter: Converter, question: Question, payload: bytes, error: str, told: str
+    converter: JobConverter, question: Question, payload: bytes, error: str, told: str
 ) -> None:
     answer, result = converter.answer(question, payload)
 
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, JobRefused)
     assert error == answer.error
     assert told in answer.message
     assert not result
 
 
-def test_what_nobody_expects_is_told_by_its_class(converter: Converter) -> None:
+def test_what_nobody_expects_is_told_by_its_class(converter: JobConverter) -> None:
     """Not by its text, which may quote a message."""
     converter.answer(Forget(1), b"")
 
-    assert (Failed("KeyError"), b"") == converter.answer(to_json(), b"")
+    assert (JobFailed("KeyError"), b"") == converter.answer(to_json(), b"")
 
 
 # -- the process
@@ -117,13 +117,13 @@ class Process:
         self._stream = self.socket.makefile("rb")
 
     def send(self, question: Question, payload: bytes) -> None:
-        self.socket.sendall(frame(question, len(payload)) + payload)
+        self.socket.sendall(frame_job(question, len(payload)) + payload)
 
-    def receive(self) -> tuple[Answer, bytes]:
+    def receive(self) -> tuple[JobAnswer, bytes]:
         header, size = SIZES.unpack(self._stream.read(SIZES.size))
         return decode_answer(self._stream.read(header)), self._stream.read(size)
 
-    def ask(self, question: Question, payload: bytes) -> tuple[Answer, bytes]:
+    def ask(self, question: Question, payload: bytes) -> tuple[JobAnswer, bytes]:
         self.send(question, payload)
         return self.receive()
 

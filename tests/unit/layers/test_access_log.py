@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from bridge.layers.access_log import AccessLog, Entry, console_lines, json_lines
+from bridge.layers.access_log import AccessLog, AccessLogEntry, console_lines, json_lines
 from bridge.rpc.call import Peer
 from bridge.rpc.events import OK_TRAILERS, Trailers
 from bridge.rpc.status import Status, StatusCode
@@ -50,7 +50,7 @@ def _ended(status: Status | None = None, **facts: object) -> RecordingCall:
     return call
 
 
-def _entry(**facts: object) -> Entry:
+def _entry(**facts: object) -> AccessLogEntry:
     plain: dict[str, object] = {
         "time": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         "method": "/a.B/C",
@@ -62,7 +62,7 @@ def _entry(**facts: object) -> Entry:
         "sent": 7,
         "peer": "10.0.0.9",
     }
-    return Entry(**(plain | facts))  # type: ignore[arg-type] # the fields of Entry
+    return AccessLogEntry(**(plain | facts))  # type: ignore[arg-type] # the fields of Entry
 
 
 async def test_line_says_what_is_known_of_a_call(pipe: tuple[int, int]) -> None:

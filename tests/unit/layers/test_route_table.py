@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from bridge.layers.route_table import Entry, MethodRegistry, RouteTable, WeightedTarget
+from bridge.layers.route_table import MethodRegistry, RouteEntry, RouteTable, WeightedTarget
 from bridge.routing.router import Router
 from bridge.rpc.call import Call
 from bridge.rpc.limits import Limits
@@ -17,7 +17,7 @@ async def new(call: Call) -> None:
     raise AssertionError("nothing is called here")
 
 
-def table(entry: Entry, seed: int = 1) -> RouteTable:
+def table(entry: RouteEntry, seed: int = 1) -> RouteTable:
     return RouteTable(
         Router({"a.B": entry}),
         builtin={},
@@ -28,7 +28,7 @@ def table(entry: Entry, seed: int = 1) -> RouteTable:
 
 def test_calls_fall_on_the_legs_by_weight() -> None:
     """95 to 5 in 10,000 calls, within what chance leaves; all calls of a method share its figures."""
-    split = Entry("a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None)
+    split = RouteEntry("a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None)
     routes = table(split)
     picked = [routes.resolve("/a.B/C") for _ in range(10_000)]
     count = Counter(route.handler for route in picked)
@@ -40,7 +40,7 @@ def test_calls_fall_on_the_legs_by_weight() -> None:
 
 def test_a_leg_may_have_an_end_of_its_own() -> None:
     """A function runs 15 minutes at most, a native stream as long as it likes; a configured timeout counts for both."""
-    split = Entry(
+    split = RouteEntry(
         "a.B",
         [WeightedTarget(old, max_call_seconds=910.0), WeightedTarget(new)],
         limits=Limits(),

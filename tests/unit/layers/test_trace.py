@@ -23,9 +23,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from bridge.aws.arn import FunctionName
 from bridge.config.schema import (
-    GrpcTarget,
-    HttpTarget,
-    LambdaTarget,
+    GrpcTargetSpec,
+    HttpTargetSpec,
+    LambdaTargetSpec,
     LocalTarget,
     Target,
     TcpAddress,
@@ -47,7 +47,7 @@ from tests.support.running import RunningCall
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
-GREETER = LambdaTarget(FunctionName("greeter", "live", region="eu-west-1"))
+GREETER = LambdaTargetSpec(FunctionName("greeter", "live", region="eu-west-1"))
 
 
 @dataclass
@@ -348,23 +348,23 @@ async def test_an_unsampled_trace_is_passed_on_and_not_recorded(traces: Traces) 
             },
         ),
         (
-            LambdaTarget(FunctionName("greeter")),
+            LambdaTargetSpec(FunctionName("greeter")),
             "greeter",
             {"faas.invoked_name": "greeter", "faas.invoked_provider": "aws"},
         ),
         (LocalTarget("echo"), "echo", {"faas.invoked_name": "echo"}),
         (
-            HttpTarget(Url(Origin("https", "a.test", 443), "/secret")),
+            HttpTargetSpec(Url(Origin("https", "a.test", 443), "/secret")),
             "a.test",
             {"server.address": "a.test", "server.port": 443},
         ),
         (
-            GrpcTarget(TcpAddress("::1", 50051)),
+            GrpcTargetSpec(TcpAddress("::1", 50051)),
             "[::1]:50051",
             {"server.address": "::1", "server.port": 50051},
         ),
         (
-            GrpcTarget(UnixAddress(Path("/run/a.sock"))),
+            GrpcTargetSpec(UnixAddress(Path("/run/a.sock"))),
             "unix:/run/a.sock",
             {"server.address": "unix:/run/a.sock", "network.transport": "unix"},
         ),

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from bridge.rpc.figures import (
-    BYTES,
-    SECONDS,
+    BYTES_BUCKETS,
+    SECONDS_BUCKETS,
     BridgeFigures,
     MethodFigures,
     TargetFigures,
@@ -15,7 +15,9 @@ from bridge.rpc.status import StatusCode
 from tests.support.fakes import RecordingCall
 
 
-@pytest.mark.parametrize(("value", "place"), [(0.0, 0), (SECONDS[0], 0), (0.0011, 1), (SECONDS[1], 1), (1000.0, -1)])
+@pytest.mark.parametrize(
+    ("value", "place"), [(0.0, 0), (SECONDS_BUCKETS[0], 0), (0.0011, 1), (SECONDS_BUCKETS[1], 1), (1000.0, -1)]
+)
 def test_value_counts_in_the_first_bound_not_below_it(value: float, place: int) -> None:
     """A bound holds what is equal to it, as Prometheus' `le` does; the last count is for what lies above."""
     figures = MethodFigures("a.B", "C")
@@ -26,7 +28,7 @@ def test_value_counts_in_the_first_bound_not_below_it(value: float, place: int) 
     assert value == figures.seconds.total
 
 
-@pytest.mark.parametrize("bounds", [SECONDS, BYTES])
+@pytest.mark.parametrize("bounds", [SECONDS_BUCKETS, BYTES_BUCKETS])
 def test_bounds_rise(bounds: tuple[float, ...]) -> None:
     """Else bisection would lie."""
     assert sorted(set(bounds)) == list(bounds)
@@ -63,7 +65,7 @@ def test_calls_tallied_together_count_as_they_do_one_by_one() -> None:
         call.messages_received, call.messages_sent = number % 3, number % 5
         call.bytes_received, call.bytes_sent = rng.choice((0, 256, 257, 5000, 1 << 23)), number
         call.upstream_seconds = rng.choice((0.0, 0.001, 2.0, 5000.0))
-        seconds, code = rng.choice(SECONDS) * rng.choice((1.0, 1.0, 1.5)), number % 17
+        seconds, code = rng.choice(SECONDS_BUCKETS) * rng.choice((1.0, 1.0, 1.5)), number % 17
         together.finished(call, code, seconds)
         one_by_one.finished(call, code, seconds)
         one_by_one.tally()

@@ -16,7 +16,7 @@ from bridge.rpc.errors import Draining
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
-from bridge.server.connection import Connection, State
+from bridge.server.connection import Connection, ConnectionState
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
 
@@ -255,7 +255,7 @@ async def test_drain_says_goaway_twice_and_loses_no_call(
 
     assert [(_ALL_STREAMS, 0, b"")] == told
     assert (crossing, 0, b"") == client.goaways[-1]
-    assert State.DRAINING is state
+    assert ConnectionState.DRAINING is state
     assert [(0, ""), (0, "")] == [client.replies[each].status for each in (crossing, first)]
     assert wire.transport.is_closing()
     await wire.close()
@@ -274,7 +274,7 @@ async def test_drain_goes_on_without_an_answer_to_its_ping() -> None:
     wire.later(5.1)
     await wire.settle()
 
-    assert (State.LEAVING, State.DRAINING) == (still, wire.connection.state)
+    assert (ConnectionState.LEAVING, ConnectionState.DRAINING) == (still, wire.connection.state)
     assert 2 == len(client.goaways)
     await wire.close()
 
@@ -292,7 +292,7 @@ async def test_call_after_the_second_goaway_is_refused(
     late = client.call(_HELLO)
     await wire.settle()
 
-    assert State.DRAINING is wire.connection.state
+    assert ConnectionState.DRAINING is wire.connection.state
     assert client.goaways[-1][0] < late
     assert {} == client.replies[late].fields
     assert 1 == wire.figures.streams_open

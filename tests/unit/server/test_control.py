@@ -10,17 +10,17 @@ from bridge.server.control import (
     Begin,
     Changed,
     Channel,
+    ControlMessage,
     Drain,
     Failed,
-    Figures,
-    Message,
     Reload,
     Report,
     Serving,
     Unready,
+    WorkerFigures,
 )
 
-MESSAGES: list[Message] = [
+MESSAGES: list[ControlMessage] = [
     Begin("bridge.yaml", {"listen": "a:1"}, (3, 4), "http://127.0.0.1:9001", 2),
     Reload("http://127.0.0.1:9001"),
     Changed("greeter"),
@@ -29,12 +29,12 @@ MESSAGES: list[Message] = [
     Serving(),
     Failed("näh"),
     Unready(("draining",)),
-    Figures(7, Raw(b'{"methods":{}}')),
+    WorkerFigures(7, Raw(b'{"methods":{}}')),
 ]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-async def test_every_message_crosses(message: Message) -> None:
+async def test_every_message_crosses(message: ControlMessage) -> None:
     """What one end sends the other receives."""
     ours, theirs = socket.socketpair()
     sender, receiver = await Channel.over(ours), await Channel.over(theirs)

@@ -14,7 +14,7 @@ from bridge.rpc.call import Call
 from bridge.rpc.envelope import envelope
 from bridge.rpc.events import OK_TRAILERS
 from bridge.server import fair_share
-from bridge.server.connection import Connection, Serving, State
+from bridge.server.connection import Connection, ConnectionState, ServerContext
 from bridge.server.fair_share import FairShare
 from tests.support.frames import PREFACE, FrameFactory, raw
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
@@ -24,18 +24,18 @@ FLOOD = EMPTY_MESSAGE * 5000
 """70 KB: far more work than a turn has time for."""
 
 
-def native(handler: object = wait_for_ever) -> Serving:
+def native(handler: object = wait_for_ever) -> ServerContext:
     return serving(handler, new_engine=NativeEngine, engine=EngineLimits())  # type: ignore[arg-type] # a handler
 
 
-def connected(served: Serving) -> tuple[Connection, MemoryTransport]:
+def connected(served: ServerContext) -> tuple[Connection, MemoryTransport]:
     connection = Connection(served, set())
     transport = MemoryTransport(connection)
     connection.connection_made(transport)
     return connection, transport
 
 
-def attacking(served: Serving) -> tuple[Connection, MemoryTransport]:
+def attacking(served: ServerContext) -> tuple[Connection, MemoryTransport]:
     """With one call, whose body does not end."""
     connection, transport = connected(served)
     make = FrameFactory()
@@ -207,11 +207,11 @@ async def test_a_client_that_takes_nothing_is_not_served_on() -> None:
 async def test_a_flood_that_ends_its_connection_is_dropped() -> None:
     connection, _ = attacking(native())
     connection.received(FLOOD + raw(0x0, 0, 0, b"no stream") + FLOOD)
-    while connection.has_work_left and connection.state is State.OPEN:
+    while connection.has_work_left and connection.state is ConnectionState.OPEN:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    assert State.CLOSED is connection.state
+    assert ConnectionState.CLOSED is connection.state
     assert not connection.has_work_left
     assert 0 == connection._share.waiting_bytes
     await asyncio.wait(connection.tasks or [connection.closed])

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.http2.events import Fields
 from bridge.rpc.status import StatusCode
-from bridge.server.request import Refusal, RequestHead, parse_head
+from bridge.server.request import Refusal, RequestHead, parse_request_head
 
 _HEAD: Fields = (
     (":method", "POST"),
@@ -23,13 +23,13 @@ def _with(*fields: tuple[str, str], without: str = "") -> Fields:
 
 
 def _head(*fields: tuple[str, str], without: str = "") -> RequestHead:
-    head = parse_head(_with(*fields, without=without))
+    head = parse_request_head(_with(*fields, without=without))
     assert isinstance(head, RequestHead)
     return head
 
 
 def _refusal(*fields: tuple[str, str], without: str = "") -> Refusal:
-    refusal = parse_head(_with(*fields, without=without))
+    refusal = parse_request_head(_with(*fields, without=without))
     assert isinstance(refusal, Refusal)
     return refusal
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.errors import BuffersFull
-from bridge.server.uploads import TURN, WAIT, Uploads
+from bridge.server.uploads import UPLOAD_TURN, WAIT, Uploads
 
 _LIMIT = 1000
 """Half of it: 500; three quarters: 750."""
@@ -119,7 +119,7 @@ def test_the_turn_passes_on_from_a_client_that_does_not_use_it(bench: _Bench) ->
     """Requests that wait for each other would wait for ever."""
     slow, waiting = bench.upload("a", 600), bench.upload("a", 20)
     before = waiting.may_send
-    bench.pass_time(TURN + 1)
+    bench.pass_time(UPLOAD_TURN + 1)
     after = waiting.may_send
     slow.sends(1)
 

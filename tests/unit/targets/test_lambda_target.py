@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from bridge.aws.invoke import MAX_REPLY, InvokeReply
-from bridge.config.schema import EventShape, Payload
+from bridge.config.schema import EventShape, PayloadName
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
@@ -456,7 +456,7 @@ BODIES = {
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("payload", BODIES)
-async def test_every_crossing(payload: Payload, event: EventShape) -> None:
+async def test_every_crossing(payload: PayloadName, event: EventShape) -> None:
     """Each payload in each event: one message and its metadata both ways."""
     up, down = BODIES[payload]
     kind = payload_of(payload, Quoting()).kind
@@ -493,7 +493,7 @@ async def test_every_crossing(payload: Payload, event: EventShape) -> None:
 
 
 @pytest.mark.parametrize("payload", BODIES)
-async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload: Payload) -> None:
+async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload: PayloadName) -> None:
     """Although no message uses it (gRPC compression.md): what is refused does not depend on the messages."""
     carrier = FakeCarrier()
     target = LambdaTarget(
@@ -513,7 +513,7 @@ async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload:
 
 
 @pytest.mark.parametrize("payload", ["protobuf", "json"])
-async def test_bare_messages_are_never_compressed(payload: Payload) -> None:
+async def test_bare_messages_are_never_compressed(payload: PayloadName) -> None:
     """The bridge inflates the request and tells the function of no compression."""
     carrier = FakeCarrier(Throttled("busy"))
     target = LambdaTarget(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.carriers.http1.client import HttpClient
-from bridge.carriers.http1.connection import MAX_HEAD
+from bridge.carriers.http1.connection import MAX_RESPONSE_HEAD
 from bridge.carriers.http1.exchange import HIGH_WATER, Response
 from bridge.carriers.http1.pool import Pool
 from bridge.rpc.errors import (
@@ -212,7 +212,7 @@ async def test_heads_without_end_are_cut(client: HttpClient, kind: str) -> None:
         await peer.closed()
 
     async with serving(script) as upstream:
-        with pytest.raises(BadReply, match=f"too large a head: more than {MAX_HEAD} bytes"):
+        with pytest.raises(BadReply, match=f"too large a head: more than {MAX_RESPONSE_HEAD} bytes"):
             await ask(client.pool(upstream.origin))
 
 

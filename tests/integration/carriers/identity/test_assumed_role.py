@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bridge.aws.sigv4 import Credentials
-from bridge.carriers.identity.assumed_role import NONE_YET, AssumeRole, CredentialSet
+from bridge.carriers.identity.assumed_role import NO_ROLE_YET, AssumeRole, CredentialSet
 from bridge.carriers.identity.credentials import AwsSettings, Found, RefreshingCredentials
 from bridge.config.schema import Role
 from bridge.rpc.errors import NotReady
@@ -130,7 +130,7 @@ async def test_identities_begin_with_our_own(sts: Sts) -> None:
     """Roles are sought when there is something to assume them with; each distinct one once."""
     sts.lives = timedelta(hours=1)
     own = RefreshingCredentials(FixedSearch())
-    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
+    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NO_ROLE_YET)
     identities = CredentialSet(own, {ROLE: role})
     with pytest.raises(NotReady, match="not been able to assume"):
         identities.of(ROLE).current()
@@ -156,7 +156,7 @@ async def test_a_role_that_cannot_be_assumed_leaves_the_bridge_unready(
     """The log says why, the client does not learn the role."""
     sts.refuses.add(ROLE.arn)
     own = RefreshingCredentials(FixedSearch())
-    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NONE_YET)
+    role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NO_ROLE_YET)
     identities = CredentialSet(own, {ROLE: role})
     identities.start()
     try:
@@ -164,7 +164,7 @@ async def test_a_role_that_cannot_be_assumed_leaves_the_bridge_unready(
             while not caplog.records or "AccessDenied" not in caplog.text:
                 await asyncio.sleep(0.01)
         assert not identities.is_ready
-        assert NONE_YET == identities.missing
+        assert NO_ROLE_YET == identities.missing
         with pytest.raises(NotReady) as refused:
             identities.of(ROLE).current()
         assert ROLE.arn not in str(refused.value)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.aws.events.event_body import message_format_of
-from bridge.aws.events.http_v2 import EventEncoder
+from bridge.aws.events.http_v2 import HttpV2EventEncoder
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.errors import PayloadTooLarge
@@ -31,10 +31,10 @@ def event_of(
     authority: str = "bridge.example",
     peer: Peer | None = None,
     timeout: float | None = None,
-    encoder: EventEncoder | None = None,
+    encoder: HttpV2EventEncoder | None = None,
 ) -> dict[str, Any]:
     call = RecordingCall(path, metadata=metadata, content_type=content_type, authority=authority, peer=peer)
-    encoded = (encoder or EventEncoder("b0")).encode(call, metadata, body, timeout=timeout, now=NOW)
+    encoded = (encoder or HttpV2EventEncoder("b0")).encode(call, metadata, body, timeout=timeout, now=NOW)
     event: dict[str, Any] = json.loads(encoded)
     return event
 
@@ -61,7 +61,7 @@ def test_whole_event() -> None:
 
 def test_what_calls_have_in_common_is_theirs_alone() -> None:
     """The encoder remembers the last client: whatever the next one differs in, its event is its own."""
-    shared = EventEncoder("b0")
+    shared = HttpV2EventEncoder("b0")
     usual: dict[str, Any] = {"metadata": (("x-a", "1"), ("cookie", "a=1")), "timeout": 5.0}
     others: list[dict[str, Any]] = [
         {},
@@ -329,7 +329,7 @@ def test_no_authentication_without_a_certificate() -> None:
 
 
 def test_each_event_has_its_own_id() -> None:
-    encoder = EventEncoder("b0")
+    encoder = HttpV2EventEncoder("b0")
 
     ids = [event_of(encoder=encoder)["requestContext"]["requestId"] for _ in range(3)]
 
@@ -337,7 +337,7 @@ def test_each_event_has_its_own_id() -> None:
 
 
 def test_time_follows_the_clock() -> None:
-    encoder, call = EventEncoder("b0"), RecordingCall()
+    encoder, call = HttpV2EventEncoder("b0"), RecordingCall()
 
     times = [
         json.loads(encoder.encode(call, (), b"", timeout=None, now=now))["requestContext"]["time"]
@@ -357,7 +357,7 @@ def test_time_follows_the_clock() -> None:
 
 def test_events_just_fit() -> None:
     """The largest event is one byte below the limit; the next body is refused, saying sizes, before it is encoded."""
-    encoder, call = EventEncoder("b0"), RecordingCall()
+    encoder, call = HttpV2EventEncoder("b0"), RecordingCall()
     frame = len(encoder.encode(call, (), b"", timeout=None, now=NOW))
     largest = (MAX_REQUEST - 1 - frame) // 4 * 3
 
@@ -372,7 +372,7 @@ def test_events_just_fit() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """Clients choose paths and authorities."""
-    encoder = EventEncoder("b0")
+    encoder = HttpV2EventEncoder("b0")
 
     events = [event_of(path=f"/S/M{number}", authority=f"a{number}", encoder=encoder) for number in range(2500)]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.aws.errors import failure_of
-from bridge.aws.events.raw import ClientContext, client_context, raised_status
+from bridge.aws.events.raw import ClientContext, encode_client_context, raised_status
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT
 from bridge.rpc.call import Peer
 from bridge.rpc.errors import FunctionFailed
@@ -18,7 +18,7 @@ from tests.support.fakes import RecordingCall
 
 
 def context_of(metadata: Metadata, *, timeout: float | None = None) -> ClientContext:
-    return client_context(RecordingCall(metadata=metadata, peer=Peer("203.0.113.7")), metadata, timeout=timeout)
+    return encode_client_context(RecordingCall(metadata=metadata, peer=Peer("203.0.113.7")), metadata, timeout=timeout)
 
 
 def custom(context: ClientContext) -> dict[str, str]:
@@ -65,7 +65,7 @@ def test_metadata_that_does_not_fit() -> None:
 def test_not_even_the_method_fits() -> None:
     call = RecordingCall("/" + "S" * 3000 + "/M")
 
-    assert ClientContext(None, has_metadata=False) == client_context(call, (), timeout=None)
+    assert ClientContext(None, has_metadata=False) == encode_client_context(call, (), timeout=None)
 
 
 @given(st.integers(0, 3000))

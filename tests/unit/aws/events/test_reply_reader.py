@@ -172,7 +172,7 @@ def test_large_surroundings_are_not_kept() -> None:
 
 def test_envoys_shape() -> None:
     """It has fields of its own; they are read by its decoder."""
-    decode = Counting(envoy.decode_reply)
+    decode = Counting(envoy.decode_envoy_reply)
     reader = ReplyReader(decode)
     for body in (b"one", b"two", b"three"):
         fields = {
@@ -183,7 +183,7 @@ def test_envoys_shape() -> None:
             "body": b64encode(body).decode(),
         }
         text = json.dumps(fields).encode()
-        assert envoy.decode_reply(text) == reader.read(text)
+        assert envoy.decode_envoy_reply(text) == reader.read(text)
 
 
 def test_random_replies_in_random_order() -> None:

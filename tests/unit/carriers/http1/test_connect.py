@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bridge.carriers.http1.connect import race
-from bridge.carriers.http1.resolver import Address
+from bridge.carriers.http1.resolver import SocketAddress
 
 STAGGER = 0.01
 
 
-def address(name: str) -> Address:
+def address(name: str) -> SocketAddress:
     return (socket.AF_INET, (name, 443))
 
 
@@ -27,7 +27,7 @@ class FakeNetwork:
         self.refusing: set[str] = set()
         self.silent: dict[str, asyncio.Event] = {}
 
-    async def open(self, place: Address) -> socket.socket:
+    async def open(self, place: SocketAddress) -> socket.socket:
         name = place[1][0]
         self.tried.append(name)
         if name in self.silent:

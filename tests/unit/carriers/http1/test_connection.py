@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bridge.carriers.http1.connection import (
     MAX_FIELDS,
-    Connection,
+    Http1Connection,
     declared_length,
     ends_with_connection,
 )
@@ -61,13 +61,13 @@ class FakeOwner:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Http1Connection) -> None:
         self.heard.append("opened")
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: Http1Connection) -> None:
         self.heard.append("released")
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Http1Connection) -> None:
         self.heard.append("lost")
 
 
@@ -78,7 +78,7 @@ class Bench:
         self.loop = asyncio.new_event_loop()
         self.owner, self.transport = FakeOwner(), FakeTransport()
         buffer = memoryview(bytearray(BUFFER_SIZE))
-        self.connection = Connection(self.owner, cast("socket.socket", None), buffer)
+        self.connection = Http1Connection(self.owner, cast("socket.socket", None), buffer)
         self.connection.connection_made(cast("Any", self.transport))
 
     def ask(self, *, max_body: int = MAX_BODY) -> asyncio.Future[Response]:

@@ -9,13 +9,13 @@ import socket
 import pytest
 
 from bridge.carriers.http1 import resolver as resolver_module
-from bridge.carriers.http1.resolver import Address, Resolver, look_up
+from bridge.carriers.http1.resolver import Resolver, SocketAddress, look_up
 from bridge.rpc.errors import Unreachable
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 
 
-def address(host: str) -> Address:
+def address(host: str) -> SocketAddress:
     return (V6 if ":" in host else V4, (host, 443))
 
 
@@ -28,7 +28,7 @@ class FakeDns:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def __call__(self, host: str, port: int) -> list[Address]:
+    async def __call__(self, host: str, port: int) -> list[SocketAddress]:
         self.asked += 1
         await self.gate.wait()
         answer = self._answers.pop(0)

@@ -26,7 +26,7 @@ ARN = "arn:aws:lambda:us-east-1:123456789012:function:fn"
     ],
 )
 def test_every_form_names_the_same_function(text: str, qualifier: str | None, expected: FunctionId) -> None:
-    assert expected == naming.parse(text, qualifier)
+    assert expected == naming.parse_function_name(text, qualifier)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +44,12 @@ def test_every_form_names_the_same_function(text: str, qualifier: str | None, ex
 )
 def test_what_is_no_name_is_refused(text: str, qualifier: str | None) -> None:
     with pytest.raises(refusals.InvalidName):
-        naming.parse(text, qualifier)
+        naming.parse_function_name(text, qualifier)
 
 
 def test_two_qualifiers_must_agree() -> None:
     with pytest.raises(refusals.QualifierMismatch):
-        naming.parse("fn:a", "b")
+        naming.parse_function_name("fn:a", "b")
 
 
 def test_an_arn_carries_the_qualifier_that_was_used() -> None:

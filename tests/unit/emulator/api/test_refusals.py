@@ -9,7 +9,7 @@ from bridge.emulator.api import refusals
 
 def test_throttling_names_the_reason_and_the_time_to_wait() -> None:
     """Byte for byte what AWS sends, so that retry policies read it."""
-    refusal = refusals.Throttled()
+    refusal = refusals.TooManyRequests()
 
     assert (refusal.http_status, refusal.error_type) == (429, "TooManyRequestsException")
     assert json.loads(refusal.body) == {
@@ -21,10 +21,10 @@ def test_throttling_names_the_reason_and_the_time_to_wait() -> None:
 
 
 def test_a_function_not_found_is_named() -> None:
-    refusal = refusals.FunctionNotFound("arn:x")
+    refusal = refusals.ResourceNotFound("arn:x")
 
     assert json.loads(refusal.body) == {"Type": "User", "Message": "Function not found: arn:x"}
 
 
 def test_our_own_failure_is_not_the_callers() -> None:
-    assert json.loads(refusals.ServiceFailed().body)["Type"] == "Service"
+    assert json.loads(refusals.ServiceException().body)["Type"] == "Service"

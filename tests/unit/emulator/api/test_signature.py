@@ -11,19 +11,19 @@ SIGNED = "AWS4-HMAC-SHA256 Credential=a/b/c/lambda/aws4_request, SignedHeaders=h
 
 def test_a_signature_is_not_verified() -> None:
     """With or without spaces after the commas."""
-    signature.check({"Authorization": SIGNED, "X-Amz-Date": "x"})
-    signature.check({"Authorization": SIGNED.replace(", ", ","), "Date": "x"})
+    signature.check_signature({"Authorization": SIGNED, "X-Amz-Date": "x"})
+    signature.check_signature({"Authorization": SIGNED.replace(", ", ","), "Date": "x"})
 
 
 def test_an_unsigned_request_is_told_so() -> None:
     with pytest.raises(refusals.MissingAuthentication):
-        signature.check({})
+        signature.check_signature({})
 
 
 def test_everything_that_lacks_is_named_and_nothing_repeated() -> None:
     """The header may hold a secret."""
     with pytest.raises(refusals.IncompleteSignature) as caught:
-        signature.check({"Authorization": "Bearer Credential=s3cret"})
+        signature.check_signature({"Authorization": "Bearer Credential=s3cret"})
 
     assert str(caught.value) == (
         "Authorization header requires 'Credential' parameter. "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.emulator.api.url_event import UrlRequest, encode
+from bridge.emulator.api.url_event import UrlRequest, encode_url_event
 
 NOW = 1773342238.5
 
@@ -22,7 +22,7 @@ def event_of(
     caller: str | None = None,
 ) -> Any:
     request = UrlRequest("POST", path, query, headers, body, "HTTP/1.1", "127.0.0.1", 9001, caller=caller)
-    return json.loads(encode(request, function="fn", request_id="id-1", trace_id="Root=1", now=NOW))
+    return json.loads(encode_url_event(request, function="fn", request_id="id-1", trace_id="Root=1", now=NOW))
 
 
 def test_the_whole_event() -> None:

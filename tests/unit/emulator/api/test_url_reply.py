@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.aws.events.http_reply import MAX_PRELUDE
-from bridge.emulator.api.url_reply import BadReply, Head, Prelude, UrlReply, infer
+from bridge.emulator.api.url_reply import Head, InvalidUrlReply, Prelude, UrlReply, infer
 
 JSON_TYPE = ("content-type", "application/json")
 
@@ -91,7 +91,7 @@ def test_multi_value_headers_do_not_count() -> None:
 )
 def test_what_is_no_http_response_is_refused(payload: bytes) -> None:
     """Among it the streamed form: a buffered URL reads JSON only."""
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidUrlReply):
         infer(payload)
 
 
@@ -130,7 +130,7 @@ def test_repeated_headers_of_a_prelude_are_lists() -> None:
 
 @pytest.mark.parametrize("start", [b"{}\0\0\0body more", b"nonsense" + bytes(8), b"x" * MAX_PRELUDE, b"[]" + bytes(8)])
 def test_what_begins_with_no_prelude_is_refused(start: bytes) -> None:
-    with pytest.raises(BadReply):
+    with pytest.raises(InvalidUrlReply):
         Prelude().feed(start)
 
 

@@ -23,7 +23,7 @@ async def test_events_queue_up_to_a_bound() -> None:
     for _ in range(MAX_EVENTS):
         function.enqueue(event)
 
-    with pytest.raises(refusals.Throttled) as caught:
+    with pytest.raises(refusals.TooManyRequests) as caught:
         function.enqueue(event)
     await function.close()
     assert caught.value.fields["Reason"] == "FunctionInvocationRateLimitExceeded"

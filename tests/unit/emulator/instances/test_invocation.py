@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from bridge.emulator.instances.failures import Failure
-from bridge.emulator.instances.invocation import HIGH_WATER, Reply
+from bridge.emulator.instances.invocation import REPLY_HIGH_WATER, Reply
 
 FAILURE = Failure("Oops", b'{"errorType":"Oops"}')
 
@@ -87,20 +87,20 @@ async def test_an_abandoned_reply_holds_nothing_and_nobody_back() -> None:
     """What was held is dropped, as is all that follows; its end still comes."""
     reply = Reply()
     resumed: list[str] = []
-    reply.feed(b"x" * HIGH_WATER, lambda: resumed.append("now"))
+    reply.feed(b"x" * REPLY_HIGH_WATER, lambda: resumed.append("now"))
     reply.abandon()
-    goes_on = reply.feed(b"x" * HIGH_WATER, ignore)
+    goes_on = reply.feed(b"x" * REPLY_HIGH_WATER, ignore)
     reply.end()
 
     assert (resumed, goes_on) == (["now"], True)
     assert await reply.whole() == b""
-    assert reply.size == 2 * HIGH_WATER
+    assert reply.size == 2 * REPLY_HIGH_WATER
 
 
 async def test_unread_bytes_pause_the_runtime_until_they_are_read() -> None:
     reply = Reply()
     resumed: list[str] = []
-    took = reply.feed(b"x" * HIGH_WATER, lambda: resumed.append("now"))
+    took = reply.feed(b"x" * REPLY_HIGH_WATER, lambda: resumed.append("now"))
     before = list(resumed)
     await anext(reply.chunks())
 
@@ -111,7 +111,7 @@ async def test_a_failure_resumes_the_runtime() -> None:
     """What it still sends is dropped, and must not be stuck."""
     reply = Reply()
     resumed: list[str] = []
-    reply.feed(b"x" * HIGH_WATER, lambda: resumed.append("now"))
+    reply.feed(b"x" * REPLY_HIGH_WATER, lambda: resumed.append("now"))
     reply.fail(FAILURE)
 
     assert resumed == ["now"]

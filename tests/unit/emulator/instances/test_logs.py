@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, LineSplitter, LogTail, Report
+from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, InvocationReport, LineSplitter, LogTail
 from bridge.rpc.limits import MIB
 
 
@@ -62,10 +62,10 @@ def test_the_tail_keeps_the_end() -> None:
 
 def test_a_report_is_written_as_aws_writes_it() -> None:
     """Milliseconds, rounded up for the bill; megabytes; what is not known left out."""
-    report = Report("id", 0.01234, 128 * MIB, 30 * MIB + 1, 0.2, "Status: timeout")
+    report = InvocationReport("id", 0.01234, 128 * MIB, 30 * MIB + 1, 0.2, "Status: timeout")
 
     assert report.line == (
         "REPORT RequestId: id\tDuration: 12.34 ms\tBilled Duration: 13 ms\tMemory Size: 128 MB\t"
         "Max Memory Used: 31 MB\tInit Duration: 200.00 ms\tStatus: timeout\t"
     )
-    assert "Init Duration" not in Report("id", 0, 1, 1).line
+    assert "Init Duration" not in InvocationReport("id", 0, 1, 1).line

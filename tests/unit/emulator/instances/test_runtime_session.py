@@ -6,7 +6,7 @@ import pytest
 
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.lifecycle import Act, InvalidTransition, Phase
+from bridge.emulator.instances.lifecycle import Act, InvalidTransition, RuntimePhase
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, UnknownInvocation
 
 DELIVERY = Delivery(Invocation("id", b"{}", "arn", "trace"), 1)
@@ -63,7 +63,7 @@ async def test_a_connection_that_is_gone_gets_nothing(session: RuntimeSession) -
     session.poll(taken.append)
 
     assert (lost, taken) == ([], [DELIVERY])
-    assert Phase.RUNNING is session.phase
+    assert RuntimePhase.RUNNING is session.phase
 
 
 async def test_another_invocations_answer_is_refused(session: RuntimeSession) -> None:
@@ -71,7 +71,7 @@ async def test_another_invocations_answer_is_refused(session: RuntimeSession) ->
 
     with pytest.raises(UnknownInvocation):
         session.open_reply("other", Act.RESPONSE)
-    assert Phase.RUNNING is session.phase
+    assert RuntimePhase.RUNNING is session.phase
 
 
 def test_before_an_invocation_there_is_nothing_to_answer(session: RuntimeSession) -> None:
