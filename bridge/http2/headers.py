@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 
 from bridge.http2.events import Fields
+from bridge.rpc.remembered import Remembered
 from bridge.rpc.value import FrozenValue
 
 FIELD_OVERHEAD = 32
@@ -104,26 +105,92 @@ def metadata_count(fields: Sequence[tuple[str, str]]) -> int:
     return len(fields) - len(_NOT_METADATA.intersection([name for name, _ in fields]))
 
 
+SPACE = " \t"
+"""What is taken off both ends of a value."""
+
+
 def stripped(value: str) -> str:
     """The value without surrounding spaces. RFC 9113 8.2.1 forbids them, but gRPC says not to fail a call over them."""
-    return value.strip(" \t")
+    return value.strip(SPACE)
 
 
 def flaw_in(fields: Fields) -> str | None:
     """The first fault of any single field."""
-    for name, value in fields:
-        if flaw := name_flaw(name) or value_flaw(value):
+    for name, _ in fields:
+        if flaw := name_flaw(name):
+            return flaw
+    return value_flaw_in(fields)
+
+
+def value_flaw_in(fields: Fields) -> str | None:
+    """The first fault of any value."""
+    for _, value in fields:
+        if flaw := value_flaw(value):
             return flaw
     return None
 
 
+class Shape(FrozenValue, frozen=True):
+    """What the names of a header list say about it, whatever their values are. Names repeat from call to call, so they
+    are checked once.
+    """
+
+    flaw: str | None
+    """Why no list may have one of these names."""
+    is_usual: bool
+    """Whether only the values of the fields below can make a request with these names malformed."""
+    required: tuple[int, int, int] = (0, 0, 0)
+    """Where `:method`, `:scheme` and `:path` are. Their values may not be empty."""
+    te: int | None = None
+    """Where `te` is, if it is in the list."""
+
+
+def _shape_of(names: tuple[str, ...]) -> Shape:
+    for name in names:
+        if flaw := name_flaw(name):
+            return Shape(flaw, is_usual=False)
+    if not _are_usual(names):
+        return Shape(None, is_usual=False)
+    required = (names.index(":method"), names.index(":scheme"), names.index(":path"))
+    return Shape(None, is_usual=True, required=required, te=names.index("te") if "te" in names else None)
+
+
+def _are_usual(names: tuple[str, ...]) -> bool:
+    """Whether the names are those of a common gRPC request: the pseudo-headers in front, each once, and no rare
+    names.
+    """
+    pseudo, ordinary = (names[:4], names[4:]) if ":authority" in names else (names[:3], names[3:])
+    expected = {":method", ":scheme", ":path", ":authority"} if len(pseudo) == 4 else {":method", ":scheme", ":path"}
+    return (
+        {*pseudo} == expected
+        and _RARE.isdisjoint(ordinary)
+        and not any(name[0] == ":" for name in ordinary)
+        and ordinary.count("te") <= 1
+    )
+
+
+def _size_of_names(names: tuple[str, ...]) -> int:
+    return sum(map(len, names)) + FIELD_OVERHEAD * len(names)
+
+
+_SHAPES = Remembered(_shape_of, most=256, largest=2 << 10, size_of=_size_of_names)
+"""By the names of a list."""
+
+
 def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
     """Return the list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw` is the fault of a
-    single field.
+    single value.
     """
+    names, values = zip(*fields, strict=True) if fields else ((), ())
+    shape = _SHAPES[names]
+    flaw = shape.flaw or flaw
     if flaw is not None:
         return HeaderList(fields, flaw, flaw)
-    return HeaderList(fields) if _is_usual(fields) else _looked_through(fields)
+    if shape.is_usual:
+        method, scheme, path = shape.required
+        if values[method] and values[scheme] and values[path] and (shape.te is None or values[shape.te] == "trailers"):
+            return HeaderList(fields)
+    return _looked_through(fields)
 
 
 def _looked_through(fields: Fields) -> HeaderList:
@@ -151,21 +218,6 @@ def _looked_through(fields: Fields) -> HeaderList:
     if seen & _REQUIRED != _REQUIRED and seen & _PSEUDO != _CONNECT:
         return HeaderList(fields, None, ":method, :scheme or :path missing or empty")
     return HeaderList(fields, None, None, content_length)
-
-
-def _is_usual(fields: Fields) -> bool:
-    """Fast check for the common request of a gRPC client: no name twice, the pseudo-headers in front, and no rare
-    names.
-    """
-    values = dict(fields)
-    return (
-        len(values) == len(fields) > 3
-        and _RARE.isdisjoint(values)
-        and fields[0][0][0] == fields[1][0][0] == fields[2][0][0] == ":"
-        and (fields[3][0][0] == ":") is (":authority" in values)
-        and bool(values.get(":method") and values.get(":scheme") and values.get(":path"))
-        and values.get("te", "trailers") == "trailers"
-    )
 
 
 def trailers_fault(fields: Fields) -> str | None:

@@ -6,6 +6,8 @@ has no table: every field is a reference to the static one or a literal. Neither
 
 from __future__ import annotations
 
+import re
+from array import array
 from functools import lru_cache
 
 from bridge.http2 import huffman
@@ -13,13 +15,13 @@ from bridge.http2.events import ErrorCode, Fields, ViolationKind
 from bridge.http2.faults import ConnectionFault
 from bridge.http2.headers import (
     FIELD_OVERHEAD,
+    SPACE,
     HeaderList,
     checked_request,
-    flaw_in,
     metadata_count,
-    name_flaw,
     stripped,
     value_flaw,
+    value_flaw_in,
 )
 
 Field = tuple[str, str]
@@ -93,17 +95,19 @@ STATIC_TABLE: tuple[Field, ...] = (
 )
 
 _FIRST_DYNAMIC = len(STATIC_TABLE) + 1
-# By index, each with its size. Index 0 is not used: RFC 7541 6.1.
-_STATIC_SIZED: tuple[tuple[Field, int], ...] = (
-    (("", ""), 0),
-    *((field, len(field[0]) + len(field[1]) + FIELD_OVERHEAD) for field in STATIC_TABLE),
-)
+_BY_INDEX: tuple[Field, ...] = (("", ""), *STATIC_TABLE)
+"""Index 0 is not used (RFC 7541 6.1)."""
+_SIZES = tuple([len(name) + len(value) + FIELD_OVERHEAD for name, value in _BY_INDEX])
 
 _INDEXED = 0x80
 _INSERTED = 0x40
 _SIZE_UPDATE = 0x20
 _HUFFMAN = 0x80
 _MAX_SIZE_UPDATES = 2  # RFC 7541 4.2: the smallest size in between, then the last
+_REFERENCES = re.compile(rb"[\x81-\xfe]{1,64}").match
+"""Matches references to the table that have one byte each. A block of a usual call has little else."""
+_TO_INDEX = bytes(byte & 0x7F for byte in range(256))
+"""Translates such references to indexes."""
 _MAX_INTEGER_BYTES = 4  # behind the prefix: 2^28, more than any block holds
 
 _FIELD_WORK, _REFERENCE_WORK = 64, 16
@@ -128,12 +132,13 @@ class Decoder:
     __slots__ = (
         "_blocks",
         "_capacity",
-        "_entries",
         "_is_tainted",
         "_longest_huffman",
         "_max_list",
         "_max_metadata",
         "_size",
+        "_sizes",
+        "_table",
     )
 
     def __init__(self, *, max_list: int, max_metadata: int) -> None:
@@ -141,16 +146,19 @@ class Decoder:
         # A character takes 30 bits at most.
         self._longest_huffman = max(_LONGEST_HUFFMAN, 4 * max_list)
         self._max_metadata = max_metadata
-        self._entries: list[tuple[Field, int]] = []
-        """The dynamic table, oldest first, each entry with its size."""
+        self._table = [*_BY_INDEX]
+        """Fields by index: those of the static table, then those of the dynamic table, newest first."""
+        self._sizes = array("H", _SIZES)
+        """The size of each. Values count as they were sent, with spaces around them."""
         self._size = 0
+        """That of the dynamic table."""
         self._capacity = TABLE_SIZE
         self._blocks: dict[bytes, HeaderList] = {}
         """The lists of blocks already read, valid while the table does not change. A block that changes the table must
         be read each time, so it is never here.
         """
         self._is_tainted = False
-        """An invalid field has entered the table. From then on every list is checked in full."""
+        """An invalid value has entered the table. From then on every value of every list is checked."""
 
     def decode(self, block: bytes) -> HeaderList:
         """Decode a whole header block to a list. Raises ConnectionFault (COMPRESSION_ERROR)."""
@@ -171,61 +179,58 @@ class Decoder:
             self._blocks[block] = decoded
         return decoded
 
-    def _read(self, block: bytes) -> tuple[HeaderList, bool]:  # noqa: PLR0915 - one loop, for every call's sake
-        entries = self._entries
+    def _read(self, block: bytes) -> tuple[HeaderList, bool]:
+        """The list, and whether the block has changed the table."""
+        table, sizes = self._table, self._sizes
         fields: list[Field] = []
         flaw: str | None = None
-        at = self._read_size_updates(block)
+        at = self._read_size_updates(block) if block and block[0] & 0xE0 == _SIZE_UPDATE else 0
         changes_table = at > 0
         end, room, longest = len(block), self._max_list, self._longest_huffman
         while at < end:
             byte = block[at]
-            at += 1
-            if byte >= _INDEXED:
-                index = byte - _INDEXED
-                if index == 0x7F:
-                    index, at = _integer(block, at, 0x7F)
-                if index >= _FIRST_DYNAMIC:
-                    field, size = entries[_FIRST_DYNAMIC - 1 - index]
-                elif index:
-                    field, size = _STATIC_SIZED[index]
-                else:
-                    raise ValueError("a reference to table entry 0")
-            elif byte >= _INSERTED or byte < _SIZE_UPDATE:
+            if byte < _INDEXED:
+                if _SIZE_UPDATE <= byte < _INSERTED:
+                    raise ValueError("a table size update behind the beginning of a block")
                 mask = 0x3F if byte >= _INSERTED else 0x0F
                 index = byte & mask
+                at += 1
                 if index == mask:
                     index, at = _integer(block, at, mask)
-                if index >= _FIRST_DYNAMIC:
-                    name = entries[_FIRST_DYNAMIC - 1 - index][0][0]
-                elif index:
-                    name = STATIC_TABLE[index - 1][0]
+                if index:
+                    name = table[index][0]
                 else:
                     name, at = _string(block, at, longest)
-                    flaw = name_flaw(name) or flaw
                 value, at = _string(block, at, longest)
                 size = len(name) + len(value) + FIELD_OVERHEAD
-                field = (name, stripped(value))
+                room -= size
+                field = (name, value.strip(SPACE))
                 if not value.isprintable():
                     flaw = value_flaw(field[1]) or flaw
+                fields.append(field)
                 if byte >= _INSERTED:
                     self._insert(field, size)
                     self._is_tainted |= flaw is not None
                     changes_table = True
+            elif references := _REFERENCES(block, at):
+                indexes = references[0].translate(_TO_INDEX)
+                fields += map(table.__getitem__, indexes)
+                room -= sum(map(sizes.__getitem__, indexes))
+                at += len(indexes)
             else:
-                raise ValueError("a table size update behind the beginning of a block")
-            room -= size
+                index, at = _index(block, at + 1, byte, 0x7F)
+                fields.append(self._entry(index))
+                room -= sizes[index]
             if room < 0:
                 excess, work, has_inserted = self._skim(block, at, self._max_list - room)
                 work += _FIELD_WORK * len(fields)
                 return HeaderList((), excess=excess, work=work), changes_table or has_inserted
-            fields.append(field)
         if len(fields) > self._max_metadata and (excess := self._metadata_excess(fields)):
             work = end + _FIELD_WORK * len(fields)
             return HeaderList((), excess=excess, work=work), changes_table
         whole = tuple(fields)
         if self._is_tainted:
-            flaw = flaw or flaw_in(whole)
+            flaw = flaw or value_flaw_in(whole)
         return checked_request(whole, flaw), changes_table
 
     def _skim(self, block: bytes, at: int, size: int) -> tuple[str, int, bool]:
@@ -257,7 +262,7 @@ class Decoder:
                 spare -= cost
                 if byte >= _INSERTED:
                     has_inserted = True
-                    self._is_tainted |= (name_flaw(name) or value_flaw(stripped(value))) is not None
+                    self._is_tainted |= value_flaw(stripped(value)) is not None
                     self._insert((name, stripped(value)), len(name) + len(value) + FIELD_OVERHEAD)
             size += len(name) + len(value) + FIELD_OVERHEAD
             if spare < 0:
@@ -274,9 +279,7 @@ class Decoder:
         """The table entry of this index. Raises IndexError, and ValueError for 0."""
         if not index:
             raise ValueError("a reference to table entry 0")
-        if index < _FIRST_DYNAMIC:
-            return STATIC_TABLE[index - 1]
-        return self._entries[_FIRST_DYNAMIC - 1 - index][0]
+        return self._table[index]
 
     def _metadata_excess(self, fields: list[Field]) -> str:
         """Why the list has too many fields, or an empty text."""
@@ -300,18 +303,20 @@ class Decoder:
         return at
 
     def _insert(self, field: Field, size: int) -> None:
-        room = self._capacity - size
-        if self._size > room:
-            self._evict(room)
-        if room >= 0:  # RFC 7541 4.4: a larger entry only empties the table
-            self._entries.append((field, size))
-            self._size += size
+        if self._size + size > self._capacity:
+            self._evict(self._capacity - size)
+            if size > self._capacity:  # RFC 7541 4.4: a larger entry only empties the table
+                return
+        self._table.insert(_FIRST_DYNAMIC, field)
+        self._sizes.insert(_FIRST_DYNAMIC, size)
+        self._size += size
 
     def _evict(self, room: int) -> None:
         """Drop the oldest entries until the rest fits."""
-        entries = self._entries
-        while self._size > room and entries:
-            self._size -= entries.pop(0)[1]
+        table, sizes = self._table, self._sizes
+        while self._size > room and len(table) > _FIRST_DYNAMIC:
+            table.pop()
+            self._size -= sizes.pop()
 
 
 def _fault(reason: str) -> ConnectionFault:

@@ -1,9 +1,13 @@
 """Decodes Huffman-coded strings of header blocks (RFC 7541 5.2 and appendix B) from bytes to Latin-1 text. It does not
 encode.
+
+Short strings are decoded byte by byte with a table. For long ones zlib does the work: the code is one that DEFLATE can
+describe.
 """
 
 from __future__ import annotations
 
+import zlib
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -125,11 +129,76 @@ def _decode(data: bytes) -> str:
     return text
 
 
-_remembered = lru_cache(_REMEMBERED)(_decode)
+# -- long strings
+# -------------------------------------------------------------------------------------------------------
+
+_SHORTEST_INFLATED = 24
+"""Bytes from which zlib is faster than the table."""
+_LONGEST_DEFLATE_CODE = 15
+"""Bits. All visible ASCII but the backslash has a code of this length or less."""
+_END_OF_BLOCK = 256
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+"""DEFLATE reads a byte from its lowest bit, and HPACK from its highest."""
+_FIFTEEN_ONES = b"\xff\x7f"
+"""As DEFLATE reads them. A zero follows, so that they are not also the end of a symbol and then the end of the block.
+"""
+
+
+def _deflate_header() -> bytes:
+    """The beginning of a DEFLATE block with HPACK's code (RFC 1951 3.2.7). A string's bytes may follow it.
+
+    Both codes are canonical, so equal lengths give equal codes. The symbols with longer codes are left out. The end of
+    the block takes the one code of 15 bits that this frees: fifteen ones, the beginning of EOS.
+    """
+    lengths = [0] * _END_OF_BLOCK + [_LONGEST_DEFLATE_CODE]
+    for length, symbols in _SYMBOLS_BY_LENGTH.items():
+        if length <= _LONGEST_DEFLATE_CODE:
+            for symbol in symbols:
+                lengths[symbol] = length
+    distances = [1, 1]  # never used, because no symbol stands for a distance
+    bits = "0" + "10" + "0" * 7  # an empty block with the fixed code, so that the header ends with a whole byte
+    bits += "1" + "01"  # the last block, with a code of its own
+    bits += _number(0, 5) + _number(len(distances) - 1, 5) + _number(15, 4)
+    # The lengths 0 to 15 have codes of 4 bits each. Those of 16 to 18, which stand for repetitions, come first.
+    bits += _number(0, 3) * 3 + _number(4, 3) * 16
+    bits += "".join([f"{length:04b}" for length in (*lengths, *distances)])
+    return int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
+
+
+def _number(value: int, size: int) -> str:
+    """An integer of `size` bits, the lowest one first."""
+    return f"{value:0{size}b}"[::-1]
+
+
+_BEGUN = zlib.decompressobj(wbits=-9)  # raw DEFLATE, with the smallest window that zlib has
+_BEGUN.decompress(_deflate_header())
+
+
+def _inflate(data: bytes) -> str | None:
+    """What `_decode` returns, or None for a string that only `_decode` can judge: one that holds a rare symbol, or whose
+    padding may be wrong.
+    """
+    inflating = _BEGUN.copy()
+    # The padding and these ones together are the code that ends the block.
+    text = inflating.decompress(data.translate(_REVERSED_BITS) + _FIFTEEN_ONES, 2 * len(data))
+    # The code ends in the last byte if the padding has up to 6 bits, and in the byte before if it has 7 or more.
+    # It has no more than 7 unless the whole last byte is ones.
+    if inflating.eof and len(inflating.unused_data) <= (data[-1] != 0xFF):
+        return text.decode("latin-1")
+    return None
+
+
+def _decode_any(data: bytes) -> str:
+    if len(data) >= _SHORTEST_INFLATED and (text := _inflate(data)) is not None:
+        return text
+    return _decode(data)
+
+
+_remembered = lru_cache(_REMEMBERED)(_decode_any)
 
 
 def decode(data: bytes) -> str:
     """Decode to text. Raises ValueError."""
     if _SHORTEST_REMEMBERED <= len(data) <= _LONGEST_REMEMBERED:
         return _remembered(data)
-    return _decode(data)
+    return _decode_any(data)

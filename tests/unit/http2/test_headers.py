@@ -150,6 +150,7 @@ _SOME_FIELDS = st.sampled_from(
         ("x-b", "2"),
         ("content-length", "5"),
         ("connection", "close"),
+        ("transfer-encoding", "chunked"),
     ]
 )
 _AS_USUAL = [(":method", "POST"), (":scheme", "http"), (":path", "/a")]
@@ -163,13 +164,52 @@ _AS_USUAL = [(":method", "POST"), (":scheme", "http"), (":path", "/a")]
     )
 )
 def test_glance_sees_what_a_closer_look_sees(fields: list[tuple[str, str]]) -> None:
-    """Usual lists are not looked through field by field; the verdict must not depend on that."""
+    """Usual lists are not looked through field by field. The verdict must not depend on that."""
     assert headers._looked_through(tuple(fields)) == checked_request(tuple(fields))
 
 
-def test_usual_list_is_seen_at_a_glance() -> None:
+def test_usual_names_are_known_at_a_glance() -> None:
     """As gRPC clients send them, with an authority and without."""
-    more = [("content-type", "application/grpc"), ("te", "trailers")]
+    more = ("content-type", "te", "x-a", "x-a")
+    pseudo = (":method", ":scheme", ":path")
 
-    assert headers._is_usual((*_AS_USUAL, (":authority", "a"), *more))
-    assert headers._is_usual((*_AS_USUAL, *more))
+    assert headers._SHAPES[(*pseudo, ":authority", *more)].is_usual
+    assert headers._SHAPES[(*pseudo, *more)].is_usual
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (),
+        (":method", ":scheme"),
+        (":method", ":scheme", ":path", "x", ":authority"),
+        (":method", ":scheme", ":path", ":path"),
+        (":method", ":scheme", ":path", ":authority", ":authority"),
+        (":method", ":scheme", ":authority", "x"),
+        (":method", ":scheme", ":path", "te", "te"),
+        (":method", ":scheme", ":path", "content-length"),
+        (":method", ":scheme", ":path", "connection"),
+        (":method", ":scheme", ":path", ":status"),
+    ],
+)
+def test_other_names_need_a_closer_look(names: tuple[str, ...]) -> None:
+    assert not headers._SHAPES[names].is_usual
+
+
+@pytest.mark.parametrize("name", ["", "X", "x y", ":new"])
+def test_a_bad_name_is_seen_each_time(name: str) -> None:
+    """The second time its list of names is remembered."""
+    fields = (*REQUEST, (name, "1"))
+    found = [checked_request(fields).flaw, checked_request(fields).flaw]
+
+    assert [name_flaw(name)] * 2 == found
+
+
+def test_memory_for_names_is_bounded() -> None:
+    """256 lists of names, each of at most 2 KiB, however many a client makes up."""
+    for number in range(1000):
+        checked_request((*REQUEST, (f"x-{number}", "1")))
+    checked_request((*REQUEST, ("x" * 3000, "1")))
+
+    assert len(headers._SHAPES) <= 256
+    assert max(map(headers._size_of_names, headers._SHAPES)) <= 2048

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hpack.huffman import HuffmanEncoder
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
@@ -44,6 +46,49 @@ def test_padding_is_up_to_seven_ones(data: bytes) -> None:
     assert "a" == huffman.decode(b"\x1f")
     with pytest.raises(ValueError, match="ends wrongly"):
         huffman.decode(data)
+
+
+def _verdict(decode: Callable[[bytes], str], data: bytes) -> str:
+    try:
+        return decode(data)
+    except ValueError:
+        return "refused"
+
+
+_MOSTLY_VISIBLE = st.one_of(
+    st.binary(max_size=90),
+    st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=90).map(str.encode),
+    st.text("0123456789abcdef-Xi", max_size=90).map(str.encode),
+).map(ENCODER.encode)
+_ENDINGS = st.sampled_from([b"", b"\x00", b"\x1f", b"\x7f", b"\xf8", b"\xff", b"\xff\xff", b"\xff\xfe", b"\xff" * 5])
+
+
+@given(st.one_of(st.binary(max_size=90), st.builds(bytes.__add__, _MOSTLY_VISIBLE, _ENDINGS)), st.integers(-1, 7))
+def test_long_strings_are_read_as_short_ones_are(data: bytes, flipped: int) -> None:
+    """Valid ones, and those with a wrong end, with EOS in them, or with one bit flipped."""
+    if flipped >= 0 and data:
+        data = data[:-1] + bytes((data[-1] ^ 1 << flipped,))
+
+    found = huffman._inflate(data) if data else None
+
+    assert found is None or found == _verdict(huffman._decode, data)
+    assert _verdict(huffman.decode, data) == _verdict(huffman._decode, data)
+
+
+@pytest.mark.parametrize("length", range(30, 46))
+def test_visible_text_is_inflated(length: int) -> None:
+    """Whatever the padding: none of these needs the slow way."""
+    text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"[:length] + "0"
+
+    assert text == huffman._inflate(ENCODER.encode(text.encode()))
+
+
+def test_a_rare_symbol_is_left_to_the_table() -> None:
+    text = "a" * 40 + "\\" + "b" * 40
+    data = ENCODER.encode(text.encode())
+
+    assert huffman._inflate(data) is None
+    assert text == huffman.decode(data)
 
 
 def test_memory_is_bounded() -> None:
