@@ -43,8 +43,8 @@ from bridge.targets.builder import Destination, Targets
 from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
 
-MAX_CALL_SECONDS = 910.0
-"""Seconds after which a Lambda call without deadline and timeout ends: a function runs 900 at most."""
+MAX_CALL_SECONDS = 1810.0
+"""Seconds after which a Lambda call without deadline and timeout ends: a function runs 1,800 at most (AWS Lambda quotas, "Function timeout")."""
 
 _clock = time.monotonic
 

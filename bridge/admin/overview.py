@@ -204,7 +204,7 @@ def _latency(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds == float("inf"):
-        return "> 15 min"
+        return "> 30 min"
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 

@@ -29,8 +29,8 @@ _name = re.compile(FUNCTION_NAME).fullmatch
 _handler = pattern(r"[\w./-]{1,126}\.\w{1,126}", "a handler: module.attribute")
 _variable = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
-_LONGEST_RUN = 900.0
-"""Seconds: what AWS allows a function."""
+_LONGEST_RUN = 1800.0
+"""Seconds: what AWS allows a synchronous invocation (AWS Lambda quotas, "Function timeout")."""
 
 _SET_BY_LAMBDA = frozenset({"_HANDLER", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT"})
 

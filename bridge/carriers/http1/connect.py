@@ -33,7 +33,7 @@ KEPT_DESCRIPTORS = 24
 MAX_PROXY_HEAD = 16 << 10
 """The largest head of a proxy's answer to CONNECT (bytes)."""
 
-# NAT gateways forget a silent connection after 350 s, an invocation may take 900.
+# NAT gateways forget a silent connection after 350 s, an invocation may take 1,800.
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 # Our texts for OpenSSL's X509_verify_cert_error_string.
@@ -183,7 +183,7 @@ def _close_result(attempt: asyncio.Task[socket.socket]) -> None:
 
 
 async def open_socket_to(address: SocketAddress) -> socket.socket:
-    """Return a connected socket, set up for answers that may take 15 minutes. Raises OSError."""
+    """Return a connected socket, set up for answers that may take 30 minutes. Raises OSError."""
     family, place = address
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:

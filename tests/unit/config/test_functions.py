@@ -25,7 +25,7 @@ functions:
     code: src
     python: python3.12
     runtime: awslambdaric
-    timeout: 15m
+    timeout: 30m
     memory: 512MiB
     concurrency: 3
     env: {STAGE: dev, PORT: 8080, FLAG: on}
@@ -39,7 +39,7 @@ functions:
             handler="pkg/app.handler",
             python=Path("python3.12"),
             runtime="awslambdaric",
-            timeout=900,
+            timeout=1800,
             memory=512 * MIB,
             concurrency=3,
             env={"STAGE": "dev", "PORT": "8080", "FLAG": "on"},
@@ -78,7 +78,7 @@ def test_an_interpreter_with_a_slash_is_a_file(tmp_path: Path) -> None:
         (".python: has no effect on a command", "{command: [c], python: p}"),
         (".runtime: has no effect on a command", "{command: [c], runtime: lambda_fn}"),
         ('.code: no such folder: "none"', "{handler: a.b, code: none}"),
-        ('.timeout: expected a duration from 1ms to 15m, found "16m"', "{handler: a.b, timeout: 16m}"),
+        ('.timeout: expected a duration from 1ms to 30m, found "31m"', "{handler: a.b, timeout: 31m}"),
         ('.memory: expected a size from 1MiB to 10GiB, found "11GiB"', "{handler: a.b, memory: 11GiB}"),
         ('.concurrency: expected a whole number from 1 to 1,000, found "0"', "{handler: a.b, concurrency: 0}"),
         ('.env.A: expected text ("" for none), found null', "{handler: a.b, env: {A: null}}"),

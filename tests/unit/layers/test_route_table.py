@@ -39,15 +39,15 @@ def test_calls_fall_on_the_legs_by_weight() -> None:
 
 
 def test_a_leg_may_have_an_end_of_its_own() -> None:
-    """A function runs 15 minutes at most, a native stream as long as it likes; a configured timeout counts for both."""
+    """A function runs 30 minutes at most, a native stream as long as it likes; a configured timeout counts for both."""
     split = RouteEntry(
         "a.B",
-        [WeightedTarget(old, max_call_seconds=910.0), WeightedTarget(new)],
+        [WeightedTarget(old, max_call_seconds=1810.0), WeightedTarget(new)],
         limits=Limits(),
         timeout=5.0,
     )
     routes = [table(split).resolve("/a.B/C") for _ in range(100)]
     routes += [table(split, seed).resolve("/a.B/C") for seed in range(100)]
 
-    assert {910.0, None} == {route.max_call_seconds for route in routes}
+    assert {1810.0, None} == {route.max_call_seconds for route in routes}
     assert {5.0} == {route.timeout for route in routes}

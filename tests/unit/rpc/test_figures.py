@@ -16,7 +16,7 @@ from tests.support.fakes import RecordingCall
 
 
 @pytest.mark.parametrize(
-    ("value", "place"), [(0.0, 0), (SECONDS_BUCKETS[0], 0), (0.0011, 1), (SECONDS_BUCKETS[1], 1), (1000.0, -1)]
+    ("value", "place"), [(0.0, 0), (SECONDS_BUCKETS[0], 0), (0.0011, 1), (SECONDS_BUCKETS[1], 1), (2000.0, -1)]
 )
 def test_value_counts_in_the_first_bound_not_below_it(value: float, place: int) -> None:
     """A bound holds what is equal to it, as Prometheus' `le` does; the last count is for what lies above."""
