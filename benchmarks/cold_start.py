@@ -70,7 +70,8 @@ async def say_hello(request, context):
     return helloworld_pb2.HelloReply(message=f"Hello, {request.name}!")
 
 METHOD = MethodInfo(
-    name="SayHello", service_name="helloworld.Greeter", input=helloworld_pb2.HelloRequest, output=helloworld_pb2.HelloReply,
+    name="SayHello", service_name="helloworld.Greeter",
+    input=helloworld_pb2.HelloRequest, output=helloworld_pb2.HelloReply,
     idempotency_level=IdempotencyLevel.UNKNOWN, stream_type=StreamType.UNARY,
 )
 
@@ -135,7 +136,8 @@ def start_function(python: str, program: str, content_type: str, body: bytes) ->
                 assert line.startswith(b"GET "), f"the function did not load: {line!r}"
                 asked = time.perf_counter()
                 connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 1\r\nLambda-Runtime-Deadline-Ms: 4102444800000\r\n"
+                    b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: 1\r\n"
+                    b"Lambda-Runtime-Deadline-Ms: 4102444800000\r\n"
                     b"Content-Length: %d\r\n\r\n" % len(event) + event
                 )
                 line, reply = received(reader)

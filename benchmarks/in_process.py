@@ -63,7 +63,8 @@ REPLY = (
 REPLY_ENVELOPE = b"\0\0\0\0\x0d\n\x0bHello world"
 
 RESPONSE = (
-    b"HTTP/1.1 200 OK\r\nDate: Thu, 12 Mar 2026 19:03:58 GMT\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+    b"HTTP/1.1 200 OK\r\nDate: Thu, 12 Mar 2026 19:03:58 GMT\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n"
     b"Connection: keep-alive\r\nx-amzn-RequestId: %b\r\n\r\n%b" % (len(REPLY), REQUEST_ID.encode(), REPLY)
 )
 

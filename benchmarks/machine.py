@@ -61,7 +61,10 @@ def environment(envoy: Path) -> list[str]:
     found = _version(_output(envoy, "--version"))
     return [
         f"{len(models)} cores, {models[0] if models else 'unknown'}; Linux {os.uname().release.split('-')[0]}",
-        f"Envoy {found}, nghttpx {_version(_output('nghttpx', '--version'))}, h2load {_version(_output('h2load', '--version'))}",
+        (
+            f"Envoy {found}, nghttpx {_version(_output('nghttpx', '--version'))}, "
+            f"h2load {_version(_output('h2load', '--version'))}"
+        ),
         ", ".join(f"{name} {_installed(name)}" for name in libraries),
     ]
 

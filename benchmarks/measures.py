@@ -54,8 +54,7 @@ class Measure:
 PLAIN, TLS, SLOW = "/bench.Plain/Say", "/bench.Tls/Say", "/bench.Slow/Say"
 
 
-# -- on peers that run side by side
-# --------------------------------------------------------------------------------------
+# -- on peers that run side by side ------------------------------------------------------------------------------------
 
 
 def _saturated(path: str, name: str) -> Callable[[Subject], Figures]:
@@ -142,8 +141,7 @@ SIDE_BY_SIDE = (
 """In this order; the last one after all others."""
 
 
-# -- on a peer that has just started
-# -------------------------------------------------------------------------------------
+# -- on a peer that has just started -----------------------------------------------------------------------------------
 
 
 def take_fresh(peer: Peer, folder: Folder, effort: float) -> Figures:
@@ -202,8 +200,7 @@ class _Peak:
         self._thread.join()
 
 
-# -- flatness: what must not cost more when there is more of it
-# ----------------------------------------------------------
+# -- flatness: what must not cost more when there is more of it --------------------------------------------------------
 
 
 def take_flatness(bridge: Peer, many: Peer, folder: Folder, effort: float) -> Figures:
@@ -235,8 +232,7 @@ def _spread(subject: Subject, paths: tuple[str, ...]) -> tuple[tuple[str, ...], 
     return paths, Shape(subject.calls(20_000))
 
 
-# -- on the way
-# ----------------------------------------------------------------------------------------------------------
+# -- on the way --------------------------------------------------------------------------------------------------------
 
 
 def _loaded(

@@ -96,7 +96,8 @@ def _weight(letter: str, pair: _Pair) -> int:
 def verdicts(found: Costs, baseline: Costs) -> list[str]:
     """What is dearer than it may be; empty: nothing."""
     return [
-        f"{case}: a call costs {found[case][kind]:.0f} {kind}, {found[case][kind] / before:.2f} times the baseline of {before:.0f}"
+        f"{case}: a call costs {found[case][kind]:.0f} {kind}, {found[case][kind] / before:.2f} times the "
+        f"baseline of {before:.0f}"
         for case, costs in baseline.items()
         for kind, before in costs.items()
         if found[case][kind] > before * ALLOWED[kind]

@@ -27,9 +27,10 @@ RESULTS = Path(__file__).parent / "results"
 OTHERS = ("fresh", "flat", "stages")
 _FLATNESS_ROUNDS = 3
 
-_NOTES = """CPU is user and system time of the proxy alone. nghttpx neither signs nor makes trailers: about the floor for any proxy.
-"Header blocks that differ" is a client of our own, which sends what grpc-go sends: a grpc-timeout and a traceparent of its own for each
-call, entered into the header table."""
+_NOTES = """\
+CPU is user and system time of the proxy alone. nghttpx neither signs nor makes trailers, so it is about the floor
+for any proxy. "Header blocks that differ" is our own client. It sends what grpc-go sends: a grpc-timeout and a
+traceparent that differ in each call, entered into the header table."""
 
 CHOICES = sorted({measure.name for measure in SIDE_BY_SIDE} | set(OTHERS))
 

@@ -72,8 +72,7 @@ def copied(dockerfile: Path) -> list[str]:
     ]
 
 
-# -- Dockerfiles
-# ---------------------------------------------------------------------------------------------------------
+# -- Dockerfiles -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
@@ -167,8 +166,7 @@ def test_the_labels_say_what_the_project_says() -> None:
     } == pairs(BRIDGE, "LABEL")
 
 
-# -- locks
-# ---------------------------------------------------------------------------------------------------------------
+# -- locks -------------------------------------------------------------------------------------------------------------
 
 
 def locked(file: Path) -> dict[str, set[str]]:
@@ -210,8 +208,7 @@ def test_images_hold_what_was_tested(lock: Path) -> None:
     }
 
 
-# -- compose
-# -------------------------------------------------------------------------------------------------------------
+# -- compose -----------------------------------------------------------------------------------------------------------
 
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -298,8 +295,7 @@ def test_the_bridge_finds_the_emulator_by_its_name() -> None:
     assert str(emulator.emulator.address.port) in SERVICES["emulator"]["healthcheck"]["test"][-1]
 
 
-# -- the health check
-# ----------------------------------------------------------------------------------------------------
+# -- the health check --------------------------------------------------------------------------------------------------
 
 
 def healthcheck(admin: str) -> subprocess.CompletedProcess[str]:
@@ -369,8 +365,7 @@ def test_a_bridge_without_an_admin_port_counts_as_healthy() -> None:
     assert 0 == healthcheck("null").returncode
 
 
-# -- the function's image
-# ------------------------------------------------------------------------------------------------
+# -- the function's image ----------------------------------------------------------------------------------------------
 
 
 def test_the_example_function_has_the_handler_that_the_image_runs(
@@ -413,8 +408,7 @@ def test_an_argument_goes_before_the_handler_of_the_image(
     assert f"-m lambda_fn.runtime {handler}\n" == result.stdout
 
 
-# -- docs/docker.md
-# ------------------------------------------------------------------------------------------------------
+# -- docs/docker.md ----------------------------------------------------------------------------------------------------
 
 
 def test_the_document_names_files_that_exist() -> None:

@@ -166,17 +166,18 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return {**one, **other, **both}
 
 
-# -- the page
-# ------------------------------------------------------------------------------------------------------------
+# -- the page ----------------------------------------------------------------------------------------------------------
 
 _INTRODUCTION = """# Under attack
 
-What one client can do to the others. A well-behaved neighbour makes {pace:g} small calls a second on a connection of its own while one attacker, and for
-some attacks fifty of its connections, sends what the row says for {seconds:g} seconds. The table shows how long the neighbour waits for its answers, the most
-memory that the proxy takes, and the CPU time that a megabyte of the attack costs it. `buffers` is {buffers} MiB. Envoy has the same job and is attacked in
-the same minutes; where an attack means nothing to Envoy its cells are empty.
+What one client can do to the others. A well-behaved neighbour makes {pace:g} small calls a second on its own
+connection. One attacker, and for some attacks fifty of its connections, sends what the row says for {seconds:g}
+seconds. The table shows how long the neighbour waits for its answers, the most memory that the proxy takes, and the CPU
+time that a megabyte of the attack costs it. `buffers` is {buffers} MiB. Envoy has the same job and is attacked in the
+same minutes. Where an attack means nothing to Envoy, its cells are empty.
 
-The goal: the neighbour's p99 is below {p99:g} ms or below {times} times Envoy's, and never above {ever:g} ms. Rows that miss it are marked with **!**.
+The goal: the neighbour's p99 is below {p99:g} ms or below {times} times Envoy's, and never above {ever:g} ms. Rows that
+miss it are marked with **!**.
 
 `make hostile` makes this page anew. The attacks are in [benchmarks/hostile](../benchmarks/hostile), a file each.
 """

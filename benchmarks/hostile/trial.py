@@ -104,8 +104,7 @@ def _output(process: subprocess.Popen[str], seconds: float) -> str:
     return told
 
 
-# -- what the proxy's processes have used
-# ---------------------------------------------------------------------------------
+# -- what the proxy's processes have used ------------------------------------------------------------------------------
 
 
 def _resident(pid: int, field: str) -> int:

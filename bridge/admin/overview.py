@@ -75,8 +75,7 @@ def _settings_of(route: RouteLine) -> str:
     return " ".join(f"{key}={value}" for key, value in route.settings.items())
 
 
-# -- the status page
-# -----------------------------------------------------------------------------------------------------
+# -- the status page ---------------------------------------------------------------------------------------------------
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --dim: #888; --good: #1a7f37; --bad: #cf222e; }

@@ -117,8 +117,7 @@ class AdminServer:
             await self._runner.cleanup()
             self._runner = None
 
-    # -- one request
-    # -----------------------------------------------------------------------------------------------------
+    # -- one request ---------------------------------------------------------------------------------------------------
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         from aiohttp import web

@@ -32,8 +32,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.json_text import without_mark
 
-# -- the API refuses
-# -----------------------------------------------------------------------------------------------------
+# -- the API refuses ---------------------------------------------------------------------------------------------------
 
 _BUSY = "AWS throttles {function} ({cause}): call again later, or raise the limit that was met"
 _SOON = "AWS cannot start {function} yet ({cause}): call again later"
@@ -186,8 +185,7 @@ def _short(text: str) -> str:
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 
 
-# -- the function fails
-# --------------------------------------------------------------------------------------------------
+# -- the function fails ------------------------------------------------------------------------------------------------
 
 
 class _Failure(Struct, gc=False):

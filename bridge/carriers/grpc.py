@@ -222,8 +222,7 @@ class GrpcCarrier:
             code=self.limits.throttled_as if is_throttled else code_of_http_status(http_status),
         )
 
-    # -- connections
-    # ----------------------------------------------------------------------------------------------------
+    # -- connections ---------------------------------------------------------------------------------------------------
 
     async def _connect(self, make: Callable[[], Http2Connection]) -> Http2Connection:
         if isinstance(self._address, UnixAddress):
@@ -237,7 +236,8 @@ class GrpcCarrier:
                 await made.wait_until_ready()
         except TimeoutError as error:
             silent = Unreachable(
-                f"{self.name} accepts connections and does not speak HTTP/2: no SETTINGS within {self._connect_timeout:g} s"
+                f"{self.name} accepts connections and does not speak HTTP/2: "
+                f"no SETTINGS within {self._connect_timeout:g} s"
             )
             made.abort(silent)
             raise silent from error
@@ -319,8 +319,7 @@ class UpstreamCall:
         self._room: asyncio.Future[None] | None = None
         """Pending while the sender waits."""
 
-    # -- for the target
-    # -------------------------------------------------------------------------------------------------
+    # -- for the target ------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Wait until the call has been sent. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and
@@ -340,7 +339,8 @@ class UpstreamCall:
     def _check_size(self, fields: Fields, limit: int | None) -> None:
         if limit is not None and size_of(fields) > limit:
             raise MessageTooLarge(
-                f"the call's metadata of {size_of(fields)} bytes is above what {self._carrier.name} takes ({limit} bytes)"
+                f"the call's metadata of {size_of(fields)} bytes is above what {self._carrier.name} takes "
+                f"({limit} bytes)"
             )
 
     def _timeout_field(self) -> Fields:
@@ -398,8 +398,7 @@ class UpstreamCall:
         self._held.become(0)
         self._carrier.finished()
 
-    # -- the response, for the reader
-    # -----------------------------------------------------------------------------------
+    # -- the response, for the reader ----------------------------------------------------------------------------------
 
     async def _take(self) -> list[ResponseEvent]:
         """Return the events that have arrived."""
@@ -507,8 +506,7 @@ class UpstreamCall:
         except BadReply as error:
             raise BadReply(f"a message from {name} does not decode as {encoding}") from error
 
-    # -- the Sink of the stream
-    # -----------------------------------------------------------------------------------------
+    # -- the Sink of the stream ----------------------------------------------------------------------------------------
 
     def response(self, fields: Fields, *, ended: bool) -> None:
         head = self._carrier.response(fields)
@@ -598,8 +596,7 @@ class UpstreamCall:
         return NoStatus(f"{self._carrier.name} ended the call without a grpc-status")
 
 
-# -- what header lists mean
-# ------------------------------------------------------------------------------------------------
+# -- what header lists mean --------------------------------------------------------------------------------------------
 
 
 class Response(FrozenValue, frozen=True):
@@ -687,8 +684,7 @@ def _from_wire(fields: Fields) -> Metadata:
     return tuple(metadata)
 
 
-# -- addresses and TLS
-# -----------------------------------------------------------------------------------------------------
+# -- addresses and TLS -------------------------------------------------------------------------------------------------
 
 
 def _authority_of(target: GrpcTargetSpec, tls: TargetTls | None) -> str:

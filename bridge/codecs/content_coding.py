@@ -84,7 +84,8 @@ class ContentDecoder:
             )
         if len(self._codings) > MAX_CODINGS:
             raise BadReply(
-                f"the function answered in {len(self._codings)} content-encodings on top of each other, the limit is {MAX_CODINGS}"
+                f"the function answered in {len(self._codings)} content-encodings on top of each other, "
+                f"the limit is {MAX_CODINGS}"
             )
         return [_STAGES[coding]() for coding in reversed(self._codings)]
 

@@ -127,6 +127,8 @@ def _no_prefix(body: bytes | bytearray) -> BadReply:
     declared = int.from_bytes(body[1:PREFIX_SIZE].ljust(4, b"\0"), "big")
     hint = "; is it base64 without isBase64Encoded?" if shown[:4] == "AAAA" else ""
     return BadReply(
-        f"the function's reply lacks the 5-byte prefix of gRPC messages: it begins with {begins}{hint}. gRPC clients say of it"
-        f' "received message larger than max ({declared} vs. {_USUAL_LIMIT})". Add the prefix, or set payload: protobuf or json'
+        f"the function's reply lacks the 5-byte prefix of gRPC messages: it begins with {begins}{hint}. "
+        "gRPC clients say of it"
+        f' "received message larger than max ({declared} vs. {_USUAL_LIMIT})". Add the prefix, '
+        "or set payload: protobuf or json"
     )

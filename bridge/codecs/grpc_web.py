@@ -133,8 +133,7 @@ class GrpcWebReader:
             self._body.fail(_not_base64(), events)
         return events
 
-    # -- the end
-    # --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def finish(self) -> list[ResponseEvent]:
         """The reply is over: its end. The trailers' status counts; that of the headers where they have none."""
@@ -246,8 +245,7 @@ _PLAIN = ReplyFields((), None, "application/grpc-web+proto")
 """The headers that most replies have, sorted."""
 
 
-# -- trailers
-# ------------------------------------------------------------------------------------------------------------
+# -- trailers ----------------------------------------------------------------------------------------------------------
 
 _USUAL_TRAILERS = {
     b"grpc-status:0\r\n": OK_TRAILERS,
@@ -279,8 +277,7 @@ def _lines(block: bytes) -> list[tuple[str, str]]:
     return fields
 
 
-# -- text
-# ----------------------------------------------------------------------------------------------------------------
+# -- text --------------------------------------------------------------------------------------------------------------
 
 
 class _Base64Text:

@@ -61,7 +61,8 @@ class ReplyInflater:
         encoding = self._encoding
         if encoding not in SUPPORTED or encoding == IDENTITY:
             raise BadReply(
-                f"the function compressed {what} with {encoding[:40] or 'an encoding it does not name'}, which neither the"
+                f"the function compressed {what} with {encoding[:40] or 'an encoding it does not name'}, "
+                "which neither the"
                 " client offered nor the bridge can undo"
             )
         try:

@@ -38,8 +38,7 @@ EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
 
 
-# -- addresses
-# -----------------------------------------------------------------------------------------------------------
+# -- addresses ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,7 @@ class UnixAddress:
 Address: TypeAlias = TcpAddress | UnixAddress
 
 
-# -- targets
-# -------------------------------------------------------------------------------------------------------------
+# -- targets -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +184,7 @@ class TargetShare:
     auth: IamAuth | None = None
 
 
-# -- services
-# ------------------------------------------------------------------------------------------------------------
+# -- services ----------------------------------------------------------------------------------------------------------
 
 
 class MatchKind(Enum):
@@ -242,8 +239,7 @@ class Service:
         return tuple(leg.weight for leg in self.legs)
 
 
-# -- functions of the local Lambda
-# ---------------------------------------------------------------------------------------
+# -- functions of the local Lambda -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +275,7 @@ class FunctionConfig:
     url: FunctionUrl | None = None
 
 
-# -- the bridge itself
-# ---------------------------------------------------------------------------------------------------
+# -- the bridge itself -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

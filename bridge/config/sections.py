@@ -98,8 +98,7 @@ def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
     return read_service_defaults(section.element, section.elements)
 
 
-# -- listen
-# --------------------------------------------------------------------------------------------------------------
+# -- listen ------------------------------------------------------------------------------------------------------------
 
 
 def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
@@ -167,8 +166,7 @@ def _tls_files(element: Element) -> TlsFiles:
     return found
 
 
-# -- the other ports
-# -----------------------------------------------------------------------------------------------------
+# -- the other ports ---------------------------------------------------------------------------------------------------
 
 
 def _admin(keys: Keys, usual: Admin | None) -> Admin | None:
@@ -227,8 +225,7 @@ def _emulator_place(element: Element) -> TcpAddress | Url:
     return url(element) if "://" in found else tcp_address(element)
 
 
-# -- sections
-# ------------------------------------------------------------------------------------------------------------
+# -- sections ----------------------------------------------------------------------------------------------------------
 
 
 def _http2(keys: Keys) -> Http2:
@@ -320,8 +317,7 @@ def _log(keys: Keys) -> Log:
     return found
 
 
-# -- between sections
-# ----------------------------------------------------------------------------------------------------
+# -- between sections --------------------------------------------------------------------------------------------------
 
 
 def _note_shared_addresses(keys: Keys, config: Config) -> None:

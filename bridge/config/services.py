@@ -142,8 +142,7 @@ _IAM_HOSTS = (
 """Hosts whose name says what requests are signed for."""
 
 
-# -- keys
-# ----------------------------------------------------------------------------------------------------------------
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 _PART = r"[A-Za-z0-9_$-]+"
 _KEY = re.compile(rf"(?P<service>{_PART}(?:\.{_PART})*)(?:/(?P<method>{_PART}))?(?P<prefix>\.\*)?")
@@ -177,8 +176,7 @@ def matching_keys(service: str) -> Iterator[str]:
     yield "*"
 
 
-# -- entries
-# -------------------------------------------------------------------------------------------------------------
+# -- entries -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +384,7 @@ def _service(entry: Entry, legs: tuple[TargetShare, ...], shared: Defaults) -> S
     )
 
 
-# -- what cannot work
-# ----------------------------------------------------------------------------------------------------
+# -- what cannot work --------------------------------------------------------------------------------------------------
 
 
 def _kind(found: Target) -> str:
@@ -443,8 +440,7 @@ def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
                 yield ("headers", "auth"), f"auth: iam sets {name} itself"
 
 
-# -- reading an entry's keys
-# ---------------------------------------------------------------------------------------------
+# -- reading an entry's keys -------------------------------------------------------------------------------------------
 
 
 def _read_all(element: Element, settings: Settings) -> None:

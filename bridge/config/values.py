@@ -108,8 +108,7 @@ def note_unknown_key(element: Element, name: str, known: Collection[str]) -> Non
     element.document.note(element.refuse("unknown key" + did_you_mean(name, known)))
 
 
-# -- readers of plain values
-# ---------------------------------------------------------------------------------------------
+# -- readers of plain values -------------------------------------------------------------------------------------------
 
 
 def optional(read: Read[ValueType]) -> Read[ValueType | None]:
@@ -221,8 +220,7 @@ def pattern(expression: str, expected: str) -> Read[str]:
     return read_pattern
 
 
-# -- files
-# ---------------------------------------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def path(element: Element) -> Path:
@@ -269,8 +267,7 @@ def _readable(element: Element, found: Path) -> Path:
     return found
 
 
-# -- addresses
-# -----------------------------------------------------------------------------------------------------------
+# -- addresses ---------------------------------------------------------------------------------------------------------
 
 _ABSTRACT = "unix-abstract:"
 """gRPC's name for sockets that are no files, which others write as `unix:@NAME`."""
@@ -368,8 +365,7 @@ def read_url(element: Element, found: str) -> Url:
         raise element.refuse(str(error)) from error
 
 
-# -- AWS
-# -----------------------------------------------------------------------------------------------------------------
+# -- AWS ---------------------------------------------------------------------------------------------------------------
 
 region = pattern(REGION_PATTERN, "a region such as eu-west-1")
 

@@ -318,6 +318,7 @@ def _failure(error: BaseException, size: int, memory: int) -> ConversionFailed:
             f" ({error.strerror}); the bridge's machine may lack memory or file descriptors"
         )
     return ConversionFailed(
-        f"the process that converts {size} bytes between protobuf and JSON died; it may have needed more than the {memory} bytes"
+        f"the process that converts {size} bytes between protobuf and JSON died; "
+        f"it may have needed more than the {memory} bytes"
         " of memory that it has for them: send less in one call; the bridge's log has details"
     )

@@ -158,7 +158,8 @@ class Worker:
                 raise refusal
             case JobFailed(name):
                 failure = ConversionFailed(
-                    f"the conversion of {len(payload)} bytes between protobuf and JSON failed; the bridge's log has the reason"
+                    f"the conversion of {len(payload)} bytes between protobuf and JSON failed; "
+                    "the bridge's log has the reason"
                 )
                 failure.add_note(name)
                 raise failure
@@ -198,7 +199,8 @@ class Worker:
 def _too_large(job: Conversion, payload: bytes) -> RpcError:
     if isinstance(job, ToJson):
         return errors.MessageTooLarge(
-            f"the request of {len(payload)} bytes needs more than {job.memory} bytes of memory to become JSON: send less in one call"
+            f"the request of {len(payload)} bytes needs more than {job.memory} bytes of memory to become "
+            "JSON: send less in one call"
         )
     return errors.ReplyTooLarge(
         f"the function's JSON of {len(payload)} bytes needs more than {job.memory} bytes of memory to become a message"

@@ -82,8 +82,7 @@ class ClientLimits(FrozenValue, frozen=True):
     """
 
 
-# -- what it reports
-# --------------------------------------------------------------------------------------------------------
+# -- what it reports ---------------------------------------------------------------------------------------------------
 
 
 class ConnectionReady(FrozenValue, frozen=True):
@@ -330,8 +329,7 @@ class ClientEngine:
         """Whether the stream has not ended."""
         return stream_id in self._streams
 
-    # -- bytes in
-    # -------------------------------------------------------------------------------------------------------
+    # -- bytes in ------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[ClientEvent]:
         """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued
@@ -406,8 +404,7 @@ class ClientEngine:
         if stream_id >= self._next_stream or not stream_id & 1:
             raise protocol_fault("a frame for a stream that was never opened")
 
-    # -- DATA
-    # -----------------------------------------------------------------------------------------------------------
+    # -- DATA ----------------------------------------------------------------------------------------------------------
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -443,8 +440,7 @@ class ClientEngine:
         if ended:
             self._end_stream(stream_id, stream)
 
-    # -- HEADERS and CONTINUATION
-    # ---------------------------------------------------------------------------------------
+    # -- HEADERS and CONTINUATION --------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if flags & PADDED:
@@ -532,8 +528,7 @@ class ClientEngine:
         self._late_room += max(0, stream.window_in)
         self._forget(stream_id)
 
-    # -- the other frames
-    # -----------------------------------------------------------------------------------------------
+    # -- the other frames ----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, _stream_id: int, _payload: bytes) -> None:
         """Ignore PRIORITY: it has no meaning for a client (RFC 9113 5.3.2)."""
@@ -662,8 +657,7 @@ class ClientEngine:
                 self._send_part(stream_id, stream)
             self._settle(stream_id, stream)
 
-    # -- credit
-    # ---------------------------------------------------------------------------------------------------------
+    # -- credit --------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
         """The reader took this many body bytes, so let the server send as many more. Ended streams are allowed. Returns
@@ -688,8 +682,7 @@ class ClientEngine:
             self._out.append(frames.window_update(0, self._uncredited))
             self._uncredited = 0
 
-    # -- bytes out
-    # ------------------------------------------------------------------------------------------------------
+    # -- bytes out -----------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
         """Return everything queued, once. After a ConnectionFailed it ends with GOAWAY and the reason."""

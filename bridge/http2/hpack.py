@@ -366,8 +366,7 @@ def _priced_string(block: bytes, at: int, longest: int) -> tuple[str, int, int]:
     return text, end, end - at if is_coded else 0
 
 
-# -- out
-# -----------------------------------------------------------------------------------------------------------------
+# -- out ---------------------------------------------------------------------------------------------------------------
 
 NO_TABLE = bytes((_SIZE_UPDATE,))
 """Stands before a connection's first block and sets our table to 0 bytes. That fits any SETTINGS_HEADER_TABLE_SIZE that

@@ -213,8 +213,7 @@ class NativeEngine:
         stream = self._streams.get(stream_id)
         return stream is not None and stream.trailers is None
 
-    # -- bytes in
-    # -------------------------------------------------------------------------------------------------------
+    # -- bytes in ------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
         if self._is_over:
@@ -323,8 +322,7 @@ class NativeEngine:
             self._events.append(StreamReset(stream_id, fault.code, by_peer=False))
         self._reset(stream_id, fault.code)
 
-    # -- DATA
-    # -----------------------------------------------------------------------------------------------------------
+    # -- DATA ----------------------------------------------------------------------------------------------------------
 
     def _receive_data(self, flags: int, stream_id: int, payload: bytes) -> None:
         size = len(payload)
@@ -370,8 +368,7 @@ class NativeEngine:
             self._credit_connection(size)
             raise StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, ViolationKind.CONTENT_LENGTH)
 
-    # -- HEADERS and CONTINUATION
-    # ---------------------------------------------------------------------------------------
+    # -- HEADERS and CONTINUATION --------------------------------------------------------------------------------------
 
     def _receive_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         if self._streams_begun >= self._pause_at:
@@ -485,8 +482,7 @@ class NativeEngine:
         stream.state = _HALF_CLOSED
         self._events.append(DataReceived(stream_id, b"", ended=True))
 
-    # -- the other frames
-    # -----------------------------------------------------------------------------------------------
+    # -- the other frames ----------------------------------------------------------------------------------------------
 
     def _receive_priority(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """Ignore PRIORITY, as RFC 9113 5.3.2 allows, but not faults in it."""
@@ -640,8 +636,7 @@ class NativeEngine:
                 self._send_part(stream_id, stream)
             self._settle(stream_id, stream)
 
-    # -- out of place
-    # ---------------------------------------------------------------------------------------------------
+    # -- out of place --------------------------------------------------------------------------------------------------
 
     def _state_of(self, stream_id: int) -> State:
         if stream_id > self._last_stream or not stream_id & 1:
@@ -671,8 +666,7 @@ class NativeEngine:
             raise ConnectionFault(code, kind, "a wrong frame for a stream that has not begun")
         raise StreamFault(stream_id, code, kind)
 
-    # -- credit
-    # ---------------------------------------------------------------------------------------------------------
+    # -- credit --------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
@@ -699,8 +693,7 @@ class NativeEngine:
         self._uncredited = 0
         return True
 
-    # -- bytes out
-    # ------------------------------------------------------------------------------------------------------
+    # -- bytes out -----------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
         if not self._out or not (self._has_preface or self._is_over):

@@ -44,7 +44,8 @@ def admit(
             call.connection, max_concurrency, now=clock()
         ):
             raise Overloaded(
-                f"{target.name} has {len(calls)} calls in flight, at most {max_concurrency} (max_concurrency); try again later",
+                f"{target.name} has {len(calls)} calls in flight, "
+                f"at most {max_concurrency} (max_concurrency); try again later",
                 kind="max_concurrency",
             )
         calls.add(call)

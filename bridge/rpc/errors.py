@@ -7,12 +7,12 @@ secret or the bridge's identity.
 
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
-      RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod  NoRoute
-                       RequestStalled  FullDuplexNeeded
+      RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod
+                       NoRoute  RequestStalled  FullDuplexNeeded
       RefusedCall      Overloaded  BuffersFull  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
-        AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused  PayloadTooLarge  ServiceFailed
-          AccessRefused  StaleCredentials  HttpThrottled
+        AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
+          PayloadTooLarge  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
       ReplyError       NoStatus  CutReply  HttpRefusal  ServerReset
         BadReply         UnknownHttpStatus
@@ -88,8 +88,7 @@ def forget_frames(error: BaseException) -> None:
         each = each.__cause__ or each.__context__
 
 
-# -- what the client sent
-# -----------------------------------------------------------------------------------------------
+# -- what the client sent ----------------------------------------------------------------------------------------------
 
 
 class RequestError(RpcError):
@@ -149,8 +148,7 @@ class FullDuplexNeeded(RequestError):
     code = StatusCode.UNIMPLEMENTED
 
 
-# -- what the bridge refuses
-# ---------------------------------------------------------------------------------------------
+# -- what the bridge refuses -------------------------------------------------------------------------------------------
 
 
 class RefusedCall(RpcError):
@@ -190,8 +188,7 @@ class ConversionFailed(RpcError):
     """The process that converts between protobuf and JSON died or took too long."""
 
 
-# -- how the payload travelled
-# -------------------------------------------------------------------------------------------
+# -- how the payload travelled -----------------------------------------------------------------------------------------
 
 
 class CarrierError(RpcError):
@@ -319,8 +316,7 @@ class ServiceFailed(AwsRefusal):
     may_have_run = True
 
 
-# -- what the function did
-# -----------------------------------------------------------------------------------------------
+# -- what the function did ---------------------------------------------------------------------------------------------
 
 
 class FunctionError(CarrierError):
@@ -348,8 +344,7 @@ class ReplyTooLarge(FunctionError):
     code = StatusCode.RESOURCE_EXHAUSTED
 
 
-# -- what came back
-# ------------------------------------------------------------------------------------------------------
+# -- what came back ----------------------------------------------------------------------------------------------------
 
 
 class ReplyError(RpcError):

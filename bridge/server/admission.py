@@ -155,5 +155,11 @@ class Admission:
         if reason == "per_peer":
             return f"connections are refused: one peer has {limits.per_peer}, which is `max_connections.per_peer`"
         if reason == "total":
-            return f"connections are refused: there are {limits.total}, all in use, which is `max_connections.total` or what the limit of open files allows"
-        return f"connections are refused: file descriptors run short, and {KEPT_DESCRIPTORS} are kept for other uses; raise the limit of open files (ulimit -n)"
+            return (
+                f"connections are refused: there are {limits.total}, all in use, "
+                "which is `max_connections.total` or what the limit of open files allows"
+            )
+        return (
+            f"connections are refused: file descriptors run short, and {KEPT_DESCRIPTORS} are kept for other "
+            "uses; raise the limit of open files (ulimit -n)"
+        )

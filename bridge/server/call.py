@@ -163,7 +163,8 @@ class ServedCall(OpenAccount):
             if idle is not None and now - self.started > idle:
                 self.abort(
                     RequestStalled(
-                        f"no message came within {idle:g} s (http2.stream_idle): open a call when there is something to send"
+                        f"no message came within {idle:g} s (http2.stream_idle): "
+                        "open a call when there is something to send"
                     )
                 )
         elif self._body is not None and self._body.is_stalled(now):
@@ -279,7 +280,8 @@ class ServedCall(OpenAccount):
         if isinstance(event, Message):
             if self.connection.is_too_far_behind:
                 raise BuffersFull(
-                    f"the bridge holds {self.buffers.held} of {self.buffers.limit} bytes (buffers), replies among them that this client"
+                    f"the bridge holds {self.buffers.held} of {self.buffers.limit} bytes (buffers), "
+                    "replies among them that this client"
                     " has not taken; this reply is dropped"
                 )
             self.phase = after

@@ -73,7 +73,10 @@ class Hosts:
         if len(asked) > 1 and len({authority.lower() for authority in asked}) > 1:
             return "the request names several hosts"
         if not all(self.answer_to(authority) for authority in asked):
-            return f"this port does not answer to that host name: ask for localhost or an IP address, or add the name to `{self.key}`"
+            return (
+                "this port does not answer to that host name: ask for localhost or an IP address, "
+                f"or add the name to `{self.key}`"
+            )
         if not all(self._is_ours(origin, asked) for origin in origins):
             return "pages of other origins may not ask here"
         return None

@@ -108,8 +108,7 @@ class RequestBody:
                 self._call.credit(sum(map(len, self._chunks)))
             self._chunks.clear()
 
-    # -- while the buffers run short (see Uploads)
-    # ----------------------------------------------------------------------
+    # -- while the buffers run short (see Uploads) ---------------------------------------------------------------------
 
     def send_on(self) -> None:
         kept_back, self._kept_back = self._kept_back, 0

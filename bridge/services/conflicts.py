@@ -29,7 +29,8 @@ def conflicts(sources: Iterable[Descriptors]) -> list[str]:
             name, known = first.setdefault(symbol, (source.name, definition))
             if known != definition and not symbol.startswith(_EVERYBODY_HAS_THEIR_OWN):
                 found.append(
-                    f"{symbol} is not the same in {name} and in {source.name}: reflection answers with that of the route"
+                    f"{symbol} is not the same in {name} and in {source.name}: "
+                    "reflection answers with that of the route"
                 )
     return found
 

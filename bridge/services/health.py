@@ -39,8 +39,7 @@ class HealthService:
         self._is_closed = False
         self._methods = {"Check": self._check, "List": self._list, "Watch": self._watch}
 
-    # -- what is known
-    # ---------------------------------------------------------------------------------------------------
+    # -- what is known -------------------------------------------------------------------------------------------------
 
     def set_serving(self, name: str, is_serving: bool) -> None:  # noqa: FBT001 - the state itself
         """Whether the target of a services entry answers. It is named by its key: `a.B`, `a.*`, `*`."""
@@ -68,8 +67,7 @@ class HealthService:
         for changed in self._watchers:
             changed.set()
 
-    # -- what is answered
-    # ------------------------------------------------------------------------------------------------
+    # -- what is answered ----------------------------------------------------------------------------------------------
 
     async def handler(self, call: Call) -> None:
         """Answers a call to grpc.health.v1.Health. Raises NoRoute, Draining and what reading the request raises."""

@@ -117,8 +117,7 @@ class JsonCosts:
             self._densest[descriptor] = known
         return known
 
-    # -- the walk: each function returns what is left of the budget, below 0 if it was not enough
-    # ------------------------
+    # -- the walk: each function returns what is left of the budget, below 0 if it was not enough ----------------------
 
     def _left(self, message: Message, left: float, depth: int) -> float:
         descriptor: Any = message.DESCRIPTOR

@@ -78,8 +78,7 @@ class Sources:
             if source.target is not None and source.target.name == target:
                 source.target.forget()
 
-    # -- services and methods
-    # --------------------------------------------------------------------------------------------
+    # -- services and methods ------------------------------------------------------------------------------------------
 
     def services(self) -> list[str]:
         """The built-in services, those that keys name in full, and those known to lie under the other keys; sorted."""
@@ -116,8 +115,7 @@ class Sources:
         """All descriptors at hand, those of each entry in its order, without the built-in ones."""
         return [descriptors for source in self._all for descriptors in source.known()]
 
-    # -- what reflection looks for
-    # ---------------------------------------------------------------------------------------
+    # -- what reflection looks for -------------------------------------------------------------------------------------
 
     async def describing(self, symbol: str, *, beside: Descriptors | None = None) -> Descriptors:
         """The descriptors that define a service, method, message, field, enum or extension.

@@ -61,9 +61,11 @@ def works(request, context):
     return b"fine"
 
 METHODS = {
-    "Raises": ("unary_unary", raises), "ReturnsText": ("unary_unary", returns_text), "ReturnsNone": ("unary_unary", returns_none),
+    "Raises": ("unary_unary", raises), "ReturnsText": ("unary_unary", returns_text),
+    "ReturnsNone": ("unary_unary", returns_none),
     "Exits": ("unary_unary", exits), "ExitsAtOnce": ("unary_unary", exits_at_once), "Blocks": ("unary_unary", blocks),
-    "Leaks": ("unary_unary", leaks), "StreamRaises": ("unary_stream", stream_raises), "StreamExits": ("unary_stream", stream_exits),
+    "Leaks": ("unary_unary", leaks), "StreamRaises": ("unary_stream", stream_raises),
+    "StreamExits": ("unary_stream", stream_exits),
     "Works": ("unary_unary", works),
 }
 server = LambdaServer()

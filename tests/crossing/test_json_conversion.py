@@ -293,7 +293,10 @@ def test_a_reload_teaches_the_processes_first(start: Start, tmp_path: Path, func
     protos = tmp_path / "protos"
     protos.mkdir()
     proto = protos / "a.proto"
-    text = 'syntax = "proto3"; package orders.v1; service Orders { rpc Echo (A) returns (A); } message A { repeated string id = 1; %s }'
+    text = (
+        'syntax = "proto3"; package orders.v1; service Orders { rpc Echo (A) returns (A); } '
+        "message A { repeated string id = 1; %s }"
+    )
     proto.write_text(text % "")
     entry = {"target": function.address, "payload": "json", "descriptors": str(protos)}
     bridge = start(services={"orders.v1.Orders": entry})

@@ -135,8 +135,7 @@ def needs_node(service: str) -> None:
         tool("node")
 
 
-# -- plain functions
-# ----------------------------------------------------------------------------------------------------
+# -- plain functions ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", PLAIN)
@@ -278,8 +277,7 @@ def test_an_unknown_method_is_told_by_its_descriptors(client: Client) -> None:
     ) == failure
 
 
-# -- JSON over HTTP events
-# ----------------------------------------------------------------------------------------------
+# -- JSON over HTTP events ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", REST)
@@ -303,8 +301,7 @@ def test_an_http_error_is_mapped(client: Client, service: str) -> None:
     assert 'the function answered HTTP 403: {"message": "out of order"}' == told
 
 
-# -- Envoy's shape
-# ------------------------------------------------------------------------------------------------------
+# -- Envoy's shape -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ENVOY)
@@ -335,8 +332,7 @@ def test_envoy_functions_http_error_is_mapped(client: Client, service: str) -> N
     assert (grpc.StatusCode.UNAVAILABLE, "the function answered HTTP 503: out of order") == (code, told)
 
 
-# -- gRPC's frames without trailers
-# -------------------------------------------------------------------------------------
+# -- gRPC's frames without trailers ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", COINBASE)

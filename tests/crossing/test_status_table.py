@@ -95,8 +95,7 @@ def call(bridge: RunningBridge, service: str, body: bytes = b"", **options: Any)
         return Outcome(done.code(), done.details() or "", dict(done.trailing_metadata() or ()))
 
 
-# -- what AWS and broken peers say
-# ---------------------------------------------------------------------------------------
+# -- what AWS and broken peers say -------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -277,8 +276,7 @@ def test_without_credentials_calls_are_unavailable_and_the_bridge_not_ready(tmp_
     assert (503, True) == (status, "credentials" in body)
 
 
-# -- what functions do
-# ---------------------------------------------------------------------------------------------------
+# -- what functions do -------------------------------------------------------------------------------------------------
 
 FUNCTIONS = """
 import os, sys, time

@@ -346,7 +346,8 @@ async def test_functions_are_listed_and_described(tmp_path: Path) -> None:
 
 
 SIGNED = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=a/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0",
+    "Authorization": "AWS4-HMAC-SHA256 Credential=a/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, "
+    "Signature=0",
     "X-Amz-Date": "20261121T000000Z",
 }
 

@@ -46,7 +46,8 @@ def handler(event, context):
             kept[::4096] = b"x" * len(kept[::4096])
             time.sleep(5)
     custom = context.client_context.custom if context.client_context else None
-    return {"pid": os.getpid(), "custom": custom, "memory": context.memory_limit_in_mb, "left": context.get_remaining_time_in_millis()}
+    left = context.get_remaining_time_in_millis()
+    return {"pid": os.getpid(), "custom": custom, "memory": context.memory_limit_in_mb, "left": left}
 """
 
 
@@ -232,7 +233,8 @@ async def test_memory_of_children_counts(tmp_path: Path) -> None:
     source = """
     import subprocess
     request_id, event, _ = next_invocation()
-    subprocess.run([sys.executable, "-S", "-c", "x = bytearray(128 << 20); x[::4096] = b'x' * len(x[::4096]); import time; time.sleep(5)"])
+    fill = "x = bytearray(128 << 20); x[::4096] = b'x' * len(x[::4096]); import time; time.sleep(5)"
+    subprocess.run([sys.executable, "-S", "-c", fill])
     """
     async with local_lambda(runtime(tmp_path, source, memory=64 * MIB, timeout=10)) as caller:
         answer = await caller.invoke()

@@ -329,7 +329,8 @@ async def test_throttling_is_429(tmp_path: Path) -> None:
 GATED = """
 while True:
     request_id, event, _ = next_invocation()
-    stream = begin_http(request_id, {"statusCode": 202, "headers": {"X-A": "1", "Content-Length": "9"}, "cookies": ["a=1"]})
+    head = {"statusCode": 202, "headers": {"X-A": "1", "Content-Length": "9"}, "cookies": ["a=1"]}
+    stream = begin_http(request_id, head)
     write(stream, b"first")
     wait_for("go")
     write(stream, b"last")

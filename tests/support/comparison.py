@@ -333,13 +333,15 @@ ROWS = (
         "client streaming",
         tuple(Sent(name, messages) for name in ("Gather", "GatherNone") for messages in (_SEVERAL, _SPOILT, ())),
         tuple(Sent(name, messages) for name in ("Gather", "GatherRead") for messages in (_SEVERAL, _SPOILT, ())),
-        "Replies and order are the same. The requests arrive together when the client half-closes, since Lambda takes its input whole.",
+        "Replies and order are the same. The requests arrive together when the client half-closes, "
+        "since Lambda takes its input whole.",
     ),
     Row(
         "bidirectional streaming",
         tuple(Sent("Each", messages) for messages in (_SEVERAL, _SPOILT, ())),
         tuple(Sent("Each", messages) for messages in (_SEVERAL, _SPOILT, ())),
-        "The call is half duplex, as above. A client that waits for an answer before it ends its side gets UNIMPLEMENTED after `half_close`.",
+        "The call is half duplex, as above. A client that waits for an answer before it ends its side gets "
+        "UNIMPLEMENTED after `half_close`.",
     ),
     Row("handlers registered by name", _calls("Echo"), _calls("Echo")),
     Row("generic handlers", _calls("/generic.Any/Thing"), _calls("/generic.Any/Thing")),
@@ -408,8 +410,10 @@ ROWS = (
         "deadline passed",
         (Sent("Sleeps", timeout=0.4),),
         (Sent("Sleeps", timeout=0.4),),
-        "The caller sees the same. A coroutine is cancelled as under grpc.aio. A plain function runs on as under `grpc.server`, until "
-        "Lambda freezes the instance. A client's own cancellation does not reach the function, because Lambda cannot pass it on.",
+        "The caller sees the same. A coroutine is cancelled as under grpc.aio. "
+        "A plain function runs on as under `grpc.server`, until "
+        "Lambda freezes the instance. A client's own cancellation does not reach the function, "
+        "because Lambda cannot pass it on.",
     ),
     Row("`cancel`", sync=_calls("Cancels")),
     Row("`is_active`", sync=_calls("IsActive")),
@@ -424,7 +428,8 @@ ROWS = (
         "`auth_context`",
         _calls("AuthContext"),
         _calls("AuthContext"),
-        "Without a client certificate it is empty, because the function cannot know whether the client's connection was encrypted. With one it "
+        "Without a client certificate it is empty, because the function cannot know whether the client's "
+        "connection was encrypted. With one it "
         "has grpcio's keys.",
         expected=lambda outcome: replace(outcome, messages=(b"([], None, None)",)),
     ),
@@ -444,18 +449,23 @@ No call shows the following differences:
 
 | Feature | Difference and reason |
 |---|---|
-| thread pool | `grpc.server` takes one. LambdaServer starts a thread when none is idle, up to `max_workers` (32), since Lambda sends one call at a time. Outside Lambda use `server.serve(max_workers=…)`. |
-| concurrent calls | Nothing is shared between calls, so several threads may call the handler at once (Lambda Managed Instances). |
-| `options` | Inside Lambda only one of grpcio's channel arguments has an effect: `grpc.max_receive_message_length`. The others concern connections, and there are none. |
+| thread pool | `grpc.server` takes one. LambdaServer starts a thread when none is idle, \
+up to `max_workers` (32), since Lambda sends one call at a time. Outside Lambda use `server.serve(max_workers=…)`. |
+| concurrent calls | Nothing is shared between calls, so several threads may call the handler at once \
+(Lambda Managed Instances). |
+| `options` | Inside Lambda only one of grpcio's channel arguments has an effect: \
+`grpc.max_receive_message_length`. The others concern connections, and there are none. |
 | `start`, `stop`, ports, `wait_for_termination` | `handler` and `serve()` take their place. |
-| size of all replies of a call | Lambda takes 6 MiB of JSON, about 4.5 MiB of messages. A larger reply ends RESOURCE_EXHAUSTED. |
+| size of all replies of a call | Lambda takes 6 MiB of JSON, about 4.5 MiB of messages. \
+A larger reply ends RESOURCE_EXHAUSTED. |
 """
 
 _HEAD = """# LambdaServer compared with grpcio's servers
 
-A test runs the same servicers, interceptors and client calls against three servers: `grpc.server` (sync methods), `grpc.aio.server` (async
-methods), and LambdaServer in the local Lambda behind the bridge. It compares status code, message, details, initial and trailing metadata, reply
-messages and their order. The test is `tests/crossing/test_lambda_server.py`. It runs every row and checks that this page says what it found.
+A test runs the same servicers, interceptors and client calls against three servers: `grpc.server` (sync methods),
+`grpc.aio.server` (async methods), and LambdaServer in the local Lambda behind the bridge. It compares status code,
+message, details, initial and trailing metadata, reply messages and their order. The test is
+`tests/crossing/test_lambda_server.py`. It runs every row and checks that this page says what it found.
 
 | Feature | Calls, sync | Calls, async | Difference and reason |
 |---|---|---|---|

@@ -51,8 +51,7 @@ class StreamedCall(OpenAccount):
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
 
-    # -- the test's end
-    # --------------------------------------------------------------------------------------------------
+    # -- the test's end ------------------------------------------------------------------------------------------------
 
     async def push(self, message: bytes) -> None:
         await self.push_envelope(envelope(message))
@@ -100,8 +99,7 @@ class StreamedCall(OpenAccount):
     def _is_over(self) -> bool:
         return self._task is not None and self._task.done()
 
-    # -- the handler's end
-    # -----------------------------------------------------------------------------------------------
+    # -- the handler's end ---------------------------------------------------------------------------------------------
 
     def send(self, event: ResponseEvent) -> bool:
         self.phase = NEXT_PHASE[self.phase][type(event)]

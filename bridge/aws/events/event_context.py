@@ -30,8 +30,7 @@ def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
     return made
 
 
-# -- names
-# -----------------------------------------------------------------------------------------------------------------
+# -- names -------------------------------------------------------------------------------------------------------------
 
 
 class Authority(FrozenValue, frozen=True):
@@ -78,8 +77,7 @@ def client_cert(certificate: ClientCertificate) -> dict[str, object]:
     }
 
 
-# -- ids and times
-# ---------------------------------------------------------------------------------------------------------
+# -- ids and times -----------------------------------------------------------------------------------------------------
 
 # Not %b, which speaks the locale's language.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

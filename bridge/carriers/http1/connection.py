@@ -154,8 +154,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0
         """Loop time."""
 
-    # -- for the owner
-    # ---------------------------------------------------------------------------------------------------
+    # -- for the owner -------------------------------------------------------------------------------------------------
 
     def is_usable(self) -> bool:
         return self._phase is IDLE and not self._transport.is_closing()
@@ -214,8 +213,7 @@ class Http1Connection(asyncio.BufferedProtocol):
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    # -- for the loop
-    # ----------------------------------------------------------------------------------------------------
+    # -- for the loop --------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transports, but not by inheritance.
@@ -266,8 +264,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         self._lose(exc)
         self._owner.lost(self)
 
-    # -- for the parser
-    # --------------------------------------------------------------------------------------------------
+    # -- for the parser ------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._phase is WHOLE:
@@ -385,8 +382,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         if error is not None:
             self._fail(error)
 
-    # -- the end of an exchange
-    # ------------------------------------------------------------------------------------------
+    # -- the end of an exchange ----------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """The response is complete. Give it to the caller and the connection to the owner."""

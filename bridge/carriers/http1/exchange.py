@@ -267,8 +267,7 @@ class StreamedResponse:
             self._connection.resume()
         return part
 
-    # -- for the connection
-    # ----------------------------------------------------------------------------------------------
+    # -- for the connection --------------------------------------------------------------------------------------------
 
     def carried_by(self, connection: Http1Connection) -> None:
         self._connection = connection

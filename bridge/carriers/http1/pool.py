@@ -209,8 +209,7 @@ class Pool:
             self._emptied = self._loop.create_future()
             await self._emptied
 
-    # -- finding a connection
-    # --------------------------------------------------------------------------------------------
+    # -- finding a connection ------------------------------------------------------------------------------------------
 
     def _take(self) -> Http1Connection | None:
         """The most recently used connection that is still good."""
@@ -341,8 +340,7 @@ class Pool:
             due = self._idle[0].idle_since + self._idle_timeout
             self._sweep = self._loop.call_at(due, self._close_stale)
 
-    # -- opening connections
-    # ---------------------------------------------------------------------------------------------
+    # -- opening connections -------------------------------------------------------------------------------------------
 
     def _dial_as_needed(self) -> None:
         """Open connections so that each waiting caller has one coming, within the bound."""
@@ -376,8 +374,7 @@ class Pool:
                 waiter.set_exception(error)
                 return
 
-    # -- for the connections
-    # ---------------------------------------------------------------------------------------------
+    # -- for the connections -------------------------------------------------------------------------------------------
 
     def opened(self, connection: Http1Connection) -> None:
         self._open.add(connection)

@@ -172,8 +172,7 @@ class Http2Connection(asyncio.Protocol):
         self._pinged_at: float | None = None
         self._look: asyncio.TimerHandle | None = None
 
-    # -- for the owner
-    # --------------------------------------------------------------------------------------------------
+    # -- for the owner -------------------------------------------------------------------------------------------------
 
     @property
     def capacity(self) -> int:
@@ -212,8 +211,7 @@ class Http2Connection(asyncio.Protocol):
         self._lose(error)
         await asyncio.wait((self._closed,))
 
-    # -- for the calls
-    # --------------------------------------------------------------------------------------------------
+    # -- for the calls -------------------------------------------------------------------------------------------------
 
     @property
     def peer_max_header_list(self) -> int | None:
@@ -260,8 +258,7 @@ class Http2Connection(asyncio.Protocol):
             self.flush_soon()
             self._stream_ended()
 
-    # -- for the loop
-    # ---------------------------------------------------------------------------------------------------
+    # -- for the loop --------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transports, but not by inheritance.
@@ -341,8 +338,7 @@ class Http2Connection(asyncio.Protocol):
         if not self._closed.done():
             self._closed.set_result(None)
 
-    # -- what the engine says
-    # -------------------------------------------------------------------------------------------
+    # -- what the engine says ------------------------------------------------------------------------------------------
 
     def _on_ready(self, _event: ConnectionReady) -> None:
         if not self._ready.done():
@@ -411,8 +407,7 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
         self._lose(error)
 
-    # -- the end
-    # --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def _forget(self, stream_id: int) -> Sink | None:
         """Remove the ended stream. Returns its sink, if it still has one."""
@@ -480,8 +475,7 @@ class Http2Connection(asyncio.Protocol):
         if room is not None and not room.done():
             room.set_result(None)
 
-    # -- bytes out
-    # ------------------------------------------------------------------------------------------------------
+    # -- bytes out -----------------------------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         """Schedule one write for this turn of the loop."""
@@ -524,8 +518,7 @@ class Http2Connection(asyncio.Protocol):
     def _stalled(self) -> ConnectionLost:
         return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")
 
-    # -- times
-    # ----------------------------------------------------------------------------------------------------------
+    # -- times ---------------------------------------------------------------------------------------------------------
 
     def _look_around(self) -> None:
         times, now = self._times, self.loop.time()
@@ -541,7 +534,8 @@ class Http2Connection(asyncio.Protocol):
             if now - self._pinged_at >= times.keepalive_timeout:
                 self._lose(
                     ConnectionLost(
-                        f"{self._owner.name} gave no sign of life for {now - self._last_received:.0f} s; the call may have run"
+                        f"{self._owner.name} gave no sign of life for {now - self._last_received:.0f} s; "
+                        "the call may have run"
                     )
                 )
         elif now - self._last_received >= times.keepalive:

@@ -128,8 +128,7 @@ class Http2Pool:
                 found.reserved += 1
                 waiter.set_result(found)
 
-    # -- opening connections
-    # --------------------------------------------------------------------------------------------
+    # -- opening connections -------------------------------------------------------------------------------------------
 
     def _connect_as_needed(self) -> None:
         """Open a connection. Only one attempt runs at a time, because a connection has room for many streams."""
@@ -175,8 +174,7 @@ class Http2Pool:
             if not waiter.done():
                 waiter.set_exception(_copy(error))
 
-    # -- for the connections
-    # --------------------------------------------------------------------------------------------
+    # -- for the connections -------------------------------------------------------------------------------------------
 
     def changed(self, connection: Http2Connection) -> None:  # noqa: ARG002 (Owner's signature)
         if self._waiting:
@@ -187,8 +185,7 @@ class Http2Pool:
             self._connections.remove(connection)
         self._serve()
 
-    # -- the end
-    # --------------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
     def close_idle(self) -> None:
         """Close unused connections. The others close with their last call."""

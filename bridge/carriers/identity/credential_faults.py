@@ -61,8 +61,7 @@ def _kind_of_fault(value: str) -> str:
     return "a space, a control character or a letter beyond ASCII"
 
 
-# -- the place
-# -----------------------------------------------------------------------------------------------------------
+# -- the place ---------------------------------------------------------------------------------------------------------
 
 
 def place_of(provider: str, session: Session, environment: Mapping[str, str]) -> str:
@@ -124,8 +123,7 @@ def _container_url(environment: Mapping[str, str]) -> str:
     return f"{parts.scheme}://{host}{parts.path}, AWS_CONTAINER_CREDENTIALS_FULL_URI"
 
 
-# -- the reason
-# ----------------------------------------------------------------------------------------------------------
+# -- the reason --------------------------------------------------------------------------------------------------------
 
 
 def reason_of(error: BaseException, provider: str = "") -> str:
@@ -163,7 +161,10 @@ def _builtin_reason(error: BaseException, provider: str) -> str:
         case ValueError() if "not a legal header value" in str(error):
             return "the authorization token holds a line break"
         case ValueError() if "Unsupported host" in str(error):
-            return "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https"
+            return (
+                "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: "
+                "name one of them, or use https"
+            )
     match type(error).__name__:
         case "JSONDecodeError":
             return _NO_JSON.get(provider, "what it reads is not JSON")

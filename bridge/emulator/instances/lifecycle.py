@@ -52,7 +52,8 @@ class InvalidTransition(Exception):
 
     def __init__(self, phase: RuntimePhase, act: Act) -> None:
         super().__init__(
-            f"State transition from {phase.value} to {act.value} failed for runtime. Error: State transition is not allowed"
+            f"State transition from {phase.value} to {act.value} failed for runtime. Error: "
+            "State transition is not allowed"
         )
 
 

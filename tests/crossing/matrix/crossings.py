@@ -103,8 +103,7 @@ class Rule:
         )
 
 
-# -- what crosses
-# --------------------------------------------------------------------------------------------------------
+# -- what crosses ------------------------------------------------------------------------------------------------------
 
 SHAPES = ("http-v2", "http-v1", "alb", "envoy")
 PAYLOADS = ("grpc-web", "grpc", "protobuf", "json")
@@ -199,8 +198,7 @@ REFUSED: tuple[tuple[Mapping[str, str], str], ...] = (
 """Entries that `check` refuses, and what it says."""
 
 
-# -- what is asked
-# -------------------------------------------------------------------------------------------------------
+# -- what is asked -----------------------------------------------------------------------------------------------------
 
 
 def _echo(text: str, **asked: Any) -> pb.EchoRequest:
@@ -306,7 +304,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         (_echo(LARGE[:-100]),) * 3,
         Outcome(
             "RESOURCE_EXHAUSTED",
-            f"the request is larger than max_buffered ({MAX_BUFFERED} bytes), the most that is gathered for a target that takes its input whole",
+            f"the request is larger than max_buffered ({MAX_BUFFERED} bytes), the most that is gathered for "
+            "a target that takes its input whole",
         ),
     ),
     Scenario("ok", "bidi", "BidiStream", TWO, Outcome(messages=(("a", 0), ("b", 1)))),
@@ -315,8 +314,7 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 
 
-# -- what comes of it
-# ----------------------------------------------------------------------------------------------------
+# -- what comes of it --------------------------------------------------------------------------------------------------
 
 JOINED: tuple[Field, ...] = (("echo-initial-a", "1,2, 3"),)
 ONE = THREE[:1]
@@ -426,7 +424,8 @@ RULES: tuple[Rule, ...] = (
         ("client-stream-ok", "bidi-ok"),
         {
             **UNSENT,
-            "message": "payload: protobuf is unary, and this call has several messages: streams need payload: grpc-web or grpc",
+            "message": "payload: protobuf is unary, and this call has several messages: streams need payload: "
+            "grpc-web or grpc",
         },
         "The payload is unary, so a call with several messages is refused",
     ),
@@ -435,7 +434,8 @@ RULES: tuple[Rule, ...] = (
         ("client-stream-ok", "bidi-ok"),
         {
             **UNSENT,
-            "message": "payload: json is unary, and this call has several messages: streams need payload: grpc-web or grpc",
+            "message": "payload: json is unary, and this call has several messages: streams need payload: "
+            "grpc-web or grpc",
         },
         "The payload is unary, so a call with several messages is refused",
     ),
@@ -463,7 +463,8 @@ RULES: tuple[Rule, ...] = (
         ("bidi-full-duplex",),
         {
             **UNSENT,
-            "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, and the client sent a message but did not end its side within 0.3 s (half_close)",
+            "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, "
+            "and the client sent a message but did not end its side within 0.3 s (half_close)",
         },
         "The target takes its input whole",
     ),
@@ -483,7 +484,8 @@ RULES: tuple[Rule, ...] = (
         {"function": "connect", "carrier": "native"},
         ("client-stream-too-much",),
         {
-            "message": f"a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response ({MAX_MESSAGE} bytes)"
+            "message": "a response message of more bytes, once inflated, from grpc://ADDRESS is above max_response "
+            f"({MAX_MESSAGE} bytes)"
         },
         "The bridge gathers nothing, so only the reply is too large",
     ),

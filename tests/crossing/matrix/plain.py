@@ -32,8 +32,7 @@ class Answer:
     details: list[str] = field(default_factory=list)
 
 
-# -- what it does
-# --------------------------------------------------------------------------------------------------------
+# -- what it does ------------------------------------------------------------------------------------------------------
 
 
 def unary(requests: list[Object], metadata: Fields) -> Answer:
@@ -108,8 +107,7 @@ def named(metadata: Fields, prefix: str) -> Fields:
     return [pair for pair in metadata if pair[0].startswith(prefix)]
 
 
-# -- payloads
-# ------------------------------------------------------------------------------------------------------------
+# -- payloads ----------------------------------------------------------------------------------------------------------
 
 
 def answer_http(path: str, headers: Fields, body: bytes) -> tuple[Fields, bytes]:
@@ -172,8 +170,7 @@ def field_of(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | 2, len(value))) + value
 
 
-# -- events
-# --------------------------------------------------------------------------------------------------------------
+# -- events ------------------------------------------------------------------------------------------------------------
 
 
 def handler(event: Object, context: Any) -> Any:

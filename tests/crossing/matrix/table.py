@@ -16,8 +16,9 @@ from tests.crossing.matrix.crossings import (
 
 HEAD = """# What crosses
 
-This page is made from `tests/crossing/matrix/crossings.py`. CI plays each call below on each crossing below, with a grpcio client. The client gets
-what a gRPC server would give it: code, message, details, metadata and messages. The notes tell the exceptions. `-` means that there is no event.
+This page is made from `tests/crossing/matrix/crossings.py`. CI plays each call below on each crossing below, with a
+grpcio client. The client gets what a gRPC server would give it: code, message, details, metadata and messages. The
+notes tell the exceptions. `-` means that there is no event.
 """
 
 CARRIERS = {"invoke": "Invoke", "response_stream": "InvokeWithResponseStream", "http": "HTTP", "native": "gRPC"}

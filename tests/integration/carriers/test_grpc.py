@@ -84,8 +84,7 @@ async def outcome(handler: Handler, call: RecordingCall) -> RpcError:
     return found.value
 
 
-# -- what passes
-# -----------------------------------------------------------------------------------------------------------
+# -- what passes -------------------------------------------------------------------------------------------------------
 
 
 async def test_everything_of_a_reply_passes(target: Handler) -> None:
@@ -185,8 +184,7 @@ async def test_the_clients_window_holds_the_server_back(target: Handler, server:
     await asyncio.wait((task,))
 
 
-# -- metadata up
-# -----------------------------------------------------------------------------------------------------------
+# -- metadata up -------------------------------------------------------------------------------------------------------
 
 
 async def test_metadata_up(server: RawServer) -> None:
@@ -244,8 +242,7 @@ async def test_the_deadline_goes_up(target: Handler, server: RawServer) -> None:
     assert 28 < server.remaining[0] <= 30
 
 
-# -- compression
-# -----------------------------------------------------------------------------------------------------------
+# -- compression -------------------------------------------------------------------------------------------------------
 
 
 async def test_compressed_requests_arrive_inflated(target: Handler, server: RawServer) -> None:
@@ -309,8 +306,7 @@ async def test_protobuf_by_any_name_passes(target: Handler, content_type: str) -
     assert call.status == OK
 
 
-# -- failures
-# --------------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 def _free_port() -> int:
@@ -436,8 +432,7 @@ async def test_a_request_message_above_max_request(target: Handler) -> None:
     assert isinstance(error, MessageTooLarge)
 
 
-# -- Unix sockets and TLS
-# --------------------------------------------------------------------------------------------------
+# -- Unix sockets and TLS ----------------------------------------------------------------------------------------------
 
 
 async def test_unix_socket(tmp_path: Path) -> None:
@@ -502,8 +497,7 @@ async def test_certificates_that_do_not_verify_are_not_tried_again(tmp_path: Pat
     assert not error.is_transient
 
 
-# -- life
-# ------------------------------------------------------------------------------------------------------------------
+# -- life --------------------------------------------------------------------------------------------------------------
 
 
 async def test_dry_run_connects(server: RawServer) -> None:

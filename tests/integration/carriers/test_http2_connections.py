@@ -98,8 +98,7 @@ def silent(_connection: ServerConnection, _stream: Stream) -> None:
     """Never answers."""
 
 
-# -- sharing
-# ---------------------------------------------------------------------------------------------------------------
+# -- sharing -----------------------------------------------------------------------------------------------------------
 
 
 async def test_calls_share_a_connection() -> None:
@@ -228,8 +227,7 @@ async def test_the_server_holds_the_client_back() -> None:
     assert len(server.requests[0].body) <= 100_000
 
 
-# -- what has provably not begun
-# --------------------------------------------------------------------------------------------
+# -- what has provably not begun ---------------------------------------------------------------------------------------
 
 
 async def test_a_refused_stream_is_sent_again() -> None:
@@ -379,8 +377,7 @@ async def test_what_was_never_written_has_not_begun() -> None:
         await carrier.close()
 
 
-# -- connecting
-# ------------------------------------------------------------------------------------------------------------
+# -- connecting --------------------------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_comes_back_is_found_soon() -> None:
@@ -606,8 +603,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-# -- life
-# ------------------------------------------------------------------------------------------------------------------
+# -- life --------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_connection_that_nobody_uses_is_closed() -> None:

@@ -294,8 +294,7 @@ async def test_a_reset_proves_nothing(blind: HttpClient) -> None:
             await second
 
 
-# -- TLS
-# -------------------------------------------------------------------------------------------------------------------
+# -- TLS ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -330,8 +329,7 @@ async def test_a_large_request_in_tls_is_not_sent_again(blind: HttpClient, autho
     assert 1 == server.executed.total()
 
 
-# -- how long connections are kept
-# -----------------------------------------------------------------------------------------
+# -- how long connections are kept -------------------------------------------------------------------------------------
 
 
 async def test_a_server_that_says_how_long_it_keeps_connections_is_believed(

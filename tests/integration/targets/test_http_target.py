@@ -140,8 +140,7 @@ class Recording:
             await peer.send(answer)
 
 
-# -- a call
-# ----------------------------------------------------------------------------------------------------------------
+# -- a call ------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_is_one_post(client: HttpClient) -> None:
@@ -258,8 +257,7 @@ async def test_cold_starts_are_counted(client: HttpClient) -> None:
     assert () == call.initial_metadata
 
 
-# -- streams
-# ---------------------------------------------------------------------------------------------------------------
+# -- streams -----------------------------------------------------------------------------------------------------------
 
 CHUNKED = f"HTTP/1.1 200 OK\r\ncontent-type: {WEB}\r\ntransfer-encoding: chunked\r\n\r\n".encode()
 
@@ -355,8 +353,7 @@ async def test_a_status_that_has_come_survives_a_cut(client: HttpClient) -> None
     assert [Headers(), Message(WORLD), DONE] == call.events
 
 
-# -- faults
-# ----------------------------------------------------------------------------------------------------------------
+# -- faults ------------------------------------------------------------------------------------------------------------
 
 
 def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
@@ -490,8 +487,7 @@ async def test_a_server_that_cannot_be_reached(client: HttpClient) -> None:
         await HttpCarrier(Url.parse(url), client=client).dry_run()
 
 
-# -- TLS
-# -------------------------------------------------------------------------------------------------------------------
+# -- TLS ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("server_name", [None, "web.internal"])
@@ -516,8 +512,7 @@ async def test_a_certificate_for_another_name_is_refused(client: HttpClient, tmp
             await target_of(carrier).handle(RecordingCall(body=HELLO))
 
 
-# -- auth: iam
-# -------------------------------------------------------------------------------------------------------------
+# -- auth: iam ---------------------------------------------------------------------------------------------------------
 
 
 def expected_authorization(request: ReceivedRequest, service: str, monkeypatch: pytest.MonkeyPatch) -> str:

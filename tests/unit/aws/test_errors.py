@@ -45,8 +45,7 @@ def refusal(
     )
 
 
-# -- refusals
-# ------------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 SEVERAL = {
     Throttled: ["TooManyRequestsException", "ThrottlingException", "ThrottledException"],
@@ -266,8 +265,7 @@ def test_any_refusal_is_readable(http_status: int, error_type: str, message: str
     assert str(error).isprintable()
 
 
-# -- failures
-# ------------------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 def failure(error_type: object = None, message: object = None, **more: object) -> RpcError:
@@ -288,7 +286,10 @@ def test_raised() -> None:
     ("body", "seconds"),
     [
         (
-            b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1f0c Error: Task timed out after 1.00 seconds"}',
+            (
+                b'{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: 1f0c Error: '
+                b'Task timed out after 1.00 seconds"}'
+            ),
             "1 s",
         ),
         (b'{"errorMessage":"2026-03-12T19:03:58.000Z 1f0c Task timed out after 2.50 seconds"}', "2.5 s"),

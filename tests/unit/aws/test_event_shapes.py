@@ -213,8 +213,7 @@ def test_any_metadata_makes_an_event(shape: str, metadata: list[tuple[str, str]]
     assert all(value.isascii() and value.isprintable() for value in event["headers"].values())
 
 
-# -- Envoy's replies
-# ----------------------------------------------------------------------------------------------------
+# -- Envoy's replies ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

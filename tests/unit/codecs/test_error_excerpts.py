@@ -31,11 +31,17 @@ def test_an_http_error_without_a_text() -> None:
         (b"no report", None),
         (b"Lambda-Runtime-Function-Error-Type: X\r\n", "the function failed while it answered: X"),
         (
-            b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: eyJlcnJvck1lc3NhZ2UiOiJubyJ9\r\n",
+            (
+                b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: "
+                b"eyJlcnJvck1lc3NhZ2UiOiJubyJ9\r\n"
+            ),
             "the function failed while it answered: X: no",
         ),
         (
-            b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: 77u/eyJlcnJvck1lc3NhZ2UiOiJubyJ9\r\n",
+            (
+                b"Lambda-Runtime-Function-Error-Type: X\r\nLambda-Runtime-Function-Error-Body: "
+                b"77u/eyJlcnJvck1lc3NhZ2UiOiJubyJ9\r\n"
+            ),
             "the function failed while it answered: X: no",
         ),
         (

@@ -186,8 +186,7 @@ def test_initial_metadata_is_not_lost_before_an_error() -> None:
     ] == events
 
 
-# -- status in the headers
-# ------------------------------------------------------------------------------------------------
+# -- status in the headers ---------------------------------------------------------------------------------------------
 
 
 def test_trailers_only_in_headers() -> None:
@@ -281,8 +280,7 @@ def test_status_in_headers_counts_whatever_http_says(http_status: int) -> None:
     assert [Trailers(Status(StatusCode.PERMISSION_DENIED))] == events
 
 
-# -- compression
-# ------------------------------------------------------------------------------------------------------------
+# -- compression -------------------------------------------------------------------------------------------------------
 
 
 def compressed(message: bytes) -> bytes:
@@ -385,8 +383,7 @@ def test_trailers_of_too_many_lines(line: bytes) -> None:
         read(HELLO + envelope(line * MOST_LINES + status, flags=TRAILERS))
 
 
-# -- limits
-# -----------------------------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------------------------------
 
 
 def test_message_at_the_limit() -> None:
@@ -412,8 +409,7 @@ def test_declared_trailers_beyond_bounds() -> None:
         read(b"\x80\xff\xff\xff\xff")
 
 
-# -- replies that are none
-# ----------------------------------------------------------------------------------------------------
+# -- replies that are none ---------------------------------------------------------------------------------------------
 
 
 def test_bytes_behind_the_trailers() -> None:
@@ -565,8 +561,7 @@ def test_http_error_explains_a_bad_body(body: bytes) -> None:
         read(body, http_status=502)
 
 
-# -- streams that failed in the runtime
-# ---------------------------------------------------------------------------------------
+# -- streams that failed in the runtime --------------------------------------------------------------------------------
 
 
 def error_text(error_type: str = "Runtime.StreamError", body: str | None = None) -> bytes:
@@ -606,8 +601,7 @@ def test_text_that_only_begins_like_an_error() -> None:
         read(HELLO + b"Lambda is great, is it not? Yes, it certainly is.")
 
 
-# -- grpc-web-text
-# ----------------------------------------------------------------------------------------------------------
+# -- grpc-web-text -----------------------------------------------------------------------------------------------------
 
 
 def test_text() -> None:
@@ -628,8 +622,7 @@ def test_text_that_is_not_base64(text: bytes) -> None:
         read(b64encode(HELLO + OK) + text, TEXT)
 
 
-# -- standing properties
-# ------------------------------------------------------------------------------------------------------
+# -- standing properties -----------------------------------------------------------------------------------------------
 
 Outcome = tuple[list[ResponseEvent], type[Exception] | None]
 
@@ -718,8 +711,7 @@ def test_garbage_has_a_documented_outcome(
             assert value == "" or value.isprintable()
 
 
-# -- heads that can leave early
-# -------------------------------------------------------------------------------------------------
+# -- heads that can leave early ----------------------------------------------------------------------------------------
 
 
 def reader_of(headers: Metadata, http_status: int = 200) -> GrpcWebReader:

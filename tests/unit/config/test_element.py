@@ -15,8 +15,7 @@ def document(environ: dict[str, str] | None = None) -> Document:
     return Document("bridge.yaml", Path("/nowhere"), environ or {})
 
 
-# -- text that is not YAML
-# -----------------------------------------------------------------------------------------------
+# -- text that is not YAML ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,8 +50,7 @@ def test_what_cannot_be_read_is_one_line_with_a_hint(line: int | None, has: str,
     assert "\n" not in problem
 
 
-# -- mappings
-# ------------------------------------------------------------------------------------------------------------
+# -- mappings ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_written_twice_is_a_problem() -> None:
@@ -135,8 +133,7 @@ def test_the_number_of_problems_is_bounded() -> None:
     assert "bridge.yaml: more than 1,000 problems" in found
 
 
-# -- variables
-# -----------------------------------------------------------------------------------------------------------
+# -- variables ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -243,8 +240,7 @@ def test_messages_show_text_on_one_short_line_without_credentials(expected: str,
     assert expected == shown(text)
 
 
-# -- garbage
-# -------------------------------------------------------------------------------------------------------------
+# -- garbage -----------------------------------------------------------------------------------------------------------
 
 FRAGMENTS = st.sampled_from(
     [

@@ -26,8 +26,7 @@ def refusals(path: Path) -> list[str]:
     return str(refused.value).split("\n")
 
 
-# -- the file
-# ------------------------------------------------------------------------------------------------------------
+# -- the file ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_shortest_useful_file(tmp_path: Path) -> None:
@@ -99,8 +98,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert (Listener(UnixAddress(tmp_path / "etc" / "bridge.sock")),) == config.listen
 
 
-# -- which file
-# ----------------------------------------------------------------------------------------------------------
+# -- which file --------------------------------------------------------------------------------------------------------
 
 
 def test_the_flag_names_the_file(tmp_path: Path) -> None:
@@ -132,8 +130,7 @@ def test_without_any_the_shortest_useful_file_is_shown(tmp_path: Path) -> None:
     assert ["helloworld.Greeter"] == list(configured(example).services)
 
 
-# -- variables and flags
-# -------------------------------------------------------------------------------------------------
+# -- variables and flags -----------------------------------------------------------------------------------------------
 
 ALL_WRITTEN = "listen: a:1\nadmin: a:2\nworkers: 1\nlog: {level: info, format: json}\n"
 

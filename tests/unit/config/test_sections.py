@@ -121,11 +121,17 @@ def test_empty_sections_hold_their_defaults() -> None:
         ('emulator: expected http:// or https://, found "ftp://x"', "emulator: ftp://x"),
         ('admin.hosts: expected a list, found "bridge.example.com"', "admin: {hosts: bridge.example.com}"),
         (
-            'admin.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "a.example:80"',
+            (
+                "admin.hosts[0]: expected a host name without a port, such as bridge.example.com or "
+                '*.example.com, found "a.example:80"'
+            ),
             "admin: {hosts: ['a.example:80']}",
         ),
         (
-            'emulator.hosts[0]: expected a host name without a port, such as bridge.example.com or *.example.com, found "*"',
+            (
+                "emulator.hosts[0]: expected a host name without a port, such as bridge.example.com or "
+                '*.example.com, found "*"'
+            ),
             "emulator: {hosts: ['*']}",
         ),
         ('admin.host: unknown key, did you mean "hosts"?', "admin: {host: a}"),
@@ -157,8 +163,7 @@ def test_what_does_not_fit_is_refused(problem: str, text: str) -> None:
     assert [f"bridge.yaml:1: {problem}"] == problems(text)
 
 
-# -- listen
-# --------------------------------------------------------------------------------------------------------------
+# -- listen ------------------------------------------------------------------------------------------------------------
 
 
 def test_listeners(tmp_path: Path) -> None:
@@ -201,19 +206,28 @@ listen:
         ),
         (
             [
-                'listen[0].mode: write the permissions in quotes, such as "0660", found "0660" without: YAML reads 0660 as the number 432'
+                (
+                    'listen[0].mode: write the permissions in quotes, such as "0660", found "0660" without: '
+                    "YAML reads 0660 as the number 432"
+                )
             ],
             "[{address: 'unix:/a', mode: 0660}]",
         ),
         (
             [
-                'listen[0].mode: write the permissions in quotes, such as "0660", found "432" without: YAML reads 0660 as the number 432'
+                (
+                    'listen[0].mode: write the permissions in quotes, such as "0660", found "432" without: '
+                    "YAML reads 0660 as the number 432"
+                )
             ],
             "[{address: 'unix:/a', mode: 432}]",
         ),
         (
             [
-                'listen[0].mode: write the permissions in quotes, such as "0660", found "0o660" without: YAML reads 0660 as the number 432'
+                (
+                    'listen[0].mode: write the permissions in quotes, such as "0660", found "0o660" without: '
+                    "YAML reads 0660 as the number 432"
+                )
             ],
             "[{address: 'unix:/a', mode: 0o660}]",
         ),
@@ -241,7 +255,10 @@ def test_what_is_no_listener_is_refused(found: list[str], text: str) -> None:
     assert sorted(f"bridge.yaml:1: {line}" for line in found) == sorted(problems(f"listen: {text}"))
 
 
-ABSTRACT = "abstract sockets are not supported, because every user of the machine may connect to one: name a path, such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"
+ABSTRACT = (
+    "abstract sockets are not supported, because every user of the machine may connect to one: name a path, "
+    "such as unix:/run/bridge.sock (a file whose name begins with @: unix:./@NAME)"
+)
 
 
 @pytest.mark.parametrize("address", ["unix:@bridge", "unix-abstract:bridge", "unix:@", "unix:@/a/b"])
@@ -315,8 +332,7 @@ def test_a_flag_moves_a_port_and_leaves_it_its_names(key: str, kind: type[Admin 
     assert kind(TcpAddress("c", 2), ("b.example",)) == getattr(config, key)
 
 
-# -- AWS's own variables
-# -------------------------------------------------------------------------------------------------
+# -- AWS's own variables -----------------------------------------------------------------------------------------------
 
 
 IGNORED = {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "True"}

@@ -48,8 +48,7 @@ TARGETS = {
 LOCAL = "functions: {f: {handler: a.b}}\n"
 
 
-# -- keys
-# ----------------------------------------------------------------------------------------------------------------
+# -- keys --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -99,8 +98,7 @@ def test_inheritance_finds_the_entry_that_routing_finds(keys: set[str], name: st
     assert inherited_from == Router({key: key for key in keys}).match_service(name)
 
 
-# -- targets
-# -------------------------------------------------------------------------------------------------------------
+# -- targets -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_shortest_entry_is_a_target() -> None:
@@ -154,8 +152,7 @@ def test_a_list_is_no_entry() -> None:
     )
 
 
-# -- every key of an entry
-# -----------------------------------------------------------------------------------------------
+# -- every key of an entry ---------------------------------------------------------------------------------------------
 
 
 def test_the_keys_of_an_entry(tmp_path: Path) -> None:
@@ -239,7 +236,10 @@ services:
     assert [
         (
             "bridge.yaml:4",
-            'expected a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, unix:PATH or local:NAME; found "nonsense"; is it the name of a function? Then function:NAME',
+            (
+                "expected a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, "
+                'unix:PATH or local:NAME; found "nonsense"; is it the name of a function? Then function:NAME'
+            ),
         ),
         ("bridge.yaml:5", 'unknown key, did you mean "timeout"?'),
         ("bridge.yaml:6", 'a size needs a unit: 5B, 5KiB, 5MiB, found "5"'),
@@ -255,8 +255,7 @@ def test_a_backoff_is_no_longer_than_the_longest() -> None:
     )
 
 
-# -- inheritance
-# ---------------------------------------------------------------------------------------------------------
+# -- inheritance -------------------------------------------------------------------------------------------------------
 
 FAMILY = """
 defaults:
@@ -346,8 +345,7 @@ def test_a_method_inherits_a_split_and_says_more() -> None:
     ]
 
 
-# -- split
-# ---------------------------------------------------------------------------------------------------------------
+# -- split -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_leg_is_a_weight_or_a_mapping() -> None:
@@ -386,8 +384,7 @@ def test_every_leg_of_a_split_is_judged() -> None:
     assert 3 == len(found)
 
 
-# -- keys without effect
-# -------------------------------------------------------------------------------------------------
+# -- keys without effect -----------------------------------------------------------------------------------------------
 
 VALUES = {
     "payload": "grpc-web",
@@ -445,8 +442,7 @@ def test_null_has_no_effect_anywhere_and_may_stand() -> None:
     assert [] == problems("services: {a.B: {target: 'https://h', quirks: null, tls: null}}")
 
 
-# -- crossings
-# -----------------------------------------------------------------------------------------------------------
+# -- crossings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("event", ["http-v2", "http-v1", "alb", "envoy", "raw"])
@@ -489,8 +485,7 @@ def test_a_file_of_descriptors_must_be_there() -> None:
     )
 
 
-# -- auth, headers, tls
-# --------------------------------------------------------------------------------------------------
+# -- auth, headers, tls ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -574,8 +569,7 @@ def test_a_certificate_needs_its_key(problem: str, tls: str, tmp_path: Path) -> 
     )
 
 
-# -- defaults
-# ------------------------------------------------------------------------------------------------------------
+# -- defaults ----------------------------------------------------------------------------------------------------------
 
 
 def test_defaults_hold_for_calls_without_an_entry() -> None:

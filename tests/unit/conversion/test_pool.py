@@ -92,8 +92,7 @@ async def until(happened: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
-# -- jobs
-# -----------------------------------------------------------------------------------------------------------------
+# -- jobs --------------------------------------------------------------------------------------------------------------
 
 
 async def test_both_directions_in_one_process() -> None:
@@ -197,8 +196,7 @@ async def test_a_command_that_cannot_be_run() -> None:
     await bench.close()
 
 
-# -- waiting
-# --------------------------------------------------------------------------------------------------------------
+# -- waiting -----------------------------------------------------------------------------------------------------------
 
 
 async def test_two_processes_at_most() -> None:
@@ -252,8 +250,7 @@ async def test_a_job_for_which_there_is_no_memory() -> None:
     assert "buffers" == raised.value.reason
 
 
-# -- calls that end
-# -------------------------------------------------------------------------------------------------------
+# -- calls that end ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_cancelled_job_frees_its_place() -> None:
@@ -318,8 +315,7 @@ async def test_closing_ends_all() -> None:
         await bench.pool.close()
 
 
-# -- time and descriptors
-# -------------------------------------------------------------------------------------------------
+# -- time and descriptors ----------------------------------------------------------------------------------------------
 
 
 async def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:

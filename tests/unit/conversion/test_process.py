@@ -47,8 +47,7 @@ def from_json(path: str = ECHO, *, max_size: int = 1 << 20) -> FromJson:
     return FromJson(1, path, max_size, MEMORY)
 
 
-# -- the answers
-# --------------------------------------------------------------------------------------------------------
+# -- the answers -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -99,8 +98,7 @@ def test_what_nobody_expects_is_told_by_its_class(converter: JobConverter) -> No
     assert (JobFailed("KeyError"), b"") == converter.answer(to_json(), b"")
 
 
-# -- the process
-# ----------------------------------------------------------------------------------------------------------
+# -- the process -------------------------------------------------------------------------------------------------------
 
 
 class Process:

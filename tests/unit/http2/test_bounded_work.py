@@ -61,8 +61,7 @@ def opened(streams: int) -> Client:
     return client
 
 
-# -- frames and streams
-# ---------------------------------------------------------------------------------------------------
+# -- frames and streams ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [5, 0, 1, 64])
@@ -169,8 +168,7 @@ def test_large_frames_are_read_as_they_are() -> None:
     assert [MAX_FRAME] * 20 == [len(each.data) for each in events if isinstance(each, DataReceived)]
 
 
-# -- windows
-# --------------------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_change_of_the_initial_window_costs_the_same_however_many_streams_are_open() -> None:
@@ -280,8 +278,7 @@ def test_a_connections_window_is_used_some_at_a_time_and_in_turn() -> None:
     assert left > 0 == client.engine.queued_bytes
 
 
-# -- header blocks
-# --------------------------------------------------------------------------------------------------------
+# -- header blocks -----------------------------------------------------------------------------------------------------
 
 
 BLOCK = Encoder().encode([NeverIndexedHeaderTuple(*pair) for pair in REQUEST])
@@ -388,8 +385,7 @@ def test_a_huge_string_of_huffman_code_is_not_decoded() -> None:
     assert "above http2.max_header_list" in decoder.decode(huge).excess
 
 
-# -- resets
-# ---------------------------------------------------------------------------------------------------------------
+# -- resets ------------------------------------------------------------------------------------------------------------
 
 
 def resets_until_closed(client: Client, streams: int, *, age: float, pause: float, together: int = 1) -> int:
@@ -438,8 +434,7 @@ def test_a_client_that_cancels_fewer_than_half_of_its_calls_goes_on() -> None:
     assert client.engine.receive(client.make.request(16001), now=client.now)
 
 
-# -- padding
-# --------------------------------------------------------------------------------------------------------------
+# -- padding -----------------------------------------------------------------------------------------------------------
 
 
 def test_padding_earns_nothing() -> None:

@@ -434,8 +434,7 @@ def test_patience_comes_back_with_time() -> None:
     assert server.engine.capacity
 
 
-# -- windows
-# ---------------------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_window_of_a_stream_opens_when_its_reader_takes() -> None:
@@ -542,8 +541,7 @@ def test_frames_are_as_large_as_the_server_takes() -> None:
     assert [60_000] == [len(frame.data) for frame in server.hear() if isinstance(frame, DataFrame)]
 
 
-# -- ends
-# ------------------------------------------------------------------------------------------------------------------
+# -- ends --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_reset_is_told_with_its_code() -> None:
@@ -616,8 +614,7 @@ def test_a_long_header_list_takes_several_frames() -> None:
     assert [1, 9, 9] == [frame.type for frame in server.hear()]
 
 
-# -- properties
-# ------------------------------------------------------------------------------------------------------------
+# -- properties --------------------------------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=300))

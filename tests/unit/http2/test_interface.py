@@ -54,8 +54,7 @@ def answer(engine: Engine, stream_id: int, body: bytes = b"answer") -> None:
     engine.send_trailers(stream_id, TRAILERS)
 
 
-# -- handshake
-# -----------------------------------------------------------------------------------------------------------
+# -- handshake ---------------------------------------------------------------------------------------------------------
 
 
 def test_engine_is_silent_until_the_preface_has_arrived(engine_class: EngineClass) -> None:
@@ -149,8 +148,7 @@ def test_nothing_is_received_or_said_after_the_end(engine_class: EngineClass) ->
     assert b"" == engine.bytes_to_send()
 
 
-# -- calls
-# ---------------------------------------------------------------------------------------------------------------
+# -- calls -------------------------------------------------------------------------------------------------------------
 
 
 def test_unary_call(either: Client) -> None:
@@ -304,8 +302,7 @@ def test_latin_1_values_survive(either: Client) -> None:
     assert ("x-name", "Zo\xeb!") == event.fields[-1]
 
 
-# -- pings
-# ---------------------------------------------------------------------------------------------------------------
+# -- pings -------------------------------------------------------------------------------------------------------------
 
 
 def test_ping_is_answered(either: Client) -> None:
@@ -325,8 +322,7 @@ def test_answer_to_our_ping_is_reported(either: Client) -> None:
     assert [PingAcknowledged(b"are you?")] == events
 
 
-# -- windows
-# -------------------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def test_windows_stay_reduced_until_the_consumer_credits(either: Client) -> None:
@@ -468,8 +464,7 @@ def test_reset_frees_what_was_queued(either: Client) -> None:
     assert 0 == either.engine.queued_bytes
 
 
-# -- header blocks out
-# ---------------------------------------------------------------------------------------------------
+# -- header blocks out -------------------------------------------------------------------------------------------------
 
 
 def test_client_without_a_table_reads_every_answer(either: Client) -> None:
@@ -501,8 +496,7 @@ def test_long_header_block_is_continued(either: Client) -> None:
     assert ("grpc-message", message) == fields[-1]
 
 
-# -- refusing, draining
-# --------------------------------------------------------------------------------------------------
+# -- refusing, draining ------------------------------------------------------------------------------------------------
 
 
 def test_streams_above_the_maximum_are_refused(engine_class: EngineClass) -> None:
@@ -580,8 +574,7 @@ def test_frame_size_is_judged_by_the_head_alone(either: Client) -> None:
     assert ErrorCode.FRAME_SIZE_ERROR == events[-1].code
 
 
-# -- chunking
-# ------------------------------------------------------------------------------------------------------------
+# -- chunking ----------------------------------------------------------------------------------------------------------
 
 
 def conversation() -> bytes:

@@ -52,8 +52,7 @@ def limited(**limits: int) -> Client:
     return Client(NativeEngine(EngineLimits(**limits)))
 
 
-# -- what ends the connection
-# --------------------------------------------------------------------------------------------
+# -- what ends the connection ------------------------------------------------------------------------------------------
 
 FATAL = {
     "DATA on stream 0": (raw(0x0, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
@@ -183,8 +182,7 @@ def test_events_before_the_fault_are_kept(client: Client) -> None:
     assert ["frame_size"] == violations(events)
 
 
-# -- what ends one stream
-# ------------------------------------------------------------------------------------------------
+# -- what ends one stream ----------------------------------------------------------------------------------------------
 
 WITH_LENGTH = (*REQUEST, ("content-length", "5"))
 
@@ -349,8 +347,7 @@ def test_trailers_before_the_whole_content_length(client: Client) -> None:
     assert [Violation(ViolationKind.CONTENT_LENGTH), StreamReset(1, ErrorCode.PROTOCOL_ERROR, by_peer=False)] == events
 
 
-# -- what is ignored
-# -----------------------------------------------------------------------------------------------------
+# -- what is ignored ---------------------------------------------------------------------------------------------------
 
 
 def test_unknown_frames_and_settings_are_ignored(client: Client) -> None:
@@ -387,8 +384,7 @@ def test_padded_headers(client: Client) -> None:
     assert [RequestReceived(1, REQUEST, ended=True)] == events
 
 
-# -- windows out
-# ---------------------------------------------------------------------------------------------------------
+# -- windows out -------------------------------------------------------------------------------------------------------
 
 
 def test_waiting_streams_take_turns(client: Client) -> None:
@@ -483,8 +479,7 @@ def test_queued_bytes_are_counted_to_the_last(client: Client) -> None:
     assert (16, 8, 0) == (both, one, client.engine.queued_bytes)
 
 
-# -- limits
-# --------------------------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------------------------------
 
 CALM = ErrorCode.ENHANCE_YOUR_CALM
 
@@ -809,8 +804,7 @@ def test_answers_to_our_pings_are_no_flood(client: Client) -> None:
         assert [PingAcknowledged(b"are you?")] == client.say(client.make.ping(b"are you?", flags=["ACK"]))
 
 
-# -- goaway
-# --------------------------------------------------------------------------------------------------------------
+# -- goaway ------------------------------------------------------------------------------------------------------------
 
 
 def test_goaway_with_a_code(client: Client) -> None:
@@ -855,8 +849,7 @@ def test_credit_is_given_in_halves_of_the_window() -> None:
     assert [(1, 500)] == increments(client.hear())
 
 
-# -- whole responses
-# -----------------------------------------------------------------------------------------------------
+# -- whole responses ---------------------------------------------------------------------------------------------------
 
 
 def in_turn(client: Client, stream_id: int, body: bytes) -> None:

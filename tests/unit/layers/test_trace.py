@@ -123,8 +123,7 @@ def traceparent_of(span: ReadableSpan) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-# -- the call
-# ------------------------------------------------------------------------------------------------------------
+# -- the call ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_is_a_server_span_named_after_its_method(traces: Traces) -> None:
@@ -261,8 +260,7 @@ async def test_a_stopping_process_ends_the_span(traces: Traces) -> None:
     assert StatusCode.CANCELLED == traces.of_call().attributes["rpc.grpc.status_code"]
 
 
-# -- the attempts
-# --------------------------------------------------------------------------------------------------------
+# -- the attempts ------------------------------------------------------------------------------------------------------
 
 
 async def test_the_target_gets_the_context_of_its_attempt(traces: Traces) -> None:

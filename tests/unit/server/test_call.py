@@ -556,8 +556,7 @@ async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPat
     await wire.close()
 
 
-# -- rule 12: full duplex towards a target that takes its input whole
-# -----------------------------------------------------
+# -- rule 12: full duplex towards a target that takes its input whole --------------------------------------------------
 
 
 class Alarm:
@@ -770,8 +769,7 @@ async def test_the_log_is_told_of_cuts_once_a_connection(caplog: pytest.LogCaptu
     await wire.close()
 
 
-# -- a whole response of one message
-# --------------------------------------------------------------------------------------
+# -- a whole response of one message -----------------------------------------------------------------------------------
 
 
 def _unary(size: int = 5, initial: Metadata = (), end: Trailers = OK_TRAILERS) -> Callable[[Call], Awaitable[None]]:

@@ -43,8 +43,7 @@ def _wire(
     )
 
 
-# -- requests that are no calls
-# -------------------------------------------------------------------------------------------
+# -- requests that are no calls ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,8 +131,7 @@ async def test_http1_request_gets_an_http1_answer(
     await wire.close()
 
 
-# -- the ends of calls
-# ----------------------------------------------------------------------------------------------------
+# -- the ends of calls -------------------------------------------------------------------------------------------------
 
 
 async def test_reset_in_the_read_of_its_headers_ends_the_call_once(
@@ -230,8 +228,7 @@ async def test_bytes_after_the_end_are_ignored() -> None:
     await wire.close()
 
 
-# -- leaving
-# --------------------------------------------------------------------------------------------------------------
+# -- leaving -----------------------------------------------------------------------------------------------------------
 
 
 async def test_drain_says_goaway_twice_and_loses_no_call(
@@ -308,8 +305,7 @@ async def test_connection_that_never_spoke_is_not_waited_for() -> None:
     await wire.close()
 
 
-# -- time
-# -----------------------------------------------------------------------------------------------------------------
+# -- time --------------------------------------------------------------------------------------------------------------
 
 
 async def test_handshake_has_its_time() -> None:
@@ -505,8 +501,7 @@ async def test_reply_that_nobody_reads_is_dropped(
     await wire.close()
 
 
-# -- the rest
-# -------------------------------------------------------------------------------------------------------------
+# -- the rest ----------------------------------------------------------------------------------------------------------
 
 
 async def test_calls_can_be_ended_from_outside() -> None:

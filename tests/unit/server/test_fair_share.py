@@ -217,8 +217,7 @@ async def test_a_flood_that_ends_its_connection_is_dropped() -> None:
     await asyncio.wait(connection.tasks or [connection.closed])
 
 
-# -- the share by itself
-# --------------------------------------------------------------------------------------------------
+# -- the share by itself -----------------------------------------------------------------------------------------------
 
 
 class Worker:

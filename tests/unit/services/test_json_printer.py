@@ -30,9 +30,12 @@ ODD = Descriptors(
             message_type {
               name: "Odd" extension_range { start: 100 end: 200 }
               field { name: "names" number: 1 type: TYPE_STRING label: LABEL_REPEATED json_name: "theNames" }
-              field { name: "kinds" number: 2 type: TYPE_ENUM type_name: ".odd.Kind" label: LABEL_REPEATED json_name: "kinds" }
-              field { name: "flags" number: 3 type: TYPE_MESSAGE type_name: ".odd.Odd.FlagsEntry" label: LABEL_REPEATED json_name: "flags" }
-              field { name: "by_id" number: 4 type: TYPE_MESSAGE type_name: ".odd.Odd.ByIdEntry" label: LABEL_REPEATED json_name: "byId" }
+              field { name: "kinds" number: 2 type: TYPE_ENUM
+                type_name: ".odd.Kind" label: LABEL_REPEATED json_name: "kinds" }
+              field { name: "flags" number: 3 type: TYPE_MESSAGE
+                type_name: ".odd.Odd.FlagsEntry" label: LABEL_REPEATED json_name: "flags" }
+              field { name: "by_id" number: 4 type: TYPE_MESSAGE
+                type_name: ".odd.Odd.ByIdEntry" label: LABEL_REPEATED json_name: "byId" }
               field { name: "blobs" number: 5 type: TYPE_BYTES label: LABEL_REPEATED json_name: "blobs" }
               field { name: "ratios" number: 6 type: TYPE_FLOAT label: LABEL_REPEATED json_name: "ratios" }
               nested_type {
@@ -47,7 +50,8 @@ ODD = Descriptors(
               }
             }
             enum_type { name: "Kind" value { name: "A" number: 0 } value { name: "B" number: -1 } }
-            extension { name: "more" extendee: ".odd.Odd" number: 100 type: TYPE_MESSAGE type_name: ".odd.Odd" label: LABEL_REPEATED }
+            extension { name: "more" extendee: ".odd.Odd" number: 100 type: TYPE_MESSAGE
+              type_name: ".odd.Odd" label: LABEL_REPEATED }
             extension { name: "extra" extendee: ".odd.Odd" number: 101 type: TYPE_INT32 label: LABEL_OPTIONAL }
             """,
             FileDescriptorProto(),

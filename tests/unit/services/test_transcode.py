@@ -38,8 +38,7 @@ def from_json(described: Descriptors, transcoder: Transcoder, value: object) -> 
     return order(described).FromString(message)
 
 
-# -- up
-# -----------------------------------------------------------------------------------------------------------------
+# -- up ----------------------------------------------------------------------------------------------------------------
 
 
 def test_defaults_and_json_names(described: Descriptors) -> None:
@@ -118,8 +117,7 @@ def _varint(number: int) -> bytes:
     return encoded + bytes((number,))
 
 
-# -- down
-# ---------------------------------------------------------------------------------------------------------------
+# -- down --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [b"", b" ", b"null", b" null\n", b"{}"])

@@ -378,8 +378,7 @@ async def test_cold_starts_are_counted_and_go_no_further(answer: dict[str, str])
     assert "x-lambda-fn-cold-start" not in dict(call.initial_metadata)
 
 
-# -- compression
-# -------------------------------------------------------------------------------------------------------------
+# -- compression -------------------------------------------------------------------------------------------------------
 
 GZIP: Metadata = (("grpc-encoding", "gzip"), ("grpc-accept-encoding", "identity,gzip"))
 
@@ -431,8 +430,7 @@ async def test_other_message_formats() -> None:
     assert [b"world"] == call.messages
 
 
-# -- payload x event
-# ----------------------------------------------------------------------------------------------------
+# -- payload x event ---------------------------------------------------------------------------------------------------
 
 
 class Quoting:

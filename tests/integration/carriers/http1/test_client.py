@@ -46,8 +46,7 @@ async def until(condition: object) -> None:
             await asyncio.sleep(0.001)
 
 
-# -- responses
-# -------------------------------------------------------------------------------------------------------------
+# -- responses ---------------------------------------------------------------------------------------------------------
 
 
 async def test_request_and_response_travel_whole(client: HttpClient) -> None:
@@ -104,8 +103,10 @@ async def test_body_may_come_in_parts(client: HttpClient) -> None:
 
 WHOLE = {
     "length": b"HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 11\r\n\r\nhello world",
-    "chunked": b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6;ext=1\r\n world\r\n0\r\n\r\n",
-    "chunked with trailers": b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\nx-late: 1\r\n\r\n",
+    "chunked": b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"5\r\nhello\r\n6;ext=1\r\n world\r\n0\r\n\r\n",
+    "chunked with trailers": b"HTTP/1.1 200 OK\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"b\r\nhello world\r\n0\r\nx-late: 1\r\n\r\n",
     "after interim responses": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"
     b"HTTP/1.1 200 OK\r\nx-a: 1\r\ncontent-length: 11\r\n\r\nhello world",
 }
@@ -183,8 +184,7 @@ async def test_garbage_is_a_bad_reply(client: HttpClient, kind: str) -> None:
     assert caught.value.may_have_run
 
 
-# -- bounds
-# ----------------------------------------------------------------------------------------------------------------
+# -- bounds ------------------------------------------------------------------------------------------------------------
 
 HEAD_BOMBS = {
     "one long field": [b"HTTP/1.1 200 OK\r\nx: ", *([b"a" * 16384] * 40)],
@@ -243,8 +243,7 @@ async def test_chunks_above_the_bound_fail_as_they_come(client: HttpClient) -> N
             await ask(client.pool(upstream.origin), max_body=100)
 
 
-# -- lost connections
-# ------------------------------------------------------------------------------------------------------
+# -- lost connections --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -393,8 +392,7 @@ async def test_answer_before_the_request_is_read_counts(client: HttpClient) -> N
     assert (413, b"too large") == (answer.status, answer.body)
 
 
-# -- cancelling
-# ------------------------------------------------------------------------------------------------------------
+# -- cancelling --------------------------------------------------------------------------------------------------------
 
 
 async def test_cancelling_closes_the_connection(client: HttpClient) -> None:
@@ -459,8 +457,7 @@ async def test_handshake_outlives_the_caller_that_began_it(client: HttpClient) -
     assert 1 == upstream.connections
 
 
-# -- the bound
-# -------------------------------------------------------------------------------------------------------------
+# -- the bound ---------------------------------------------------------------------------------------------------------
 
 
 async def test_callers_beyond_the_bound_are_served_in_turn() -> None:
@@ -680,8 +677,7 @@ async def test_connect_failures_do_not_leak_places_in_the_pool(client: HttpClien
     assert (0, 0, 0) == (pool.open_count, pool.waiting_count, len(pool._dials))
 
 
-# -- streaming
-# -------------------------------------------------------------------------------------------------------------
+# -- streaming ---------------------------------------------------------------------------------------------------------
 
 
 async def test_streamed_response_gives_parts_as_they_come(client: HttpClient) -> None:

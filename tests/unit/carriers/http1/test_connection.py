@@ -106,7 +106,10 @@ def bench() -> Any:
 FORMS = st.sampled_from(
     [
         b"HTTP/1.1 200 OK\r\nX-A: 1\r\ncontent-length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nx-a: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nx-late: 2\r\n\r\n",
+        (
+            b"HTTP/1.1 200 OK\r\nx-a: 1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n"
+            b"x-late: 2\r\n\r\n"
+        ),
         b"HTTP/1.1 100 Continue\r\nx-early: 0\r\n\r\nHTTP/1.1 200 OK\r\nX-a: 1\r\ncontent-length: 5\r\n\r\nhello",
     ]
 )

@@ -56,8 +56,7 @@ def program(folder: Path, body: str) -> str:
     return f"{sys.executable} {folder}/program.py {SECRET}"
 
 
-# -- what is broken
-# --------------------------------------------------------------------------------------------------------
+# -- what is broken ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,10 @@ def program(folder: Path, body: str) -> str:
             "the expiry that it gives is no date",
         ),
         (
-            'print(\'{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "Expiration": "2001-01-01T00:00:00Z"}\')',
+            (
+                'print(\'{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "B", "Expiration": '
+                '"2001-01-01T00:00:00Z"}\')'
+            ),
             "the credentials that it gives have expired",
         ),
     ],
@@ -162,7 +164,8 @@ def test_a_role_without_a_source(aws: Path) -> None:
 
 def test_sso_without_a_login(aws: Path) -> None:
     (aws / "config").write_text(
-        "[default]\nsso_start_url = https://x.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = 123456789012\nsso_role_name = r\n"
+        "[default]\nsso_start_url = https://x.awsapps.com/start\nsso_region = eu-west-1\nsso_account_id = "
+        "123456789012\nsso_role_name = r\n"
     )
     told = fault()
 
@@ -211,7 +214,8 @@ def test_a_containers_credentials(container: http.server.HTTPServer, answer: tup
     told = fault()
 
     assert told == (
-        f"container-role (http://127.0.0.1:{container.server_port}/credentials, AWS_CONTAINER_CREDENTIALS_FULL_URI): {reason}"
+        f"container-role (http://127.0.0.1:{container.server_port}/credentials, "
+        f"AWS_CONTAINER_CREDENTIALS_FULL_URI): {reason}"
     )
 
 
@@ -221,7 +225,10 @@ def test_a_containers_credentials(container: http.server.HTTPServer, answer: tup
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN": f"{SECRET}\n"}, "the authorization token holds a line break"),
         (
             {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://credentials.example/v1"},
-            "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: name one of them, or use https",
+            (
+                "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: "
+                "name one of them, or use https"
+            ),
         ),
         ({"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/no/such/token"}, "no such file: /no/such/token"),
     ],
@@ -238,8 +245,7 @@ def test_a_containers_authorization(
     assert fault().endswith(reason)
 
 
-# -- what cannot stand in a head
-# -------------------------------------------------------------------------------------------
+# -- what cannot stand in a head ---------------------------------------------------------------------------------------
 
 BROKEN = [
     f"{SECRET}\n",

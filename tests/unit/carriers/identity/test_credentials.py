@@ -250,8 +250,7 @@ async def test_local_credentials_are_always_there() -> None:
     assert "us-east-1" == source.settings.region
 
 
-# -- where boto3 finds them
-# ------------------------------------------------------------------------------------------------
+# -- where boto3 finds them --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
