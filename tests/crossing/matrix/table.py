@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from tests.crossing.matrix.crossings import (
@@ -37,14 +38,26 @@ def lines() -> Iterator[str]:
         )
     yield "\n## Notes\n\nEach note ends with the calls that it concerns.\n"
     for number, (why, rules) in enumerate(notes.items(), 1):
-        yield f"{number}. {why}. ({_calls(rules)})"
+        yield _item(f"{number}. ", f"{why}. ({_calls(rules)})")
     yield "\n## The calls\n"
     for kind in dict.fromkeys(scenario.kind for scenario in SCENARIOS):
         names = [scenario.name for scenario in SCENARIOS if scenario.kind == kind]
-        yield f"- {kind}: {', '.join(names)}"
+        yield _item("- ", f"{kind}: {', '.join(names)}")
     yield "\n## What the configuration refuses\n"
     for told in dict.fromkeys(told for _, told in REFUSED):
-        yield f"- {told}"
+        yield _item("- ", told)
+
+
+def _item(mark: str, text: str) -> str:
+    """Return an entry of a list, in lines of 120 columns."""
+    return textwrap.fill(
+        text,
+        120,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _notes() -> dict[str, list[Rule]]:
