@@ -6,7 +6,7 @@
 
 ARG BASE=python:3.13-slim
 
-# -- build: /opt/bridge, a virtual environment with nothing in it that the bridge does not need ------------------------------
+# -- build: /opt/bridge, a virtual environment with nothing in it that the bridge does not need ------------------------
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -14,8 +14,8 @@ WORKDIR /src
 # bridge-otel.lock: with what OpenTelemetry traces need.
 ARG LOCK=bridge.lock
 
-# Wheels only: the base has no compiler, and no package gets to run a script of its own here. The secrets are optional, for an
-# index or an authority of one's own; they are there while this RUN lasts, and in no layer.
+# Wheels only: the base has no compiler, and no package gets to run a script of its own here. The secrets are optional,
+# for an index or an authority of one's own; they are there while this RUN lasts, and in no layer.
 COPY docker/build.lock docker/bridge.lock docker/bridge-otel.lock docker/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt \
@@ -34,7 +34,7 @@ COPY docker/healthcheck.py /opt/bridge/
 # Whatever the umask of the checkout was, everybody may read.
 RUN chmod -R a+rX /opt/bridge
 
-# -- the image -----------------------------------------------------------------------------------------------------------
+# -- the image ---------------------------------------------------------------------------------------------------------
 FROM ${BASE}
 
 # Any other user would do, for nothing is written; this one's home is where .aws may be mounted.

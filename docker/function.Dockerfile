@@ -1,5 +1,5 @@
-# A Lambda function as an image: Python functions behind lambda_fn.runtime, which can stream replies as AWS's own image for
-# Python cannot. From the repository's root, the example (docker/function) or a folder of one's own:
+# A Lambda function as an image: Python functions behind lambda_fn.runtime, which can stream replies as AWS's own image
+# for Python cannot. From the repository's root, the example (docker/function) or a folder of one's own:
 #
 #   docker build -f docker/function.Dockerfile -t greeter .
 #   docker build -f docker/function.Dockerfile -t orders --build-context function=../orders --build-arg HANDLER=orders.handler .
@@ -12,7 +12,7 @@ ARG BASE=python:3.13-slim
 FROM scratch AS function
 COPY docker/function /
 
-# -- build: /opt/function, what the function needs, and /var/task, the function -------------------------------------------------
+# -- build: /opt/function, what the function needs, and /var/task, the function ----------------------------------------
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
@@ -21,7 +21,8 @@ WORKDIR /src
 ARG REQUIREMENTS=requirements.txt
 COPY docker/build.lock ./
 COPY --from=function /${REQUIREMENTS} requirements.txt
-# The secrets are optional, for an index or an authority of one's own; they are there while this RUN lasts, and in no layer.
+# The secrets are optional, for an index or an authority of one's own; they are there while this RUN lasts, and in no
+# layer.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt \
     python -m venv /opt/build \
@@ -40,7 +41,7 @@ COPY --from=function / /var/task
 RUN python -m compileall -q /var/task \
  && chmod -R a+rX /var/task /opt/function
 
-# -- the image -----------------------------------------------------------------------------------------------------------
+# -- the image ---------------------------------------------------------------------------------------------------------
 FROM ${BASE}
 
 COPY --from=build /opt/function /opt/function
