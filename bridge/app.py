@@ -150,7 +150,7 @@ class Bridge:
         )
 
     def forget(self, function: str) -> None:
-        """A local function has changed: what it said of itself holds no more."""
+        """Drop what a local function said of itself, because its files have changed."""
         if self._stack is not None:
             self._stack.sources.forget(f"local:{function}")
 
@@ -186,8 +186,8 @@ class Bridge:
         self._retire(former)
 
     async def _wait_for_credentials(self, stack: Stack) -> None:
-        """A stack seeks its own credentials: one that has none yet does not take the place of one that has. Raises
-        ValueError.
+        """Wait until the stack has found its own credentials. A stack without any must not take the place of one that
+        has some. Raises ValueError.
         """
         sought, former = stack.credentials, self._in_force.credentials
         if sought is None or former is None or not former.is_ready:
@@ -266,7 +266,7 @@ class Bridge:
         self._watch_functions(stack)
 
     def _retire(self, stack: Stack) -> None:
-        """Calls that began under a former stack end under it."""
+        """Let the calls that began under a former stack end under it."""
         task = asyncio.get_running_loop().create_task(stack.retire())
         self._former.add(task)
         task.add_done_callback(self._former.discard)
@@ -278,7 +278,7 @@ class Bridge:
         return {name: Builtin(admit_builtin(handler, name=name), METHODS[name]) for name, handler in handlers.items()}
 
     def _redacted(self, text: str) -> str:
-        """A message as a client may read it, by the configuration in force."""
+        """Return a message as a client may read it, by the configuration in force."""
         return self._redact(text)
 
     def _resolve(self, path: str) -> Route:
@@ -304,7 +304,7 @@ class Bridge:
             self._probe = loop.create_task(self._probe_functions(stack))
 
     async def _probe_functions(self, stack: Stack) -> None:
-        """A service is SERVING only while AWS would let us call all its functions."""
+        """Ask AWS again and again. A service is SERVING only while AWS would let us call all its functions."""
         while True:
             is_serving: dict[str, bool] = {}
             for invocation in stack.invocations:

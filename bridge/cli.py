@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Started without stderr (`2>&-`), we would give its number to a socket, and write our log to whoever is at its
-    other end.
+    """Open stderr on /dev/null if the bridge was started without it (`2>&-`). Otherwise a socket would get its number,
+    and whoever is at its other end would get our log.
     """
     for number in range(3):
         try:
@@ -61,7 +61,9 @@ def _open_what_is_closed() -> None:
 
 
 def _let_go_of(stream: TextIO) -> None:
-    """The reader of our output may have gone (`| head`). That is not an error, so Python's exit code 120 is avoided."""
+    """Flush the output. Its reader may have gone (`| head`). That is not an error, so Python's exit code 120 is
+    avoided.
+    """
     try:
         stream.flush()
     except OSError:

@@ -49,15 +49,17 @@ def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str
 
 
 def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
-    """False for requests that are not HTTP. The server answers them with 400 and logs a traceback, so strangers could
-    fill the log.
+    """Return False for requests that are not HTTP. The server answers them with 400 and logs a traceback, so strangers
+    could fill the log.
     """
     error = record.exc_info[0] if record.exc_info else None
     return error is None or error.__module__ != "aiohttp.http_exceptions"
 
 
 def one_line(text: str) -> str:
-    """The text on one line for a terminal: control characters, line ends and lone surrogates as Python escapes them."""
+    """Return the text on one line for a terminal: control characters, line ends and lone surrogates as Python escapes
+    them.
+    """
     if text.isprintable():
         return text
     return "".join(
@@ -66,7 +68,7 @@ def one_line(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """The text with what UTF-8 cannot hold (lone surrogates: bytes that were no UTF-8) escaped."""
+    """Return the text with what UTF-8 cannot hold (lone surrogates: bytes that were no UTF-8) escaped."""
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -33,7 +33,7 @@ class SharedServices:
     """Belongs to the running loop. aiohttp is imported only if one of the two is wanted."""
 
     def __init__(self, config: Config, *, changed: Callable[[str], None]) -> None:
-        """`changed` gets the name of a local function whose files have changed."""
+        """Take `changed`, which gets the name of a local function whose files have changed."""
         self._config = config
         self._changed = changed
         self._local: LocalLambda | None = None
@@ -42,8 +42,8 @@ class SharedServices:
         self._started = time.monotonic()
 
     async def start_local_lambda(self, config: Config) -> str:
-        """The endpoint of the local Lambda: one that is started for this configuration's functions, the one that it
-        names, or "".
+        """Return the endpoint of the local Lambda: one that is started for this configuration's functions, the one that
+        it names, or "".
 
         Raises OSError if the address cannot be had.
         """

@@ -42,7 +42,7 @@ class SingleProcess:
         return self._bridge.addresses
 
     async def start(self) -> None:
-        """Raises OSError for an address in use, and as Bridge.start does."""
+        """Start the bridge. Raises OSError for an address in use, and as Bridge.start does."""
         endpoint = await self._shared_services.start_local_lambda(self.config)
         await self._bridge.start(local_endpoint=endpoint)
         self._bridge.warn_of_exposure()
@@ -59,7 +59,7 @@ class SingleProcess:
         return self._bridge.snapshot()
 
     async def reload(self, config: Config) -> None:
-        """Raises what is wrong with the new configuration; then the old one stays."""
+        """Read the configuration again. Raises what is wrong with the new one; then the old one stays."""
         former = self.config
         endpoint = await self._shared_services.start_local_lambda(config)
         await self._shared_services.reload(after_reload(former, config))

@@ -56,7 +56,7 @@ def front(
     tracing: Tracing | None = None,
     redact: Callable[[str], str] = str,
 ) -> Handler:
-    """The layers of every call, the outermost first. The layers of its route follow."""
+    """Return the layers of every call, the outermost first. The layers of its route follow."""
     return _traced(  # Gives the call a span. Not installed while traces are off.
         observe(  # Counts and logs the call once, however it ends.
             rescue(  # Turns any failure into the call's status.
@@ -182,7 +182,7 @@ class Stack:
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
     def _layers(self, service: Service, leg: TargetShare, target: Handler, figures: TargetFigures) -> Handler:
-        """The layers of a call to this target after `front`, the outermost first."""
+        """Return the layers of a call to this target after `front`, the outermost first."""
         return deadline(  # Ends the call at its deadline, while it waits too.
             admit(  # Waits for the request. Refuses the call while the target or the process is full.
                 retry(  # Repeats the call if it provably did not reach the function.

@@ -37,7 +37,7 @@ class Supervisor:
         file: Path,
         overrides: Mapping[str, str],
     ) -> None:
-        """`listeners` are bound. `file` and `overrides` are what `config` was read from: workers read it for
+        """Take listeners that are bound. `file` and `overrides` are what `config` was read from: workers read it for
         themselves.
         """
         self.config = config
@@ -52,7 +52,7 @@ class Supervisor:
         self._is_draining = False
 
     async def start(self) -> None:
-        """Raises OSError for an address in use or what keeps a worker from serving."""
+        """Start the workers. Raises OSError for an address in use or what keeps a worker from serving."""
         endpoint = await self._shared_services.start_local_lambda(self.config)
         for _, sock in self._listeners:
             sock.listen(BACKLOG)  # connections queue while workers start, or start again
@@ -131,7 +131,7 @@ class Supervisor:
 def usable_cores(
     affinity: Mapping[int, object] | None = None, quota_file: Path = Path("/sys/fs/cgroup/cpu.max")
 ) -> int:
-    """The cores that this process may use: its affinity, and the cgroup's quota rounded up (cgroup v2 cpu.max)."""
+    """Return the cores that this process may use: its affinity, or its cgroup's quota (v2, cpu.max), rounded up."""
     cores = len(affinity) if affinity is not None else len(os.sched_getaffinity(0))
     try:
         quota, period = quota_file.read_text().split()

@@ -37,7 +37,7 @@ def problem(environ: Mapping[str, str]) -> str | None:
 
 
 def start(environ: Mapping[str, str]) -> Tracing | None:
-    """What this process's spans go to; None: traces are off, or cannot be had (`problem` says why)."""
+    """Return what takes this process's spans, or None if traces are off or cannot be had (`problem` says why)."""
     names = _exporter_names(environ)
     exporters = [found for name in names if (found := _exporter(name)) is not None]
     if not exporters or len(exporters) < len(names):
@@ -53,7 +53,7 @@ class Tracing:
     """The spans of one process, sent in batches by a thread of the SDK's own. `close` comes last."""
 
     def __init__(self, exporters: list[EntryPoint]) -> None:
-        """Raises ImportError and ValueError for what the OTEL_ variables name and nobody has."""
+        """Set tracing up. Raises ImportError and ValueError for what the OTEL_ variables name and nobody has."""
         from opentelemetry import propagate
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor

@@ -35,13 +35,13 @@ _MAX_UNZIPPED = 250 << 20
 
 
 def platforms(python: tuple[int, int], arch: str) -> list[str]:
-    """The wheel platforms that this Lambda runs, the newest first."""
+    """Return the wheel platforms that this Lambda runs, the newest first."""
     known = _GLIBC_OF_AL2 if python < (3, 12) else _GLIBC_OF_AL2023 + _GLIBC_OF_AL2
     return [f"{platform}_{_MACHINES[arch]}" for platform in known]
 
 
 def install(requirements: Path, into: Path, *, python: tuple[int, int], arch: str) -> None:
-    """The wheels of the requirements, unpacked. Raises CalledProcessError if one is not to be had."""
+    """Unpack the wheels of the requirements. Raises CalledProcessError if one is not to be had."""
     chosen = [word for name in platforms(python, arch) for word in ("--platform", name)]
     subprocess.run(  # noqa: S603  (pip, with the words below)
         [

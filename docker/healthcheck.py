@@ -16,7 +16,7 @@ TIMEOUT = 3.0
 
 
 def trouble(address: str) -> str | None:
-    """What is wrong with the bridge whose admin port is at `address`; None: nothing."""
+    """Return what is wrong with the bridge whose admin port is at `address`, or None if nothing is."""
     if address == "null":
         return None
     host, _, port = address.rpartition(":")

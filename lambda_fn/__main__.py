@@ -18,7 +18,7 @@ class WrongUse(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 after SIGTERM or Ctrl-C, 1 if it cannot serve, 2 for wrong use."""
+    """Return the exit code: 0 after SIGTERM or Ctrl-C, 1 if it cannot serve, 2 for wrong use."""
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     sys.path.insert(0, os.curdir)
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def load(name: str) -> Any:
-    """The LambdaServer of this name. Raises WrongUse, and whatever its module raises while it loads."""
+    """Return the LambdaServer of this name. Raises WrongUse, and whatever its module raises while it loads."""
     module_name, _, attribute = name.partition(":")
     attribute = attribute or "server"
     try:

@@ -57,12 +57,12 @@ class _Ending:
             raise grpc.aio.UsageError("RPC already finished.")
 
     def finish(self) -> None:
-        """The servicer returned."""
+        """End the call after the servicer returned."""
         self.raise_if_over()
         end(self.call, Status(self.number, self.details), self.trailing)
 
     def fail_with(self, error: Exception) -> None:
-        """The servicer raised; a code that it has set stands."""
+        """Report an exception of the servicer, and end the call. A code that the servicer has set stands."""
         if error is self.abortion or not self.call.is_active:
             return
         logger.error("%s raised", self.call.method, exc_info=error)
@@ -80,7 +80,7 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         self._workers = workers
 
     async def read(self) -> Any:
-        """The next request message, or `grpc.aio.EOF`."""
+        """Return the next request message, or `grpc.aio.EOF`."""
         self._ending.raise_if_over()
         data = self._call.read()
         if data is None:

@@ -85,7 +85,7 @@ class Call:
         self._is_streamed = is_streamed
 
     def found(self, *, streams_responses: bool) -> None:
-        """The method has been found."""
+        """Take the method that has been found."""
         with self._changed:
             self.streams_responses = streams_responses
             self._changed.notify_all()
@@ -106,7 +106,7 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def read(self) -> bytes | None:
-        """The next request message; None after the last. Raises Refused."""
+        """Return the next request message, or None after the last. Raises Refused."""
         return next(self._incoming.messages, None)
 
     def open(self, initial: Metadata = ()) -> None:
@@ -181,7 +181,7 @@ class Call:
             self._changed.notify_all()
 
     def crash_with(self, error: BaseException) -> None:
-        """The servicer means to end the process: hand its exception to the thread that can."""
+        """Give an exception that means to end the process to the thread that can do so."""
         self.crash = error
         self.end(Status(UNKNOWN, "the process ends"))
         self.close()
@@ -213,14 +213,14 @@ class Call:
             return self._changed.wait_for(lambda: condition(self), timeout)
 
     def opened(self) -> tuple[Metadata, str]:
-        """The initial metadata sent, and the compression named with it."""
+        """Return the initial metadata sent, and the compression named with it."""
         return self._initial or (), self._sent_compression
 
     def has_messages(self) -> bool:
         return bool(self._messages)
 
     def take_messages(self) -> list[bytes]:
-        """The messages that wait to be sent on."""
+        """Return the messages that wait to be sent on."""
         with self._changed:
             taken, self._messages, self._held = self._messages, [], 0
             self._changed.notify_all()

@@ -21,7 +21,7 @@ _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
 def check(encoding: str) -> None:
-    """Raises Refused for an encoding that cannot be undone here, saying which can."""
+    """Check the encoding. Raises Refused for one that cannot be undone here, saying which can."""
     if encoding not in SUPPORTED:
         raise Refused(
             UNIMPLEMENTED,
@@ -31,7 +31,7 @@ def check(encoding: str) -> None:
 
 
 def inflate(data: bytes, encoding: str, *, max_size: int | None) -> bytes:
-    """The plain message; never more than `max_size` bytes of it are held. Raises Refused."""
+    """Return the plain message. Never more than `max_size` bytes of it are held. Raises Refused."""
     if encoding == IDENTITY:
         raise Unannounced
     inflater = zlib.decompressobj(_WINDOW_BITS[encoding])
@@ -50,7 +50,7 @@ def inflate(data: bytes, encoding: str, *, max_size: int | None) -> bytes:
 
 
 def deflate(message: bytes, encoding: str) -> bytes | None:
-    """The message compressed; None if that makes it no smaller."""
+    """Return the message compressed, or None if that makes it no smaller."""
     if encoding == IDENTITY:
         return None
     deflater = zlib.compressobj(wbits=_WINDOW_BITS[encoding])
@@ -59,6 +59,6 @@ def deflate(message: bytes, encoding: str) -> bytes | None:
 
 
 def accepted(header: str | None) -> frozenset[str]:
-    """What a caller that sent this `grpc-accept-encoding`, or this `accept-encoding` of HTTP, reads."""
+    """Return what a caller that sent this `grpc-accept-encoding`, or this `accept-encoding` of HTTP, reads."""
     parts = (part.partition(";")[0].strip() for part in (header or "").split(","))
     return frozenset((IDENTITY, *parts))

@@ -27,7 +27,7 @@ _common_name = re.compile(r"(?:^|,)\s*CN=((?:\\.|[^,\\])*)").search
 
 
 def number_of(code: object) -> int:
-    """The number of a status code. Any other value counts as UNKNOWN, as in grpcio."""
+    """Return the number of a status code. Any other value counts as UNKNOWN, as in grpcio."""
     return code.value[0] if isinstance(code, grpc.StatusCode) else UNKNOWN
 
 

@@ -36,7 +36,7 @@ class Cors:
         self._origins = frozenset(listed)
 
     def preflight(self, request: HttpRequest) -> HttpReply | None:
-        """The answer to a browser's preflight request, or None for any other request."""
+        """Return the answer to a browser's preflight request, or None for any other request."""
         if request.method != "OPTIONS" or not request.header("access-control-request-method"):
             return None
         origin = request.header("origin")
@@ -58,7 +58,7 @@ class Cors:
         )
 
     def headers(self, request: HttpRequest, reply: HttpReply) -> Headers:
-        """What to add to the reply to a call."""
+        """Return what to add to the reply to a call."""
         origin = request.header("origin")
         if origin is None or not self._allows(origin):
             return ()

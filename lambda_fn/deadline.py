@@ -25,7 +25,8 @@ class Deadline(NamedTuple):
 
 
 def of_caller(timeout: float | None, *, sent_at: float | None, arrived_at: float, now: float) -> Deadline | None:
-    """The caller's deadline: `timeout` seconds after it sent the call, if the event tells, else after it arrived.
+    """Return the caller's deadline: `timeout` seconds after it sent the call, if the event tells, else after it
+    arrived.
 
     `sent_at` and `arrived_at` are seconds since the epoch, `now` is monotonic and the same moment as `arrived_at`.
     """
@@ -37,7 +38,7 @@ def of_caller(timeout: float | None, *, sent_at: float | None, arrived_at: float
 
 
 def of_lambda(lambda_context: Any, *, now: float) -> Deadline | None:
-    """The end of the invocation, less the margin; None if the context does not tell."""
+    """Return the end of the invocation, less the margin, or None if the context does not tell."""
     remaining_in_millis = getattr(lambda_context, "get_remaining_time_in_millis", None)
     if remaining_in_millis is None:
         return None

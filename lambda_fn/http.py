@@ -53,13 +53,13 @@ class HttpRequest(NamedTuple):
         return utf8_pairs_in(self.query_string)
 
     def behind(self, base_path: str) -> HttpRequest:
-        """The request as what is mounted at `base_path` sees it."""
+        """Return the request as what is mounted at `base_path` sees it."""
         paths = self.paths or (self.path,)
         inner = [path[len(base_path) :] for path in paths if path.startswith(f"{base_path}/")]
         return self._replace(paths=(*inner, *paths))
 
     def header(self, name: str) -> str | None:
-        """The first value under this name."""
+        """Return the first value under this name."""
         return next((value for key, value in self.headers if key == name), None)
 
 
@@ -72,7 +72,7 @@ class HttpReply(NamedTuple):
 
 
 def plain_reply(status: int, text: str, *, headers: Headers = ()) -> HttpReply:
-    """A reply for people: a sentence. What of it is not ASCII is escaped: it may quote the request."""
+    """Return a reply for people: a sentence. What of it is not ASCII is escaped: it may quote the request."""
     return HttpReply(
         status,
         (("content-type", "text/plain; charset=utf-8"), *headers),

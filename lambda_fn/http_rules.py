@@ -40,7 +40,7 @@ class Variable(NamedTuple):
     spans_segments: bool
 
     def value(self, text: str | None) -> str:
-        """The field's value for what the pattern found. Raises Refused for what is not encoded text."""
+        """Return the field's value for what the pattern found. Raises Refused for what is not encoded text."""
         return (segments_in if self.spans_segments else text_in)(text or "")
 
 
@@ -56,15 +56,15 @@ class Template(NamedTuple):
     """Whether it ends in a custom verb, `:publish`."""
 
     def match(self, path: str) -> Values | None:
-        """The fields that this path fills; None if it is another path. Raises Refused for a path that is not encoded
-        text.
+        """Return the fields that this path fills, or None if it is another path. Raises Refused for a path that is not
+        encoded text.
         """
         found = self.pattern.fullmatch(path)
         return None if found is None else self.values(found)
 
     def values(self, found: re.Match[str]) -> Values:
-        """The fields that a path fills which the pattern has matched. Raises Refused for a path that is not encoded
-        text.
+        """Return the fields that a path fills which the pattern has matched. Raises Refused for a path that is not
+        encoded text.
         """
         return tuple(
             (variable.field, variable.value(text))
@@ -89,7 +89,7 @@ class Binding(NamedTuple):
 
 
 def compile_template(text: str) -> Template:
-    """Raises ValueError, saying what is wrong."""
+    """Compile a template. Raises ValueError, saying what is wrong."""
     path, verb = _without_verb(text)
     if not path.startswith("/"):
         raise ValueError(f"{text!r} is no path template: it begins with a slash")
@@ -128,7 +128,7 @@ def compile_template(text: str) -> Template:
 
 
 def _without_verb(text: str) -> tuple[str, str]:
-    """A template's path and its custom verb: `/v1/{name=shelves/*}:merge`."""
+    """Return a template's path and its custom verb: `/v1/{name=shelves/*}:merge`."""
     last = max(text.rfind("/"), text.rfind("}"))
     colon = text.find(":", last + 1)
     return (text, "") if colon < 0 else (text[:colon], text[colon + 1 :])
@@ -145,8 +145,8 @@ def _rank_of(segment: str) -> int:
 
 
 def bindings_of(services: Iterable[str]) -> tuple[Binding, ...]:
-    """The bindings of these services, in the order in which they are asked. Those that make no sense are logged and
-    left out.
+    """Return the bindings of these services, in the order in which they are asked. Those that make no sense are logged
+    and left out.
     """
     found = [binding for name in services for method in _methods_of(name) for binding in _bindings_of_method(method)]
     return tuple(sorted(found, key=lambda binding: binding.template.rank))

@@ -55,14 +55,14 @@ class Chain:
         return self._first_sync > 0
 
     def resolve(self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0) -> Handler | None:
-        """The handler of a chain that is sync from `at` on. Raises what an interceptor raises."""
+        """Return the handler of a chain that is sync from `at` on. Raises what an interceptor raises."""
         if at == len(self.interceptors):
             return find(details)
         onward = partial(self.resolve, find, at=at + 1)
         return self.interceptors[at].intercept_service(onward, details)
 
     async def resolve_async(self, find: Find, details: grpc.HandlerCallDetails, *, at: int = 0) -> Handler | None:
-        """The handler of any chain. Raises what an interceptor raises."""
+        """Return the handler of any chain. Raises what an interceptor raises."""
         if at >= self._first_sync:
             return self.resolve(find, details, at=at)
         interceptor = self.interceptors[at]

@@ -59,7 +59,7 @@ class Metadatum(NamedTuple):
 
 
 def of_request(headers: Headers) -> Metadata:
-    """The metadata in a request's headers. Raises Refused for a `-bin` value that is not base64."""
+    """Return the metadata in a request's headers. Raises Refused for a `-bin` value that is not base64."""
     metadata: list[Metadatum] = []
     # With `auth: iam` the Authorization header is AWS's signature; the caller's own travels under another name.
     restored = any(name == _FORWARDED_AUTHORIZATION for name, _ in headers)
@@ -95,7 +95,7 @@ class InvalidMetadata(ValueError):
 
 
 def of_servicer(pairs: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """The metadata that a servicer gave, checked by gRPC's rules (PROTOCOL-HTTP2, "Custom-Metadata"). Raises
+    """Return the metadata that a servicer gave, checked by gRPC's rules (PROTOCOL-HTTP2, "Custom-Metadata"). Raises
     InvalidMetadata.
     """
     try:

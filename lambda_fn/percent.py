@@ -14,7 +14,7 @@ _slash = re.compile("(%2[Ff])").split
 
 
 def decode(text: str) -> bytes:
-    """Raises Refused for a percent sign without two hexadecimal digits."""
+    """Decode percent signs. Raises Refused for one without two hexadecimal digits."""
     if _broken(text):
         raise Refused(INVALID_ARGUMENT, f"{text[:100]!r}: two hexadecimal digits follow a percent sign")
     # An event's text may hold half a surrogate pair, which no encoding has.
@@ -22,7 +22,7 @@ def decode(text: str) -> bytes:
 
 
 def text_in(text: str) -> str:
-    """Raises Refused, also for what is not UTF-8."""
+    """Return the decoded text. Raises Refused, also for what is not UTF-8."""
     return _utf8(decode(text), text)
 
 
@@ -33,7 +33,7 @@ def segments_in(text: str) -> str:
 
 
 def pairs_in(query: str) -> tuple[tuple[str, bytes], ...]:
-    """The names and values of a query string, in the order sent; a plus is a space. Raises Refused."""
+    """Return the names and values of a query string, in the order sent. A plus is a space. Raises Refused."""
     found = []
     for pair in query.split("&"):
         name, _, value = pair.replace("+", " ").partition("=")

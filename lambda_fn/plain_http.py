@@ -213,8 +213,8 @@ class _Connection(BaseHTTPRequestHandler):
         return values
 
     def _body(self) -> bytes:
-        """Raises _BadBody, also where the body's end is in doubt: whoever stands in front might see it elsewhere, and
-        the next request with it (RFC 9112 6.3).
+        """Read the body. Raises _BadBody, also where the body's end is in doubt: whoever stands in front might see it
+        elsewhere, and the next request with it (RFC 9112 6.3).
         """
         codings = [each.strip().lower() for each in self.headers.get_all("transfer-encoding", ())]
         lengths = {each.strip() for each in self.headers.get_all("content-length", ())}
@@ -271,7 +271,7 @@ class _Connection(BaseHTTPRequestHandler):
         self._send({"statusCode": status, "headers": headers}, f"{text}\n".encode())
 
     def _stream(self, reply: StreamingReply) -> None:
-        """A client that goes away ends the call: the chunks are closed."""
+        """Send the chunks. A client that goes away ends the call: the chunks are closed."""
         chunks: Any = reply.chunks
         is_chunked = self.request_version >= "HTTP/1.1"
         try:
@@ -310,7 +310,7 @@ def _check_size(size: int) -> None:
 
 
 def _event(method: str, target: str, headers: Mapping[str, list[str]], body: bytes, peer: str) -> dict[str, Any]:
-    """The http-v2 event that a function URL would make of this request."""
+    """Return the http-v2 event that a function URL would make of this request."""
     path, _, query = target.partition("?")
     now = time.time()  # noqa: TID251  (the event tells wall time)
     return {

@@ -35,7 +35,7 @@ class Question(NamedTuple):
 
 
 def handler_of(method: str, services: Callable[[], list[str]]) -> Handler | None:
-    """The handler of ServerReflectionInfo that tells of `services`; None for any other method."""
+    """Return the handler of ServerReflectionInfo that tells of `services`, or None for any other method."""
     if method not in _METHODS:
         return None
 
@@ -47,7 +47,7 @@ def handler_of(method: str, services: Callable[[], list[str]]) -> Handler | None
 
 
 def answer(question: Question, services: list[str]) -> bytes:
-    """The ServerReflectionResponse."""
+    """Return the ServerReflectionResponse."""
     asked = _ANSWERS.get(question.field)
     if asked is None:
         reply = _error(_INVALID_ARGUMENT, "the request asks nothing that is known here")
@@ -105,7 +105,7 @@ _ANSWERS = {
 
 
 def _files(asked: Any) -> bytes:
-    """The file and all it depends on, each once, the one asked for first."""
+    """Return the file and all it depends on, each once, the one asked for first."""
     found = {asked.name: asked}
     waiting = [asked]
     while waiting:
@@ -121,7 +121,7 @@ def _error(code: int, message: str) -> bytes:
 
 
 def parse(raw: bytes) -> Question:
-    """Raises ValueError for invalid bytes."""
+    """Parse a question. Raises ValueError for invalid bytes."""
     host, asked, value = b"", 0, b""
     for number, found in wire.fields(raw):
         if not isinstance(found, bytes):

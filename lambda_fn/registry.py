@@ -39,7 +39,7 @@ class Registry:
         return sorted(self._services)
 
     def find(self, details: Any) -> Handler | None:
-        """The handler for a call; what a servicer registered wins over the built-in reflection."""
+        """Return the handler for a call. What a servicer registered wins over the built-in reflection."""
         method = details.method
         if (handler := self.methods.get(method)) is not None:
             return handler

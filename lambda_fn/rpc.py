@@ -87,15 +87,15 @@ class Responder(Protocol):
         ...
 
     def head(self, initial: Metadata, compression: str) -> HttpReply:
-        """The reply's head, before anything is known of its end. Its body is empty."""
+        """Return the reply's head, before anything is known of its end. Its body is empty."""
         ...
 
     def end(self, status: Status, trailing: Metadata) -> bytes:
-        """The last bytes of a body whose head has left. Raises CutOff."""
+        """Return the last bytes of a body whose head has left. Raises CutOff."""
         ...
 
     def whole(self, reply: WholeReply) -> HttpReply:
-        """A reply of which everything is known."""
+        """Return a reply of which everything is known."""
         ...
 
 
@@ -114,7 +114,7 @@ class WholeReply(NamedTuple):
 
 
 def reply_too_large(size: int, limit: int) -> Status:
-    """The status in place of a reply of `size` bytes or more, where `limit` are taken."""
+    """Return the status in place of a reply of `size` bytes or more, where `limit` are taken."""
     return Status(
         RESOURCE_EXHAUSTED,
         f"the reply is {size} bytes or more, the limit of this invocation {limit}, base64 included",

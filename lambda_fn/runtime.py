@@ -50,7 +50,7 @@ class MarshalError(Exception):
 
 
 def load(name: str) -> Handler:
-    """The handler of this name. Raises LoadError, and whatever the module raises while it loads."""
+    """Return the handler of this name. Raises LoadError, and whatever the module raises while it loads."""
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
         raise LoadError("Runtime.MalformedHandlerName", f"Bad handler {name!r}: it is module.attribute")
@@ -72,7 +72,7 @@ def load(name: str) -> Handler:
 
 
 def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
-    """The error in AWS's form; the stack begins in the function's own code."""
+    """Return the error in AWS's form. The stack begins in the function's own code."""
     if isinstance(error, LoadError):
         kind, stack = error.kind, list(error.stack)
     elif isinstance(error, MarshalError):
@@ -166,7 +166,7 @@ class Runtime:
     # -- streamed replies --
 
     def _stream(self, request_id: str, reply: StreamingReply) -> None:
-        """Raises what the reply raises before its first chunk."""
+        """Send a streamed reply. Raises what the reply raises before its first chunk."""
         chunks = self._chunks(reply)
         try:
             first = next(chunks, b"")
@@ -190,7 +190,7 @@ def _prelude(reply: StreamingReply) -> bytes:
 
 
 def _reporting(chunks: Iterator[bytes], request_id: str) -> Iterator[bytes | Failure]:
-    """The chunks; if they raise, the failure as the last one."""
+    """Yield the chunks; if they raise, the failure as the last one."""
     try:
         yield from chunks
     except Exception as error:  # noqa: BLE001  (the outermost frame of a handler)
@@ -200,7 +200,7 @@ def _reporting(chunks: Iterator[bytes], request_id: str) -> Iterator[bytes | Fai
 
 
 def _marshalled(result: Any) -> tuple[bytes, str]:
-    """Raises MarshalError."""
+    """Return the result's bytes and content type. Raises MarshalError."""
     if isinstance(result, bytes):
         return result, "application/octet-stream"
     try:

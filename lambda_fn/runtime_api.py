@@ -48,7 +48,7 @@ class RuntimeApi:
         self._reader: BufferedReader | None = None
 
     def next(self) -> Response:
-        """The next invocation. Raises RuntimeApiError."""
+        """Return the next invocation. Raises RuntimeApiError."""
         response = self._exchange(f"GET {_BASE}/invocation/next", {}, b"")
         if response.status != 200:
             raise RuntimeApiError(f"the Runtime API answered {response.status} to next")
@@ -145,7 +145,7 @@ class RuntimeApi:
     # -- the answer (RFC 9112) --
 
     def _receive(self) -> Response:
-        """Raises OSError if the connection ends first, RuntimeApiError if what comes is not HTTP."""
+        """Receive a response. Raises OSError if the connection ends first, RuntimeApiError if it is not HTTP."""
         status_line = self._line().split(b" ", 2)
         if len(status_line) < 2 or not status_line[0].startswith(b"HTTP/1.") or not status_line[1].isdigit():
             raise RuntimeApiError("the Runtime API does not speak HTTP/1.1")

@@ -92,24 +92,21 @@ class LambdaServer:
 
         interceptors: `grpc.ServerInterceptor` and `grpc.aio.ServerInterceptor` in any mix, the first one outermost.
         handlers: generic handlers to begin with.
-        options: grpcio's channel arguments. Inside Lambda `grpc.max_receive_message_length` counts (bytes, -1: any; by
-        default
-            4 MiB); `serve` passes on all of them.
-        compression: of replies, where a caller reads it and the method does not choose another. max_workers: threads
-        for sync methods and interceptors at most; a call that finds all of them busy is RESOURCE_EXHAUSTED. reflection:
-        answer server reflection (v1 and v1alpha) for the registered services. stream_replies: whether replies leave in
-        Lambda's streaming form, which takes `lambda_fn.runtime`. None: those of methods
-            that stream responses, to the bridge, which reads both forms in either invoke mode. True: all, to everyone,
-            for a function URL with `InvokeMode: RESPONSE_STREAM`. False: none.
+        options: grpcio's channel arguments. Inside Lambda only `grpc.max_receive_message_length` counts (bytes, -1:
+            any, by default 4 MiB). `serve` passes on all of them.
+        compression: of replies, where a caller reads it and the method does not choose another.
+        max_workers: the most threads for sync methods and interceptors. A call that finds all of them busy is
+            RESOURCE_EXHAUSTED.
+        reflection: answer server reflection (v1 and v1alpha) for the registered services.
+        stream_replies: whether replies leave in Lambda's streaming form, which takes `lambda_fn.runtime`. None: those
+            of methods that stream responses, to the bridge, which reads both forms in either invoke mode. True: all,
+            to everyone, for a function URL with `InvokeMode: RESPONSE_STREAM`. False: none.
         cors: the origins whose pages may call, `"*"` or a list of `"https://app.example.com"`; never with cookies.
-        None: say nothing,
-            for a function URL or an HTTP API whose own CORS settings answer browsers (two answers are one too many),
-            and for functions that only a network's inside may reach.
-        base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying so.
-        Examples are a load
-            balancer, and an HTTP API behind a custom domain whose route is `$default`. Base paths of other API Gateway
-            routes are found in
-        the event.
+            None: say nothing. Use it for a function URL or an HTTP API whose own CORS settings answer browsers (two
+            answers are one too many), and for functions that only a private network may reach.
+        base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying
+            so. Examples are a load balancer, and an HTTP API behind a custom domain whose route is `$default`. Base
+            paths of other API Gateway routes are found in the event.
         """
         if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
             raise ValueError(f"base_path {base_path!r} is not of the form /shop")
@@ -304,7 +301,7 @@ class LambdaServer:
     # -- the reply --
 
     def _fitting(self, invocation: _Invocation, responder: Responder, whole: WholeReply) -> Reply:
-        """The reply as Lambda wants it; in place of one larger than Lambda takes, a status that says so."""
+        """Return the reply as Lambda wants it; in place of one larger than Lambda takes, a status that says so."""
         reply = responder.whole(whole)
         limit = invocation.shape.max_reply
         size = invocation.shape.size_of(reply, invocation.event)
@@ -336,7 +333,7 @@ class LambdaServer:
         return StreamingReply(chunks, head=shape.encode_head(self._marked(invocation, head), event))
 
     def _marked(self, invocation: _Invocation, reply: HttpReply) -> HttpReply:
-        """The reply with CORS headers and, if it is this instance's first, the mark of a cold start."""
+        """Return the reply with CORS headers and, if it is this instance's first, the mark of a cold start."""
         request = invocation.request
         headers = reply.headers
         if self._cors is not None and request.method != "OPTIONS":
@@ -392,7 +389,7 @@ def _found(call: Call, handler: Handler | None) -> Handler | None:
 
 
 async def _guarded(call: Call, serve: Callable[[], Coroutine[object, object, None]]) -> None:
-    """The outermost frame of what serves a call on the loop."""
+    """Serve a call on the loop: this is its outermost frame."""
     try:
         await serve()
     except asyncio.CancelledError:
@@ -426,7 +423,7 @@ def _raise_crash(call: Call) -> None:
 
 
 def _chunks(responder: Responder, call: Call, due: Deadline | None) -> Iterator[bytes]:
-    """The body of a streamed reply, as it comes."""
+    """Yield the body of a streamed reply, as it comes."""
     try:
         while True:
             _wait(call, lambda call: call.has_messages() or call.is_closed, due)

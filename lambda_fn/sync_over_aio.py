@@ -21,7 +21,7 @@ _END = object()
 
 
 def as_async(handler: Handler, pool: ThreadPoolExecutor) -> Handler:
-    """The handler as coroutines that run the plain method in the pool."""
+    """Return the handler as coroutines that run the plain method in the pool."""
     behaviour = behaviour_of(handler)
     answer: Any = _streaming if handler.response_streaming else _single
     kind = "_".join(
@@ -106,7 +106,7 @@ class SyncContext:
         self._peer_identity_key = context.peer_identity_key()
 
     def has_ended(self) -> None:
-        """The call is over; its method may still run."""
+        """Take note that the call is over. Its method may still run."""
         self._ended = True
 
     def peer(self) -> str:
@@ -130,7 +130,7 @@ class SyncContext:
         return not (self._ended or self._context.done() or self._context.cancelled())
 
     def cancel(self) -> bool:
-        """The nearest that aio offers: end the call as CANCELLED."""
+        """End the call as CANCELLED, which is the nearest that aio offers."""
         self._wait(self._context.abort(grpc.StatusCode.CANCELLED, "CANCELLED"))
         return True
 

@@ -47,7 +47,7 @@ class _Ending:
             raise error
 
     def finish(self) -> None:
-        """The servicer returned."""
+        """End the call after the servicer returned."""
         code = OK if self.code is None else number_of(self.code)
         end(self.call, Status(code, _decoded(self.details)), self.trailing)
 
@@ -60,7 +60,7 @@ class _Ending:
         end(self.call, status, self.trailing)
 
     def fail_with(self, error: Exception, doing: str) -> None:
-        """The servicer raised."""
+        """End the call after the servicer raised."""
         if self.is_aborted:
             self.fail(UNKNOWN, "RPC Aborted")
         elif error not in self._interruptions:
@@ -147,7 +147,7 @@ def _described(error: Exception, doing: str) -> str:
 
 
 def _transformed(value: Any, transform: Callable[[Any], Any] | None, doing: str) -> Any:
-    """What `transform` makes of the value; None if it raises: grpcio draws no line between the two."""
+    """Return what `transform` makes of the value, or None if it raises: grpcio draws no line between the two."""
     if transform is None:
         return value
     try:
@@ -180,7 +180,7 @@ class _Requests:
     next = __next__
 
     def take(self) -> Any:
-        """The next request; None after the last, and when the call has failed over it."""
+        """Return the next request, or None after the last, and when the call has failed over it."""
         try:
             data = self._call.read()
         except Refused as refusal:
@@ -203,7 +203,9 @@ class _Requests:
             return None
 
     def only(self) -> Any:
-        """The one request of a unary method. None when the call has failed, because it has no request or several."""
+        """Return the one request of a unary method. None when the call has failed, because it has no request or
+        several.
+        """
         request = self.take()
         if request is None or self._has_more():
             request = None
@@ -237,7 +239,7 @@ def serve(call: Call, handler: Handler) -> None:
 
 
 def behaviour_of(handler: Handler) -> Callable[[Any, Any], Any]:
-    """The servicer's function in this handler."""
+    """Return the servicer's function in this handler."""
     kinds = {
         (False, False): "unary_unary",
         (False, True): "unary_stream",

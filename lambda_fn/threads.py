@@ -77,7 +77,9 @@ class Workers:
                 self._idle.append(worker)
 
     async def call(self, function: Callable[[], T]) -> T:
-        """The result of `function`, run in a worker with a copy of the caller's context variables. Raises Saturated."""
+        """Return the result of `function`, run in a worker with a copy of the caller's context variables. Raises
+        Saturated.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
@@ -115,8 +117,8 @@ def _fail(future: asyncio.Future[T], error: BaseException) -> None:
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
-    """A SystemExit of any task passes through asyncio: it must not end the loop of all later calls. Calls hand their
-    own on by themselves.
+    """Run the loop until it is stopped. A SystemExit of any task passes through asyncio: it must not end the loop of
+    all later calls. Calls hand their own on by themselves.
     """
     while True:
         try:

@@ -29,7 +29,7 @@ PROTO = Codec(bytes, bytes)
 
 
 def find_method(method: str) -> Any:
-    """The MethodDescriptor of `/package.Service/Method`; None if its .proto has not been imported."""
+    """Return the MethodDescriptor of `/package.Service/Method`; None if its .proto has not been imported."""
     from google.protobuf import descriptor_pool
 
     service, _, name = method.removeprefix("/").rpartition("/")
@@ -74,7 +74,7 @@ def _reader() -> Reader:
 
 
 def message_from(text: bytes, descriptor: Any) -> Any:
-    """The message in this JSON. Raises Refused, saying what does not fit."""
+    """Return the message in this JSON. Raises Refused, saying what does not fit."""
     from lambda_fn import protojson
 
     message = new_message(descriptor)
@@ -86,7 +86,7 @@ def message_from(text: bytes, descriptor: Any) -> Any:
 
 
 def loads(body: bytes) -> Any:
-    """The value of a body in JSON. Raises Refused."""
+    """Return the value of a body in JSON. Raises Refused."""
     from lambda_fn import protojson
 
     try:
@@ -106,7 +106,7 @@ def merge(found: Any, message: Any, *, passes_over_unknown: bool) -> None:
 
 
 def serialized(message: Any) -> bytes:
-    """The message's bytes. Raises Refused where a required field is missing."""
+    """Return the message's bytes. Raises Refused where a required field is missing."""
     from google.protobuf.message import EncodeError
 
     try:
@@ -123,7 +123,7 @@ def _not_fitting(descriptor: Any, error: NotProtoJson) -> Refused:
 
 
 def parsed(data: bytes, descriptor: Any) -> Any:
-    """The message in a reply's bytes. Raises Refused."""
+    """Return the message in a reply's bytes. Raises Refused."""
     from google.protobuf.message import DecodeError
 
     try:
@@ -133,8 +133,8 @@ def parsed(data: bytes, descriptor: Any) -> Any:
 
 
 def to_json(data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: str | None = None) -> bytes:
-    """The JSON of a serialized message, or of one of its fields (named as in the .proto); ASCII, on one line. Raises
-    Refused.
+    """Return the JSON of a serialized message, or of one of its fields (named as in the .proto); ASCII, on one line.
+    Raises Refused.
     """
     import json
 
@@ -159,7 +159,9 @@ def to_json(data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: 
 
 
 def any_as_json(type_url: str, value: bytes) -> Any:
-    """A google.protobuf.Any as JSON has it; None if its type is not loaded here or its bytes are no such message."""
+    """Return a google.protobuf.Any as JSON has it; None if its type is not loaded here or its bytes are no such
+    message.
+    """
     from google.protobuf import any_pb2, json_format, message
 
     try:
@@ -169,8 +171,8 @@ def any_as_json(type_url: str, value: bytes) -> Any:
 
 
 def find_field(message: Any, path: tuple[str, ...]) -> Any:
-    """The FieldDescriptor at the end of a path of names, as in the .proto or as in JSON. None if no field has this
-    path.
+    """Return the FieldDescriptor at the end of a path of names, as in the .proto or as in JSON. None if no field has
+    this path.
 
     All fields before the last are single messages.
     """
@@ -186,7 +188,7 @@ def find_field(message: Any, path: tuple[str, ...]) -> Any:
 
 
 def names_of(message: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
-    """The same path in the names of the .proto, so that a field has one path however it is written; None as for
+    """Return the same path in the names of the .proto, so that a field has one path however it is written; None as for
     `find_field`.
     """
     if find_field(message, path) is None:
@@ -219,7 +221,9 @@ def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
 
 
 def check_oneof(message: Any, field: Any) -> None:
-    """Raises Refused if another member of the field's oneof is set: setting this one would take it away unseen."""
+    """Check the field's oneof. Raises Refused if another member of it is set: setting this one would take it away
+    unseen.
+    """
     oneof = field.containing_oneof
     taken = None if oneof is None else message.WhichOneof(oneof.name)
     if taken not in (None, field.name):
@@ -234,8 +238,8 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def _json_value(field: Any, text: str) -> Any:
-    """The text as protobuf's JSON mapping wants it: numbers, names of enums, timestamps and their like are text there,
-    too.
+    """Return the text as protobuf's JSON mapping wants it: numbers, names of enums, timestamps and their like are text
+    there, too.
     """
     is_boolean = field.type == field.TYPE_BOOL or (
         field.message_type is not None and field.message_type.full_name == _BOOL_VALUE

@@ -13,8 +13,8 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """Number and value of each varint and length-delimited field; others are skipped. Raises ValueError for invalid
-    bytes.
+    """Yield number and value of each varint and length-delimited field. Others are skipped. Raises ValueError for
+    invalid bytes.
     """
     at = 0
     while at < len(raw):
@@ -38,7 +38,7 @@ def fields(raw: bytes) -> Iterator[tuple[int, bytes | int]]:
 
 
 def bytes_in(found: dict[int, bytes | int], number: int) -> bytes:
-    """The length-delimited field of this number, or empty bytes if it is missing."""
+    """Return the length-delimited field of this number, or empty bytes if it is missing."""
     value = found.get(number, b"")
     return value if isinstance(value, bytes) else b""
 
@@ -66,5 +66,5 @@ def varint(value: int) -> bytes:
 
 
 def field(number: int, value: bytes) -> bytes:
-    """A length-delimited field."""
+    """Return a length-delimited field."""
     return varint(number << 3 | _BYTES) + varint(len(value)) + value

@@ -109,7 +109,7 @@ _Row = Sequence[str]
 
 
 def status_page(overview: Overview) -> str:
-    """The whole page: no script, nothing loaded from elsewhere, every text escaped."""
+    """Return the whole page: no script, nothing loaded from elsewhere, every text escaped."""
     figures = overview.figures
     ready = (
         '<p class="bad">Not ready: ' + escape("; ".join(overview.unready)) + "</p>"
@@ -191,7 +191,7 @@ def _target_rows(targets: dict[str, TargetSnapshot]) -> list[_Row]:
 
 
 def _counts(method: MethodCounts) -> tuple[str, str]:
-    """Calls begun, and those that ended with another status than OK."""
+    """Return the number of calls begun, and of those that ended with another status than OK."""
     return str(method.started), str(sum(method.handled) - method.handled[OK.code])
 
 
@@ -225,7 +225,7 @@ def _size(size: float) -> str:
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[_Row]) -> str:
-    """A leading `#` in `head` makes a column of numbers. Nothing without rows."""
+    """Return a table, or an empty text if there are no rows. A leading `#` in `head` makes a column of numbers."""
     if not rows:
         return ""
     classes = [' class="n"' if name.startswith("#") else "" for name in head]

@@ -41,7 +41,7 @@ def _max_files() -> int | None:
 
 
 def _started(proc: Path, *, ticks: int) -> float | None:
-    """The Unix time that lies this many clock ticks after the machine's start."""
+    """Return the Unix time that lies this many clock ticks after the machine's start."""
     with (proc / "stat").open() as lines:
         for line in lines:
             if line.startswith("btime "):

@@ -97,7 +97,7 @@ class AdminServer:
         }
 
     async def start(self, address: TcpAddress) -> int:
-        """Listens, and returns the port: the one chosen if the address says 0. Raises OSError."""
+        """Listen, and return the port: the one chosen if the address says 0. Raises OSError."""
         from aiohttp import web
 
         runner = web.ServerRunner(_server(self._serve), shutdown_timeout=_CLOSE_TIMEOUT)
@@ -112,7 +112,7 @@ class AdminServer:
         return port
 
     async def close(self) -> None:
-        """Stops listening and ends all connections."""
+        """Stop listening and end all connections."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -207,7 +207,7 @@ def _render(snapshot: Snapshot, version: str, accept: str) -> tuple[bytes, str]:
 def _server(
     serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
 ) -> web.Server:
-    """An aiohttp server whose connections are bounded in number, time and size."""
+    """Return an aiohttp server whose connections are bounded in number, time and size."""
     from aiohttp import web
 
     from bridge.server.http_port import HttpServerLog

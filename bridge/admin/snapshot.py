@@ -82,7 +82,7 @@ def take_snapshot(
     credentials_age: float | None = None,
     process: ProcessSnapshot | None = None,
 ) -> Snapshot:
-    """The figures as they are now; targets of the same name are summed."""
+    """Return the figures as they are now. Targets of the same name are summed."""
     snapshot = bridge.taken(
         Snapshot,
         methods={},

@@ -55,12 +55,12 @@ _read_arn = re.compile(
 
 
 def partition_of(region: str) -> Partition:
-    """The partition that a region lies in, by its name."""
+    """Return the partition that a region lies in, by its name."""
     return next(found for found in PARTITIONS if region.startswith(found.region_prefix))
 
 
 def partition_in(arn: str) -> Partition:
-    """The partition that an ARN names. Raises KeyError if there is no such partition."""
+    """Return the partition that an ARN names. Raises KeyError if there is no such partition."""
     return _PARTITION_OF_NAME[arn.split(":")[1]]
 
 
@@ -109,7 +109,7 @@ class FunctionName:
         return self.name if self.qualifier is None else f"{self.name}:{self.qualifier}"
 
     def endpoint_host(self, default_region: str | None = None) -> str:
-        """The Lambda API's host for this function; an ARN's region always wins. Raises ValueError if there is no
+        """Return the Lambda API's host for this function. An ARN's region always wins. Raises ValueError if there is no
         region.
         """
         region = self.region or default_region

@@ -142,8 +142,8 @@ def refusal_of(
     retry_after: float | None,
     function: str,
 ) -> AwsRefusal:
-    """The cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason, "" if
-    absent.
+    """Return the cause behind an HTTP error of Invoke. `error_type` is x-amzn-ErrorType, `reason` a throttle's reason,
+    "" if absent.
     """
     name = _plain_type(error_type)
     kind, text = _rule_for(http_status, name)
@@ -180,7 +180,7 @@ _MAX_TEXT = 500
 
 
 def _short(text: str) -> str:
-    """The first line that is not empty, bounded. Later lines hold traces, or the parts of a bad signature."""
+    """Return the first line that is not empty, bounded. Later lines hold traces, or the parts of a bad signature."""
     line = next((line for line in text.splitlines() if line.strip()), "").strip()
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
 
@@ -206,7 +206,7 @@ _REQUEST_ID_PREFIX = re.compile(r"^RequestId: [0-9A-Za-z-]{1,64} (?:Error: )?")
 
 
 def failure_of(payload: bytes, *, function: str) -> RpcError:
-    """The cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and
+    """Return the cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and
     failed.
     """
     error_type, message = _read_failure(payload)

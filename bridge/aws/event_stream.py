@@ -43,7 +43,7 @@ class Event(FrozenValue, frozen=True):
     payload: bytes
 
     def header(self, name: str) -> str:
-        """The value of a string header, or an empty text."""
+        """Return the value of a string header, or an empty text."""
         for key, value in self.headers:
             if key == name:
                 return value

@@ -42,7 +42,7 @@ class ResponseStream:
     __slots__ = ("_events", "_function", "_is_complete")
 
     def __init__(self, *, function: str) -> None:
-        """`function`: how messages name it."""
+        """Make a reader. `function` is how messages name the function."""
         self._events = EventStreamReader()
         self._function = function
         self._is_complete = False
@@ -83,7 +83,7 @@ class ResponseStream:
         return None
 
     def finish(self) -> None:
-        """The stream is over. Raises CutReply if the function's end was not told."""
+        """End the stream. Raises CutReply if the function's end was not told."""
         if not self._is_complete:
             raise CutReply(f"the event stream of {self._function} ended before AWS said that the function had")
 
@@ -98,14 +98,14 @@ class ResponseStream:
         return failure_of(_reported(code, details), function=self._function)
 
     def _broken_off(self, event: Event) -> RpcError:
-        """An error of Lambda's own in the middle of a stream. The function has run, whatever it is called."""
+        """Return an error of Lambda's own in the middle of a stream. The function has run, whatever it is called."""
         name = event.header(":exception-type") or event.header(":error-code")
         cause = f" ({name[:80]})" if name.isprintable() and name else ""
         return ServiceFailed(f"Lambda broke off the reply of {self._function}{cause}")
 
 
 def _reported(code: str, details: str) -> bytes:
-    """The failure as Invoke would have returned it: details may be that JSON, or a text."""
+    """Return the failure as Invoke would have returned it: details may be that JSON, or a text."""
     try:
         reported = _decode_details(details.removeprefix("\ufeff"))
     except (DecodeError, UnicodeDecodeError, RecursionError):

@@ -30,7 +30,7 @@ _decode = Decoder(_Failure).decode
 
 
 def as_invoked(function: FunctionName) -> FunctionName:
-    """The name in the path: `function`, whatever runs there, without account and qualifier."""
+    """Return the name in the path: `function`, whatever runs there, without account and qualifier."""
     return replace(function, name="function", qualifier=None, account=None)
 
 

@@ -49,7 +49,7 @@ class Credentials(FrozenValue, frozen=True):
 
 
 def payload_hash(body: bytes) -> str:
-    """The form in which a body enters its signature. About 0.5 ms a MiB."""
+    """Return the form in which a body enters its signature. About 0.5 ms a MiB."""
     return sha256(body).hexdigest()
 
 
@@ -126,12 +126,12 @@ class RequestSigner:
         self._turn(0)
 
     def head(self, payload_hash: str, length: int, now: float) -> bytes:
-        """The signed request head for a body of `length` bytes. `now`: Unix seconds, as AWS counts them."""
+        """Return the signed request head for a body of `length` bytes. `now`: Unix seconds, as AWS counts them."""
         signature = self.signature(payload_hash, now)
         return b"%b%b\r\ncontent-length: %d\r\n\r\n" % (self._head_start, signature, length)
 
     def headers_to_add(self, payload_hash: str, now: float) -> HeaderPairs:
-        """What the given headers lack: the date, the session token if there is one, the authorization."""
+        """Return what the given headers lack: the date, the session token if there is one, the authorization."""
         signature = self.signature(payload_hash, now).decode("ascii")
         token = self._key.credentials.token
         return (
@@ -175,7 +175,7 @@ class RequestSigner:
 
 
 def canonical_path(path: str) -> str:
-    """The path without empty, `.` and `..` segments, percent-encoded once more than it is sent."""
+    """Return the path without empty, `.` and `..` segments, percent-encoded once more than it is sent."""
     segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
@@ -189,7 +189,7 @@ def canonical_path(path: str) -> str:
 
 
 def canonical_query(query: str) -> str:
-    """The parameters, encoded as they are sent, sorted by name and then by value."""
+    """Return the parameters, encoded as they are sent, sorted by name and then by value."""
     if not query:
         return ""
     pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
@@ -197,7 +197,7 @@ def canonical_query(query: str) -> str:
 
 
 def canonical_headers(headers: HeaderPairs) -> tuple[str, str]:
-    """The fields, one a line, sorted by name, their spaces folded; and the list of their names."""
+    """Return the fields, one a line, sorted by name, their spaces folded; and the list of their names."""
     values: dict[str, list[str]] = {}
     for name, value in headers:
         values.setdefault(name.lower().strip(), []).append(" ".join(value.split()))

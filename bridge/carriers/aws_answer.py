@@ -14,7 +14,7 @@ from bridge.rpc.json_text import without_mark
 
 
 def refusal_in(response: Response, *, function: str, now: float) -> RpcError:
-    """The cause of an error answer. `function` is its name in messages. `now` is Unix seconds."""
+    """Return the cause of an error answer. `function` is its name in messages. `now` is Unix seconds."""
     facts = _error_body(response.body)
     error = refusal_of(
         http_status=response.status,
@@ -33,7 +33,7 @@ _decode_error = Decoder(dict[str, object]).decode
 
 
 def _error_body(body: bytes) -> dict[str, str]:
-    """The texts in the body of an AWS error, with names in lower case. Services write `message` or `Message`."""
+    """Return the texts in the body of an AWS error, with names in lower case. Services write `message` or `Message`."""
     try:
         fields = _decode_error(without_mark(body))
     except (DecodeError, UnicodeDecodeError, RecursionError):
@@ -42,7 +42,7 @@ def _error_body(body: bytes) -> dict[str, str]:
 
 
 def parse_retry_after(value: str, *, now: float) -> float | None:
-    """The seconds that a Retry-After asks for (RFC 9110 10.2.3): a number, or a date minus `now` (Unix seconds)."""
+    """Return the seconds of a Retry-After (RFC 9110 10.2.3): a number, or a date minus `now` (Unix seconds)."""
     if value.isascii() and value.isdigit() and len(value) < 10:
         return float(value)
     date = parse_date(value)
@@ -50,7 +50,7 @@ def parse_retry_after(value: str, *, now: float) -> float | None:
 
 
 def parse_date(value: str) -> float | None:
-    """The Unix seconds of an HTTP date; None for anything else."""
+    """Return the Unix seconds of an HTTP date, or None for anything else."""
     try:
         return parsedate_to_datetime(value).timestamp()
     except (ValueError, OverflowError):

@@ -207,7 +207,7 @@ class GrpcCarrier:
         return self._last_end
 
     def refusal(self, response: Response) -> RpcError:
-        """The error for a response that is not gRPC and has no status."""
+        """Return the error for a response that is not gRPC and has no status."""
         if response.http_status != _OK:
             return self.http_refusal(response.http_status)
         kind = response.content_type[:80]
@@ -572,7 +572,7 @@ class UpstreamCall:
         self.has_room()
 
     def _finish(self, end: Trailers | None) -> None:
-        """The server has ended the call. `None` means without a status."""
+        """End the call, as the server has done. `None` means without a status."""
         if self._failure is None:
             self._end, self._has_no_status = end, end is None
         self._is_over = True
@@ -588,7 +588,7 @@ class UpstreamCall:
             self._news.set_result(None)
 
     def _no_status(self) -> RpcError:
-        """The error of a call that ended without a status."""
+        """Return the error of a call that ended without a status."""
         if self._http_status != _OK:
             return self._carrier.http_refusal(self._http_status)
         if len(self._current) > self._at:
@@ -632,7 +632,7 @@ def _read_response(fields: Fields) -> Response:
 
 
 def _status_in(fields: Fields) -> Status | None:
-    """The status, if there is a grpc-status. The first value counts."""
+    """Return the status, if there is a grpc-status. The first value counts."""
     code: StatusCode | None = None
     message, details = "", b""
     for name, value in reversed(fields):

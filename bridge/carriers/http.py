@@ -160,7 +160,7 @@ class _Signer:
         self._prepared: dict[tuple[str, str], RequestSigner] = {}
 
     def sign(self, credentials: Credentials, path: str, fields: HeaderPairs, hashed: str) -> HeaderPairs:
-        """The fields with the signature. `hashed` is the hash of the body."""
+        """Return the fields with the signature. `hashed` is the hash of the body."""
         if credentials is not self._credentials:
             self._key = SigningKey(credentials, region=self._region, service=self.service)
             self._credentials = credentials

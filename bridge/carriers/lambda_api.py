@@ -142,7 +142,7 @@ class LambdaApi:
         )
 
     def _find_endpoint(self, region: str, settings: AwsSettings) -> Url:
-        """The Lambda API's URL. Raises ValueError."""
+        """Return the Lambda API's URL. Raises ValueError."""
         if self._endpoint is not None:
             return self._endpoint
         if settings.lambda_endpoint is not None:
@@ -181,7 +181,7 @@ class _Way:
         self.signer = self.signer_for(())
 
     def signer_for(self, extra: HeaderPairs) -> RequestSigner:
-        """The signer for requests that also have these headers."""
+        """Return the signer for requests that also have these headers."""
         return RequestSigner(
             self._key,
             method="POST",

@@ -40,11 +40,11 @@ class Reader(Protocol):
         ...
 
     def open(self) -> list[ResponseEvent]:
-        """The Headers, if they can leave before any of the body has come: for replies that are streamed."""
+        """Return the Headers, if they can leave before any of the body has come: for replies that are streamed."""
         ...
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
-        """The events that these bytes complete."""
+        """Return the events that these bytes complete."""
         ...
 
     @property
@@ -55,7 +55,7 @@ class Reader(Protocol):
         ...
 
     def finish(self) -> list[ResponseEvent]:
-        """The reply is over: its last events, Trailers at their end."""
+        """Return the last events of the reply, Trailers at their end."""
         ...
 
 
@@ -75,7 +75,7 @@ class Codec(Protocol):
         ...
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:
-        """The body for the backend from that of the call, which is whole and checked, and not compressed if
+        """Return the body for the backend from that of the call, which is whole and checked, and not compressed if
         `is_identity`.
 
         `message_format`: the client's subtype. Raises UnsupportedCall, UnknownMethod, MalformedRequest.

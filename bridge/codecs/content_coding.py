@@ -31,7 +31,7 @@ _KEPT = 4096
 
 
 def content_codings(headers: Metadata) -> tuple[str, ...]:
-    """The codings in the order in which they were applied, without identity. `headers`: names in lower case."""
+    """Return the codings in the order in which they were applied, without identity. `headers`: names in lower case."""
     for name in _NAMES:
         listed = ",".join([value for key, value in headers if key == name])
         if listed:
@@ -53,8 +53,8 @@ class ContentDecoder:
         """The last bytes of the body as they came."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The pieces that these bytes give. An empty one says that some work was done: the caller may let others get
-        through.
+        """Yield the pieces that these bytes give. An empty one says that some work was done: the caller may let others
+        get through.
 
         Raises BadReply, ReplyTooLarge; FunctionFailed if a runtime's report stands where data should.
         """
@@ -67,7 +67,7 @@ class ContentDecoder:
             raise self._blame(error) from error.__cause__
 
     def finish(self) -> None:
-        """The body is over. Raises as `feed` does if a coding's data is not."""
+        """End the body. Raises as `feed` does if a coding's data is incomplete."""
         for stage in self._stages:
             if not stage.is_whole:
                 raise self._blame(
@@ -173,7 +173,7 @@ def _is_zlib(data: bytes) -> bool:
 
 
 def _inflated(inflater: zlib._Decompress, data: bytes, coding: str) -> Generator[bytes, None, bytes]:
-    """What the data gives; returns the rest of it that stands behind the end."""
+    """Yield what the data gives, and return the rest of it that stands behind the end."""
     while True:
         try:
             plain = inflater.decompress(data, PIECE)

@@ -25,7 +25,7 @@ NotGrpc = Callable[[bytes | bytearray, int], BadReply]
 
 
 def wrong_format(found: re.Match[str] | None, message_format: str) -> BadReply | None:
-    """What is wrong with a reply whose content type, as matched, names another `format` than the client's."""
+    """Return what is wrong with a reply whose content type, as matched, names another `format` than the client's."""
     sent = found["format"] if found is not None else None
     if sent is None or sent == message_format:
         return None
@@ -96,16 +96,16 @@ class EnvelopedBody:
         return self.is_framed or len(self) < OPAQUE_KEPT
 
     def open(self) -> list[ResponseEvent]:
-        """The Headers, before any of the body has come, if messages are to be expected."""
+        """Return the Headers, before any of the body has come, if messages are to be expected."""
         return self.take_headers() if self.is_framed and self.failure is None else []
 
     def take_headers(self) -> list[ResponseEvent]:
-        """The Headers, if they have not been given out."""
+        """Return the Headers, if they have not been given out."""
         headers, self.headers = self.headers, None
         return [] if headers is None else [headers]
 
     def feed(self, data: bytes, not_grpc: NotGrpc) -> list[ResponseEvent]:
-        """The events that these bytes complete. Raises BadReply, ReplyTooLarge."""
+        """Return the events that these bytes complete. Raises BadReply, ReplyTooLarge."""
         self.has_begun = True
         if not self.is_framed:
             self.rest += data[: OPAQUE_KEPT - len(self)]

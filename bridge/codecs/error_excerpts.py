@@ -38,7 +38,7 @@ _decode_error_body = Decoder(_ErrorBody).decode
 
 
 def broken_off(body: bytes | bytearray) -> str | None:
-    """What the runtime's report in this body says; None without one."""
+    """Return what the runtime's report in this body says, or None without one."""
     found = _ERROR_TEXT.search(body)
     if found is None:
         return None
@@ -53,14 +53,14 @@ def broken_off(body: bytes | bytearray) -> str | None:
 
 
 def http_refusal(http_status: int, body: bytes | bytearray = b"") -> HttpRefusal:
-    """An HTTP error without a grpc-status, quoted from its body if that is text."""
+    """Return an HTTP error without a grpc-status, quoted from its body if that is text."""
     quoted = excerpt(body)
     told = f"the function answered HTTP {http_status}{': ' if quoted else ''}{quoted}"
     return HttpRefusal(told, code=code_of_http_status(http_status))
 
 
 def excerpt(text: bytes | bytearray) -> str:
-    """The first line that says something, if it is text."""
+    """Return the first line that says something, if it is text."""
     line = next((line for line in text[:OPAQUE_KEPT].split(b"\n") if line.strip()), b"").strip()
     words = line.decode("utf-8", "replace")
     return words[:MAX_EXCERPT] if words.isprintable() and "\ufffd" not in words else ""

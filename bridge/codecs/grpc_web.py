@@ -111,13 +111,13 @@ class GrpcWebReader:
         return self._body.trailers is not None
 
     def open(self) -> list[ResponseEvent]:
-        """The Headers, if they can leave before any of the body has come: for replies that are streamed."""
+        """Return the Headers, if they can leave before any of the body has come: for replies that are streamed."""
         if self._http_status != 200 or self._fields.status is not None:
             return []
         return self._body.open()
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
-        """The events that these bytes complete."""
+        """Return the events that these bytes complete."""
         if not data:
             return []
         try:
@@ -136,7 +136,7 @@ class GrpcWebReader:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def finish(self) -> list[ResponseEvent]:
-        """The reply is over: its end. The trailers' status counts; that of the headers where they have none."""
+        """Return the end of the reply. The trailers' status counts, or that of the headers if they have none."""
         body, status = self._body, self._fields.status
         if status is not None and not body.has_begun:
             # In a trailers-only reply the headers are the trailers (PROTOCOL-WEB).
@@ -170,8 +170,8 @@ class GrpcWebReader:
         return [headers, known]
 
     def _trailers(self, block: bytes) -> Trailers:
-        """What the block says. Servers may write the status into the headers and then an empty block, or one of other
-        fields.
+        """Return what the block says. Servers may write the status into the headers and then an empty block, or one of
+        other fields.
         """
         lines, told = _lines(block), self._fields.status
         if told is not None:
@@ -199,7 +199,7 @@ class GrpcWebReader:
         return NoStatus("the function's reply has no trailers: it crashed, ran out of time, or is no gRPC-Web server")
 
     def _blame(self, error: RpcError) -> RpcError:
-        """An HTTP error explains an unreadable body better than the body does."""
+        """Return the HTTP error, if there is one, in place of an error of the body. It explains more."""
         if self._http_status != 200 and isinstance(error, BadReply | NoStatus):
             return self._http_refusal()
         return error
@@ -261,8 +261,8 @@ _LONGEST_USUAL_END = max(map(len, _USUAL_ENDS))
 
 
 def _lines(block: bytes) -> list[tuple[str, str]]:
-    """The fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's end.
-    Raises BadReply.
+    """Return the fields in a trailers envelope. Tolerates what servers vary in: case, spaces, bare LF, the last line's
+    end. Raises BadReply.
     """
     fields = []
     lines = block.decode("latin-1").split("\n", MOST_LINES)
@@ -291,7 +291,7 @@ class _Base64Text:
         """Whether invalid base64 was found. Everything before it has been returned."""
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes behind this text, up to where it stops being base64."""
+        """Return the bytes behind this text, up to where it stops being base64."""
         text = self._rest + data
         whole = len(text) - len(text) % 4
         found = _GROUPS(text, 0, whole)

@@ -17,9 +17,9 @@ _PLACE = "here (compression: identity)"
 def uncompressed(
     metadata: Metadata, body: bytes, *, max_message: int, max_body: int, account: Account
 ) -> tuple[Metadata, Iterable[bytes | bytearray]]:
-    """The same request without compression, in its metadata too, its body in parts. `body` is whole and checked; limits
-    are bytes, inflated. There may be very many parts, each inflated when it is taken; join them when all are there.
-    `account` counts what was inflated.
+    """Return the same request without compression, in its metadata too, its body in parts. `body` is whole and checked;
+    limits are bytes, inflated. There may be very many parts, each inflated when it is taken; join them when all are
+    there. `account` counts what was inflated.
 
     Raises UnsupportedCompression; taking the parts raises MalformedRequest, MessageTooLarge, BuffersFull.
     """
@@ -67,7 +67,7 @@ def _undecodable(encoding: str) -> MalformedRequest:
 
 
 def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:
-    """A compressed message of a request, inflated to at most `limit` bytes. `place`: where, as errors say it.
+    """Return a compressed message of a request, inflated to at most `limit` bytes. `place`: where, as errors say it.
 
     Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
     """
@@ -79,7 +79,7 @@ def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> by
 
 
 def refuse_unknown(encoding: str, *, place: str) -> None:
-    """Raises UnsupportedCompression for an encoding that the bridge cannot undo.
+    """Refuse an encoding that the bridge cannot undo. Raises UnsupportedCompression.
 
     It counts that the call names it, compressed messages or not (gRPC compression.md).
     """

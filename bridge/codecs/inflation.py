@@ -26,8 +26,8 @@ class ReplyInflater:
         max_response: int | None,
         account: Account | None = None,
     ) -> None:
-        """`encoding`: the reply's, empty if it names none; `accept_encoding`: what the client lists; `max_response`:
-        bytes; `account`: counts the messages that are inflated.
+        """Take the reply's `encoding`, empty if it names none, and `accept_encoding`, what the client lists.
+        `max_response` is in bytes. `account` counts the messages that are inflated.
         """
         self._account = account
         self._encoding = encoding
@@ -37,7 +37,7 @@ class ReplyInflater:
         """Whether the client does not take the reply's encoding."""
 
     def acceptable(self, message: bytes) -> bytes:
-        """A compressed envelope as the client can take it. Raises BadReply, ReplyTooLarge, BuffersFull."""
+        """Return a compressed envelope as the client can take it. Raises BadReply, ReplyTooLarge, BuffersFull."""
         if self._encoding in ("", IDENTITY):
             raise BadReply("the function sent a compressed message but names no grpc-encoding")
         if not self.is_needed:

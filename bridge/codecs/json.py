@@ -17,16 +17,16 @@ class Transcode(Protocol):
     """Turns messages into JSON and back, by descriptors. It may take long: other calls go on meanwhile."""
 
     async def to_json(self, path: str, message: bytes, *, max_size: int, account: Account) -> bytes:
-        """The request message of the method at this path as JSON (UTF-8) of at most `max_size` bytes. `account` holds
-        it.
+        """Return the request message of the method at this path as JSON (UTF-8) of at most `max_size` bytes. `account`
+        holds it.
 
         Raises UnknownMethod, MalformedRequest, MessageTooLarge, Overloaded, ConversionFailed.
         """
         ...
 
     async def from_json(self, path: str, text: bytes, *, max_size: int, account: Account) -> bytes:
-        """The response message in this JSON, of at most `max_size` bytes; nothing and null are the empty message.
-        `account` holds it.
+        """Return the response message in this JSON, of at most `max_size` bytes. Nothing and null are the empty
+        message. `account` holds it.
 
         Raises UnknownMethod, BadReply, ReplyTooLarge, Overloaded, ConversionFailed.
         """
@@ -71,5 +71,5 @@ class Json:
 
 
 def _decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called
-    """The body has been converted."""
+    """Return the body as it is: it has been converted already."""
     return body

@@ -21,7 +21,7 @@ MAX_BODY = 64 << 20
 
 
 def only_message(body: bytes, message_format: str, *, payload: str) -> bytes:
-    """The data of the one envelope in this request. `payload` names the format in errors.
+    """Return the data of the one envelope in this request. `payload` names the format in errors.
 
     Raises UnsupportedCall, UnsupportedCompression.
     """
@@ -84,7 +84,7 @@ class UnaryReader:
         return []
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
-        """Raises ReplyTooLarge."""
+        """Return nothing until the end: the reply is one message. Raises ReplyTooLarge."""
         if self._has_message:
             self._body += data
             if len(self._body) > MAX_BODY:

@@ -32,7 +32,7 @@ _CONNECT_SECONDS = 10.0
 
 
 def call(chosen: argparse.Namespace) -> int:
-    """Returns 0 if the call's status is OK, else 1. Raises CommandFailed."""
+    """Make the call. Returns 0 if its status is OK, else 1. Raises CommandFailed."""
     service, slash, method = chosen.method.lstrip("/").partition("/")
     if not slash or not service or not method:
         raise CommandFailed(
@@ -81,7 +81,7 @@ def _call(
 
 
 def json_of(message: Message) -> str:
-    """Raises CommandFailed for a message that has no JSON form."""
+    """Return the message as JSON. Raises CommandFailed for a message that has no JSON form."""
     try:
         # Its own pool knows the types that an Any of it may hold.
         pool: Any = message.DESCRIPTOR.file.pool
@@ -180,7 +180,7 @@ def _describe(channel: grpc.Channel, service: str, method: str) -> MethodDescrip
 
 
 def _files_of(channel: grpc.Channel, service: str) -> list[bytes]:
-    """The file that defines the service and all that it imports, asked for until nothing is missing."""
+    """Return the file that defines the service and all that it imports, asked for until nothing is missing."""
     files = {imports_of(file)[0]: file for file in _ask(channel, file_containing_symbol=service)}
     while True:
         imported = {name for file in files.values() for name in imports_of(file)[1]}

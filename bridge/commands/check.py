@@ -24,7 +24,9 @@ _DRY_RUN_SECONDS = 20.0
 
 
 def check(chosen: argparse.Namespace) -> int:
-    """Returns 0 if all is well, 1 if AWS would refuse a call. Raises ConfigErrors and CommandFailed."""
+    """Check the configuration. Returns 0 if all is well, 1 if AWS would refuse a call. Raises ConfigErrors and
+    CommandFailed.
+    """
     path, config = load_config(chosen)
     for warning in (*config.warnings, *warnings_about(config, load_configured(config))):
         print(f"warning: {warning}", file=sys.stderr)

@@ -20,7 +20,7 @@ from bridge.shared_services import unready_reason
 
 
 def emulate(chosen: argparse.Namespace) -> int:
-    """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
+    """Run until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
     logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     if not config.functions:

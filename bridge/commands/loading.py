@@ -11,13 +11,13 @@ from bridge.config.schema import Config
 
 
 def load_config(chosen: argparse.Namespace) -> tuple[Path, Config]:
-    """The file and what it says, after flags and BRIDGE_ variables. Raises ConfigErrors."""
+    """Return the file and what it says, after flags and BRIDGE_ variables. Raises ConfigErrors."""
     path = find_config(chosen.config, os.environ, Path.cwd())
     return path, load(path, environ=os.environ, overrides=overrides_of(chosen))
 
 
 def overrides_of(chosen: argparse.Namespace) -> dict[str, str]:
-    """The flags that stand for configuration keys, by key path."""
+    """Return the flags that stand for configuration keys, by key path."""
     flags = {
         "listen": getattr(chosen, "listen", None),
         "admin": getattr(chosen, "admin", None),

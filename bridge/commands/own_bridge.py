@@ -27,7 +27,7 @@ _START_SECONDS = 30.0
 
 @contextmanager
 def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
-    """The gRPC address of a bridge on which every service leads to `target`. Raises ConfigErrors and CommandFailed.
+    """Yield the gRPC address of a bridge on which every service leads to `target`.
 
     The configuration, if there is one, says the rest: `aws`, `functions`.
     """

@@ -10,7 +10,7 @@ from bridge.config.table import HEADINGS, route_rows
 
 
 def routes(chosen: argparse.Namespace) -> int:
-    """Returns 0. Raises ConfigErrors."""
+    """Print the routes. Returns 0. Raises ConfigErrors."""
     _, config = load_config(chosen)
     rows = [HEADINGS, *map(astuple, route_rows(config))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

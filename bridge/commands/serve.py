@@ -31,7 +31,7 @@ Running = SingleProcess | Supervisor
 
 
 def serve(chosen: argparse.Namespace) -> int:
-    """Runs until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
+    """Run until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
     path, config = load_config(chosen)
     logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     for warning in config.warnings:
@@ -109,7 +109,7 @@ def _greet(bridge: Running) -> None:
 
 
 def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
-    """The first signal drains; a second one ends the process as the signal would."""
+    """Drain on the first signal. A second one ends the process as the signal would."""
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)

@@ -55,7 +55,7 @@ class Document:
     """Those of them that stand in keys whose values are never shown."""
 
     def literal(self, file: str, folder: Path) -> Document:
-        """A further source that fills no variables and reports its problems with the file's."""
+        """Return a further source that fills no variables and reports its problems with the file's."""
         return Document(file, folder, environ=None, problems=self.problems)
 
     def count(self, place: Place) -> None:
@@ -81,7 +81,7 @@ class Element:
 
     @classmethod
     def of_text(cls, text: str, place: Place, document: Document) -> Element:
-        """A scalar from outside the file, as if it were written there without quotes."""
+        """Return a scalar from outside the file, as if it were written there without quotes."""
         return cls(yaml.ScalarNode("tag:yaml.org,2002:str", text), place, document)
 
     def refuse(self, message: str) -> Refused:
@@ -135,7 +135,7 @@ class Element:
         return self.node.style is None and self.node.value in _NULL
 
     def text(self, expected: str = "text") -> str:
-        """The scalar's text with its variables filled in."""
+        """Return the scalar's text with its variables filled in."""
         if self._is_written_null or not isinstance(self.node, yaml.ScalarNode):
             raise self.refuse(f"expected {expected}, found {self.found}")
         self._check_tag()
@@ -145,8 +145,8 @@ class Element:
         return text
 
     def keys(self) -> dict[str, Element]:
-        """A mapping's elements by key; none if nothing is written. What `<<` merges in stands after the mapping's own
-        keys.
+        """Return a mapping's elements by key; none if nothing is written. What `<<` merges in stands after the
+        mapping's own keys.
         """
         if self.is_null:
             return {}
@@ -245,20 +245,22 @@ def fill(text: str, environ: Mapping[str, str]) -> str:
 
 
 def values_in(text: str, environ: Mapping[str, str]) -> set[str]:
-    """What the environment brings into this scalar."""
+    """Return what the environment brings into this scalar."""
     names = [found["name"] for found in _VARIABLE.finditer(text) if found["name"]]
     return {environ[name] for name in names if environ.get(name)}
 
 
 def shown(text: str) -> str:
-    """The user's text as a message may hold it: short, on one line, without the credentials of a URL."""
+    """Return the user's text as a message may hold it: short, on one line, without the credentials of a URL."""
     plain = _CREDENTIALS.sub("//…@", text)
     line = "".join(char if char.isprintable() else "�" for char in plain[: _MAX_SHOWN + 1])
     return line if len(line) <= _MAX_SHOWN else f"{line[:-1]}…"
 
 
 def compose(text: str, document: Document) -> Element:
-    """The file's outermost mapping. Raises ConfigErrors with the one problem that keeps the text from being read."""
+    """Return the file's outermost mapping. Raises ConfigErrors with the one problem that keeps the text from being
+    read.
+    """
 
     def refused(line: int | None, message: str) -> ConfigErrors:
         return ConfigErrors([Problem(document.file, line, "", message)])

@@ -76,7 +76,7 @@ def _function(name: str, element: Element) -> FunctionConfig:
 
 
 def _command(element: Element) -> tuple[str, ...]:
-    """A program and its arguments. A program with a slash in it is found from the function's folder."""
+    """Return a program and its arguments. A program with a slash in it is found from the function's folder."""
     if not element.is_list:
         raise element.refuse(f'expected a list such as ["./bootstrap"], found {element.found}')
     words = tuple(item.text() for item in element.items())
@@ -88,7 +88,7 @@ def _command(element: Element) -> tuple[str, ...]:
 
 
 def _program(element: Element) -> Path:
-    """A file, or a bare name to look for on PATH."""
+    """Return a file, or a bare name to look for on PATH."""
     name = text(element)
     if "/" not in name and "\0" not in name:
         return Path(name)

@@ -35,7 +35,7 @@ _EXAMPLE = """\
 
 
 def find_config(flag: str | None, environ: Mapping[str, str], cwd: Path) -> Path:
-    """The file of `-c`, else of BRIDGE_CONFIG, else ./bridge.yaml if it is there. Raises ConfigErrors."""
+    """Return the file of `-c`, else of BRIDGE_CONFIG, else ./bridge.yaml if it is there. Raises ConfigErrors."""
     named = flag or environ.get("BRIDGE_CONFIG")
     if named:
         return Path(named)
@@ -90,7 +90,7 @@ def parse(
 
 
 def _overrides(document: Document, environ: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, Element]:
-    """What stands in the place of the file's values. Paths in it are relative to the working directory."""
+    """Return what stands in the place of the file's values. Paths in it are relative to the working directory."""
     found = {}
     for name, key in VARIABLES.items():
         if environ.get(name):

@@ -38,5 +38,5 @@ def changed_sections(old: Config, new: Config) -> Changes:
 
 
 def after_reload(old: Config, new: Config) -> Config:
-    """What holds after a reload: the new configuration, with the old one's sections that need a restart."""
+    """Return what holds after a reload: the new configuration, with the old one's sections that need a restart."""
     return replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART})

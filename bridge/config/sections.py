@@ -102,8 +102,8 @@ def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
 
 
 def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
-    """The listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS settings
-    stay: BRIDGE_LISTEN must not remove the TLS settings of the file.
+    """Return the listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS
+    settings stay: BRIDGE_LISTEN must not remove the TLS settings of the file.
     """
     written = keys.take_written("listen", _listeners, usual)
 
@@ -170,7 +170,7 @@ def _tls_files(element: Element) -> TlsFiles:
 
 
 def _admin(keys: Keys, usual: Admin | None) -> Admin | None:
-    """The admin port. An address from a flag or variable leaves it the file's `hosts`."""
+    """Return the admin port. An address from a flag or variable leaves it the file's `hosts`."""
     written = keys.take_written("admin", optional(_admin_port), usual)
     hosts = () if written is None else written.hosts
 
@@ -193,7 +193,7 @@ def _admin_port(element: Element) -> Admin:
 
 
 def _emulator(keys: Keys, usual: Emulator | Url) -> Emulator | Url:
-    """The local Lambda. An address from a flag leaves it the file's `hosts`."""
+    """Return the local Lambda. An address from a flag leaves it the file's `hosts`."""
     written = keys.take_written("emulator", _emulator_port, usual)
     hosts = () if isinstance(written, Url) else written.hosts
 

@@ -149,7 +149,7 @@ _KEY = re.compile(rf"(?P<service>{_PART}(?:\.{_PART})*)(?:/(?P<method>{_PART}))?
 
 
 def parse_key(key: str) -> Match:
-    """What a key of `services` matches. Raises ValueError."""
+    """Return what a key of `services` matches. Raises ValueError."""
     if key == "*":
         return Match(MatchKind.ANY)
     parsed = _KEY.fullmatch(key)
@@ -168,7 +168,7 @@ def parse_key(key: str) -> Match:
 
 
 def matching_keys(service: str) -> Iterator[str]:
-    """The keys that would match all methods of a service, the most specific first."""
+    """Yield the keys that would match all methods of a service, the most specific first."""
     yield service
     prefix = service
     while prefix := prefix.rpartition(".")[0]:
@@ -227,7 +227,7 @@ class ServicesReader:
         return services
 
     def _resolve(self, entry: Entry) -> Service:
-        """The entry with all it inherits. Raises Refused if it leads nowhere."""
+        """Return the entry with all it inherits. Raises Refused if it leads nowhere."""
         if "split" in entry.settings and "target" in entry.settings:
             raise entry.settings["split"].refuse('"target" and "split" exclude each other')
         if entry.is_null:
@@ -245,7 +245,7 @@ class ServicesReader:
         return _service(entry, legs, shared)
 
     def _inherited(self, entry: Entry) -> Settings:
-        """What an entry takes from the one its service would match. Raises Refused if it needs a target and
+        """Return what an entry takes from the one its service would match. Raises Refused if it needs a target and
         finds none.
         """
         if entry.match.kind is not MatchKind.METHOD:
@@ -333,7 +333,9 @@ def _read_entry(key: str, element: Element) -> Entry:
 
 
 def _read_settings(element: Element, known: Collection[str], *, scalar: str) -> Settings:
-    """The keys of a mapping; text or null alone is the value of the key `scalar`. Raises Refused if it is neither."""
+    """Return the keys of a mapping. Text or null alone is the value of the key `scalar`. Raises Refused if it is
+    neither.
+    """
     if not element.is_mapping and not element.is_list:
         return {scalar: element}
     return _known_settings(element.keys(), known)
@@ -429,7 +431,7 @@ def _note_unused_json(own: Settings, legs: tuple[TargetShare, ...]) -> None:
 
 
 def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What the leg asks for and cannot be: the keys that together are at fault, and why."""
+    """Yield what the leg asks for and cannot be: the keys that together are at fault, and why."""
     if leg.event not in EVENTS_OF_PAYLOAD[leg.payload]:
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
     if leg.payload == "json" and leg.descriptors is None:
@@ -461,7 +463,7 @@ _LARGEST_MESSAGE = (1 << 32) - 1
 
 
 def read_defaults(element: Element, settings: Settings) -> Defaults:
-    """The keys that are the same for all legs."""
+    """Return the keys that are the same for all legs."""
     keys = Keys(element, "services", settings)
     usual, bounds, retry = Defaults(), Limits(), RetryPolicy()
     found = Defaults(
@@ -490,7 +492,7 @@ def read_defaults(element: Element, settings: Settings) -> Defaults:
 
 
 def read_leg(element: Element, settings: Settings, found: Target, weighed: float = 1.0) -> TargetShare:
-    """The keys that say how to speak to a target."""
+    """Return the keys that say how to speak to a target."""
     keys = Keys(element, "services", settings)
     host = found.url.origin.host if isinstance(found, HttpTargetSpec) else None
     return TargetShare(

@@ -51,7 +51,7 @@ def _share(part: float) -> str:
 
 
 def _speaks(leg: TargetShare) -> str:
-    """What goes to the target, in the words of the file."""
+    """Return what goes to the target, in the words of the file."""
     words: list[str] = []
     match leg.target:
         case GrpcTargetSpec():

@@ -37,7 +37,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact text: one number, in the largest unit that leaves it whole."""
+    """Return the shortest exact text: one number, in the largest unit that leaves it whole."""
     exact = Decimal(repr(seconds))
     if not exact:
         return "0s"
@@ -62,7 +62,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """The shortest exact text: one whole number, in the largest unit that leaves it whole."""
+    """Return the shortest exact text: one whole number, in the largest unit that leaves it whole."""
     for unit, factor in BYTES.items():
         if size >= factor and size % factor == 0:
             return f"{size // factor}{unit}"
@@ -70,7 +70,7 @@ def format_size(size: int) -> str:
 
 
 def parse_percentage(text: str) -> float:
-    """The fraction of `20%`: 0.2. Raises ValueError, whose text says what is wrong."""
+    """Return the fraction of `20%`: 0.2. Raises ValueError, whose text says what is wrong."""
     if match := _PERCENTAGE.fullmatch(text):
         return float(Decimal(match[1]) / 100)
     raise ValueError("expected a percentage such as 20%")

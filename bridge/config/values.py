@@ -57,7 +57,7 @@ class Keys:
         return name in self.elements and not self.elements[name].is_null
 
     def take(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
-        """The value of a key; of a flag or variable that overrides it; else the default."""
+        """Return the value of a key; of a flag or variable that overrides it; else the default."""
         return self.take_override(name, read, self.take_written(name, read, default))
 
     def take_written(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
@@ -76,7 +76,7 @@ class Keys:
         return self.take(name, read, stand_in)
 
     def section(self, name: str) -> Keys:
-        """The keys under a key, none if it is absent."""
+        """Return the keys under a key, none if it is absent."""
         self._known.append(name)
         element = self.elements.get(name, self.element)
         elements: Mapping[str, Element] = {}
@@ -224,7 +224,7 @@ def pattern(expression: str, expected: str) -> Read[str]:
 
 
 def path(element: Element) -> Path:
-    """A path, relative to the file that names it; what it leads to is not looked at."""
+    """Return a path, relative to the file that names it; what it leads to is not looked at."""
     found = text(element)
     if "\0" in found:
         raise element.refuse("a path holds no NUL")
@@ -232,7 +232,7 @@ def path(element: Element) -> Path:
 
 
 def file(element: Element) -> Path:
-    """A file that is there and may be read."""
+    """Return a file that is there and may be read."""
     found = _existing(element, "file")
     if not found.is_file():
         raise element.refuse(f"expected a file, {element.found} is none")
@@ -307,7 +307,7 @@ def socket_path(element: Element, found: str) -> UnixAddress:
 
 
 def socket_mode(element: Element) -> int:
-    """The permissions of a Unix socket: three octal digits in quotes."""
+    """Return the permissions of a Unix socket: three octal digits in quotes."""
     expected = 'the permissions in quotes, such as "0660"'
     found = element.text(expected)
     if not element.is_quoted:
@@ -318,7 +318,7 @@ def socket_mode(element: Element) -> int:
 
 
 def host_and_port(element: Element, found: str) -> TcpAddress:
-    """A place to connect to."""
+    """Return a place to connect to."""
     return _parse_tcp(element, found, least_port=1)
 
 
@@ -340,7 +340,7 @@ def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
 
 
 def host_names(element: Element) -> tuple[str, ...]:
-    """A list of host names; `*.NAME` stands for all names below NAME."""
+    """Return a list of host names; `*.NAME` stands for all names below NAME."""
     return tuple(_host_name(item) for item in element.items())
 
 

@@ -183,14 +183,16 @@ class Converter:
         return _held(await self._from_json_elsewhere(path, text, max_size), account)
 
     def _learn(self, path: str) -> _Cheap:
-        """Raises UnknownMethod, so that no more is kept than there are methods."""
+        """Learn what this method's messages cost at most. Raises UnknownMethod, so that no more is kept than there are
+        methods.
+        """
         most = min(MAX_HERE, self._transcoder.most_parsed(path))
         most_per_byte = self._transcoder.most_per_byte(path)
         cheap = self._cheap[path] = _Cheap(min(most, int(CHEAP / most_per_byte)), most, most_per_byte)
         return cheap
 
     async def _look(self, path: str, message: bytes) -> tuple[Message | None, float]:
-        """The message, parsed, and what printing it costs; None: too much."""
+        """Return the message, parsed, and what printing it costs. The message is None if it costs too much."""
         if len(message) > _TINY:
             await self._share.take(_LOOK_PER_BYTE * len(message))
         request = self._transcoder.parse_request(path, message)

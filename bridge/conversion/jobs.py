@@ -92,6 +92,6 @@ decode_answer = Decoder(JobAnswer).decode
 
 
 def frame_job(header: Question | JobAnswer, payload_size: int) -> bytes:
-    """A frame up to its payload."""
+    """Return a frame up to its payload."""
     encoded = encode_header(header)
     return SIZES.pack(len(encoded), payload_size) + encoded

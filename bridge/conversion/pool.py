@@ -89,7 +89,7 @@ class ConversionPool:
     # -- descriptors --------------------------------------------------------------------------------------------------
 
     def add(self, descriptors: Descriptors) -> int:
-        """The number by which jobs name these descriptors, until they are removed as often as they were added."""
+        """Return the number by which jobs name these descriptors until they are removed as often as added."""
         for set_id, known in self._sets.items():
             if known.descriptors is descriptors or _is_same(known.descriptors, descriptors):
                 known.users += 1
@@ -120,7 +120,7 @@ class ConversionPool:
     # -- jobs ---------------------------------------------------------------------------------------------------------
 
     async def run(self, job: Conversion, payload: bytes) -> bytes:
-        """The result of one conversion. If it is cancelled, its place is free.
+        """Return the result of one conversion. If it is cancelled, its place is free.
 
         Raises Overloaded, ConversionFailed, and what is wrong with the message.
         """
@@ -203,7 +203,7 @@ class ConversionPool:
             self._ended(job.memory)
 
     async def _worker_for(self, job: Conversion) -> Worker:
-        """A process that knows the job's descriptors and does nothing else. Raises Died, OSError."""
+        """Return a process that knows the job's descriptors and does nothing else. Raises Died, OSError."""
         worker = await self._take_idle() or await self._start()
         try:
             await worker.learn(job.set_id, self._sets[job.set_id].descriptors)
@@ -223,7 +223,9 @@ class ConversionPool:
         return None
 
     async def _start(self) -> Worker:
-        """A start is not broken off: the job keeps its place until the process is there, for the next job then."""
+        """Start a process. A start is not broken off: the job keeps its place until the process is there, for the next
+        job then.
+        """
         starting = self._spawn(Worker.start(self._command))
         try:
             worker: Worker = await asyncio.shield(starting)
@@ -295,7 +297,7 @@ class ConversionPool:
 
 
 async def _ignoring_death(told: Coroutine[Any, Any, None]) -> None:
-    """A process that dies is replaced by one that learns what its jobs need."""
+    """Wait until the process is told. One that dies meanwhile is replaced by one that learns what its jobs need."""
     try:
         await told
     except (Died, TimeoutError):

@@ -61,7 +61,7 @@ class JobConverter:
         self._transcoders: dict[tuple[int, bool, bool], Transcoder] = {}
 
     def answer(self, question: Question, payload: bytes) -> tuple[JobAnswer, bytes]:
-        """The answer and its payload. Never raises an Exception."""
+        """Return the answer and its payload. Never raises an Exception."""
         try:
             return Done(), self._do(question, payload)
         except RpcError as error:
@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def _read(bridge: socket.socket, jobs: SimpleQueue[_Job]) -> None:
-    """Reads ahead, so that the end of the socket is seen in the middle of a job."""
+    """Read ahead, so that the end of the socket is seen in the middle of a job."""
     stream = bridge.makefile("rb")
     try:
         while sizes := stream.read(SIZES.size):

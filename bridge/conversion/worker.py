@@ -86,7 +86,7 @@ class Worker:
 
     @classmethod
     async def start(cls, command: Sequence[str] = COMMAND) -> Worker:
-        """Raises OSError if the command cannot be run."""
+        """Start a process. Raises OSError if the command cannot be run."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -139,14 +139,14 @@ class Worker:
                 self._known.add(set_id)
 
     async def forget(self, set_id: int) -> None:
-        """The process lets go of this set when it comes to it. Raises Died, TimeoutError."""
+        """Tell the process to let go of this set when it comes to it. Raises Died, TimeoutError."""
         async with asyncio.timeout(START_SECONDS), self._turn:
             if set_id in self._known:
                 self._known.discard(set_id)
                 await self._ask(Forget(set_id), b"")
 
     async def convert(self, job: Conversion, payload: bytes) -> bytes:
-        """The result. Raises RpcError for what is wrong with the message, Died, TimeoutError after JOB_SECONDS."""
+        """Return the result. Raises RpcError for a message that is wrong, Died, TimeoutError after JOB_SECONDS."""
         async with self._turn:
             async with asyncio.timeout(JOB_SECONDS):
                 answer, result = await self._ask(job, payload)

@@ -12,7 +12,7 @@ MAX_TRACE_ID = 1024
 
 
 def trace_id_of(request: web.Request) -> str:
-    """The client's trace id, or a new one that is not sampled."""
+    """Return the client's trace id, or a new one that is not sampled."""
     given = request.headers.get("X-Amzn-Trace-Id", "")
     if given.startswith("Root=") and len(given) <= MAX_TRACE_ID and given.isascii() and given.isprintable():
         return given

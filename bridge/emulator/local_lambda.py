@@ -94,7 +94,7 @@ class LocalLambda:
         }
 
     def path_url(self, name: str) -> str:
-        """The same URL for every client: below the endpoint."""
+        """Return the same URL for every client: below the endpoint."""
         return f"{self._endpoint_url}/lambda-url/{name}/"
 
     async def start(self, host: str, port: int) -> int:

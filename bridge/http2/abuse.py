@@ -107,7 +107,8 @@ class Budgets:
         self._sent_at_last_ping = 0
 
     def reset_received(self, age: float, streams_begun: int, now: float) -> None:
-        """The client reset a stream that we were working on, this many seconds after its request (CVE-2023-44487).
+        """Count a reset by the client of a stream that we were working on, this many seconds after its request
+        (CVE-2023-44487).
 
         A reset after a real wait is not an attack: after a second it costs nothing, after half a second half.
         """
@@ -115,7 +116,7 @@ class Budgets:
             raise _calm_down(ViolationKind.RESETS, "too_many_resets")
 
     def reset_sent(self, streams_begun: int, now: float) -> None:
-        """A mistake of the client made us reset a stream (CVE-2025-8671)."""
+        """Count a stream that a mistake of the client made us reset (CVE-2025-8671)."""
         if not self._own_resets.spend_on(streams_begun, now):
             raise _calm_down(ViolationKind.OWN_RESETS, "too_many_stream_errors")
 
@@ -124,8 +125,8 @@ class Budgets:
             raise _calm_down(ViolationKind.TOO_MANY_STREAMS, "too_many_streams")
 
     def block_refused(self, work: int, now: float) -> None:
-        """A header block was read at the cost of this many bytes and then refused: too large, too many, or out of
-        place.
+        """Count a header block that was read at the cost of this many bytes and then refused. It was too large, one too
+        many, or out of place.
         """
         if not self._refused_blocks.spend(now, _REFUSED_BLOCK + work):
             raise _calm_down(ViolationKind.HEADER_LIST, "too_many_refused_headers")
@@ -145,8 +146,8 @@ class Budgets:
         self._answers = 0
 
     def small_data(self, size: int, body_received: int) -> None:
-        """The client sent a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream
-        (CVE-2019-9518). Takes the body bytes received so far.
+        """Count a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream (CVE-2019-9518). Takes
+        the body bytes received so far.
         """
         gained = body_received - self._body_seen - size
         self._body_seen = body_received
@@ -159,15 +160,13 @@ class Budgets:
             raise _calm_down(ViolationKind.SMALL_DATA, "too_many_small_data_frames")
 
     def padding(self, size: int, body_received: int) -> None:
-        """The client sent a DATA frame of padding with fewer than SHORTEST_MESSAGE bytes of data. Padding gives no
-        tokens back.
-        """
+        """Count a DATA frame of padding with less than SHORTEST_MESSAGE bytes of data. Padding gives no tokens back."""
         self._body_seen = body_received - size
         self.small_data(size, body_received)
 
     def useless_frame(self, streams_begun: int, *, excused: int = 0) -> None:
-        """The client sent PRIORITY, an unknown frame type, or a frame for a stream that is over (CVE-2019-9513).
-        `excused` more are allowed.
+        """Count a PRIORITY, an unknown frame type, or a frame for a stream that is over (CVE-2019-9513). `excused` more
+        are allowed.
         """
         self._useless += 1
         if self._useless > _USELESS_PER_STREAM * (1 + streams_begun) + excused:
@@ -182,8 +181,8 @@ class Budgets:
             raise _calm_down(ViolationKind.WINDOW_UPDATES, "too_many_window_updates")
 
     def ping(self, frames_sent: int, now: float) -> None:
-        """The client sent a PING. Takes the number of HEADERS and DATA frames that we have sent, which reset the count
-        (gRFC A8). A PING that is too early does not count as the last one.
+        """Count a PING. Takes the number of HEADERS and DATA frames that we have sent, which reset the count (gRFC A8).
+        A PING that is too early does not count as the last one.
         """
         if frames_sent != self._sent_at_last_ping:
             self._sent_at_last_ping = frames_sent

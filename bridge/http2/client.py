@@ -332,9 +332,7 @@ class ClientEngine:
     # -- bytes in ------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, *, now: float) -> list[ClientEvent]:
-        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued
-        automatically.
-        """
+        """Take bytes in any chunking and return what happened. Answers that need no decision are queued."""
         if self._is_over:
             return []
         if self._partial:
@@ -520,9 +518,7 @@ class ClientEngine:
         self._end_stream(stream_id, stream)
 
     def _end_stream(self, stream_id: int, stream: _Stream) -> None:
-        """The server has ended its side, and with it the call. It no longer wants what we have not sent (RFC
-        9113 8.1).
-        """
+        """End the server's side, and with it the call. The server does not want the rest of it (RFC 9113 8.1)."""
         if not stream.is_half_closed:
             self._out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
         self._late_room += max(0, stream.window_in)
@@ -660,8 +656,8 @@ class ClientEngine:
     # -- credit --------------------------------------------------------------------------------------------------------
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The reader took this many body bytes, so let the server send as many more. Ended streams are allowed. Returns
-        False if nothing was queued: small credits are collected.
+        """Let the server send as many more body bytes as the reader took. Ended streams are allowed. Returns False if
+        nothing was queued: small credits are collected.
         """
         stream = self._streams.get(stream_id)
         return stream is not None and self._credit_stream(stream_id, stream, size)
@@ -801,7 +797,7 @@ class ClientEngine:
         self._send_frame(stream_id, stream, part)
 
     def _resume(self, stream_id: int, stream: _Stream) -> None:
-        """The stream's own window has opened."""
+        """Go on with a stream whose own window has opened."""
         self._send_pending(stream_id, stream)
         self._settle(stream_id, stream)
 
@@ -862,7 +858,7 @@ def _refuse_unsound(stream_id: int, decoded: HeaderList) -> None:
 
 
 def _unpadded(payload: bytes) -> bytes:
-    """The payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
+    """Return the payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
     if not payload or payload[0] >= len(payload):
         raise protocol_fault("padding longer than its frame")
     return payload[1 : len(payload) - payload[0]]

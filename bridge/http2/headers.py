@@ -110,12 +110,12 @@ SPACE = " \t"
 
 
 def stripped(value: str) -> str:
-    """The value without surrounding spaces. RFC 9113 8.2.1 forbids them, but gRPC says not to fail a call over them."""
+    """Return the value without surrounding spaces. RFC 9113 8.2.1 forbids them, but gRPC fails no call for them."""
     return value.strip(SPACE)
 
 
 def flaw_in(fields: Fields) -> str | None:
-    """The first fault of any single field."""
+    """Return the first fault of any single field."""
     for name, _ in fields:
         if flaw := name_flaw(name):
             return flaw
@@ -123,7 +123,7 @@ def flaw_in(fields: Fields) -> str | None:
 
 
 def value_flaw_in(fields: Fields) -> str | None:
-    """The first fault of any value."""
+    """Return the first fault of any value."""
     for _, value in fields:
         if flaw := value_flaw(value):
             return flaw
@@ -194,7 +194,7 @@ def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
 
 
 def _looked_through(fields: Fields) -> HeaderList:
-    """The verdict on a list whose single fields are sound."""
+    """Return the verdict on a list whose single fields are sound."""
     seen = 0
     content_length: int | None = None
     for name, value in fields:

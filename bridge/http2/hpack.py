@@ -180,7 +180,7 @@ class Decoder:
         return decoded
 
     def _read(self, block: bytes) -> tuple[HeaderList, bool]:
-        """The list, and whether the block has changed the table."""
+        """Return the list, and whether the block has changed the table."""
         table, sizes = self._table, self._sizes
         fields: list[Field] = []
         flaw: str | None = None
@@ -276,7 +276,7 @@ class Decoder:
         return excess, end + _SPARE_WORK - spare, has_inserted
 
     def _entry(self, index: int) -> Field:
-        """The table entry of this index. Raises IndexError, and ValueError for 0."""
+        """Return the table entry of this index. Raises IndexError, and ValueError for 0."""
         if not index:
             raise ValueError("a reference to table entry 0")
         return self._table[index]
@@ -414,7 +414,7 @@ _remembered_field = lru_cache(1024)(_encoded)
 
 @lru_cache(1024)
 def _literal_name(name: str) -> bytes:
-    """The beginning of a literal without indexing (RFC 7541 6.2.2)."""
+    """Return the beginning of a literal without indexing (RFC 7541 6.2.2)."""
     index = _INDEX_OF_NAME.get(name)
     if index is not None:
         return _encoded_integer(index, 0x0F)

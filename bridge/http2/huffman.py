@@ -79,7 +79,7 @@ _DEAD.extend([(_DEAD, "")] * 256)
 
 
 def _step(node: int, byte: int) -> tuple[int | None, str]:
-    """The node that the byte leads to (None: it completes EOS), and the characters it completes."""
+    """Return the node that the byte leads to (None: it completes EOS), and the characters it completes."""
     completed = ""
     for bit in range(7, -1, -1):
         node = _TREE[node][byte >> bit & 1]
@@ -103,7 +103,7 @@ def _fill_rows_for(data: bytes) -> None:
 
 
 def _rows_that_may_end() -> frozenset[int]:
-    """The ids of the rows where a string may end: after up to 7 ones, which begin EOS (RFC 7541 5.2)."""
+    """Return the ids of the rows where a string may end: after up to 7 ones, which begin EOS (RFC 7541 5.2)."""
     node, ends = 0, [id(_ROWS[0])]
     for _ in range(_LONGEST_PADDING):
         node = _TREE[node][1]
@@ -145,7 +145,7 @@ _FIFTEEN_ONES = b"\xff\x7f"
 
 
 def _deflate_header() -> bytes:
-    """The beginning of a DEFLATE block with HPACK's code (RFC 1951 3.2.7). A string's bytes may follow it.
+    """Return the beginning of a DEFLATE block with HPACK's code (RFC 1951 3.2.7). A string's bytes may follow it.
 
     Both codes are canonical, so equal lengths give equal codes. The symbols with longer codes are left out. The end of
     the block takes the one code of 15 bits that this frees: fifteen ones, the beginning of EOS.
@@ -166,7 +166,7 @@ def _deflate_header() -> bytes:
 
 
 def _number(value: int, size: int) -> str:
-    """An integer of `size` bits, the lowest one first."""
+    """Return an integer in `size` bits, the lowest one first."""
     return f"{value:0{size}b}"[::-1]
 
 
@@ -175,8 +175,8 @@ _BEGUN.decompress(_deflate_header())
 
 
 def _inflate(data: bytes) -> str | None:
-    """What `_decode` returns, or None for a string that only `_decode` can judge: one that holds a rare symbol, or whose
-    padding may be wrong.
+    """Return what `_decode` returns. None: only `_decode` can judge the string, because of a rare symbol or its
+    padding.
     """
     inflating = _BEGUN.copy()
     # The padding and these ones together are the code that ends the block.

@@ -52,8 +52,7 @@ class Engine(Protocol):
     """
 
     def receive(self, data: bytes, *, now: float) -> list[Event]:
-        """Takes bytes in any chunking and returns what happened. Answers that need no decision are queued
-        automatically.
+        """Take bytes in any chunking and return what happened. Answers that need no decision are queued.
 
         One call does a bounded amount of work: some hundred frames, some ten new streams. The rest is kept, and
         `has_backlog` says so: then call it again, with b"" or with more bytes.
@@ -142,8 +141,8 @@ class Engine(Protocol):
         ...
 
     def credit(self, stream_id: int, size: int) -> bool:
-        """The consumer took this many body bytes, so let the client send as many more. Ended streams are allowed.
-        Returns False if nothing was queued: small credits are collected.
+        """Let the client send as many more body bytes as the consumer took. Ended streams are allowed. Returns False if
+        nothing was queued: small credits are collected.
         """
         ...
 

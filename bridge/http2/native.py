@@ -553,7 +553,7 @@ class NativeEngine:
                 pass
 
     def _change_windows(self, initial: int) -> None:
-        """A new initial window moves the window of every open stream, below 0 if need be (RFC 9113 6.9.2)."""
+        """Move the window of every open stream to a new initial window, below 0 if need be (RFC 9113 6.9.2)."""
         if initial > MAX_WINDOW:
             raise flow_fault("INITIAL_WINDOW_SIZE above 2^31-1")
         self._initial_window_out = initial
@@ -584,7 +584,7 @@ class NativeEngine:
         self._budgets.answer_queued()
 
     def _receive_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
-        """The client will open no more streams. Those that it has opened go on."""
+        """Take note that the client will open no more streams. Those that it has opened go on."""
         if stream_id:
             raise protocol_fault("GOAWAY on a stream")
         if len(payload) < 8:
@@ -860,7 +860,7 @@ class NativeEngine:
             self._expect_late(stream_id, stream.window_in)
 
     def _expect_late(self, stream_id: int, window: int) -> None:
-        """The client learns later than we do that the stream is over. Until then it may send this many bytes on it."""
+        """Expect this many bytes more on a stream that is over, because the client learns that later than we do."""
         self._resets[stream_id] = window
         if len(self._resets) > _REMEMBERED_RESETS:
             self._resets.popitem(last=False)
@@ -899,14 +899,14 @@ _MISPLACED = {
 
 
 def _unpadded(payload: bytes) -> bytes:
-    """The payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
+    """Return the payload without its padding (RFC 9113 6.1). Raises ConnectionFault."""
     if not payload or payload[0] >= len(payload):
         raise protocol_fault("padding longer than its frame")
     return payload[1 : len(payload) - payload[0]]
 
 
 def _dependency(payload: bytes) -> int:
-    """The stream that a priority names (RFC 7540 5.3.1)."""
+    """Return the stream that a priority names (RFC 7540 5.3.1)."""
     dependency: int = frames.UINT32.unpack_from(payload)[0] & MAX_STREAM_ID
     return dependency
 

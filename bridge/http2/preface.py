@@ -45,7 +45,7 @@ class Verdict(Enum):
 
 
 def judge(data: bytes) -> Verdict:
-    """Takes all bytes from the first one. Undecided bytes are shorter than the preface."""
+    """Judge all bytes from the first one. Undecided bytes are shorter than the preface."""
     if data.startswith(PREFACE):
         return Verdict.HTTP2
     if data.startswith(_HTTP1_BEGINNINGS):

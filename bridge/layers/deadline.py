@@ -40,7 +40,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def bucket(self, deadline: float) -> set[Call]:
-        """The bucket for a call with this deadline. The caller adds the call, and removes it when it has ended."""
+        """Return the bucket for a call with this deadline. The caller adds the call, and removes it at its end."""
         tick = int(deadline * _TICKS) + 1
         # An empty bucket is started again, because the timer may have been set past it.
         return self._buckets.get(tick) or self._begin(tick)

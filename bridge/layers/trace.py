@@ -114,7 +114,7 @@ class _Fields:
         self._root = Context()
 
     def extract(self, metadata: Metadata) -> Context:
-        """The client's trace context, or the root if it sent none."""
+        """Return the client's trace context, or the root if it sent none."""
         carrier: dict[str, list[str]] = {}
         for name, value in metadata:
             field = self._names.get(name)

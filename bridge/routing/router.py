@@ -45,7 +45,7 @@ class Router(Generic[T]):
         self._with_methods = {path[1:].partition("/")[0] for path, entry in self._methods.items() if entry is not None}
 
     def match(self, path: str) -> T | None:
-        """The entry for `/package.Service/Method`; None: no route, or not such a path."""
+        """Return the entry for `/package.Service/Method`, or None if there is no route, or not such a path."""
         parsed = _PATH.fullmatch(path)
         if parsed is None:
             return None
@@ -54,7 +54,7 @@ class Router(Generic[T]):
         return self._of_service(parsed[1])
 
     def match_service(self, service: str) -> T | None:
-        """The entry that the service's methods share; None: none, or not a service's name."""
+        """Return the entry that the service's methods share, or None if there is none, or not a service's name."""
         return self._of_service(service) if _SERVICE.fullmatch(service) else None
 
     def serves(self, service: str) -> bool:
@@ -86,7 +86,9 @@ class Router(Generic[T]):
 
 
 def pick(weights: Sequence[float], point: float) -> int:
-    """The index that `point`, from 0 to just under 1, falls on when [0, 1) is divided by the weights, all above 0."""
+    """Return the index that `point`, from 0 to just under 1, falls on when [0, 1) is divided by the weights, all above
+    0.
+    """
     if len(weights) == 1:
         return 0
     sums = list(accumulate(weights))

@@ -134,7 +134,7 @@ class Buffers:
         return waiting
 
     def when_freed(self, told: Callable[[], bool]) -> None:
-        """Calls this when something is given back while `is_awaited` is set, behind those that `wait`. It says whether
+        """Call `told` when something is given back while `is_awaited` is set, behind those that `wait`. It says whether
         to call again.
         """
         self._freed = told
@@ -229,7 +229,7 @@ class OpenAccount:
         self.buffers.give_back(size)
 
     def close(self) -> None:
-        """Gives back all that is held."""
+        """Give back all that is held."""
         held, self.held = self.held, 0
         self.buffers.give_back(held)
 
@@ -250,7 +250,7 @@ class Portion:
         return self._account.room
 
     def become(self, size: int) -> None:
-        """Raises BuffersFull; then the former size stays counted."""
+        """Change the size that is counted. Raises BuffersFull; then the former size stays counted."""
         grown = size - self.size
         if grown > 0:
             self._account.hold(grown)

@@ -103,7 +103,7 @@ class Call(Account, Protocol):
         ...
 
     async def read_envelope(self) -> bytes | None:
-        """The next request message with its prefix; None after the last. Not to be mixed with `read_all`."""
+        """Return the next request message with its prefix, or None after the last. Not to be mixed with `read_all`."""
         ...
 
     def unread(self, envelopes: Sequence[bytes]) -> None:

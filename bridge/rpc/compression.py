@@ -22,7 +22,7 @@ PIECE = 64 << 10
 
 
 def inflate(data: bytes, encoding: str, *, max_size: int) -> bytes:
-    """The message in `data`, at most `max_size` bytes of it ever held.
+    """Return the message in `data`, at most `max_size` bytes of it ever held.
 
     Raises MessageTooLarge, BadReply for a stream that does not decode, KeyError for an encoding not in SUPPORTED.
     """
@@ -31,8 +31,8 @@ def inflate(data: bytes, encoding: str, *, max_size: int) -> bytes:
 
 
 def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[bytes]:
-    """The message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises as
-    `inflate` does.
+    """Yield the message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises
+    as `inflate` does.
     """
     if encoding == IDENTITY:
         yield data
@@ -59,7 +59,7 @@ def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[byt
 
 
 def deflate(message: bytes, encoding: str) -> bytes:
-    """The message compressed. Raises KeyError for an encoding not in SUPPORTED."""
+    """Return the message compressed. Raises KeyError for an encoding not in SUPPORTED."""
     if encoding == IDENTITY:
         return message
     deflater = zlib.compressobj(wbits=_WINDOW_BITS[encoding])

@@ -22,7 +22,7 @@ NO_TIMER_BEYOND = 24 * 3600.0
 
 
 def parse_timeout(value: str) -> float:
-    """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"): 1 to 8 digits and a unit. Raises ValueError."""
+    """Return the seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). Raises ValueError."""
     digits, seconds = value[:-1], _SECONDS_IN.get(value[-1:])
     if seconds is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"grpc-timeout {value[:20]!r} is not 1 to 8 digits and one of H M S m u n")
@@ -30,8 +30,8 @@ def parse_timeout(value: str) -> float:
 
 
 def format_timeout(seconds: float) -> str:
-    """The `grpc-timeout` for this long, rounded down: the other side must never believe that it has more time than is
-    left.
+    """Return the `grpc-timeout` for this long, rounded down: the other side must never believe that it has more time
+    than is left.
 
     The unit is milliseconds from 0.1 s up, as far as 8 digits go. Others lose less than 2 %; the least is one
     nanosecond.
@@ -48,7 +48,7 @@ def format_timeout(seconds: float) -> str:
 
 
 def earliest(deadline: float | None, other: float | None) -> float | None:
-    """The earlier of two deadlines, either of which may be absent."""
+    """Return the earlier of two deadlines, either of which may be absent."""
     if deadline is None:
         return other
     return deadline if other is None else min(deadline, other)

@@ -63,7 +63,7 @@ class EnvelopeScanner:
         return self._skip > 0 or bool(self._prefix)
 
     def feed(self, data: bytes) -> None:
-        """Takes the next bytes. Raises MalformedRequest and MessageTooLarge."""
+        """Take the next bytes. Raises MalformedRequest and MessageTooLarge."""
         at, end = 0, len(data)
         if self._prefix:
             data, self._prefix = self._prefix + data, b""
@@ -84,7 +84,7 @@ class EnvelopeScanner:
         self._skip += at - end
 
     def finish(self) -> None:
-        """The body is over. Raises MalformedRequest if it ends inside a message."""
+        """End the body. Raises MalformedRequest if it ends inside a message."""
         if self._skip or self._prefix:
             raise MalformedRequest("the request ends in the middle of a message")
 
@@ -111,7 +111,9 @@ class EnvelopeReader:
         self._buffer += data
 
     def next_envelope(self) -> bytes | None:
-        """The next whole envelope, prefix included; None if it has not all arrived. Raises as EnvelopeScanner does."""
+        """Return the next whole envelope, prefix included, or None if it has not all arrived. Raises as EnvelopeScanner
+        does.
+        """
         have = len(self._buffer) - self._at
         if have < PREFIX_SIZE:
             return None
@@ -133,6 +135,6 @@ class EnvelopeReader:
         self._at = 0
 
     def finish(self) -> None:
-        """The body is over. Raises MalformedRequest if it ends inside a message."""
+        """End the body. Raises MalformedRequest if it ends inside a message."""
         if len(self._buffer) > self._at:
             raise MalformedRequest("the request ends in the middle of a message")

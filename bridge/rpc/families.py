@@ -69,8 +69,8 @@ class Histogram(Struct):
         return Histogram(self.bounds, self.counts.copy(), self.total)
 
     def quantile(self, part: float) -> float | None:
-        """The value that this part (0 to 1) of all lie below, estimated within its bucket; infinity above the last
-        bound.
+        """Return the value that this part (0 to 1) of all lie below, estimated within its bucket; infinity above the
+        last bound.
 
         None if nothing was observed.
         """
@@ -104,8 +104,8 @@ class Figures(Struct):
                 setattr(self, name, _together(own, theirs, family.choose if family else None))
 
     def taken(self, kind: type[F], **read: object) -> F:
-        """These figures as they are now, as a `kind`, which changes no more when they do. `read`: the fields that only
-        `kind` has.
+        """Return these figures as they are now, as a `kind`, which changes no more when they do. `read`: the fields
+        that only `kind` has.
         """
         values = {}
         for name in kind.__struct_fields__:
@@ -116,7 +116,7 @@ class Figures(Struct):
         return kind(**values, **read)
 
     def counts(self) -> Self:
-        """What still counts when the process has ended: what it did, and nothing that it held."""
+        """Return what still counts when the process has ended: what it did, and nothing that it held."""
         left = copy(self)
         families = families_of(type(self))
         defaults = type(self)()
@@ -128,7 +128,7 @@ class Figures(Struct):
 
 @cache
 def families_of(kind: type[Figures]) -> Mapping[str, Family]:
-    """The families that this class declares, by field, in order."""
+    """Return the families that this class declares, by field, in order."""
     hints = get_type_hints(kind, include_extras=True)
     return {
         name: note

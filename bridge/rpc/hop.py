@@ -106,17 +106,17 @@ _ACTIONS = _columns(_TABLE)
 
 
 def names(leg: Leg, *actions: Action) -> frozenset[str]:
-    """The names to which one of these things happens on this leg. A name that is not in the table passes."""
+    """Return the names to which one of these things happens on this leg. A name that is not in the table passes."""
     return frozenset(name for name, action in _ACTIONS[leg] if action in actions)
 
 
 def not_passed(leg: Leg) -> frozenset[str]:
-    """The names whose fields do not go on as they were sent."""
+    """Return the names whose fields do not go on as they were sent."""
     return names(leg, Action.DROP, Action.ANEW, Action.JOIN)
 
 
 def forwarded_for(earlier: str | None, peer: Peer) -> str:
-    """An x-forwarded-for: the hops that came before, then the IP address that this one was called from.
+    """Return an x-forwarded-for: the hops that came before, then the IP address that this one was called from.
 
     Who comes over a Unix socket is on this machine.
     """
@@ -125,11 +125,11 @@ def forwarded_for(earlier: str | None, peer: Peer) -> str:
 
 
 def source_of(peer: Peer) -> str:
-    """The peer's IP address, as the first hop would write it."""
+    """Return the peer's IP address, as the first hop would write it."""
     return forwarded_for(None, peer)
 
 
 def forwarded_cert(certificate: ClientCertificate) -> str:
-    """A verified client certificate as Envoy's x-forwarded-client-cert has it."""
+    """Return a verified client certificate as Envoy's x-forwarded-client-cert has it."""
     subject = clean_value(certificate.subject).replace("\\", r"\\").replace('"', r"\"")
     return f'Cert="{quote(certificate.pem, safe="")}";Subject="{subject}"'

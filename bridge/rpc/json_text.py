@@ -6,5 +6,5 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def without_mark(text: bytes) -> bytes:
-    """The text without a byte order mark in front."""
+    """Return the text without a byte order mark in front."""
     return text.removeprefix(BYTE_ORDER_MARK)

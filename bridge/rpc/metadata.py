@@ -51,15 +51,15 @@ def is_name(name: str) -> bool:
 
 
 def clean_value(value: str) -> str:
-    """The value with all that gRPC's ASCII-Value forbids taken out, CR, LF and NUL among it."""
+    """Return the value with all that gRPC's ASCII-Value forbids taken out, CR, LF and NUL among it."""
     if value.isascii() and value.isprintable():
         return value.strip(" ")
     return _UNSAFE.sub("", value).strip(" ")
 
 
 def split_binary(value: str, most: int = -1) -> list[str]:
-    """The values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so many of
-    them; -1: all.
+    """Return the values in one `-bin` field: joined by commas on the wire, split before they are decoded. `most`: so
+    many of them; -1: all.
     """
     parts = value.split(",", most)
     return [part.strip(" ") for part in (parts[:most] if most >= 0 else parts)]
@@ -79,7 +79,7 @@ def encode_binary(value: bytes) -> str:
 
 
 def decode_binary(value: str) -> bytes:
-    """The bytes of one `-bin` value, padded or not. Raises ValueError."""
+    """Return the bytes of one `-bin` value, padded or not. Raises ValueError."""
     stripped = value.rstrip("=")
     try:
         return a2b_base64(stripped + "=" * (-len(stripped) % 4), strict_mode=True)
@@ -88,14 +88,14 @@ def decode_binary(value: str) -> bytes:
 
 
 def valid_pushback(value: str) -> str:
-    """A `grpc-retry-pushback-ms` that every client can read. What is no number means what a negative one does: do not
-    repeat (gRFC A6).
+    """Return a `grpc-retry-pushback-ms` that every client can read. What is no number means what a negative one does:
+    do not repeat (gRFC A6).
     """
     return value if _PUSHBACK(value) else "-1"
 
 
 def value_of(metadata: Metadata, name: str) -> str | None:
-    """The first value under this name."""
+    """Return the first value under this name."""
     for key, value in metadata:
         if key == name:
             return value

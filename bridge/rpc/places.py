@@ -68,12 +68,14 @@ class Places:
         return True
 
     def _is_below_share(self, connection: Hashable, limit: int) -> bool:
-        """The share: the places divided by the connections that have any or want one."""
+        """Return whether the connection has less than its share, which is the places divided by the connections that
+        have any or want one.
+        """
         sharing = len(self._counts.keys() | self._wanted.keys() | {connection})
         return self._counts[connection] * sharing < limit
 
     def freed(self, connection: Hashable, limit: int) -> None:
-        """A call of this connection was taken out."""
+        """Take note that a call of this connection was taken out."""
         counts = self._counts
         counts[connection] -= 1
         if counts[connection] <= 0:

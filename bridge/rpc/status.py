@@ -67,8 +67,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def encode_message(message: str) -> str:
-    """The `grpc-message` that carries this text. Spaces at its ends are encoded, too: HTTP takes them for padding, and
-    HTTP/2 forbids them (RFC 9110 5.5, RFC 9113 8.2.1).
+    """Return the `grpc-message` that carries this text. Spaces at its ends are encoded, too: HTTP takes them for
+    padding, and HTTP/2 forbids them (RFC 9110 5.5, RFC 9113 8.2.1).
     """
     without_leading = message.lstrip(" ")
     text = without_leading.rstrip(" ")
@@ -79,8 +79,8 @@ def encode_message(message: str) -> str:
 
 
 def decode_message(value: str) -> str:
-    """The text in a `grpc-message`, of at most LONGEST_MESSAGE bytes. A broken escape stands for itself: the message
-    must not be lost with it.
+    """Return the text in a `grpc-message`, of at most LONGEST_MESSAGE bytes. A broken escape stands for itself: the
+    message must not be lost with it.
     """
     if len(value) > LONGEST_MESSAGE:
         return decode_message(value[:LONGEST_MESSAGE]) + CUT_MARK
@@ -97,14 +97,16 @@ def _unescaped(escapes: re.Match[bytes]) -> bytes:
 
 
 def _utf_8(text: str) -> bytes:
-    """The text's bytes; what `surrogateescape` hid comes out again, other lone surrogates have no bytes and are
+    """Return the text's bytes; what `surrogateescape` hid comes out again, other lone surrogates have no bytes and are
     replaced.
     """
     return _LONE_SURROGATE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
 
 
 def parse_code(value: str) -> StatusCode:
-    """The code in a `grpc-status`; UNKNOWN for what is not one (statuscodes.md: "error parsing returned status")."""
+    """Return the code in a `grpc-status`, or UNKNOWN for what is not one (statuscodes.md: "error parsing returned
+    status").
+    """
     if value.isascii() and value.isdigit() and len(value) <= 2 and int(value) < len(CODES):
         return CODES[int(value)]
     return StatusCode.UNKNOWN
@@ -126,5 +128,5 @@ _CODE_OF_HTTP_STATUS = {
 
 
 def code_of_http_status(http_status: int) -> StatusCode:
-    """The code that stands for an HTTP reply which carries none."""
+    """Return the code that stands for an HTTP reply which carries none."""
     return _CODE_OF_HTTP_STATUS.get(http_status, StatusCode.UNKNOWN)

@@ -118,6 +118,6 @@ def is_ipv6(name: str) -> bool:
 
 
 def _without_secrets(url: str) -> str:
-    """The URL as a message may quote it: a password could stand before the `@`, a key after the `?` or the `#`."""
+    """Return the URL as a message may quote it: a password may stand before `@`, a key behind `?` or `#`."""
     scheme, colon, rest = url.partition("//")
     return re.split(r"[?#]", f"{scheme}{colon}{rest.rpartition('@')[2]}")[0]

@@ -40,8 +40,8 @@ class Guest(Protocol):
 
 
 def peer_key(address: Any) -> str:
-    """The peer that a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all users of
-    Unix sockets.
+    """Return the peer that a socket's address counts for: an IPv4 address, the /64 network of an IPv6 address, or all
+    users of Unix sockets.
     """
     if not isinstance(address, tuple):
         return "unix"

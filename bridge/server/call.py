@@ -140,7 +140,7 @@ class ServedCall(OpenAccount):
             self.task.cancel()
 
     def check_age(self, now: float) -> None:
-        """Called about once a second. Counts the metadata of long calls.
+        """Count the metadata of a long call. The connection calls this about once a second.
 
         Ends a call without a deadline that has taken longer than its target ever can.
         """
@@ -225,7 +225,7 @@ class ServedCall(OpenAccount):
         self._other_body().unread(envelopes)
 
     def _other_body(self) -> RequestBody:
-        """The request's body as a RequestBody, for all cases but one plain message that is read at once."""
+        """Return the request's body as a RequestBody, for all cases but one plain message that is read at once."""
         body = self._body
         if body is None:
             body = self._body = RequestBody(self, self.connection)
@@ -307,7 +307,7 @@ class ServedCall(OpenAccount):
         return not (self._is_full or self.connection.is_choked)
 
     def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
-        """The fields that end the call, cut to what the client and the configuration allow."""
+        """Return the fields that end the call, cut to what the client and the configuration allow."""
         room = self._room_for_fields()
         if len(trailers.status.message) <= room:  # a longer message cannot fit, so the full list is not encoded
             fields = head + trailer_fields(trailers)
@@ -318,7 +318,7 @@ class ServedCall(OpenAccount):
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
 
     def _that_fits(self, metadata: Metadata) -> Metadata:
-        """Initial metadata, cut to the limit of trailers. Clients drop the whole call if it is too large."""
+        """Return initial metadata, cut to the limit of trailers. Clients drop the whole call if it is too large."""
         room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
         if size_of(metadata) <= room:
             return metadata
@@ -339,7 +339,7 @@ class ServedCall(OpenAccount):
             )
 
     def _room_for_fields(self) -> int:
-        """The limit of one header list in bytes."""
+        """Return the limit of one header list in bytes."""
         room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
         # gRPC-core drops a call whose metadata reaches its limit.
         return room if client_room is None else min(room, client_room - 1)

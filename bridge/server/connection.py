@@ -545,7 +545,7 @@ class Connection(asyncio.BufferedProtocol):
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def check_time(self, now: float) -> None:
-        """Called about once a second, with the loop's time."""
+        """Check all limits of time. The server calls this about once a second, with the loop's time."""
         limits = self._limits
         in_state = now - self._state_since
         if self.state is not ConnectionState.CLOSED:

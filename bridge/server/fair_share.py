@@ -60,7 +60,7 @@ class FairShare:
         """Bytes that were read and wait to be served."""
 
     def buffer(self) -> memoryview:
-        """The buffer to read into. It is small while much waits, so that the waiting bytes stay bounded."""
+        """Return the buffer to read into. It is small while much waits, so that the waiting bytes stay bounded."""
         return self._buffer if self.waiting_bytes < _MOST_WAITING else self._buffer[:_SMALL_READ]
 
     def has_time(self, light_from: float, *, now: float, began: float) -> bool:
@@ -72,8 +72,8 @@ class FairShare:
         return began < self._turn_ends or began >= light_from
 
     def light_from(self, began: float, calls: int) -> float:
-        """The time from which a connection counts as light again, after a read that began then and began or ended this
-        many calls. 0 means now.
+        """Return the time from which a connection counts as light again, after a read that began then and began or
+        ended this many calls. 0 means now.
         """
         ended = monotonic()
         took = ended - began

@@ -63,7 +63,7 @@ class Hosts:
         return self.answer_to(authority) or _plain(suffix) in self.named
 
     def refusal(self, authorities: Iterable[str], origins: Iterable[str] = ()) -> str | None:
-        """The reason why a request is refused, or None if it is answered.
+        """Return the reason why a request is refused, or None if it is answered.
 
         `authorities` holds each Host header, and the host of a request target that is a whole URL. A request without
         any is not from a browser. `origins` holds each Origin header, for requests that only this port's own pages may
@@ -93,7 +93,7 @@ class Hosts:
 
 
 def _plain(name: str) -> str:
-    """The name in lower case without a dot at the end: RFC 1034 3.1 treats these as equal."""
+    """Return the name in lower case without a dot at the end: RFC 1034 3.1 treats these as equal."""
     return name.lower().removesuffix(".")
 
 

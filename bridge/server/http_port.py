@@ -74,7 +74,9 @@ class _NoRoom(asyncio.Protocol):
 
 
 def http_refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:
-    """The reason why this request is refused, by its host name and the origin of its page. None if it is answered."""
+    """Return the reason why this request is refused, by its host name and the origin of its page. None if it is
+    answered.
+    """
     authorities = request.headers.getall(hdrs.HOST, [])
     scheme, is_whole_url, rest = request.raw_path.partition("://")
     if is_whole_url and scheme.isalpha():  # RFC 9112 3.2.2

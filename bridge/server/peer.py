@@ -50,7 +50,7 @@ _SHORT_NAMES = {
 
 
 def _distinguished_name(name: tuple[tuple[tuple[str, str], ...], ...]) -> str:
-    """The name in the form of RFC 4514, most specific part first: `CN=client,O=Example`."""
+    """Return the name in the form of RFC 4514, most specific part first: `CN=client,O=Example`."""
     parts = ["+".join(f"{_SHORT_NAMES.get(key, key)}={_escape(value)}" for key, value in relative) for relative in name]
     return ",".join(reversed(parts))
 

@@ -199,7 +199,7 @@ class RequestBody:
             self._scan(data)
 
     def _resize(self, change: int) -> None:
-        """Raises BuffersFull."""
+        """Change the size that the buffers count. Raises BuffersFull."""
         self._size += change
         self._uploads.grow(self, change)
         self._held.become(max(0, self._size - self._call.buffers.covered))

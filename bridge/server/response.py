@@ -17,14 +17,14 @@ _MESSAGE = "grpc-message"
 
 
 def head_fields(content_type: str, metadata: Metadata) -> Fields:
-    """The fields that open a response. The content type is the one that the client sent."""
+    """Return the fields that open a response. The content type is the one that the client sent."""
     if content_type == CONTENT_TYPE:
         return (*_PLAIN_HEADERS, *metadata) if metadata else _PLAIN_HEADERS
     return (_STATUS_200, ("content-type", content_type), *metadata)
 
 
 def trailer_fields(trailers: Trailers) -> Fields:
-    """The fields that end a response."""
+    """Return the fields that end a response."""
     status = trailers.status
     fields = _CODE_FIELDS[status.code]
     if status.message:
@@ -39,8 +39,8 @@ def _details_field(status: Status) -> Fields:
 
 
 def shorten(trailers: Trailers, *, room: int) -> Trailers:
-    """The same end, cut to `room` bytes of header list (counted as size_of does). If even that is too small, only the
-    status code is left.
+    """Return the same end, cut to `room` bytes of header list (counted as size_of does). If even that is too small,
+    only the status code is left.
 
     The message is cut first. Then the details are dropped, then metadata that does not fit. Clients drop the whole call
     over trailers that are too large (gRPC-core at 16 KiB), so the status must arrive. A reply's trailers may be
@@ -62,7 +62,7 @@ def shorten(trailers: Trailers, *, room: int) -> Trailers:
 
 
 def those_that_fit(metadata: Metadata, room: int) -> Metadata:
-    """The fields that fit, in order. A field that is too large for the room left is skipped."""
+    """Return the fields that fit, in order. A field that is too large for the room left is skipped."""
     kept = []
     for pair in metadata:
         size = size_of((pair,))
@@ -73,7 +73,7 @@ def those_that_fit(metadata: Metadata, room: int) -> Metadata:
 
 
 def _cut(message: str, room: int) -> str:
-    """The part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it
+    """Return the part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it
     was cut.
     """
     if not message or (len(message) <= room and len(encode_message(message)) <= room):

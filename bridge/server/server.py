@@ -49,7 +49,7 @@ class ListenAddress:
     """Other processes accept on the same socket, so this one must not remove its path."""
 
     def bound_as(self, sock: socket.socket) -> str:
-        """The address with the port that was chosen for port 0."""
+        """Return the address with the port that was chosen for port 0."""
         return str(self if self.path is not None else ListenAddress(*sock.getsockname()[:2]))
 
     def __str__(self) -> str:
@@ -294,7 +294,7 @@ class Server:
         listeners: Sequence[tuple[ListenAddress, socket.socket]],
         max_connections: MaxConnections | None = None,
     ) -> None:
-        """`listeners` are bound."""
+        """Take listeners that are bound."""
         self.serving = serving
         self.connections: set[Connection] = set()
         self.admission = Admission(max_connections or MaxConnections(), serving.figures.connections_refused)
@@ -351,7 +351,7 @@ class Server:
         await self.close()
 
     async def _all_closed(self) -> None:
-        """A connection that was told to leave closes by itself when its last call ends."""
+        """Wait until all connections are closed. One that was told to leave closes when its last call ends."""
         while self.connections or self.arriving:
             for connection in tuple(self.connections):
                 connection.leave()  # repeated, because a TLS handshake may have been under way

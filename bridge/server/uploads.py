@@ -127,7 +127,7 @@ class Uploads:
         return False
 
     def check(self, now: float) -> None:
-        """Called about once a second."""
+        """Look at all uploads. The server calls this about once a second."""
         for upload, since in list(self._waiting.items()):
             if now - since > WAIT and upload in self._waiting:
                 self._refuse(upload, f"the request waited {WAIT:g} s for room")

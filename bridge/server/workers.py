@@ -157,7 +157,7 @@ class Workers:
         self._begin = begin
 
     async def report(self) -> list[Raw]:
-        """The encoded snapshots of all workers. A worker that does not answer in time counts with its last one."""
+        """Return the encoded snapshots of all workers, the last one of a worker that does not answer in time."""
         loop = asyncio.get_running_loop()
         self._reports += 1
         number = self._reports
@@ -175,7 +175,7 @@ class Workers:
         return [worker.latest for worker in self._workers.values() if worker.latest is not None]
 
     def take_last_words(self) -> list[Raw]:
-        """The last snapshots of workers that have ended since the last time this was asked."""
+        """Return the last snapshots of workers that have ended since the last time this was asked."""
         words, self._last_words = self._last_words, []
         return words
 
@@ -202,5 +202,5 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def this_python(module: str) -> tuple[str, ...]:
-    """The command that runs a module with this interpreter."""
+    """Return the command that runs a module with this interpreter."""
     return (sys.executable, "-m", module)

@@ -48,7 +48,7 @@ def error_details() -> Descriptors:
 
 @cache
 def message_class(full_name: str) -> type[Any]:  # Any: the fields exist at run time only
-    """The class of one of the built-in services' messages. Raises KeyError."""
+    """Return the class of one of the built-in services' messages. Raises KeyError."""
     from google.protobuf.message_factory import GetMessageClass
 
     return GetMessageClass(descriptors().message(full_name))

@@ -35,7 +35,7 @@ def load_configured(config: Config) -> dict[str, Descriptors]:
 
 
 def warnings_about(config: Config, loaded: Mapping[str, Descriptors]) -> list[str]:
-    """What is probably wrong with the descriptors but keeps nothing from working."""
+    """Return what is probably wrong with the descriptors but keeps nothing from working."""
     missing = (str(problem) for service, named, problem in _undescribed(config, loaded) if not _needs(service, named))
     return [*missing, *conflicts(loaded.values())]
 

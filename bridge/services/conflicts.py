@@ -52,7 +52,9 @@ def _definitions(source: Descriptors) -> Iterator[tuple[str, bytes]]:
 
 
 def _drop_default_json_names(message: DescriptorProto) -> None:
-    """A FileDescriptorSet of protoc has every field's JSON name, generated code only the ones that were chosen."""
+    """Drop JSON names that are the default. A FileDescriptorSet of protoc has every field's JSON name, generated code
+    only the ones that were chosen.
+    """
     for field in message.field:
         if field.json_name == _default_json_name(field):
             field.ClearField("json_name")
@@ -61,8 +63,8 @@ def _drop_default_json_names(message: DescriptorProto) -> None:
 
 
 def _default_json_name(field: FieldDescriptorProto) -> str:
-    """The name in lowerCamelCase as protobuf's "ProtoJSON format" makes it: a letter after an underscore becomes a
-    capital.
+    """Return the name in lowerCamelCase as protobuf's "ProtoJSON format" makes it: a letter after an underscore becomes
+    a capital.
     """
     first, *rest = field.name.split("_")
     return first + "".join(part[:1].upper() + part[1:] for part in rest)

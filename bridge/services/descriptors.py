@@ -41,7 +41,7 @@ _WELL_KNOWN = re.compile(
 
 
 def load_descriptors(path: Path, *, is_wanted: IsWanted | None = None) -> Descriptors:
-    """Reads a FileDescriptorSet, or compiles a folder of .proto. It blocks: run it in a thread.
+    """Read a FileDescriptorSet, or compile a folder of .proto. It blocks: run it in a thread.
 
     `is_wanted`: the services that a folder must describe; see compile_folder. Raises BadDescriptors.
     """
@@ -65,7 +65,7 @@ def _read(path: Path) -> bytes:
 
 
 def files_in(descriptor_set: bytes, *, name: str) -> list[bytes]:
-    """The serialized FileDescriptorProto messages in a serialized FileDescriptorSet. Raises BadDescriptors."""
+    """Return the serialized FileDescriptorProto messages in a serialized FileDescriptorSet. Raises BadDescriptors."""
     try:
         files = FileDescriptorSet.FromString(descriptor_set).file
     except DecodeError as error:
@@ -78,7 +78,7 @@ def files_in(descriptor_set: bytes, *, name: str) -> list[bytes]:
 
 
 def well_known_file(filename: str) -> bytes | None:
-    """The descriptor of a file that everybody imports: senders of descriptors like to leave these out."""
+    """Return the descriptor of a file that everybody imports: senders of descriptors like to leave these out."""
     if not _WELL_KNOWN.fullmatch(filename):
         return None
     try:
@@ -90,7 +90,7 @@ def well_known_file(filename: str) -> bytes | None:
 
 
 def imports_of(file: bytes) -> tuple[str, list[str]]:
-    """The name of a serialized FileDescriptorProto, and of the files that it imports. Raises DecodeError."""
+    """Return the name of a serialized FileDescriptorProto, and of the files that it imports. Raises DecodeError."""
     parsed = FileDescriptorProto.FromString(file)
     return parsed.name, list(parsed.dependency)
 
@@ -99,7 +99,7 @@ class Descriptors:
     """The files of one source, in a pool of their own."""
 
     def __init__(self, files: Iterable[bytes], *, name: str, declared: Collection[str] = ()) -> None:
-        """Takes serialized FileDescriptorProto messages in any order. Raises BadDescriptors.
+        """Take serialized FileDescriptorProto messages in any order. Raises BadDescriptors.
 
         `declared` names further services of the source that the files lack, for messages.
         """
@@ -176,7 +176,7 @@ class Descriptors:
         return filename in self._files
 
     def file_of(self, symbol: str) -> str | None:
-        """The name of the file that defines this service, method, message, field or enum."""
+        """Return the name of the file that defines this service, method, message, field or enum."""
         try:
             return self.pool.FindFileContainingSymbol(symbol).name
         except KeyError:
@@ -184,7 +184,7 @@ class Descriptors:
             return None if method is None else method.containing_service.file.name
 
     def with_imports(self, filename: str) -> list[bytes]:
-        """The file and then all that it imports, near and far, each once. Raises KeyError."""
+        """Return the file and then all that it imports, near and far, each once. Raises KeyError."""
         closure = {filename: self._files[filename]}
         waiting = [filename]
         for name in waiting:
@@ -202,11 +202,11 @@ class Descriptors:
         return found
 
     def message(self, full_name: str) -> Descriptor:
-        """Raises KeyError."""
+        """Return the type of this name. Raises KeyError."""
         return self.pool.FindMessageTypeByName(full_name)
 
     def extension_numbers(self, containing_type: str) -> list[int] | None:
-        """The field numbers of the known extensions of a message; None if the message itself is not known."""
+        """Return the field numbers of the known extensions of a message, or None if the message itself is not known."""
         try:
             message = self.message(containing_type)
         except KeyError:
@@ -214,7 +214,7 @@ class Descriptors:
         return sorted(extension.number for extension in self.pool.FindAllExtensions(message))
 
     def file_of_extension(self, containing_type: str, number: int) -> str | None:
-        """The name of the file that defines this extension."""
+        """Return the name of the file that defines this extension."""
         try:
             message = self.message(containing_type)
             extension = self.pool.FindExtensionByNumber(message, number)
@@ -230,7 +230,7 @@ class Descriptors:
 
 
 def kind_of(method: MethodDescriptor | None) -> MethodKind:
-    """The method's kind as metrics spell it."""
+    """Return the method's kind as metrics spell it."""
     if method is None:
         return "unknown"
     return _KIND[method.client_streaming, method.server_streaming]

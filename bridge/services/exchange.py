@@ -14,7 +14,7 @@ from bridge.rpc.metadata import value_of
 
 
 async def receive(call: Call, message_class: type[Any]) -> Any:
-    """The next request message; None after the last.
+    """Return the next request message, or None after the last.
 
     Raises MalformedRequest, MessageTooLarge, UnsupportedCompression.
     """
@@ -25,7 +25,7 @@ async def receive(call: Call, message_class: type[Any]) -> Any:
 
 
 async def receive_only(call: Call, message_class: type[Any]) -> Any:
-    """The request message of a call that has one. It isn't waited for the end of the client's side.
+    """Return the request message of a call that has one. It isn't waited for the end of the client's side.
 
     Raises as `receive` does.
     """
@@ -36,7 +36,7 @@ async def receive_only(call: Call, message_class: type[Any]) -> Any:
 
 
 async def send(call: Call, message: Any) -> None:
-    """Sends a response message, and waits while the client's window is full."""
+    """Send a response message, and wait while the client's window is full."""
     if not call.send(Message(envelope.envelope(message.SerializeToString()))):
         await call.writable()
 

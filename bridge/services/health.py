@@ -28,7 +28,9 @@ class HealthService:
     """The Handler of the health service, and the state behind it."""
 
     def __init__(self, *, matches: Callable[[str], bool], names: Callable[[], Iterable[str]]) -> None:
-        """`matches`: whether a route leads from this service to a target. `names`: the services that List tells."""
+        """Take `matches`, which says whether a route leads from this service to a target, and `names`, the services
+        that List tells.
+        """
         self._matches = matches
         self._names = names
         self._told: dict[str, bool] = {}
@@ -47,7 +49,7 @@ class HealthService:
         self.routes_changed(self._told)
 
     def routes_changed(self, entries: Iterable[str]) -> None:
-        """These are the entries from now on: what is known of others is forgotten, and watchers look again."""
+        """Take the entries that hold from now on. What is known of others is forgotten, and watchers look again."""
         kept = frozenset(entries)
         self._told = {name: told for name, told in self._told.items() if name in kept}
         self._router = Router(self._told)
@@ -59,7 +61,7 @@ class HealthService:
         self._wake_watchers()
 
     def close(self) -> None:
-        """Ends every Watch after its last state is sent, so that none of them keeps a draining bridge waiting."""
+        """End every Watch after its last state is sent, so that none of them keeps a draining bridge waiting."""
         self._is_closed = True
         self._wake_watchers()
 
@@ -102,7 +104,9 @@ class HealthService:
             self._watchers.discard(changed)
 
     async def _tell_changes(self, call: Call, name: str, changed: asyncio.Event) -> None:
-        """Sends the state now and each time it has changed; of changes quicker than the client reads, the last."""
+        """Send the state now and each time it has changed. If it changes faster than the client reads, only the last
+        one is sent.
+        """
         told: int | None = None
         while True:
             changed.clear()

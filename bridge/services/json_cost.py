@@ -75,17 +75,17 @@ class JsonCosts:
         self._densest: dict[Descriptor, float] = {}
 
     def of_message(self, message: Message, *, most: float) -> float:
-        """The cost of printing this message. Above `most` the rest is not looked at."""
+        """Return the cost of printing this message. Above `most` the rest is not looked at."""
         return most - self._left(message, most, 0)
 
     def of_field(self, field: FieldDescriptor, value: Any, *, most: float) -> float:
-        """The cost of printing this field, which is set. Above `most` the rest is not looked at."""
+        """Return the cost of printing this field, which is set. Above `most` the rest is not looked at."""
         shape = shape_of(field)
         left = most - _FIELD
         return most - (left if shape == "scalar" else self._left_in(value, shape, left, 0))
 
     def of_json(self, text: bytes, descriptor: Descriptor) -> float:
-        """The cost of reading this JSON as a message of this type."""
+        """Return the cost of reading this JSON as a message of this type."""
         known = _JSON_KNOWN_FIELD * self.widest(descriptor)
         return (
             text.count(b"{") * (_JSON_OBJECT + known)
@@ -94,8 +94,8 @@ class JsonCosts:
         )
 
     def widest(self, descriptor: Descriptor) -> int:
-        """The most fields that any type has which a message of this type can hold. Any can hold all types; they do not
-        count.
+        """Return the most fields that any type has which a message of this type can hold. Any can hold all types; they
+        do not count.
         """
         known = self._widest.get(descriptor)
         if known is None:
@@ -103,8 +103,8 @@ class JsonCosts:
         return known
 
     def densest(self, descriptor: Descriptor) -> float:
-        """The most microseconds that a byte of such a message can cost. Infinite for what holds an Any: that can be of
-        any type.
+        """Return the most microseconds that a byte of such a message can cost. Infinite for what holds an Any: that can
+        be of any type.
         """
         known = self._densest.get(descriptor)
         if known is None:
@@ -217,7 +217,7 @@ def shape_of(field: FieldDescriptor) -> _Shape:
 
 
 def _reach(descriptor: Descriptor) -> list[Descriptor]:
-    """The type itself, and all that its fields lead to."""
+    """Return the type itself, and all that its fields lead to."""
     reached = {descriptor: None}
     waiting = [descriptor]
     for each in waiting:

@@ -71,7 +71,7 @@ class JsonPrinter:
         return text
 
     def print(self, message: Message, *, max_size: int) -> bytes:
-        """The JSON (UTF-8). Large fields of `message` are cleared.
+        """Return the JSON (UTF-8). Large fields of `message` are cleared.
 
         Raises MessageTooLarge as soon as there are more than `max_size` bytes, and what `mapped` raises.
         """
@@ -173,7 +173,9 @@ class JsonPrinter:
             text.add(_encode(pick(self._mapped(slice_of)))[1:-1])
 
     def _groups(self, value: Any, shape: str) -> Iterator[list[Any]]:
-        """The elements, or the keys of a map, a slice at a time; a message that is larger than a slice stands alone."""
+        """Yield the elements, or the keys of a map, a slice at a time; a message that is larger than a slice stands
+        alone.
+        """
         group: list[Any] = []
         left = self._slice
         for each in value:
@@ -236,7 +238,7 @@ class _Text:
         self._pieces.append(piece)
 
     def expect(self, size: int) -> None:
-        """Raises MessageTooLarge if so many bytes more are too many."""
+        """Expect so many bytes more. Raises MessageTooLarge if they are too many."""
         if self._size + size > self._max_size:
             raise _too_large(self._max_size)
 
@@ -245,7 +247,7 @@ class _Text:
 
 
 def _picked(mapped: Any, field: FieldDescriptor, name: str) -> Any:
-    """The field's JSON. Before 7.0 json_format calls repeated extensions by their short name."""
+    """Return the field's JSON. Before 7.0 json_format calls repeated extensions by their short name."""
     return mapped[name if name in mapped else field.name]
 
 
@@ -261,14 +263,14 @@ def _clear(message: Message, field: FieldDescriptor) -> None:
 
 
 def _in(message: Message, field: FieldDescriptor) -> Any:
-    """The field's container."""
+    """Return the field's container."""
     if field.is_extension:
         return message.Extensions[field]  # type: ignore[index]  # the stubs know no untyped extension
     return getattr(message, field.name)
 
 
 def _only(message: Message, field: FieldDescriptor, value: Any) -> Message:
-    """A message of the same type with only this scalar."""
+    """Return a message of the same type with only this scalar."""
     only = type(message)()
     if field.is_extension:
         only.Extensions[field] = value  # type: ignore[index]  # the stubs know no untyped extension
@@ -278,7 +280,7 @@ def _only(message: Message, field: FieldDescriptor, value: Any) -> Message:
 
 
 def _slice(message: Message, field: FieldDescriptor, value: Any, group: Iterable[Any]) -> Message:
-    """A message of the same type with only these elements, or the elements of these keys."""
+    """Return a message of the same type with only these elements, or the elements of these keys."""
     only = type(message)()
     container = _in(only, field)
     match shape_of(field):
@@ -294,7 +296,7 @@ def _slice(message: Message, field: FieldDescriptor, value: Any, group: Iterable
 
 
 def _keys_only(message: Message, field: FieldDescriptor, group: Iterable[Any]) -> Message:
-    """A message of the same type whose map has these keys with empty values."""
+    """Return a message of the same type whose map has these keys with empty values."""
     only = type(message)()
     container = _in(only, field)
     for key in group:

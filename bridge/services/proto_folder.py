@@ -38,7 +38,8 @@ _MAY_DECLARE = re.compile(rb"service(?:\s*/[/*]|\s+\w+\s*[{/])").search
 
 
 def compile_folder(folder: Path, *, is_wanted: IsWanted | None = None) -> bytes:
-    """The FileDescriptorSet of a folder's .proto files, imports and comments included. It blocks: run it in a thread.
+    """Return the FileDescriptorSet of a folder's .proto files, imports and comments included. It blocks: run it in a
+    thread.
 
     `is_wanted`: only the files that declare such a service, and what they import; None: every file. Imports are sought
     in the folder itself, then among those of protobuf and of googleapis-common-protos. Raises BadDescriptors.
@@ -54,7 +55,7 @@ def compile_folder(folder: Path, *, is_wanted: IsWanted | None = None) -> bytes:
 
 
 def _declaring(sources: Collection[Path], is_wanted: IsWanted, folder: Path) -> list[Path]:
-    """The files that declare a wanted service. Raises BadDescriptors if none does."""
+    """Return the files that declare a wanted service. Raises BadDescriptors if none does."""
     declared = {path: services_in(_text_of(path)) for path in sources}
     wanted = [path for path, names in declared.items() if any(map(is_wanted, names))]
     if wanted:
@@ -80,7 +81,7 @@ def _text_of(path: Path) -> bytes:
 
 
 def services_in(text: bytes) -> list[str]:
-    """The full names of the services that a .proto file declares, as far as a look at its words can tell."""
+    """Return the full names of the services that a .proto file declares, as far as a look at its words can tell."""
     if not _MAY_DECLARE(text):
         return []
     words = _COMMENT_OR_STRING.sub(b" ", text)
@@ -155,7 +156,7 @@ def _run_protoc(arguments: Path, folder: Path) -> None:
 
 
 def _complaints(output: str, folder: Path) -> str:
-    """The errors as `folder/file.proto:line:column: text`, without its warnings."""
+    """Return the errors as `folder/file.proto:line:column: text`, without its warnings."""
     lines = [line for line in output.splitlines() if line and ": warning: " not in line]
     shown = [f"  {folder}/{line}" if _is_located(line) else f"  {line}" for line in lines]
     if len(shown) > MAX_COMPLAINTS:

@@ -74,7 +74,7 @@ class NotProtoJson(ValueError):
 
 
 def loads(text: bytes) -> Any:
-    """The value of JSON text, its numbers as exact as any field holds them. Raises NotProtoJson."""
+    """Return the value of JSON text, its numbers as exact as any field holds them. Raises NotProtoJson."""
     # JavaScript and Go write a negative zero like an integer, which has none.
     hooks: dict[str, Any] = {"parse_int": _integer_or_zero} if _has_minus_zero(text) else {}
     try:
@@ -127,7 +127,7 @@ class _Rounded(float):
 
 
 def _number_of(text: str) -> int | float:
-    """A number with a fraction or an exponent. Integers that a double would round come as int."""
+    """Return a number with a fraction or an exponent. Integers that a double would round come as int."""
     value = float(text)
     if not value.is_integer():
         return value
@@ -140,7 +140,7 @@ def _number_of(text: str) -> int | float:
 
 
 def _exact_integer(text: str) -> int | None:
-    """The integer value of a JSON number below 2^64, or None for a fraction."""
+    """Return the integer value of a JSON number below 2^64, or None for a fraction."""
     found = _json_number(text)
     if found is None:  # an exponent of more than nine digits: not a number that anybody means
         return None
@@ -245,7 +245,7 @@ class Reader:
         return by_name | {each.json_name: field for each, field in known}
 
     def _extension(self, descriptor: Descriptor, key: str) -> _Field | None:
-        """The extension that `[package.name]` stands for."""
+        """Return the extension that `[package.name]` stands for."""
         if not (descriptor.is_extendable and key.startswith("[") and key.endswith("]")):
             return None
         try:
@@ -377,7 +377,7 @@ def _is_null(field: FieldDescriptor) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """What JSON calls it: clients may see this, and not the value itself."""
+    """Return what JSON calls it: clients may see this, and not the value itself."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -393,7 +393,7 @@ def _kind(value: Any) -> str:
 
 
 def _number_in(value: Any) -> int | float:
-    """A number, or one in quotes."""
+    """Return a number, or one in quotes."""
     if isinstance(value, str):
         if _json_number(value) is None:
             raise NotProtoJson("the string is not a number as JSON writes it")

@@ -28,7 +28,7 @@ class ReflectionService:
     """The Handler of the reflection services."""
 
     def __init__(self, sources: Callable[[], Sources]) -> None:
-        """`sources` gives those of the configuration in force."""
+        """Take `sources`, which gives those of the configuration in force."""
         self._sources = sources
 
     async def handler(self, call: Call) -> None:

@@ -77,7 +77,7 @@ class _Answers:
         self._described |= {prefix + service.name for service in parsed.service}
 
     def open_questions(self) -> list[Any]:
-        """Requests for what has been named but not described; each is asked once."""
+        """Return requests for what has been named but not described. Each is asked once."""
         # Imports first: without one of them nothing can be used, without one service the others can.
         files = [
             name
@@ -93,7 +93,7 @@ class _Answers:
 
 
 def _ours(services: Iterable[Any]) -> list[str]:
-    """The services a target lists but those that the bridge answers itself."""
+    """Return the services a target lists but those that the bridge answers itself."""
     return [service.name for service in services if service.name not in METHODS]
 
 

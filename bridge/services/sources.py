@@ -35,14 +35,16 @@ class Source:
     """Asked when the descriptors do not cover what a client wants to know."""
 
     def known(self) -> Iterator[Descriptors]:
-        """What can be answered without asking anybody."""
+        """Yield what can be answered without asking anybody."""
         if self.descriptors is not None:
             yield self.descriptors
         if self.target is not None and self.target.known is not None:
             yield self.target.known
 
     async def find(self, symbol: str, *, service: str) -> Descriptors | None:
-        """The descriptors that define the symbol. Raises NotDescribed if the target had to be asked and could not."""
+        """Return the descriptors that define the symbol. Raises NotDescribed if the target had to be asked and could
+        not.
+        """
         for descriptors in self.known():
             if descriptors.file_of(symbol) is not None:
                 return descriptors
@@ -67,13 +69,13 @@ class Sources:
                 self._of_methods.setdefault(service, []).append(source)
 
     def close(self) -> None:
-        """Breaks off what is being asked."""
+        """Break off what is being asked."""
         for source in self._all:
             if source.target is not None:
                 source.target.close()
 
     def forget(self, target: str) -> None:
-        """What this target (its name) said of itself holds no more."""
+        """Drop what the target of this name said of itself."""
         for source in self._all:
             if source.target is not None and source.target.name == target:
                 source.target.forget()
@@ -81,7 +83,9 @@ class Sources:
     # -- services and methods ------------------------------------------------------------------------------------------
 
     def services(self) -> list[str]:
-        """The built-in services, those that keys name in full, and those known to lie under the other keys; sorted."""
+        """Return the built-in services, those that keys name in full, and those known to lie under the other keys;
+        sorted.
+        """
         under_prefixes = {
             service
             for source in self._all
@@ -92,7 +96,7 @@ class Sources:
         return sorted({*builtin.METHODS, *self._router.services, *under_prefixes})
 
     def find_method(self, service: str, method: str) -> MethodDescriptor | None:
-        """The method as the source of its route describes it; None: not known yet, or not at all. Nobody is asked."""
+        """Return the method as the source of its route describes it, or None if it is not known. No target is asked."""
         source = self._router.match(f"/{service}/{method}")
         if source is None:
             return None
@@ -100,7 +104,7 @@ class Sources:
         return next((descriptor for descriptor in found if descriptor is not None), None)
 
     def method_kind(self, path: str) -> MethodKind:
-        """The kind of `/package.Service/Method`, for metrics."""
+        """Return the kind of `/package.Service/Method`, for metrics."""
         service, _, method = path[1:].rpartition("/")
         if service in builtin.METHODS and not self._router.names(path):
             return builtin.METHODS[service].get(method, "unknown")
@@ -118,7 +122,7 @@ class Sources:
     # -- what reflection looks for -------------------------------------------------------------------------------------
 
     async def describing(self, symbol: str, *, beside: Descriptors | None = None) -> Descriptors:
-        """The descriptors that define a service, method, message, field, enum or extension.
+        """Return the descriptors that define a service, method, message, field, enum or extension.
 
         `beside`: what the client has been told last; a type that several sources know is taken from there. Raises
         NotDescribed.
@@ -161,14 +165,14 @@ class Sources:
         return self._router.names(f"/{service}/{_ANY_METHOD}")
 
     def _owners(self, symbol: str) -> Iterator[tuple[Source, str]]:
-        """The sources of services that have a key of their own, if the symbol names one or a method of one."""
+        """Yield the sources of services that have a key of their own, if the symbol names one or a method of one."""
         for service in _services_in(symbol):
             source = self._router.match_service(service) if self._has_own_key(service) else None
             if source is not None:
                 yield source, service
 
     def _others_to_ask(self, symbol: str) -> Iterator[tuple[Source, str]]:
-        """The sources whose targets may know the symbol, the likeliest first.
+        """Yield the sources whose targets may know the symbol, the likeliest first.
 
         First the source of the prefix it lies under, then those of single methods. Then those of services in its
         package, because a message is mostly defined next to the service that uses it.
@@ -190,7 +194,7 @@ class Sources:
 async def _search(
     candidates: Iterator[tuple[Source, str]], symbol: str, failures: list[NotDescribed]
 ) -> Descriptors | None:
-    """The first descriptors that define the symbol; targets that could not be asked add to `failures`."""
+    """Return the first descriptors that define the symbol; targets that could not be asked add to `failures`."""
     for source, service in candidates:
         try:
             found = await source.find(symbol, service=service)
@@ -207,7 +211,7 @@ def _present(beside: Descriptors | None) -> tuple[Descriptors, ...]:
 
 
 def _services_in(symbol: str) -> tuple[str, ...]:
-    """The services that the symbol may be, or be a method of."""
+    """Return the services that the symbol may be, or be a method of."""
     parent = symbol.rpartition(".")[0]
     return (symbol, parent) if parent else (symbol,)
 

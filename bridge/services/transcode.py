@@ -63,14 +63,14 @@ class Transcoder:
     # -- up: a request becomes JSON -----------------------------------------------------------------------------------
 
     def to_json(self, path: str, message: bytes, *, max_size: int = MAX_MESSAGE) -> bytes:
-        """The request of the method at this path as JSON of at most `max_size` bytes.
+        """Return the request of the method at this path as JSON of at most `max_size` bytes.
 
         Raises UnknownMethod, MalformedRequest, MessageTooLarge, MemoryError.
         """
         return self.print_request(self.parse_request(path, message), max_size=max_size)
 
     def parse_request(self, path: str, message: bytes) -> Message:
-        """Raises UnknownMethod, MalformedRequest, MemoryError."""
+        """Parse a request. Raises UnknownMethod, MalformedRequest, MemoryError."""
         request = self._method(path).input_type
         try:
             return _class_of(request).FromString(message)
@@ -94,7 +94,7 @@ class Transcoder:
         return self._costs.of_message(request, most=most)
 
     def print_request(self, request: Message, *, max_size: int, is_small: bool = False) -> bytes:
-        """A parsed request as JSON; it is of no use afterwards. `is_small`: it need not be sliced.
+        """Return a parsed request as JSON; it is of no use afterwards. `is_small`: it need not be sliced.
 
         Raises MalformedRequest, MessageTooLarge, MemoryError.
         """
@@ -119,7 +119,7 @@ class Transcoder:
             ) from error
 
     def _mapped(self, message: Message) -> Any:
-        """What json_format makes of a message."""
+        """Return what json_format makes of a message."""
         return json_format.MessageToDict(
             message,
             preserving_proto_field_name=self._proto_names,
@@ -142,7 +142,8 @@ class Transcoder:
         return self._costs.of_json(text, self._method(path).output_type)
 
     def from_json(self, path: str, text: bytes, *, max_size: int = MAX_MESSAGE) -> bytes:
-        """The response of the method at this path, of at most `max_size` bytes; nothing and null are the empty message.
+        """Return the response of the method at this path, of at most `max_size` bytes. Nothing and null are the empty
+        message.
 
         Raises UnknownMethod, BadReply, ReplyTooLarge, MemoryError.
         """

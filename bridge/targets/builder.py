@@ -88,7 +88,7 @@ class Targets:
         local_endpoint: str,
         conversions: Conversions | None = None,
     ) -> None:
-        """`described` is keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is
+        """Take `described`, keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is
         needed by `payload: json`.
 
         Raises ValueError for proxies that cannot be used.
@@ -142,7 +142,7 @@ class Targets:
             self._converters.pop().close()
 
     def of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
-        """Raises OSError for TLS files that cannot be used."""
+        """Return the handler of this target. Raises OSError for TLS files that cannot be used."""
         if isinstance(leg.target, GrpcTargetSpec):
             return self._native_target(service, leg, leg.target)
         if isinstance(leg.target, HttpTargetSpec):
@@ -167,7 +167,7 @@ class Targets:
         ).handle
 
     def _payload(self, leg: TargetShare) -> Payload:
-        """The payload format of this leg's target."""
+        """Return the payload format of this leg's target."""
         if leg.payload != "json":
             return payload_of(leg.payload)
         is_event = not isinstance(leg.target, HttpTargetSpec)
@@ -205,7 +205,7 @@ class Targets:
     def _http_target(
         self, target: HttpTargetSpec, service: Service, leg: TargetShare, figures: TargetFigures
     ) -> Handler:
-        """Raises OSError for TLS files that cannot be used."""
+        """Return the handler of an HTTP target. Raises OSError for TLS files that cannot be used."""
         iam = None
         if leg.auth is not None:
             assert self.credentials is not None
@@ -237,8 +237,8 @@ class Targets:
         return GrpcTarget(carrier, clock=_clock, headers=leg.headers).handle
 
     def _rie(self, leg: TargetShare) -> RieInvoke:
-        """A carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do for
-        Lambda.
+        """Return a carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do
+        for Lambda.
         """
         assert isinstance(leg.target, LambdaTargetSpec)
         configured = leg.endpoint_url or self._config.aws.endpoint_url
@@ -250,7 +250,7 @@ class Targets:
         )
 
     def _carrier(self, leg: TargetShare, kind: type[_Carrier]) -> _Carrier:
-        """The API that calls this leg's function."""
+        """Return the API that calls this leg's function."""
         match leg.target:
             case LocalTarget(name):
                 assert self._local_endpoint is not None, "the configuration refuses local: without"
@@ -278,7 +278,7 @@ def _tls_context(files: TargetTls) -> ssl.SSLContext:
 
 
 def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | None:
-    """The credentials for targets whose requests are signed. None if no target needs any."""
+    """Return the credentials for targets whose requests are signed. None if no target needs any."""
     legs = [leg for service in config.services.values() for leg in service.legs]
     signed = [leg for leg in legs if _is_signed(leg)]
     if not signed:

@@ -97,7 +97,7 @@ class GrpcTarget:
         self._headers = dict(headers)
 
     async def handle(self, call: Call) -> None:
-        """A Handler. Raises RpcError."""
+        """Handle the call. Raises RpcError."""
         _refuse_other_formats(call.content_type)
         encoding = value_of(call.metadata, "grpc-encoding") or IDENTITY
         refuse_unknown(encoding, place=_PLACE)
@@ -255,7 +255,7 @@ def _refuse_other_formats(content_type: str) -> None:
 
 
 def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
-    """The metadata for the server: the client's without the names that the bridge sets, then the bridge's own."""
+    """Return the metadata for the server: the client's without names that the bridge sets, then the bridge's."""
     kept = tuple([(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)])
     return (*kept, *_forwarded(call), *headers.items())
 

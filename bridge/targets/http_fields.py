@@ -37,8 +37,8 @@ _REMADE = not_passed(Leg.HTTP)
 
 
 def request_path(path: str) -> str:
-    """The path of a call as part of a URL's path. Raises NoRoute for `.` and `..`, which servers read as steps between
-    folders.
+    """Return the path of a call as part of a URL's path. Raises NoRoute for `.` and `..`, which servers read as steps
+    between folders.
 
     Clients choose it, so special characters are encoded: it cannot leave the prefix or begin a query.
     """
@@ -57,8 +57,9 @@ def request_fields(
     own: Mapping[str, str],
     is_signed: bool,
 ) -> Metadata:
-    """The fields. `metadata` is the call's, as the target shall see it. `timeout` is seconds left for the call. `own`
-    holds the configured headers, which replace the client's. `is_signed` says that the bridge sets `authorization`.
+    """Return the fields. `metadata` is the call's, as the target shall see it. `timeout` is seconds left for the call.
+    `own` holds the configured headers, which replace the client's. `is_signed` says that the bridge sets
+    `authorization`.
     """
     content_type = kind.content_type(call.content_type)
     fields = [("content-type", content_type), ("accept", content_type), ("accept-encoding", "identity")]
@@ -72,7 +73,7 @@ def request_fields(
 
 
 def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, str]]:
-    """The client's metadata as fields, one for each value."""
+    """Return the client's metadata as fields, one for each value."""
     fields = []
     for name, value in metadata:
         if name in _REMADE or (name.startswith(AMAZON) and name != TRACE_ID):
@@ -89,7 +90,7 @@ def _client_fields(metadata: Metadata, *, is_signed: bool) -> list[tuple[str, st
 
 
 def _forwarded(call: Call, metadata: Metadata) -> list[tuple[str, str]]:
-    """The fields that describe the client and its connection to the bridge."""
+    """Return the fields that describe the client and its connection to the bridge."""
     came_for = _joined(metadata, "x-forwarded-for", ", ")
     fields = [("x-forwarded-for", forwarded_for(came_for, call.peer))]
     authority = clean_value(call.authority)
@@ -105,6 +106,6 @@ def _joined(metadata: Metadata, name: str, glue: str) -> str:
 
 
 def _client_cert(certificate: ClientCertificate) -> str:
-    """The client's certificate in Envoy's format, with the hash first."""
+    """Return the client's certificate in Envoy's format, with the hash first."""
     digest = sha256(PEM_cert_to_DER_cert(certificate.pem)).hexdigest()
     return f"Hash={digest};{forwarded_cert(certificate)}"

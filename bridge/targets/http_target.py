@@ -90,7 +90,7 @@ class HttpTarget:
         self._compression = payload.compression(compression)
 
     async def handle(self, call: Call) -> None:
-        """A Handler. Raises RpcError."""
+        """Handle the call. Raises RpcError."""
         path = request_path(call.path)
         metadata, body = await read_whole_request(call, self._compression, self._large)
         encoded = self._codec.encode(call.path, message_format_of(call.content_type), body)
@@ -167,7 +167,7 @@ def _metadata(response: StreamedResponse) -> Metadata:
 
 
 def _place_in(response: StreamedResponse) -> str:
-    """The scheme and host of a redirect. Its path is left out, because it may be secret."""
+    """Return the scheme and host of a redirect. Its path is left out, because it may be secret."""
     try:
         parts = urlsplit(response.field(b"location"))
         host = parts.hostname

@@ -87,7 +87,7 @@ class LambdaTarget:
         self._replies = ReplyReader(event.decode_reply)
 
     async def handle(self, call: Call) -> None:
-        """A Handler. Raises RpcError."""
+        """Handle the call. Raises RpcError."""
         metadata, body = await read_whole_request(call, self._compression, self._large)
         message_format = message_format_of(call.content_type)
         body = self._codec.encode(call.path, message_format, body)

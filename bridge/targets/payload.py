@@ -38,7 +38,7 @@ class UsualReply(Protocol):
         max_response: int | None,
         message_format: str,
     ) -> UnaryResponse | None:
-        """The response, or None if the codec's reader must read this reply."""
+        """Return the response, or None if the codec's reader must read this reply."""
         ...
 
 
@@ -48,7 +48,7 @@ class Payload(NamedTuple):
     usual_reply: UsualReply | None = None
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
-        """The mode in which a target with this payload reads its requests."""
+        """Return the mode in which a target with this payload reads its requests."""
         return "identity" if self.codec.is_identity else configured
 
 
@@ -80,8 +80,8 @@ class EventEncoder(Protocol):
     """Encodes calls as events of one shape."""
 
     def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
-        """The event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is wall time.
-        Raises PayloadTooLarge.
+        """Return the event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is
+        wall time. Raises PayloadTooLarge.
         """
         ...
 

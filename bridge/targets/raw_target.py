@@ -52,7 +52,7 @@ class RawTarget:
         self._silent_until = 0.0
 
     async def handle(self, call: Call) -> None:
-        """A Handler. Raises RpcError."""
+        """Handle the call. Raises RpcError."""
         metadata, body = await read_whole_request(call, "identity", self._large)
         message = self._codec.encode(call.path, message_format_of(call.content_type), body)
         event = await self._codec.convert(call.path, message, call)

@@ -19,7 +19,7 @@ from bridge.targets.slices import finish, in_pieces, in_slices
 
 
 def largest_message(max_response: int | None) -> int:
-    """The bound on one streamed message (bytes)."""
+    """Return the bound on one streamed message (bytes)."""
     return LARGEST_MESSAGE if max_response is None else max_response
 
 

@@ -92,7 +92,7 @@ class StreamTarget:
         self._decode_reply = event.decode_reply
 
     async def handle(self, call: Call) -> None:
-        """A Handler. Raises RpcError."""
+        """Handle the call. Raises RpcError."""
         metadata, body = await read_whole_request(call, self._compression, self._large)
         body = self._codec.encode(call.path, message_format_of(call.content_type), body)
         if self._convert is not None:

@@ -15,7 +15,7 @@ SHAPES: tuple[Shape, ...] = (http_v2.SHAPE, alb.SHAPE, http_v1.SHAPE)
 
 
 def shape_of(event: Mapping[str, Any]) -> Shape:
-    """The shape of this event. Raises UnknownEvent for what is not an HTTP request."""
+    """Return the shape of this event. Raises UnknownEvent for what is not an HTTP request."""
     if isinstance(event, Mapping):
         for shape in SHAPES:
             if shape.matches(event):

@@ -43,7 +43,7 @@ def matches(event: Event) -> bool:
 
 
 def decode(event: Event) -> HttpRequest:
-    """Raises BadEvent."""
+    """Decode the event. Raises BadEvent."""
     headers = headers_of(event)
     forwarded = [value for name, value in headers if name == "x-forwarded-for"]
     # The balancer appends the address it saw; whatever stands before it is the client's word.

@@ -24,7 +24,7 @@ def matches(event: Event) -> bool:
 
 
 def decode(event: Event) -> HttpRequest:
-    """Raises BadEvent."""
+    """Decode the event. Raises BadEvent."""
     context = event["requestContext"]
     path = _path_of(event)
     identity = context.get("identity") or {}
@@ -63,7 +63,7 @@ def _paths_of(event: Event, path: str) -> tuple[str, ...]:
 
 
 def _query_of(event: Event) -> str:
-    """API Gateway lists the query decoded."""
+    """Return the query in its encoded form, because API Gateway lists it decoded."""
     pairs = query_pairs_of(event)
     if not pairs:
         return ""

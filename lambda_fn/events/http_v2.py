@@ -29,7 +29,7 @@ def matches(event: Event) -> bool:
 
 
 def decode(event: Event) -> HttpRequest:
-    """Raises BadEvent."""
+    """Decode the event. Raises BadEvent."""
     context = event["requestContext"]
     headers = headers_of(event)
     if cookies := event.get("cookies"):
@@ -65,7 +65,7 @@ def _is_decoded(event: Event) -> bool:
 
 
 def _without_stage(path: str, context: Mapping[str, Any]) -> str:
-    """The path behind the stage: an HTTP API puts the name of a stage other than `$default` before it."""
+    """Return the path behind the stage: an HTTP API puts the name of a stage other than `$default` before it."""
     prefix = f"/{context.get('stage')}/"
     return path[len(prefix) - 1 :] if path.startswith(prefix) else path
 

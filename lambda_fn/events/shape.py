@@ -44,7 +44,7 @@ class Shape(NamedTuple):
     """Bytes of JSON that the sender of the event takes as a reply."""
 
     def read(self, event: Event) -> HttpRequest:
-        """The request in this event. Raises BadEvent."""
+        """Return the request in this event. Raises BadEvent."""
         try:
             request = self.decode(event)
         except BadEvent:
@@ -76,7 +76,7 @@ def _escaped_size(text: bytes) -> int:
 
 
 def headers_of(event: Event) -> Headers:
-    """The event's headers in order, each name under `multiValueHeaders` in place of its comma-joined form."""
+    """Return the event's headers in order, each name under `multiValueHeaders` in place of its comma-joined form."""
     several = {
         name.lower(): values for name, values in (event.get("multiValueHeaders") or {}).items() if values is not None
     }
@@ -89,7 +89,7 @@ def headers_of(event: Event) -> Headers:
 
 
 def body_of(event: Event) -> bytes:
-    """Raises BadEvent."""
+    """Return the body of the event. Raises BadEvent."""
     body = event.get("body") or ""
     if not event.get("isBase64Encoded"):
         return str(body).encode()
@@ -100,8 +100,8 @@ def body_of(event: Event) -> bytes:
 
 
 def paths_of(path: str, resource: str, parameters: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """What the path is behind the base path of a custom domain, by API Gateway's resource: `/v1/{proxy+}`. Likeliest
-    first.
+    """Return what the path is behind the base path of a custom domain, by API Gateway's resource: `/v1/{proxy+}`.
+    Likeliest first.
 
     The resource says how many segments are the API's. Where it begins with fixed ones, those behind them may be all
     that the API knows.
@@ -120,7 +120,7 @@ def paths_of(path: str, resource: str, parameters: Mapping[str, Any] | None) -> 
 
 
 def query_pairs_of(event: Event) -> tuple[tuple[str, str], ...]:
-    """The names and values of a query that the event lists by name, as they stand there."""
+    """Return the names and values of a query that the event lists by name, as they stand there."""
     several = event.get("multiValueQueryStringParameters") or {}
     single = event.get("queryStringParameters") or {}
     values = {name: [value] for name, value in single.items()} | several
@@ -128,7 +128,7 @@ def query_pairs_of(event: Event) -> tuple[tuple[str, str], ...]:
 
 
 def certificate_of(found: Mapping[str, Any] | None) -> Certificate | None:
-    """The certificate in API Gateway's `clientCert`."""
+    """Return the certificate in API Gateway's `clientCert`."""
     if not found:
         return None
     return Certificate(found.get("clientCertPem", ""), found.get("subjectDN", ""))
@@ -139,7 +139,7 @@ def seconds_of(epoch_milliseconds: object) -> float | None:
 
 
 def gathered(headers: Headers) -> dict[str, list[str]]:
-    """The values of each name, in order."""
+    """Return the values of each name, in order."""
     values: dict[str, list[str]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)

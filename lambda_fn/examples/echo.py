@@ -103,7 +103,7 @@ def _give_metadata_back(context: grpc.ServicerContext) -> None:
 def _asked_back(
     context: grpc.ServicerContext | grpc.aio.ServicerContext,
 ) -> tuple[list[tuple[str, str | bytes]], list[tuple[str, str | bytes]]]:
-    """What shall come back as initial and as trailing metadata."""
+    """Return what shall come back as initial and as trailing metadata."""
     metadata = [(name, value) for name, value in context.invocation_metadata()]
     initial = [pair for pair in metadata if pair[0].startswith(_INITIAL)]
     return initial, [pair for pair in metadata if pair[0].startswith(_TRAILING)]
@@ -133,7 +133,7 @@ def _metadatum(name: str, value: str | bytes) -> echo_pb2.Metadatum:
 
 
 def _status_details(code: int, message: str, details: list[str]) -> bytes:
-    """A serialized google.rpc.Status: code = 1, message = 2, repeated google.protobuf.Any details = 3.
+    """Return a serialized google.rpc.Status: code = 1, message = 2, repeated google.protobuf.Any details = 3.
 
     With googleapis-common-protos this would be `status_pb2.Status(...)`; a function's zip can do without.
     """

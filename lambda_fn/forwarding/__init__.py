@@ -78,28 +78,25 @@ def forward(  # noqa: PLR0913  (options by keyword, each with its default)
     services: Sequence[str] = (),
     base_path: str = "",
 ) -> Forwarder:
-    """A Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages, metadata,
-    status and all.
+    """Return a Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages,
+    metadata, status and all.
 
     target: `HOST:PORT`, `grpcs://HOST:PORT` for TLS, or `unix:PATH`. `{pid}` in a path becomes the number of this
-    process. server: a `grpc.server` or `grpc.aio.server` with its services added and not yet started: it is started at
-    the target. The process's
-        number joins the name of a Unix socket: instances may share /tmp.
+        process.
+    server: a `grpc.server` or `grpc.aio.server` with its services added and not yet started. It is started at the
+        target. The process's number joins the name of a Unix socket, because instances may share /tmp.
     command: a program to start there. `{socket}`, `{port}` and `{address}` in its arguments are filled in. Such a
-    socket has the process's number in its
-            name, and port 0 in the target becomes a free one. Its environment has GRPC_SERVER_ADDRESS,
-        GRPC_SERVER_SOCKET and PORT. It is started at once, waited for by the first call until it accepts connections,
-        and started again by the next call if it has ended. What it writes goes to the function's log.
+        socket has the process's number in its name, and port 0 in the target becomes a free one. Its environment has
+        GRPC_SERVER_ADDRESS, GRPC_SERVER_SOCKET and PORT. It is started at once. The first call waits until it accepts
+        connections. If it has ended, the next call starts it again. What it writes goes to the function's log.
     tls: True, or credentials that say more (an authority, a client certificate).
     options: channel arguments of grpcio for the connection to the target.
     start_timeout: seconds that a started program may take until it accepts.
-    stream_replies: as LambdaServer's. This module cannot know which methods stream, so None streams every reply if the
-    runtime can. Use False for
-            API Gateway and for a function URL with `BUFFERED`.
+    stream_replies: as LambdaServer's. This module cannot know which methods stream, so None streams every reply if
+        the runtime can. Use False for API Gateway and for a function URL with `BUFFERED`.
     cors: as LambdaServer's.
-    services: names of services whose generated modules the function imports: JSON callers (Connect, REST by
-    google.api.http) need their
-        descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
+    services: names of services whose generated modules the function imports. JSON callers (Connect, REST by
+        google.api.http) need their descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
     base_path: as LambdaServer's.
 
     A connection that cannot be made is UNAVAILABLE, saying why. Raises ValueError for a target or a combination that

@@ -59,7 +59,7 @@ class KeptChannel:
 
     @contextmanager
     def use(self) -> Iterator[grpc.Channel]:
-        """The channel, for one call."""
+        """Yield the channel, for one call."""
         with self._lock:
             if self._users == 0 and self._now() - self._used_at > MAX_IDLE:
                 self._drop()

@@ -34,7 +34,7 @@ class ServerProcess:
     """Starts at once: Lambda gives the most processor time while a function loads. May be used from any thread."""
 
     def __init__(self, command: Sequence[str], target: Target, *, start_timeout: float) -> None:
-        """Raises ValueError for what is no command, OSError if it cannot be run."""
+        """Start the command. Raises ValueError for what is no command, OSError if it cannot be run."""
         if isinstance(command, str) or not command:
             raise ValueError("command is a list: the program and its arguments")
         is_told = any(name in argument for argument in command for name in _PLACEHOLDERS)
@@ -126,7 +126,7 @@ class ServerProcess:
 
 
 def _filled(argument: str, target: Target) -> str:
-    """The argument with what it asks for; braces of any other kind are the program's own."""
+    """Return the argument with what it asks for. Braces of any other kind are the program's own."""
     filled = argument.replace("{address}", target.address).replace("{pid}", str(os.getpid()))
     if target.socket:
         return filled.replace("{socket}", target.socket)

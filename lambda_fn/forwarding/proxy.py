@@ -34,8 +34,8 @@ class Upstream(NamedTuple):
 
 
 def forwarding_handlers(upstream: Upstream, services: Sequence[str]) -> list[grpc.GenericRpcHandler]:
-    """A handler for every method there is, and one more for each service known by name, which is how JSON callers find
-    it.
+    """Return a handler for every method there is, and one more for each service known by name, which is how JSON
+    callers find it.
     """
     return [*(_Named(upstream, service) for service in services), _Everything(upstream)]
 
@@ -90,8 +90,8 @@ def _begin(channel: Any, method: str, requests: Iterator[bytes], context: Any) -
 
 
 def _whole(requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-    """The requests. Raises instead of ending if the call failed over one: the server must not take the rest for the
-    whole.
+    """Yield the requests. Raises instead of ending if the call failed over one: the server must not take the rest for
+    the whole.
     """
     yield from requests
     if not context.is_active():
@@ -108,7 +108,7 @@ def _messages(call: Any, context: Any) -> Iterator[bytes]:
 
 
 def _passed(pairs: Metadata) -> Metadata:
-    """What gRPC can carry on; HTTP headers of browsers and load balancers may hold more."""
+    """Return what gRPC can carry on. HTTP headers of browsers and load balancers may hold more."""
     return tuple(pair for pair in pairs if _is_carried(pair))
 
 

@@ -41,7 +41,9 @@ class Target(NamedTuple):
         return self._replace(address=f"{self.address.rpartition(':')[0]}:{port}")
 
     def of_process(self, pid: int) -> Target:
-        """The target with the process's number in the socket's name: where `{pid}` stands, else before the suffix."""
+        """Return the target with the process's number in the socket's name: where `{pid}` stands, else before the
+        suffix.
+        """
         if not self.socket:
             return self
         path = self.socket
@@ -53,7 +55,7 @@ class Target(NamedTuple):
 
 
 def parse(text: str, *, tls: bool | grpc.ChannelCredentials) -> Target:
-    """Raises ValueError, saying what a target looks like."""
+    """Parse a target. Raises ValueError, saying what a target looks like."""
     scheme, separator, rest = text.partition("://")
     if separator and scheme == "unix":
         text = _UNIX + rest

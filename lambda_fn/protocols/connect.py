@@ -68,7 +68,7 @@ _NAMES = (
 
 
 def accept(request: HttpRequest, services: Callable[[], list[str]]) -> Accepted:
-    """Connect's own content types, and JSON or a GET where the path names a registered service."""
+    """Accept Connect's own content types, and JSON or a GET where the path names a registered service."""
     content_type = (request.header("content-type") or "").partition(";")[0].strip().lower()
     method = method_of(request.path)
     is_known = _is_known(method, services)
@@ -143,7 +143,7 @@ def _accept_get(request: HttpRequest, method: str) -> Accepted:
 
 
 def _asked(request: HttpRequest) -> dict[str, bytes]:
-    """Connect's parameters of a GET. Raises Refused; what the message is encoded in, and itself, must be there."""
+    """Return Connect's parameters of a GET. Raises Refused if the encoding or the message is missing."""
     asked: dict[str, bytes] = {}
     for name, value in pairs_in(request.query_string):
         if name in asked and name in _PARAMETERS:

@@ -97,8 +97,8 @@ def _decode(request: HttpRequest, codec: Codec | None, max_message: int | None) 
 
 
 def parse_timeout(value: str | None) -> float | None:
-    """The seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). As grpcio's server does, one that does not parse
-    counts as none.
+    """Return the seconds of a `grpc-timeout` (PROTOCOL-HTTP2, "Timeout"). As grpcio's server does, one that does not
+    parse counts as none.
     """
     found = _timeout(value or "")
     return min(int(found[1]) * _SECONDS_IN[found[2]], _LONGEST_TIMEOUT) if found else None
@@ -135,7 +135,9 @@ def cut(body: bytes, max_message: int | None) -> list[tuple[int, int, int]]:
 
 
 def messages_in(body: bytes, encoding: str, max_message: int | None) -> Iterator[bytes]:
-    """The messages behind their prefixes, each inflated when it is taken. Raises Refused, for bad prefixes at once."""
+    """Yield the messages behind their prefixes, each inflated when it is taken. Raises Refused, for bad prefixes at
+    once.
+    """
     return _inflated(body, cut(body, max_message), encoding, max_message)
 
 

@@ -42,7 +42,7 @@ class Detail(NamedTuple):
 
 
 def details_in(trailing: Metadata) -> Iterator[Detail]:
-    """The details of the google.rpc.Status in the trailing metadata; none if it is no such message."""
+    """Yield the details of the google.rpc.Status in the trailing metadata; none if it is no such message."""
     for name, value in trailing:
         if name != _DETAILS or not isinstance(value, bytes):
             continue
@@ -57,5 +57,5 @@ def details_in(trailing: Metadata) -> Iterator[Detail]:
 
 
 def without_details(trailing: Metadata) -> Metadata:
-    """What of the trailing metadata the error itself does not say."""
+    """Return what of the trailing metadata the error itself does not say."""
     return tuple(pair for pair in trailing if not pair[0].startswith("grpc-"))

@@ -27,8 +27,8 @@ for.
 def callers_fault(
     decode: Callable[[int | None], IncomingCall],
 ) -> Callable[[int | None], IncomingCall]:
-    """The same, for protocols with an HTTP status: what cannot be read is 400. gRPC has INTERNAL for most of it, which
-    would be 500.
+    """Return the same, for protocols with an HTTP status: what cannot be read is 400. gRPC has INTERNAL for most of it,
+    which would be 500.
     """
 
     def decode_request(max_message: int | None) -> IncomingCall:
@@ -56,5 +56,5 @@ def _callers(refusal: Refused) -> Refused:
 
 
 def method_of(path: str) -> str:
-    """The last two segments: a stage or a base path of API Gateway may stand before them."""
+    """Return the last two segments: a stage or a base path of API Gateway may stand before them."""
     return "/" + "/".join(path.split("/")[-2:])

@@ -90,7 +90,7 @@ def _exchange(request: HttpRequest, route: _Route) -> Exchange:
 
 
 def _body_descriptor(descriptor: Any, field: str) -> Any:
-    """The descriptor of google.api.HttpBody if the message, or this field of it, is one; else None."""
+    """Return the descriptor of google.api.HttpBody if the message, or this field of it, is one; else None."""
     if field not in ("", "*"):
         found = transcode.find_field(descriptor, (field,))
         descriptor = None if found.is_repeated else found.message_type
@@ -148,7 +148,7 @@ def _message_in(request: HttpRequest, route: _Route, max_message: int | None) ->
 
 
 def _place_of_body(message: Any, name: str) -> Any:
-    """What the body goes into, emptied of what the query has put there: the message, or a message in this field
+    """Return what the body goes into, emptied of what the query has put there: the message, or a message in this field
     of it.
     """
     if name == "*":
@@ -300,7 +300,7 @@ def _error(status: Status, trailing: Metadata) -> bytes:
 
 
 def _described(detail: Detail) -> Any:
-    """An Any in JSON; of a type that is not loaded here, its bytes in base64."""
+    """Return an Any in JSON; of a type that is not loaded here, its bytes in base64."""
     packed = transcode.any_as_json(detail.type_url, detail.value)
     if packed is not None:
         return packed

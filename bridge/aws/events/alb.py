@@ -39,7 +39,7 @@ class AlbEventEncoder:
         timeout: float | None,
         now: float,  # noqa: ARG002 - this shape tells no time
     ) -> bytes:
-        """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
+        """Return the event. The arguments are those of http_v2. Raises PayloadTooLarge."""
         _, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         if call.peer.certificate is not None:
             headers |= _certificate_headers(call.peer.certificate)
@@ -58,7 +58,7 @@ class AlbEventEncoder:
 
 
 def _certificate_headers(certificate: ClientCertificate) -> dict[str, str]:
-    """A verified client certificate as a balancer in verify mode passes it on."""
+    """Return a verified client certificate as a balancer in verify mode passes it on."""
     validity = f"NotBefore={certificate.not_before};NotAfter={certificate.not_after}"
     told = {
         "serial-number": certificate.serial_number,

@@ -12,7 +12,7 @@ _TO_PLAIN = bytes.maketrans(b"-_", b"+/")
 
 
 def decode_base64(text: str) -> bytes:
-    """The bytes behind base64 with line breaks, without padding or in the URL-safe alphabet. Raises ValueError."""
+    """Return the bytes of base64 with line breaks, without padding or in the URL-safe alphabet. Raises ValueError."""
     try:
         return a2b_base64(text, strict_mode=True)
     except Base64Error:

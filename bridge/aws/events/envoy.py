@@ -35,7 +35,7 @@ class EnvoyEventEncoder:
         timeout: float | None,
         now: float,  # noqa: ARG002 - this shape tells no time
     ) -> bytes:
-        """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
+        """Return the event. The arguments are those of http_v2. Raises PayloadTooLarge."""
         _, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         if call.peer.certificate is not None:
             headers["x-forwarded-client-cert"] = forwarded_cert(call.peer.certificate)
@@ -66,7 +66,7 @@ _decode = Decoder(_Reply).decode
 
 
 def decode_envoy_reply(payload: bytes) -> HttpReply:
-    """The reply in this payload. Raises BadReply."""
+    """Return the reply in this payload. Raises BadReply."""
     return reply_of(payload, _decode_object, expected=_EXPECTED)
 
 

@@ -22,7 +22,7 @@ _encode = Encoder().encode
 
 
 def message_format_of(content_type: str) -> str:
-    """The `X` of `application/grpc+X`; `proto` if it has none. Parameters do not count."""
+    """Return the `X` of `application/grpc+X`, or `proto` if it has none. Parameters do not count."""
     if content_type == "application/grpc":
         return "proto"
     return content_type.partition(";")[0].partition("+")[2].strip().lower() or "proto"
@@ -40,7 +40,7 @@ class BodyKind(FrozenValue, frozen=True):
     """Further headers that such requests have."""
 
     def content_type(self, sent: str) -> str:
-        """The content type for the function, from the client's."""
+        """Return the content type for the function, from the client's."""
         return f"{self.media_type}+{message_format_of(sent)}" if self.names_format else self.media_type
 
 
@@ -55,7 +55,8 @@ _SMALL_EVENT = 4 << 10
 
 
 def with_body(start: bytes, body: bytes, account: Account, *, is_text: bool) -> bytes:
-    """The event, given all of it that stands before the body's string. `account`: of the call, which holds the event.
+    """Return the event, given all of it that stands before the body's string. `account`: of the call, which holds the
+    event.
 
     Raises PayloadTooLarge, BuffersFull.
     """
@@ -73,7 +74,7 @@ def with_body(start: bytes, body: bytes, account: Account, *, is_text: bool) -> 
 
 
 def object_with_body(event: Mapping[str, object], body: bytes, account: Account, *, is_text: bool) -> bytes:
-    """The event, given all of its other fields. Raises PayloadTooLarge, BuffersFull."""
+    """Return the event, given all of its other fields. Raises PayloadTooLarge, BuffersFull."""
     return with_body(_encode(event)[:-1] + b',"body":', body, account, is_text=is_text)
 
 

@@ -22,7 +22,7 @@ _Made = TypeVar("_Made")
 
 
 def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
-    """Keeps what was made for this key, within bounds; returns it."""
+    """Keep what was made for this key, within bounds, and return it."""
     if len(key) <= _MAX_KEY:
         if len(cache) >= _MAX_REMEMBERED:
             cache.clear()
@@ -51,7 +51,7 @@ _MAX_PORT = 65_535
 
 
 def read_authority(authority: str) -> Authority:
-    """A plain host and port as they are; anything else is `localhost`: odd ones crash common runtimes."""
+    """Return a plain host and port as they are; anything else is `localhost`: odd ones crash common runtimes."""
     found = _HOST(authority)
     if found is None or not _is_url_host(found[1]) or int(found[2] or 0) > _MAX_PORT:
         return Authority("localhost", "localhost", "localhost")
@@ -67,7 +67,7 @@ def _is_url_host(host: str) -> bool:
 
 
 def client_cert(certificate: ClientCertificate) -> dict[str, object]:
-    """A verified client certificate as API Gateway's `clientCert`."""
+    """Return a verified client certificate as API Gateway's `clientCert`."""
     return {
         "clientCertPem": certificate.pem,
         "subjectDN": certificate.subject,
@@ -102,7 +102,7 @@ class Stamps:
         self._time = ""
 
     def stamp(self, now: float) -> tuple[str, str]:
-        """A new request id, and the time: `12/Mar/2026:19:03:58 +0000`."""
+        """Return a new request id, and the time: `12/Mar/2026:19:03:58 +0000`."""
         second = int(now)
         if second != self._second:
             self._second = second

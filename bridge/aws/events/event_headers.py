@@ -47,7 +47,7 @@ class HeaderWriter:
     def write(
         self, call: Call, metadata: Metadata, authority: Authority, *, timeout: float | None
     ) -> tuple[dict[str, str], bool]:
-        """The headers, and whether a name repeats in the metadata, so that `listed` says more than they do.
+        """Return the headers, and whether a name repeats in the metadata, so that `listed` says more than they do.
 
         `metadata` is the call's, as the function shall see it; `timeout`: seconds left. Values may still need
         `encode_headers`.
@@ -71,8 +71,8 @@ class HeaderWriter:
         return headers, repeats
 
     def write_ready(self, call: Call, metadata: Metadata, *, timeout: float | None) -> tuple[Authority, dict[str, str]]:
-        """The call's authority; the headers, which need nothing more. For events of which nothing is kept from call to
-        call.
+        """Return the call's authority; the headers, which need nothing more. For events of which nothing is kept from
+        call to call.
         """
         authority = self.authority_of(call)
         written, _ = self.write(call, metadata, authority, timeout=timeout)
@@ -98,13 +98,13 @@ class HeaderWriter:
 
 
 def client_headers(metadata: Metadata) -> dict[str, str]:
-    """The client's metadata alone, a string a name, without the names that are remade and those that are AWS's."""
+    """Return the client's metadata alone, a string a name, without names that are remade and those that are AWS's."""
     joined = _joined(metadata)
     return sanitized({name: value for name, value in joined.items() if name not in _REMADE})
 
 
 def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
-    """The headers with values that every runtime takes and no names that are AWS's; the same as JSON."""
+    """Return the headers with values that every runtime takes and no names that are AWS's. The same as JSON."""
     encoded = _encode(headers)
     if not _needs_care(encoded):
         return headers, encoded

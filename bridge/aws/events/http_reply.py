@@ -62,12 +62,12 @@ _decode = Decoder(ReplyObject).decode
 
 
 def decode_reply(payload: bytes) -> HttpReply:
-    """The reply in this payload. Raises BadReply."""
+    """Return the reply in this payload. Raises BadReply."""
     return reply_of(payload, _decode, expected=_EXPECTED)
 
 
 def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected: str) -> HttpReply:
-    """The reply in this payload, its JSON read by `decode`; `expected` says what that is. Raises BadReply."""
+    """Return the reply in this payload, its JSON read by `decode`. `expected` says what that is. Raises BadReply."""
     try:
         found = decode(payload)
     except _UNREADABLE as error:
@@ -112,7 +112,7 @@ _UNREADABLE = (DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def _no_reply(text: bytes, error: Exception, expected: str) -> BadReply:
-    """What to say of a text that `decode` does not read."""
+    """Return what to say of a text that `decode` does not read."""
     if isinstance(error, ValidationError):
         kind = _KINDS.get(text.lstrip()[:1], "an object with a field of the wrong type")
     else:
@@ -133,7 +133,9 @@ def _http_status(value: int | str | None) -> int:
 
 
 def _headers_of(found: ReplyObject) -> Metadata:
-    """The headers in order. A name in multiValueHeaders is taken from there alone; cookies are a field of their own."""
+    """Return the headers in order. A name in multiValueHeaders is taken from there alone; cookies are a field of their
+    own.
+    """
     fields = _flatten(found.headers) if found.headers else []
     if found.multiValueHeaders:
         listed = _flatten(found.multiValueHeaders)
@@ -188,8 +190,8 @@ def _body_of(found: ReplyObject) -> bytes:
 
 
 def _unmarked_body(found: ReplyObject, body: str) -> bytes:
-    """A body without isBase64Encoded is text, but for one kind: no gRPC frame begins with a letter or a digit, and
-    base64 does.
+    """Return the body of a reply without isBase64Encoded. It is text, with one exception: it is base64 if it begins
+    with a letter or a digit, because no gRPC frame does.
     """
     if found.isBase64Encoded is None and body[0] in _BASE64_BEGINS and _is_framed(found):
         try:

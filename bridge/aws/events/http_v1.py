@@ -28,7 +28,7 @@ class HttpV1EventEncoder:
         self._stamps = Stamps(instance)
 
     def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
-        """The event; the arguments are those of http_v2. Raises PayloadTooLarge."""
+        """Return the event. The arguments are those of http_v2. Raises PayloadTooLarge."""
         authority, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         event = {
             "resource": _RESOURCE,

@@ -61,8 +61,8 @@ class HttpV2EventEncoder:
         """That of the last call."""
 
     def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
-        """The event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds left for
-        the call; `now`: wall time. Raises PayloadTooLarge.
+        """Return the event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds
+        left for the call; `now`: wall time. Raises PayloadTooLarge.
         """
         before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
         sender = self._sender
@@ -99,7 +99,7 @@ class HttpV2EventEncoder:
         return _Sender(metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context)
 
     def _encode_path(self, path: str) -> tuple[bytes, bytes]:
-        """What stands before the headers of this path's events, the constant ones included; the path itself,
+        """Return what stands before the headers of this path's events, the constant ones included; the path itself,
         encoded.
         """
         encoded = _encode(path)
@@ -138,7 +138,7 @@ def _cookies(cookie: str) -> bytes:
 
 
 def _authentication(certificate: ClientCertificate | None) -> bytes:
-    """The verified client certificate, in the shape of an API Gateway with mutual TLS."""
+    """Return the verified client certificate, in the shape of an API Gateway with mutual TLS."""
     if certificate is None:
         return b""
     return b',"authentication":{"clientCert":%b}' % _encode(client_cert(certificate))

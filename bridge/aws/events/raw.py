@@ -45,7 +45,7 @@ class ClientContext(FrozenValue, frozen=True):
 
 
 def encode_client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> ClientContext:
-    """The call without its message, as one flat object of texts, because typed runtimes read no other form.
+    """Return the call without its message, as one flat object of texts, because typed runtimes read no other form.
 
     Repeated names are joined with commas, `-bin` values stay base64. `timeout`: seconds left.
     """
@@ -67,8 +67,6 @@ def _context(custom: dict[str, str]) -> str | None:
 
 
 def raised_status(error: FunctionFailed) -> Status | None:
-    """The status that a function raised: the last dotted part of the type is the name of a code. None: it is a
-    failure.
-    """
+    """Return the status that a function raised, or None for a failure. The type's last dotted part names a code."""
     code = _CODES.get(error.error_type.rpartition(".")[2])
     return None if code is None else Status(code, error.error_message)

@@ -39,7 +39,7 @@ class ReplyReader:
         """Payloads since the last one that matched the learned one."""
 
     def read(self, payload: bytes) -> HttpReply:
-        """The reply in this payload. Raises BadReply."""
+        """Return the reply in this payload. Raises BadReply."""
         begin, end = len(self._before), len(payload) - len(self._after)
         if 0 < begin <= end and payload.startswith(self._before) and payload.endswith(self._after):
             try:

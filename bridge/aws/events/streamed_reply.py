@@ -31,7 +31,9 @@ class StreamedReply:
         return len(self._held)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Raises BadReply, and ReplyTooLarge for a JSON object larger than Lambda's replies."""
+        """Return what these bytes give. Raises BadReply, and ReplyTooLarge for a JSON object larger than Lambda's
+        replies.
+        """
         if self.head is not None:
             return chunk
         held = self._held
@@ -46,7 +48,7 @@ class StreamedReply:
         return self._found()
 
     def finish(self) -> bytes:
-        """The payload is over; after this there is a head. Raises BadReply."""
+        """End the payload. After this there is a head. Raises BadReply."""
         return b"" if self.head is not None else self._found()
 
     def _found(self) -> bytes:

@@ -48,8 +48,8 @@ class HttpClient:
         """The gate that all readers of large bodies share."""
 
     def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
-        """The pool of connections to this origin with this TLS context. None means the system's authorities. Raises
-        Misconfigured for bad CA files.
+        """Return the pool of connections to this origin with this TLS context. None means the system's authorities.
+        Raises Misconfigured for bad CA files.
         """
         if origin.is_secure and tls is None:
             tls = self._system_tls()

@@ -232,5 +232,5 @@ async def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy) ->
 
 
 def _name_of(error: OSError) -> str:
-    """The error's name such as `ECONNREFUSED`, or its class if the system gave no number."""
+    """Return the error's name such as `ECONNREFUSED`, or its class if the system gave no number."""
     return errno.errorcode.get(error.errno or 0, type(error).__name__)

@@ -67,7 +67,7 @@ class Exchange(Protocol):
     """Receives one response. It returns an error for a fault, and the connection ends with it."""
 
     def begin(self, status: int, fields: RawFields) -> None:
-        """The head has arrived."""
+        """Take the head, which has arrived."""
         ...
 
     def expect(self, length: int, connection: Http1Connection) -> RpcError | None:
@@ -84,11 +84,11 @@ class Exchange(Protocol):
         ...
 
     def end(self) -> bool:
-        """The response is complete. Returns whether its caller still waited for it."""
+        """End the response, which is complete. Returns whether its caller still waited for it."""
         ...
 
     def fail(self, error: RpcError) -> None:
-        """The response will not be completed."""
+        """End a response that will not be completed."""
         ...
 
 
@@ -100,11 +100,11 @@ class ConnectionOwner(Protocol):
     def opened(self, connection: Http1Connection) -> None: ...
 
     def keeps_alive(self, seconds: float) -> None:
-        """The server announced how long it keeps idle connections."""
+        """Take the number of seconds for which the server keeps idle connections, as it has announced it."""
         ...
 
     def released(self, connection: Http1Connection) -> None:
-        """The connection may carry the next request."""
+        """Take back a connection that may carry the next request."""
         ...
 
     def lost(self, connection: Http1Connection) -> None: ...
@@ -385,7 +385,7 @@ class Http1Connection(asyncio.BufferedProtocol):
     # -- the end of an exchange ----------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """The response is complete. Give it to the caller and the connection to the owner."""
+        """Give a complete response to its caller, and the connection to its owner."""
         exchange, transport = self._exchange, self._transport
         assert exchange is not None
         if not (
@@ -427,7 +427,8 @@ class Http1Connection(asyncio.BufferedProtocol):
 
     def _head_too_large(self) -> BadReply:
         return BadReply(
-            f"{self._owner.origin} answers with too large a head: more than {MAX_RESPONSE_HEAD} bytes or {MAX_FIELDS} fields"
+            f"{self._owner.origin} answers with too large a head: "
+            f"more than {MAX_RESPONSE_HEAD} bytes or {MAX_FIELDS} fields"
         )
 
     def _not_http(self) -> BadReply:
@@ -457,7 +458,7 @@ class Http1Connection(asyncio.BufferedProtocol):
 
 
 def declared_length(fields: RawFields) -> int | None:
-    """The length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
+    """Return the length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
     for name, value in fields:
         if name == b"content-length":
             return int(value.strip().lstrip(b"0") or b"0")
@@ -465,7 +466,7 @@ def declared_length(fields: RawFields) -> int | None:
 
 
 def transfer_codings(fields: RawFields) -> list[bytes]:
-    """The transfer codings that the head of a response names, in lower case."""
+    """Return the transfer codings that the head of a response names, in lower case."""
     values = b",".join(value for name, value in fields if name == b"transfer-encoding")
     return [coding.strip().lower() for coding in values.split(b",") if coding.strip()]
 

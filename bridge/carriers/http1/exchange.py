@@ -34,7 +34,7 @@ class Response(FrozenValue, frozen=True):
     body: bytes
 
     def field(self, name: bytes) -> str:
-        """The first value under this name, given in lower case. Empty if the response lacks it."""
+        """Return the first value under this name, given in lower case. Empty if the response lacks it."""
         return first_field(self.fields, name)
 
 
@@ -214,7 +214,7 @@ class StreamedResponse:
         self._news: asyncio.Future[None] | None = None
 
     def field(self, name: bytes) -> str:
-        """The first value under this name, given in lower case. Empty if the response lacks it."""
+        """Return the first value under this name, given in lower case. Empty if the response lacks it."""
         return first_field(self.fields, name)
 
     async def __aenter__(self) -> Self:
@@ -312,7 +312,7 @@ class StreamedResponse:
         return self._held is not None and self._held.room < HIGH_WATER
 
     def _count(self, unread: int) -> None:
-        """Raises BuffersFull."""
+        """Count `unread` bytes among those that the bridge holds. Raises BuffersFull."""
         if self._held is not None:
             self._held.become(unread if unread > SMALL else 0)
         self._unread = unread

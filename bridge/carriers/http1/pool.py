@@ -212,7 +212,7 @@ class Pool:
     # -- finding a connection ------------------------------------------------------------------------------------------
 
     def _take(self) -> Http1Connection | None:
-        """The most recently used connection that is still good."""
+        """Return the most recently used connection that is still good."""
         available = self._idle
         while available:
             connection = available.pop()

@@ -26,7 +26,7 @@ class Proxy(FrozenValue, frozen=True):
         return f"Proxy({self.host}:{self.port})"
 
     def absolute_form(self, head: bytes, origin: Origin) -> bytes:
-        """The head of a request for an http origin in the form for a proxy (RFC 9112 3.2.2)."""
+        """Return the head of a request for an http origin in the form for a proxy (RFC 9112 3.2.2)."""
         line, _, fields = head.partition(b"\r\n")
         method, _, target = line.partition(b" ")
         credentials = f"proxy-authorization: {self.authorization}\r\n" if self.authorization else ""
@@ -46,7 +46,9 @@ class Proxies:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
-        """Raises ValueError for a proxy that is not `http://[USER:PASSWORD@]HOST[:PORT]`."""
+        """Read the proxies from the environment. Raises ValueError for a proxy that is not
+        `http://[USER:PASSWORD@]HOST[:PORT]`.
+        """
         everything = _variable(environment, "all_proxy")
         by_scheme = {}
         for scheme in ("http", "https"):
@@ -63,7 +65,7 @@ class Proxies:
         return cls(by_scheme, tuple(entry.strip() for entry in exceptions if entry.strip()))
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy for this origin, or None to connect directly."""
+        """Return the proxy for this origin, or None to connect directly."""
         proxy = self._by_scheme.get(origin.scheme)
         if proxy is None or _is_local(origin.host):
             return None

@@ -65,7 +65,7 @@ class Resolver:
         self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     async def resolve(self, host: str, port: int) -> list[SocketAddress]:
-        """The addresses of a host, in the order to try them. Raises Unreachable."""
+        """Return the addresses of a host, in the order to try them. Raises Unreachable."""
         loop = asyncio.get_running_loop()
         place = (host, port)
         answer = self._answers.get(place)

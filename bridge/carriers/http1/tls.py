@@ -90,7 +90,7 @@ def _system_trusts_any() -> bool:
 
 
 def _bundled_authorities() -> Path:
-    """The path of botocore's CA bundle, found without importing botocore."""
+    """Return the path of botocore's CA bundle, found without importing botocore."""
     found = find_spec("botocore")
     if found is None or found.origin is None:
         raise FileNotFoundError("no certificate authorities: set SSL_CERT_FILE or AWS_CA_BUNDLE")

@@ -90,7 +90,7 @@ class Sink(Protocol):
     """Receives what arrives on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
 
     def response(self, fields: Fields, *, ended: bool) -> None:
-        """The header block that opens the response; well-formed, `:status` in front."""
+        """Take the header block that opens the response. It is well-formed, with `:status` in front."""
         ...
 
     def body(self, data: bytes, *, ended: bool) -> None:
@@ -100,11 +100,11 @@ class Sink(Protocol):
     def trailers(self, fields: Fields) -> None: ...
 
     def reset(self, code: int) -> None:
-        """The server reset the stream with this error code."""
+        """End a stream that the server reset with this error code."""
         ...
 
     def failed(self, error: RpcError) -> None:
-        """The response will not be completed."""
+        """End a response that will not be completed."""
         ...
 
     def has_room(self) -> None:
@@ -119,7 +119,7 @@ class Http2ConnectionOwner(Protocol):
     """The server's name in messages."""
 
     def changed(self, connection: Http2Connection) -> None:
-        """The connection can take more streams, or fewer."""
+        """Look again at the connection: it can take more streams, or fewer."""
         ...
 
     def lost(self, connection: Http2Connection) -> None: ...
@@ -448,8 +448,8 @@ class Http2Connection(asyncio.Protocol):
         self._transport.abort() if error is not None else self._transport.close()
 
     def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:
-        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception
-        would collect tracebacks.
+        """Return the error for a stream that ends with its connection. Each stream gets its own, because a shared
+        exception would collect tracebacks.
         """
         name = self._owner.name
         loss: RpcError
@@ -545,7 +545,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 def name_of(code: int) -> str:
-    """An error code as RFC 9113 section 7 names it."""
+    """Return an error code as RFC 9113 section 7 names it."""
     try:
         return ErrorCode(code).name
     except ValueError:

@@ -37,7 +37,7 @@ class Base(Protocol):
     """The credentials that a role is assumed with."""
 
     def found(self) -> Found:
-        """Raises NotReady."""
+        """Return what the search has found. Raises NotReady."""
         ...
 
 
@@ -115,8 +115,8 @@ class AssumeRole:
         )
 
     def _region_for(self, configured: str | None) -> str:
-        """The region whose STS is asked. It must lie in the role's partition, because other partitions do not know the
-        role.
+        """Return the region whose STS is asked. It must lie in the role's partition, because other partitions do not
+        know the role.
         """
         partition = partition_in(self._role.arn)
         for region in (configured, self._region):
@@ -133,7 +133,7 @@ class CredentialSet:
         self._roles = dict(roles)
 
     def of(self, role: Role | None) -> CredentialSource:
-        """The source of credentials for this role, or the bridge's own for None."""
+        """Return the source of credentials for this role, or the bridge's own for None."""
         return self._own if role is None else self._roles[role]
 
     def start(self) -> None:

@@ -65,7 +65,7 @@ def _kind_of_fault(value: str) -> str:
 
 
 def place_of(provider: str, session: Session, environment: Mapping[str, str]) -> str:
-    """A provider of botocore by its name, and what it reads. Never fails."""
+    """Return a provider of botocore by its name, and what it reads. Never fails."""
     try:
         read = _what_is_read(provider, session, environment)
     except Exception:  # noqa: BLE001 - the configuration itself may be broken
@@ -103,19 +103,19 @@ def _what_is_read(provider: str, session: Session, environment: Mapping[str, str
 
 
 def _profile(session: Session) -> dict[str, Any]:
-    """The profile, merged from both files."""
+    """Return the profile, merged from both files."""
     found: dict[str, Any] = session.get_scoped_config()
     return found
 
 
 def _program(session: Session) -> str:
-    """The command without its arguments, which may hold a password."""
+    """Return the command without its arguments, which may hold a password."""
     words = shlex.split(_profile(session).get("credential_process", ""))
     return words[0] if words else "no program"
 
 
 def _container_url(environment: Mapping[str, str]) -> str:
-    """The URL without parts that may be secret: a container's own path, a user, a query."""
+    """Return the URL without parts that may be secret: a container's own path, a user, a query."""
     if "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI" in environment:
         return f"{_CONTAINER_HOST}, AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
     parts = urlsplit(environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", ""))

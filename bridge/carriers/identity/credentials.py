@@ -108,7 +108,7 @@ class FixedCredentials:
 
 
 def local_credentials() -> FixedCredentials:
-    """The keys for requests to the local Lambda, which checks no signature."""
+    """Return the keys for requests to the local Lambda, which checks no signature."""
     return FixedCredentials(Credentials("local", "local"), AwsSettings(region="us-east-1"))
 
 
@@ -199,7 +199,7 @@ class RefreshingCredentials:
         return self._found.credentials
 
     def found(self) -> Found:
-        """The result of the last search. May be called from any thread. Raises NotReady."""
+        """Return the result of the last search. May be called from any thread. Raises NotReady."""
         if self._found is None:
             raise NotReady(self._none_yet)
         return self._found
@@ -261,7 +261,7 @@ class NoCredentials(Exception):
 
 
 def _told(error: Exception) -> str:
-    """The text for the log."""
+    """Return the text for the log."""
     return str(error) if isinstance(error, NoCredentials) else reason_of(error)
 
 
@@ -359,8 +359,8 @@ class BotocoreSearch:
 
 
 def configured_endpoint(session: Session, environment: Mapping[str, str]) -> str | None:
-    """The Lambda API's URL from the environment or the shared configuration file, in the SDKs' order. None means AWS's
-    default.
+    """Return the Lambda API's URL from the environment or the shared configuration file, in the SDKs' order. None means
+    AWS's default.
 
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
     """

@@ -43,7 +43,7 @@ class Signing:
         return self._source.settings
 
     def now(self) -> float:
-        """The current time in Unix seconds by AWS's clock."""
+        """Return the current time in Unix seconds by AWS's clock."""
         return self._clock() + self.skew
 
     async def renew(self, refused: Credentials, skew: float, date: str) -> bool:

@@ -250,7 +250,7 @@ def _wants_log(request: web.Request) -> bool:
 
 
 def _described(config: FunctionConfig) -> dict[str, object]:
-    """The members of FunctionConfiguration that have a meaning here. `env` stays out: it may hold secrets."""
+    """Return the members of FunctionConfiguration that have a meaning here. `env` stays out: it may hold secrets."""
     return {
         "FunctionName": config.name,
         "FunctionArn": FunctionId(config.name).arn,

@@ -24,7 +24,7 @@ VERSION = re.compile(r"[0-9]+")
 
 
 def url_domain(name: str) -> str:
-    """The host name of a function's URL: AWS's, but below `localhost`, whose names mean loopback (RFC 6761)."""
+    """Return the host name of a function's URL: AWS's, but below `localhost`, whose names mean loopback (RFC 6761)."""
     return f"{name}.lambda-url.{REGION}.localhost"
 
 

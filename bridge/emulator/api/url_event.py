@@ -50,7 +50,7 @@ class UrlRequest(FrozenValue, frozen=True):
 
 
 def encode_url_event(request: UrlRequest, *, function: str, request_id: str, trace_id: str, now: float) -> bytes:
-    """The event. `now`: Unix seconds."""
+    """Return the event. `now`: Unix seconds."""
     joined = _joined_headers(request)
     # The signature was for the URL: whoever reads it could send the request again.
     kept_back = NOT_PASSED if request.caller is None else NOT_PASSED | {"authorization"}
@@ -102,7 +102,7 @@ def _joined_headers(request: UrlRequest) -> dict[str, str]:
 
 
 def _text(value: str) -> str:
-    """What is no UTF-8 arrives in surrogates, which JSON cannot hold."""
+    """Return the text of these bytes. What is not UTF-8 arrives in surrogates, which JSON cannot hold."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

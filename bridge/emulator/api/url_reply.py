@@ -83,7 +83,7 @@ class _Object(Struct, gc=False):
 
 
 def infer(payload: bytes) -> UrlReply:
-    """The response to a whole reply: an object with statusCode says it all, any other JSON is the body. Raises
+    """Return the response to a whole reply: an object with statusCode says it all, any other JSON is the body. Raises
     BadReply.
     """
     try:
@@ -97,7 +97,7 @@ def infer(payload: bytes) -> UrlReply:
 
 
 def plain_head(content_type: str) -> Head:
-    """The head of a streamed reply that brings none."""
+    """Return the head of a streamed reply that brings none."""
     return Head(200, (("content-type", content_type),))
 
 
@@ -108,7 +108,7 @@ class Prelude:
         self._held = bytearray()
 
     def feed(self, chunk: bytes) -> tuple[Head, bytes] | None:
-        """The head and what of the body has come; None: there must be more. Raises BadReply."""
+        """Return the head and what of the body has come, or None if more must come first. Raises BadReply."""
         self._held += chunk
         # No JSON text holds a NUL.
         end = self._held.find(b"\0", 0, MAX_PRELUDE)

@@ -22,7 +22,7 @@ class Console:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """A stream without a descriptor (a test's) is simply written to."""
+        """Take the stream. One without a descriptor (a test's) is simply written to."""
         self._stream = stream
         self._is_coloured = stream.isatty()
         try:

@@ -135,14 +135,16 @@ def _for_python(interpreter: Interpreter) -> Mapping[str, str]:
 
 
 def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[str, str]:
-    """The function's own folder comes first; our copy of lambda_fn last, and only for who has none."""
+    """Return the search path. The function's own folder comes first. Our copy of lambda_fn comes last, for functions
+    that have none.
+    """
     lacking = None if interpreter.has_lambda_fn else function_side()
     return {"PYTHONPATH": _joined(config.code, config.env.get("PYTHONPATH"), lacking)}
 
 
 def function_side() -> Path:
-    """The folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at its
-    root.
+    """Return the folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at
+    its root.
     """
     here = Path(__file__).resolve().parents[1]
     bundled = here / "bundled"

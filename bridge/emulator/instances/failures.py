@@ -26,25 +26,25 @@ class Failure(FrozenValue, frozen=True):
 
 
 def timed_out(request_id: str, seconds: float) -> Failure:
-    """The time limit passed; the process is killed."""
+    """Return the failure of an invocation whose time limit passed. Its process is killed."""
     return _failure("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds", request_id)
 
 
 def exited(request_id: str, exit_status: str) -> Failure:
-    """The process ended (`exit status 1`, `signal: killed`) before it answered. AWS reports a lack of memory like this,
-    too.
+    """Return the failure of a process that ended (`exit status 1`, `signal: killed`) before it answered. AWS reports a
+    lack of memory like this, too.
     """
     how = f"with error: {exit_status}" if exit_status != "exit status 0" else "without providing a reason"
     return _failure("Runtime.ExitError", f"Runtime exited {how}", request_id)
 
 
 def not_started(request_id: str, reason: str) -> Failure:
-    """The process could not be started at all."""
+    """Return the failure of a process that could not be started at all."""
     return _failure("Runtime.InvalidEntrypoint", reason, request_id)
 
 
 def truncated(request_id: str) -> Failure:
-    """The runtime's connection ended in the middle of its reply, and the process lives on."""
+    """Return the failure of a runtime whose connection ended in the middle of its reply, while the process lives on."""
     return _failure("Runtime.TruncatedResponse", "Response was cut before its end", request_id)
 
 
@@ -53,7 +53,7 @@ def invalid_response_mode(request_id: str) -> Failure:
 
 
 def emulator_failed(request_id: str) -> Failure:
-    """The local Lambda itself failed; its log says how."""
+    """Return the failure of the local Lambda itself. Its log says how."""
     return _failure("Sandbox.Failure", "The local Lambda failed, see its log", request_id)
 
 
@@ -63,12 +63,12 @@ def too_large(limit: int) -> Failure:
 
 
 def reported(error_type: str, body: bytes) -> Failure:
-    """What the runtime posted to `/error` or `/init/error`: the body goes to the invoker unchanged."""
+    """Return what the runtime posted to `/error` or `/init/error`: the body goes to the invoker unchanged."""
     return Failure(error_type or _type_in(body), body)
 
 
 def reported_in_trailers(error_type: str, encoded_body: str) -> Failure:
-    """A streamed reply that ended in an error: its trailers carry the type and, in base64, the body."""
+    """Return a streamed reply that ended in an error: its trailers carry the type and, in base64, the body."""
     try:
         body = b64decode(encoded_body, validate=True)
     except (NotBase64, ValueError):

@@ -73,7 +73,9 @@ class FileWatch:
     async def _watch_until_replaced(
         self, folders: frozenset[Path], there: dict[Path, int], stop: asyncio.Event
     ) -> None:
-        """A build may remove its folder and make it anew: what watches the old one would see nothing."""
+        """Watch until the folder is replaced. A build may remove its folder and make it anew; a watch on the old one
+        would see nothing.
+        """
         if not there:
             await _soon(stop)
             return
@@ -98,7 +100,7 @@ class FileWatch:
 
 
 def _identities(folders: Iterable[Path]) -> dict[Path, int]:
-    """The folders that are there, each with its inode."""
+    """Return the folders that are there, each with its inode."""
     found = {}
     for folder in folders:
         try:

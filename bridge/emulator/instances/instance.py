@@ -54,7 +54,7 @@ class SharedEmulatorState:
 
 class InstanceOwner(Protocol):
     def instance_ended(self, instance: Instance) -> None:
-        """The instance takes no more invocations."""
+        """Take note that the instance takes no more invocations."""
 
     def instance_gone(self, instance: Instance) -> None:
         """Nothing of its process is left."""
@@ -303,7 +303,9 @@ class Instance:
         self.kill()
 
     def _timed_out(self) -> None:
-        """The reply may be over already: then the runtime did not come back for more in time."""
+        """End the invocation at its time limit, and the process too. The reply may be over already: then the runtime
+        did not come back for more in time.
+        """
         self._finish(lambda request_id: failures.timed_out(request_id, self._config.timeout))
         self.kill()
 

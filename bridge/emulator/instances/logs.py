@@ -109,5 +109,5 @@ def end_line(request_id: str) -> str:
 
 
 def failed_init_line(duration: float, outcome: str) -> str:
-    """What AWS writes when an instance does not get as far as its first invocation."""
+    """Return what AWS writes when an instance does not get as far as its first invocation."""
     return f"INIT_REPORT Init Duration: {duration * 1000:.2f} ms\tPhase: init\t{outcome}"

@@ -120,7 +120,7 @@ def _described(return_code: int) -> str:
 
 
 def _family(pid: int) -> list[int]:
-    """The process and its descendants, as far as they can be seen."""
+    """Return the process and its descendants, as far as they can be seen."""
     family = [pid]
     for member in family:
         for tasks in PROC.glob(f"{member}/task/*/children"):

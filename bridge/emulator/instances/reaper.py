@@ -36,7 +36,7 @@ class Reaper:
         self._tell(f"+{group}\n")
 
     def release(self, group: int) -> None:
-        """The group is dead; its number may be given to somebody else."""
+        """Forget a group that is dead. Its number may be given to somebody else."""
         self._tell(f"-{group}\n")
 
     async def close(self) -> None:

@@ -235,7 +235,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._session.poll(self._send_invocation, is_known=self._has_replied, displaced=self._give_way)
 
     def _give_way(self) -> None:
-        """The runtime itself asks, on another connection."""
+        """Close this connection, because the runtime itself asks on another one."""
         self._refuse(HTTPStatus.FORBIDDEN, "InvalidStateTransition", "The runtime asks elsewhere")
         self._answer()
 
@@ -362,4 +362,4 @@ class RuntimeConnection(asyncio.Protocol):
 
 
 def _drop(_chunk: bytes) -> None:
-    """What follows a refusal."""
+    """Drop what follows a refusal."""

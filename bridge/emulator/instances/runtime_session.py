@@ -29,13 +29,13 @@ class Observer(Protocol):
     """The instance, as its runtime's session sees it."""
 
     def runtime_ready(self) -> None:
-        """The runtime asks for an invocation."""
+        """Take note that the runtime asks for an invocation."""
 
     def runtime_failed(self, failure: Failure) -> None:
-        """The runtime reported that it cannot start."""
+        """Take note that the runtime reported that it cannot start."""
 
     def runtime_answered(self, failure: Failure | None) -> None:
-        """The reply is whole, or the invocation failed."""
+        """Take note that the reply is whole, or that the invocation failed."""
 
 
 class UnknownInvocation(Exception):
@@ -76,7 +76,7 @@ class RuntimeSession:
         is_known: bool = False,
         displaced: Callable[[], None] | None = None,
     ) -> None:
-        """The runtime asks for an invocation: `poller` gets it, now or later.
+        """Let the runtime ask for an invocation. `poller` gets it, now or later.
 
         A runtime asks once at a time, so of two connections one is a stranger's. One that has brought a reply
         (`is_known`) is the runtime's and displaces another; else the first keeps its place, and the second gets
@@ -111,7 +111,7 @@ class RuntimeSession:
         poller(self._delivery)
 
     def forget(self, poller: Poller) -> None:
-        """The connection that asked is gone; the runtime may ask again."""
+        """Forget the connection that asked. It is gone, and the runtime may ask again."""
         if self._poller == poller:
             self._poller = None
         if self._taker == poller:
@@ -136,18 +136,16 @@ class RuntimeSession:
         return self._reply
 
     def answer(self, failure: Failure | None = None) -> None:
-        """The answer is whole."""
+        """End the answer. It is whole, or `failure` says what happened."""
         self._advance(Act.SENT)
         self._observer.runtime_answered(failure)
 
     def refuse_mode(self) -> None:
-        """The runtime asked for a response mode that does not exist."""
+        """Refuse a response mode that does not exist."""
         self.answer(failures.invalid_response_mode(self._current_id))
 
     def cut(self) -> None:
-        """The connection ended in the middle of an answer; nothing happens if that answer has been settled
-        otherwise.
-        """
+        """End an answer whose connection ended in the middle. Nothing happens if it has been settled otherwise."""
         if self.phase is RuntimePhase.RESPONDING:
             self.answer(failures.truncated(self._current_id))
 
