@@ -44,7 +44,9 @@ from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
 
 MAX_CALL_SECONDS = 1810.0
-"""Seconds after which a Lambda call without deadline and timeout ends: a function runs 1,800 at most (AWS Lambda quotas, "Function timeout")."""
+"""Seconds after which a Lambda call without deadline and timeout ends. A function runs for 1,800 at most (AWS Lambda
+quotas, "Function timeout").
+"""
 
 _clock = time.monotonic
 
