@@ -3,7 +3,8 @@
 
 `refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The
 client gets the bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to
-the log, as a note of the exception (`__notes__`).
+the log, as a note of the exception (`__notes__`). There is one exception: AWS's text about the request itself
+(InvalidParameterValue and its relatives) reaches the client, bounded, because only that text says what was wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bridge.rpc.errors import (
     Misconfigured,
     NotStarted,
     PayloadTooLarge,
+    QuotaExceeded,
     ReplyTooLarge,
     RequestRefused,
     RpcError,
@@ -48,6 +50,7 @@ _NETWORK = "{function} cannot start ({cause}): its VPC configuration must be fix
 _MOUNT = "{function} cannot start ({cause}): its file system cannot be mounted"
 _CODE = "{function} cannot start ({cause}): its runtime or its code must be fixed"
 _CALL = "Lambda finds fault with the call to {function} ({cause})"
+_QUOTA = "a quota of the AWS account is used up, {function} was not called ({cause}): ask AWS to raise it, or call less"
 _UNSURE = "Lambda failed while it served {function} ({cause}); the function may have run"
 
 _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
@@ -112,7 +115,7 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
     "UnsupportedMediaType": (RequestRefused, _CALL),
     "ModeNotSupported": (RequestRefused, _CALL),
     "DurableExecutionAlreadyStarted": (RequestRefused, _CALL),
-    "ServiceQuotaExceeded": (RequestRefused, _CALL),
+    "ServiceQuotaExceeded": (QuotaExceeded, _QUOTA),
     # Nothing proves that the function did not run.
     "Service": (ServiceFailed, _UNSURE),
     "ServiceUnavailable": (ServiceFailed, _UNSURE),
@@ -149,10 +152,13 @@ def refusal_of(
     kind, text = _rule_for(http_status, name)
     throttle_reason = reason if kind is Throttled and _TYPE(reason) else ""
     cause = throttle_reason or name or f"HTTP {http_status} without an error type"
-    error = kind(text.format(function=function, cause=cause), error_type=name, retry_after=retry_after)
+    note = _short(message)
+    told = text.format(function=function, cause=cause)
+    if text is _CALL and _is_for_the_client(name, note):
+        told = f"{told}: {note}"
+    error = kind(told, error_type=name, retry_after=retry_after)
     if isinstance(error, Throttled):
         error.throttle_reason = throttle_reason
-    note = _short(message)
     if note:
         error.add_note(f"AWS: {note}")
     return error
@@ -183,6 +189,15 @@ def _short(text: str) -> str:
     """Return the first line that is not empty, bounded. Later lines hold traces, or the parts of a bad signature."""
     line = next((line for line in text.splitlines() if line.strip()), "").strip()
     return line if len(line) <= _MAX_TEXT else line[: _MAX_TEXT - 1] + "…"
+
+
+def _is_for_the_client(name: str, note: str) -> bool:
+    """Whether AWS's text is about the request: it came with a type that is known, and names no role or user."""
+    is_known = name.removesuffix("Exception") in _REFUSALS
+    return is_known and bool(note) and note.isprintable() and not _names_an_identity(note)
+
+
+_names_an_identity = re.compile(r"arn:[a-z0-9-]{1,20}:(?:iam|sts):").search
 
 
 # -- the function fails ------------------------------------------------------------------------------------------------

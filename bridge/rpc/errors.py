@@ -12,7 +12,7 @@ secret or the bridge's identity.
       RefusedCall      Overloaded  BuffersFull  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
-          PayloadTooLarge  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
+          PayloadTooLarge  QuotaExceeded  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
       ReplyError       NoStatus  CutReply  HttpRefusal  ServerReset
         BadReply         UnknownHttpStatus
@@ -304,6 +304,12 @@ class RequestRefused(AwsRefusal):
     """AWS finds the request itself at fault."""
 
     code = StatusCode.INTERNAL
+
+
+class QuotaExceeded(AwsRefusal):
+    """A quota of the account is used up (HTTP 402). A moment later it still is, so nothing is repeated."""
+
+    code = StatusCode.RESOURCE_EXHAUSTED
 
 
 class PayloadTooLarge(AwsRefusal):

@@ -17,6 +17,7 @@ from bridge.rpc.errors import (
     Misconfigured,
     NotStarted,
     PayloadTooLarge,
+    QuotaExceeded,
     ReplyTooLarge,
     RequestRefused,
     RpcError,
@@ -96,6 +97,7 @@ SEVERAL = {
         "UnsupportedMediaTypeException",
         "DurableExecutionAlreadyStartedException",
     ],
+    QuotaExceeded: ["ServiceQuotaExceededException"],
     AccessRefused: ["AccessDeniedException", "AccessDenied", "MissingAuthenticationTokenException"],
     StaleCredentials: [
         "ExpiredTokenException",
@@ -200,6 +202,7 @@ def test_413_is_too_large_whatever_its_type(error_type: str) -> None:
         ("ResourceNotFoundException", StatusCode.UNIMPLEMENTED, False, False),
         ("AccessDeniedException", StatusCode.PERMISSION_DENIED, False, False),
         ("RequestTooLargeException", StatusCode.RESOURCE_EXHAUSTED, False, False),
+        ("ServiceQuotaExceededException", StatusCode.RESOURCE_EXHAUSTED, False, False),
     ],
 )
 def test_what_a_refusal_means(error_type: str, code: StatusCode, may_have_run: bool, is_transient: bool) -> None:
@@ -232,6 +235,25 @@ def test_reason_that_is_no_word_is_dropped() -> None:
 
     assert isinstance(error, Throttled)
     assert "" == error.throttle_reason
+
+
+@pytest.mark.parametrize("error_type", [*SEVERAL[RequestRefused], "ModeNotSupportedException"])
+def test_what_aws_says_about_the_request_reaches_the_caller(error_type: str) -> None:
+    """Only AWS's text says which parameter is wrong. It is bounded, and its later lines stay in the log."""
+    error = refusal(error_type, 400, message="Unknown tenant mode.\nRequestId: 1")
+    long = refusal(error_type, 400, message="x" * 5000)
+
+    assert str(error).endswith(": Unknown tenant mode.")
+    assert len(str(long)) < 700
+
+
+@pytest.mark.parametrize("error_type", ["InvalidParameterValueException", "SomethingNewException", ""])
+def test_a_text_that_may_name_the_bridge_stays_in_the_log(error_type: str) -> None:
+    """Unknown types may say anything, and a known one may quote the role that called."""
+    error = refusal(error_type, 400, message="arn:aws:sts::123456789012:assumed-role/bridge/i-1 may not pass a tenant")
+
+    assert "123456789012" not in str(error)
+    assert any("123456789012" in note for note in error.__notes__)
 
 
 def test_our_identity_is_for_the_log_alone() -> None:

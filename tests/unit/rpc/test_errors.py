@@ -49,6 +49,7 @@ _CAUSES = {
     "StaleCredentials": (StatusCode.PERMISSION_DENIED, False, False),
     "Misconfigured": (StatusCode.INTERNAL, False, False),
     "RequestRefused": (StatusCode.INTERNAL, False, False),
+    "QuotaExceeded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "PayloadTooLarge": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "ServiceFailed": (StatusCode.UNAVAILABLE, True, False),
     "FunctionFailed": (StatusCode.INTERNAL, True, False),
