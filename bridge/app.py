@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 from bridge import logs, tracing
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.reload import after_reload
-from bridge.config.schema import Config, Listener, TcpAddress
+from bridge.config.schema import Config, Listener
 from bridge.conversion.converter import Conversions
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.layers.access_log import AccessLog, console_lines, json_lines
 from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
+from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError

@@ -12,8 +12,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from bridge.config.schema import Config, TcpAddress
+from bridge.config.schema import Config
 from bridge.config.units import format_duration
+from bridge.rpc.address import TcpAddress
 from bridge.rpc.url import Url
 from bridge.server.hosts import Hosts
 

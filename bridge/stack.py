@@ -11,15 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.carriers.identity.assumed_role import CredentialSet
-from bridge.config.schema import (
-    Config,
-    GrpcTargetSpec,
-    LambdaTargetSpec,
-    LocalTarget,
-    Service,
-    Target,
-    TargetShare,
-)
+from bridge.config.schema import Config, Service, TargetShare
+from bridge.config.target import MAX_CALL_SECONDS, TargetKind
 from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
 from bridge.layers.access_log import AccessLog
@@ -42,11 +35,6 @@ from bridge.services.sources import Source, Sources
 from bridge.targets.builder import Destination, Targets
 from bridge.targets.internal_call import exchange
 from bridge.tracing import Tracing
-
-MAX_CALL_SECONDS = 1810.0
-"""Seconds after which a Lambda call without deadline and timeout ends. A function runs for 1,800 at most (AWS Lambda
-quotas, "Function timeout").
-"""
 
 _clock = time.monotonic
 
@@ -151,14 +139,13 @@ class Stack:
         for leg in service.legs:
             figures = self._figures_of(service, leg)
             target = self._targets.of(service, leg, figures)
-            max_call_seconds = MAX_CALL_SECONDS if _is_lambda(leg) else None
             layers = self._layers(service, leg, target, figures)
             legs.append(
                 route_table.WeightedTarget(
                     layers,
                     leg.weight,
-                    max_call_seconds=max_call_seconds,
-                    streams=isinstance(leg.target, GrpcTargetSpec),
+                    max_call_seconds=leg.target.max_call_seconds,
+                    streams=leg.target.streams,
                 )
             )
             asks.append((leg.weight, leg, target))
@@ -200,7 +187,7 @@ class Stack:
                 target=figures,
                 max_concurrency=service.max_concurrency,
                 buffers=self._shared.figures.buffers,
-                gathers=not isinstance(leg.target, GrpcTargetSpec),
+                gathers=not leg.target.streams,
                 clock=_clock,
             ),
             deadlines=self._shared.deadlines,
@@ -216,16 +203,12 @@ def _traced(inner: Handler, tracing: Tracing | None) -> Handler:
     return traced(inner, tracer=tracing.tracer, propagator=tracing.propagator)
 
 
-def _traced_attempt(inner: Handler, target: Target, tracing: Tracing | None) -> Handler:
+def _traced_attempt(inner: Handler, target: TargetKind, tracing: Tracing | None) -> Handler:
     if tracing is None:
         return inner
     from bridge.layers.trace import traced_attempt
 
     return traced_attempt(inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator)
-
-
-def _is_lambda(leg: TargetShare) -> bool:
-    return isinstance(leg.target, LambdaTargetSpec | LocalTarget)
 
 
 def _ask(target: Handler, service: str, buffers: Buffers) -> Ask:

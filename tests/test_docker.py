@@ -22,7 +22,8 @@ import yaml
 
 from bridge import cli
 from bridge.config.load import VARIABLES, load
-from bridge.config.schema import Emulator, LocalTarget
+from bridge.config.schema import Emulator
+from bridge.config.target import LocalTarget
 from bridge.config.units import parse_duration
 from bridge.rpc.url import Origin, Url
 from lambda_fn import runtime

@@ -22,7 +22,7 @@ from bridge.admin.overview import (
     status_page,
 )
 from bridge.admin.snapshot import Snapshot
-from bridge.config.schema import TcpAddress
+from bridge.rpc.address import TcpAddress
 from bridge.server.hosts import Hosts
 
 if TYPE_CHECKING:

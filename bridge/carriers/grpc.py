@@ -20,8 +20,10 @@ from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import HTTP_2, client_context
 from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection, name_of
 from bridge.carriers.http2.pool import Http2Pool
-from bridge.config.schema import GrpcTargetSpec, TargetTls, UnixAddress
+from bridge.config.schema import TargetTls
+from bridge.config.target import GrpcTargetSpec
 from bridge.http2.events import ErrorCode, Fields
+from bridge.rpc.address import UnixAddress
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate
 from bridge.rpc.deadline import NO_TIMER_BEYOND, format_timeout

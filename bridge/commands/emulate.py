@@ -12,8 +12,9 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
-from bridge.config.schema import Config, Emulator, TcpAddress
+from bridge.config.schema import Config, Emulator
 from bridge.emulator.local_lambda import LocalLambda
+from bridge.rpc.address import TcpAddress
 from bridge.rpc.redaction import Redactor
 from bridge.rpc.url import Url
 from bridge.shared_services import unready_reason

@@ -6,7 +6,8 @@ import errno
 import socket
 
 from bridge.commands.failure import CommandFailed
-from bridge.config.schema import Config, Listener, TcpAddress
+from bridge.config.schema import Config, Listener
+from bridge.rpc.address import TcpAddress
 from bridge.server.server import ListenAddress, bind
 
 

@@ -17,7 +17,9 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
-from bridge.config.schema import Config, Emulator, LocalTarget, Log, TcpAddress, UnixAddress
+from bridge.config.schema import Config, Emulator, Log
+from bridge.config.target import LocalTarget
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
 from bridge.server.server import ListenAddress, bind
 from bridge.single import SingleProcess

@@ -1,157 +1,107 @@
 """The configuration as checked values: what the rest of the bridge is built from.
 
-Every key of the file is a field, with its default. Limits are the very values that the rest of the bridge reads.
-Durations are seconds, sizes bytes, percentages fractions; paths are absolute or relative to the working directory; None
-is the file's `null`. Nothing here can be wrong: `load` has checked it. Values that may be secrets (`headers`, `env`)
-stay out of `repr`.
+Every key of the file is a field, with its default. Its annotation says how it is read (`bridge/config/reading.py`).
+Limits are the very values that the rest of the bridge reads. Durations are seconds, sizes bytes, percentages fractions;
+paths are absolute or relative to the working directory; None is the file's `null`. Nothing here can be wrong: `load`
+has checked it. Values that may be secrets (`headers`, `env`) stay out of `repr`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from bridge.aws.arn import FunctionName
-from bridge.config.problems import Place
-from bridge.http2.interface import EngineLimits
-from bridge.rpc.limits import (
-    GRACE,
-    MIB,
-    ConnectionLimits,
-    Limits,
-    MaxConnections,
-    PoolLimits,
-    RetryPolicy,
+from bridge.config import functions
+from bridge.config.headers import headers
+from bridge.config.iam import IamAuth, auth
+from bridge.config.reading import ByHand, Fields, Key, Trait
+from bridge.config.target import LONGEST_RUN, Can, TargetKind
+from bridge.config.values import (
+    DescriptorsPath,
+    address,
+    descriptors,
+    duration,
+    external_id,
+    file,
+    folder,
+    host_names,
+    integer,
+    optional,
+    percentage,
+    profile,
+    region,
+    role_arn,
+    server_name,
+    session_name,
+    size,
+    socket_mode,
+    tcp_address,
+    throttled_as,
+    url,
 )
+from bridge.http2.interface import EngineLimits
+from bridge.rpc.address import Address, TcpAddress
+from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, MaxConnections, PoolLimits, RetryPolicy
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
+GIB = 1 << 30
+TIB = 1 << 40
 
 SOCKET_MODE = 0o660
 """Who may connect to a Unix socket if nothing is said: the bridge's user and group."""
+
+_AN_INSTANT = 0.001
+"""Seconds: the least of durations that may not be zero."""
+
+_LARGEST_MESSAGE = (1 << 32) - 1
+"""Bytes: the length in a message's prefix has 32 bits (gRPC PROTOCOL-HTTP2, "Message-Length")."""
+
+_ADMIN_ADDRESS = TcpAddress("127.0.0.1", 9901)
+_EMULATOR_ADDRESS = TcpAddress("127.0.0.1", 9001)
 
 PayloadName: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
 EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
 
 
-# -- addresses ---------------------------------------------------------------------------------------------------------
+class Inherited(Trait, Enum):
+    """Whether a method's entry takes a key from its service's entry. Without a target of its own it takes all keys."""
 
-
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
-    host: str
-    """A name or an IP address; IPv6 without brackets."""
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
-    path: Path
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
-
-
-Address: TypeAlias = TcpAddress | UnixAddress
+    ALWAYS = "with a target of its own, too"
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class LambdaTargetSpec:
-    """A function on AWS: `arn:…` or `function:NAME[:QUALIFIER]`."""
-
-    function: FunctionName
-
-    def __str__(self) -> str:
-        return self.function.arn or f"function:{self.function}"
-
-
-@dataclass(frozen=True, slots=True)
-class HttpTargetSpec:
-    """A gRPC-Web or HTTP server: function URL, API Gateway, anything. Calls go to `url` + `/Service/Method`."""
-
-    url: Url
-
-    def __str__(self) -> str:
-        return str(self.url)
-
-
-@dataclass(frozen=True, slots=True)
-class GrpcTargetSpec:
-    """A native gRPC server."""
-
-    address: Address
-    tls: bool = False
-
-    def __str__(self) -> str:
-        if isinstance(self.address, UnixAddress):
-            return str(self.address)
-        return f"{'grpcs' if self.tls else 'grpc'}://{self.address}"
-
-
-@dataclass(frozen=True, slots=True)
-class LocalTarget:
-    """A function of the local Lambda."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return f"local:{self.name}"
-
-
-Target: TypeAlias = LambdaTargetSpec | HttpTargetSpec | GrpcTargetSpec | LocalTarget
-
-
-@dataclass(frozen=True, slots=True)
 class Role:
     """A role to assume."""
 
-    arn: str
-    external_id: str | None = None
-    session_name: str | None = None
+    text_is: ClassVar = "arn"
+
+    arn: Annotated[str, role_arn]
+    external_id: Annotated[str | None, optional(external_id)] = None
+    session_name: Annotated[str | None, optional(session_name)] = None
 
 
 @dataclass(frozen=True, slots=True)
 class TargetTls:
     """How a TLS target is verified and what we show it."""
 
-    ca: Path | None = None
+    ca: Annotated[Path | None, optional(file)] = None
     """None: the system's authorities."""
-    cert: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
+    cert: Annotated[Path | None, optional(file)] = None
+    key: Annotated[Path | None, optional(file)] = None
+    server_name: Annotated[str | None, optional(server_name)] = None
     """The name that the certificate must have. None means the target's host."""
 
-
-@dataclass(frozen=True, slots=True)
-class IamAuth:
-    """Requests are signed (SigV4) for this service and region."""
-
-    service: str
-    region: str
-
-
-@dataclass(frozen=True, slots=True)
-class DescriptorsPath:
-    """What `descriptors` names: a FileDescriptorSet, or a folder of .proto files."""
-
-    path: Path
-    place: Place = field(compare=False)
-    """Where it is written, for messages about what is in it."""
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it comes from `defaults`, so that it need not describe every service."""
-        return self.place.key_path.startswith("defaults")
+    def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        if ("cert" in written) != ("key" in written):
+            yield "", "cert and key need each other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,22 +116,22 @@ class JsonOptions:
 class TargetShare:
     """One target of a services entry, with how to speak to it. Keys without effect on the target hold their default."""
 
-    target: Target
+    target: TargetKind
     weight: float = 1.0
-    payload: PayloadName = "grpc-web"
-    event: EventShape = "http-v2"
-    invoke_mode: InvokeMode = "buffered"
-    descriptors: DescriptorsPath | None = None
-    json: JsonOptions = JsonOptions()
-    role_arn: Role | None = None
+    payload: Annotated[PayloadName, Can.TAKE_BODIES] = "grpc-web"
+    event: Annotated[EventShape, Can.TAKE_EVENTS] = "http-v2"
+    invoke_mode: Annotated[InvokeMode, Can.TAKE_EVENTS] = "buffered"
+    descriptors: Annotated[DescriptorsPath | None, optional(descriptors), Inherited.ALWAYS] = None
+    json: Annotated[JsonOptions, Can.TAKE_BODIES] = JsonOptions()
+    role_arn: Annotated[Role | None, Can.BE_AWS] = None
     """Instead of `aws.role_arn`."""
-    endpoint_url: Url | None = None
+    endpoint_url: Annotated[Url | None, optional(url), Can.BE_AWS] = None
     """Instead of `aws.endpoint_url`."""
-    quirks: Literal["rie"] | None = None
-    tls: TargetTls | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    quirks: Annotated[Literal["rie"] | None, Can.BE_AWS] = None
+    tls: Annotated[TargetTls | None, Can.BE_VERIFIED] = None
+    headers: Annotated[Mapping[str, str], headers, Can.TAKE_HEADERS] = field(default_factory=dict, repr=False)
     """Lower-case names; the values may be secrets."""
-    auth: IamAuth | None = None
+    auth: Annotated[IamAuth | None, auth, Can.CHECK_SIGNATURES] = None
 
 
 # -- services ----------------------------------------------------------------------------------------------------------
@@ -206,21 +156,51 @@ class Match:
     method: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """`defaults`, as far as it holds for calls that no services entry matches; the rest is in every leg."""
+    """What is the same for all targets of an entry: `defaults`, as far as it holds for calls that no entry matches."""
 
-    timeout: float | None = None
+    timeout: Annotated[float | None, optional(duration(_AN_INSTANT)), Inherited.ALWAYS] = None
     """The upper bound put on calls."""
-    limits: Limits = field(default_factory=Limits)
-    max_concurrency: int = 1000
+    limits: Annotated[
+        Limits,
+        Fields(
+            {
+                "max_request": size(1, _LARGEST_MESSAGE),
+                "max_buffered": size(1, TIB),
+                "max_response": optional(size(1, _LARGEST_MESSAGE)),
+                "max_trailers": size(256, MIB),
+                "half_close": Key(optional(duration(_AN_INSTANT)), traits=(Can.TAKE_BODIES,)),
+                "throttled_as": throttled_as,
+            }
+        ),
+        Inherited.ALWAYS,
+    ] = field(default_factory=Limits)
+    max_concurrency: Annotated[int, integer(1, 1_000_000), Inherited.ALWAYS] = 1000
     """Calls in flight, for each target and process."""
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: Annotated[
+        RetryPolicy,
+        Fields(
+            {
+                "attempts": integer(1, 100),
+                "backoff": duration(0),
+                "max_backoff": duration(0),
+                "budget": percentage,
+            },
+            under="retry",
+        ),
+        Inherited.ALWAYS,
+    ] = field(default_factory=RetryPolicy)
     compression: Literal["pass", "identity"] = "pass"
 
+    def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        if self.retry.backoff > self.retry.max_backoff:
+            which = "retry.backoff" if "retry.backoff" in written else "retry.max_backoff"
+            yield which, "backoff is longer than max_backoff"
 
-@dataclass(frozen=True, slots=True)
-class Service:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service(Defaults):
     """One entry of `services`, with what it inherits."""
 
     key: str
@@ -228,11 +208,6 @@ class Service:
     match: Match
     legs: tuple[TargetShare, ...] = ()
     """One, or those of `split`; none: the methods are UNIMPLEMENTED."""
-    timeout: float | None = None
-    limits: Limits = field(default_factory=Limits)
-    max_concurrency: int = 1000
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    compression: Literal["pass", "identity"] = "pass"
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -255,24 +230,30 @@ class FunctionConfig:
     """One entry of `functions:`: what the local Lambda runs under this name."""
 
     name: str
-    code: Path
+    code: Annotated[Path, folder]
     """The function's folder: LAMBDA_TASK_ROOT, working directory, first on the Python path."""
-    handler: str | None = None
+    handler: Annotated[str | None, optional(functions.handler)] = None
     """`module.attribute` of a Python handler; this or `command`."""
-    command: tuple[str, ...] | None = None
+    command: Annotated[tuple[str, ...] | None, optional(functions.command)] = None
     """Any program that speaks the Runtime API."""
-    python: Path | None = None
+    python: Annotated[Path | None, optional(functions.program)] = None
     """The interpreter for `handler`; None: the bridge's own."""
     runtime: Literal["lambda_fn", "awslambdaric"] = "lambda_fn"
-    timeout: float = 3.0
+    timeout: Annotated[float, duration(_AN_INSTANT, LONGEST_RUN)] = 3.0
     """Seconds an invocation may take."""
-    memory: int = 128 * MIB
-    concurrency: int = 10
+    memory: Annotated[int, size(MIB, 10_240 * MIB)] = 128 * MIB
+    concurrency: Annotated[int, integer(1, 1000)] = 10
     """Instances at most; beyond it invocations are throttled."""
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    env: Annotated[Mapping[str, str], functions.variables] = field(default_factory=dict, repr=False)
     reload: bool = False
     """Restart instances when a file under `code` changes."""
     url: FunctionUrl | None = None
+
+    def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        if ("handler" in written) == ("command" in written):
+            yield "", 'needs either "handler" or "command"'
+        elif "command" in written:
+            yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
 
 
 # -- the bridge itself -------------------------------------------------------------------------------------------------
@@ -282,26 +263,34 @@ class FunctionConfig:
 class TlsFiles:
     """The PEM files of a listener."""
 
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
+    cert: Annotated[Path, file]
+    key: Annotated[Path, file]
+    client_ca: Annotated[Path | None, optional(file)] = None
     """Clients must show a certificate from this authority."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    address: Address
+    text_is: ClassVar = "address"
+
+    address: Annotated[Address, address]
     tls: TlsFiles | None = None
-    mode: int = SOCKET_MODE
+    mode: Annotated[int, socket_mode] = SOCKET_MODE
     """The permissions of a Unix socket."""
+
+    def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        if "mode" in written and isinstance(self.address, TcpAddress):
+            yield "mode", "has no effect: only a unix: address has a mode"
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
     """The admin port."""
 
-    address: TcpAddress = TcpAddress("127.0.0.1", 9901)
-    hosts: tuple[str, ...] = ()
+    text_is: ClassVar = "address"
+
+    address: Annotated[TcpAddress, tcp_address] = _ADMIN_ADDRESS
+    hosts: Annotated[tuple[str, ...], host_names] = ()
     """Host names under which it answers, besides addresses, localhost and names without a dot; `*.NAME`: all below
     NAME.
     """
@@ -311,29 +300,49 @@ class Admin:
 class Emulator:
     """Where the local Lambda listens."""
 
-    address: TcpAddress = TcpAddress("127.0.0.1", 9001)
-    hosts: tuple[str, ...] = ()
+    address: Annotated[TcpAddress, tcp_address] = _EMULATOR_ADDRESS
+    hosts: Annotated[tuple[str, ...], host_names] = ()
     """As for `Admin`; also the suffixes of its functions' URLs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Http2:
     engine: Literal["native", "h2"] = "native"
-    limits: EngineLimits = field(default_factory=EngineLimits)
-    """`max_concurrent_streams`, `max_header_list`, `max_metadata` and `keepalive.min_client_interval`."""
-    times: ConnectionLimits = field(default_factory=ConnectionLimits)
-    """`keepalive`, `max_connection_age`, `idle_timeout` and `stream_idle`."""
+    limits: Annotated[
+        EngineLimits,
+        Fields(
+            {
+                "max_concurrent_streams": integer(1, 1_000_000),
+                "max_header_list": size(KIB, MIB),
+                "max_metadata": integer(1, 10_000),
+                "min_ping_interval": Key(duration(0), "keepalive.min_client_interval"),
+            }
+        ),
+    ] = field(default_factory=EngineLimits)
+    times: Annotated[
+        ConnectionLimits,
+        Fields(
+            {
+                "keepalive_interval": Key(optional(duration(1)), "keepalive.interval"),
+                "keepalive_timeout": Key(duration(_AN_INSTANT), "keepalive.timeout"),
+                "max_age": Key(optional(duration(_AN_INSTANT)), "max_connection_age"),
+                "idle": Key(optional(duration(_AN_INSTANT)), "idle_timeout"),
+                "stream_idle": optional(duration(_AN_INSTANT)),
+            }
+        ),
+    ] = field(default_factory=ConnectionLimits)
 
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    region: str | None = None
-    profile: str | None = None
+    region: Annotated[str | None, optional(region)] = None
+    profile: Annotated[str | None, optional(profile)] = None
     role_arn: Role | None = None
-    endpoint_url: Url | None = None
+    endpoint_url: Annotated[Url | None, optional(url)] = None
     """Lambda's. None: as the environment and the profile say, else AWS's own."""
-    pool: PoolLimits = field(default_factory=PoolLimits)
-    """`idle_connections` and `idle_timeout`."""
+    pool: Annotated[PoolLimits, Fields({"idle_connections": integer(0, 100_000), "idle_timeout": duration(0)})] = field(
+        default_factory=PoolLimits
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,23 +359,29 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    listen: tuple[Listener, ...] = (Listener(TcpAddress("127.0.0.1", 50051)),)
-    admin: Admin | None = Admin()
-    emulator: Emulator | Url = Emulator()
+    listen: Annotated[tuple[Listener, ...], ByHand()] = (Listener(TcpAddress("127.0.0.1", 50051)),)
+    admin: Annotated[Admin | None, ByHand()] = Admin()
+    emulator: Annotated[Emulator | Url, ByHand()] = Emulator()
     """The local Lambda; a URL: where one already runs."""
-    workers: int = 1
+    workers: Annotated[int, integer(0, 1024)] = 1
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Http2 = Http2()
-    max_connections: MaxConnections = field(default_factory=MaxConnections)
-    drain: float = GRACE
-    drain_delay: float = 0.0
-    buffers: int = 512 * MIB
+    max_connections: Annotated[
+        MaxConnections,
+        Fields(
+            {"total": integer(1, 1_000_000), "per_peer": optional(integer(1, 1_000_000))},
+            under="max_connections",
+        ),
+    ] = field(default_factory=MaxConnections)
+    drain: Annotated[float, duration(0)] = GRACE
+    drain_delay: Annotated[float, duration(0)] = 0.0
+    buffers: Annotated[int, size(MIB, TIB)] = 512 * MIB
     """Bytes that the calls of one process gather at most."""
     aws: Aws = Aws()
-    defaults: Defaults = Defaults()
-    services: Mapping[str, Service] = field(default_factory=dict)
+    defaults: Annotated[Defaults, ByHand()] = Defaults()
+    services: Annotated[Mapping[str, Service], ByHand()] = field(default_factory=dict)
     """By key, in the order of the file."""
-    functions: Mapping[str, FunctionConfig] = field(default_factory=dict)
+    functions: Annotated[Mapping[str, FunctionConfig], ByHand()] = field(default_factory=dict)
     reflection: bool = True
     health: Health = Health()
     log: Log = Log()

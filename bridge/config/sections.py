@@ -1,130 +1,137 @@
-"""The outermost mapping of the file: every section read into Config, and what only several sections together can get
-wrong.
+"""The outermost mapping of the file: what its fields cannot say themselves, and what only several sections together can
+get wrong.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
-from bridge.config.functions import read_functions
 from bridge.config.problems import Place, Problem, Refused
-from bridge.config.schema import (
-    SOCKET_MODE,
-    Address,
-    Admin,
-    Aws,
-    Config,
-    Defaults,
-    Emulator,
-    Health,
-    Http2,
-    Listener,
-    Log,
-    TcpAddress,
-    TlsFiles,
-    UnixAddress,
-)
-from bridge.config.services import ServicesReader, Settings, read_service_defaults
-from bridge.config.values import (
-    Keys,
-    address,
-    boolean,
-    choice,
-    duration,
-    file,
-    host_names,
-    integer,
-    optional,
-    pattern,
-    region,
-    role,
-    size,
-    socket_mode,
-    tcp_address,
-    url,
-)
-from bridge.http2.interface import EngineLimits
-from bridge.rpc.limits import ConnectionLimits, MaxConnections, PoolLimits
+from bridge.config.reading import Plan, Settings, attempt, mapping
+from bridge.config.schema import Admin, Config, Emulator, FunctionConfig, Listener
+from bridge.config.services import ServicesReader, read_service_defaults
+from bridge.config.target import FUNCTION_NAME
+from bridge.config.values import Read, ValueType, address, optional, tcp_address, url
+from bridge.rpc.address import Address, TcpAddress, UnixAddress
 from bridge.rpc.url import Url
-
-_NOWHERE: Address = TcpAddress("", 0)
-"""Stands in for an address that is missing, which has been noted."""
-
-_AN_INSTANT = 0.001
-"""Seconds: the least of durations that may not be zero."""
 
 
 def read_config(root: Element, environ: Mapping[str, str]) -> Config:
     """All problems are noted in the document: the result is worth something only without any."""
-    keys = Keys.of(root, "")
-    usual = Config()
-    functions_by_name = keys.section("functions").elements
-    functions = read_functions(functions_by_name)
-    emulator = _emulator(keys, usual.emulator)
-    inherited, defaults = _defaults(keys)
-    services = keys.section("services")
-    reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions_by_name)
-    config = Config(
-        listen=_listen(keys, usual.listen),
-        admin=_admin(keys, usual.admin),
+    plan = Plan.of(Config)
+    settings = plan.flatten(root.keys())
+    _check_endpoint_in(environ, root)
+    ports = _Ports(settings, root.document.overrides)
+    emulator = ports.emulator(Config().emulator)
+    functions = _elements(settings, "functions")
+    inherited, defaults = read_service_defaults(settings.get("defaults", root), _elements(settings, "defaults"))
+    services = _elements(settings, "services")
+    reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions)
+    config = plan.read(
+        root,
+        settings,
+        overrides=root.document.overrides,
+        listen=ports.listen(Config().listen),
+        admin=ports.admin(Config().admin),
         emulator=emulator,
-        workers=keys.take("workers", integer(0, 1024), usual.workers),
-        http2=_http2(keys.section("http2")),
-        max_connections=_max_connections(keys.section("max_connections")),
-        drain=keys.take("drain", duration(0), usual.drain),
-        drain_delay=keys.take("drain_delay", duration(0), usual.drain_delay),
-        buffers=keys.take("buffers", size(1 << 20, 1 << 40), usual.buffers),
-        aws=_aws(keys.section("aws"), environ),
         defaults=defaults,
-        services=reader.read(services.elements),
-        functions=functions,
-        reflection=keys.take("reflection", boolean, usual.reflection),
-        health=_health(keys.section("health")),
-        log=_log(keys.section("log")),
+        services=reader.read(services),
+        functions=_read_functions(functions),
     )
-    warnings = _warnings(root.place, config, services.elements)
-    config = replace(config, warnings=tuple(warnings))
-    keys.close()
+    config = replace(config, warnings=tuple(_warnings(root.place, config, services)))
     if not root.document.problems:
-        _note_shared_addresses(keys, config)
+        _note_shared_addresses(root, settings, config)
     return config
 
 
-def _defaults(keys: Keys) -> tuple[Settings, Defaults]:
-    section = keys.section("defaults")
-    return read_service_defaults(section.element, section.elements)
+def _elements(settings: Settings, name: str) -> dict[str, Element]:
+    """Return the keys under a key, none if it is absent."""
+    return attempt(Element.keys, settings[name], {}) if name in settings else {}
 
 
-# -- listen ------------------------------------------------------------------------------------------------------------
+def _read_functions(elements: Mapping[str, Element]) -> dict[str, FunctionConfig]:
+    functions = {}
+    for name, element in elements.items():
+        try:
+            functions[name] = _function(name, element)
+        except Refused as refused:
+            element.document.note(refused)
+    return functions
 
 
-def _listen(keys: Keys, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
-    """Return the listeners. An address from a flag or variable replaces that of the file's only listener. Its TLS
-    settings stay: BRIDGE_LISTEN must not remove the TLS settings of the file.
+def _function(name: str, element: Element) -> FunctionConfig:
+    if not re.fullmatch(FUNCTION_NAME, name):
+        raise element.refuse("a function's name is 1 to 64 of A-Z a-z 0-9 - _")
+    plan = Plan.of(FunctionConfig)
+    settings = plan.flatten(element.keys())
+    if "code" in settings:
+        return plan.read(element, settings, name=name)
+    return plan.read(element, settings, name=name, code=element.document.folder)
+
+
+# -- listen, admin, emulator -------------------------------------------------------------------------------------------
+
+
+class _Ports:
+    """Where the bridge listens. An address from a flag or variable replaces that of the file, and nothing else: its TLS
+    settings and host names stay.
     """
-    written = keys.take_written("listen", _listeners, usual)
 
-    def moved(element: Element) -> tuple[Listener, ...]:
-        if len(written) > 1 and any(listener.tls for listener in written):
-            raise element.refuse("would replace several listeners and their tls; leave it out")
-        return (replace(written[0], address=address(element)),)
+    def __init__(self, settings: Settings, overrides: Mapping[str, Element]) -> None:
+        self._settings = settings
+        self._overrides = overrides
 
-    return keys.take_override("listen", moved, written)
+    def listen(self, usual: tuple[Listener, ...]) -> tuple[Listener, ...]:
+        """Of several listeners none is replaced."""
+        written = self._written("listen", _listeners, usual)
+
+        def moved(element: Element) -> tuple[Listener, ...]:
+            if len(written) > 1 and any(listener.tls for listener in written):
+                raise element.refuse("would replace several listeners and their tls; leave it out")
+            return (replace(written[0], address=address(element)),)
+
+        return self._overridden("listen", moved, written)
+
+    def admin(self, usual: Admin | None) -> Admin | None:
+        written = self._written("admin", optional(mapping(Admin)), usual)
+        hosts = () if written is None else written.hosts
+
+        def moved(element: Element) -> Admin | None:
+            return None if element.is_null else Admin(tcp_address(element), hosts)
+
+        return self._overridden("admin", moved, written)
+
+    def emulator(self, usual: Emulator | Url) -> Emulator | Url:
+        written = self._written("emulator", _emulator, usual)
+        hosts = () if isinstance(written, Url) else written.hosts
+
+        def moved(element: Element) -> Emulator | Url:
+            found = _emulator_place(element)
+            return found if isinstance(found, Url) else Emulator(found, hosts)
+
+        return self._overridden("emulator", moved, written)
+
+    def _written(self, name: str, read: Read[ValueType], usual: ValueType) -> ValueType:
+        return attempt(read, self._settings[name], usual) if name in self._settings else usual
+
+    def _overridden(self, name: str, read: Read[ValueType], written: ValueType) -> ValueType:
+        return attempt(read, self._overrides[name], written) if name in self._overrides else written
 
 
 def _listeners(element: Element) -> tuple[Listener, ...]:
     if not element.is_list:
-        return (_listener(element),)
+        return (mapping(Listener)(element),)
     listeners: list[Listener] = []
     items = element.items()
     if not items:
         raise element.refuse("needs at least one address")
     for item in items:
         try:
-            listener = _listener(item)
+            listener = mapping(Listener)(item)
             if _is_a_place(listener.address) and listener.address in [each.address for each in listeners]:
                 raise item.refuse(f"{listener.address} is listed twice")
         except Refused as refused:
@@ -139,84 +146,14 @@ def _is_a_place(given: Address) -> bool:
     return not isinstance(given, TcpAddress) or given.port != 0
 
 
-def _listener(element: Element) -> Listener:
-    if not element.is_mapping:
-        return Listener(address(element))
-    keys = Keys.of(element, "listen")
-    found = Listener(
-        address=keys.need("address", address, _NOWHERE),
-        tls=keys.take("tls", optional(_tls_files), None),
-        mode=keys.take("mode", socket_mode, SOCKET_MODE),
-    )
-    keys.close()
-    if "mode" in keys and isinstance(found.address, TcpAddress) and found.address != _NOWHERE:
-        raise keys.elements["mode"].refuse("has no effect: only a unix: address has a mode")
-    return found
-
-
-def _tls_files(element: Element) -> TlsFiles:
-    keys = Keys.of(element, "listen.tls")
-    nowhere = element.document.folder
-    found = TlsFiles(
-        cert=keys.need("cert", file, nowhere),
-        key=keys.need("key", file, nowhere),
-        client_ca=keys.take("client_ca", optional(file), None),
-    )
-    keys.close()
-    return found
-
-
-# -- the other ports ---------------------------------------------------------------------------------------------------
-
-
-def _admin(keys: Keys, usual: Admin | None) -> Admin | None:
-    """Return the admin port. An address from a flag or variable leaves it the file's `hosts`."""
-    written = keys.take_written("admin", optional(_admin_port), usual)
-    hosts = () if written is None else written.hosts
-
-    def moved(element: Element) -> Admin | None:
-        return None if element.is_null else Admin(tcp_address(element), hosts)
-
-    return keys.take_override("admin", moved, written)
-
-
-def _admin_port(element: Element) -> Admin:
-    if not element.is_mapping:
-        return Admin(tcp_address(element))
-    keys, usual = Keys.of(element, "admin"), Admin()
-    found = Admin(
-        address=keys.take("address", tcp_address, usual.address),
-        hosts=keys.take("hosts", host_names, usual.hosts),
-    )
-    keys.close()
-    return found
-
-
-def _emulator(keys: Keys, usual: Emulator | Url) -> Emulator | Url:
-    """Return the local Lambda. An address from a flag leaves it the file's `hosts`."""
-    written = keys.take_written("emulator", _emulator_port, usual)
-    hosts = () if isinstance(written, Url) else written.hosts
-
-    def moved(element: Element) -> Emulator | Url:
-        found = _emulator_place(element)
-        return found if isinstance(found, Url) else Emulator(found, hosts)
-
-    return keys.take_override("emulator", moved, written)
-
-
-def _emulator_port(element: Element) -> Emulator | Url:
-    if not element.is_mapping:
-        found = _emulator_place(element)
-        return found if isinstance(found, Url) else Emulator(found)
-    keys, usual = Keys.of(element, "emulator"), Emulator()
-    usual_place: TcpAddress | Url = usual.address
-    place = keys.take("address", _emulator_place, usual_place)
-    hosts = keys.take("hosts", host_names, usual.hosts)
-    keys.close()
+def _emulator(element: Element) -> Emulator | Url:
+    plan = Plan.of(Emulator)
+    settings = plan.flatten(element.keys()) if element.is_mapping else {"address": element}
+    place = attempt(_emulator_place, settings["address"], None) if "address" in settings else None
     if not isinstance(place, Url):
-        return Emulator(place, hosts)
-    if "hosts" in keys:
-        raise keys.elements["hosts"].refuse(f"has no effect: {place} is a local Lambda that runs already")
+        return plan.read(element, settings, address=place or Emulator().address)
+    if "hosts" in settings and not settings["hosts"].is_null:
+        raise settings["hosts"].refuse(f"has no effect: {place} is a local Lambda that runs already")
     return place
 
 
@@ -225,67 +162,10 @@ def _emulator_place(element: Element) -> TcpAddress | Url:
     return url(element) if "://" in found else tcp_address(element)
 
 
-# -- sections ----------------------------------------------------------------------------------------------------------
+# -- between sections --------------------------------------------------------------------------------------------------
 
 
-def _http2(keys: Keys) -> Http2:
-    usual = Http2()
-    limits, times = usual.limits, usual.times
-    keepalive = keys.section("keepalive")
-    found = Http2(
-        engine=keys.take("engine", choice("native", "h2"), usual.engine),
-        limits=EngineLimits(
-            max_concurrent_streams=keys.take(
-                "max_concurrent_streams", integer(1, 1_000_000), limits.max_concurrent_streams
-            ),
-            max_header_list=keys.take("max_header_list", size(1 << 10, 1 << 20), limits.max_header_list),
-            max_metadata=keys.take("max_metadata", integer(1, 10_000), limits.max_metadata),
-            min_ping_interval=keepalive.take("min_client_interval", duration(0), limits.min_ping_interval),
-        ),
-        times=ConnectionLimits(
-            keepalive_interval=keepalive.take("interval", optional(duration(1)), times.keepalive_interval),
-            keepalive_timeout=keepalive.take("timeout", duration(_AN_INSTANT), times.keepalive_timeout),
-            max_age=keys.take("max_connection_age", optional(duration(_AN_INSTANT)), times.max_age),
-            idle=keys.take("idle_timeout", optional(duration(_AN_INSTANT)), times.idle),
-            stream_idle=keys.take("stream_idle", optional(duration(_AN_INSTANT)), times.stream_idle),
-        ),
-    )
-    keepalive.close()
-    keys.close()
-    return found
-
-
-def _max_connections(keys: Keys) -> MaxConnections:
-    usual = MaxConnections()
-    found = MaxConnections(
-        total=keys.take("total", integer(1, 1_000_000), usual.total),
-        per_peer=keys.take("per_peer", optional(integer(1, 1_000_000)), usual.per_peer),
-    )
-    keys.close()
-    return found
-
-
-_profile = pattern(r"[^\0-\x1f\x7f\[\]]{1,128}", "the name of a profile")
-
-
-def _aws(keys: Keys, environ: Mapping[str, str]) -> Aws:
-    usual = Aws()
-    _check_endpoint_in(environ, keys)
-    found = Aws(
-        region=keys.take("region", optional(region), usual.region),
-        profile=keys.take("profile", optional(_profile), usual.profile),
-        role_arn=keys.take("role_arn", optional(role), usual.role_arn),
-        endpoint_url=keys.take("endpoint_url", optional(url), usual.endpoint_url),
-        pool=PoolLimits(
-            idle_connections=keys.take("idle_connections", integer(0, 100_000), usual.pool.idle_connections),
-            idle_timeout=keys.take("idle_timeout", duration(0), usual.pool.idle_timeout),
-        ),
-    )
-    keys.close()
-    return found
-
-
-def _check_endpoint_in(environ: Mapping[str, str], keys: Keys) -> None:
+def _check_endpoint_in(environ: Mapping[str, str], root: Element) -> None:
     """Note an endpoint of the environment that cannot be used. The carriers read it themselves: a profile may ignore
     it.
     """
@@ -293,34 +173,11 @@ def _check_endpoint_in(environ: Mapping[str, str], keys: Keys) -> None:
     if found is None:
         return
     name, text = found
-    document = keys.element.document.literal(name, keys.element.document.folder)
-    try:
-        url(Element.of_text(text, Place(name), document))
-    except Refused as refused:
-        document.note(refused)
+    document = root.document.literal(name, root.document.folder)
+    attempt(url, Element.of_text(text, Place(name), document), None)
 
 
-def _health(keys: Keys) -> Health:
-    found = Health(functions=keys.take("functions", boolean, Health().functions))
-    keys.close()
-    return found
-
-
-def _log(keys: Keys) -> Log:
-    usual = Log()
-    found = Log(
-        level=keys.take("level", choice("debug", "info", "warning", "error"), usual.level),
-        format=keys.take("format", choice("auto", "console", "json"), usual.format),
-        access=keys.take("access", boolean, usual.access),
-    )
-    keys.close()
-    return found
-
-
-# -- between sections --------------------------------------------------------------------------------------------------
-
-
-def _note_shared_addresses(keys: Keys, config: Config) -> None:
+def _note_shared_addresses(root: Element, settings: Settings, config: Config) -> None:
     """Two servers cannot have one port; 0 is any free one."""
     taken: dict[Address, str] = {listener.address: "listen" for listener in config.listen}
     for name, port in (("admin", config.admin), ("emulator", config.emulator)):
@@ -330,10 +187,9 @@ def _note_shared_addresses(keys: Keys, config: Config) -> None:
         if name == "emulator" and not config.functions:
             continue
         if found in taken:
-            element = keys.elements.get(name)
-            place = element.place if element else keys.element.place.key(name, None)
+            place = settings[name].place if name in settings else root.place.key(name, None)
             message = f"{found} is taken by {taken[found]}"
-            keys.element.document.problems.append(Problem.at(place, message))
+            root.document.problems.append(Problem.at(place, message))
         taken[found] = name
 
 

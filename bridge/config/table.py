@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-from bridge.config.schema import Config, GrpcTargetSpec, HttpTargetSpec, Service, TargetShare
+from bridge.config.schema import Config, Service, TargetShare
+from bridge.config.target import Can
 from bridge.config.units import format_duration, format_percentage, format_size
 from bridge.rpc.limits import Limits
 
@@ -51,19 +52,15 @@ def _share(part: float) -> str:
 
 
 def _speaks(leg: TargetShare) -> str:
-    """Return what goes to the target, in the words of the file."""
-    words: list[str] = []
-    match leg.target:
-        case GrpcTargetSpec():
-            return "grpc"
-        case HttpTargetSpec():
-            words.append(leg.payload)
-        case _:
-            words.append(f"{leg.payload} in {leg.event}")
-            if leg.invoke_mode == "response_stream":
-                words.append("streamed")
-            if leg.quirks is not None:
-                words.append(leg.quirks)
+    """Say what goes to the target, in the words of the file."""
+    can = leg.target.can
+    if Can.TAKE_BODIES not in can:
+        return "grpc"
+    words = [f"{leg.payload} in {leg.event}" if Can.TAKE_EVENTS in can else leg.payload]
+    if leg.invoke_mode == "response_stream":
+        words.append("streamed")
+    if leg.quirks is not None:
+        words.append(leg.quirks)
     if leg.auth is not None:
         words.append(f"signed for {leg.auth.service} in {leg.auth.region}")
     return ", ".join(words)

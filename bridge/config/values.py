@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from bridge.aws.arn import REGION_PATTERN, ROLE_PATTERN
 from bridge.config.element import Element
-from bridge.config.problems import Refused, did_you_mean
-from bridge.config.schema import Address, Role, TcpAddress, UnixAddress
+from bridge.config.problems import Place, did_you_mean
 from bridge.config.units import (
     format_duration,
     format_percentage,
@@ -22,6 +22,8 @@ from bridge.config.units import (
     parse_percentage,
     parse_size,
 )
+from bridge.rpc.address import Address, TcpAddress, UnixAddress
+from bridge.rpc.status import StatusCode
 from bridge.rpc.url import Url, is_host, is_host_name, is_ipv6
 
 ValueType = TypeVar("ValueType")
@@ -36,76 +38,6 @@ _BOOLEANS = {
     **dict.fromkeys(("true", "yes", "on"), True),
     **dict.fromkeys(("false", "no", "off"), False),
 }
-
-
-class Keys:
-    """Reads a mapping key by key: what is wrong is noted and a stand-in returned; what nobody asked for is unknown."""
-
-    def __init__(self, element: Element, section: str, elements: Mapping[str, Element]) -> None:
-        self.element = element
-        self._section = section
-        self.elements = elements
-        self._known: list[str] = []
-
-    @classmethod
-    def of(cls, element: Element, section: str) -> Keys:
-        """`section` is the mapping's name in the schema. Raises Refused if the element is no mapping."""
-        return cls(element, section, element.keys())
-
-    def __contains__(self, name: str) -> bool:
-        """Whether something else than null is written."""
-        return name in self.elements and not self.elements[name].is_null
-
-    def take(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
-        """Return the value of a key; of a flag or variable that overrides it; else the default."""
-        return self.take_override(name, read, self.take_written(name, read, default))
-
-    def take_written(self, name: str, read: Read[ValueType], default: ValueType) -> ValueType:
-        self._known.append(name)
-        element = self.elements.get(name)
-        return default if element is None else self._read(read, element, default)
-
-    def take_override(self, name: str, read: Read[ValueType], written: ValueType) -> ValueType:
-        element = self.element.document.overrides.get(self._path(name))
-        return written if element is None else self._read(read, element, written)
-
-    def need(self, name: str, read: Read[ValueType], stand_in: ValueType) -> ValueType:
-        """Like `take`, for a key that must be there."""
-        if name not in self.elements:
-            self.element.document.note(self.element.refuse(f'needs "{name}"'))
-        return self.take(name, read, stand_in)
-
-    def section(self, name: str) -> Keys:
-        """Return the keys under a key, none if it is absent."""
-        self._known.append(name)
-        element = self.elements.get(name, self.element)
-        elements: Mapping[str, Element] = {}
-        if name in self.elements:
-            try:
-                elements = element.keys()
-            except Refused as refused:
-                element.document.note(refused)
-        return Keys(element, self._path(name), elements)
-
-    def close(self) -> None:
-        """Note the keys that nobody asked for."""
-        for name, element in self.elements.items():
-            if name not in self._known:
-                note_unknown_key(element, name, self._known)
-
-    def _read(self, read: Read[ValueType], element: Element, stand_in: ValueType) -> ValueType:
-        try:
-            return read(element)
-        except Refused as refused:
-            element.document.note(refused)
-            return stand_in
-
-    def _path(self, name: str) -> str:
-        return f"{self._section}.{name}" if self._section else name
-
-
-def note_unknown_key(element: Element, name: str, known: Collection[str]) -> None:
-    element.document.note(element.refuse("unknown key" + did_you_mean(name, known)))
 
 
 # -- readers of plain values -------------------------------------------------------------------------------------------
@@ -199,6 +131,10 @@ def percentage(element: Element) -> float:
     return found
 
 
+def throttled_as(element: Element) -> StatusCode:
+    return StatusCode[choice("UNAVAILABLE", "RESOURCE_EXHAUSTED")(element)]
+
+
 def _parsed(element: Element, parse: Callable[[str], ValueType], expected: str) -> ValueType:
     try:
         return parse(element.text(expected))
@@ -248,6 +184,24 @@ def folder(element: Element) -> Path:
 
 def file_or_folder(element: Element) -> Path:
     return _readable(element, _existing(element, "file or folder"))
+
+
+@dataclass(frozen=True, slots=True)
+class DescriptorsPath:
+    """What `descriptors` names: a FileDescriptorSet, or a folder of .proto files."""
+
+    path: Path
+    place: Place = field(compare=False)
+    """Where it is written, for messages about what is in it."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it comes from `defaults`, so that it need not describe every service."""
+        return self.place.key_path.startswith("defaults")
+
+
+def descriptors(element: Element) -> DescriptorsPath:
+    return DescriptorsPath(file_or_folder(element), element.place)
 
 
 def _existing(element: Element, kind: str) -> Path:
@@ -339,6 +293,13 @@ def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
     return TcpAddress(host, int(port))
 
 
+def server_name(element: Element) -> str:
+    name = element.text("a host name")
+    if not is_host(name):
+        raise element.refuse(f"expected a host name, found {element.found}")
+    return name
+
+
 def host_names(element: Element) -> tuple[str, ...]:
     """Return a list of host names; `*.NAME` stands for all names below NAME."""
     return tuple(_host_name(item) for item in element.items())
@@ -369,21 +330,8 @@ def read_url(element: Element, found: str) -> Url:
 
 region = pattern(REGION_PATTERN, "a region such as eu-west-1")
 
-_role_arn = pattern(ROLE_PATTERN, "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME")
+role_arn = pattern(ROLE_PATTERN, "the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME")
 # The STS API model, AssumeRole.
-_external_id = pattern(r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-")
-_session_name = pattern(r"[\w+=,.@-]{2,64}", "a session name: 2 to 64 of A-Z a-z 0-9 _+=,.@-")
-
-
-def role(element: Element) -> Role:
-    """`ARN` or `{arn, external_id, session_name}`."""
-    if not element.is_mapping:
-        return Role(_role_arn(element))
-    keys = Keys.of(element, "role_arn")
-    found = Role(
-        arn=keys.need("arn", _role_arn, ""),
-        external_id=keys.take("external_id", optional(_external_id), None),
-        session_name=keys.take("session_name", optional(_session_name), None),
-    )
-    keys.close()
-    return found
+external_id = pattern(r"[\w+=,.@:/-]{2,1224}", "an external id: 2 to 1,224 of A-Z a-z 0-9 _+=,.@:/-")
+session_name = pattern(r"[\w+=,.@-]{2,64}", "a session name: 2 to 64 of A-Z a-z 0-9 _+=,.@-")
+profile = pattern(r"[^\0-\x1f\x7f\[\]]{1,128}", "the name of a profile")

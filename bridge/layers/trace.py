@@ -13,20 +13,12 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from bridge.config.schema import (
-    GrpcTargetSpec,
-    HttpTargetSpec,
-    LambdaTargetSpec,
-    LocalTarget,
-    Target,
-    TcpAddress,
-)
+from bridge.config.target import TargetKind
 from bridge.logs import encodable
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import RpcError
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
-from bridge.rpc.url import Url
 
 _SERVER_ERRORS = frozenset(
     (
@@ -76,9 +68,9 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
     return traced_call
 
 
-def traced_attempt(inner: Handler, *, target: Target, tracer: Tracer, propagator: TextMapPropagator) -> Handler:
+def traced_attempt(inner: Handler, *, target: TargetKind, tracer: Tracer, propagator: TextMapPropagator) -> Handler:
     fields = _Fields(propagator)
-    name, attributes = _described(target)
+    name, attributes = target.span
 
     async def traced_target(call: Call) -> None:
         if not trace.get_current_span().is_recording():
@@ -141,27 +133,6 @@ def _ends_of(call: Call) -> Attributes:
     else:
         ends["network.peer.address"] = call.peer.address
     return ends
-
-
-def _described(target: Target) -> tuple[str, Attributes]:
-    """Name and attributes of an attempt's span."""
-    match target:
-        case LambdaTargetSpec(function):
-            attributes: Attributes = {
-                "faas.invoked_name": function.name,
-                "faas.invoked_provider": "aws",
-            }
-            if function.region is not None:
-                attributes["faas.invoked_region"] = function.region
-            return str(function), attributes
-        case LocalTarget(name):
-            return name, {"faas.invoked_name": name}
-        case HttpTargetSpec(Url(origin)):
-            return origin.authority, {"server.address": origin.host, "server.port": origin.port}
-        case GrpcTargetSpec(TcpAddress() as address):
-            return str(address), {"server.address": address.host, "server.port": address.port}
-        case GrpcTargetSpec(address):
-            return str(address), {"server.address": str(address), "network.transport": "unix"}
 
 
 def _tell(span: Span, status: Status, *, errors: frozenset[StatusCode]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from bridge.config.problems import ConfigErrors, Problem, did_you_mean
-from bridge.config.schema import Config, DescriptorsPath, MatchKind, Service
+from bridge.config.schema import Config, MatchKind, Service
+from bridge.config.values import DescriptorsPath
 from bridge.routing.router import Router
 from bridge.services.conflicts import conflicts
 from bridge.services.descriptors import Descriptors, load_descriptors

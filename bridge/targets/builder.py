@@ -27,18 +27,8 @@ from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.carriers.lambda_stream import LambdaStream
 from bridge.carriers.rie_invoke import RieInvoke
 from bridge.config.endpoint import endpoint_in
-from bridge.config.schema import (
-    Aws,
-    Config,
-    GrpcTargetSpec,
-    HttpTargetSpec,
-    LambdaTargetSpec,
-    LocalTarget,
-    Role,
-    Service,
-    TargetShare,
-    TargetTls,
-)
+from bridge.config.schema import Aws, Config, Role, Service, TargetShare, TargetTls
+from bridge.config.target import GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures

@@ -26,21 +26,22 @@ from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.response_stream import ResponseStream
 from bridge.carriers.grpc import GrpcCarrier
-from bridge.carriers.http1.connection import Http1Connection
+from bridge.carriers.http1.connection import Connection
 from bridge.carriers.http1.exchange import Gathering, Response
-from bridge.carriers.http2.connection import WRITE_PIECE, Http2Connection
+from bridge.carriers.http2.connection import PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWebReader, usual_reply
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
-from bridge.config.schema import GrpcTargetSpec, TcpAddress
+from bridge.config.target import GrpcTargetSpec
 from bridge.http2.client import ClientEngine, ClientLimits
 from bridge.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived
 from bridge.http2.faults import ConnectionFault
 from bridge.http2.hpack import Decoder
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
+from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
@@ -366,7 +367,7 @@ def _stream_outcome(chunks: Iterable[bytes]) -> tuple[bytes, str]:
     return written, _outcome(stream.finish)
 
 
-_DECODERS = (http_reply.decode_reply, envoy.decode_envoy_reply)
+_DECODERS = (http_reply.decode_reply, envoy.decode_reply)
 
 
 def replies(data: bytes) -> None:
@@ -438,14 +439,14 @@ class _Transport:
 class _Owner:
     origin = Origin("http", "upstream.test", 80)
 
-    def opened(self, connection: Http1Connection) -> None: ...
-    def released(self, connection: Http1Connection) -> None: ...
-    def lost(self, connection: Http1Connection) -> None: ...
+    def opened(self, connection: Connection) -> None: ...
+    def released(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
 
 
 def _response(chunks: Iterable[bytes]) -> str:
     loop = _loop()
-    connection = Http1Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
+    connection = Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
     connection.connection_made(cast("Any", _Transport()))
     answer: asyncio.Future[Response] = loop.create_future()
     assert connection.start(Gathering(answer, MAX_MESSAGE), b"POST / HTTP/1.1\r\n\r\n", b"")
@@ -487,7 +488,7 @@ async def _reply_of(chunks: list[bytes]) -> list[str]:
     await asyncio.sleep(0)  # the request is written
     for chunk in chunks:
         connection.data_received(chunk)
-        for _ in range(len(chunk) // WRITE_PIECE + 1):
+        for _ in range(len(chunk) // PIECE + 1):
             await asyncio.sleep(0)
     connection.eof_received()
     connection.connection_lost(None)

@@ -16,7 +16,7 @@ from bridge.admin import server as module
 from bridge.admin.overview import RouteLine, RouteTarget
 from bridge.admin.server import AdminServer, Reports
 from bridge.admin.snapshot import Snapshot
-from bridge.config.schema import TcpAddress
+from bridge.rpc.address import TcpAddress
 from bridge.server.hosts import Hosts
 from tests.support.figures import full_snapshot
 

@@ -8,7 +8,8 @@ import pytest
 from bridge.config.element import MAX_FILE
 from bridge.config.load import VARIABLES, find_config, load, parse
 from bridge.config.problems import ConfigErrors
-from bridge.config.schema import Config, Listener, TcpAddress, TlsFiles, UnixAddress
+from bridge.config.schema import Config, Listener, TlsFiles
+from bridge.rpc.address import TcpAddress, UnixAddress
 from tests.support.configured import configured, problems
 
 SHORTEST = "services:\n  helloworld.Greeter: arn:aws:lambda:eu-west-1:123456789012:function:greeter\n"

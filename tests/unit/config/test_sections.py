@@ -6,21 +6,9 @@ import pytest
 
 from bridge.config.endpoint import endpoint_in
 from bridge.config.load import parse
-from bridge.config.schema import (
-    Admin,
-    Aws,
-    Config,
-    Emulator,
-    Health,
-    Http2,
-    Listener,
-    Log,
-    Role,
-    TcpAddress,
-    TlsFiles,
-    UnixAddress,
-)
+from bridge.config.schema import Admin, Aws, Config, Emulator, Health, Http2, Listener, Log, Role, TlsFiles
 from bridge.http2.interface import EngineLimits
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.limits import ConnectionLimits, MaxConnections, PoolLimits
 from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, problems

@@ -7,25 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config.schema import (
-    Defaults,
-    IamAuth,
-    JsonOptions,
-    Match,
-    MatchKind,
-    Role,
-    TargetTls,
-    UnixAddress,
-)
+from bridge.config.iam import IamAuth
+from bridge.config.schema import Defaults, JsonOptions, Match, MatchKind, Role, Service, TargetTls
 from bridge.config.services import (
     EVENTS_OF_PAYLOAD,
     INHERITED_BY_OWN_TARGET,
-    SERVICE_KEYS,
-    WORKS_ON,
+    NEEDS,
     matching_keys,
     parse_key,
 )
 from bridge.routing.router import Router
+from bridge.rpc.address import UnixAddress
 from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import Origin, Url
@@ -106,10 +98,8 @@ def test_the_shortest_entry_is_a_target() -> None:
 
     assert "a.B" == entry.key
     assert f"{ARN}:greeter" == str(entry.legs[0].target)
-    assert (Defaults(), (1.0,)) == (
-        Defaults(entry.timeout, entry.limits, entry.max_concurrency, entry.retry, entry.compression),
-        entry.weights,
-    )
+    assert entry == Service(key="a.B", match=entry.match, legs=entry.legs)
+    assert (1.0,) == entry.weights
 
 
 @pytest.mark.parametrize("written", ["null", "~", "", "{target: null}"])
@@ -315,10 +305,19 @@ def test_a_method_may_inherit_from_any() -> None:
     assert "envoy" == service(FAMILY, "free.Thing/Do").legs[0].event
 
 
-def test_keys_inherited_with_a_target_of_ones_own_are_keys() -> None:
-    """A renamed key cannot fall out of the rule unseen."""
-    assert INHERITED_BY_OWN_TARGET < set(SERVICE_KEYS)
-    assert set(WORKS_ON) < set(SERVICE_KEYS)
+def test_keys_that_a_target_of_ones_own_leaves() -> None:
+    assert {
+        "timeout",
+        "max_request",
+        "max_buffered",
+        "max_response",
+        "max_trailers",
+        "max_concurrency",
+        "half_close",
+        "retry",
+        "throttled_as",
+        "descriptors",
+    } == INHERITED_BY_OWN_TARGET
 
 
 @pytest.mark.parametrize(
@@ -402,8 +401,26 @@ VALUES = {
 """A value of each key that does not work everywhere."""
 
 
+LAMBDA = {"lambda", "local"}
+HTTP = {"http", "https"}
+GRPC = {"grpc", "grpcs", "unix"}
+WORKS_ON = {
+    "payload": LAMBDA | HTTP,
+    "event": LAMBDA,
+    "invoke_mode": LAMBDA,
+    "json": LAMBDA | HTTP,
+    "role_arn": {"lambda"},
+    "endpoint_url": {"lambda"},
+    "quirks": {"lambda"},
+    "tls": {"https", "grpcs"},
+    "headers": HTTP | GRPC,
+    "auth": HTTP,
+    "half_close": LAMBDA | HTTP,
+}
+
+
 def test_all_keys_that_do_not_work_everywhere_are_tried() -> None:
-    assert set(WORKS_ON) == set(VALUES)
+    assert set(NEEDS) == set(VALUES) == set(WORKS_ON)
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -575,7 +592,7 @@ def test_a_certificate_needs_its_key(problem: str, tls: str, tmp_path: Path) -> 
 def test_defaults_hold_for_calls_without_an_entry() -> None:
     config = configured("defaults: {timeout: 5s, max_request: 1MiB, max_concurrency: 7}\nservices:")
 
-    assert Defaults(5.0, Limits(max_request=1 << 20), 7) == config.defaults
+    assert Defaults(timeout=5.0, limits=Limits(max_request=1 << 20), max_concurrency=7) == config.defaults
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,8 @@ import pytest
 from bridge.aws.arn import FunctionName
 from bridge.config.element import Document, Element, compose
 from bridge.config.problems import Refused
-from bridge.config.schema import (
-    GrpcTargetSpec,
-    HttpTargetSpec,
-    LambdaTargetSpec,
-    LocalTarget,
-    Target,
-    TcpAddress,
-    UnixAddress,
-)
-from bridge.config.target import target
+from bridge.config.target import GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget, TargetKind, target
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Origin, Url
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:greeter"
@@ -26,7 +18,7 @@ def element(value: str) -> Element:
     return compose(f'key: "{value}"', Document("bridge.yaml", Path("/here"), {})).keys()["key"]
 
 
-TARGETS: dict[str, Target] = {
+TARGETS: dict[str, TargetKind] = {
     ARN: LambdaTargetSpec(FunctionName("greeter", partition="aws", region="eu-west-1", account="123456789012")),
     f"{ARN}:live": LambdaTargetSpec(
         FunctionName("greeter", "live", partition="aws", region="eu-west-1", account="123456789012")

@@ -7,7 +7,8 @@ import pytest
 
 from bridge.config.element import Document, Element, compose
 from bridge.config.problems import Refused
-from bridge.config.schema import Role, TcpAddress, UnixAddress
+from bridge.config.reading import mapping
+from bridge.config.schema import Role
 from bridge.config.values import (
     Read,
     address,
@@ -22,13 +23,13 @@ from bridge.config.values import (
     path,
     percentage,
     region,
-    role,
     size,
     tcp_address,
     text,
     url,
     weight,
 )
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Origin, Url
 
 
@@ -247,13 +248,13 @@ def test_what_is_no_url_is_refused(message: str, value: str) -> None:
 def test_a_role_is_its_arn_or_a_mapping() -> None:
     arn = "arn:aws:iam::123456789012:role/team/bridge"
 
-    assert Role(arn) == role(element(arn))
-    assert Role(arn, "id", "me") == role(element(f'{{arn: "{arn}", external_id: id, session_name: me}}'))
+    assert Role(arn) == mapping(Role)(element(arn))
+    assert Role(arn, "id", "me") == mapping(Role)(element(f'{{arn: "{arn}", external_id: id, session_name: me}}'))
 
 
 def test_what_is_no_role_is_refused() -> None:
-    assert refusal(role, "arn:aws:iam::1:role/x").startswith("expected the ARN of a role")
-    assert refusal(role, "bridge").startswith("expected the ARN of a role")
+    assert refusal(mapping(Role), "arn:aws:iam::1:role/x").startswith("expected the ARN of a role")
+    assert refusal(mapping(Role), "bridge").startswith("expected the ARN of a role")
 
 
 @pytest.mark.parametrize("name", ["eu-west-1", "us-gov-east-1", "us-isob-east-1", "eusc-de-east-1"])

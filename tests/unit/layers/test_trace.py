@@ -22,18 +22,11 @@ from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bridge.aws.arn import FunctionName
-from bridge.config.schema import (
-    GrpcTargetSpec,
-    HttpTargetSpec,
-    LambdaTargetSpec,
-    LocalTarget,
-    Target,
-    TcpAddress,
-    UnixAddress,
-)
+from bridge.config.target import GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget, TargetKind
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
 from bridge.layers.trace import traced, traced_attempt
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.call import Call, Handler, Peer, Route
 from bridge.rpc.errors import DeadlineExceeded, RpcError, Throttled
 from bridge.rpc.events import OK_TRAILERS, Trailers
@@ -63,7 +56,7 @@ class Traces:
         tracer = self.provider.get_tracer("test")
         return traced(rescued, tracer=tracer, propagator=self.propagator)
 
-    def around_attempt(self, inner: Handler, target: Target = GREETER) -> Handler:
+    def around_attempt(self, inner: Handler, target: TargetKind = GREETER) -> Handler:
         tracer = self.provider.get_tracer("test")
         return traced_attempt(inner, target=target, tracer=tracer, propagator=self.propagator)
 
@@ -370,7 +363,7 @@ async def test_an_unsampled_trace_is_passed_on_and_not_recorded(traces: Traces) 
     ids=["arn", "function", "local", "http", "grpc", "unix"],
 )
 async def test_an_attempt_is_named_after_its_target(
-    traces: Traces, target: Target, name: str, expected: dict[str, object]
+    traces: Traces, target: TargetKind, name: str, expected: dict[str, object]
 ) -> None:
     attempt = traces.around_attempt(ending(Status(StatusCode.OK)), target)
     await traces.around_call(attempt)(RecordingCall())
