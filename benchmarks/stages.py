@@ -58,7 +58,7 @@ STAGES: Mapping[str, Functions] = {
     "signing": ((bridge.carriers.lambda_api, "payload_hash"), (RequestSigner, "head")),
     "HTTP/1.1": ((UpstreamConnection, "start"), (UpstreamConnection, "buffer_updated")),
     "reply decoded": ((ReplyReader, "read"),),
-    "response out": ((ServedCall, "send_unary"), (NativeEngine, "bytes_to_send")),
+    "response out": ((ServedCall, "send_all"), (NativeEngine, "bytes_to_send")),
     "metrics": ((MethodFigures, "finished"),),
     "access log": ((AccessLog, "write"), (AccessLog, "flush")),
 }

@@ -9,12 +9,32 @@ from typing import Protocol
 
 from bridge.rpc.buffers import Account
 from bridge.rpc.events import ResponseEvent
-from bridge.rpc.metadata import Metadata
+from bridge.rpc.metadata import Metadata, value_of
+from bridge.rpc.value import FrozenValue
 
 Convert = Callable[[str, bytes, Account], Awaitable[bytes]]
 """From the path of a call and what `Codec.encode` made of its body to the body for the backend, which the account holds
 then.
 """
+
+
+class ReplyOptions(FrozenValue, frozen=True):
+    """What a reader of a reply knows of its call."""
+
+    path: str
+    message_format: str
+    """The client's subtype."""
+    metadata: Metadata
+    """As the target was sent it."""
+    max_response: int | None
+    """Bytes of one message."""
+    account: Account | None = None
+    """The call's. It counts what is inflated or converted."""
+
+    @property
+    def accept_encoding(self) -> str | None:
+        """The encodings that the target knows the client to read."""
+        return value_of(self.metadata, "grpc-accept-encoding")
 
 
 class Reader(Protocol):
@@ -82,18 +102,14 @@ class Codec(Protocol):
         """
         ...
 
-    def reader(
-        self,
-        http_status: int,
-        headers: Metadata,
-        *,
-        path: str,
-        accept_encoding: str | None,
-        max_response: int | None,
-        message_format: str,
-        account: Account | None = None,
-    ) -> Reader:
-        """For the reply to one call. `headers`: names in lower case; `accept_encoding`: what the client lists;
-        `max_response`: bytes of one message; `account`: of the call, it counts what is inflated.
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+        """For the reply to one call. `headers`: names in lower case."""
+        ...
+
+    def read(
+        self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions
+    ) -> list[ResponseEvent] | Reader:
+        """Read a reply that is whole. Returns its events, or a reader for the body: if reading it may take long, or may
+        fail.
         """
         ...

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.error_excerpts import ERROR_MARK, OPAQUE_KEPT
 from bridge.codecs.fields import ReplyFields
 from bridge.codecs.inflation import inflater_for
-from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError
 from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent
@@ -51,25 +51,23 @@ class EnvelopedBody:
     def __init__(
         self,
         fields: ReplyFields,
+        options: ReplyOptions,
         *,
         max_trailers: int,
         is_framed: bool,
         failure: BadReply | None,
-        accept_encoding: str | None,
-        max_response: int | None,
-        account: Account | None,
     ) -> None:
         """`max_trailers`: bytes, inflated; 0 for formats that have none. `is_framed`: whether there are envelopes.
-        `failure`: what is wrong before the body begins. For the others see Codec.reader.
+        `failure`: what is wrong before the body begins.
         """
         self._known_flags = COMPRESSED | TRAILERS if max_trailers else COMPRESSED
         self._max_trailers = max_trailers
-        self._max_response = max_response
+        self._max_response = options.max_response
         self._inflater = inflater_for(
             fields.encoding,
-            accept_encoding=accept_encoding,
-            max_response=max_response,
-            account=account,
+            accept_encoding=options.accept_encoding,
+            max_response=options.max_response,
+            account=options.account,
         )
         self.is_framed = is_framed
         self.failure: RpcError | None = failure

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
+from bridge.codecs.codec import Reader, ReplyOptions
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.error_excerpts import broken_off, excerpt, http_refusal
 from bridge.codecs.fields import sort_fields
 from bridge.rpc import status
-from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE, TRAILERS
 from bridge.rpc.errors import BadReply, FunctionFailed, NoStatus, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
@@ -33,30 +33,17 @@ class GrpcReader:
     convert = None
     """Never before the body is over: nothing in it marks its end."""
 
-    def __init__(
-        self,
-        http_status: int,
-        headers: Metadata,
-        *,
-        path: str = "",  # noqa: ARG002 - the same for every method
-        accept_encoding: str | None,
-        max_response: int | None,
-        message_format: str = "proto",
-        account: Account | None = None,
-    ) -> None:
-        """As codecs take it: see Codec.reader."""
+    def __init__(self, http_status: int, headers: Metadata, options: ReplyOptions) -> None:
         self._http_status = http_status
         self._fields = sort_fields(headers)
         content_type = self._fields.content_type
         found = _CONTENT_TYPE(content_type)
         self._body = EnvelopedBody(
             self._fields,
+            options,
             max_trailers=0,
             is_framed=http_status == 200 and (found is not None or not content_type),
-            failure=wrong_format(found, message_format),
-            accept_encoding=accept_encoding,
-            max_response=max_response,
-            account=account,
+            failure=wrong_format(found, options.message_format),
         )
 
     @property
@@ -116,6 +103,9 @@ class Grpc:
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format
         return body
+
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002
+        return GrpcReader(http_status, headers, options)
 
 
 def _no_prefix(body: bytes | bytearray) -> BadReply:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 
+from bridge.codecs.codec import Reader, ReplyOptions
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.error_excerpts import broken_off, http_refusal
 from bridge.codecs.fields import ReplyFields, sort_fields
-from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import PREFIX_SIZE, TRAILERS, envelope, parse_prefix
 from bridge.rpc.errors import BadReply, FunctionFailed, HttpRefusal, NoStatus, RpcError
-from bridge.rpc.events import OK_TRAILERS, ResponseEvent, Trailers, UnaryResponse
-from bridge.rpc.metadata import EMPTY, Metadata
+from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, ResponseEvent, Trailers
+from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
 
 MAX_TRAILERS = 1 << 20
@@ -25,35 +25,6 @@ MAX_TRAILERS = 1 << 20
 
 MOST_LINES = 1000
 """Lines of a reply's trailers."""
-
-
-def usual_reply(
-    http_status: int,
-    headers: Metadata,
-    body: bytes,
-    *,
-    max_response: int | None,
-    message_format: str,
-) -> UnaryResponse | None:
-    """Fast path for the common reply: one message that is not compressed, then status OK. None: read it with a
-    GrpcWebReader.
-
-    It returns what the reader would, for a fifth of the cost.
-    """
-    if http_status != 200 or message_format != "proto" or len(body) < PREFIX_SIZE:
-        return None
-    flags, size = parse_prefix(body)
-    end = PREFIX_SIZE + size
-    if flags or (max_response is not None and size > max_response):
-        return None
-    if body[end : end + _LONGEST_USUAL_END + 1] not in _USUAL_ENDS:
-        return None
-    if headers == _PLAIN_HEADERS:
-        return UnaryResponse(EMPTY, body[:end], OK_TRAILERS)
-    fields = sort_fields(headers)
-    if fields.content_type != _PLAIN.content_type or fields.encoding:
-        return None
-    return UnaryResponse(fields.metadata, body[:end], OK_TRAILERS)
 
 
 class GrpcWebReader:
@@ -68,32 +39,17 @@ class GrpcWebReader:
 
     convert = None
 
-    def __init__(
-        self,
-        http_status: int,
-        headers: Metadata,
-        *,
-        path: str = "",  # noqa: ARG002 - the same for every method
-        accept_encoding: str | None,
-        max_response: int | None,
-        message_format: str = "proto",
-        account: Account | None = None,
-    ) -> None:
-        """`accept_encoding`: what the client lists. `max_response`: bytes of one message. `message_format`: the
-        client's subtype.
-        """
+    def __init__(self, http_status: int, headers: Metadata, options: ReplyOptions) -> None:
         self._http_status = http_status
         self._fields = _PLAIN if headers == _PLAIN_HEADERS else sort_fields(headers)
         found = _CONTENT_TYPE(self._fields.content_type)
         self._text = _Base64Text() if found is not None and found["text"] else None
         self._body = EnvelopedBody(
             self._fields,
+            options,
             max_trailers=MAX_TRAILERS,
             is_framed=found is not None,
-            failure=wrong_format(found, message_format),
-            accept_encoding=accept_encoding,
-            max_response=max_response,
-            account=account,
+            failure=wrong_format(found, options.message_format),
         )
 
     @property
@@ -224,6 +180,25 @@ class GrpcWeb:
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format
         return body
+
+    def read(
+        self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions
+    ) -> list[ResponseEvent] | Reader:
+        """See Codec.read. The common reply is one message that is not compressed, then status OK. Its events are those
+        that the reader would return, for a fifth of the cost.
+        """
+        if http_status != 200 or options.message_format != "proto" or len(body) < PREFIX_SIZE:
+            return GrpcWebReader(http_status, headers, options)
+        flags, size = parse_prefix(body)
+        end, limit = PREFIX_SIZE + size, options.max_response
+        if flags or (limit is not None and size > limit) or body[end : end + _LONGEST_USUAL_END + 1] not in _USUAL_ENDS:
+            return GrpcWebReader(http_status, headers, options)
+        if headers == _PLAIN_HEADERS:
+            return [EMPTY_HEADERS, Message(body[:end]), OK_TRAILERS]
+        fields = sort_fields(headers)
+        if fields.content_type != _PLAIN.content_type or fields.encoding:
+            return GrpcWebReader(http_status, headers, options)
+        return [Headers(fields.metadata), Message(body[:end]), OK_TRAILERS]
 
 
 def _not_grpc(body: bytes | bytearray, at: int) -> BadReply:

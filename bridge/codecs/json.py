@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from bridge.codecs.codec import Reader, ReplyOptions
 from bridge.codecs.unary import MAX_BODY, UnaryReader, only_message
 from bridge.rpc.buffers import Account
 from bridge.rpc.json_text import without_mark
@@ -50,24 +51,18 @@ class Json:
         """See Codec.convert."""
         return await self._transcode.to_json(path, body, max_size=self._max_request, account=account)
 
-    def reader(
-        self,
-        http_status: int,
-        headers: Metadata,
-        *,
-        path: str,
-        accept_encoding: str | None,  # noqa: ARG002 - never compressed
-        max_response: int | None,
-        message_format: str,  # noqa: ARG002 - `encode` has seen to it
-        account: Account | None = None,
-    ) -> UnaryReader:
-        max_size = MAX_BODY if max_response is None else max_response
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+        path, limit, account = options.path, options.max_response, options.account
+        max_size = MAX_BODY if limit is None else limit
 
         async def convert(body: bytes) -> bytes:
             assert account is not None
             return await self._transcode.from_json(path, without_mark(body), max_size=max_size, account=account)
 
-        return UnaryReader(http_status, headers, decode=_decode, convert=convert, max_response=max_response)
+        return UnaryReader(http_status, headers, decode=_decode, convert=convert, max_response=limit)
+
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002
+        return self.reader(http_status, headers, options)
 
 
 def _decode(body: bytes, content_type: str) -> bytes:  # noqa: ARG001 - JSON is JSON, whatever it is called

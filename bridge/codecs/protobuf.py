@@ -6,8 +6,8 @@ message and details.
 
 from __future__ import annotations
 
+from bridge.codecs.codec import Reader, ReplyOptions
 from bridge.codecs.unary import UnaryReader, only_message
-from bridge.rpc.buffers import Account
 from bridge.rpc.errors import NoStatus
 from bridge.rpc.metadata import Metadata
 
@@ -21,18 +21,11 @@ class Protobuf:
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method
         return only_message(body, message_format, payload="protobuf")
 
-    def reader(
-        self,
-        http_status: int,
-        headers: Metadata,
-        *,
-        path: str,  # noqa: ARG002 - the same for every method
-        accept_encoding: str | None,  # noqa: ARG002 - never compressed
-        max_response: int | None,
-        message_format: str,  # noqa: ARG002 - `encode` has seen to it
-        account: Account | None = None,  # noqa: ARG002 - nothing is inflated
-    ) -> UnaryReader:
-        return UnaryReader(http_status, headers, decode=_decode, max_response=max_response)
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+        return UnaryReader(http_status, headers, decode=_decode, max_response=options.max_response)
+
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002
+        return self.reader(http_status, headers, options)
 
 
 def _decode(body: bytes, content_type: str) -> bytes:

@@ -219,28 +219,15 @@ class H2Engine:
         self._out.clear()
         return data
 
-    def send_headers(self, stream_id: int, fields: Fields) -> None:
-        if self.is_open(stream_id):
-            self._h2.send_headers(stream_id, fields)
-
-    def send_data(self, stream_id: int, data: bytes) -> bool:
-        if not data:
-            return stream_id not in self._streams or not self._streams[stream_id].pending
-        return self._queue(stream_id, memoryview(data))
-
-    def send_trailers(self, stream_id: int, fields: Fields) -> None:
-        self._queue(stream_id, fields)
-
-    def send_response(
-        self,
-        stream_id: int,  # noqa: ARG002 - h2 cannot send a whole response in one step
-        head: Fields,  # noqa: ARG002
-        body: bytes,  # noqa: ARG002
-        end: Fields,  # noqa: ARG002
-        *,
-        room: int,  # noqa: ARG002
-    ) -> bool:
-        return False
+    def send(self, stream_id: int, *, head: Fields = (), body: bytes = b"", end: Fields = ()) -> bool:
+        if head and self.is_open(stream_id):
+            self._h2.send_headers(stream_id, head)
+        if body:
+            self._queue(stream_id, memoryview(body))
+        has_room = stream_id not in self._streams or not self._streams[stream_id].pending
+        if end:
+            self._queue(stream_id, end)
+        return has_room
 
     def _queue(self, stream_id: int, part: memoryview | Fields) -> bool:
         if not self.is_open(stream_id):

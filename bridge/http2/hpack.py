@@ -377,10 +377,6 @@ _INDEX_OF_FIELD = {field: index for index, field in enumerate(STATIC_TABLE, 1) i
 _INDEX_OF_NAME = {name: index for index, (name, _) in reversed([*enumerate(STATIC_TABLE, 1)])}
 
 
-MOST_SAVED = max(len(name) + len(value) for name, value in STATIC_TABLE) + FIELD_OVERHEAD
-"""Bytes by which a field may count more in a header list than it has in a block."""
-
-
 def encode(fields: Fields) -> bytes:
     """Encode these fields to a header block. Names must be lower case and values clean. Characters outside Latin-1
     become a question mark.

@@ -109,30 +109,15 @@ class Engine(Protocol):
         """The client's SETTINGS_MAX_HEADER_LIST_SIZE, if it sent one."""
         ...
 
-    def send_headers(self, stream_id: int, fields: Fields) -> None:
-        """Queue the header block that opens the response. Values must be clean: no CR, LF, NUL."""
-        ...
+    def send(self, stream_id: int, *, head: Fields = (), body: bytes = b"", end: Fields = ()) -> bool:
+        """Queue a response, or the next part of one: the fields that open it, bytes of its body, the fields that end
+        it. Values must be clean: no CR, LF, NUL.
 
-    def send_data(self, stream_id: int, data: bytes) -> bool:
-        """Queue body bytes. Returns False while some of them wait for the client's window. WindowOpened follows.
+        Returns False while some of the body waits for the client's window. WindowOpened follows, but not if the end is
+        already queued. Only `receive` returns WindowOpened.
 
-        Only `receive` returns WindowOpened, and not if trailers are already queued.
-        """
-        ...
-
-    def send_trailers(self, stream_id: int, fields: Fields) -> None:
-        """End the stream after its queued bytes. RST_STREAM(NO_ERROR) follows if the client has not ended its side.
-
-        Also the single block of a trailers-only response.
-        """
-        ...
-
-    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int) -> bool:
-        """Send a whole response at once, if all of it can leave. It does what send_headers, send_data and send_trailers
-        do in turn.
-
-        Returns False if nothing was done: use the three. That also happens if one of the header lists may be larger
-        than `room` (bytes, as RFC 9113 6.5.2 counts) or reach the client's own limit.
+        The end follows the queued bytes. Alone it is the single block of a trailers-only response. RST_STREAM(NO_ERROR)
+        follows it if the client has not ended its side.
         """
         ...
 

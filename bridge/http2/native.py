@@ -671,7 +671,8 @@ class NativeEngine:
     def credit(self, stream_id: int, size: int) -> bool:
         if self._is_over:
             return False
-        is_told = self._credit_connection(size)
+        self._uncredited = uncredited = self._uncredited + size
+        is_told = uncredited >= self._connection_credit_step and self._open_connection()
         stream = self._streams.get(stream_id)
         if stream is None or stream.state is not _OPEN:
             return is_told
@@ -683,10 +684,13 @@ class NativeEngine:
         stream.uncredited = 0
         return True
 
-    def _credit_connection(self, size: int) -> bool:
+    def _credit_connection(self, size: int) -> None:
         self._uncredited += size
-        if self._uncredited < self._connection_credit_step:
-            return False
+        if self._uncredited >= self._connection_credit_step:
+            self._open_connection()
+
+    def _open_connection(self) -> bool:
+        """Let the client send as many bytes again as have been credited. Returns True."""
         self._window_in += self._uncredited
         self._granted_in += self._uncredited
         self._out.append(frames.window_update(0, self._uncredited))
@@ -703,61 +707,64 @@ class NativeEngine:
         self._budgets.answers_taken()
         return data
 
-    def send_headers(self, stream_id: int, fields: Fields) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.trailers is not None:
-            return
-        self._send_block(stream_id, hpack.encode(fields), 0)
-
-    def send_response(self, stream_id: int, head: Fields, body: bytes, end: Fields, *, room: int) -> bool:
-        stream = self._streams.get(stream_id)
-        size = len(body)
-        if (
-            stream is None
-            or stream.state is not _HALF_CLOSED
-            or stream.pending
-            or stream.trailers is not None
-            or not 0 < size <= SMALLEST_MAX_FRAME
-            or size > self._initial_window_out + stream.window_gain
-            or size > self._window_out
-            or not self._headers_sent
-        ):
-            return False
-        if head is not self._head_fields:  # most responses begin with the very same tuple
-            self._head_fields, self._head_block = head, hpack.encode(head)
-        begin, finish = self._head_block, hpack.encode(end)
-        begin_size, finish_size = len(begin), len(finish)
-        if self.peer_max_header_list is not None:
-            room = min(room, self.peer_max_header_list - 1)
-        if (
-            begin_size + hpack.MOST_SAVED * len(head) > room
-            or finish_size + hpack.MOST_SAVED * len(end) > room
-            or begin_size > SMALLEST_MAX_FRAME
-            or finish_size > SMALLEST_MAX_FRAME
-        ):
-            return False
-        del self._streams[stream_id]
-        self._window_out -= size
-        self._data_sent += 1
-        self._headers_sent += 2
-        # One write: a payload that fits the smallest frame size has 0 in the upper byte of its length.
-        self._out += (
-            pack_small_head(0, begin_size, HEADERS, END_HEADERS, stream_id),
-            begin,
-            pack_small_head(0, size, DATA, 0, stream_id),
-            body,
-            pack_small_head(0, finish_size, HEADERS, _END_OF_BOTH, stream_id),
-            finish,
-        )
-        return True
-
-    def send_data(self, stream_id: int, data: bytes) -> bool:
+    def send(self, stream_id: int, *, head: Fields = (), body: bytes = b"", end: Fields = ()) -> bool:
         stream = self._streams.get(stream_id)
         if stream is None or stream.trailers is not None:
             return True
+        size = len(body)
+        if (
+            head
+            and body
+            and end
+            and stream.state is _HALF_CLOSED
+            and size <= self._window_out
+            and size <= self._initial_window_out + stream.window_gain
+            and size <= SMALLEST_MAX_FRAME
+            and not stream.pending
+            and self._headers_sent
+        ):
+            # The common case: a whole response that can leave at once.
+            begin = self._head_block if head is self._head_fields else self._remember_head(head)
+            finish = hpack.encode(end)
+            begin_size, finish_size = len(begin), len(finish)
+            if begin_size + finish_size <= SMALLEST_MAX_FRAME:
+                del self._streams[stream_id]
+                self._window_out -= size
+                self._data_sent += 1
+                self._headers_sent += 2
+                # A payload that fits the smallest frame size has 0 in the upper byte of its length.
+                self._out += (
+                    pack_small_head(0, begin_size, HEADERS, END_HEADERS, stream_id),
+                    begin,
+                    pack_small_head(0, size, DATA, 0, stream_id),
+                    body,
+                    pack_small_head(0, finish_size, HEADERS, _END_OF_BOTH, stream_id),
+                    finish,
+                )
+                return True
+        return self._send_parts(stream_id, stream, head, body, end)
+
+    def _remember_head(self, head: Fields) -> bytes:
+        """Encode the fields that open a response. Most responses begin with the very same tuple."""
+        self._head_fields, self._head_block = head, hpack.encode(head)
+        return self._head_block
+
+    def _send_parts(self, stream_id: int, stream: Stream, head: Fields, body: bytes, end: Fields) -> bool:
+        # Both are encoded before anything is sent, so that nothing is sent if one cannot be encoded.
+        begin, finish = hpack.encode(head), hpack.encode(end)
+        if head:
+            self._send_block(stream_id, begin, 0)
+        if body:
+            self._send_body(stream_id, stream, body)
+        has_room = not stream.pending
+        if end:
+            stream.trailers = finish
+            if has_room:
+                self._finish(stream_id, stream, finish)
+        return has_room
+
+    def _send_body(self, stream_id: int, stream: Stream, data: bytes) -> None:
         size = len(data)
-        if not size:
-            return not stream.pending
         if (
             size <= self._initial_window_out + stream.window_gain
             and size <= self._window_out
@@ -768,19 +775,10 @@ class NativeEngine:
             self._window_out -= size
             self._data_sent += 1 + size // SMALLEST_MAX_FRAME
             self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
-            return True
+            return
         stream.keep(data)
         self.queued_bytes += size
         self._send_pending(stream_id, stream)
-        return not stream.pending
-
-    def send_trailers(self, stream_id: int, fields: Fields) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.trailers is not None:
-            return
-        stream.trailers = hpack.encode(fields)
-        if not stream.pending:
-            self._finish(stream_id, stream, stream.trailers)
 
     def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
         if not self._headers_sent:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import RpcError
-from bridge.rpc.events import Phase, ResponseEvent, Trailers
+from bridge.rpc.events import Phase, ResponseEvent
 from bridge.rpc.figures import MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata
@@ -85,10 +85,6 @@ class Call(Account, Protocol):
         """Send a whole response, or the next part of one, without waiting. Bytes that the client has not read count in
         the process's buffers.
         """
-        ...
-
-    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        """Send a whole response of one message, the common case. It does what send_all does at a lower cost."""
         ...
 
     async def writable(self) -> None:

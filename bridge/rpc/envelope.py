@@ -36,14 +36,6 @@ def _check(flags: int, size: int, max_message: int) -> None:
         raise MessageTooLarge(f"a request message of {size} bytes is above max_request ({max_message} bytes)")
 
 
-def is_one_plain_message(body: bytes | bytearray, max_message: int) -> bool:
-    """Fast path for the common body: whether it is one message, not compressed and within the limit. Then nothing else
-    is checked.
-    """
-    size = len(body) - PREFIX_SIZE
-    return 0 <= size <= max_message and parse_prefix(body) == (0, size)
-
-
 class EnvelopeScanner:
     """Follows a body across its chunks: counts messages, checks flags and declared sizes, holds at most a prefix."""
 

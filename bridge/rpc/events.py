@@ -32,14 +32,6 @@ class Trailers(FrozenValue, frozen=True):
 ResponseEvent = Headers | Message | Trailers
 
 
-class UnaryResponse(FrozenValue, frozen=True):
-    """A whole response of one message, the common case. Its parts are those of the events."""
-
-    initial: Metadata
-    envelope: bytes
-    end: Trailers
-
-
 EMPTY_HEADERS = Headers()
 OK_TRAILERS = Trailers(status.OK)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import OpenAccount, cost_of_fields
 from bridge.rpc.deadline import NO_TIMER_BEYOND, earliest
-from bridge.rpc.envelope import is_one_plain_message
+from bridge.rpc.envelope import PREFIX_SIZE, parse_prefix
 from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RequestStalled, RpcError
 from bridge.rpc.events import (
     NEXT_PHASE,
@@ -95,7 +95,7 @@ class ServedCall(OpenAccount):
         self.peer = connection.peer
         self.started = now
         self.route = route
-        timeout = earliest(head.timeout, route.timeout)
+        timeout = head.timeout if route.timeout is None else earliest(head.timeout, route.timeout)
         self.deadline: float | None = None if timeout is None else now + timeout
         self.phase = Phase.NEW
         self.status: Status | None = None
@@ -127,8 +127,27 @@ class ServedCall(OpenAccount):
         try:
             await handler(self)
         finally:
-            self._release()
+            # Give back all that the call held: window for bytes that were not read, timers, buffers.
+            if self._whole is not None:
+                if not self._is_read:
+                    self.credit(len(self._whole))
+            elif self._body is not None:
+                self._body.release()
+                self._body = None
+            buffers = self.buffers
+            buffers.held -= self.held  # does the same as `close`, at a lower cost
+            self.held = 0
+            if buffers.is_awaited:
+                buffers.tell_freed()
+            if self.phase is not Phase.DONE:
+                self._end_without_status()
             self.connection.forget(self._id)
+
+    def _end_without_status(self) -> None:
+        """Only a stopping process or a bug outside rescue ends a call so. The client must not wait for more."""
+        if self._engine.is_open(self._id):
+            self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
+            self.connection.flush_soon()
 
     def abort(self, cause: RpcError) -> None:
         """End the call from outside. Only the first cause counts. A call that has its status already is not changed."""
@@ -174,33 +193,15 @@ class ServedCall(OpenAccount):
                 )
             )
 
-    def _release(self) -> None:
-        """Release what the call held: buffers, timers, and window for body bytes that were not read."""
-        if self._whole is not None:
-            if not self._is_read:
-                self.credit(len(self._whole))
-        elif self._body is not None:
-            self._body.release()
-            self._body = None
-        buffers = self.buffers
-        buffers.held -= self.held  # does the same as `close`, at a lower cost
-        self.held = 0
-        if buffers.is_awaited:
-            buffers.tell_freed()
-        if self.phase is not Phase.DONE and self._engine.is_open(self._id):
-            # Only a stopping process or a bug outside rescue ends a call without a status. The client must not wait for
-            # more.
-            self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
-            self.connection.flush_soon()
-
     # -- the request --------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
-        self.bytes_received += len(data)
+        size = len(data)
+        self.bytes_received += size
         if ended:
             self.has_ended = True
-            if self._body is None and len(data) <= self.buffers.covered:
+            if self._body is None and size <= self.buffers.covered:
                 self._whole = data  # the call's own cost covers it
                 return
         self._other_body().received(data, ended=ended, now=now)
@@ -211,11 +212,18 @@ class ServedCall(OpenAccount):
             return await self._other_body().read_all()
         if not self._is_read:
             limits = self.route.limits
-            if len(whole) > limits.max_buffered or not is_one_plain_message(whole, limits.max_request):
+            size = len(whole) - PREFIX_SIZE
+            # One message, not compressed and within the limits: the common case.
+            if (
+                not 0 <= size <= limits.max_request
+                or size + PREFIX_SIZE > limits.max_buffered
+                or parse_prefix(whole) != (0, size)
+            ):
                 return await self._other_body().read_all()
             self._is_read = True
             self.messages_received = 1
-            self.credit(len(whole))
+            if self._engine.credit(self._id, len(whole)):
+                self.connection.flush_soon()
         return whole
 
     async def read_envelope(self) -> bytes | None:
@@ -248,31 +256,24 @@ class ServedCall(OpenAccount):
         return has_room
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
+        connection, buffers = self.connection, self.buffers
+        if len(events) == 3 and self.phase is Phase.NEW and buffers.held <= buffers.for_unread:
+            begin, message, end = events
+            if isinstance(begin, Headers) and isinstance(message, Message) and isinstance(end, Trailers):
+                # The common case, a whole response of one message, is one command to the engine.
+                body = message.envelope
+                head = self._head_fields(begin) if begin.metadata else head_fields(self.content_type, ())
+                has_room = self._engine.send(self._id, head=head, body=body, end=self._end_fields(end))
+                self.messages_sent = 1
+                self.bytes_sent = size = len(body)
+                self.phase, self.status = Phase.DONE, end.status
+                if size > buffers.covered or not has_room:
+                    connection.count_message(size)
+                connection.flush_for_one()
+                return
         for event in events:
             self._queue(event)
-        self.connection.flush_for_one()
-
-    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        connection = self.connection
-        if (
-            self.phase is Phase.NEW
-            and self.buffers.held <= self.buffers.for_unread
-            and self._engine.send_response(
-                self._id,
-                head_fields(self.content_type, initial),
-                envelope,
-                trailer_fields(end),
-                room=self.route.limits.max_trailers,
-            )
-        ):
-            self.messages_sent = 1
-            self.bytes_sent = len(envelope)
-            self.phase, self.status = Phase.DONE, end.status
-            if len(envelope) > self.buffers.covered:
-                connection.count_message(len(envelope))
-            connection.flush_for_one()
-        else:
-            self.send_all((Headers(initial), Message(envelope), end))
+        connection.flush_for_one()
 
     def _queue(self, event: ResponseEvent) -> bool:
         """Pass the event to the engine. Returns whether there is room for another."""
@@ -287,13 +288,12 @@ class ServedCall(OpenAccount):
             self.phase = after
             return self._queue_message(event.envelope)
         if isinstance(event, Headers):
-            metadata = event.metadata and self._that_fits(event.metadata)
-            self._engine.send_headers(self._id, head_fields(self.content_type, metadata))
+            self._engine.send(self._id, head=self._head_fields(event))
             self.phase = after
         else:
             # Trailers-only: one block opens and ends the response.
             head = head_fields(self.content_type, ()) if self.phase is Phase.NEW else ()
-            self._engine.send_trailers(self._id, self._end_fields(event, head))
+            self._engine.send(self._id, end=self._end_fields(event, head))
             # Set last: if a field cannot be sent, rescue must still be able to end the call.
             self.phase, self.status = after, event.status
         return True
@@ -301,16 +301,23 @@ class ServedCall(OpenAccount):
     def _queue_message(self, envelope: bytes) -> bool:
         self.messages_sent += 1
         self.bytes_sent += len(envelope)
-        if not self._engine.send_data(self._id, envelope):
+        if not self._engine.send(self._id, body=envelope):
             self._is_full = True
         self.connection.count_message(len(envelope))
         return not (self._is_full or self.connection.is_choked)
 
-    def _end_fields(self, trailers: Trailers, head: Fields) -> Fields:
+    def _head_fields(self, begin: Headers) -> Fields:
+        """Return the fields that open the response, cut to what the client and the configuration allow."""
+        metadata = begin.metadata
+        return head_fields(self.content_type, metadata and self._that_fits(metadata))
+
+    def _end_fields(self, trailers: Trailers, head: Fields = ()) -> Fields:
         """Return the fields that end the call, cut to what the client and the configuration allow."""
-        room = self._room_for_fields()
+        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
+        if client_room is not None and client_room <= room:
+            room = client_room - 1  # gRPC-core drops a call whose metadata reaches its limit
         if len(trailers.status.message) <= room:  # a longer message cannot fit, so the full list is not encoded
-            fields = head + trailer_fields(trailers)
+            fields = head + trailer_fields(trailers) if head else trailer_fields(trailers)
             if size_of(fields) <= room:
                 return fields
         self.connection.figures.shortened_trailers += 1
@@ -319,7 +326,10 @@ class ServedCall(OpenAccount):
 
     def _that_fits(self, metadata: Metadata) -> Metadata:
         """Return initial metadata, cut to the limit of trailers. Clients drop the whole call if it is too large."""
-        room = self._room_for_fields() - size_of(head_fields(self.content_type, ()))
+        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
+        if client_room is not None and client_room <= room:
+            room = client_room - 1
+        room -= size_of(head_fields(self.content_type, ()))
         if size_of(metadata) <= room:
             return metadata
         self.connection.figures.shortened_headers += 1
@@ -337,12 +347,6 @@ class ServedCall(OpenAccount):
                 max(room, 0),
                 self.peer.address,
             )
-
-    def _room_for_fields(self) -> int:
-        """Return the limit of one header list in bytes."""
-        room, client_room = self.route.limits.max_trailers, self._engine.peer_max_header_list
-        # gRPC-core drops a call whose metadata reaches its limit.
-        return room if client_room is None else min(room, client_room - 1)
 
     async def writable(self) -> None:
         while self._engine.is_open(self._id) and (self._is_full or self.connection.is_choked):

@@ -112,8 +112,10 @@ class Connection(asyncio.BufferedProtocol):
         self._share = serving.share
         self._backlog: deque[tuple[float, bytes]] = deque()
         """Bytes that were read but not yet given to the engine, with the loop's time of the read."""
-        self._backlog_size = 0
-        """The number of these bytes, and of those that the engine keeps."""
+        self._backlog_size = self._untaken = 0
+        """The number of these bytes, and of those that the engine keeps. The other: bytes of replies that the client
+        has not read, as counted in the process's buffers.
+        """
         self._backlog_since = 0.0
         """The arrival time of the bytes that the engine keeps."""
         self._is_waiting = False
@@ -126,10 +128,9 @@ class Connection(asyncio.BufferedProtocol):
         self._read_began = 0.0
         self._dropped = 0
         """Bytes that arrived after the end."""
-        self._untaken = 0
-        """Bytes of replies that the client has not read, as counted in the process's buffers."""
         self._last_fields: object = None
-        self._last_head: RequestHead | Refusal | None = None
+        """The fields of the last request, and (below) what they say."""
+        self._last_head: RequestHead | Refusal = HTTP1_REFUSAL
         self._transport: asyncio.Transport
         # The clock of these limits is the loop's: coarse, and read once a turn.
         self._opened = self._last_received = self._idle_since = self._state_since = 0.0
@@ -317,43 +318,52 @@ class Connection(asyncio.BufferedProtocol):
         elif self._block_since is None:
             self._block_since = now
         calls = self._calls
-        for event in events:
-            match event:  # match on classes only: patterns on their fields cost a tenth of a call
-                case RequestReceived():
-                    self._begin(event, now)
-                case DataReceived():
-                    call = calls.get(event.stream_id)
-                    if call is not None:
-                        call.received(event.data, ended=event.ended, now=now)
-                    else:
-                        if event.data:
-                            self.engine.credit(event.stream_id, len(event.data))
-                        if event.ended:
-                            self._not_grpc_ended(event.stream_id)
-                case WindowOpened():
-                    call = calls.get(event.stream_id)
-                    if call is not None:
-                        call.window_opened()
-                case StreamReset():
-                    call = calls.get(event.stream_id)
-                    if call is not None:
-                        self._cancelled += 1
-                        call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
-                    else:
-                        self._not_grpc.pop(event.stream_id, None)
-                    self.flush_soon()  # what waited for the client on this stream is no longer held
-                case PingAcknowledged():
-                    if event.data == _DRAIN_PING and self.state is ConnectionState.LEAVING:
-                        self._settle()
-                case Violation():
-                    self.figures.protocol_errors[event.kind] += 1
-                case ConnectionFailed():
-                    self._fail(event.code, event.reason)
-                    return
-                case _:
-                    assert_never(event)
+        for event in events:  # a chain of isinstance costs less than match
+            if isinstance(event, RequestReceived):
+                self._begin(event, now)
+            elif isinstance(event, DataReceived):
+                call = calls.get(event.stream_id)
+                if call is not None:
+                    call.received(event.data, ended=event.ended, now=now)
+                else:
+                    self._drop_body(event)
+            elif isinstance(event, ConnectionFailed):
+                self._fail(event.code, event.reason)
+                return
+            else:
+                self._hear(event)
         if self.engine.has_output or self.state is not ConnectionState.OPEN:
             self.flush_soon()
+
+    def _drop_body(self, event: DataReceived) -> None:
+        """Take the body of a request that is over, or that is not a gRPC call."""
+        if event.data:
+            self.engine.credit(event.stream_id, len(event.data))
+        if event.ended:
+            self._not_grpc_ended(event.stream_id)
+
+    def _hear(self, event: WindowOpened | StreamReset | PingAcknowledged | Violation) -> None:
+        """Act on an event that a common call does not cause."""
+        match event:
+            case WindowOpened():
+                call = self._calls.get(event.stream_id)
+                if call is not None:
+                    call.window_opened()
+            case StreamReset():
+                call = self._calls.get(event.stream_id)
+                if call is not None:
+                    self._cancelled += 1
+                    call.abort(ClientGone(_CANCELLED if event.by_peer else _BROKEN))
+                else:
+                    self._not_grpc.pop(event.stream_id, None)
+                self.flush_soon()  # what waited for the client on this stream is no longer held
+            case PingAcknowledged():
+                if event.data == _DRAIN_PING and self.state is ConnectionState.LEAVING:
+                    self._settle()
+            case Violation():
+                self.figures.protocol_errors[event.kind] += 1
+            case _:
+                assert_never(event)
 
     def flush_soon(self) -> None:
         """Send everything queued, once, at the end of this loop turn."""
@@ -465,12 +475,11 @@ class Connection(asyncio.BufferedProtocol):
             # Engines return the same tuple for the same block, so most calls need not read it again.
             self._last_fields, self._last_head = event.fields, parse_request_head(event.fields)
         head = self._last_head
-        assert head is not None
         if isinstance(head, Refusal):
             self.figures.protocol_errors[head.kind] += 1
             self._serving.refused(head, self)
             if not head.is_not_grpc:
-                self.engine.send_trailers(event.stream_id, head.fields)
+                self.engine.send(event.stream_id, end=head.fields)
             elif event.ended:
                 self._answer_not_grpc(event.stream_id, head)
             else:
@@ -486,9 +495,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer_not_grpc(self, stream_id: int, refusal: Refusal) -> None:
         """Answer as HTTP servers do: with a body, once the request has ended. The gRPC status follows it."""
-        self.engine.send_headers(stream_id, refusal.head)
-        self.engine.send_data(stream_id, refusal.text)
-        self.engine.send_trailers(stream_id, refusal.end)
+        self.engine.send(stream_id, head=refusal.head, body=refusal.text, end=refusal.end)
 
     def _not_grpc_ended(self, stream_id: int) -> None:
         refusal, _ = self._not_grpc.pop(stream_id, (None, 0.0))

@@ -25,7 +25,7 @@ from bridge.rpc.errors import (
     NotProcessed,
     RequestError,
 )
-from bridge.rpc.events import Headers, Message, Phase, ResponseEvent, Trailers
+from bridge.rpc.events import Message, ResponseEvent, Trailers
 from bridge.rpc.hop import (
     AMAZON,
     TRACE_ID,
@@ -123,7 +123,7 @@ class GrpcTarget:
             call.upstream_seconds += self._clock() - started
         # This comes last, and no await may follow it. A client that sees the end may start its next call at once.
         # The layers must have freed this call's place in max_concurrency by then.
-        _send_end(call, end)
+        call.send_all(end)
 
 
 async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
@@ -145,14 +145,6 @@ async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list
         if not sending.done():
             sending.cancel()
             await asyncio.wait((sending,))
-
-
-def _send_end(call: Call, events: list[ResponseEvent]) -> None:
-    match events:
-        case [Headers(initial), Message(found), Trailers() as end] if call.phase is Phase.NEW:
-            call.send_unary(initial, found, end)
-        case _:
-            call.send_all(events)
 
 
 class _Requests:

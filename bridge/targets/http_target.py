@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from bridge.aws.events.event_body import message_format_of
 from bridge.carriers.aws_answer import parse_retry_after
 from bridge.carriers.http1.exchange import StreamedResponse
+from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.content_coding import content_codings
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.call import Call
 from bridge.rpc.errors import HttpRefusal, HttpThrottled, RpcError
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import Metadata, value_of
+from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import StatusCode
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded
@@ -123,11 +124,13 @@ class HttpTarget:
             reader = self._codec.reader(
                 response.status,
                 strip_cold_start_mark(headers, self._figures),
-                path=call.path,
-                accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-                max_response=largest_message(call.route.limits.max_response),
-                message_format=message_format_of(call.content_type),
-                account=call,
+                ReplyOptions(
+                    path=call.path,
+                    metadata=metadata,
+                    max_response=largest_message(call.route.limits.max_response),
+                    message_format=message_format_of(call.content_type),
+                    account=call,
+                ),
             )
             codings = content_codings(headers)
             if not codings:

@@ -14,17 +14,17 @@ from typing import Protocol
 from bridge.aws.events.event_body import message_format_of
 from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.invoke import InvokeReply
+from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.content_coding import content_codings
 from bridge.rpc.buffers import Account
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import value_of
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import read_decoded
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, EventShape, Payload
-from bridge.targets.request_id import add_request_id, with_request_id
+from bridge.targets.request_id import with_request_id
 from bridge.targets.slices import read_in_slices, send_in_slices
 from bridge.targets.whole_request import CompressionMode, read_whole_request
 
@@ -58,7 +58,6 @@ class LambdaTarget:
         "_figures",
         "_large",
         "_replies",
-        "_usual_reply",
         "_wall_clock",
     )
 
@@ -81,7 +80,6 @@ class LambdaTarget:
         self._wall_clock = wall_clock
         self._codec = payload.codec
         self._convert = payload.codec.convert
-        self._usual_reply = payload.usual_reply
         self._compression = payload.compression(compression)
         self._events = event.new_encoder(token_hex(6), payload.kind)
         self._replies = ReplyReader(event.decode_reply)
@@ -103,37 +101,27 @@ class LambdaTarget:
         call.request_id = reply.request_id
         found = self._replies.read(reply.payload)
         headers = strip_cold_start_mark(found.headers, self._figures)
-        max_response = call.route.limits.max_response
-        # Nothing here waits for a slow client: bytes it has not read count in the process's buffers, and the target's
-        # place is free.
-        if self._usual_reply is not None:
-            usual = self._usual_reply(
-                found.http_status,
-                headers,
-                found.body,
-                max_response=max_response,
-                message_format=message_format,
-            )
-            if usual is not None:
-                call.send_unary(usual.initial, usual.envelope, add_request_id(usual.end, reply.request_id))
-                return
-        reader = self._codec.reader(
-            found.http_status,
-            headers,
-            path=call.path,
-            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-            max_response=max_response,
-            message_format=message_format,
-            account=call,
+        options = ReplyOptions(
+            call.path,
+            message_format,
+            metadata,
+            call.route.limits.max_response,
+            call,
         )
+        # Nothing below waits for a slow client: bytes it has not read count in the process's buffers, and the target's
+        # place is free.
+        read = self._codec.read(found.http_status, headers, found.body, options)
+        if isinstance(read, list):
+            call.send_all(with_request_id(read, reply.request_id))
+            return
         events: list[ResponseEvent] = []
         codings = content_codings(found.headers)
         status = found.http_status
         try:
             if codings:
-                await read_decoded(reader, codings, found.body, call, http_status=status, into=events)
+                await read_decoded(read, codings, found.body, call, http_status=status, into=events)
             else:
-                await read_in_slices(reader, found.body, into=events)
+                await read_in_slices(read, found.body, into=events)
         except RpcError:
             await send_in_slices(call, events)
             raise

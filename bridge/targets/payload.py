@@ -16,43 +16,25 @@ from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.codecs.codec import Codec
 from bridge.codecs.grpc import Grpc
-from bridge.codecs.grpc_web import GrpcWeb, usual_reply
+from bridge.codecs.grpc_web import GrpcWeb
 from bridge.codecs.json import Json, Transcode
 from bridge.codecs.protobuf import Protobuf
 from bridge.config import schema
 from bridge.rpc.call import Call
-from bridge.rpc.events import UnaryResponse
 from bridge.rpc.metadata import Metadata
 from bridge.targets.whole_request import CompressionMode
-
-
-class UsualReply(Protocol):
-    """Fast path for the common reply (one message, status OK). Returns what the codec's reader would, or None."""
-
-    def __call__(
-        self,
-        http_status: int,
-        headers: Metadata,
-        body: bytes,
-        *,
-        max_response: int | None,
-        message_format: str,
-    ) -> UnaryResponse | None:
-        """Return the response, or None if the codec's reader must read this reply."""
-        ...
 
 
 class Payload(NamedTuple):
     codec: Codec
     kind: BodyKind
-    usual_reply: UsualReply | None = None
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
         """Return the mode in which a target with this payload reads its requests."""
         return "identity" if self.codec.is_identity else configured
 
 
-GRPC_WEB_PAYLOAD = Payload(GrpcWeb(), event_body.GRPC_WEB, usual_reply)
+GRPC_WEB_PAYLOAD = Payload(GrpcWeb(), event_body.GRPC_WEB)
 
 _PAYLOADS: Mapping[schema.PayloadName, Payload] = {
     "grpc-web": GRPC_WEB_PAYLOAD,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from bridge.aws.events.event_body import message_format_of
 from bridge.aws.events.raw import encode_client_context, raised_status
 from bridge.aws.invoke import MAX_REQUEST, InvokeReply
+from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.json import Json, Transcode
 from bridge.rpc.call import Call
 from bridge.rpc.errors import FunctionFailed
@@ -83,11 +84,13 @@ class RawTarget:
         reader = self._codec.reader(
             200,
             EMPTY,
-            path=call.path,
-            accept_encoding=None,
-            max_response=call.route.limits.max_response,
-            message_format="proto",
-            account=call,
+            ReplyOptions(
+                path=call.path,
+                metadata=EMPTY,
+                max_response=call.route.limits.max_response,
+                message_format="proto",
+                account=call,
+            ),
         )
         events: list[ResponseEvent] = []
         await read_in_slices(reader, reply.payload, into=events)

@@ -16,11 +16,12 @@ from typing import Protocol
 from bridge.aws.events.event_body import message_format_of
 from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.events.streamed_reply import StreamedReply
+from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.content_coding import content_codings
 from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import Metadata, value_of
+from bridge.rpc.metadata import Metadata
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded, one_part
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, EventShape, Payload
@@ -112,11 +113,13 @@ class StreamTarget:
         reader = self._codec.reader(
             head.http_status,
             strip_cold_start_mark(head.headers, self._figures),
-            path=call.path,
-            accept_encoding=value_of(metadata, "grpc-accept-encoding"),
-            max_response=largest_message(call.route.limits.max_response),
-            message_format=message_format_of(call.content_type),
-            account=call,
+            ReplyOptions(
+                path=call.path,
+                metadata=metadata,
+                max_response=largest_message(call.route.limits.max_response),
+                message_format=message_format_of(call.content_type),
+                account=call,
+            ),
         )
         codings = content_codings(head.headers)
         if not codings:

@@ -31,7 +31,7 @@ from bridge.carriers.http1.exchange import Gathering, Response
 from bridge.carriers.http2.connection import PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
-from bridge.codecs.grpc_web import GrpcWebReader, usual_reply
+from bridge.codecs.grpc_web import GrpcWeb, GrpcWebReader
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
 from bridge.config.target import GrpcTargetSpec
@@ -45,7 +45,7 @@ from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
-from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
+from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.url import Origin
 from bridge.services.descriptors import load_descriptors
@@ -54,6 +54,7 @@ from lambda_fn import LambdaServer
 from lambda_fn.events.shape import UnknownEvent
 from tests.support import library
 from tests.support.event_stream import event
+from tests.support.fakes import reply_options
 from tests.support.frames import PREFACE, REQUEST, raw
 from tests.support.lambda_channel import LambdaContextDouble
 
@@ -171,12 +172,11 @@ def answering_engine(data: bytes) -> None:
     for chunk in frames.chunks():
         for each in server.receive(chunk, now=0.0):
             if isinstance(each, RequestReceived):
-                server.send_headers(each.stream_id, ((":status", "200"),))
-                server.send_data(each.stream_id, b"x" * (len(chunk) * 50))
+                server.send(each.stream_id, head=((":status", "200"),), body=b"x" * (len(chunk) * 50))
             elif isinstance(each, DataReceived):
                 server.credit(each.stream_id, len(each.data))
                 if each.ended:
-                    server.send_trailers(each.stream_id, (("grpc-status", "0"),))
+                    server.send(each.stream_id, end=(("grpc-status", "0"),))
         server.bytes_to_send()
 
 
@@ -298,15 +298,16 @@ def trailers(data: bytes) -> None:
     if choice & 0x80:
         headers += [("grpc-status", pieces.text()), ("grpc-message", pieces.text())]
     status = 200 if choice & 0x40 else 100 + pieces.byte() * 2
+    options = reply_options(accept_encoding="gzip", max_response=MAX_MESSAGE)
 
     def reader() -> GrpcWebReader:
-        return GrpcWebReader(status, tuple(headers), accept_encoding="gzip", max_response=MAX_MESSAGE)
+        return GrpcWebReader(status, tuple(headers), options)
 
     whole = _events_of(reader(), [pieces.whole])
     assert whole == _events_of(reader(), pieces.chunks())
-    usual = usual_reply(status, tuple(headers), pieces.whole, max_response=MAX_MESSAGE, message_format="proto")
-    if usual is not None:
-        assert whole == [repr(each) for each in (Headers(usual.metadata), Message(usual.envelope), usual.end)]
+    glanced = GrpcWeb().read(status, tuple(headers), pieces.whole, options)
+    if not isinstance(glanced, GrpcWebReader):
+        assert whole == list(map(repr, cast("list[ResponseEvent]", glanced)))
 
 
 def frames_without_trailers(data: bytes) -> None:
@@ -315,7 +316,7 @@ def frames_without_trailers(data: bytes) -> None:
     headers = (("content-type", "application/grpc"), ("grpc-status", pieces.text()))
 
     def reader() -> GrpcReader:
-        return GrpcReader(200, headers, accept_encoding="gzip", max_response=MAX_MESSAGE)
+        return GrpcReader(200, headers, reply_options(accept_encoding="gzip", max_response=MAX_MESSAGE))
 
     assert _events_of(reader(), [pieces.whole]) == _events_of(reader(), pieces.chunks())
 

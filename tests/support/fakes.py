@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 from bridge.aws.invoke import InvokeReply
+from bridge.codecs.codec import ReplyOptions
 from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.call import Call, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
@@ -66,6 +67,18 @@ class FakeCarrier:
 
 async def _nobody(call: Call) -> None:
     raise AssertionError(f"{call.path} was served by the route's handler; the test serves it itself")
+
+
+def reply_options(
+    *,
+    accept_encoding: str | None = None,
+    max_response: int | None = None,
+    message_format: str = "proto",
+    account: Account | None = None,
+) -> ReplyOptions:
+    """Of a call of the method `/S/M`."""
+    metadata = EMPTY if accept_encoding is None else (("grpc-accept-encoding", accept_encoding),)
+    return ReplyOptions("/S/M", message_format, metadata, max_response, account)
 
 
 class RecordingCall(OpenAccount):
@@ -142,9 +155,6 @@ class RecordingCall(OpenAccount):
         self._room = None  # nobody waits
         for event in events:
             self.send(event)
-
-    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        self.send_all((Headers(initial), Message(envelope), end))
 
     async def writable(self) -> None:
         self.waits += 1

@@ -11,7 +11,7 @@ from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.call import Handler, Peer, Route
 from bridge.rpc.envelope import data_of, envelope
 from bridge.rpc.errors import RpcError
-from bridge.rpc.events import NEXT_PHASE, Headers, Message, Phase, ResponseEvent, Trailers
+from bridge.rpc.events import NEXT_PHASE, Message, Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import MethodFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import EMPTY, Metadata
@@ -112,9 +112,6 @@ class StreamedCall(OpenAccount):
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
         for event in events:
             self.send(event)
-
-    def send_unary(self, initial: Metadata, envelope: bytes, end: Trailers) -> None:
-        self.send_all((Headers(initial), Message(envelope), end))
 
     async def writable(self) -> None:
         async with self._changed:

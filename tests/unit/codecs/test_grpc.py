@@ -20,7 +20,7 @@ from bridge.rpc.errors import (
 from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
-from tests.support.fakes import in_chunks
+from tests.support.fakes import in_chunks, reply_options
 
 GRPC: Metadata = (("content-type", "application/grpc+proto"),)
 HELLO = envelope(b"hello")
@@ -35,12 +35,7 @@ def reader_of(
     max_response: int | None = None,
 ) -> GrpcReader:
     return Grpc().reader(
-        http_status,
-        headers,
-        path="/S/M",
-        accept_encoding=accept_encoding,
-        max_response=max_response,
-        message_format="proto",
+        http_status, headers, reply_options(accept_encoding=accept_encoding, max_response=max_response)
     )
 
 

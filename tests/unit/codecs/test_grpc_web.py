@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.codecs.grpc_web import MAX_TRAILERS, MOST_LINES, GrpcWebReader, usual_reply
+from bridge.codecs.grpc_web import MAX_TRAILERS, MOST_LINES, GrpcWeb, GrpcWebReader
 from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
@@ -23,10 +23,10 @@ from bridge.rpc.errors import (
     ReplyTooLarge,
     RpcError,
 )
-from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers, UnaryResponse
+from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
-from tests.support.fakes import in_chunks
+from tests.support.fakes import in_chunks, reply_options
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/grpc_web_trailers.json").read_text())
 
@@ -46,27 +46,18 @@ def read(
     max_response: int | None = None,
     message_format: str = "proto",
 ) -> list[ResponseEvent]:
-    """What the reader makes of it, and, if it is usual, the glance as well."""
-    reader = GrpcWebReader(
-        http_status,
-        headers,
-        accept_encoding=accept_encoding,
-        max_response=max_response,
-        message_format=message_format,
-    )
-    glanced = usual_reply(http_status, headers, body, max_response=max_response, message_format=message_format)
+    """What the reader makes of it, and, if the codec needs none, what the codec makes of it as well."""
+    options = reply_options(accept_encoding=accept_encoding, max_response=max_response, message_format=message_format)
+    glanced = GrpcWeb().read(http_status, headers, body, options)
+    reader = GrpcWebReader(http_status, headers, options)
     try:
         events = reader.feed(body)
         events += reader.finish()
     except RpcError:
-        assert glanced is None
+        assert isinstance(glanced, GrpcWebReader)
         raise
-    assert glanced is None or _events(glanced) == events
+    assert isinstance(glanced, GrpcWebReader) or glanced == events
     return events
-
-
-def _events(response: UnaryResponse) -> list[ResponseEvent]:
-    return [Headers(response.initial), Message(response.envelope), response.end]
 
 
 # -- messages and their end --------------------------------------------------------------------------------------------
@@ -82,10 +73,9 @@ def test_most_replies_need_no_reader(headers: Metadata) -> None:
     """One message and an OK, whatever initial metadata comes with them (and `read` compares what both make of a
     reply).
     """
-    glanced = usual_reply(200, headers, HELLO + OK, max_response=5, message_format="proto")
+    glanced = GrpcWeb().read(200, headers, HELLO + OK, reply_options(max_response=5))
 
-    assert glanced is not None
-    assert read(HELLO + OK, headers) == _events(glanced)
+    assert read(HELLO + OK, headers) == glanced
 
 
 @pytest.mark.parametrize(
@@ -103,7 +93,7 @@ def test_most_replies_need_no_reader(headers: Metadata) -> None:
     ],
 )
 def test_other_replies_need_one(body: bytes) -> None:
-    assert usual_reply(200, WEB, body, max_response=None, message_format="proto") is None
+    assert isinstance(GrpcWeb().read(200, WEB, body, reply_options()), GrpcWebReader)
 
 
 def test_glance_knows_the_limits() -> None:
@@ -115,9 +105,9 @@ def test_glance_knows_the_limits() -> None:
         (200, TEXT, None, "proto"),
         (200, (*WEB, ("grpc-encoding", "gzip")), None, "proto"),
     ):
-        glanced = usual_reply(status, headers, HELLO + OK, max_response=limit, message_format=kind)
+        options = reply_options(max_response=limit, message_format=kind)
 
-        assert glanced is None
+        assert isinstance(GrpcWeb().read(status, headers, HELLO + OK, options), GrpcWebReader)
 
 
 def test_stream() -> None:
@@ -398,7 +388,7 @@ def test_message_above_the_limit() -> None:
 
 def test_limit_counts_on_the_declared_size() -> None:
     """Before any of the message is held."""
-    reader = GrpcWebReader(200, WEB, accept_encoding=None, max_response=1000)
+    reader = GrpcWebReader(200, WEB, reply_options(max_response=1000))
 
     with pytest.raises(ReplyTooLarge):
         reader.feed(b"\0\xff\xff\xff\xff")
@@ -628,7 +618,7 @@ Outcome = tuple[list[ResponseEvent], type[Exception] | None]
 
 
 def run(chunks: list[bytes], headers: Metadata, http_status: int = 200) -> Outcome:
-    reader = GrpcWebReader(http_status, headers, accept_encoding="gzip", max_response=1 << 16)
+    reader = GrpcWebReader(http_status, headers, reply_options(accept_encoding="gzip", max_response=1 << 16))
     events: list[ResponseEvent] = []
     try:
         for chunk in chunks:
@@ -715,7 +705,7 @@ def test_garbage_has_a_documented_outcome(
 
 
 def reader_of(headers: Metadata, http_status: int = 200) -> GrpcWebReader:
-    return GrpcWebReader(http_status, headers, accept_encoding=None, max_response=None)
+    return GrpcWebReader(http_status, headers, reply_options())
 
 
 def test_head_leaves_before_the_body() -> None:

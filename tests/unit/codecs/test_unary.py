@@ -26,6 +26,7 @@ from bridge.rpc.errors import (
 from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
+from tests.support.fakes import reply_options
 
 ACCOUNT = OpenAccount(Buffers(1 << 30))
 OK = Trailers(Status(StatusCode.OK))
@@ -67,11 +68,7 @@ def read(
     reader = CODECS[payload].reader(
         http_status,
         headers,
-        path="/S/M",
-        accept_encoding="gzip",
-        max_response=max_response,
-        message_format="proto",
-        account=ACCOUNT,
+        reply_options(accept_encoding="gzip", max_response=max_response, account=ACCOUNT),
     )
     events = reader.feed(body[:1]) + reader.feed(body[1:])
     if reader.convert is not None:
@@ -182,7 +179,7 @@ def test_messages_above_the_limit(payload: str) -> None:
 
 def test_what_is_held_is_bounded() -> None:
     """Of a message, and of a page that is none."""
-    page = Protobuf().reader(500, (), path="/S/M", accept_encoding=None, max_response=None, message_format="proto")
+    page = Protobuf().reader(500, (), reply_options())
     message = UnaryReader(200, (), decode=lambda body, _: body, max_response=None)
     for _ in range(10):
         page.feed(b"x" * 1000)

@@ -185,11 +185,11 @@ def test_a_change_of_the_initial_window_moves_every_streams_window() -> None:
     """Below 0 if need be: what was sent before counts (RFC 9113 6.9.2)."""
     client = opened(2)
     engine = client.engine
-    engine.send_headers(1, RESPONSE)
-    engine.send_data(1, bytes(1000))
+    engine.send(1, head=RESPONSE)
+    engine.send(1, body=bytes(1000))
     client.say(client.make.settings({INITIAL_WINDOW_SIZE: 500}))
     client.hear()
-    has_left = [engine.send_data(1, b"a"), engine.send_data(3, bytes(500)), engine.send_data(3, b"b")]
+    has_left = [engine.send(1, body=b"a"), engine.send(3, body=bytes(500)), engine.send(3, body=b"b")]
     sent = [(each.stream_id, len(each.data)) for each in client.hear() if isinstance(each, DataFrame)]
     client.say(client.make.settings({INITIAL_WINDOW_SIZE: 1001}))
     sent_then = [(each.stream_id, each.data) for each in client.hear() if isinstance(each, DataFrame)]
@@ -217,8 +217,8 @@ def test_a_stream_that_gained_most_and_ended_is_forgotten() -> None:
     client = opened(3)
     client.say(client.make.window_update(1, LARGEST_WINDOW - 65_535), client.make.rst_stream(1))
     client.say(client.make.window_update(3, 1 << 20), client.make.window_update(0, 1 << 20))
-    client.engine.send_headers(3, RESPONSE)
-    client.engine.send_data(3, bytes(1 << 20))
+    client.engine.send(3, head=RESPONSE)
+    client.engine.send(3, body=bytes(1 << 20))
 
     largest = client.make.settings({INITIAL_WINDOW_SIZE: LARGEST_WINDOW})
     smallest = client.make.settings({INITIAL_WINDOW_SIZE: 1})
@@ -234,8 +234,8 @@ def waiting(replies: int) -> Client:
     client = Client(NativeEngine(EngineLimits()), {INITIAL_WINDOW_SIZE: 0})
     for number in range(replies):
         client.say(client.make.request(2 * number + 1))
-        client.engine.send_headers(2 * number + 1, RESPONSE)
-        client.engine.send_data(2 * number + 1, bytes(100))
+        client.engine.send(2 * number + 1, head=RESPONSE)
+        client.engine.send(2 * number + 1, body=bytes(100))
     client.hear()
     return client
 
@@ -266,8 +266,8 @@ def test_a_connections_window_is_used_some_at_a_time_and_in_turn() -> None:
     client.say(*[client.make.request(2 * number + 1) for number in range(100)])
     client.say(client.make.window_update(0, 100))
     for number in range(100):
-        client.engine.send_headers(2 * number + 1, RESPONSE)
-        client.engine.send_data(2 * number + 1, bytes(60_000))
+        client.engine.send(2 * number + 1, head=RESPONSE)
+        client.engine.send(2 * number + 1, body=bytes(60_000))
     client.hear()
     client.engine.receive(client.make.window_update(0, 1 << 30), now=0.0)
     first = data_sent(client)
@@ -428,7 +428,7 @@ def test_a_client_that_cancels_fewer_than_half_of_its_calls_goes_on() -> None:
         if number % 5 < 2:
             assert len(client.say(raw(0x3, 0, stream_id, bytes(4)))) == 1
         else:
-            client.engine.send_trailers(stream_id, RESPONSE)
+            client.engine.send(stream_id, end=RESPONSE)
         client.engine.bytes_to_send()
 
     assert client.engine.receive(client.make.request(16001), now=client.now)

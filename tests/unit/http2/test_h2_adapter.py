@@ -20,7 +20,7 @@ def test_encoder_does_not_follow_the_clients_table(client: Client) -> None:
     client.say(client.make.settings({1: 2**32 - 1}))
     for stream_id in range(1, 101, 2):
         client.say(client.make.request(stream_id))
-        client.engine.send_trailers(stream_id, (*RESPONSE, ("x-id", str(stream_id))))
+        client.engine.send(stream_id, end=(*RESPONSE, ("x-id", str(stream_id))))
 
     assert isinstance(client.engine, H2Engine)
     assert 0 == len(client.engine._h2.encoder.header_table.dynamic_entries)
@@ -31,7 +31,7 @@ def test_table_size_said_twice(client: Client) -> None:
     client.decoder.max_allowed_table_size = 0
     client.say(client.make.settings({1: 0}), client.make.settings({1: 0}), client.make.request(1))
     client.hear()
-    client.engine.send_trailers(1, TRAILERS)
+    client.engine.send(1, end=TRAILERS)
     (head,) = client.hear()
 
     assert TRAILERS == client.fields(head)

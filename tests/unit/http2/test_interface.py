@@ -49,9 +49,9 @@ WINDOW = EngineLimits().stream_window
 
 
 def answer(engine: Engine, stream_id: int, body: bytes = b"answer") -> None:
-    engine.send_headers(stream_id, RESPONSE)
-    engine.send_data(stream_id, body)
-    engine.send_trailers(stream_id, TRAILERS)
+    engine.send(stream_id, head=RESPONSE)
+    engine.send(stream_id, body=body)
+    engine.send(stream_id, end=TRAILERS)
 
 
 # -- handshake ---------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_unary_call(either: Client) -> None:
 
 def test_trailers_only_answer(either: Client) -> None:
     either.say(either.make.request(1))
-    either.engine.send_trailers(1, (*RESPONSE, ("grpc-status", "12")))
+    either.engine.send(1, end=(*RESPONSE, ("grpc-status", "12")))
     (head,) = either.hear()
 
     assert {"END_HEADERS", "END_STREAM"} == set(head.flags)
@@ -179,7 +179,7 @@ def test_trailers_only_answer(either: Client) -> None:
 def test_early_answer_is_followed_by_a_reset_without_error(either: Client) -> None:
     """RFC 9113 8.1: the client has not ended its side, and need not any more."""
     either.say(either.make.headers(1))
-    either.engine.send_trailers(1, (*RESPONSE, *TRAILERS))
+    either.engine.send(1, end=(*RESPONSE, *TRAILERS))
     _, reset = either.hear()
 
     assert isinstance(reset, RstStreamFrame)
@@ -257,7 +257,7 @@ def test_reset_by_us_brings_no_event(either: Client) -> None:
 def test_sends_on_a_stream_that_is_over_are_ignored(either: Client) -> None:
     """The client may have reset it a moment ago."""
     either.say(either.make.headers(1), either.make.rst_stream(1))
-    has_room = either.engine.send_data(1, b"answer")
+    has_room = either.engine.send(1, body=b"answer")
     answer(either.engine, 1)
     either.engine.reset(1, ErrorCode.CANCEL)
 
@@ -357,10 +357,10 @@ def test_credit_for_an_ended_stream_opens_the_connection(engine_class: EngineCla
 def test_answer_waits_for_the_window_of_its_stream(either: Client) -> None:
     """What does not fit is queued, trailers behind it; WINDOW_UPDATE moves it on."""
     either.say(either.make.settings({4: 10}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    has_room = either.engine.send_data(1, b"0123456789abcdef")
+    either.engine.send(1, head=RESPONSE)
+    has_room = either.engine.send(1, body=b"0123456789abcdef")
     queued = either.engine.queued_bytes
-    either.engine.send_trailers(1, TRAILERS)
+    either.engine.send(1, end=TRAILERS)
     first = either.hear()
     either.say(either.make.window_update(1, 100))
     second = either.hear()
@@ -375,9 +375,9 @@ def test_answer_waits_for_the_window_of_its_stream(either: Client) -> None:
 
 def test_stream_with_queued_trailers_takes_no_more(either: Client) -> None:
     either.say(either.make.settings({4: 1}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    either.engine.send_data(1, b"ab")
-    either.engine.send_trailers(1, TRAILERS)
+    either.engine.send(1, head=RESPONSE)
+    either.engine.send(1, body=b"ab")
+    either.engine.send(1, end=TRAILERS)
 
     assert not either.engine.is_open(1)
     assert [1] == list(either.engine.open_streams)
@@ -385,8 +385,8 @@ def test_stream_with_queued_trailers_takes_no_more(either: Client) -> None:
 
 def test_window_opened_is_said_once_all_is_sent(either: Client) -> None:
     either.say(either.make.settings({4: 1}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    either.engine.send_data(1, b"abc")
+    either.engine.send(1, head=RESPONSE)
+    either.engine.send(1, body=b"abc")
     some = either.say(either.make.window_update(1, 1))
     rest = either.say(either.make.window_update(1, 1))
 
@@ -397,10 +397,10 @@ def test_window_opened_is_said_once_all_is_sent(either: Client) -> None:
 def test_window_shrunk_below_zero_must_be_paid_back_first(either: Client) -> None:
     """RFC 9113 6.9.2: an INITIAL_WINDOW_SIZE that shrinks may leave a stream with less than nothing."""
     either.say(either.make.settings({4: 10}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    either.engine.send_data(1, b"0123456789")
+    either.engine.send(1, head=RESPONSE)
+    either.engine.send(1, body=b"0123456789")
     either.say(either.make.settings({4: 3}))
-    either.engine.send_data(1, b"ab")
+    either.engine.send(1, body=b"ab")
     either.hear()
     either.say(either.make.window_update(1, 7))
     at_zero = body_of(either.hear(), 1)
@@ -414,8 +414,8 @@ def test_window_shrunk_below_zero_must_be_paid_back_first(either: Client) -> Non
 def test_larger_initial_window_moves_waiting_streams_on(either: Client) -> None:
     either.say(either.make.settings({4: 1}), either.make.request(1), either.make.request(3))
     for stream_id in (1, 3):
-        either.engine.send_headers(stream_id, RESPONSE)
-        either.engine.send_data(stream_id, b"ab")
+        either.engine.send(stream_id, head=RESPONSE)
+        either.engine.send(stream_id, body=b"ab")
     either.hear()
     events = either.say(either.make.settings({4: 2}))
     frames = either.hear()
@@ -436,8 +436,8 @@ def test_windows_above_their_maximum_end_the_connection(either: Client) -> None:
 def test_answer_waits_for_the_window_of_the_connection(either: Client) -> None:
     either.say(either.make.settings({4: 2**20}), either.make.request(1), either.make.request(3))
     for stream_id in (1, 3):
-        either.engine.send_headers(stream_id, RESPONSE)
-        either.engine.send_data(stream_id, bytes(60_000))
+        either.engine.send(stream_id, head=RESPONSE)
+        either.engine.send(stream_id, body=bytes(60_000))
     sent = either.hear()
     events = either.say(either.make.window_update(0, 60_000))
 
@@ -448,8 +448,8 @@ def test_answer_waits_for_the_window_of_the_connection(either: Client) -> None:
 
 def test_answers_keep_to_the_frame_size_of_the_client(either: Client) -> None:
     either.say(either.make.settings({4: 2**20, 5: 20_000}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    either.engine.send_data(1, bytes(50_000))
+    either.engine.send(1, head=RESPONSE)
+    either.engine.send(1, body=bytes(50_000))
     sizes = [len(frame.data) for frame in either.hear() if isinstance(frame, DataFrame)]
 
     assert [20_000, 20_000, 10_000] == sizes
@@ -457,8 +457,8 @@ def test_answers_keep_to_the_frame_size_of_the_client(either: Client) -> None:
 
 def test_reset_frees_what_was_queued(either: Client) -> None:
     either.say(either.make.settings({4: 1}), either.make.request(1))
-    either.engine.send_headers(1, RESPONSE)
-    either.engine.send_data(1, b"abcdef")
+    either.engine.send(1, head=RESPONSE)
+    either.engine.send(1, body=b"abcdef")
     either.say(either.make.rst_stream(1))
 
     assert 0 == either.engine.queued_bytes
@@ -485,7 +485,7 @@ def test_client_without_a_table_reads_every_answer(either: Client) -> None:
 def test_long_header_block_is_continued(either: Client) -> None:
     either.say(either.make.request(1))
     message = "x" * 40_000
-    either.engine.send_trailers(1, (*RESPONSE, ("grpc-message", message)))
+    either.engine.send(1, end=(*RESPONSE, ("grpc-message", message)))
     frames = either.hear()
     decoder = Decoder()
     decoder.max_header_list_size = 1 << 20

@@ -391,8 +391,8 @@ def test_waiting_streams_take_turns(client: Client) -> None:
     """When the connection's window opens, one long message does not hold up the others."""
     client.say(client.make.settings({4: 1 << 20}), client.make.request(1), client.make.request(3))
     for stream_id in (1, 3):
-        client.engine.send_headers(stream_id, RESPONSE)
-        client.engine.send_data(stream_id, bytes(100_000))
+        client.engine.send(stream_id, head=RESPONSE)
+        client.engine.send(stream_id, body=bytes(100_000))
     client.hear()
     client.say(client.make.window_update(0, 65_536))
     streams = [frame.stream_id for frame in client.hear() if isinstance(frame, DataFrame)]
@@ -406,18 +406,18 @@ def test_small_messages_that_wait_are_held_together(client: Client) -> None:
     """
     sent = b"".join([bytes((number % 251,)) * (number % 9) for number in range(40_000)])
     client.say(client.make.settings({4: 10}), client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
+    client.engine.send(1, head=RESPONSE)
     tracemalloc.start()
     try:
         for number in range(40_000):
-            client.engine.send_data(1, bytes((number % 251,)) * (number % 9))
+            client.engine.send(1, body=bytes((number % 251,)) * (number % 9))
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     queued = client.engine.queued_bytes
     client.say(client.make.window_update(1, 10))
-    client.engine.send_data(1, b"l" * 2000)
-    client.engine.send_data(1, b"end")
+    client.engine.send(1, body=b"l" * 2000)
+    client.engine.send(1, body=b"end")
     client.say(client.make.settings({4: 1 << 20}), client.make.window_update(0, 1 << 20))
     parts = [frame.data for frame in client.hear() if isinstance(frame, DataFrame)]
 
@@ -431,8 +431,8 @@ def test_small_messages_that_wait_are_held_together(client: Client) -> None:
 def test_stream_that_waits_for_both_windows(client: Client) -> None:
     """The connection's window alone moves nothing."""
     client.say(client.make.settings({4: 100_000}), client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
-    client.engine.send_data(1, bytes(70_000))
+    client.engine.send(1, head=RESPONSE)
+    client.engine.send(1, body=bytes(70_000))
     client.hear()
     client.say(client.make.settings({4: 0}), client.make.window_update(0, 10_000))
     stuck = body_of(client.hear(), 1)
@@ -446,8 +446,8 @@ def test_stream_that_waits_for_both_windows(client: Client) -> None:
 def test_data_that_new_windows_let_go_stands_behind_the_acknowledgement(client: Client) -> None:
     """Before it the client would count the data against its former windows."""
     client.say(client.make.settings({4: 0}), client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
-    client.engine.send_data(1, b"abc")
+    client.engine.send(1, head=RESPONSE)
+    client.engine.send(1, body=b"abc")
     client.hear()
     client.say(client.make.settings({4: 1}))
 
@@ -455,11 +455,11 @@ def test_data_that_new_windows_let_go_stands_behind_the_acknowledgement(client: 
 
 
 def test_room_is_announced_only_by_receive(client: Client) -> None:
-    """`send_data` says so itself: a message of several frames that leaves at once makes no event."""
+    """`send` says so itself: a message of several frames that leaves at once makes no event."""
     client.say(client.make.request(1))
     events = client.say(client.make.ping())
-    client.engine.send_headers(1, RESPONSE)
-    has_room = client.engine.send_data(1, bytes(50_000))
+    client.engine.send(1, head=RESPONSE)
+    has_room = client.engine.send(1, body=bytes(50_000))
 
     assert has_room
     assert [] == events
@@ -468,9 +468,9 @@ def test_room_is_announced_only_by_receive(client: Client) -> None:
 def test_queued_bytes_are_counted_to_the_last(client: Client) -> None:
     client.say(client.make.settings({4: 5}), client.make.request(1), client.make.request(3))
     for stream_id in (1, 3):
-        client.engine.send_headers(stream_id, RESPONSE)
-        client.engine.send_data(stream_id, b"0123456789")
-        client.engine.send_data(stream_id, b"abc")
+        client.engine.send(stream_id, head=RESPONSE)
+        client.engine.send(stream_id, body=b"0123456789")
+        client.engine.send(stream_id, body=b"abc")
     both = client.engine.queued_bytes
     client.engine.reset(1, ErrorCode.CANCEL)
     one = client.engine.queued_bytes
@@ -614,7 +614,7 @@ def test_resets_of_finished_streams_cost_nothing_of_that(client: Client) -> None
     client = limited(reset_burst=1)
     for stream_id in range(1, 21, 2):
         client.say(client.make.request(stream_id))
-        client.engine.send_trailers(stream_id, (*RESPONSE, *TRAILERS))
+        client.engine.send(stream_id, end=(*RESPONSE, *TRAILERS))
         events = client.say(client.make.rst_stream(stream_id))
 
     assert [] == events
@@ -688,13 +688,13 @@ def test_pings_at_their_interval(client: Client) -> None:
 def test_strikes_are_forgiven_when_we_send(client: Client, what: str) -> None:
     """A client that measures bandwidth by PINGs beside its data must not be punished."""
     client.say(client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
+    client.engine.send(1, head=RESPONSE)
     for stream_id in range(3, 43, 2):
         client.say(client.make.request(stream_id))
         if what == "headers":
-            client.engine.send_trailers(stream_id, (*RESPONSE, *TRAILERS))
+            client.engine.send(stream_id, end=(*RESPONSE, *TRAILERS))
         else:
-            client.engine.send_data(1, b"message")
+            client.engine.send(1, body=b"message")
         assert [] == client.say(*[client.make.ping()] * 3)
 
 
@@ -711,7 +711,7 @@ def test_empty_data(client: Client) -> None:
 def test_empty_data_that_ends_its_stream_is_normal(client: Client) -> None:
     for stream_id in range(1, 401, 2):
         events = client.say(client.make.headers(stream_id), client.make.data(stream_id, b"", flags=["END_STREAM"]))
-        client.engine.send_trailers(stream_id, TRAILERS)
+        client.engine.send(stream_id, end=TRAILERS)
 
     assert [] == violations(events)
 
@@ -766,9 +766,9 @@ def test_frames_that_ask_for_nothing(client: Client, kind: str) -> None:
 def test_resets_for_data_that_came_too_late_are_no_flood(client: Client) -> None:
     """python-h2 answers each DATA frame on a stream that it has reset with another reset."""
     client.say(client.make.settings({4: 1 << 20}), client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
+    client.engine.send(1, head=RESPONSE)
     for _ in range(1000):
-        client.engine.send_data(1, b"\0\0\0\0\0")
+        client.engine.send(1, body=b"\0\0\0\0\0")
     late = client.say(*[client.make.rst_stream(1)] * 1201)
     more = client.say(client.make.rst_stream(1))
 
@@ -779,8 +779,8 @@ def test_resets_for_data_that_came_too_late_are_no_flood(client: Client) -> None
 def test_window_updates(client: Client) -> None:
     """Envoy's formula: 5, 2 for each stream begun, 20 for each DATA frame sent."""
     client.say(client.make.request(1))
-    client.engine.send_headers(1, RESPONSE)
-    client.engine.send_data(1, b"message")
+    client.engine.send(1, head=RESPONSE)
+    client.engine.send(1, body=b"message")
     client.hear()
     fine = client.say(*[client.make.window_update(1, 1)] * 27)
     events = client.say(client.make.window_update(1, 1))
@@ -832,7 +832,7 @@ def test_answer_to_a_request_without_fields_of_ours(client: Client) -> None:
     """The first block of a connection says that we use no table, later ones need not."""
     client.say(client.make.request(1), client.make.request(3))
     for stream_id in (1, 3):
-        client.engine.send_trailers(stream_id, TRAILERS)
+        client.engine.send(stream_id, end=TRAILERS)
     first, second = [frame.data for frame in client.hear() if isinstance(frame, HeadersFrame)]
 
     assert b"\x20" + second == first
@@ -853,88 +853,96 @@ def test_credit_is_given_in_halves_of_the_window() -> None:
 
 
 def in_turn(client: Client, stream_id: int, body: bytes) -> None:
-    client.engine.send_headers(stream_id, RESPONSE)
-    client.engine.send_data(stream_id, body)
-    client.engine.send_trailers(stream_id, TRAILERS)
+    client.engine.send(stream_id, head=RESPONSE)
+    client.engine.send(stream_id, body=body)
+    client.engine.send(stream_id, end=TRAILERS)
 
 
-ROOM = 8192
-"""Bytes of a header list, more than any in here has."""
+def at_once(client: Client, stream_id: int, body: bytes) -> None:
+    client.engine.send(stream_id, head=RESPONSE, body=body, end=TRAILERS)
 
 
-@pytest.mark.parametrize("body", [b"\0\0\0\0\1x", bytes(16_384)], ids=["small", "a whole frame"])
-def test_whole_response_is_what_its_parts_are_in_turn(body: bytes) -> None:
-    """To the byte, windows and all that is counted included."""
-    engines = []
-    for is_whole in (True, False):
-        client = Client(NativeEngine(EngineLimits()))
-        client.say(client.make.request(1), client.make.request(3))
-        in_turn(client, 1, body)
-        if is_whole:
-            assert client.engine.send_response(3, RESPONSE, body, TRAILERS, room=ROOM)
-        else:
-            in_turn(client, 3, body)
-        engines.append((client.engine.bytes_to_send(), client.engine.is_open(3)))
-        client.say(client.make.request(5))
-        client.engine.send_data(5, bytes(65_535))
-        engines[-1] += (len(body_of(client.hear(), 5)),)
-
-    assert engines[0] == engines[1]
+def _frames_of(settings: dict[int, int], frames: str, before: bytes, body: bytes, *, is_whole: bool) -> list[object]:
+    """What leaves for a response on stream 3, behind one of another body on stream 1."""
+    client = Client(NativeEngine(EngineLimits()), settings)
+    client.say(client.make.request(1), getattr(client.make, frames)(3))
+    if before:
+        in_turn(client, 1, before)
+    (at_once if is_whole else in_turn)(client, 3, body)
+    seen = [client.engine.bytes_to_send(), client.engine.is_open(3), client.engine.queued_bytes]
+    client.say(client.make.window_update(0, 200_000))
+    seen += [client.engine.bytes_to_send(), client.engine.queued_bytes]
+    if client.engine.queued_bytes:
+        client.say(client.make.window_update(3, 200_000))
+        seen += [client.engine.bytes_to_send(), client.engine.queued_bytes]
+    client.say(client.make.request(5))
+    client.engine.send(5, body=bytes(300_000))  # shows what the windows have become
+    return [*seen, len(body_of(client.hear(), 5)), *client.engine.open_streams]
 
 
 @pytest.mark.parametrize(
-    ("settings", "frames", "body"),
+    ("settings", "frames", "before", "body"),
     [
-        ({}, "headers", b"x"),  # the client has not ended its side: a reset follows the trailers
-        ({4: 5}, "request", b"123456"),
-        ({}, "request", bytes(16_385)),
-        ({}, "request", b""),
+        ({}, "request", b"12345", b"\0\0\0\0\1x"),
+        ({}, "request", b"12345", bytes(16_384)),
+        ({}, "request", b"", b"x"),
+        ({}, "headers", b"12345", b"x"),  # the client has not ended its side: a reset follows the trailers
+        ({4: 5}, "request", b"12345", b"123456"),
+        ({4: 100_000}, "request", bytes(65_530), b"123456"),
+        ({}, "request", b"12345", bytes(16_385)),
+        ({}, "request", b"12345", b""),
     ],
-    ids=["open", "window", "frame size", "empty"],
+    ids=[
+        "small",
+        "a whole frame",
+        "the first of its connection",
+        "open",
+        "the stream's window",
+        "the connection's window",
+        "frame size",
+        "empty",
+    ],
 )
-def test_whole_response_that_cannot_leave_at_once(settings: dict[int, int], frames: str, body: bytes) -> None:
-    """Nothing is done then, not half of it."""
-    client = Client(NativeEngine(EngineLimits()), settings)
-    client.say(client.make.request(1))
-    in_turn(client, 1, b"12345")
-    client.say(getattr(client.make, frames)(3))
-    client.hear()
+def test_whole_response_is_what_its_parts_are_in_turn(
+    settings: dict[int, int], frames: str, before: bytes, body: bytes
+) -> None:
+    """To the byte, windows and all that is counted included, also if it cannot leave at once."""
+    whole = _frames_of(settings, frames, before, body, is_whole=True)
 
-    assert not client.engine.send_response(3, RESPONSE, body, TRAILERS, room=ROOM)
-    assert [] == client.hear()
-    assert client.engine.is_open(3)
+    assert _frames_of(settings, frames, before, body, is_whole=False) == whole
 
 
 @pytest.mark.parametrize(
     ("head", "end"),
-    [(RESPONSE, (*TRAILERS, ("x-id", "v" * 900))), ((*RESPONSE, ("x-id", "v" * 900)), TRAILERS)],
+    [(RESPONSE, (*TRAILERS, ("x-id", "v" * 20_000))), ((*RESPONSE, ("x-id", "v" * 20_000)), TRAILERS)],
     ids=["trailers", "headers"],
 )
-def test_whole_response_with_more_fields_than_there_is_room_for(head: Fields, end: Fields) -> None:
-    """It is not sent so: whoever sends it in turn can cut it down. Where there is room, it is sent."""
-    client = Client(NativeEngine(EngineLimits()))
-    client.say(client.make.request(1), client.make.request(3))
-    in_turn(client, 1, b"x")
-    client.hear()
+def test_whole_response_with_a_block_of_several_frames(head: Fields, end: Fields) -> None:
+    answers = []
+    for is_whole in (True, False):
+        client = Client(NativeEngine(EngineLimits()))
+        client.say(client.make.request(1), client.make.request(3))
+        in_turn(client, 1, b"x")
+        if is_whole:
+            client.engine.send(3, head=head, body=b"x", end=end)
+        else:
+            client.engine.send(3, head=head)
+            client.engine.send(3, body=b"x")
+            client.engine.send(3, end=end)
+        answers.append(client.engine.bytes_to_send())
 
-    assert not client.engine.send_response(3, head, b"x", end, room=900)
+    assert answers[0] == answers[1]
+    assert len(answers[0]) > 20_000
+
+
+def test_whole_response_behind_a_part_of_another(client: Client) -> None:
+    """It waits its turn on a stream that has something waiting, and is ignored on one that is over."""
+    client.say(client.make.settings({4: 5}), client.make.request(1))
+    assert not client.engine.send(1, head=RESPONSE, body=b"123456")
+    assert not client.engine.send(1, body=b"x", end=TRAILERS)
+    assert b"12345" == body_of(client.hear(), 1)
+    client.say(client.make.window_update(1, 100))
+
+    assert b"6x" == body_of(client.hear(), 1)
+    assert client.engine.send(1, head=RESPONSE, body=b"x", end=TRAILERS)
     assert [] == client.hear()
-    assert client.engine.send_response(3, head, b"x", end, room=1200)
-
-
-def test_whole_response_waits_for_its_turn(client: Client) -> None:
-    """Not past the connection's window, not before a connection's first block, not on a stream that has something
-    waiting or is over.
-    """
-    client.say(client.make.settings({4: 100_000}), client.make.request(1))
-    first = client.engine.send_response(1, RESPONSE, b"x", TRAILERS, room=ROOM)
-    in_turn(client, 1, bytes(65_530))
-    client.say(client.make.request(3), client.make.request(5))
-    client.engine.send_data(3, b"123456")
-    waiting = client.engine.send_response(3, RESPONSE, b"x", TRAILERS, room=ROOM)
-    shut = client.engine.send_response(5, RESPONSE, b"123456", TRAILERS, room=ROOM)
-    client.engine.send_trailers(3, TRAILERS)
-
-    assert (False, False, False) == (first, waiting, shut)
-    assert not client.engine.send_response(3, RESPONSE, b"x", TRAILERS, room=ROOM)
-    assert not client.engine.send_response(1, RESPONSE, b"x", TRAILERS, room=ROOM)

@@ -115,11 +115,10 @@ def frame_of(make: FrameFactory, step: tuple[str, ...] | tuple[object, ...]) -> 
 def command(engine: Engine, step: tuple[object, ...], answered: set[object]) -> object:
     match step:
         case ("answer", int(stream_id), int(size)) if engine.is_open(stream_id):
-            if stream_id not in answered:
-                engine.send_headers(stream_id, RESPONSE)
-            return engine.send_data(stream_id, bytes(size))
+            head = () if stream_id in answered else RESPONSE
+            return engine.send(stream_id, head=head, body=bytes(size))
         case ("end", int(stream_id)):
-            engine.send_trailers(stream_id, TRAILERS)
+            engine.send(stream_id, end=TRAILERS)
         case ("abandon", int(stream_id)):
             engine.reset(stream_id, ErrorCode.CANCEL)
         case ("credit", int(stream_id), int(size)) if stream_id in engine.open_streams:

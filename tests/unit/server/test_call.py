@@ -777,7 +777,7 @@ def _unary(size: int = 5, initial: Metadata = (), end: Trailers = OK_TRAILERS) -
 
     async def answer(call: Call) -> None:
         await call.read_all()
-        call.send_unary(initial, envelope(b"x" * size), end)
+        call.send_all((Headers(initial), Message(envelope(b"x" * size)), end))
 
     return answer
 
@@ -908,7 +908,7 @@ async def test_whole_response_out_of_order_is_an_error() -> None:
         for _ in range(2):
             call.send(EMPTY_HEADERS) if call.phase is Phase.NEW else call.send(OK_TRAILERS)
             try:
-                call.send_unary((), _HELLO, OK_TRAILERS)
+                call.send_all((EMPTY_HEADERS, Message(_HELLO), OK_TRAILERS))
             except KeyError:
                 outcomes.append(call.phase)
 

@@ -265,11 +265,7 @@ class _Conversation:
         if plan != "ignore":
             await call.read_all()
         await self._gates[name].wait()
-        match _WHOLE_REPLIES.get(plan, [OK_TRAILERS]):
-            case [Headers() as begin, Message() as message, Trailers() as end]:
-                call.send_unary(begin.metadata, message.envelope, end)
-            case events:
-                call.send_all(events)
+        call.send_all(_WHOLE_REPLIES.get(plan, [OK_TRAILERS]))
 
     def _take(self, step: tuple[object, ...]) -> None:
         client = self._client

@@ -17,7 +17,7 @@ from bridge.rpc.status import OK
 from bridge.targets.lambda_target import LambdaTarget
 from bridge.targets.stream_reply import stream_reply
 from bridge.targets.whole_request import read_whole_request
-from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
+from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall, reply_options
 
 _COUNT = 20_500
 _TURNS = 15
@@ -67,10 +67,7 @@ async def test_a_part_of_a_stream_with_many_messages_is_passed_on_in_turns() -> 
     reader = GrpcWeb().reader(
         200,
         tuple(_HEADERS.items()),
-        path="/a.B/C",
-        accept_encoding=None,
-        max_response=None,
-        message_format="proto",
+        reply_options(),
     )
     call = RecordingCall()
     turns = await _turns_during(stream_reply(call, reader, parts(), request_id=""))
