@@ -16,6 +16,7 @@ import grpc
 
 from lambda_fn import async_servicer
 from lambda_fn.interceptors import Chain, Handler
+from lambda_fn.library_internals import handlers_within
 from lambda_fn.plain_http import CannotListen, HttpSide
 from lambda_fn.registry import Registry
 
@@ -76,8 +77,7 @@ class PlainServer:
     def _handlers(self) -> Iterator[Handler]:
         yield from self._registry.methods.values()
         for generic in self._registry.generic_handlers:
-            # What grpc.method_handlers_generic_handler makes keeps its methods here; others reveal theirs call by call.
-            yield from getattr(generic, "_method_handlers", {}).values()
+            yield from handlers_within(generic)
 
     def _run_sync(
         self,

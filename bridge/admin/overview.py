@@ -8,6 +8,7 @@ from html import escape
 from msgspec import Struct, field, json
 
 from bridge.admin.snapshot import Snapshot, TargetSnapshot
+from bridge.config.table import NO_TARGET, format_share
 from bridge.routing.router import Router
 from bridge.rpc.families import Histogram
 from bridge.rpc.figures import MethodCounts
@@ -64,11 +65,11 @@ def routes_as_text(routes: Sequence[RouteLine]) -> str:
 
 def _targets_of(route: RouteLine) -> list[str]:
     if not route.targets:
-        return ["UNIMPLEMENTED"]
+        return [NO_TARGET]
     if len(route.targets) == 1:
         return [route.targets[0].target]
     whole = sum(target.weight for target in route.targets)
-    return [f"{target.weight / whole:.4g}  {target.target}" for target in route.targets]
+    return [f"{format_share(target.weight, whole)}  {target.target}" for target in route.targets]
 
 
 def _settings_of(route: RouteLine) -> str:

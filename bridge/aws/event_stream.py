@@ -23,9 +23,9 @@ MAX_PAYLOAD = 24 << 20
 
 _LENGTHS = Struct("!III")
 """Of the whole event and of its headers; the checksum of these two."""
-_CHECKSUM = Struct("!I")
-_CHECKED_LENGTHS = _LENGTHS.size - _CHECKSUM.size
-FRAME_SIZE = _LENGTHS.size + _CHECKSUM.size
+CHECKSUM = Struct("!I")
+_CHECKED_LENGTHS = _LENGTHS.size - CHECKSUM.size
+FRAME_SIZE = _LENGTHS.size + CHECKSUM.size
 """Bytes of an event without headers and payload."""
 
 STRING = 7
@@ -105,8 +105,8 @@ def _checked_lengths(buffer: bytearray, at: int) -> tuple[int, int]:
 
 
 def _event(whole: bytes, headers_size: int) -> Event:
-    end = len(whole) - _CHECKSUM.size
-    if crc32(memoryview(whole)[:end]) != _CHECKSUM.unpack_from(whole, end)[0]:
+    end = len(whole) - CHECKSUM.size
+    if crc32(memoryview(whole)[:end]) != CHECKSUM.unpack_from(whole, end)[0]:
         raise BadReply("an event of AWS's event stream has a wrong checksum")
     start = _LENGTHS.size + headers_size
     return Event(tuple(_headers(whole[_LENGTHS.size : start])), whole[start:end])

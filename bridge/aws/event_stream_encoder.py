@@ -16,12 +16,11 @@ from functools import cache
 from struct import Struct
 from zlib import crc32
 
-from bridge.aws.event_stream import FRAME_SIZE, STRING
+from bridge.aws.event_stream import CHECKSUM, FRAME_SIZE, STRING
 
 EVENT_STREAM_TYPE = "application/vnd.amazon.eventstream"
 
 _LENGTHS = Struct(">II")
-_CRC = Struct(">I")
 _VALUE_LENGTH = Struct(">H")
 _STRING = bytes((STRING,))
 
@@ -30,8 +29,8 @@ def encode_event(event_type: str, payload: bytes, *, content_type: str) -> bytes
     """One message. `content_type` is that of the payload."""
     headers = _headers(event_type, content_type)
     lengths = _LENGTHS.pack(FRAME_SIZE + len(headers) + len(payload), len(headers))
-    message = b"".join((lengths, _CRC.pack(crc32(lengths)), headers, payload))
-    return message + _CRC.pack(crc32(message))
+    message = b"".join((lengths, CHECKSUM.pack(crc32(lengths)), headers, payload))
+    return message + CHECKSUM.pack(crc32(message))
 
 
 @cache  # The types and content types of an API are few, and none comes from outside.

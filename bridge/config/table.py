@@ -11,6 +11,8 @@ from bridge.config.units import format_duration, format_percentage, format_size
 from bridge.rpc.limits import Limits
 
 NONE = "-"
+NO_TARGET = "UNIMPLEMENTED"
+"""What stands in place of the target where the configuration says null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,17 @@ def _rows(service: Service) -> Iterator[RouteRow]:
     timeout = NONE if service.timeout is None else format_duration(service.timeout)
     limits = format_limits(service.limits, service.max_concurrency)
     if not service.legs:
-        yield RouteRow(service.key, "UNIMPLEMENTED", NONE, NONE, NONE, NONE)
+        yield RouteRow(service.key, NO_TARGET, NONE, NONE, NONE, NONE)
         return
     whole = sum(service.weights)
     for leg in service.legs:
-        share = NONE if len(service.legs) == 1 else _share(leg.weight / whole)
+        share = NONE if len(service.legs) == 1 else format_share(leg.weight, whole)
         yield RouteRow(service.key, str(leg.target), share, _speaks(leg), timeout, limits)
 
 
-def _share(part: float) -> str:
-    return format_percentage(round(part, 3))
+def format_share(weight: float, whole: float) -> str:
+    """The share of the calls that goes to a target of this weight, of `whole` for all of them."""
+    return format_percentage(round(weight / whole, 3))
 
 
 def _speaks(leg: TargetShare) -> str:

@@ -17,12 +17,8 @@ from lambda_fn import metadata
 from lambda_fn.forwarding.channel import KeptChannel
 from lambda_fn.forwarding.process import NotServing, ServerProcess
 from lambda_fn.interceptors import Handler
+from lambda_fn.library_internals import tells_of_no_connection, tells_of_unreadable_headers
 from lambda_fn.rpc import Metadata
-
-# How grpc begins the text of a status that it made itself because there was no connection.
-_NO_CONNECTION = ("failed to connect to all addresses", "DNS resolution failed")
-# And because it could not read the reply's headers.
-_BAD_REPLY = ("Stream removed (Error parsing", "Error parsing")
 
 
 class Upstream(NamedTuple):
@@ -122,8 +118,8 @@ def _is_carried(pair: tuple[str, str | bytes]) -> bool:
 
 def _described(call: Any, address: str) -> str:
     details: str = call.details() or ""
-    if call.code() is grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
+    if tells_of_no_connection(call.code(), details):
         return f"the gRPC server at {address} cannot be reached: {details}"
-    if call.code() is grpc.StatusCode.INTERNAL and details.startswith(_BAD_REPLY):
+    if tells_of_unreadable_headers(call.code(), details):
         return f"the gRPC server at {address} sent a header that is not gRPC's: {details}"
     return details

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from lambda_fn.forwarding.target import Target
+from lambda_fn.library_internals import loop_of
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 5.0
@@ -40,7 +41,7 @@ def _wait(stopped: Any) -> None:
 def _start_async(server: grpc.aio.Server, target: Target) -> tuple[Target, Callable[[], None]]:
     # An aio server belongs to the loop that was current when it was made. Nobody runs that loop inside Lambda: this
     # thread does.
-    loop: asyncio.AbstractEventLoop = server._loop  # type: ignore[attr-defined]  # noqa: SLF001  (there is no public name for it)
+    loop = loop_of(server)
     if loop.is_running():
         raise RuntimeError("the aio server's loop runs already: call forward outside of it")
 

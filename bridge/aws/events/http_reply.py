@@ -14,17 +14,11 @@ from msgspec import DecodeError, Struct, ValidationError
 from msgspec.json import Decoder
 
 from bridge.aws.events.base64_body import decode_base64
+from bridge.aws.events.prelude import SEPARATOR, find_end_of_prelude
 from bridge.rpc.errors import BadReply
 from bridge.rpc.json_text import BYTE_ORDER_MARK, without_mark
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.value import FrozenValue
-
-SEPARATOR = b"\0" * 8
-"""Between a prelude and its body."""
-MAX_PRELUDE = 64 << 10
-"""Bytes searched for the end of a prelude; API Gateway wants it within 16 KiB. Longer data without a NUL has no
-prelude.
-"""
 
 MOST_HEADERS = 1000
 """Headers of a reply. AWS's front doors take fewer; the 6 MB of a reply have room for half a million, which would stop
@@ -74,8 +68,7 @@ def reply_of(payload: bytes, decode: Callable[[bytes], ReplyObject], *, expected
         text = without_mark(payload)
         if len(text) < len(payload) and not text.startswith(BYTE_ORDER_MARK):
             return reply_of(text, decode, expected=expected)
-        # JSON text cannot hold a NUL, so the first one ends a prelude.
-        nul = payload.find(b"\0", 0, MAX_PRELUDE)
+        nul = find_end_of_prelude(payload)
         if nul < 0:
             raise _no_reply(payload, error, expected) from error
         return _reply_behind_prelude(payload, nul, decode, expected)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bridge.aws.events.http_reply import MAX_PRELUDE, SEPARATOR, HttpReply, decode_reply
+from bridge.aws.events.http_reply import HttpReply, decode_reply
+from bridge.aws.events.prelude import SEPARATOR, find_end_of_prelude
 from bridge.aws.invoke import MAX_REPLY
 from bridge.rpc.errors import ReplyTooLarge
 
@@ -38,7 +39,7 @@ class StreamedReply:
             return chunk
         held = self._held
         held += chunk
-        nul = held.find(b"\0", 0, MAX_PRELUDE)
+        nul = find_end_of_prelude(held)
         if nul < 0:
             if len(held) > MAX_REPLY:
                 raise ReplyTooLarge(f"the function's reply is no stream of messages, and above {MAX_REPLY} bytes")

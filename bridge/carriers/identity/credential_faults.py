@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from bridge.aws.sigv4 import Credentials
+from bridge.carriers.identity import botocore_internals
 from bridge.rpc.url import Url
 
 if TYPE_CHECKING:
@@ -156,11 +157,11 @@ def _builtin_reason(error: BaseException, provider: str) -> str:
             return _NO_TEXT.get(provider, "what it reads is not UTF-8 text")
         case KeyError():
             return f"what it gives lacks {error.args[0]}" if _is_name(error) else "what it gives lacks a field"
-        case RuntimeError() if "still expired" in str(error):
+        case RuntimeError() if botocore_internals.EXPIRED in str(error):
             return "the credentials that it gives have expired"
-        case ValueError() if "not a legal header value" in str(error):
+        case ValueError() if botocore_internals.BROKEN_HEADER in str(error):
             return "the authorization token holds a line break"
-        case ValueError() if "Unsupported host" in str(error):
+        case ValueError() if botocore_internals.BAD_HOST in str(error):
             return (
                 "credentials are asked for by HTTP only of this machine and of AWS's addresses for containers: "
                 "name one of them, or use https"
@@ -195,20 +196,15 @@ def _botocore_reason(error: BaseException, provider: str) -> str:
     return _QUERY_IN_URL.sub(r"\1?…", text)
 
 
-_MISSING_KEY = re.compile(r"Missing required key in response: '(\w{1,40})'").search
-_VERSION = re.compile(r"Unsupported version").search
-_HTTP_STATUS = re.compile(r"non 200 response \(?(\d{3})").search
-
-
 def _retrieval_reason(text: str, provider: str) -> str:
     """Explain an error that quotes a program or a server. The quote may be secret, so only known facts are told."""
-    if found := _MISSING_KEY(text):
+    if found := botocore_internals.find_missing_key(text):
         return f"its output lacks {found[1]}"
-    if _VERSION(text):
+    if botocore_internals.find_unknown_version(text):
         return "its output does not say Version 1"
-    if found := _HTTP_STATUS(text):
+    if found := botocore_internals.find_http_status(text):
         return f"the server answered HTTP {found[1]}"
-    if "parse JSON" in text:
+    if botocore_internals.NOT_JSON in text:
         return "the server's answer is not JSON"
     if provider == "custom-process":
         return "the program ended with an error: run it by hand to see what it says"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bridge.aws.sigv4 import Credentials
+from bridge.carriers.identity import botocore_internals
 from bridge.carriers.identity.credential_faults import (
     place_of,
     reason_of,
@@ -338,8 +339,7 @@ class BotocoreSearch:
             frozen = kept.get_frozen_credentials()
         except Exception as error:
             raise self._fault(session, kept.method or "unknown", error) from error
-        # botocore has no public attribute for the expiry.
-        expiry = getattr(kept, "_expiry_time", None)
+        expiry = botocore_internals.expiry_of(kept)
         found = Found(
             credentials=Credentials(
                 frozen.access_key,

@@ -14,6 +14,7 @@ from contextlib import aclosing
 import msgspec
 from aiohttp import web
 
+from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
 from bridge.aws.invoke import MAX_REQUEST, MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionUrl
 from bridge.emulator.api import refusals, url_event, url_reply, url_signature
@@ -167,7 +168,7 @@ async def _answer_whole(function: Function, invocation: Invocation) -> web.Strea
     try:
         inferred = url_reply.infer(payload)
     except InvalidUrlReply as bad:
-        is_http = reply.is_streamed and reply.content_type == url_reply.HTTP_CONTENT_TYPE
+        is_http = reply.is_streamed and reply.content_type == HTTP_CONTENT_TYPE
         advice = STREAMING_ADVICE if is_http else ""
         function.note(f"URL: 502, {bad}{advice}")
         raise refusals.FunctionError from None
@@ -222,14 +223,14 @@ async def _read_head(reply: Reply, chunks: AsyncIterator[bytes]) -> tuple[Head, 
         if not reply.is_streamed:
             unstreamed += chunk
             continue
-        if reply.content_type != url_reply.HTTP_CONTENT_TYPE:
+        if reply.content_type != HTTP_CONTENT_TYPE:
             return url_reply.plain_head(reply.content_type), chunk
         found = prelude.feed(chunk)
         if found is not None:
             return found
     if reply.failure is not None:
         raise InvalidUrlReply(f"the function failed: {reply.failure.error_type}")
-    if reply.content_type == url_reply.HTTP_CONTENT_TYPE:
+    if reply.content_type == HTTP_CONTENT_TYPE:
         raise InvalidUrlReply("the reply ended before its prelude")
     return url_reply.plain_head(reply.content_type), bytes(unstreamed)
 

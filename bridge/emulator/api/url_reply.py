@@ -15,12 +15,9 @@ import msgspec
 from msgspec import DecodeError, Struct, ValidationError
 
 from bridge.aws.events.base64_body import decode_base64
-from bridge.aws.events.http_reply import MAX_PRELUDE, SEPARATOR
+from bridge.aws.events.prelude import MAX_PRELUDE, SEPARATOR, find_end_of_prelude
 from bridge.rpc.json_text import without_mark
 from bridge.rpc.value import FrozenValue
-
-HTTP_CONTENT_TYPE = "application/vnd.awslambda.http-integration-response"
-"""Of a streamed reply that begins with its HTTP head."""
 
 REMAPPED = frozenset(
     (
@@ -110,8 +107,7 @@ class Prelude:
     def feed(self, chunk: bytes) -> tuple[Head, bytes] | None:
         """Return the head and what of the body has come, or None if more must come first. Raises BadReply."""
         self._held += chunk
-        # No JSON text holds a NUL.
-        end = self._held.find(b"\0", 0, MAX_PRELUDE)
+        end = find_end_of_prelude(self._held)
         if end < 0:
             if len(self._held) >= MAX_PRELUDE:
                 raise InvalidUrlReply(f"no end of the prelude within {MAX_PRELUDE} bytes")

@@ -17,8 +17,8 @@ from typing import cast
 import httptools
 from msgspec import json
 
+from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
 from bridge.aws.invoke import MAX_REPLY
-from bridge.emulator.api.url_reply import HTTP_CONTENT_TYPE
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Reply

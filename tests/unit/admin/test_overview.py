@@ -87,8 +87,8 @@ def test_routes_as_text() -> None:
     """People read one line for each target, in columns."""
     expected = (
         "helloworld.Greeter  function:greeter  timeout=2m event=alb\n"
-        "search.v1.Search    0.95  arn:v1\n"
-        "                    0.05  arn:v2\n"
+        "search.v1.Search    95%  arn:v1\n"
+        "                    5%  arn:v2\n"
         "*                   UNIMPLEMENTED\n"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.aws.events.http_reply import MAX_PRELUDE
+from bridge.aws.events.prelude import MAX_PRELUDE
 from bridge.emulator.api.url_reply import Head, InvalidUrlReply, Prelude, UrlReply, infer
 
 JSON_TYPE = ("content-type", "application/json")
