@@ -21,24 +21,25 @@ _UNREADABLE_HEADERS = ("Stream removed (Error parsing", "Error parsing")
 
 
 def handlers_within(generic: grpc.GenericRpcHandler) -> Iterable[grpc.RpcMethodHandler[Any, Any]]:
-    """The methods of a handler that `grpc.method_handlers_generic_handler` made; nothing for other handlers, which show
-    their methods only call by call.
+    """Return the methods of a handler that `grpc.method_handlers_generic_handler` made.
+
+    Other handlers show their methods only call by call: for them there is nothing.
     """
     methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = getattr(generic, "_method_handlers", {})
     return methods.values()
 
 
 def loop_of(server: grpc.aio.Server) -> asyncio.AbstractEventLoop:
-    """The event loop that was current when the server was made. The server works on that loop only."""
+    """Return the event loop that was current when the server was made. The server works on that loop only."""
     loop: asyncio.AbstractEventLoop = server._loop  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public name for it
     return loop
 
 
 def tells_of_no_connection(code: grpc.StatusCode, details: str) -> bool:
-    """Whether grpcio itself made this status, because it could not connect."""
+    """Tell whether grpcio itself made this status, because it could not connect."""
     return code is grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION)
 
 
 def tells_of_unreadable_headers(code: grpc.StatusCode, details: str) -> bool:
-    """Whether grpcio itself made this status, because the reply had a header that gRPC does not allow."""
+    """Tell whether grpcio itself made this status, because the reply had a header that gRPC does not allow."""
     return code is grpc.StatusCode.INTERNAL and details.startswith(_UNREADABLE_HEADERS)

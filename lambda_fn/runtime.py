@@ -5,6 +5,9 @@ with it; on AWS it stands in for the managed runtime where replies are to be str
 AWS_LAMBDA_EXEC_WRAPPER in a zip). The handler is `module.attribute`, from the argument or _HANDLER; a `/` in it counts
 as a dot. It may be a coroutine function.
 
+With AWS_LAMBDA_MAX_CONCURRENCY, as on Lambda Managed Instances, `concurrent_runtime` serves that many invocations at
+once.
+
 Only what a call needs is imported: no asyncio unless the handler is async, no grpc unless the function brings it.
 """
 
@@ -16,12 +19,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from lambda_fn.invocation import Invocation, enter
 from lambda_fn.lambda_context import LambdaContext
 from lambda_fn.runtime_api import Failure, Response, RuntimeApi, RuntimeApiError
+from lambda_fn.runtime_logs import RuntimeLog
 from lambda_fn.streaming import HTTP_CONTENT_TYPE, PRELUDE_END, StreamingReply
 
 if TYPE_CHECKING:
@@ -29,11 +34,24 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Any, LambdaContext], Any]
 
-_TRACE_ID = "_X_AMZN_TRACE_ID"
+TRACE_ID = "_X_AMZN_TRACE_ID"
+MAX_CONCURRENCY = "AWS_LAMBDA_MAX_CONCURRENCY"
+"""Set on Lambda Managed Instances: how many invocations the instance gets at the same time."""
+_LARGEST_CONCURRENCY = 1600
+"""As AWS allows for PerExecutionEnvironmentMaxConcurrency."""
+_REFUSALS = {
+    400: "it does not know this invocation, or another reply came first",
+    410: "the invocation had timed out",
+}
 _TOO_LARGE = {
     "errorType": "Function.ResponseSizeTooLarge",
     "errorMessage": "Response payload size exceeded maximum allowed payload size (6291556 bytes).",
 }
+
+
+_logger = logging.getLogger("lambda_fn")
+
+T = TypeVar("T")
 
 
 class LoadError(Exception):
@@ -77,6 +95,8 @@ def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
         kind, stack = error.kind, list(error.stack)
     elif isinstance(error, MarshalError):
         kind, stack = "Runtime.MarshalError", []
+    elif isinstance(error, SystemExit):
+        kind, stack = "Runtime.ExitError", []
     else:
         kind = type(error).__name__
         frames = traceback.extract_tb(error.__traceback__)
@@ -92,19 +112,74 @@ def failure_of(error: BaseException, *, request_id: str = "") -> Failure:
 
 
 def _text_of(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the handler asked the process to exit ({error.code}), which serves other invocations, too"
     try:
         return str(error)
     except Exception:  # noqa: BLE001  (str() of any exception may raise)
         return "the error has no text: its own __str__ failed"
 
 
-class Runtime:
-    """One instance of a function: the loop over its invocations."""
+class Surroundings(Protocol):
+    """What differs between an instance that serves one invocation at a time and one that serves many."""
 
-    def __init__(self, api: RuntimeApi, handler: Handler) -> None:
+    log: RuntimeLog
+    fails_alone: tuple[type[BaseException], ...]
+    """What a handler may raise that concerns its invocation alone; anything else ends the process."""
+
+    def begin(self, served: Invocation) -> None:
+        """Prepare for this invocation, which begins."""
+
+    def end(self, served: Invocation) -> None:
+        """Clean up after this invocation, which is over."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return the result of a coroutine. Its loop lasts from call to call, so that its clients last."""
+
+    def close(self) -> None:
+        """Close the loop."""
+
+
+class OneAtATime:
+    """The process serves one invocation at a time, so the environment and the log may name it."""
+
+    fails_alone: tuple[type[BaseException], ...] = (Exception,)
+
+    def __init__(self, log: RuntimeLog | None = None) -> None:
+        self.log = log or RuntimeLog()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def begin(self, served: Invocation) -> None:
+        self.log.only = served
+        # AWS's X-Ray SDK, OpenTelemetry and boto3 look for it there.
+        if served.trace_id is None:
+            os.environ.pop(TRACE_ID, None)
+        else:
+            os.environ[TRACE_ID] = served.trace_id
+
+    def end(self, served: Invocation) -> None:
+        """Nothing to do: lines go out as they are written."""
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(coroutine)
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+
+class Runtime:
+    """Takes invocations from one connection to the Runtime API, and answers them."""
+
+    def __init__(self, api: RuntimeApi, handler: Handler, surroundings: Surroundings | None = None) -> None:
         self._api = api
         self._handler = handler
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._surroundings: Surroundings = surroundings or OneAtATime()
 
     def run(self) -> None:
         """Serve invocations until the process ends. Raises RuntimeApiError when the Runtime API is gone."""
@@ -112,32 +187,40 @@ class Runtime:
             while True:
                 self.serve(self._api.next())
         finally:
-            if self._loop is not None:
-                self._loop.close()
+            self._surroundings.close()
 
-    def serve(self, invocation: Response) -> None:
-        """Serve one invocation."""
-        request_id = invocation.headers.get("lambda-runtime-aws-request-id", "")
-        _set_trace_id(invocation.headers.get("lambda-runtime-trace-id"))
-        _log_format.request_id = request_id
+    def serve(self, delivered: Response) -> None:
+        """Serve one invocation. Raises RuntimeApiError if its reply cannot be brought to the Runtime API."""
+        served = _invocation_of(delivered)
+        enter(served)
+        self._surroundings.begin(served)
         try:
-            result = self._call(invocation)
+            self._serve(served.request_id, delivered)
+        finally:
+            self._surroundings.end(served)
+
+    def _serve(self, request_id: str, delivered: Response) -> None:
+        try:
+            result = self._call(delivered)
             if isinstance(result, StreamingReply):
                 self._stream(request_id, result)
                 return
             body, content_type = _marshalled(result)
         except RuntimeApiError:
             raise
-        except Exception as error:  # noqa: BLE001  (the outermost frame of a handler)
+        except self._surroundings.fails_alone as error:
             self._fail(failure_of(error, request_id=request_id))
             return
-        if self._api.reply(request_id, body, content_type=content_type) == 413:
+        status = self._api.reply(request_id, body, content_type=content_type)
+        if status == 413:
             self._fail({**_TOO_LARGE, "requestId": request_id, "stackTrace": []})
+        else:
+            _tell_of_refusal(status)
 
-    def _call(self, invocation: Response) -> Any:
+    def _call(self, delivered: Response) -> Any:
         try:
-            event = json.loads(invocation.body)
-            context = LambdaContext(invocation.headers)
+            event = json.loads(delivered.body)
+            context = LambdaContext(delivered.headers)
         except (ValueError, RecursionError) as error:  # RecursionError: nested too deep
             raise LoadError("Runtime.UnmarshalError", f"Unable to unmarshal input: {error}") from error
         return self._awaited(self._handler(event, context))
@@ -149,19 +232,11 @@ class Runtime:
         async def wait() -> Any:
             return await result
 
-        return self._running_loop().run_until_complete(wait())
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
-            import asyncio
-
-            self._loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(self._loop)
-        return self._loop
+        return self._surroundings.run(wait())
 
     def _fail(self, failure: Failure) -> None:
-        _log_failure(failure)
-        self._api.fail(failure["requestId"], failure)
+        self._surroundings.log.write_failure(failure)
+        _tell_of_refusal(self._api.fail(failure["requestId"], failure))
 
     # -- streamed replies --
 
@@ -170,9 +245,9 @@ class Runtime:
         chunks = self._chunks(reply)
         try:
             first = next(chunks, b"")
-            body: Iterator[bytes | Failure] = chain((_prelude(reply), first), _reporting(chunks, request_id))
+            body: Iterator[bytes | Failure] = chain((_prelude(reply), first), self._reporting(chunks, request_id))
             content_type = reply.content_type if reply.head is None else HTTP_CONTENT_TYPE
-            self._api.stream(request_id, body, content_type=content_type)
+            _tell_of_refusal(self._api.stream(request_id, body, content_type=content_type))
         finally:
             chunks.close()
 
@@ -184,19 +259,18 @@ class Runtime:
         while (chunk := self._awaited(anext(remaining, None))) is not None:
             yield chunk
 
+    def _reporting(self, chunks: Iterator[bytes], request_id: str) -> Iterator[bytes | Failure]:
+        """Yield the chunks; if they raise, the failure as the last one."""
+        try:
+            yield from chunks
+        except self._surroundings.fails_alone as error:
+            failure = failure_of(error, request_id=request_id)
+            self._surroundings.log.write_failure(failure)
+            yield failure
+
 
 def _prelude(reply: StreamingReply) -> bytes:
     return b"" if reply.head is None else json.dumps(reply.head).encode() + PRELUDE_END
-
-
-def _reporting(chunks: Iterator[bytes], request_id: str) -> Iterator[bytes | Failure]:
-    """Yield the chunks; if they raise, the failure as the last one."""
-    try:
-        yield from chunks
-    except Exception as error:  # noqa: BLE001  (the outermost frame of a handler)
-        failure = failure_of(error, request_id=request_id)
-        _log_failure(failure)
-        yield failure
 
 
 def _marshalled(result: Any) -> tuple[bytes, str]:
@@ -209,53 +283,32 @@ def _marshalled(result: Any) -> tuple[bytes, str]:
         raise MarshalError(f"Unable to marshal response: {error}") from error
 
 
-def _set_trace_id(trace_id: str | None) -> None:
-    """Where AWS's X-Ray SDK and OpenTelemetry look for it."""
-    if trace_id is None:
-        os.environ.pop(_TRACE_ID, None)
-    else:
-        os.environ[_TRACE_ID] = trace_id
+def _invocation_of(delivered: Response) -> Invocation:
+    headers = delivered.headers
+    return Invocation(
+        headers.get("lambda-runtime-aws-request-id", ""),
+        headers.get("lambda-runtime-trace-id"),
+        headers.get("lambda-runtime-aws-tenant-id"),
+    )
 
 
-class _LogFormat(logging.Formatter):
-    """The line that the managed runtimes write, with the request's id in it."""
-
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-    def __init__(self) -> None:
-        super().__init__("[%(levelname)s]\t%(asctime)s\t%(aws_request_id)s\t%(message)s")
-        self.request_id = ""
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.aws_request_id = self.request_id
-        return super().format(record)
+def _tell_of_refusal(status: int) -> None:
+    """Log that the Runtime API did not take a reply. That concerns one invocation only, so the instance goes on."""
+    if status >= 400:
+        why = _REFUSALS.get(status, "see the platform's log")
+        _logger.warning("the Runtime API answered %d to the reply, which is lost: %s", status, why)
 
 
-_log_format = _LogFormat()
-
-
-def _set_up_output() -> None:
-    """Log records and prints go out line by line, as on AWS: whoever captures our output sees them when they happen."""
-    from time import gmtime
-
-    _log_format.converter = gmtime
-    writer = logging.StreamHandler(sys.stdout)
-    writer.setFormatter(_log_format)
-    logging.getLogger().addHandler(writer)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
-
-
-def _log_failure(failure: Failure) -> None:
-    lines = [f"[ERROR] {failure['errorType']}: {failure['errorMessage']}"]
-    if failure["stackTrace"]:
-        lines += ["Traceback (most recent call last):", *failure["stackTrace"]]
-    # AWS's convention: a carriage return keeps the lines of one event together.
-    text = "\r".join(line.rstrip("\n").replace("\n", "\r") for line in lines)
-    # An error may quote its event, and JSON may hold half a surrogate pair: no text that can be written.
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+def concurrency_in(environment: Mapping[str, str]) -> int | None:
+    """How many invocations to take at the same time; None: one, as everywhere but on Managed Instances. Raises
+    ValueError.
+    """
+    text = environment.get(MAX_CONCURRENCY)
+    if text is None:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= _LARGEST_CONCURRENCY:
+        raise ValueError(f"{MAX_CONCURRENCY} is {text[:40]!r}: set it to a number from 1 to {_LARGEST_CONCURRENCY}")
+    return int(text)
 
 
 def main(arguments: list[str]) -> int:
@@ -267,7 +320,12 @@ def main(arguments: list[str]) -> int:
     if not name or not address:
         sys.stderr.write("usage: AWS_LAMBDA_RUNTIME_API=HOST:PORT python -m lambda_fn.runtime MODULE.HANDLER\n")
         return 2
-    _set_up_output()
+    try:
+        concurrency = concurrency_in(os.environ)
+    except ValueError as problem:
+        sys.stderr.write(f"lambda_fn.runtime: {problem}\n")
+        return 2
+    log = RuntimeLog.set_up(os.environ, keeps_lines_whole=concurrency is not None)
     sys.path.insert(0, os.environ.get("LAMBDA_TASK_ROOT") or str(os.curdir))
     api = RuntimeApi(address)
     try:
@@ -275,10 +333,16 @@ def main(arguments: list[str]) -> int:
             handler = load(name)
         except Exception as error:  # noqa: BLE001  (the outermost frame of the module's own code)
             failure = failure_of(error)
-            _log_failure(failure)
+            log.write_failure(failure)
             api.fail_init(failure)
             return 1
-        Runtime(api, handler).run()
+        if concurrency is None:
+            Runtime(api, handler, OneAtATime(log)).run()
+        else:
+            from lambda_fn.concurrent_runtime import serve_many
+
+            serve_many(address, handler, log, concurrency)
+            return 1
     except RuntimeApiError as error:
         sys.stderr.write(f"lambda_fn.runtime: {error}\n")
         return 1

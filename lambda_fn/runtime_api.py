@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 _BASE = "/2018-06-01/runtime"
 _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+_INVOCATION_ID = "Lambda-Runtime-Invocation-Id"
+"""AWS's own runtime clients repeat this header of `next` in their answer; what it is for is not documented."""
 
 _MAX_LINE = 1 << 16
 _MAX_HEADERS = 200
@@ -23,6 +25,10 @@ _MAX_HEADERS = 200
 
 class RuntimeApiError(Exception):
     """The Runtime API cannot be reached, or does not answer as documented."""
+
+
+class NextRefused(RuntimeApiError):
+    """The Runtime API is there, and gives no invocation."""
 
 
 class Response(NamedTuple):
@@ -46,18 +52,24 @@ class RuntimeApi:
         self._address = (host or address, int(port) if host else 80)
         self._socket: socket.socket | None = None
         self._reader: BufferedReader | None = None
+        self._echo: Mapping[str, str] = {}
+        """What the answer to the last invocation must repeat."""
 
     def next(self) -> Response:
-        """Return the next invocation. Raises RuntimeApiError."""
+        """Return the next invocation. Raises NextRefused, RuntimeApiError."""
         response = self._exchange(f"GET {_BASE}/invocation/next", {}, b"")
         if response.status != 200:
-            raise RuntimeApiError(f"the Runtime API answered {response.status} to next")
+            raise NextRefused(f"the Runtime API answered {response.status} to next")
+        invocation_id = response.headers.get(_INVOCATION_ID.lower())
+        self._echo = {} if invocation_id is None else {_INVOCATION_ID: invocation_id}
         return response
 
     def reply(self, request_id: str, body: bytes, *, content_type: str) -> int:
-        """Post a reply; the HTTP status of the answer, 413 for one too large. Raises RuntimeApiError."""
+        """Post a reply; the HTTP status of the answer: 413 for one too large, 410 for one too late, 400 for one to an
+        invocation that the Runtime API does not know. Raises RuntimeApiError.
+        """
         line = f"POST {_BASE}/invocation/{request_id}/response"
-        return self._exchange(line, {"Content-Type": content_type}, body).status
+        return self._exchange(line, {"Content-Type": content_type, **self._echo}, body).status
 
     def stream(self, request_id: str, chunks: Iterable[bytes | Failure], *, content_type: str) -> int:
         """Post a reply chunk by chunk; a Failure among them ends it with trailers that tell. The HTTP status of the
@@ -68,6 +80,7 @@ class RuntimeApi:
             "Lambda-Runtime-Function-Response-Mode": "streaming",
             "Transfer-Encoding": "chunked",
             "Trailer": f"{_ERROR_TYPE}, {_ERROR_BODY}",
+            **self._echo,
         }
         try:
             connection = self._connected()
@@ -106,6 +119,7 @@ class RuntimeApi:
         headers = {
             "Content-Type": "application/vnd.aws.lambda.error+json",
             _ERROR_TYPE: _one_line(failure["errorType"]),
+            **self._echo,
         }
         return self._exchange(f"POST {_BASE}/{path}", headers, json.dumps(failure).encode()).status
 

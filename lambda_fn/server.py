@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from lambda_fn.events import shape_of
 from lambda_fn.events.shape import BadEvent, Event, Shape
 from lambda_fn.http import HttpReply, HttpRequest, Peer, plain_reply
 from lambda_fn.interceptors import CallDetails, Chain, Handler
+from lambda_fn.invocation import fresh_context
 from lambda_fn.protocols import Protocols
 from lambda_fn.registry import Registry
 from lambda_fn.rpc import (
@@ -36,7 +38,7 @@ from lambda_fn.rpc import (
     reply_too_large,
 )
 from lambda_fn.streaming import StreamingReply
-from lambda_fn.threads import MAX_WORKERS, LoopThread, Saturated, Workers
+from lambda_fn.threads import LoopThread, Saturated, Workers, usual_workers
 
 logger = logging.getLogger("lambda_fn")
 
@@ -82,7 +84,7 @@ class LambdaServer:
         handlers: Sequence[grpc.GenericRpcHandler] = (),
         options: Sequence[tuple[str, Any]] = (),
         compression: grpc.Compression | None = None,
-        max_workers: int = MAX_WORKERS,
+        max_workers: int | None = None,
         reflection: bool = True,
         stream_replies: bool | None = None,
         cors: str | Sequence[str] | None = "*",
@@ -96,7 +98,8 @@ class LambdaServer:
             any, by default 4 MiB). `serve` passes on all of them.
         compression: of replies, where a caller reads it and the method does not choose another.
         max_workers: the most threads for sync methods and interceptors. A call that finds all of them busy is
-            RESOURCE_EXHAUSTED.
+            RESOURCE_EXHAUSTED. None: 32, and as many more as the instance gets calls at once
+            (AWS_LAMBDA_MAX_CONCURRENCY).
         reflection: answer server reflection (v1 and v1alpha) for the registered services.
         stream_replies: whether replies leave in Lambda's streaming form, which takes `lambda_fn.runtime`. None: those
             of methods that stream responses, to the bridge, which reads both forms in either invoke mode. True: all,
@@ -114,8 +117,8 @@ class LambdaServer:
         self._compression = compression
         self._stream_replies = stream_replies
         self._max_message = _max_message(self._options)
-        self._is_cold = True
-        self._workers = Workers(max_workers)
+        self._cold_start = [_COLD_START]
+        self._workers = Workers(usual_workers(os.environ) if max_workers is None else max_workers)
         self._loop = LoopThread()
         self._chain = Chain(interceptors, self._workers)
         self._registry = Registry(reflects=reflection)
@@ -239,8 +242,8 @@ class LambdaServer:
         """Have the call served; it is closed when that is over. One that came too late is left to be interrupted."""
         if call.deadline is not None and call.deadline <= time.monotonic():
             return
-        # As with grpcio, context variables start empty and pass from interceptors to the servicer.
-        fresh = contextvars.Context()
+        # As with grpcio, context variables start empty and pass from interceptors to the servicer. The log needs one.
+        fresh = fresh_context()
         if self._chain.is_async:
             fresh.run(self._run_on_loop, call, partial(self._serve_on_loop, call))
             return
@@ -338,9 +341,8 @@ class LambdaServer:
         headers = reply.headers
         if self._cors is not None and request.method != "OPTIONS":
             headers += self._cors.headers(request, reply)
-        if self._is_cold:
-            self._is_cold = False
-            headers += (_COLD_START,)
+        with suppress(IndexError):  # taken by the first reply, of however many that are made at the same time
+            headers += (self._cold_start.pop(),)
         body = b"" if request.method == "HEAD" else reply.body
         return reply._replace(headers=headers, body=body)
 

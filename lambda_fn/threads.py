@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TypeVar
@@ -20,19 +20,26 @@ logger = logging.getLogger("lambda_fn")
 
 T = TypeVar("T")
 
-MAX_WORKERS = 32
-"""Threads at most, unless the server says otherwise. Lambda sends one call at a time: more than a few are there only if
-servicers outlive their deadlines.
+SPARE_WORKERS = 32
+"""Threads beyond those for the calls that Lambda sends at once. They are needed for servicers that outlive their
+deadlines.
 """
 
 
-class Saturated(Refused):
-    """Every worker is still busy with a call whose deadline has passed."""
+def usual_workers(environment: Mapping[str, str]) -> int:
+    """How many threads there are at most, unless the server says otherwise."""
+    concurrency = environment.get("AWS_LAMBDA_MAX_CONCURRENCY", "")
+    return SPARE_WORKERS + (int(concurrency) if concurrency.isdecimal() else 0)
 
-    def __init__(self) -> None:
+
+class Saturated(Refused):
+    """Every worker is still busy, most often with a call whose deadline has passed."""
+
+    def __init__(self, limit: int) -> None:
         super().__init__(
             RESOURCE_EXHAUSTED,
-            "earlier calls of this instance outlived their deadlines and still run",
+            f"all {limit} threads of this instance are busy (max_workers of LambdaServer): earlier calls may have"
+            " outlived their deadlines and still run",
         )
 
 
@@ -47,7 +54,7 @@ class _Worker:
 class Workers:
     """Daemon threads, at most `limit` of them, the last one used first."""
 
-    def __init__(self, limit: int = MAX_WORKERS) -> None:
+    def __init__(self, limit: int = SPARE_WORKERS) -> None:
         self._limit = limit
         self._lock = Lock()
         self._idle: list[_Worker] = []
@@ -61,7 +68,7 @@ class Workers:
 
     def _new(self) -> _Worker:
         if len(self._all) >= self._limit:
-            raise Saturated
+            raise Saturated(self._limit)
         worker = _Worker(self._run)
         self._all.append(worker)
         worker.thread.start()

@@ -50,7 +50,7 @@ def _rows(service: Service) -> Iterator[RouteRow]:
 
 
 def format_share(weight: float, whole: float) -> str:
-    """The share of the calls that goes to a target of this weight, of `whole` for all of them."""
+    """Return the share of the calls that goes to a target of this weight, of `whole` for all of them."""
     return format_percentage(round(weight / whole, 3))
 
 

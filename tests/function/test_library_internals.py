@@ -1,5 +1,6 @@
-"""What lambda_fn takes from grpcio without a promise is in the installed release. The first test to fail after an update;
-then try the new release and change `library_internals`.
+"""What lambda_fn takes from grpcio without a promise is in the installed release.
+
+This is the first test to fail after an update: then try the new release and change `library_internals`.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ class RuntimeApiDouble:
     invocations: list[tuple[bytes, Mapping[str, str]]]
     """Payload, and headers beside the usual ones; when they are used up, `next` hangs up."""
     max_reply: int = 6291556
+    refusals: list[int] = field(default_factory=list)
+    """HTTP statuses that `next` is answered with first."""
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    """The HTTP status for what is posted to an invocation, by request id; 202 for others."""
     drops: int = 0
     """How many connections to close while the handler runs."""
     posted: list[Posted] = field(default_factory=list)
@@ -79,6 +83,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.path == "/2018-06-01/runtime/invocation/next"
+        if self.api.refusals:
+            self._answer(self.api.refusals.pop(0), b"{}", {})
+            return
         if not self.api.invocations:
             self.close_connection = True
             return
@@ -103,7 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
             body = self.rfile.read(int(headers["content-length"]))
         self.api.posted.append(Posted(self.path, headers, body, trailers))
         is_too_large = len(body) > self.api.max_reply
-        self._answer(413 if is_too_large else 202, b'{"status":"OK"}\n', {})
+        request_id = self.path.split("/")[-2]
+        self._answer(413 if is_too_large else self.api.verdicts.get(request_id, 202), b'{"status":"OK"}\n', {})
 
     def _chunked(self) -> tuple[bytes, dict[str, str]]:
         chunks: list[bytes] = []

@@ -1,5 +1,6 @@
-"""What the bridge takes from botocore without a promise is in the installed release. The first test to fail after an
-update; then try the new release and change `botocore_internals`.
+"""What the bridge takes from botocore without a promise is in the installed release.
+
+This is the first test to fail after an update: then try the new release and change `botocore_internals`.
 """
 
 from __future__ import annotations
