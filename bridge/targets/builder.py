@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REQUEST
-from bridge.carriers.grpc import GrpcCarrier
+from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.tls import client_context

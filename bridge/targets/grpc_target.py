@@ -55,7 +55,7 @@ _REMADE = not_passed(Leg.GRPC)
 
 
 class Upstream(Protocol):
-    """One call on the server, as bridge.carriers.grpc.UpstreamCall says."""
+    """One call on the server, as bridge.carriers.grpc.carrier.UpstreamCall says."""
 
     async def connect(self) -> None: ...
     async def send(self, envelope: bytes) -> bool: ...

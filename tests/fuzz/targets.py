@@ -25,10 +25,10 @@ from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.response_stream import ResponseStream
-from bridge.carriers.grpc import GrpcCarrier
-from bridge.carriers.http1.connection import Connection
+from bridge.carriers.grpc.carrier import GrpcCarrier
+from bridge.carriers.http1.connection import Http1Connection
 from bridge.carriers.http1.exchange import Gathering, Response
-from bridge.carriers.http2.connection import PIECE, Http2Connection
+from bridge.carriers.http2.connection import WRITE_PIECE, Http2Connection
 from bridge.codecs.fields import sort_fields
 from bridge.codecs.grpc import GrpcReader
 from bridge.codecs.grpc_web import GrpcWeb, GrpcWebReader
@@ -368,7 +368,7 @@ def _stream_outcome(chunks: Iterable[bytes]) -> tuple[bytes, str]:
     return written, _outcome(stream.finish)
 
 
-_DECODERS = (http_reply.decode_reply, envoy.decode_reply)
+_DECODERS = (http_reply.decode_reply, envoy.decode_envoy_reply)
 
 
 def replies(data: bytes) -> None:
@@ -440,14 +440,14 @@ class _Transport:
 class _Owner:
     origin = Origin("http", "upstream.test", 80)
 
-    def opened(self, connection: Connection) -> None: ...
-    def released(self, connection: Connection) -> None: ...
-    def lost(self, connection: Connection) -> None: ...
+    def opened(self, connection: Http1Connection) -> None: ...
+    def released(self, connection: Http1Connection) -> None: ...
+    def lost(self, connection: Http1Connection) -> None: ...
 
 
 def _response(chunks: Iterable[bytes]) -> str:
     loop = _loop()
-    connection = Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
+    connection = Http1Connection(_Owner(), _sockets()[0], memoryview(bytearray(4096)))
     connection.connection_made(cast("Any", _Transport()))
     answer: asyncio.Future[Response] = loop.create_future()
     assert connection.start(Gathering(answer, MAX_MESSAGE), b"POST / HTTP/1.1\r\n\r\n", b"")
@@ -489,7 +489,7 @@ async def _reply_of(chunks: list[bytes]) -> list[str]:
     await asyncio.sleep(0)  # the request is written
     for chunk in chunks:
         connection.data_received(chunk)
-        for _ in range(len(chunk) // PIECE + 1):
+        for _ in range(len(chunk) // WRITE_PIECE + 1):
             await asyncio.sleep(0)
     connection.eof_received()
     connection.connection_lost(None)

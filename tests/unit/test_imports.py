@@ -12,7 +12,7 @@ SERVING = (
     "bridge.commands.worker",
     "bridge.app",
     "bridge.targets.builder",
-    "bridge.carriers.grpc",
+    "bridge.carriers.grpc.carrier",
 )
 
 

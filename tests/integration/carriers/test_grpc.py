@@ -14,7 +14,7 @@ import grpc
 import pytest
 import trustme
 
-from bridge.carriers.grpc import GrpcCarrier
+from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.config.schema import TargetTls
 from bridge.config.target import GrpcTargetSpec as Server
 from bridge.rpc.address import TcpAddress, UnixAddress

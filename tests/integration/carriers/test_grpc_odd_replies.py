@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.carriers.grpc import GrpcCarrier
+from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.config.target import GrpcTargetSpec as Server
 from bridge.http2.client import MAX_INTERIM
 from bridge.rpc.address import TcpAddress

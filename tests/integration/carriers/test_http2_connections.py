@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bridge.carriers.grpc import GrpcCarrier
+from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Address, Resolver

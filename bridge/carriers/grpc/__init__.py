@@ -1,0 +1,1 @@
+"""Native gRPC: the carrier to one server, its calls, and how their responses are read."""
