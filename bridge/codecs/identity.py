@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from bridge.rpc.buffers import Account
-from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate, inflate_pieces
+from bridge.rpc.compression import ACCEPT_ENCODING, IDENTITY, SUPPORTED, inflate_pieces
 from bridge.rpc.envelope import COMPRESSED, PREFIX_SIZE
 from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, UnsupportedCompression
 from bridge.rpc.metadata import Metadata, value_of
@@ -59,23 +59,12 @@ def _pieces(data: bytes, encoding: str, limit: int) -> Iterator[bytes]:
     try:
         yield from inflate_pieces(data, encoding, max_size=limit)
     except BadReply as error:
-        raise _undecodable(encoding) from error
+        raise undecodable(encoding) from error
 
 
-def _undecodable(encoding: str) -> MalformedRequest:
+def undecodable(encoding: str) -> MalformedRequest:
+    """The error for a request message that does not decode."""
     return MalformedRequest(f"a request message does not decode as {encoding}")
-
-
-def inflate_message(data: bytes, encoding: str, limit: int, *, place: str) -> bytes:
-    """Return a compressed message of a request, inflated to at most `limit` bytes. `place`: where, as errors say it.
-
-    Raises UnsupportedCompression, MalformedRequest, MessageTooLarge.
-    """
-    refuse_unknown(encoding, place=place)
-    try:
-        return inflate(data, encoding, max_size=limit)
-    except BadReply as error:
-        raise _undecodable(encoding) from error
 
 
 def refuse_unknown(encoding: str, *, place: str) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Protocol
 
 from bridge.aws.events.event_body import message_format_of
-from bridge.codecs.identity import inflate_message, refuse_unknown
+from bridge.carriers.grpc.inflating import inflate_message
+from bridge.codecs.identity import refuse_unknown, undecodable
 from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.compression import IDENTITY
 from bridge.rpc.envelope import data_of, envelope
 from bridge.rpc.errors import (
+    BadReply,
     BuffersFull,
     MalformedRequest,
-    MessageTooLarge,
     NotProcessed,
     RequestError,
 )
@@ -43,11 +43,6 @@ MAX_REPEATED = 256 << 10
 _MOST_AT_ONCE = 128
 """Messages that pass in one turn of the loop. They may be tiny and many, and other calls need their turn."""
 
-INFLATED_ON_LOOP = 4 << 10
-"""Bytes of a compressed message up to which it is inflated on the loop. A larger one may inflate to more than 4 MiB, so
-a thread inflates it.
-"""
-
 _PLACE = "for a grpc:// target"
 
 _REMADE = not_passed(Leg.GRPC)
@@ -55,7 +50,7 @@ _REMADE = not_passed(Leg.GRPC)
 
 
 class Upstream(Protocol):
-    """One call on the server, as bridge.carriers.grpc.carrier.UpstreamCall says."""
+    """One call on the server, as bridge.carriers.grpc.call.UpstreamCall says."""
 
     async def connect(self) -> None: ...
     async def send(self, envelope: bytes) -> bool: ...
@@ -223,16 +218,17 @@ class _Requests:
         """Inflate a compressed envelope, to at most max_request bytes and to what the call may hold."""
         if self._encoding == IDENTITY:
             raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
-        data, limit, room = data_of(found), self._call.route.limits.max_request, self._call.room
-        inflated = partial(inflate_message, data, self._encoding, min(limit, room), place=_PLACE)
         try:
-            if len(data) <= INFLATED_ON_LOOP:
-                return envelope(inflated())
-            return envelope(await asyncio.to_thread(inflated))
-        except MessageTooLarge:
-            if room < limit:
-                raise self._call.buffers.full(room) from None
-            raise
+            return envelope(
+                await inflate_message(
+                    data_of(found),
+                    self._encoding,
+                    max_size=self._call.route.limits.max_request,
+                    account=self._call,
+                )
+            )
+        except BadReply as error:
+            raise undecodable(self._encoding) from error
 
 
 def _refuse_other_formats(content_type: str) -> None:
