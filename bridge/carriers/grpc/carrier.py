@@ -18,7 +18,8 @@ from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import HTTP_2, client_context
-from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection
+from bridge.carriers.http2.connection import Http2Connection
+from bridge.carriers.http2.liveness import ConnectionTimes
 from bridge.carriers.http2.pool import Http2Pool
 from bridge.config.schema import TargetTls
 from bridge.config.target import GrpcTargetSpec

@@ -120,11 +120,11 @@ class MessageReader:
         self._held.become(0)
 
     def _count(self, change: int) -> None:
-        """Count this many more body bytes as held. Raises BuffersFull."""
-        self._size += change
-        covered = self._account.buffers.covered
-        if self._size > covered or self._held.size:
-            self._held.become(max(0, self._size - covered))
+        """Count this many more body bytes as held. Raises BuffersFull, and then counts none of them."""
+        size, covered = self._size + change, self._account.buffers.covered
+        if size > covered or self._held.size:
+            self._held.become(max(0, size - covered))
+        self._size = size
 
     def _check(self, flags: int, size: int) -> None:
         if flags > COMPRESSED:

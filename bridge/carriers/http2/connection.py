@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from bridge.carriers.arrival import not_arrived
+from bridge.carriers.http2.liveness import ConnectionTimes, Due, Liveness
+from bridge.carriers.http2.sending import Backpressure, SentStreams
 from bridge.http2.client import (
     CapacityChanged,
     ClientEngine,
@@ -44,7 +43,6 @@ from bridge.rpc.errors import (
     RpcError,
     Unreachable,
 )
-from bridge.rpc.value import FrozenValue
 
 WRITE_PIECE = 16 << 10
 """Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything
@@ -54,36 +52,9 @@ else.
 FLUSHED_AT = 64 << 10
 """Body bytes from which on they are written at once, not at the end of the loop's turn."""
 
-MAX_CHOKED = 1 << 20
-"""Bytes that may wait to be sent while the server reads nothing. Bodies do not count: they wait elsewhere."""
-
-REMEMBERED_FLUSHES = 64
-"""The number of writes with new streams for which the bridge can tell whether they arrived."""
-
 _PING = b"bridgeka"
 
 _log = logging.getLogger(__name__)
-
-
-class ConnectionTimes(FrozenValue, frozen=True):
-    """The times in seconds for which a connection may be silent.
-
-    Servers close the connection of a client that pings more often than every 5 minutes, or without a call in flight
-    (gRPC keepalive.md). NAT gateways
-    forget connections silent for 350 s. So the ping interval lies between the two, and a connection without calls is
-    closed before long.
-    """
-
-    keepalive: float = 320.0
-    """Silence of the server, with calls in flight, after which a PING is sent."""
-    keepalive_timeout: float = 20.0
-    """How long the answer to a PING may take."""
-    idle: float = 300.0
-    """Time without calls after which the connection is closed."""
-    stall: float = 60.0
-    """How long the server may read nothing."""
-    look: float = 5.0
-    """Time between two checks of these limits."""
 
 
 class Sink(Protocol):
@@ -140,36 +111,20 @@ class Http2Connection(asyncio.Protocol):
         self.reserved = 0
         """Streams promised to callers that have not opened them yet."""
         self._owner = owner
-        self._times = times or ConnectionTimes()
+        self._liveness = Liveness(times or ConnectionTimes())
+        self._sent = SentStreams()
+        self._backpressure = Backpressure()
         self._engine = ClientEngine(limits or ClientLimits())
         self._sinks: dict[int, Sink] = {}
         self._transport: asyncio.Transport
         self._ready: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._is_over = False
-        self._is_choked = False
         self._is_flush_due = False
         self._unflushed = 0
         """Body bytes that the engine has been given since the last flush."""
-        self._flushed_until = 0
-        """The last stream whose HEADERS have been handed to the transport."""
-        self._written = 0
-        """Bytes handed to the transport."""
-        self._flushes: deque[tuple[int, int, int]] = deque(maxlen=REMEMBERED_FLUSHES)
-        """The last flushes that began streams: their first and last stream, and the bytes written before."""
-        self._arrived: int | None = None
-        """How many of the written bytes had reached the server when it closed the connection. None if that is unknown.
-        """
         self._unread = b""
         """Bytes that wait for the next turns of the loop."""
-        self._choked_since = 0.0
-        """Since when the server has taken nothing, and (below) how much waited then."""
-        self._choked_size = 0
-        self._choked_bytes = 0
-        self._room: asyncio.Future[None] | None = None
-        """Pending while the transport accepts no more bytes and a sender waits."""
-        self._last_received = self._idle_since = 0.0
-        self._pinged_at: float | None = None
         self._look: asyncio.TimerHandle | None = None
 
     # -- for the owner -------------------------------------------------------------------------------------------------
@@ -229,10 +184,8 @@ class Http2Connection(asyncio.Protocol):
         """Queue body bytes. Returns False if some of them wait for the server's windows. Then `has_room` follows,
         unless the stream ends first.
         """
-        while self._is_choked and not self._is_over:
-            if self._room is None:
-                self._room = self.loop.create_future()
-            await asyncio.shield(self._room)
+        while self._backpressure.is_choked and not self._is_over:
+            await self._backpressure.room()
         has_room = self._engine.send_data(stream_id, data)
         self._unflushed += len(data)
         if self._unflushed >= FLUSHED_AT:
@@ -263,8 +216,8 @@ class Http2Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are asyncio.Transports, but not by inheritance.
         self._transport = cast("asyncio.Transport", transport)
-        self._last_received = self._idle_since = self.loop.time()
-        self._look = self.loop.call_later(self._times.look, self._look_around)
+        self._liveness.begin(self.loop.time())
+        self._look = self.loop.call_later(self._liveness.look, self._look_around)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             # Not at once: see Dialer.dial.
@@ -278,8 +231,7 @@ class Http2Connection(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self._last_received = self.loop.time()
-        self._pinged_at = None
+        self._liveness.received(self.loop.time())
         if self._unread:
             self._unread += data
         elif len(data) <= WRITE_PIECE:
@@ -301,34 +253,21 @@ class Http2Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
-        events = self._engine.receive(data, now=self._last_received)
+        events = self._engine.receive(data, now=self._liveness.last_received)
         for event in events:
             _ACTIONS[type(event)](self, event)
         if self._engine.has_output:
             self.flush_soon()
 
     def eof_received(self) -> bool:
-        opened = self._transport.get_extra_info("socket")
-        # With TLS, the written bytes and the sent bytes differ.
-        if (
-            self._transport.get_extra_info("ssl_object") is None
-            and opened is not None
-            and opened.family != socket.AF_UNIX
-        ):
-            queued = not_arrived(opened.fileno())
-            if queued is not None:
-                self._arrived = self._written - queued - self._transport.get_write_buffer_size()
+        self._sent.closed_by_server(self._transport)
         return False
 
     def pause_writing(self) -> None:
-        self._is_choked = True
-        self._choked_since = self.loop.time()
-        self._choked_size = self._waiting_bytes()
-        self._choked_bytes = 0
+        self._backpressure.begin(self._transport, self.loop.time())
 
     def resume_writing(self) -> None:
-        self._is_choked = False
-        self._wake_senders()
+        self._backpressure.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._unread and not self._is_over:
@@ -418,7 +357,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _stream_ended(self) -> None:
         if not self._sinks:
-            self._idle_since = self.loop.time()
+            self._liveness.idle_since = self.loop.time()
             self._close_if_done()
         self._owner.changed(self)
 
@@ -443,7 +382,7 @@ class Http2Connection(asyncio.Protocol):
         sinks, self._sinks = self._sinks, {}
         for stream_id, sink in sinks.items():
             sink.failed(self._loss_of(stream_id, error, cause))
-        self._wake_senders()
+        self._backpressure.end()
         self._owner.lost(self)
         self._transport.abort() if error is not None else self._transport.close()
 
@@ -453,9 +392,9 @@ class Http2Connection(asyncio.Protocol):
         """
         name = self._owner.name
         loss: RpcError
-        if stream_id > self._flushed_until:
+        if not self._sent.was_sent(stream_id):
             loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
-        elif error is None and self._has_not_arrived(stream_id):
+        elif error is None and self._sent.has_not_arrived(stream_id):
             loss = NotProcessed(f"{name} closed the connection before the call arrived")
         elif error is not None:
             loss = type(error)(*error.args)
@@ -464,18 +403,8 @@ class Http2Connection(asyncio.Protocol):
         loss.__cause__ = cause
         return loss
 
-    def _has_not_arrived(self, stream_id: int) -> bool:
-        """Whether the server provably closed the connection before the headers of this stream had arrived."""
-        if self._arrived is None:
-            return False
-        return any(first <= stream_id <= last and start >= self._arrived for first, last, start in self._flushes)
-
-    def _wake_senders(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-
-    # -- bytes out -----------------------------------------------------------------------------------------------------
+    # -- bytes out
+    # ------------------------------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         """Schedule one write for this turn of the loop."""
@@ -491,29 +420,11 @@ class Http2Connection(asyncio.Protocol):
         data = self._engine.bytes_to_send()
         if not data:
             return
-        last = self._engine.last_stream
-        if last > self._flushed_until:
-            self._flushes.append((self._flushed_until + 1, last, self._written))
-            self._flushed_until = last
-        self._written += len(data)
-        if self._is_choked:
-            self._choked_bytes += len(data)
-            if self._choked_bytes > MAX_CHOKED:
-                self._lose(self._stalled())
-                return
+        self._sent.wrote(len(data), last_stream=self._engine.last_stream)
+        if not self._backpressure.wrote(len(data)):
+            self._lose(self._stalled())
+            return
         self._transport.write(data)
-
-    def _has_moved(self) -> bool:
-        """Whether the server has taken something since the last look."""
-        before, self._choked_size = self._choked_size, self._waiting_bytes()
-        return self._choked_size < before
-
-    def _waiting_bytes(self) -> int:
-        """Bytes that the server has not taken: ours, and on Linux the system's as well, which takes many at a time."""
-        opened = self._transport.get_extra_info("socket")
-        of_system = None if opened is None else not_arrived(opened.fileno())
-        size: int = self._transport.get_write_buffer_size() + (of_system or 0)
-        return size
 
     def _stalled(self) -> ConnectionLost:
         return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")
@@ -521,27 +432,26 @@ class Http2Connection(asyncio.Protocol):
     # -- times ---------------------------------------------------------------------------------------------------------
 
     def _look_around(self) -> None:
-        times, now = self._times, self.loop.time()
-        self._look = self.loop.call_later(times.look, self._look_around)
-        if self._is_choked and self._has_moved():
-            self._choked_since = now
-        if self._is_choked and now - self._choked_since >= times.stall:
+        now = self.loop.time()
+        self._look = self.loop.call_later(self._liveness.look, self._look_around)
+        due = self._liveness.due(
+            now,
+            stalled_for=self._backpressure.stalled_for(self._transport, now),
+            has_calls=bool(self._sinks),
+            is_reserved=bool(self.reserved),
+        )
+        if due is Due.STALLED:
             self._lose(self._stalled())
-        elif not self._sinks:
-            if now - self._idle_since >= times.idle and not self.reserved:
-                self.close()
-        elif self._pinged_at is not None:
-            if now - self._pinged_at >= times.keepalive_timeout:
-                self._lose(
-                    ConnectionLost(
-                        f"{self._owner.name} gave no sign of life for {now - self._last_received:.0f} s; "
-                        "the call may have run"
-                    )
-                )
-        elif now - self._last_received >= times.keepalive:
-            self._pinged_at = now
+        elif due is Due.SILENT:
+            self._lose(self._silent(now - self._liveness.last_received))
+        elif due is Due.IDLE:
+            self.close()
+        elif due is Due.PING:
             self._engine.ping(_PING)
             self.flush_soon()
+
+    def _silent(self, seconds: float) -> ConnectionLost:
+        return ConnectionLost(f"{self._owner.name} gave no sign of life for {seconds:.0f} s; the call may have run")
 
 
 def name_of(code: int) -> str:

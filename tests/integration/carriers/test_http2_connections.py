@@ -19,8 +19,9 @@ import pytest
 from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.proxies import Proxies
-from bridge.carriers.http1.resolver import Address, Resolver
-from bridge.carriers.http2.connection import ConnectionTimes, Http2Connection
+from bridge.carriers.http1.resolver import Resolver, SocketAddress
+from bridge.carriers.http2.connection import Http2Connection
+from bridge.carriers.http2.liveness import ConnectionTimes
 from bridge.carriers.http2.pool import Http2Pool, Http2PoolLimits
 from bridge.config.schema import TargetTls
 from bridge.config.target import GrpcTargetSpec as Server
@@ -43,7 +44,7 @@ from bridge.rpc.errors import (
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import RetryPolicy
 from bridge.rpc.status import OK, StatusCode
-from bridge.targets.grpc_target import MAX_REPEATED, GrpcTargetSpec
+from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS
 from tests.support.http2_server import END, FrameServer, ServerConnection, Stream, frame_server
@@ -65,7 +66,7 @@ def carrier_for(address: str, **options: Any) -> GrpcCarrier:
 async def handler_for(server: FrameServer | str, **options: Any) -> AsyncIterator[Handler]:
     """The target behind the retry layer."""
     carrier = carrier_for(server if isinstance(server, str) else server.address, **options)
-    target = GrpcTargetSpec(carrier, clock=FakeClock(), headers={})
+    target = GrpcTarget(carrier, clock=FakeClock(), headers={})
     try:
         yield retry(target.handle, policy=RetryPolicy(backoff=0.01), target=TargetFigures("t"), clock=FakeClock())
     finally:
@@ -133,7 +134,7 @@ async def test_calls_wait_in_line_where_no_more_connections_may_be_opened() -> N
     async with frame_server(lambda *ask: waiting.append(ask), settings={3: 1}) as server:
         carrier = carrier_for(server.address)
         carrier.pool._limits = Http2PoolLimits(connections=1)
-        handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
         calls = [
             asyncio.get_running_loop().create_task(called(handler, metadata=(("n", str(number)),)))
             for number in range(4)
@@ -155,7 +156,7 @@ async def test_the_line_is_bounded() -> None:
     async with frame_server(silent, settings={3: 1}) as server:
         carrier = carrier_for(server.address)
         carrier.pool._limits = Http2PoolLimits(connections=1, waiting=2)
-        handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
         loop = asyncio.get_running_loop()
         calls = [loop.create_task(called(handler))]
         await until(lambda: server.requests)
@@ -366,7 +367,7 @@ async def test_what_was_never_written_has_not_begun() -> None:
     """A connection that ends in the same turn of the loop."""
     async with frame_server() as server:
         carrier = carrier_for(server.address)
-        handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
         await called(handler)
         connection = await carrier.pool.connection()
         call = asyncio.get_running_loop().create_task(called(handler))
@@ -407,7 +408,7 @@ async def test_one_attempt_serves_all_who_wait() -> None:
     """Its failure, too; each gets an exception of its own."""
     attempts = 0
 
-    async def open_socket(address: Address) -> socket.socket:
+    async def open_socket(address: SocketAddress) -> socket.socket:
         nonlocal attempts
         attempts += 1
         await asyncio.sleep(0.05)
@@ -415,7 +416,7 @@ async def test_one_attempt_serves_all_who_wait() -> None:
 
     dialer = Dialer(Resolver(), Proxies(), open_socket=open_socket)
     carrier = carrier_for("127.0.0.1:1", dialer=dialer)
-    handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+    handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
     errors = await asyncio.gather(*[failure(handler) for _ in range(50)])
     await carrier.close()
 
@@ -429,10 +430,10 @@ async def test_addresses_are_tried_in_turn() -> None:
         port = int(server.address.rpartition(":")[2])
         tried: list[str] = []
 
-        async def look_up(host: str, port: int) -> list[Address]:
+        async def look_up(host: str, port: int) -> list[SocketAddress]:
             return [(socket.AF_INET, (f"127.0.0.{last}", port)) for last in (7, 8, 1)]
 
-        async def open_socket(address: Address) -> socket.socket:
+        async def open_socket(address: SocketAddress) -> socket.socket:
             tried.append(address[1][0])
             if address[1][0] == "127.0.0.7":
                 await asyncio.Event().wait()
@@ -454,7 +455,7 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
     """The time that it took is not given to the server a second time."""
     now = 1000.0
 
-    async def open_socket(address: Address) -> socket.socket:
+    async def open_socket(address: SocketAddress) -> socket.socket:
         nonlocal now
         now += 3.0
         opened = socket.socket()
@@ -465,11 +466,11 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
     async with frame_server() as server:
         dialer = Dialer(Resolver(), Proxies(), open_socket=open_socket)
         carrier = carrier_for(server.address, dialer=dialer, clock=lambda: now)
-        handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
         await called(handler, deadline=FakeClock().now + 5)
         await carrier.close()
         late = carrier_for(server.address, dialer=dialer, clock=lambda: now)
-        error = await failure(GrpcTargetSpec(late, clock=FakeClock(), headers={}).handle, deadline=FakeClock().now + 2)
+        error = await failure(GrpcTarget(late, clock=FakeClock(), headers={}).handle, deadline=FakeClock().now + 2)
         await late.close()
 
     assert "2000m" == server.requests[0].fields["grpc-timeout"]
@@ -701,7 +702,7 @@ async def test_a_server_that_reads_slowly_keeps_its_calls() -> None:
 async def test_a_closed_carrier_ends_its_calls() -> None:
     async with frame_server(silent) as server:
         carrier = carrier_for(server.address)
-        handler = GrpcTargetSpec(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
         call = asyncio.get_running_loop().create_task(called(handler))
         await until(lambda: server.requests)
         await carrier.close()

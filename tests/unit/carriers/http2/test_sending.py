@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from bridge.carriers.http2.sending import MAX_CHOKED, REMEMBERED_FLUSHES, Backpressure, SentStreams
+
+
+class UnixTransport:
+    """A transport whose system tells nothing about arrival; it holds `size` bytes."""
+
+    def __init__(self, size: int = 0) -> None:
+        self.size = size
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+
+def test_a_stream_was_sent_once_its_headers_are_written() -> None:
+    sent = SentStreams()
+
+    sent.wrote(100, last_stream=3)
+
+    assert sent.was_sent(1)
+    assert sent.was_sent(3)
+    assert not sent.was_sent(5)
+
+
+def test_nothing_is_known_of_arrival_where_the_system_does_not_tell() -> None:
+    sent = SentStreams()
+    sent.wrote(100, last_stream=1)
+
+    sent.closed_by_server(UnixTransport())  # type: ignore[arg-type]
+
+    assert not sent.has_not_arrived(1)
+
+
+def test_only_remembered_writes_prove_anything() -> None:
+    sent = SentStreams()
+    for stream_id in range(1, 2 * REMEMBERED_FLUSHES + 4, 2):
+        sent.wrote(10, last_stream=stream_id)
+    sent._arrived = 0
+
+    assert not sent.has_not_arrived(1)
+    assert sent.has_not_arrived(2 * REMEMBERED_FLUSHES + 3)
+
+
+def test_what_is_written_while_choked_is_bounded() -> None:
+    backpressure = Backpressure()
+    assert backpressure.wrote(2 * MAX_CHOKED)  # the transport takes it
+
+    backpressure.begin(UnixTransport(5), 0)  # type: ignore[arg-type]
+
+    assert backpressure.wrote(MAX_CHOKED)
+    assert not backpressure.wrote(1)
+
+
+def test_a_stall_begins_anew_when_the_server_takes_something() -> None:
+    backpressure, transport = Backpressure(), UnixTransport(10)
+    assert backpressure.stalled_for(transport, 0) == 0  # type: ignore[arg-type]
+    backpressure.begin(transport, 100)  # type: ignore[arg-type]
+
+    assert backpressure.stalled_for(transport, 105) == 5  # type: ignore[arg-type]
+    transport.size = 9
+    assert backpressure.stalled_for(transport, 110) == 0  # type: ignore[arg-type]
+    assert backpressure.stalled_for(transport, 112) == 2  # type: ignore[arg-type]
+    backpressure.end()
+    assert backpressure.stalled_for(transport, 120) == 0  # type: ignore[arg-type]
