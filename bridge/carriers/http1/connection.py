@@ -24,6 +24,7 @@ from httptools import (
 )
 
 from bridge.carriers.arrival import not_arrived
+from bridge.carriers.http1.framing import Framing, RawFields, ends_with_connection
 from bridge.carriers.http1.tls import ResumingContext
 from bridge.rpc.errors import BadReply, ConnectionLost, RpcError, UnknownHttpStatus
 from bridge.rpc.url import Origin
@@ -36,24 +37,11 @@ two parts of a body. One read (HttpClient's buffer) bounds the rest.
 MAX_FIELDS = 512
 """Header fields of a response, interim responses included."""
 
-MAX_LENGTH = 1 << 40
-"""The largest declared length of a body or a chunk (bytes). A longer declaration, up to 2⁶⁴, is a mistake or an attack.
-"""
-
-MAX_SIZE_LINE = 256
-"""Bytes kept of the line before a chunk. It begins with the size and rarely says more."""
-
 JOINED_BELOW = 64 << 10
 """Below this size (bytes) a head and a body are joined for one write. Above it, copying costs more than a second write.
 """
 
-_CHUNK_SIZE = re.compile(rb"0*([0-9A-Fa-f]+)[ \t]*(?:;.*)?", re.DOTALL).fullmatch
-"""Matches the line before a chunk (RFC 9112 7.1)."""
-
 _KEEP_ALIVE_TIMEOUT = re.compile(rb"timeout\s*=\s*\"?(\d{1,6})", re.IGNORECASE).search
-
-RawFields = list[tuple[bytes, bytes]]
-"""Header fields in the order received, with names in lower case."""
 
 
 class ClosedUnanswered(ConnectionLost):
@@ -139,14 +127,8 @@ class Http1Connection(asyncio.BufferedProtocol):
         self._fields: RawFields = []
         self._fields_left = MAX_FIELDS
         """How many fields the response may still have, after those of its interim responses."""
-        self._announced: RawFields | None = None
-        """The head whose framing was checked, because its body did not arrive whole."""
+        self._framing = Framing(owner.origin)
         self._unparsed = 0
-        self._chunk_from: int | None = None
-        """The length of the body when the current chunk began. None if no chunk is open, or its size was checked."""
-        self._size_line = b""
-        """The end of the last read, after its last line break. It may begin the line with a chunk's size."""
-        self._is_chunked = False
         self._can_stay = True
         self._is_paused = False
         self.served = 0
@@ -304,16 +286,14 @@ class Http1Connection(asyncio.BufferedProtocol):
         self._fields = []
 
     def on_chunk_header(self) -> None:
-        if self._announced is not self._head:
-            # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another
-            # coding.
-            self._take_codings()
         if self._phase is BODY:
             assert self._exchange is not None
-            self._chunk_from = self._exchange.received
+            error = self._framing.begin_chunk(self._head, self._exchange.received)
+            if error is not None:
+                self._fail(error)
 
     def on_chunk_complete(self) -> None:
-        self._chunk_from = None
+        self._framing.end_chunk()
 
     def on_body(self, body: bytes) -> None:
         if self._phase is BODY:
@@ -335,50 +315,10 @@ class Http1Connection(asyncio.BufferedProtocol):
             return
         if self._phase is not BODY:
             return
-        if self._announced is not self._head:
-            self._take_codings()
-            if self._phase is not BODY:
-                return
-            self._expect(declared_length(self._head))
-        if self._is_chunked:
-            self._check_chunk(nbytes)
-
-    def _take_codings(self) -> None:
-        """Note how the body is framed. A transfer coding that nobody asked for ends the exchange."""
-        self._announced = self._head
-        codings = transfer_codings(self._head)
-        if codings not in ([], [b"chunked"], [b"identity"]):
-            self._fail(BadReply(f"{self._owner.origin} answers in a transfer coding that was not asked for"))
-        self._is_chunked = codings == [b"chunked"]
-
-    def _check_chunk(self, nbytes: int) -> None:
-        """Check the size of the chunk in which the read ended. llhttp reports that a chunk begins, but not its
-        length.
-        """
-        exchange, begun = self._exchange, self._chunk_from
+        exchange = self._exchange
         assert exchange is not None
-        self._chunk_from = None
-        # The line with the chunk's size stands before its bytes. The last read may have had the beginning of that line.
-        end = nbytes if begun is None else nbytes - (exchange.received - begun)
-        text = bytes(self._buffer[max(0, end - MAX_SIZE_LINE) : end])
-        if b"\n" not in text[:-2]:  # the line is long, or it began in the last read
-            text = self._size_line + bytes(self._buffer[:end])
-        is_size = begun is not None and text.endswith(b"\r\n")
-        line = (text.removesuffix(b"\r\n") if is_size else text).rpartition(b"\n")[2]
-        self._size_line = line[:MAX_SIZE_LINE] if begun is None else b""
-        # The last chunk is empty and lasts until its trailers have arrived. Then this line is a trailer.
-        size = _CHUNK_SIZE(line) if is_size else None
-        if size is not None:
-            self._expect(int(size[1], 16))
-
-    def _expect(self, length: int | None) -> None:
-        assert self._exchange is not None
-        if length is None:
-            return
-        if length >= MAX_LENGTH:
-            self._fail(BadReply(f"{self._owner.origin} announces {length} bytes, which is no length of a reply"))
-            return
-        error = self._exchange.expect(length, self)
+        found = self._framing.check(self._head, self._buffer[:nbytes], exchange.received)
+        error = exchange.expect(found, self) if isinstance(found, int) else found
         if error is not None:
             self._fail(error)
 
@@ -455,25 +395,3 @@ class Http1Connection(asyncio.BufferedProtocol):
         context = self._transport.get_extra_info("sslcontext")
         if isinstance(context, ResumingContext):
             context.remember(self._transport.get_extra_info("ssl_object"))
-
-
-def declared_length(fields: RawFields) -> int | None:
-    """Return the length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
-    for name, value in fields:
-        if name == b"content-length":
-            return int(value.strip().lstrip(b"0") or b"0")
-    return None
-
-
-def transfer_codings(fields: RawFields) -> list[bytes]:
-    """Return the transfer codings that the head of a response names, in lower case."""
-    values = b",".join(value for name, value in fields if name == b"transfer-encoding")
-    return [coding.strip().lower() for coding in values.split(b",") if coding.strip()]
-
-
-def ends_with_connection(fields: RawFields) -> bool:
-    """Whether nothing in the head says where the body ends (RFC 9112 6.3)."""
-    codings = transfer_codings(fields)
-    if codings:
-        return codings[-1] != b"chunked"
-    return declared_length(fields) is None

@@ -11,7 +11,8 @@ from functools import partial
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from bridge.carriers.http1.connection import Http1Connection, RawFields
+from bridge.carriers.http1.connection import Http1Connection
+from bridge.carriers.http1.framing import RawFields
 from bridge.rpc.buffers import SMALL, Account, Portion, WaitingForRoom
 from bridge.rpc.errors import BadReply, BuffersFull, ReplyTooLarge, RpcError
 from bridge.rpc.value import FrozenValue

@@ -17,11 +17,11 @@ import socket
 import ssl
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from math import inf
 
 from bridge.carriers.http1.connect import Dialer
 from bridge.carriers.http1.connection import ClosedUnanswered, Http1Connection
 from bridge.carriers.http1.exchange import Gathering, Response, StreamedResponse
+from bridge.carriers.http1.idle_times import IdleTimes
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
 from bridge.rpc.limits import PoolLimits
@@ -32,17 +32,8 @@ SURPLUS_KEPT = 1.0
 opening as many again.
 """
 
-KEPT_SHARE = 0.8
-"""The part of a server's idle timeout for which its connections are used."""
-
-SHORTEST_IDLE = 0.05
-"""Seconds. A server that closes connections sooner may be restarting, and opening more would be useless."""
-
 MOST_REPEATS = 3
 """How often one request may find its connection closed by the server."""
-
-REMEMBERED = 60.0
-"""Seconds for which an early close of an idle connection by the server is remembered."""
 
 SURELY_ONE_RECORD = 64 << 10
 """Bytes of a request up to which TLS adds fewer bytes than its first record has. The part that arrived is then
@@ -66,15 +57,7 @@ class Pool:
         self.origin = origin
         self._tls = tls
         self._dialer = dialer
-        self._idle_timeout = limits.idle_timeout
-        self._idle_limit = limits.idle_timeout
-        """Seconds of idleness up to which a connection is used. It is less than the timeout if the server closes
-        sooner.
-        """
-        self._announced = self._learned = inf
-        self._forget: asyncio.TimerHandle | None = None
-        self._looked_at_after = limits.looked_at_after
-        self._trusted = min(limits.looked_at_after, limits.idle_timeout)
+        self._idle_times = IdleTimes(limits)
         self._max_idle = limits.idle_connections
         self._max_open = limits.open_connections
         self._max_waiting = limits.waiting
@@ -116,15 +99,15 @@ class Pool:
         gathered. Cancelling aborts the connection. Raises Unreachable, CertificateRefused, ConnectionLost, BadReply,
         ReplyTooLarge, Overloaded, BuffersFull, Draining.
         """
-        answer: asyncio.Future[Response] = self._loop.create_future()
-        connection = self._take() or await self._wait()
-        gathering = Gathering(answer, max_body, account)
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)
-        while not connection.start(gathering, head, body):
-            connection = await self._replace(connection)
         repeats = 0
         while True:
+            answer: asyncio.Future[Response] = self._loop.create_future()
+            connection = self._take() or await self._wait()
+            gathering = Gathering(answer, max_body, account)
+            while not connection.start(gathering, head, body):
+                connection = await self._replace(connection)
             try:
                 return await answer
             except asyncio.CancelledError:
@@ -136,11 +119,6 @@ class Pool:
             except ClosedUnanswered as closed:
                 repeats += 1
                 self._check_unread(closed, connection, head, body, repeats)
-            answer = self._loop.create_future()
-            gathering = Gathering(answer, max_body, account)
-            connection = self._take() or await self._wait()
-            while not connection.start(gathering, head, body):
-                connection = await self._replace(connection)
 
     async def open(
         self,
@@ -151,17 +129,17 @@ class Pool:
         """Send a request and wait until its response begins. Raises the same errors as `exchange`. The caller closes
         the response.
         """
-        begun: asyncio.Future[None] = self._loop.create_future()
-        connection = self._take() or await self._wait()
-        response = StreamedResponse(begun, account)
-        response.carried_by(connection)
         if self._plain_proxy is not None:
             head = self._plain_proxy.absolute_form(head, self.origin)
-        while not connection.start(response, head, body):
-            connection = await self._replace(connection)
-            response.carried_by(connection)
         repeats = 0
         while True:
+            begun: asyncio.Future[None] = self._loop.create_future()
+            connection = self._take() or await self._wait()
+            response = StreamedResponse(begun, account)
+            response.carried_by(connection)
+            while not connection.start(response, head, body):
+                connection = await self._replace(connection)
+                response.carried_by(connection)
             try:
                 await begun
             except asyncio.CancelledError:
@@ -172,13 +150,6 @@ class Pool:
                 self._check_unread(closed, connection, head, body, repeats)
             else:
                 return response
-            begun = self._loop.create_future()
-            connection = self._take() or await self._wait()
-            response = StreamedResponse(begun, account)
-            response.carried_by(connection)
-            while not connection.start(response, head, body):
-                connection = await self._replace(connection)
-                response.carried_by(connection)
 
     async def connect(self) -> None:
         """Wait for a connection, to find out whether the origin can be reached. Raises as `exchange` does before it
@@ -193,7 +164,8 @@ class Pool:
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""
         self._is_closed = True
-        for timer in (self._sweep, self._trim, self._forget):
+        self._idle_times.close()
+        for timer in (self._sweep, self._trim):
             if timer is not None:
                 timer.cancel()
         while self._waiting:
@@ -218,9 +190,9 @@ class Pool:
             connection = available.pop()
             if connection.is_usable():
                 idle = self._loop.time() - connection.idle_since
-                if idle < self._trusted:
+                if idle < self._idle_times.trusted:
                     return connection
-                if idle < self._idle_limit:
+                if idle < self._idle_times.limit:
                     if not connection.has_news():
                         return connection
                     self._learn_from(connection)
@@ -283,25 +255,11 @@ class Pool:
 
     def keeps_alive(self, seconds: float) -> None:
         """Note how long the server says that it keeps idle connections."""
-        self._announced = seconds * KEPT_SHARE
-        self._set_idle_limit()
+        self._idle_times.announced(seconds)
 
     def _learn_from(self, closed: Http1Connection) -> None:
-        """Note that the server closed an idle connection. Others are then used for less time, for a while."""
-        idle = self._loop.time() - closed.idle_since
-        self._learned = min(self._learned, max(idle * KEPT_SHARE, SHORTEST_IDLE))
-        self._set_idle_limit()
-        if self._forget is not None:
-            self._forget.cancel()
-        self._forget = self._loop.call_later(REMEMBERED, self._forget_learned)
-
-    def _forget_learned(self) -> None:
-        self._forget, self._learned = None, inf
-        self._set_idle_limit()
-
-    def _set_idle_limit(self) -> None:
-        self._idle_limit = min(self._idle_timeout, self._announced, self._learned)
-        self._trusted = min(self._looked_at_after, self._idle_limit)
+        """Note that the server closed an idle connection."""
+        self._idle_times.learn(self._loop.time() - closed.idle_since)
 
     def released(self, connection: Http1Connection) -> None:
         """Give a free connection to the caller that has waited longest, or keep it."""
@@ -318,7 +276,7 @@ class Pool:
         if self._trim is None and len(self._idle) > self._max_idle:
             self._trim = self._loop.call_later(SURPLUS_KEPT, self._close_surplus)
         if self._sweep is None:
-            self._sweep = self._loop.call_later(self._idle_timeout, self._close_stale)
+            self._sweep = self._loop.call_later(self._idle_times.timeout, self._close_stale)
 
     def _close_surplus(self) -> None:
         """Close surplus connections that were not needed for a while, the oldest first."""
@@ -333,11 +291,11 @@ class Pool:
     def _close_stale(self) -> None:
         """Close connections that were idle too long, the oldest first."""
         self._sweep = None
-        stale = self._loop.time() - self._idle_timeout
+        stale = self._loop.time() - self._idle_times.timeout
         while self._idle and self._idle[0].idle_since <= stale:
             self._idle.popleft().abort()
         if self._idle:
-            due = self._idle[0].idle_since + self._idle_timeout
+            due = self._idle[0].idle_since + self._idle_times.timeout
             self._sweep = self._loop.call_at(due, self._close_stale)
 
     # -- opening connections -------------------------------------------------------------------------------------------

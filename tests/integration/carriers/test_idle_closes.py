@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from bridge.carriers.http1 import pool as pool_module
+from bridge.carriers.http1 import idle_times
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.pool import Pool
 from bridge.rpc.errors import ConnectionLost, RpcError
@@ -338,17 +338,17 @@ async def test_a_server_that_says_how_long_it_keeps_connections_is_believed(
     """`Keep-Alive: timeout=5`, as Node's server sends it: used for 4 seconds."""
     async with serving(always(response(b"x", Keep_Alive="timeout=5, max=100"))) as upstream:
         pool = client.pool(upstream.origin)
-        before = pool._idle_limit
+        before = pool._idle_times.limit
         await ask(pool, b"x!")
 
-    assert (20.0, 4.0) == (before, pool._idle_limit)
+    assert (20.0, 4.0) == (before, pool._idle_times.limit)
 
 
 async def test_a_server_that_closes_early_is_learned_from_for_a_while(
     client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections are then used for a shorter time than it keeps them, until that is forgotten."""
-    monkeypatch.setattr(pool_module, "REMEMBERED", 0.3)
+    monkeypatch.setattr(idle_times, "REMEMBERED", 0.3)
     async with idle_server() as server:
         pool = client.pool(server.origin)
         await ask(pool, b"first!")
@@ -357,14 +357,14 @@ async def test_a_server_that_closes_early_is_learned_from_for_a_while(
         async with asyncio.timeout(5):
             while pool.open_count:
                 await asyncio.sleep(0.001)
-        learned = pool._idle_limit
+        learned = pool._idle_times.limit
         await ask(pool, b"second!")
         await asyncio.sleep(0.15)
         await ask(pool, b"third!")  # the second one's connection was idle for too long
         connections = server.connections
         async with asyncio.timeout(5):
-            while pool._idle_limit != 20.0:
+            while pool._idle_times.limit != 20.0:
                 await asyncio.sleep(0.01)
 
-    assert pool_module.SHORTEST_IDLE <= learned < 0.15
+    assert idle_times.SHORTEST_IDLE <= learned < 0.15
     assert 3 == connections

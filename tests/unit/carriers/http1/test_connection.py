@@ -12,13 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.carriers.http1.connection import (
-    MAX_FIELDS,
-    Http1Connection,
-    declared_length,
-    ends_with_connection,
-)
+from bridge.carriers.http1.connection import MAX_FIELDS, Http1Connection
 from bridge.carriers.http1.exchange import Gathering, Response
+from bridge.carriers.http1.framing import declared_length, ends_with_connection
 from bridge.rpc.errors import BadReply, ConnectionLost, ReplyTooLarge, RpcError
 from bridge.rpc.url import Origin
 
