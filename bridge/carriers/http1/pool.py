@@ -118,7 +118,7 @@ class Pool:
                 raise
             except ClosedUnanswered as closed:
                 repeats += 1
-                self._check_unread(closed, connection, head, body, repeats)
+                self._check_unread(closed, connection, _size_of(head, body), repeats)
 
     async def open(
         self,
@@ -147,7 +147,7 @@ class Pool:
                 raise
             except ClosedUnanswered as closed:
                 repeats += 1
-                self._check_unread(closed, connection, head, body, repeats)
+                self._check_unread(closed, connection, _size_of(head, body), repeats)
             else:
                 return response
 
@@ -226,25 +226,11 @@ class Pool:
             raise Unreachable(f"{self.origin} closes connections before they are used")
         return self._take() or await self._wait()
 
-    def _check_unread(
-        self,
-        closed: ClosedUnanswered,
-        connection: Http1Connection,
-        head: bytes,
-        body: bytes | Sequence[bytes],
-        repeats: int,
-    ) -> None:
-        """Return if a request may be sent again, because the server cannot have read any of it. Otherwise raise the
-        error.
-
-        What a server's system had received is acknowledged with the segment that closes the connection. If nothing was
-        acknowledged, the program closed before there was anything to read. RFC 9112 9.6 lets it process nothing after
-        that.
+    def _check_unread(self, closed: ClosedUnanswered, connection: Http1Connection, size: int, repeats: int) -> None:
+        """Return if a request of this size (bytes) may be sent again, because the server cannot have read any of it.
+        Otherwise raise the error.
         """
-        size = len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
-        # TLS adds some bytes to each record, and an incomplete record cannot be read.
-        is_measurable = self._tls is None or size <= SURELY_ONE_RECORD
-        if closed.unread < size or not is_measurable:
+        if not _is_unread(closed, size, is_tls=self._tls is not None):
             raise closed
         if connection.served == 0 or repeats > MOST_REPEATS:
             raise Unreachable(f"{self.origin} closes connections before they are used") from closed
@@ -345,3 +331,18 @@ class Pool:
         if self._emptied is not None and not self._open and not self._emptied.done():
             self._emptied.set_result(None)
         self._dial_as_needed()
+
+
+def _size_of(head: bytes, body: bytes | Sequence[bytes]) -> int:
+    return len(head) + (len(body) if isinstance(body, bytes) else sum(map(len, body)))
+
+
+def _is_unread(closed: ClosedUnanswered, size: int, *, is_tls: bool) -> bool:
+    """Whether the server cannot have read any of a request of this size (bytes).
+
+    What a server's system had received is acknowledged with the segment that closes the connection. If nothing was
+    acknowledged, the program closed before there was anything to read. RFC 9112 9.6 lets it process nothing after that.
+    """
+    # TLS adds some bytes to each record, and an incomplete record cannot be read.
+    is_measurable = not is_tls or size <= SURELY_ONE_RECORD
+    return closed.unread >= size and is_measurable

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from bridge.carriers.http2.liveness import ConnectionTimes, Due, Liveness
 from bridge.carriers.http2.sending import Backpressure, SentStreams
+from bridge.carriers.http2.sinks import STREAM_EVENTS, Sink, Sinks
 from bridge.http2.client import (
     CapacityChanged,
     ClientEngine,
@@ -21,25 +22,15 @@ from bridge.http2.client import (
     ClientLimits,
     ConnectionReady,
     GoingAway,
-    ResponseReceived,
-    StreamFailed,
-    StreamNotProcessed,
-    TrailersReceived,
 )
 from bridge.http2.events import (
     ConnectionFailed,
-    DataReceived,
     ErrorCode,
     Fields,
     PingAcknowledged,
-    StreamReset,
-    WindowOpened,
 )
 from bridge.rpc.errors import (
-    BadReply,
     ConnectionLost,
-    NotProcessed,
-    ReplyTooLarge,
     RpcError,
     Unreachable,
 )
@@ -55,32 +46,6 @@ FLUSHED_AT = 64 << 10
 _PING = b"bridgeka"
 
 _log = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Receives what arrives on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
-
-    def response(self, fields: Fields, *, ended: bool) -> None:
-        """Take the header block that opens the response. It is well-formed, with `:status` in front."""
-        ...
-
-    def body(self, data: bytes, *, ended: bool) -> None:
-        """Body bytes. The server may send as many more once they are credited."""
-        ...
-
-    def trailers(self, fields: Fields) -> None: ...
-
-    def reset(self, code: int) -> None:
-        """End a stream that the server reset with this error code."""
-        ...
-
-    def failed(self, error: RpcError) -> None:
-        """End a response that will not be completed."""
-        ...
-
-    def has_room(self) -> None:
-        """All body bytes of the stream have been sent, so more may follow."""
-        ...
 
 
 class Http2ConnectionOwner(Protocol):
@@ -115,7 +80,7 @@ class Http2Connection(asyncio.Protocol):
         self._sent = SentStreams()
         self._backpressure = Backpressure()
         self._engine = ClientEngine(limits or ClientLimits())
-        self._sinks: dict[int, Sink] = {}
+        self._sinks = Sinks(owner.name)
         self._transport: asyncio.Transport
         self._ready: asyncio.Future[None] = self.loop.create_future()
         self._closed: asyncio.Future[None] = self.loop.create_future()
@@ -176,7 +141,7 @@ class Http2Connection(asyncio.Protocol):
     def open(self, fields: Fields, sink: Sink) -> int:
         """Begin a stream and return its id. Call it only while `capacity` is above 0."""
         stream_id = self._engine.open(fields)
-        self._sinks[stream_id] = sink
+        self._sinks.add(stream_id, sink)
         self.flush_soon()
         return stream_id
 
@@ -206,7 +171,7 @@ class Http2Connection(asyncio.Protocol):
 
     def cancel(self, stream_id: int) -> None:
         """Abandon the stream, if it has not ended."""
-        if self._sinks.pop(stream_id, None) is not None:
+        if self._sinks.remove(stream_id):
             self._engine.reset(stream_id, ErrorCode.CANCEL)
             self.flush_soon()
             self._stream_ended()
@@ -255,7 +220,11 @@ class Http2Connection(asyncio.Protocol):
     def _take(self, data: bytes) -> None:
         events = self._engine.receive(data, now=self._liveness.last_received)
         for event in events:
-            _ACTIONS[type(event)](self, event)
+            pass_on = STREAM_EVENTS.get(type(event))
+            if pass_on is None:
+                _ACTIONS[type(event)](self, event)
+            elif pass_on(self._sinks, event):
+                self._stream_ended()
         if self._engine.has_output:
             self.flush_soon()
 
@@ -286,46 +255,6 @@ class Http2Connection(asyncio.Protocol):
     def _on_capacity(self, _event: CapacityChanged) -> None:
         self._owner.changed(self)
 
-    def _on_response(self, event: ResponseReceived) -> None:
-        sink = self._sinks.get(event.stream_id)
-        if sink is not None:
-            sink.response(event.fields, ended=event.ended)
-            if event.ended:
-                self._forget(event.stream_id)
-
-    def _on_body(self, event: DataReceived) -> None:
-        sink = self._sinks.get(event.stream_id)
-        if sink is not None:
-            sink.body(event.data, ended=event.ended)
-            if event.ended:
-                self._forget(event.stream_id)
-
-    def _on_trailers(self, event: TrailersReceived) -> None:
-        sink = self._forget(event.stream_id)
-        if sink is not None:
-            sink.trailers(event.fields)
-
-    def _on_reset(self, event: StreamReset) -> None:
-        sink = self._forget(event.stream_id)
-        if sink is not None:
-            sink.reset(event.code)
-
-    def _on_stream_failed(self, event: StreamFailed) -> None:
-        sink = self._forget(event.stream_id)
-        if sink is not None:
-            kind = ReplyTooLarge if event.is_too_large else BadReply
-            sink.failed(kind(f"{self._owner.name} answered wrongly: {event.reason}"))
-
-    def _on_not_processed(self, event: StreamNotProcessed) -> None:
-        sink = self._forget(event.stream_id)
-        if sink is not None:
-            sink.failed(NotProcessed(f"{self._owner.name} closed the connection before it began the call"))
-
-    def _on_room(self, event: WindowOpened) -> None:
-        sink = self._sinks.get(event.stream_id)
-        if sink is not None:
-            sink.has_room()
-
     def _on_goaway(self, event: GoingAway) -> None:
         if event.code != ErrorCode.NO_ERROR:
             _log.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))
@@ -347,13 +276,6 @@ class Http2Connection(asyncio.Protocol):
         self._lose(error)
 
     # -- the end -------------------------------------------------------------------------------------------------------
-
-    def _forget(self, stream_id: int) -> Sink | None:
-        """Remove the ended stream. Returns its sink, if it still has one."""
-        sink = self._sinks.pop(stream_id, None)
-        if sink is not None:
-            self._stream_ended()
-        return sink
 
     def _stream_ended(self) -> None:
         if not self._sinks:
@@ -379,29 +301,10 @@ class Http2Connection(asyncio.Protocol):
             before.__cause__ = cause
             self._ready.set_exception(before)
             self._ready.exception()  # marks the exception as seen, even if nothing waits for it
-        sinks, self._sinks = self._sinks, {}
-        for stream_id, sink in sinks.items():
-            sink.failed(self._loss_of(stream_id, error, cause))
+        self._sinks.fail_all(lambda stream_id: self._sent.loss_of(stream_id, self._owner.name, error, cause))
         self._backpressure.end()
         self._owner.lost(self)
         self._transport.abort() if error is not None else self._transport.close()
-
-    def _loss_of(self, stream_id: int, error: RpcError | None, cause: BaseException | None) -> RpcError:
-        """Return the error for a stream that ends with its connection. Each stream gets its own, because a shared
-        exception would collect tracebacks.
-        """
-        name = self._owner.name
-        loss: RpcError
-        if not self._sent.was_sent(stream_id):
-            loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
-        elif error is None and self._sent.has_not_arrived(stream_id):
-            loss = NotProcessed(f"{name} closed the connection before the call arrived")
-        elif error is not None:
-            loss = type(error)(*error.args)
-        else:
-            loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")
-        loss.__cause__ = cause
-        return loss
 
     # -- bytes out
     # ------------------------------------------------------------------------------------------------------
@@ -467,13 +370,6 @@ def name_of(code: int) -> str:
 _ACTIONS: dict[type[ClientEvent], Callable[[Http2Connection, Any], None]] = {
     ConnectionReady: Http2Connection._on_ready,  # noqa: SLF001 - this module's own
     CapacityChanged: Http2Connection._on_capacity,  # noqa: SLF001
-    ResponseReceived: Http2Connection._on_response,  # noqa: SLF001
-    DataReceived: Http2Connection._on_body,  # noqa: SLF001
-    TrailersReceived: Http2Connection._on_trailers,  # noqa: SLF001
-    StreamReset: Http2Connection._on_reset,  # noqa: SLF001
-    StreamFailed: Http2Connection._on_stream_failed,  # noqa: SLF001
-    StreamNotProcessed: Http2Connection._on_not_processed,  # noqa: SLF001
-    WindowOpened: Http2Connection._on_room,  # noqa: SLF001
     GoingAway: Http2Connection._on_goaway,  # noqa: SLF001
     PingAcknowledged: Http2Connection._on_ping,  # noqa: SLF001
     ConnectionFailed: Http2Connection._on_failed,  # noqa: SLF001

@@ -7,6 +7,7 @@ import socket
 from collections import deque
 
 from bridge.carriers.arrival import not_arrived
+from bridge.rpc.errors import ConnectionLost, NotProcessed, RpcError
 
 MAX_CHOKED = 1 << 20
 """Bytes that may wait to be sent while the server reads nothing. Bodies do not count: they wait elsewhere."""
@@ -16,7 +17,7 @@ REMEMBERED_FLUSHES = 64
 
 
 class SentStreams:
-    """Tells whether the HEADERS of a stream have been sent, and whether they have arrived."""
+    """Knows which calls have left, and which have arrived: a call that has not may be sent again."""
 
     __slots__ = ("_arrived", "_flushes", "_last", "_written")
 
@@ -48,11 +49,23 @@ class SentStreams:
         if queued is not None:
             self._arrived = self._written - queued - transport.get_write_buffer_size()
 
-    def was_sent(self, stream_id: int) -> bool:
-        """Whether the HEADERS of this stream have been handed to the transport."""
-        return stream_id <= self._last
+    def loss_of(self, stream_id: int, name: str, error: RpcError | None, cause: BaseException | None) -> RpcError:
+        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception
+        would collect tracebacks. `name` is the server's. `error` is None if the connection was lost.
+        """
+        loss: RpcError
+        if stream_id > self._last:
+            loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
+        elif error is None and self._has_not_arrived(stream_id):
+            loss = NotProcessed(f"{name} closed the connection before the call arrived")
+        elif error is not None:
+            loss = type(error)(*error.args)
+        else:
+            loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")
+        loss.__cause__ = cause
+        return loss
 
-    def has_not_arrived(self, stream_id: int) -> bool:
+    def _has_not_arrived(self, stream_id: int) -> bool:
         """Whether the server provably closed the connection before the headers of this stream had arrived."""
         if self._arrived is None:
             return False

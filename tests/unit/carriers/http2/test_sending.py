@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from typing import Any
+
 from bridge.carriers.http2.sending import MAX_CHOKED, REMEMBERED_FLUSHES, Backpressure, SentStreams
+from bridge.rpc.errors import BadReply, ConnectionLost, NotProcessed
 
 
 class UnixTransport:
@@ -16,14 +19,16 @@ class UnixTransport:
         return self.size
 
 
-def test_a_stream_was_sent_once_its_headers_are_written() -> None:
+LOST: dict[str, Any] = {"name": "grpc://server:1", "error": None, "cause": None}
+
+
+def test_a_call_that_has_not_left_may_be_sent_again() -> None:
     sent = SentStreams()
 
     sent.wrote(100, last_stream=3)
 
-    assert sent.was_sent(1)
-    assert sent.was_sent(3)
-    assert not sent.was_sent(5)
+    assert isinstance(sent.loss_of(3, **LOST), ConnectionLost)
+    assert isinstance(sent.loss_of(5, **LOST), NotProcessed)
 
 
 def test_nothing_is_known_of_arrival_where_the_system_does_not_tell() -> None:
@@ -32,17 +37,29 @@ def test_nothing_is_known_of_arrival_where_the_system_does_not_tell() -> None:
 
     sent.closed_by_server(UnixTransport())  # type: ignore[arg-type]
 
-    assert not sent.has_not_arrived(1)
+    assert isinstance(sent.loss_of(1, **LOST), ConnectionLost)
 
 
-def test_only_remembered_writes_prove_anything() -> None:
+def test_only_remembered_writes_prove_that_a_call_has_not_arrived() -> None:
     sent = SentStreams()
     for stream_id in range(1, 2 * REMEMBERED_FLUSHES + 4, 2):
         sent.wrote(10, last_stream=stream_id)
     sent._arrived = 0
 
-    assert not sent.has_not_arrived(1)
-    assert sent.has_not_arrived(2 * REMEMBERED_FLUSHES + 3)
+    assert isinstance(sent.loss_of(1, **LOST), ConnectionLost)
+    assert isinstance(sent.loss_of(2 * REMEMBERED_FLUSHES + 3, **LOST), NotProcessed)
+
+
+def test_each_call_gets_an_error_of_its_own() -> None:
+    sent, cause = SentStreams(), OSError("reset")
+    sent.wrote(10, last_stream=3)
+    error = BadReply("broke HTTP/2")
+
+    found = [sent.loss_of(number, "grpc://server:1", error, cause) for number in (1, 3)]
+
+    assert [BadReply, BadReply] == [type(each) for each in found]
+    assert len({id(each) for each in (*found, error)}) == 3
+    assert all(str(each) == "broke HTTP/2" and each.__cause__ is cause for each in found)
 
 
 def test_what_is_written_while_choked_is_bounded() -> None:
