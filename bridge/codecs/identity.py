@@ -63,7 +63,7 @@ def _pieces(data: bytes, encoding: str, limit: int) -> Iterator[bytes]:
 
 
 def undecodable(encoding: str) -> MalformedRequest:
-    """The error for a request message that does not decode."""
+    """Return the error for a request message that does not decode."""
     return MalformedRequest(f"a request message does not decode as {encoding}")
 
 

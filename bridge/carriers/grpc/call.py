@@ -114,8 +114,7 @@ class UpstreamCall:
         self._room: asyncio.Future[None] | None = None
         """Pending while the sender waits."""
 
-    # -- for the target
-    # -------------------------------------------------------------------------------------------------
+    # -- for the target ------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Wait until the call has been sent. Raises Unreachable, CertificateRefused, Overloaded, DeadlineExceeded and
@@ -135,7 +134,8 @@ class UpstreamCall:
     def _check_size(self, fields: Fields, limit: int | None) -> None:
         if limit is not None and size_of(fields) > limit:
             raise MessageTooLarge(
-                f"the call's metadata of {size_of(fields)} bytes is above what {self._server.name} takes ({limit} bytes)"
+                f"the call's metadata of {size_of(fields)} bytes is above what {self._server.name} takes"
+                f" ({limit} bytes)"
             )
 
     def _timeout_field(self) -> Fields:
@@ -193,8 +193,7 @@ class UpstreamCall:
         self._messages.close()
         self._server.finished()
 
-    # -- the response, for the reader
-    # -----------------------------------------------------------------------------------
+    # -- the response, for the reader ----------------------------------------------------------------------------------
 
     async def _take(self) -> list[ResponseEvent]:
         """Return the events that have arrived."""
@@ -242,8 +241,7 @@ class UpstreamCall:
             messages.uncredited = 0
         return found
 
-    # -- the Sink of the stream
-    # -----------------------------------------------------------------------------------------
+    # -- the Sink of the stream ----------------------------------------------------------------------------------------
 
     def response(self, fields: Fields, *, ended: bool) -> None:
         head = self._server.heads.head(fields)
@@ -308,7 +306,7 @@ class UpstreamCall:
         self.has_room()
 
     def _finish(self, end: Trailers | None) -> None:
-        """The server has ended the call. `None` means without a status."""
+        """Note that the server has ended the call. `None` means without a status."""
         if self._failure is None:
             self._end, self._has_no_status = end, end is None
         self._is_over = True
@@ -324,7 +322,7 @@ class UpstreamCall:
             self._news.set_result(None)
 
     def _no_status(self) -> RpcError:
-        """The error of a call that ended without a status."""
+        """Return the error of a call that ended without a status."""
         if self._http_status != HTTP_OK:
             return self._server.heads.http_refusal(self._http_status)
         if self._messages.is_inside:

@@ -126,8 +126,7 @@ class GrpcCarrier:
         if self._is_retired and not self._in_flight:
             self.pool.close_idle()
 
-    # -- connections
-    # ----------------------------------------------------------------------------------------------------
+    # -- connections ---------------------------------------------------------------------------------------------------
 
     async def _connect(self, make: Callable[[], Http2Connection]) -> Http2Connection:
         if isinstance(self._address, UnixAddress):
@@ -155,8 +154,7 @@ class GrpcCarrier:
         return Http2Connection(pool, times=self._times)
 
 
-# -- addresses and TLS
-# -----------------------------------------------------------------------------------------------------
+# -- addresses and TLS -------------------------------------------------------------------------------------------------
 
 
 def _authority_of(target: GrpcTargetSpec, tls: TargetTls | None) -> str:

@@ -85,7 +85,7 @@ class HeadReader:
         return self._last_end
 
     def refusal(self, head: ResponseHead) -> RpcError:
-        """The error for a response that is not gRPC and has no status."""
+        """Return the error for a response that is not gRPC and has no status."""
         if head.http_status != HTTP_OK:
             return self.http_refusal(head.http_status)
         kind = head.content_type[:80]
@@ -94,7 +94,7 @@ class HeadReader:
         return NoStatus(f"{self._name} answered with content-type {kind} in place of {CONTENT_TYPE}")
 
     def http_refusal(self, http_status: int) -> HttpRefusal:
-        """The error for an HTTP status without a gRPC status."""
+        """Return the error for an HTTP status without a gRPC status."""
         is_throttled = http_status == _TOO_MANY_REQUESTS
         return HttpRefusal(
             f"{self._name} answered HTTP {http_status} and no gRPC status",
@@ -126,7 +126,7 @@ def _read_head(fields: Fields) -> ResponseHead:
 
 
 def _status_in(fields: Fields) -> Status | None:
-    """The status, if there is a grpc-status. The first value counts."""
+    """Return the status, if there is a grpc-status. The first value counts."""
     code: StatusCode | None = None
     message, details = "", b""
     for name, value in reversed(fields):

@@ -42,7 +42,7 @@ class Framing:
         """The end of the last read, after its last line break. It may begin the line with a chunk's size."""
 
     def begin_chunk(self, head: RawFields, received: int) -> BadReply | None:
-        """A chunk begins behind `received` bytes of the body. Returns an error for a coding that nobody asked for."""
+        """Note that a chunk begins behind `received` bytes of the body. Returns an error for a coding that nobody asked for."""
         # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another coding.
         error = self._take_codings(head)
         if error is None:
@@ -81,7 +81,7 @@ class Framing:
         return None
 
     def _chunk_size(self, read: memoryview, received: int) -> int | None:
-        """The size of the chunk in which the read ended, if it is known now and was not before."""
+        """Return the size of the chunk in which the read ended, if it is known now and was not before."""
         begun, self._chunk_from = self._chunk_from, None
         # The line with the chunk's size stands before its bytes. The last read may have had the beginning of that line.
         end = len(read) if begun is None else len(read) - (received - begun)
@@ -97,7 +97,7 @@ class Framing:
 
 
 def declared_length(fields: RawFields) -> int | None:
-    """The length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
+    """Return the length that the head declares for the body. llhttp has checked that it is one number below 2⁶⁴."""
     for name, value in fields:
         if name == b"content-length":
             return int(value.strip().lstrip(b"0") or b"0")
@@ -105,7 +105,7 @@ def declared_length(fields: RawFields) -> int | None:
 
 
 def transfer_codings(fields: RawFields) -> list[bytes]:
-    """The transfer codings that the head of a response names, in lower case."""
+    """Return the transfer codings that the head of a response names, in lower case."""
     values = b",".join(value for name, value in fields if name == b"transfer-encoding")
     return [coding.strip().lower() for coding in values.split(b",") if coding.strip()]
 

@@ -306,8 +306,7 @@ class Http2Connection(asyncio.Protocol):
         self._owner.lost(self)
         self._transport.abort() if error is not None else self._transport.close()
 
-    # -- bytes out
-    # ------------------------------------------------------------------------------------------------------
+    # -- bytes out -----------------------------------------------------------------------------------------------------
 
     def flush_soon(self) -> None:
         """Schedule one write for this turn of the loop."""

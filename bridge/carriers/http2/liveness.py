@@ -58,7 +58,7 @@ class Liveness:
         return self._times.look
 
     def begin(self, now: float) -> None:
-        """The connection is open."""
+        """Note that the connection is open."""
         self.last_received = self.idle_since = now
 
     def received(self, now: float) -> None:
@@ -67,8 +67,10 @@ class Liveness:
         self._pinged_at = None
 
     def due(self, now: float, *, stalled_for: float, has_calls: bool, is_reserved: bool) -> Due:
-        """What must happen now. `stalled_for` is the time for which the server has read nothing. `is_reserved` says
-        that a stream is promised to a caller. After PING the caller sends one.
+        """Tell what must happen now. After PING the caller sends one.
+
+        `stalled_for` is the time for which the server has read nothing. `is_reserved` says that a stream is promised
+        to a caller.
         """
         times = self._times
         if stalled_for >= times.stall:

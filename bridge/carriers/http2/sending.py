@@ -1,4 +1,4 @@
-"""What a connection knows of its sent bytes: which calls have left, which have arrived, and whether the server reads."""
+"""What a connection knows of its sent bytes: which calls have left and arrived, and whether the server reads."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class SentStreams:
             self._arrived = self._written - queued - transport.get_write_buffer_size()
 
     def loss_of(self, stream_id: int, name: str, error: RpcError | None, cause: BaseException | None) -> RpcError:
-        """The error for a stream that ends with its connection. Each stream gets its own, because a shared exception
-        would collect tracebacks. `name` is the server's. `error` is None if the connection was lost.
+        """Return the error for a stream that ends with its connection. Each stream gets its own, because a shared
+        exception would collect tracebacks. `name` is the server's. `error` is None if the connection was lost.
         """
         loss: RpcError
         if stream_id > self._last:
@@ -88,14 +88,14 @@ class Backpressure:
         """Pending while a sender waits."""
 
     def begin(self, transport: asyncio.Transport, now: float) -> None:
-        """The transport accepts no more."""
+        """Note that the transport accepts no more."""
         self.is_choked = True
         self._since = now
         self._waiting = _waiting_bytes(transport)
         self._bytes = 0
 
     def end(self) -> None:
-        """The transport accepts bytes again, or has ended."""
+        """Note that the transport accepts bytes again, or has ended."""
         self.is_choked = False
         room, self._room = self._room, None
         if room is not None and not room.done():

@@ -1,4 +1,4 @@
-"""The streams of one connection to a server: passes what the engine reports of a stream on to the call that reads it."""
+"""The streams of one connection to a server: passes what the engine reports on to the calls that read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Sink(Protocol):
     """Receives what arrives on one stream. Nothing follows a call with `ended`, `trailers`, `reset` or `failed`."""
 
     def response(self, fields: Fields, *, ended: bool) -> None:
-        """The header block that opens the response; well-formed, `:status` in front."""
+        """Take the header block that opens the response; well-formed, `:status` in front."""
         ...
 
     def body(self, data: bytes, *, ended: bool) -> None:
@@ -30,11 +30,11 @@ class Sink(Protocol):
     def trailers(self, fields: Fields) -> None: ...
 
     def reset(self, code: int) -> None:
-        """The server reset the stream with this error code."""
+        """Note that the server reset the stream with this error code."""
         ...
 
     def failed(self, error: RpcError) -> None:
-        """The response will not be completed."""
+        """Note that the response will not be completed."""
         ...
 
     def has_room(self) -> None:
@@ -68,8 +68,7 @@ class Sinks:
         for stream_id, sink in ended.items():
             sink.failed(error_of(stream_id))
 
-    # -- what the engine reports of a stream. Each returns whether the stream has ended with it.
-    # -------------------------------------------------------------------------------------------
+    # -- what the engine reports of a stream; each returns whether the stream has ended with it ------------------------
 
     def response(self, event: ResponseReceived) -> bool:
         sink = self._by_stream.get(event.stream_id)
