@@ -23,8 +23,8 @@ from bridge.carriers.http2.liveness import ConnectionTimes
 from bridge.carriers.http2.pool import Http2Pool
 from bridge.config.schema import TargetTls
 from bridge.config.target import GrpcTargetSpec
-from bridge.rpc.address import UnixAddress
 from bridge.http2.events import Fields
+from bridge.rpc.address import UnixAddress
 from bridge.rpc.buffers import Account
 from bridge.rpc.compression import ACCEPT_ENCODING
 from bridge.rpc.errors import Draining, Unreachable

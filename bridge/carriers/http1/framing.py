@@ -42,7 +42,7 @@ class Framing:
         """The end of the last read, after its last line break. It may begin the line with a chunk's size."""
 
     def begin_chunk(self, head: RawFields, received: int) -> BadReply | None:
-        """Note that a chunk begins behind `received` bytes of the body. Returns an error for a coding that nobody asked for."""
+        """Note that a chunk begins behind `received` bytes. Returns an error for a coding that nobody asked for."""
         # A response may end in the read that brings its head; where these bytes are cut, llhttp may see another coding.
         error = self._take_codings(head)
         if error is None:
