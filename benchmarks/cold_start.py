@@ -174,7 +174,7 @@ def http_event(content_type: str, body: bytes) -> dict[str, Any]:
             },
             "domainName": "localhost",
             "stage": "$default",
-            "timeEpoch": int(time.time() * 1000),  # noqa: TID251  (the event tells wall time)
+            "timeEpoch": int(time.time() * 1000),  # noqa: TID251 - the event tells wall time
         },
         "body": b64encode(body).decode(),
         "isBase64Encoded": True,

@@ -184,7 +184,7 @@ class CannedDialer(Dialer):
 
     async def dial(
         self,
-        origin: Origin,  # noqa: ARG002 (Dialer's signature)
+        origin: Origin,  # noqa: ARG002 - Dialer's signature
         tls: ssl.SSLContext | None,  # noqa: ARG002
         make_protocol: Any,
     ) -> Any:
@@ -205,7 +205,7 @@ class CannedClient(HttpClient):
     def pool(
         self,
         origin: Origin,
-        tls: ssl.SSLContext | None = None,  # noqa: ARG002 (HttpClient's signature)
+        tls: ssl.SSLContext | None = None,  # noqa: ARG002 - HttpClient's signature
     ) -> Pool:
         if self._canned is None:
             buffer = memoryview(bytearray(BUFFER_SIZE))
@@ -225,7 +225,7 @@ class CannedStack(Stack):
 
     def __init__(self, config: Config, shared: Shared) -> None:
         super().__init__(config, shared, local_endpoint="http://127.0.0.1:9")
-        self._targets._client = CannedClient()  # noqa: SLF001 (the one seam there is)
+        self._targets._client = CannedClient()  # noqa: SLF001 - the one seam there is
 
 
 _LONGEST = 120.0
@@ -241,7 +241,7 @@ class InProcess:
         self._config = parse(CONFIG, file="bench.yaml", folder=Path(), environ={})
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
         self.figures = BridgeFigures(Buffers(self._config.buffers))
-        self.log = AccessLog(loop=loop, wall_clock=time.time, descriptor=self._nowhere)  # noqa: TID251 (as the command does)
+        self.log = AccessLog(loop=loop, wall_clock=time.time, descriptor=self._nowhere)  # noqa: TID251 - as the command does
         self.targets: dict[tuple[str, str], TargetFigures] = {}
         shared = Shared(self.figures, self.targets, Deadlines(loop), {})
         self.stack = CannedStack(self._config, shared)

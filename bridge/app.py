@@ -45,7 +45,7 @@ from bridge.stack import Shared, Stack, front
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
@@ -313,7 +313,7 @@ class Bridge:
                     async with asyncio.timeout(_HEALTH_INTERVAL):
                         await invocation.carrier.dry_run()
                 except (RpcError, TimeoutError) as error:
-                    _log.warning("%s is not serving: %s", invocation.key, error)
+                    _logger.warning("%s is not serving: %s", invocation.key, error)
                     is_serving[invocation.key] = False
                 else:
                     is_serving.setdefault(invocation.key, True)
@@ -336,7 +336,7 @@ def _is_exposed(listener: Listener) -> bool:
 
 async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:
     await credentials.wait_until_ready()
-    _log.warning(
+    _logger.warning(
         "whoever reaches %s calls functions as %s; `client_ca` on the listener asks clients for a certificate",
         listeners,
         credentials.identity,
@@ -347,7 +347,7 @@ def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:
     if config.http2.engine == "h2":
         from bridge.http2.h2_adapter import H2Engine
 
-        _log.warning("http2.engine is h2, the reference: it has no limits against abuse")
+        _logger.warning("http2.engine is h2, the reference: it has no limits against abuse")
         return H2Engine
     from bridge.http2.native import NativeEngine
 
@@ -359,7 +359,7 @@ def _max_connections(config: Config) -> MaxConnections:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = wanted.within(None if files == resource.RLIM_INFINITY else files)
     if limits.total < wanted.total:
-        _log.warning(
+        _logger.warning(
             "max_connections.total is %d, but this process may have %d files open: it takes %d connections; "
             "raise the limit of open files (ulimit -n)",
             wanted.total,

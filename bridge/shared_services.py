@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
     from bridge.emulator.local_lambda import LocalLambda
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _FORMER_STAY = 5.0
 """Seconds that a function which the configuration no longer has may still be called."""
@@ -63,7 +63,7 @@ class SharedServices:
             )
             self._local = local
             for name, url in self._local.urls.items():
-                _log.info("URL of %s: %s or %s", name, url, self._local.path_url(name))
+                _logger.info("URL of %s: %s or %s", name, url, self._local.path_url(name))
         return "" if self._local is None else self._local.endpoint_url
 
     async def start_admin(
@@ -98,7 +98,7 @@ class SharedServices:
             f"the admin server cannot listen on {address}",
             "--admin chooses another address, `admin: null` does without",
         )
-        _log.info("admin on http://%s/", TcpAddress(address.host, port))
+        _logger.info("admin on http://%s/", TcpAddress(address.host, port))
 
     async def _listen(self, starting: Awaitable[int], failed: str, remedy: str) -> int:
         try:

@@ -18,7 +18,7 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _NAME = "grpc-lambda-bridge"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -45,7 +45,7 @@ def start(environ: Mapping[str, str]) -> Tracing | None:
     try:
         return Tracing(exporters)
     except (ImportError, ValueError) as error:
-        _log.warning("the OTEL_ variables cannot be used, there are no traces: %s", error)
+        _logger.warning("the OTEL_ variables cannot be used, there are no traces: %s", error)
         return None
 
 
@@ -78,7 +78,7 @@ class Tracing:
             async with asyncio.timeout(seconds):
                 await sent.wait()
         except TimeoutError:
-            _log.warning("the last spans could not be sent within %g s", seconds)
+            _logger.warning("the last spans could not be sent within %g s", seconds)
 
     def _shut_down(self, loop: asyncio.AbstractEventLoop, sent: asyncio.Event) -> None:
         self._provider.shutdown()

@@ -43,7 +43,7 @@ def platforms(python: tuple[int, int], arch: str) -> list[str]:
 def install(requirements: Path, into: Path, *, python: tuple[int, int], arch: str) -> None:
     """Unpack the wheels of the requirements. Raises CalledProcessError if one is not to be had."""
     chosen = [word for name in platforms(python, arch) for word in ("--platform", name)]
-    subprocess.run(  # noqa: S603  (pip, with the words below)
+    subprocess.run(  # noqa: S603 - pip, with the words below
         [
             sys.executable,
             "-m",
@@ -148,7 +148,7 @@ def main() -> int:
     requirements = chosen.requirements or chosen.function / "requirements.txt"
     if not requirements.exists():
         requirements = ROOT / "docker/function/requirements.txt"
-    print(build(chosen.function, requirements, chosen.out, python=chosen.python, arch=chosen.arch))  # noqa: T201  (what it made)
+    print(build(chosen.function, requirements, chosen.out, python=chosen.python, arch=chosen.arch))  # noqa: T201 - what it made
     return 0
 
 

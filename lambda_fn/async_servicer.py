@@ -29,7 +29,7 @@ from lambda_fn.rpc import CANCELLED, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
 from lambda_fn.sync_servicer import behaviour_of
 from lambda_fn.threads import Workers
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 
 def is_async(handler: Handler) -> bool:
@@ -65,7 +65,7 @@ class _Ending:
         """Report an exception of the servicer, and end the call. A code that the servicer has set stands."""
         if error is self.abortion or not self.call.is_active:
             return
-        logger.error("%s raised", self.call.method, exc_info=error)
+        _logger.error("%s raised", self.call.method, exc_info=error)
         code = UNKNOWN if self.number == OK else self.number
         end(self.call, Status(code, unexpected(error)), self.trailing)
 
@@ -118,7 +118,7 @@ class AsyncContext(CallFacts, grpc.aio.ServicerContext[Any, Any]):  # type: igno
         ending.details = details or ending.details
         ending.code, ending.number = code, number_or_int_of(code)
         if ending.number == OK:
-            logger.error("abort() called with StatusCode.OK; the call ends as UNKNOWN")
+            _logger.error("abort() called with StatusCode.OK; the call ends as UNKNOWN")
             ending.number, ending.details = UNKNOWN, ""
         end(self._call, Status(ending.number, ending.details), ending.trailing)
         raise ending.abortion
@@ -193,7 +193,7 @@ async def serve(call: Call, handler: Handler, workers: Workers) -> None:
         await _run(handler, context, ending)
     except Refused as refusal:
         call.end(refusal.status, refusal.trailing)
-    except Exception as error:  # noqa: BLE001  (the outermost frame of a servicer)
+    except Exception as error:  # noqa: BLE001 - the outermost frame of a servicer
         ending.fail_with(error)
 
 

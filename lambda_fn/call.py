@@ -25,7 +25,7 @@ from lambda_fn.rpc import (
     reply_too_large,
 )
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 _ROOM = 1 << 20
 """Bytes of a streamed reply that may wait for the runtime before the servicer has to."""
@@ -175,7 +175,7 @@ class Call:
             try:
                 callback()
             except Exception:
-                logger.exception("a callback of %s raised", self.method)
+                _logger.exception("a callback of %s raised", self.method)
         with self._changed:
             self.is_closed = True
             self._changed.notify_all()

@@ -20,7 +20,7 @@ from lambda_fn.runtime import TRACE_ID, Handler, Runtime
 from lambda_fn.runtime_api import NextRefused, RuntimeApi, RuntimeApiError
 from lambda_fn.runtime_logs import RuntimeLog
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Poller:
             except RuntimeApiError as error:
                 # One that answers is there, and may have an invocation later.
                 failures = 0 if isinstance(error, NextRefused) else failures + 1
-                logger.warning("no invocation: %s; asking again in %.1f s", error, seconds)
+                _logger.warning("no invocation: %s; asking again in %.1f s", error, seconds)
                 self._pause(seconds)
                 seconds = min(2 * seconds, MAX_PAUSE)
                 continue
@@ -88,7 +88,7 @@ class Poller:
             try:
                 self._runtime.serve(delivered)
             except RuntimeApiError as error:
-                logger.warning("the reply is lost: %s", error)
+                _logger.warning("the reply is lost: %s", error)
 
 
 def serve_many(address: str, handler: Handler, log: RuntimeLog, concurrency: int) -> None:

@@ -13,7 +13,7 @@ from lambda_fn import metadata
 from lambda_fn.call import Call
 from lambda_fn.rpc import INTERNAL, UNKNOWN, Metadata, Status
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 COMPRESSION_NAMES = {
     grpc.Compression.NoCompression: "identity",
@@ -40,7 +40,7 @@ def unexpected(error: Exception) -> str:
     """grpc.aio's words for what a servicer or an interceptor raised."""
     try:
         return f"Unexpected {type(error)}: {error}"
-    except Exception:  # noqa: BLE001  (str() of any exception may raise)
+    except Exception:  # noqa: BLE001 - str() of any exception may raise
         return f"Unexpected {type(error)}"
 
 
@@ -53,7 +53,7 @@ def end(call: Call, status: Status, trailing: object) -> None:
 
 
 def refuse_metadata(call: Call, error: metadata.InvalidMetadata) -> None:
-    logger.error("%s: %s", call.method, error)
+    _logger.error("%s: %s", call.method, error)
     call.end(Status(INTERNAL, "Invalid metadata"))
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from lambda_fn import transcode, wire
 from lambda_fn.percent import segments_in, text_in
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 _HTTP = 72295728
 """`google.api.http` among the extensions of google.protobuf.MethodOptions."""
@@ -172,7 +172,7 @@ def _bindings_of_method(method: Any) -> Iterator[Binding]:
                 if isinstance(each, bytes) and (binding := _binding(method, each)) is not None:
                     yield binding
             except ValueError as error:
-                logger.error("google.api.http of %s: %s", method.full_name, error)  # noqa: TRY400  (the .proto's fault: no traceback)
+                _logger.error("google.api.http of %s: %s", method.full_name, error)  # noqa: TRY400 - the .proto's fault: no traceback
 
 
 def _binding(method: Any, rule: bytes) -> Binding | None:

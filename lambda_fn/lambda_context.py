@@ -51,7 +51,7 @@ class LambdaContext:
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends the invocation; 0 if they are over."""
-        now = time.time()  # noqa: TID251  (the deadline comes as wall time)
+        now = time.time()  # noqa: TID251 - the deadline comes as wall time
         return max(0, self._deadline - int(now * 1000))
 
 

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from lambda_fn.streaming import StreamingReply
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 _MAX_BODY = 16 << 20
 _MAX_CONNECTIONS = 256
@@ -82,7 +82,7 @@ class HttpSide:
         port: int = self._listener.server_address[1]
         return port
 
-    def __enter__(self) -> HttpSide:  # noqa: PYI034  (Self is Python 3.11's; functions run on 3.10 too)
+    def __enter__(self) -> HttpSide:  # noqa: PYI034 - Self is Python 3.11's; functions run on 3.10 too
         self._thread.start()
         # For whoever started it by hand: logging is not set up then.
         sys.stderr.write(f"serving HTTP on {self._address} (port {self.port})\n")
@@ -125,7 +125,7 @@ class _Listener(ThreadingHTTPServer):
         TCPServer.server_bind(self)
         self.server_name, self.server_port = "localhost", self.server_address[1]
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002  (the base's signature)
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - the base's signature
         with self._changed:
             if len(self._open) >= _MAX_CONNECTIONS:
                 return False
@@ -137,8 +137,8 @@ class _Listener(ThreadingHTTPServer):
             self._open.discard(request)
         super().shutdown_request(request)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  (the base's signature)
-        logger.debug("an HTTP connection ended early: %s", sys.exc_info()[1])
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base's signature
+        _logger.debug("an HTTP connection ended early: %s", sys.exc_info()[1])
 
     def begin(self) -> None:
         with self._changed:
@@ -180,7 +180,7 @@ class _Connection(BaseHTTPRequestHandler):
         finally:
             self.server.end()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815  (the base's names)
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815 - the base's names
 
     def _answer_one(self) -> None:
         try:
@@ -193,7 +193,7 @@ class _Connection(BaseHTTPRequestHandler):
             try:
                 reply = self.server.handler(event, LocalContext())
             except BaseException:  # the outermost frame; a servicer's SystemExit ends its call, not the server
-                logger.exception("%s %s", self.command, event["rawPath"])
+                _logger.exception("%s %s", self.command, event["rawPath"])
                 self._send_plain(500, "the function failed")
                 return
             if isinstance(reply, StreamingReply):
@@ -300,8 +300,8 @@ class _Connection(BaseHTTPRequestHandler):
         if self.server.is_draining:
             self.send_header("Connection", "close")
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base's name)
-        logger.debug(format, *args)
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        _logger.debug(format, *args)
 
 
 def _check_size(size: int) -> None:
@@ -312,7 +312,7 @@ def _check_size(size: int) -> None:
 def _event(method: str, target: str, headers: Mapping[str, list[str]], body: bytes, peer: str) -> dict[str, Any]:
     """Return the http-v2 event that a function URL would make of this request."""
     path, _, query = target.partition("?")
-    now = time.time()  # noqa: TID251  (the event tells wall time)
+    now = time.time()  # noqa: TID251 - the event tells wall time
     return {
         "version": "2.0",
         "routeKey": "$default",

@@ -183,7 +183,7 @@ class _WholeChain(grpc.aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],  # noqa: ARG002
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],  # noqa: ARG002 - grpcio's signature
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         handler = await self._chain.resolve_async(self._registry.find, handler_call_details)

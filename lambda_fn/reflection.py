@@ -39,7 +39,7 @@ def handler_of(method: str, services: Callable[[], list[str]]) -> Handler | None
     if method not in _METHODS:
         return None
 
-    def answer_all(questions: Iterator[Question], context: object) -> Iterator[bytes]:  # noqa: ARG001
+    def answer_all(questions: Iterator[Question], context: object) -> Iterator[bytes]:  # noqa: ARG001 - grpcio's signature
         for question in questions:
             yield answer(question, services())
 

@@ -116,7 +116,7 @@ def _text_of(error: BaseException) -> str:
         return f"the handler asked the process to exit ({error.code}), which serves other invocations, too"
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  (str() of any exception may raise)
+    except Exception:  # noqa: BLE001 - str() of any exception may raise
         return "the error has no text: its own __str__ failed"
 
 
@@ -331,7 +331,7 @@ def main(arguments: list[str]) -> int:
     try:
         try:
             handler = load(name)
-        except Exception as error:  # noqa: BLE001  (the outermost frame of the module's own code)
+        except Exception as error:  # noqa: BLE001 - the outermost frame of the module's own code
             failure = failure_of(error)
             log.write_failure(failure)
             api.fail_init(failure)

@@ -82,7 +82,7 @@ class WholeLines(io.TextIOBase):
         return self._stream.fileno()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # TextIO has plain attributes
         return self._stream.encoding
 
     @property

@@ -40,7 +40,7 @@ from lambda_fn.rpc import (
 from lambda_fn.streaming import StreamingReply
 from lambda_fn.threads import LoopThread, Saturated, Workers, usual_workers
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 Reply = dict[str, Any] | StreamingReply
 
@@ -77,7 +77,7 @@ class LambdaServer:
     object).
     """
 
-    def __init__(  # noqa: PLR0913  (options by keyword, each with its default)
+    def __init__(  # noqa: PLR0913 - options by keyword, each with its default
         self,
         *,
         interceptors: Sequence[Any] = (),
@@ -262,14 +262,14 @@ class LambdaServer:
             if handler is not None:
                 sync_servicer.serve(call, handler)
             call.close()
-        except BaseException as error:  # noqa: BLE001  (SystemExit and its like are for Lambda's own thread)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and its like are for Lambda's own thread
             call.crash_with(error)
 
     def _resolve(self, call: Call) -> Handler | None:
         try:
             return _found(call, self._chain.resolve(self._registry.find, _details(call)))
         except Exception:
-            logger.exception("%s: an interceptor raised", call.method)
+            _logger.exception("%s: an interceptor raised", call.method)
             call.end(Status(UNKNOWN, "Error in service handler!"))
             return None
 
@@ -285,7 +285,7 @@ class LambdaServer:
             call.end(refusal.status)
             return
         except Exception as error:
-            logger.exception("%s: an interceptor raised", call.method)
+            _logger.exception("%s: an interceptor raised", call.method)
             call.end(Status(UNKNOWN, unexpected(error)))
             return
         if handler is None:
@@ -370,7 +370,7 @@ def _max_message(options: Sequence[tuple[str, Any]]) -> int | None:
 
 def _deadline_of(timeout: float | None, sent_at: float | None, context: Any) -> Deadline | None:
     now = time.monotonic()
-    arrived_at = time.time()  # noqa: TID251  (the event tells wall time)
+    arrived_at = time.time()  # noqa: TID251 - the event tells wall time
     return deadline.earlier(
         deadline.of_caller(timeout, sent_at=sent_at, arrived_at=arrived_at, now=now),
         deadline.of_lambda(context, now=now),
@@ -397,7 +397,7 @@ async def _guarded(call: Call, serve: Callable[[], Coroutine[object, object, Non
     except asyncio.CancelledError:
         call.end(Status(CANCELLED, "CANCELLED"))
         raise
-    except BaseException as error:  # noqa: BLE001  (SystemExit and its like are for Lambda's own thread)
+    except BaseException as error:  # noqa: BLE001 - SystemExit and its like are for Lambda's own thread
         call.crash_with(error)
 
 

@@ -24,7 +24,7 @@ from lambda_fn.contexts import (
 from lambda_fn.interceptors import Handler
 from lambda_fn.rpc import CANCELLED, INTERNAL, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 
 class _Ending:
@@ -65,7 +65,7 @@ class _Ending:
             self.fail(UNKNOWN, "RPC Aborted")
         elif error not in self._interruptions:
             message = _described(error, doing)
-            logger.error("%s: %s", self.call.method, message, exc_info=error)
+            _logger.error("%s: %s", self.call.method, message, exc_info=error)
             self.fail(UNKNOWN, message)
 
 
@@ -105,12 +105,12 @@ class SyncContext(CallFacts, grpc.ServicerContext):  # type: ignore[misc]  # the
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         if code == grpc.StatusCode.OK:
-            logger.error("abort() called with StatusCode.OK; the call ends as UNKNOWN")
+            _logger.error("abort() called with StatusCode.OK; the call ends as UNKNOWN")
             code, details = grpc.StatusCode.UNKNOWN, ""
         self._ending.code = code
         self._ending.details = _encoded(details)
         self._ending.is_aborted = True
-        raise Exception  # noqa: TRY002  (the class that grpcio raises here: servicers may filter by it)
+        raise Exception  # noqa: TRY002 - the class that grpcio raises here: servicers may filter by it
 
     def abort_with_status(self, status: grpc.Status) -> NoReturn:
         self._ending.trailing = status.trailing_metadata
@@ -142,7 +142,7 @@ def _decoded(details: bytes | None) -> str:
 def _described(error: Exception, doing: str) -> str:
     try:
         return f"Exception {doing}: {error}"
-    except Exception:  # noqa: BLE001  (str() of any exception may raise)
+    except Exception:  # noqa: BLE001 - str() of any exception may raise
         return "Calling application raised unprintable Exception!"
 
 
@@ -153,7 +153,7 @@ def _transformed(value: Any, transform: Callable[[Any], Any] | None, doing: str)
     try:
         return transform(value)
     except Exception:
-        logger.exception("Exception %s message!", doing)
+        _logger.exception("Exception %s message!", doing)
         return None
 
 
@@ -199,7 +199,7 @@ class _Requests:
             return _transformed(data, self._deserialize, "deserializing")
         try:
             return data if self._deserialize is None else self._deserialize(data)
-        except Exception:  # noqa: BLE001  (the caller's mistake, which its status tells)
+        except Exception:  # noqa: BLE001 - the caller's mistake, which its status tells
             return None
 
     def only(self) -> Any:
@@ -229,7 +229,7 @@ def serve(call: Call, handler: Handler) -> None:
         return
     try:
         result = behaviour_of(handler)(argument, SyncContext(call, ending))
-    except Exception as error:  # noqa: BLE001  (the outermost frame of a servicer)
+    except Exception as error:  # noqa: BLE001 - the outermost frame of a servicer
         ending.fail_with(error, "calling application")
         return
     if handler.response_streaming:
@@ -265,7 +265,7 @@ def _send_all(ending: _Ending, handler: Handler, responses: Any) -> None:
             response = next(responses)
         except StopIteration:
             response = None
-        except Exception as error:  # noqa: BLE001  (the outermost frame of a servicer)
+        except Exception as error:  # noqa: BLE001 - the outermost frame of a servicer
             ending.fail_with(error, "iterating responses")
             return
         # A None among the responses ends the stream, as it does with grpcio.

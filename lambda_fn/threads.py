@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from lambda_fn.rpc import RESOURCE_EXHAUSTED, Refused
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Workers:
         def run() -> None:
             try:
                 result = context.run(function)
-            except BaseException as error:  # noqa: BLE001  (it is raised where the result is awaited)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is awaited
                 loop.call_soon_threadsafe(_fail, future, error)
             else:
                 loop.call_soon_threadsafe(_succeed, future, result)
@@ -131,7 +131,7 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
         try:
             return loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
-            logger.exception("a task meant to end the process; the event loop goes on")
+            _logger.exception("a task meant to end the process; the event loop goes on")
 
 
 class LoopThread:

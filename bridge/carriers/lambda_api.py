@@ -59,7 +59,7 @@ class LambdaApi:
         client: HttpClient,
         credentials: CredentialSource,
         endpoint_url: Url | None = None,
-        clock: Callable[[], float] = time.time,  # noqa: TID251 (signatures carry the wall time)
+        clock: Callable[[], float] = time.time,  # noqa: TID251 - signatures carry the wall time
     ) -> None:
         """`endpoint_url` comes before what the credentials' source says."""
         self._function = function

@@ -25,7 +25,7 @@ from bridge.server.server import unbind
 from bridge.single import SingleProcess
 from bridge.supervisor import Supervisor
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 Running = SingleProcess | Supervisor
 
@@ -35,9 +35,9 @@ def serve(chosen: argparse.Namespace) -> int:
     path, config = load_config(chosen)
     logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     for warning in config.warnings:
-        _log.warning("%s", warning)
+        _logger.warning("%s", warning)
     if (why := tracing.problem(os.environ)) is not None:
-        _log.warning("%s", why)
+        _logger.warning("%s", why)
     _raise_file_limit()
     listeners = bind_all(config)
 
@@ -84,14 +84,14 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
         background.append(loop.create_task(_watch(path, reloads)))
     try:
         await stopping.wait()
-        _log.info("draining: calls in flight have %g s", bridge.config.drain)
+        _logger.info("draining: calls in flight have %g s", bridge.config.drain)
         await bridge.drain()
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
         await bridge.close()
-    _log.info("stopped")
+    _logger.info("stopped")
 
 
 def _text_of(error: Exception) -> str:
@@ -100,12 +100,12 @@ def _text_of(error: Exception) -> str:
 
 
 def _greet(bridge: Running) -> None:
-    _log.info("serving gRPC on %s", ", ".join(bridge.addresses))
+    _logger.info("serving gRPC on %s", ", ".join(bridge.addresses))
     for key, service in bridge.config.services.items():
         targets = ", ".join(str(leg.target) for leg in service.legs)
-        _log.info("  %s -> %s", key, targets or "UNIMPLEMENTED")
+        _logger.info("  %s -> %s", key, targets or "UNIMPLEMENTED")
     if logs.is_console(bridge.config.log.format):
-        _log.info("try: grpcurl -plaintext %s list", bridge.addresses[0])
+        _logger.info("try: grpcurl -plaintext %s list", bridge.addresses[0])
 
 
 def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,11 +126,11 @@ async def _reload_when_asked(bridge: Running, asked: asyncio.Event, chosen: argp
             changes = changed_sections(bridge.config, config)
             await bridge.reload(config)
         except (ConfigErrors, OSError, ValueError) as error:
-            _log.error("the new configuration is refused, the old one stays:\n%s", error)
+            _logger.error("the new configuration is refused, the old one stays:\n%s", error)  # noqa: TRY400 - the file's fault
             continue
         for section in changes.needs_restart:
-            _log.warning("%s has changed, which needs a restart", section)
-        _log.info("reloaded: %s", ", ".join(changes.applied) or "nothing has changed")
+            _logger.warning("%s has changed, which needs a restart", section)
+        _logger.info("reloaded: %s", ", ".join(changes.applied) or "nothing has changed")
 
 
 async def _watch(path: Path, changed: asyncio.Event) -> None:

@@ -40,7 +40,7 @@ from bridge.server.control import (
 )
 from bridge.server.server import ListenAddress
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _READINESS_INTERVAL = 0.25
 
@@ -128,13 +128,13 @@ class _Worker:
                 case Report(number):
                     self._channel.send(WorkerFigures(number, Raw(encode(bridge.snapshot()))))
                 case _:
-                    _log.error("the supervisor sent an unexpected message")
+                    _logger.error("the supervisor sent an unexpected message")
 
     async def _reload(self, bridge: Bridge, local_endpoint: str) -> None:
         try:
             await bridge.reload(await asyncio.to_thread(self._load), local_endpoint=local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:
-            _log.error("this worker keeps the old configuration: %s", error)
+            _logger.error("this worker keeps the old configuration: %s", error)  # noqa: TRY400 - the file's fault
 
     async def _tell_readiness(self, bridge: Bridge) -> None:
         told: list[str] | None = None

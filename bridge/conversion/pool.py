@@ -29,7 +29,7 @@ IDLE_SECONDS = 60.0
 _GRACE = 0.25
 """Seconds in which a job whose call has ended may finish: most do, and a process need not be started again."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 _LEAST_PART = 4
@@ -265,7 +265,7 @@ class ConversionPool:
         code = await asyncio.shield(self._spawn(worker.end() if has_ended else worker.kill()))
         self._workers.discard(worker)
         if not isinstance(why, asyncio.CancelledError):
-            _log.warning(
+            _logger.warning(
                 "a process that converts JSON ended with %d in the middle of a job (%s)",
                 code,
                 str(why) or type(why).__name__,

@@ -35,7 +35,7 @@ from bridge.conversion.jobs import (  # noqa: E402 - after the signals
     decode_question,
     frame_job,
 )
-from bridge.rpc.errors import RpcError, forget_frames  # noqa: E402
+from bridge.rpc.errors import RpcError, forget_frames  # noqa: E402 - after the signals
 from bridge.services.descriptors import Descriptors  # noqa: E402
 from bridge.services.transcode import Transcoder  # noqa: E402
 

@@ -17,5 +17,5 @@ def trace_id_of(request: web.Request) -> str:
     if given.startswith("Root=") and len(given) <= MAX_TRACE_ID and given.isascii() and given.isprintable():
         return given
     # AWS X-Ray's form: the wall clock in hex, then a random number.
-    now = int(time.time())  # noqa: TID251
+    now = int(time.time())  # noqa: TID251 - see above
     return f"Root=1-{now:08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"

@@ -52,7 +52,7 @@ _OTHERS = "others"
 _NAMES = tuple(code.name for code in CODES)
 """By code."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -222,7 +222,7 @@ class AccessLog:
             self._timer = self._loop.call_later(_RETRY_AFTER, self.flush)
         elif self._lost:
             lost, self._lost = self._lost, 0
-            _log.warning("%d lines of the access log were lost: the reader of the log was too slow", lost)
+            _logger.warning("%d lines of the access log were lost: the reader of the log was too slow", lost)
 
     def close(self) -> None:
         """Write the last lines, and wait a moment for room, because there is no later try."""

@@ -13,7 +13,7 @@ from bridge.rpc.errors import Bug, RefusedCall, RequestError, RpcError, forget_f
 from bridge.rpc.events import Phase, Trailers
 from bridge.rpc.figures import BridgeFigures
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _SEE_LOG = "the bridge has an error; its log has the details"
 
@@ -35,14 +35,14 @@ def rescue(inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], st
                 raise  # the process stops
             cause = call.cause
             forget_frames(error)
-        except Exception:  # noqa: BLE001 - the one place where any exception becomes a status
-            _log.exception("a bug in the bridge ended a call to %s", call.path)
+        except Exception:  # the one place where any exception becomes a status
+            _logger.exception("a bug in the bridge ended a call to %s", call.path)
             cause = call.cause or Bug(_SEE_LOG)
         else:
             if call.phase is Phase.DONE:
                 return
             if call.cause is None:
-                _log.error("a bug in the bridge left a call to %s without a status", call.path)
+                _logger.error("a bug in the bridge left a call to %s without a status", call.path)
             cause = call.cause or Bug(_SEE_LOG)
         if isinstance(cause, RequestError | RefusedCall):
             figures.refused[cause.reason] += 1

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from bridge.rpc.figures import Counts
 from bridge.rpc.limits import KEPT_DESCRIPTORS, MaxConnections
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 ALWAYS_KEPT = 32
 """The part of these that is not used even for the moment until an idle connection has made room."""
@@ -147,7 +147,7 @@ class Admission:
         last = self._logged.get(reason)
         self._logged[reason] = now
         if last is None or now - last > QUIET:
-            _log.warning("%s; bridge_connections_refused_total counts them", self._explain(reason))
+            _logger.warning("%s; bridge_connections_refused_total counts them", self._explain(reason))
         return False
 
     def _explain(self, reason: str) -> str:

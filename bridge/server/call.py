@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.rpc.status import Status
     from bridge.server.connection import Connection
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 SEND_STALL = 300.0
 """Seconds a client may keep its window shut while a message waits for it."""
@@ -340,7 +340,7 @@ class ServedCall(OpenAccount):
         """Log once for each connection, because a client with a tiny limit would fill the log."""
         if not self.connection.has_told_cut:
             self.connection.has_told_cut = True
-            _log.warning(
+            _logger.warning(
                 "%s: %s cut to %d bytes (max_trailers or the limit of the client at %s)",
                 self.path,
                 what,

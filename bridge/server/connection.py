@@ -37,7 +37,7 @@ from bridge.server.peer import peer_of
 from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_request_head
 from bridge.server.uploads import Uploads
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _OUTPUT_HIGH = 1 << 20
 """Unsent bytes above which nothing is read from the client. It must read answers before it asks for more."""
@@ -426,7 +426,7 @@ class Connection(asyncio.BufferedProtocol):
         if code == ErrorCode.HTTP_1_1_REQUIRED:
             self._serving.refused(HTTP1_REFUSAL, self)
         elif code:
-            _log.debug("connection from %s ended: %s", self.peer.address, reason)
+            _logger.debug("connection from %s ended: %s", self.peer.address, reason)
 
     @property
     def is_idle(self) -> bool:
@@ -617,7 +617,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _give_up(self, kind: str) -> None:
         self.figures.protocol_errors[kind] += 1
-        _log.debug("connection from %s closed: %s", self.peer.address, kind)
+        _logger.debug("connection from %s closed: %s", self.peer.address, kind)
         self.engine.goaway(ErrorCode.NO_ERROR, kind.encode())
         self.flush()
         self.close()

@@ -20,7 +20,7 @@ from bridge.server.admission import Admission, peer_key
 from bridge.server.connection import Connection, ServerContext
 from bridge.server.tls import server_context, stamp_of
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
 _TICK = 1.0
@@ -212,7 +212,7 @@ class _Listener:
     def accept(self) -> None:
         """Begin to accept. Raises OSError (also ssl.SSLError) if the certificate files cannot be used."""
         self._load_tls()
-        self._sock.setblocking(False)  # noqa: FBT003
+        self._sock.setblocking(False)  # noqa: FBT003 - the name of the method says it
         self._sock.listen(BACKLOG)
         self._is_accepting = True
         self._resume()
@@ -244,7 +244,7 @@ class _Listener:
         arrival = _Arrival(self._server, sock, address)
         now = asyncio.get_running_loop().time()
         if self._server.admission.admit(arrival, sock.fileno(), now=now):
-            sock.setblocking(False)  # noqa: FBT003
+            sock.setblocking(False)  # noqa: FBT003 - the name of the method says it
             arrival.begin(self._context)
         else:
             sock.close()
@@ -262,7 +262,7 @@ class _Listener:
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + 1.0
-            _log.info("%s: a TLS handshake failed: %s", self.address, reason)
+            _logger.info("%s: a TLS handshake failed: %s", self.address, reason)
 
     def reload_tls(self) -> None:
         tls = self.address.tls
@@ -274,9 +274,9 @@ class _Listener:
         try:
             self._load_tls()
         except OSError as error:  # tried once; the next try waits for the next change
-            _log.warning("%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error)
+            _logger.warning("%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error)
         else:
-            _log.info("%s: new certificate taken up", tls.cert)
+            _logger.info("%s: new certificate taken up", tls.cert)
 
     def stop(self) -> None:
         if self._is_accepting:
@@ -327,8 +327,8 @@ class Server:
                 if ticks % _TLS_CHECK_TICKS == 0:
                     for listener in self._listeners:
                         listener.reload_tls()
-            except Exception:  # noqa: BLE001 - the task's outermost frame: one bug must not end all time limits
-                _log.exception("a bug in the bridge: time limits were not checked")
+            except Exception:  # the task's outermost frame: one bug must not end all time limits
+                _logger.exception("a bug in the bridge: time limits were not checked")
 
     async def _check_time(self) -> None:
         """Check every connection, some at a time: thousands in one turn would delay calls."""

@@ -27,7 +27,7 @@ from bridge.server.control import (
     WorkerFigures,
 )
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _START_TIMEOUT = 60.0
 _REPORT_TIMEOUT = 5.0
@@ -112,7 +112,7 @@ class Workers:
             self._lose(worker, code)
             if self._is_stopping:
                 return
-            _log.warning("worker %d ended with %d; starting another", worker.number, code)
+            _logger.warning("worker %d ended with %d; starting another", worker.number, code)
             pause = _FIRST_PAUSE if loop.time() - worker.started > _STABLE_AFTER else pause * 2
             await asyncio.sleep(min(pause, _LONGEST_PAUSE))
             worker = await self._spawn(worker.number)
@@ -134,7 +134,7 @@ class Workers:
                     if report is not None and not report.done():
                         report.set_result(snapshot)
                 case _:
-                    _log.error("worker %d sent an unexpected message", worker.number)
+                    _logger.error("worker %d sent an unexpected message", worker.number)
 
     def _lose(self, worker: _Worker, code: int) -> None:
         worker.channel.close()

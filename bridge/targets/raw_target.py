@@ -30,7 +30,7 @@ DROPS_LOGGED_EVERY = 60.0
 log.
 """
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class RawTarget:
@@ -73,7 +73,7 @@ class RawTarget:
         context = encode_client_context(call, metadata, timeout=timeout)
         if not context.has_metadata and started >= self._silent_until:
             self._silent_until = started + DROPS_LOGGED_EVERY
-            _log.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)
+            _logger.warning("the metadata of a call to %.200s is too large for the client context: dropped", call.path)
         try:
             return await self._carrier.invoke(event, client_context=context.text, account=call)
         finally:

@@ -72,7 +72,7 @@ def _query_of(event: Event) -> str:
     return urlencode(pairs, errors="surrogatepass")
 
 
-def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001  (every shape takes the event)
+def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001 - every shape takes the event
     values = gathered(reply.headers)
     return {
         "statusCode": reply.status,

@@ -80,7 +80,7 @@ def _paths_of(event: Event, path: str) -> tuple[str, ...]:
     return (*inner, unstaged, path)
 
 
-def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001  (every shape takes the event)
+def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001 - every shape takes the event
     values = gathered(reply.headers)
     head: dict[str, Any] = {"statusCode": reply.status, "headers": joined(values)}
     if len(values) < len(reply.headers):

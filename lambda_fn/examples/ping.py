@@ -14,12 +14,12 @@ import grpc
 from lambda_fn import LambdaServer
 from lambda_fn.examples import ping_pb2, ping_pb2_grpc
 
-logger = logging.getLogger("ping")
-if not logger.handlers:
+_logger = logging.getLogger("ping")
+if not _logger.handlers:
     # To stderr, which Lambda keeps as the function's log, whatever the runtime set up before.
-    logger.addHandler(logging.StreamHandler(sys.stderr))
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    _logger.addHandler(logging.StreamHandler(sys.stderr))
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False
 
 
 class LoggingInterceptor(grpc.ServerInterceptor):
@@ -31,7 +31,7 @@ class LoggingInterceptor(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         caller = dict(handler_call_details.invocation_metadata).get("user-agent", "-")
-        logger.info("call of %s by %s", handler_call_details.method, caller)
+        _logger.info("call of %s by %s", handler_call_details.method, caller)
         return continuation(handler_call_details)
 
 

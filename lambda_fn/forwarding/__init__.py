@@ -65,7 +65,7 @@ class Forwarder:
         self._server.close()
 
 
-def forward(  # noqa: PLR0913  (options by keyword, each with its default)
+def forward(  # noqa: PLR0913 - options by keyword, each with its default
     target: str,
     *,
     server: Any = None,

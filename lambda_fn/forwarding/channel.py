@@ -44,7 +44,7 @@ class KeptChannel:
         target: Target,
         options: Sequence[tuple[str, Any]] = (),
         *,
-        now: Callable[[], float] = time.time,  # noqa: TID251  (the wall clock goes on while Lambda freezes us)
+        now: Callable[[], float] = time.time,  # noqa: TID251 - the wall clock goes on while Lambda freezes us
     ) -> None:
         self.target = target
         given = dict(_OPTIONS)

@@ -17,7 +17,7 @@ from threading import Lock
 
 from lambda_fn.forwarding.target import Target
 
-logger = logging.getLogger("lambda_fn")
+_logger = logging.getLogger("lambda_fn")
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.005, 0.05
 """Seconds between two attempts to connect to a program that starts."""
@@ -88,7 +88,7 @@ class ServerProcess:
             raise NotServing("the server has been stopped")
         if (code := self._process.poll()) is None:
             return False
-        logger.warning("the server %s ended with exit code %s; starting it again", self.name, code)
+        _logger.warning("the server %s ended with exit code %s; starting it again", self.name, code)
         self._is_ready = False
         try:
             self._process = self._start()
@@ -108,7 +108,7 @@ class ServerProcess:
         else:
             environment["PORT"] = str(self.target.port)
         # It writes where we do: on Lambda both streams are the function's log.
-        return subprocess.Popen(self._command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603  (the author's own command)
+        return subprocess.Popen(self._command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - the author's own command
 
     def _await_accepting(self, timeout: float | None) -> None:
         allowed = self._start_timeout if timeout is None else min(timeout, self._start_timeout)

@@ -285,12 +285,12 @@ class UnaryResponder:
         self._encoding = IDENTITY if packed is None else encoding
         return plain if packed is None else packed
 
-    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002  (see message)
+    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002 - see message
         named = (("content-encoding", self._encoding),) if self._encoding != IDENTITY else ()
         content_type = ("content-type", f"application/{self._format}")
         return HttpReply(200, (content_type, *named, *metadata.to_headers(initial)))
 
-    def end(self, status: Status, trailing: Metadata) -> bytes:  # noqa: ARG002  (nothing follows a unary body)
+    def end(self, status: Status, trailing: Metadata) -> bytes:  # noqa: ARG002 - nothing follows a unary body
         return b""
 
     def whole(self, reply: WholeReply) -> HttpReply:

@@ -204,7 +204,7 @@ class RestResponder(NamedTuple):
     def needs_message(self) -> bool:
         return False
 
-    def message(self, data: bytes, encoding: str) -> bytes:  # noqa: ARG002  (REST callers are told of none)
+    def message(self, data: bytes, encoding: str) -> bytes:  # noqa: ARG002 - REST callers are told of none
         found = transcode.to_json(
             data,
             self.binding.descriptor.output_type,
@@ -213,7 +213,7 @@ class RestResponder(NamedTuple):
         )
         return b'{"result":%b}\n' % found if self.can_stream else found
 
-    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002  (see message)
+    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002 - see message
         return HttpReply(200, _headers(initial), is_text=True)
 
     def end(self, status: Status, trailing: Metadata) -> bytes:
@@ -247,7 +247,7 @@ class BodyResponder:
     def can_stream(self) -> bool:
         return bool(self._binding.descriptor.server_streaming)
 
-    def message(self, data: bytes, encoding: str) -> bytes:  # noqa: ARG002  (REST callers are told of none)
+    def message(self, data: bytes, encoding: str) -> bytes:  # noqa: ARG002 - REST callers are told of none
         found = transcode.parsed(data, self._binding.descriptor.output_type)
         if self._binding.response_body:
             found = getattr(found, self._binding.response_body)
@@ -257,10 +257,10 @@ class BodyResponder:
         body: bytes = found.data
         return body
 
-    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002  (see message)
+    def head(self, initial: Metadata, encoding: str) -> HttpReply:  # noqa: ARG002 - see message
         return HttpReply(200, _headers(initial, content_type=self._content_type))
 
-    def end(self, status: Status, trailing: Metadata) -> bytes:  # noqa: ARG002  (the body has no place for it)
+    def end(self, status: Status, trailing: Metadata) -> bytes:  # noqa: ARG002 - the body has no place for it
         if status.code != OK:
             raise CutOff(f"the call failed behind the first bytes of its body: {status.message}")
         return b""

@@ -46,7 +46,7 @@ def expected_authorization(request: ReceivedRequest, monkeypatch: pytest.MonkeyP
 
     fields = request.fields
     signed = fields["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-    at = datetime.strptime(fields["x-amz-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 (botocore's clock is naive)
+    at = datetime.strptime(fields["x-amz-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 - botocore's clock is naive
     monkeypatch.setattr(auth, "get_current_datetime", lambda: at)
     method, target, _ = request.line.split(" ")
     again = AWSRequest(method, f"http://{fields['host']}{target}", data=request.body)

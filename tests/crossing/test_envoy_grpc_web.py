@@ -34,7 +34,7 @@ def echo(message: bytes, context: grpc.ServicerContext) -> bytes:
 
 def ten(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
     for _number in range(10):
-        yield repr(time.time()).encode()  # noqa: TID251 (client and server share a clock)
+        yield repr(time.time()).encode()  # noqa: TID251 - client and server share a clock
         time.sleep(0.1)
 
 
@@ -122,7 +122,7 @@ def test_compressed_messages(channel: grpc.Channel, compression: grpc.Compressio
 
 def test_messages_arrive_when_they_are_sent(channel: grpc.Channel) -> None:
     stream = channel.unary_stream("/t.Web/Ten")(b"", timeout=20)
-    ages = [time.time() - float(message) for message in stream]  # noqa: TID251 (as above)
+    ages = [time.time() - float(message) for message in stream]  # noqa: TID251 - client and server share a clock
 
     assert 10 == len(ages)
     assert sorted(ages)[5] < 0.020
@@ -131,9 +131,9 @@ def test_messages_arrive_when_they_are_sent(channel: grpc.Channel) -> None:
 def test_an_error_behind_two_messages(channel: grpc.Channel) -> None:
     received: list[bytes] = []
     stream = channel.unary_stream("/t.Web/FailLate")(b"", timeout=20)
-    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 (what comes before the error counts)
+    with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
         for message in stream:
-            received.append(message)  # noqa: PERF402 (the error must not take them along)
+            received.append(message)  # noqa: PERF402 - the error must not take them along
 
     assert [b"one", b"two"] == received
     assert (grpc.StatusCode.DATA_LOSS, "half of it: 100 % caf\u00e9") == _outcome(caught.value)

@@ -85,7 +85,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
 def ages(channel: grpc.Channel, service: str) -> list[float]:
     """How old each message is when the client has it (seconds)."""
     stream = channel.unary_stream(f"/{service}/Tick")(b"", timeout=20)
-    return [time.time() - float(message) for message in stream]  # noqa: TID251 (both ends of the call read it)
+    return [time.time() - float(message) for message in stream]  # noqa: TID251 - both ends of the call read it
 
 
 @pytest.mark.parametrize("service", ["t.Streamed", "t.Url"])
@@ -123,9 +123,9 @@ def test_a_deadline_in_the_middle_keeps_what_came(bridge: RunningBridge) -> None
     received: list[bytes] = []
     with grpc.insecure_channel(bridge.address) as channel:
         stream = channel.unary_stream("/t.Streamed/Tick")(b"", timeout=0.45)
-        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 (what comes before the error counts)
+        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
             for message in stream:
-                received.append(message)  # noqa: PERF402 (the error must not take them along)
+                received.append(message)  # noqa: PERF402 - the error must not take them along
 
     assert grpc.StatusCode.DEADLINE_EXCEEDED == caught.value.code()
     assert 4 <= len(received) <= 5

@@ -91,9 +91,9 @@ def test_what_came_is_kept_and_the_status_says_why(
     received: list[bytes] = []
     with grpc.insecure_channel(bridge.address) as channel:
         stream = channel.unary_stream(f"/t.Failing/{method}")(b"", timeout=20)
-        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 (what comes before the error counts)
+        with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
             for message in stream:
-                received.append(message)  # noqa: PERF402 (the error must not take them along)
+                received.append(message)  # noqa: PERF402 - the error must not take them along
 
     assert [b"one", b"two"][:messages] == received
     assert code == caught.value.code()

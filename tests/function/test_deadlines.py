@@ -228,7 +228,7 @@ def test_a_call_that_comes_too_late_is_not_begun(serve: Serve, late: str) -> Non
 
 def test_a_cold_start_eats_into_the_callers_time(serve: Serve) -> None:
     """The event says when it was sent."""
-    sent = int((time.time() - 3) * 1000)  # noqa: TID251  (events tell wall time)
+    sent = int((time.time() - 3) * 1000)  # noqa: TID251 - events tell wall time
     event = http_v2_event("/test.Test/Remaining", frame(b""), {"grpc-timeout": "5S"}, timeEpoch=sent)
     channel = serve({"Remaining": ("unary_unary", _remaining)})
 

@@ -24,7 +24,7 @@ SERVED = {"Sync": SYNC["Echo"], "Async": ASYNC["Echo"]}
 trail: contextvars.ContextVar[str] = contextvars.ContextVar("trail", default="")
 
 
-class SyncMark(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]
+class SyncMark(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]  # grpcio has types in some releases only
     """Notes its passing, and that the handler was there when the continuation returned."""
 
     def __init__(self, name: str, notes: list[str]) -> None:
@@ -95,7 +95,7 @@ def _refusing(code: grpc.StatusCode, details: str) -> Any:
     return grpc.unary_unary_rpc_method_handler(refuse)
 
 
-class SyncGate(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]
+class SyncGate(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]  # grpcio has types in some releases only
     """Lets pass who brings the token, as in gRPC's own example."""
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -123,7 +123,7 @@ def test_an_interceptor_may_answer_by_itself(serve: Serve, gate: Any, method: st
     assert OK is passed.code
 
 
-class Shouting(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]
+class Shouting(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]  # grpcio has types in some releases only
     """Wraps the handler it finds."""
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -149,7 +149,7 @@ def test_an_interceptor_may_wrap_the_handler_and_change_the_details(serve: Serve
     assert (b"ECHO REQUEST",) == channel.call("/test.Test/Nowhere").messages
 
 
-class SyncBroken(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]
+class SyncBroken(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]  # grpcio has types in some releases only
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         raise ValueError("broken")
 
@@ -159,7 +159,7 @@ class AsyncBroken(grpc.aio.ServerInterceptor):
         raise ValueError("broken")
 
 
-class SyncNone(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]
+class SyncNone(grpc.ServerInterceptor):  # type: ignore[misc,type-arg,unused-ignore]  # grpcio has types in some releases only
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         return None
 

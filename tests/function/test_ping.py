@@ -62,9 +62,9 @@ class Lines(logging.Handler):
 def test_the_interceptor_logs_both() -> None:
     """A REST call passes the same interceptors as a gRPC one."""
     log = Lines()
-    ping.logger.addHandler(log)
+    ping._logger.addHandler(log)
     HttpCaller(ping.handler).send("GET", "/v1/ping", headers={"user-agent": "curl/8"})
     LambdaChannel(ping.server).call("/dev.Ping/Send", (b"",), headers={"user-agent": "grpc-go/1"})
-    ping.logger.removeHandler(log)
+    ping._logger.removeHandler(log)
 
     assert ["call of /dev.Ping/Send by curl/8", "call of /dev.Ping/Send by grpc-go/1"] == log.lines

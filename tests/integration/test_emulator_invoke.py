@@ -192,7 +192,7 @@ async def test_a_request_may_be_one_byte_below_six_mebibytes(tmp_path: Path) -> 
 async def test_a_request_of_unknown_length_is_counted(tmp_path: Path) -> None:
     """Chunked, it is refused with its real size, and not held."""
 
-    async def body():  # type: ignore[no-untyped-def]
+    async def body():  # type: ignore[no-untyped-def]  # aiohttp takes any generator
         for _ in range(7):
             yield b"x" * 1024 * 1024
 

@@ -257,7 +257,7 @@ async def test_a_reply_is_an_http_response(tmp_path: Path) -> None:
     assert headers["Content-Type"] == "image/png"
     assert headers["x-amzn-Remapped-www-authenticate"] == "Basic"
     assert "WWW-Authenticate" not in headers
-    assert ["a=1", "b=2"] == headers.getall("Set-Cookie")  # type: ignore[attr-defined]
+    assert ["a=1", "b=2"] == headers.getall("Set-Cookie")  # type: ignore[attr-defined]  # aiohttp's headers are a multi-dict
     assert headers["X-Amzn-Trace-Id"].startswith("Root=1-")
 
 

@@ -148,7 +148,7 @@ class FrameServer:
 async def frame_server(
     answer: Answer | None = None,
     *,
-    settings: dict[int, int] | None = {},  # noqa: B006 (read only)
+    settings: dict[int, int] | None = {},  # noqa: B006 - read only
     is_early: bool = False,
     answers_pings: bool = True,
     opens_windows: bool = True,
@@ -177,5 +177,5 @@ async def frame_server(
         for connection in server.connections:
             connection.close()
         for connection in server.connections:
-            await asyncio.wait_for(connection.is_over.wait(), 5)  # noqa: TID251 (a test's own bound)
+            await asyncio.wait_for(connection.is_over.wait(), 5)  # noqa: TID251 - a test's own bound
         await listener.wait_closed()

@@ -248,7 +248,7 @@ def grpcio_outcome(
         received_messages: list[bytes] = []
         with suppress(grpc.RpcError):
             for message in call:
-                received_messages.append(message)  # noqa: PERF402  (what came before the error counts)
+                received_messages.append(message)  # noqa: PERF402 - what came before the error counts
         return Outcome(
             call.code(),
             call.details(),

@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().setup()
         self.api.connections += 1
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the base's name)
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
         pass
 
     def do_GET(self) -> None:

@@ -134,7 +134,7 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
             await script(Peer(reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client went away
-        except Exception as error:  # noqa: BLE001 (raised again where the test sees it)
+        except Exception as error:  # noqa: BLE001 - raised again where the test sees it
             upstream.faults.append(error)
         finally:
             writer.close()

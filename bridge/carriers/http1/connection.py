@@ -202,7 +202,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._owner.opened(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (asyncio's signature)
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

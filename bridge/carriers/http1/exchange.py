@@ -279,7 +279,7 @@ class StreamedResponse:
         if not self.begun.done():
             self.begun.set_result(None)
 
-    def expect(self, length: int, connection: Http1Connection) -> RpcError | None:  # noqa: ARG002 (a stream may be of any length)
+    def expect(self, length: int, connection: Http1Connection) -> RpcError | None:  # noqa: ARG002 - a stream may be of any length
         return None
 
     def add(self, body: bytes) -> RpcError | None:

@@ -29,7 +29,7 @@ PATIENCE = 1.0
 PAUSE = 5.0
 """Seconds for which the last answer is used after a lookup has failed."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class _Answer:
@@ -95,7 +95,7 @@ class Resolver:
             addresses = await self._lookup(*place)
         except OSError as error:
             addresses = []
-            _log.warning("no answer from DNS for %s: %s", place[0], error)
+            _logger.warning("no answer from DNS for %s: %s", place[0], error)
         if addresses:
             self._answers[place] = _Answer(addresses, loop.time() + self._fresh)
         elif place in self._answers:

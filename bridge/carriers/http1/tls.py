@@ -26,7 +26,7 @@ class ResumingContext(ssl.SSLContext):
         self,
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
-        server_side: bool = False,  # noqa: FBT001, FBT002 (the signature of the class above)
+        server_side: bool = False,  # noqa: FBT001, FBT002 - the signature of the class above
         server_hostname: str | bytes | None = None,
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
@@ -58,8 +58,8 @@ def client_context(
     for files that cannot be used.
     """
     context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
-    context._sessions = {}  # noqa: SLF001 (SSLContext is made in __new__, which takes no more arguments)
-    context._server_name = server_name  # noqa: SLF001 (as above)
+    context._sessions = {}  # noqa: SLF001 - SSLContext is made in __new__, which takes no more arguments
+    context._server_name = server_name  # noqa: SLF001
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(alpn)
     if ca is not None:

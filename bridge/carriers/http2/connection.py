@@ -45,7 +45,7 @@ FLUSHED_AT = 64 << 10
 
 _PING = b"bridgeka"
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Http2ConnectionOwner(Protocol):
@@ -257,7 +257,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_goaway(self, event: GoingAway) -> None:
         if event.code != ErrorCode.NO_ERROR:
-            _log.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))
+            _logger.warning("%s ends a connection: HTTP/2 error %s", self._owner.name, name_of(event.code))
         self._owner.changed(self)
         self._close_if_done()
 
@@ -266,7 +266,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _on_failed(self, event: ConnectionFailed) -> None:
         if self._ready.done():
-            _log.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)
+            _logger.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)
             error: RpcError = ConnectionLost(
                 f"{self._owner.name} broke HTTP/2 before the call ended ({event.reason}); it may have run"
             )

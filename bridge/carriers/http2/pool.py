@@ -176,7 +176,7 @@ class Http2Pool:
 
     # -- for the connections -------------------------------------------------------------------------------------------
 
-    def changed(self, connection: Http2Connection) -> None:  # noqa: ARG002 (Owner's signature)
+    def changed(self, connection: Http2Connection) -> None:  # noqa: ARG002 - Owner's signature
         if self._waiting:
             self._serve()
 

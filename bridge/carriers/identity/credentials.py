@@ -48,7 +48,7 @@ NONE_YET = (
     " or run `aws sso login`, or give the machine or container a role"
 )
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 FetchResult = TypeVar("FetchResult")
 
@@ -232,7 +232,7 @@ class RefreshingCredentials:
                 await asyncio.sleep(CHECKED_EVERY)
             else:
                 look = self._search.find
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (not a secret)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _update(self, look: Callable[[], Found]) -> bool:
@@ -240,13 +240,13 @@ class RefreshingCredentials:
         try:
             found = await in_daemon_thread(look)
             _check(found, found.place)
-        except Exception as error:  # noqa: BLE001 (botocore's plug-ins raise anything; it is logged and tried again)
-            _log.warning("no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried)
+        except Exception as error:  # noqa: BLE001 - botocore's plug-ins raise anything; it is logged and tried again
+            _logger.warning("no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried)
             return False
         finally:
             self._searched.set()
         if self._found is None:
-            _log.info("AWS credentials found: %s", found.place)
+            _logger.info("AWS credentials found: %s", found.place)
         elif found == self._found:
             found = self._found  # the same object tells carriers that nothing changed
         elif found.credentials == self._found.credentials:
@@ -397,7 +397,7 @@ async def in_daemon_thread(call: Callable[[], FetchResult]) -> FetchResult:
         result, failure = None, None
         try:
             result = call()
-        except Exception as error:  # noqa: BLE001 (the thread's outermost frame: the waiting caller gets it)
+        except Exception as error:  # noqa: BLE001 - the thread's outermost frame: the waiting caller gets it
             failure = error
         try:
             loop.call_soon_threadsafe(settle, result, failure)

@@ -20,7 +20,7 @@ SKEW_NOTICED = 30.0
 REFUSALS_LOGGED_EVERY = 60.0
 """Seconds between two log lines about a target that AWS does not allow the bridge to call."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 class Signing:
@@ -65,7 +65,7 @@ class Signing:
         elif abs(skew - self.skew) < SKEW_NOTICED:
             return  # already known: dates have whole seconds, so small differences do not count
         else:
-            _log.warning("this machine's clock is %.0f s behind that of AWS; signing with AWS's", skew)
+            _logger.warning("this machine's clock is %.0f s behind that of AWS; signing with AWS's", skew)
         self.skew = skew
 
     def report(self, error: RpcError) -> None:
@@ -78,4 +78,4 @@ class Signing:
         if now >= self._refused_until:
             self._refused_until = now + REFUSALS_LOGGED_EVERY
             notes = "; ".join(getattr(error, "__notes__", ())) or "no more is known"
-            _log.warning("%s (%s)", error, notes)
+            _logger.warning("%s (%s)", error, notes)

@@ -218,7 +218,7 @@ class Instance:
     async def _serve(self, invocation: Invocation, reply: Reply) -> bytes:
         started = self._loop.time()
         # AWS counts the deadline on the wall clock.
-        deadline_ms = int((time.time() + self._config.timeout) * 1000)  # noqa: TID251
+        deadline_ms = int((time.time() + self._config.timeout) * 1000)  # noqa: TID251 - see above
         self._changed.clear()
         self._request_id, self._reply = invocation.request_id, reply
         self._tail.add_line(logs.start_line(invocation.request_id))

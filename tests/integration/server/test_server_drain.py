@@ -265,9 +265,9 @@ async def test_bug_in_one_connection_does_not_end_the_time_limits(
 
     async with listening(served) as server:
         broken = Broken()
-        server.connections.add(broken)  # type: ignore[arg-type] # a connection with a bug
+        server.connections.add(broken)  # type: ignore[arg-type]  # a connection with a bug
         await eventually(lambda: caplog.records)
-        server.connections.discard(broken)  # type: ignore[arg-type] # the same
+        server.connections.discard(broken)  # type: ignore[arg-type]  # the same
         async with dialled(server) as client:
             client.h2.bytes_to_send()
             await client.until_closed()

@@ -519,7 +519,7 @@ def expected_authorization(request: ReceivedRequest, service: str, monkeypatch: 
     """What botocore signs for the headers that the request says it has signed, at its own time."""
     fields = request.fields
     signed = fields["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
-    at = datetime.strptime(fields["x-amz-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 (botocore's clock is naive)
+    at = datetime.strptime(fields["x-amz-date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 - botocore's clock is naive
     monkeypatch.setattr(auth, "get_current_datetime", lambda: at)
     method, path, _ = request.line.split(" ")
     again = AWSRequest(method, f"http://{fields['host']}{path}", data=request.body)

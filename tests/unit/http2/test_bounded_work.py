@@ -174,7 +174,7 @@ def test_large_frames_are_read_as_they_are() -> None:
 def test_a_change_of_the_initial_window_costs_the_same_however_many_streams_are_open() -> None:
     changes = {"few": opened(10), "many": opened(1000)}
     cost = {
-        name: steps_of(lambda client=client: client.say(client.make.settings({INITIAL_WINDOW_SIZE: 1000})))  # type: ignore[misc] # bound now
+        name: steps_of(lambda client=client: client.say(client.make.settings({INITIAL_WINDOW_SIZE: 1000})))  # type: ignore[misc]  # bound now
         for name, client in changes.items()
     }
 
@@ -367,14 +367,14 @@ def test_refused_blocks_are_charged_by_their_size() -> None:
     for number in range(100):
         attacker.say(block_frames(2 * number + 1, BLOCK + large + large))
         attacker.hear()
-        if attacker.engine._is_over:  # type: ignore[attr-defined]
+        if attacker.engine._is_over:  # type: ignore[attr-defined]  # the native engine has it
             break
     assert 10 < number < 40
     for number in range(900):
         honest.now += 1 / 90
         events = honest.say(block_frames(2 * number + 1, BLOCK + literal("x-token", "v" * 20_000)))
         honest.hear()
-        assert [ViolationKind.HEADER_LIST] == [each.kind for each in events]  # type: ignore[union-attr] # a Violation
+        assert [ViolationKind.HEADER_LIST] == [each.kind for each in events]  # type: ignore[union-attr]  # a Violation
 
 
 def test_a_huge_string_of_huffman_code_is_not_decoded() -> None:

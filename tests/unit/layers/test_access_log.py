@@ -38,7 +38,7 @@ def _log(descriptor: int, **options: object) -> AccessLog:
         loop=asyncio.get_running_loop(),
         wall_clock=lambda: 1_700_000_000.0,
         descriptor=descriptor,
-        **options,  # type: ignore[arg-type] # the keyword arguments of AccessLog
+        **options,  # type: ignore[arg-type]  # the keyword arguments of AccessLog
     )
 
 
@@ -62,7 +62,7 @@ def _entry(**facts: object) -> AccessLogEntry:
         "sent": 7,
         "peer": "10.0.0.9",
     }
-    return AccessLogEntry(**(plain | facts))  # type: ignore[arg-type] # the fields of Entry
+    return AccessLogEntry(**(plain | facts))  # type: ignore[arg-type]  # the fields of Entry
 
 
 async def test_line_says_what_is_known_of_a_call(pipe: tuple[int, int]) -> None:

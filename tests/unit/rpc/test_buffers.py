@@ -126,7 +126,7 @@ def test_those_that_wait_for_each_other_get_room_one_at_a_time() -> None:
     for account in accounts:
         account.hold(200)
     for account in accounts:
-        buffers.wait(account, 300, lambda account=account: granted.append(account))  # type: ignore[misc] # mypy finds no type for the default
+        buffers.wait(account, 300, lambda account=account: granted.append(account))  # type: ignore[misc]  # mypy finds no type for the default
         buffers.tell_freed()
     most = []
     for account in accounts:

@@ -13,7 +13,7 @@ def test_values_are_equal_by_content_and_cannot_change() -> None:
     assert one == other
     assert hash(one) == hash(other)
     with pytest.raises(AttributeError):
-        one.metadata = ()  # type: ignore[misc] # the point
+        one.metadata = ()  # type: ignore[misc]  # the point
 
 
 def test_values_are_not_tracked_by_the_collector() -> None:

@@ -33,7 +33,7 @@ def new_engine(request: pytest.FixtureRequest) -> Callable[[EngineLimits], Engin
 
 
 def _wire(handler: Callable[[Call], object] = echo, **options: object) -> MemoryWire:
-    return MemoryWire(serving(handler, **options))  # type: ignore[arg-type] # the options of `serving`
+    return MemoryWire(serving(handler, **options))  # type: ignore[arg-type]  # the options of `serving`
 
 
 # -- gathering --------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ async def test_replies_that_a_client_does_not_take_count_as_held(new_engine: obj
     given back.
     """
     answers = _Answers()
-    served = serving(answers, max_buffered=250, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
+    served = serving(answers, max_buffered=250, new_engine=new_engine)  # type: ignore[arg-type]  # a parameter of the test
     wire = MemoryWire(served, H2Client(window=0))
     client = await wire.open()
     streams = [client.call(envelope(b"")) for _ in range(4)]
@@ -268,7 +268,7 @@ async def test_replies_that_a_client_does_not_take_leave_room_for_other_calls(
     them so.
     """
     answers = _Answers()
-    served = serving(answers, max_buffered=1680, new_engine=new_engine)  # type: ignore[arg-type] # a parameter of the test
+    served = serving(answers, max_buffered=1680, new_engine=new_engine)  # type: ignore[arg-type]  # a parameter of the test
     wire = MemoryWire(served, H2Client(window=0))
     client = await wire.open()
     streams = [client.call(envelope(b"")) for _ in range(30)]
@@ -287,7 +287,7 @@ async def test_replies_that_a_client_does_not_take_leave_room_for_other_calls(
 async def test_a_reply_that_its_client_gives_up_is_held_no_longer(new_engine: object) -> None:
     """At once: until the next look at the clock, other calls would be refused for bytes that are gone."""
     wire = MemoryWire(
-        serving(echo, new_engine=new_engine),  # type: ignore[arg-type] # a parameter of the test
+        serving(echo, new_engine=new_engine),  # type: ignore[arg-type]  # a parameter of the test
         H2Client(window=0),
     )
     client = await wire.open()
@@ -485,7 +485,7 @@ async def test_shut_window_holds_the_handler_back(new_engine: object) -> None:
         call.send(OK_TRAILERS)
 
     wire = MemoryWire(
-        serving(pour, new_engine=new_engine),  # type: ignore[arg-type] # an engine's class
+        serving(pour, new_engine=new_engine),  # type: ignore[arg-type]  # an engine's class
         H2Client(window=1500),
     )
     wire.client.takes_data = False
@@ -686,7 +686,7 @@ async def test_trailers_that_cannot_be_sent_still_end_the_call(
     async def stumble(call: Call) -> None:
         if begun:
             call.send(Headers())
-        call.send(Trailers(Status(StatusCode.OK), (("x", None),)))  # type: ignore[arg-type] # the bug
+        call.send(Trailers(Status(StatusCode.OK), (("x", None),)))  # type: ignore[arg-type]  # the bug
 
     wire = _wire(stumble, new_engine=new_engine)
     client = await wire.open()
@@ -848,7 +848,7 @@ async def test_whole_response_is_cut_to_the_limits(
     served = serving(
         _unary(5, large, Trailers(Status(StatusCode.OK), large)),
         limits=Limits(max_trailers=max_trailers),
-        new_engine=new_engine,  # type: ignore[arg-type] # a parameter of the test
+        new_engine=new_engine,  # type: ignore[arg-type]  # a parameter of the test
     )
     wire = MemoryWire(served, H2Client(max_header_list=client_limit))
     client = await wire.open()

@@ -38,7 +38,7 @@ def _wire(
     **limits: float | None,
 ) -> MemoryWire:
     return MemoryWire(
-        serving(handler, connection=ConnectionLimits(**limits), new_engine=engine),  # type: ignore[arg-type] # floats by name
+        serving(handler, connection=ConnectionLimits(**limits), new_engine=engine),  # type: ignore[arg-type]  # floats by name
         client,
     )
 
@@ -145,18 +145,18 @@ async def test_reset_in_the_read_of_its_headers_ends_the_call_once(
 
     def watched(inner: Callable[[Call], object]) -> Callable[[Call], object]:
         async def outer(call: Call) -> None:
-            await inner(call)  # type: ignore[misc] # a handler
+            await inner(call)  # type: ignore[misc]  # a handler
             seen.append(call.status)
 
         return outer
 
-    wire = MemoryWire(serving(never, layer=watched, new_engine=new_engine))  # type: ignore[arg-type] # a layer
+    wire = MemoryWire(serving(never, layer=watched, new_engine=new_engine))  # type: ignore[arg-type]  # a layer
     client = await wire.open()
     stream = client.call(ended=False)
     client.h2.reset_stream(stream, ErrorCode.CANCEL)
     await wire.settle()
 
-    assert [StatusCode.CANCELLED] == [status.code for status in seen]  # type: ignore[attr-defined] # a Status
+    assert [StatusCode.CANCELLED] == [status.code for status in seen]  # type: ignore[attr-defined]  # a Status
     assert 0 == wire.figures.streams_open
     await wire.close()
 
@@ -520,7 +520,7 @@ async def test_calls_can_be_ended_from_outside() -> None:
 class CountingTransport(MemoryTransport):
     writes = 0
 
-    def write(self, data: bytes) -> None:  # type: ignore[override] # bytes are what the connection writes
+    def write(self, data: bytes) -> None:  # type: ignore[override]  # bytes are what the connection writes
         self.writes += 1
         super().write(data)
 

@@ -213,7 +213,7 @@ class _Client:
         reply = self.replies[stream]
         assert not reply or reply[-1][0] != "end"
         if part[0] == "data" and reply and reply[-1][0] == "data":
-            reply[-1] = ("data", reply[-1][1] + part[1])  # type: ignore[operator] # both bytes
+            reply[-1] = ("data", reply[-1][1] + part[1])  # type: ignore[operator]  # both bytes
         else:
             assert part[0] == "fields" or reply
             reply.append(part)

@@ -25,7 +25,7 @@ FLOOD = EMPTY_MESSAGE * 5000
 
 
 def native(handler: object = wait_for_ever) -> ServerContext:
-    return serving(handler, new_engine=NativeEngine, engine=EngineLimits())  # type: ignore[arg-type] # a handler
+    return serving(handler, new_engine=NativeEngine, engine=EngineLimits())  # type: ignore[arg-type]  # a handler
 
 
 def connected(served: ServerContext) -> tuple[Connection, MemoryTransport]:

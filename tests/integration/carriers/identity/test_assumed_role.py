@@ -57,7 +57,7 @@ def test_a_role_is_assumed_with_the_bridges_own_credentials(sts: Sts) -> None:
 
     assert "ASIAORDERS1" == found.credentials.access_key
     assert "token-ASIAORDERS1" == found.credentials.token
-    assert 3500 < (found.credentials.expires_at or 0) - time.time() <= 3600  # noqa: TID251
+    assert 3500 < (found.credentials.expires_at or 0) - time.time() <= 3600  # noqa: TID251 - credentials expire by the wall clock
     assert OWN.settings == found.settings
     assert (ROLE.arn, "grpc-lambda-bridge", "3600") == (
         asked["RoleArn"],
@@ -106,7 +106,7 @@ def test_the_lambda_endpoint_is_not_that_of_sts(sts: Sts) -> None:
 
 def test_credentials_are_replaced_before_they_expire(sts: Sts) -> None:
     """Not while they are fresh; from a quarter of an hour before their end."""
-    clock = FakeClock(time.time())  # noqa: TID251
+    clock = FakeClock(time.time())  # noqa: TID251 - credentials expire by the wall clock
     search = AssumeRole(ROLE, base=Base(), clock=clock)
     first = search.find()
     clock.advance(2600)

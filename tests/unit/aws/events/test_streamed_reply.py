@@ -63,7 +63,7 @@ def test_what_is_neither(chunks: list[bytes]) -> None:
 def test_an_object_is_bounded() -> None:
     """What never becomes a prelude is not gathered for ever."""
     reply = StreamedReply()
-    with pytest.raises(ReplyTooLarge):  # noqa: PT012 (the chunk that passes the limit)
+    with pytest.raises(ReplyTooLarge):  # noqa: PT012 - the chunk that passes the limit
         for _ in range(8):
             reply.feed(b" " * (MAX_REPLY // 7))
 

@@ -13,7 +13,7 @@ from bridge.carriers.http1.tls import client_context, context_from_environment
 
 def no_authorities(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """As on a slim image without ca-certificates."""
-    nothing = ssl.DefaultVerifyPaths(None, str(folder), "", "", "", "")  # type: ignore[call-arg]
+    nothing = ssl.DefaultVerifyPaths(None, str(folder), "", "", "", "")  # type: ignore[call-arg]  # the stubs know no constructor
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
 
 

@@ -177,7 +177,7 @@ class Container(http.server.BaseHTTPRequestHandler):
     """Answers as its server is told."""
 
     def do_GET(self) -> None:
-        status, body = self.server.answer  # type: ignore[attr-defined]
+        status, body = self.server.answer  # type: ignore[attr-defined]  # set by the test
         self.send_response(status)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -210,7 +210,7 @@ def container(aws: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.serve
     ],
 )
 def test_a_containers_credentials(container: http.server.HTTPServer, answer: tuple[int, bytes], reason: str) -> None:
-    container.answer = answer  # type: ignore[attr-defined]
+    container.answer = answer  # type: ignore[attr-defined]  # read by the handler
     told = fault()
 
     assert told == (
@@ -300,7 +300,7 @@ def test_a_line_break_that_a_program_gives(aws: Path) -> None:
 
 def test_a_line_break_that_a_container_gives(container: http.server.HTTPServer) -> None:
     given = {"AccessKeyId": f"{SECRET}\n", "SecretAccessKey": "B", "Token": "C", "Expiration": "2100-01-01T00:00:00Z"}
-    container.answer = (200, json.dumps(given).encode())  # type: ignore[attr-defined]
+    container.answer = (200, json.dumps(given).encode())  # type: ignore[attr-defined]  # read by the handler
 
     assert "the access key id holds a line break" in fault()
 
