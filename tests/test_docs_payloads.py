@@ -6,12 +6,12 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from bridge.aws.invoke import InvokeReply
-from bridge.config.schema import EventShape, PayloadName
+from bridge.config.formats import EVENT_NAMES, EVENTS, PAYLOADS
 from bridge.conversion.converter import Conversions
 from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.envelope import envelope
@@ -20,7 +20,7 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import StatusCode
 from bridge.services.descriptors import Descriptors, load_descriptors
 from bridge.targets.lambda_target import Carrier, LambdaTarget
-from bridge.targets.payload import EVENTS, payload_of
+from bridge.targets.payload import payload_of
 from bridge.targets.raw_target import RawTarget
 from tests.support.fakes import FakeClock, RecordingCall
 
@@ -70,19 +70,19 @@ def handler_of(crossing: str) -> Any:
         figures=TargetFigures("f"),
         clock=FakeClock(),
         wall_clock=FakeClock(),
-        payload=payload_of(payload, transcode),  # type: ignore[arg-type]  # the document's word
-        event=EVENTS[event],  # type: ignore[index]  # the document's word
+        payload=payload_of(payload, transcode),
+        event=EVENTS[event],
     ).handle
 
 
 def test_there_is_an_example_for_every_payload_and_event() -> None:
     payloads, events = zip(*(crossing.split(" in ") for crossing in EXAMPLES), strict=True)
 
-    assert {*get_args(PayloadName)} == {"grpc-web", *payloads}  # that one is lambda_fn's to show
-    assert {*get_args(EventShape)} == {*events}
+    assert {*PAYLOADS} == {"grpc-web", *payloads}  # that one is lambda_fn's to show
+    assert {*EVENT_NAMES} == {*events}
 
 
-@pytest.mark.parametrize("name", [*get_args(PayloadName), *get_args(EventShape)])
+@pytest.mark.parametrize("name", [*PAYLOADS, *EVENT_NAMES])
 def test_every_name_has_its_row(name: str) -> None:
     assert f"\n| `{name}`" in TEXT
 

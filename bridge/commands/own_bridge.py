@@ -18,7 +18,6 @@ from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
 from bridge.config.schema import Config, Emulator, Log
-from bridge.config.target import LocalTarget
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
 from bridge.server.server import ListenAddress, bind
@@ -55,7 +54,8 @@ def _config_for(config_file: Path | None, target: str) -> Config:
     text = f'services: {{"*": {json.dumps(target)}}}\nemulator: http://127.0.0.1:1\n'
     services = parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services
     for leg in services["*"].legs:
-        if isinstance(leg.target, LocalTarget) and leg.target.name not in base.functions:
+        local = leg.target.local_function
+        if local is not None and local not in base.functions:
             raise CommandFailed(
                 f"{target} is not among the `functions` of {named or FILE_NAME}; name the file with -c",
                 exit_code=2,

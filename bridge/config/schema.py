@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from bridge.config import functions
+from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
 from bridge.config.reading import ByHand, Fields, Key, Trait
@@ -22,6 +23,7 @@ from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.values import (
     DescriptorsPath,
     address,
+    choice,
     descriptors,
     duration,
     external_id,
@@ -63,8 +65,6 @@ _LARGEST_MESSAGE = (1 << 32) - 1
 _ADMIN_ADDRESS = TcpAddress("127.0.0.1", 9901)
 _EMULATOR_ADDRESS = TcpAddress("127.0.0.1", 9001)
 
-PayloadName: TypeAlias = Literal["grpc-web", "grpc", "protobuf", "json"]
-EventShape: TypeAlias = Literal["http-v2", "http-v1", "alb", "envoy", "raw"]
 InvokeMode: TypeAlias = Literal["buffered", "response_stream"]
 
 
@@ -118,8 +118,8 @@ class TargetShare:
 
     target: TargetKind
     weight: float = 1.0
-    payload: Annotated[PayloadName, Can.TAKE_BODIES] = "grpc-web"
-    event: Annotated[EventShape, Can.TAKE_EVENTS] = "http-v2"
+    payload: Annotated[str, choice(*PAYLOADS), Can.TAKE_BODIES] = "grpc-web"
+    event: Annotated[str, choice(*EVENT_NAMES), Can.TAKE_EVENTS] = "http-v2"
     invoke_mode: Annotated[InvokeMode, Can.TAKE_EVENTS] = "buffered"
     descriptors: Annotated[DescriptorsPath | None, optional(descriptors), Inherited.ALWAYS] = None
     json: Annotated[JsonOptions, Can.TAKE_BODIES] = JsonOptions()

@@ -12,15 +12,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bridge.config.element import Element, shown
+from bridge.config.formats import PAYLOADS, can_carry
 from bridge.config.problems import Refused, did_you_mean
 from bridge.config.reading import Plan, Settings, Trait, attempt, flatten
 from bridge.config.schema import (
     Defaults,
-    EventShape,
     Inherited,
     Match,
     MatchKind,
-    PayloadName,
     Service,
     TargetShare,
 )
@@ -47,16 +46,6 @@ INHERITED_BY_OWN_TARGET = _with_trait(Inherited.ALWAYS)
 
 NEEDS: Mapping[str, Can] = {name: can for can in Can for name in _with_trait(can)}
 """What a target must be able to do for a key to work on it. Other keys work on every target."""
-
-_HTTP_EVENTS: frozenset[EventShape] = frozenset({"http-v2", "http-v1", "alb", "envoy"})
-
-EVENTS_OF_PAYLOAD: Mapping[PayloadName, frozenset[EventShape]] = {
-    "grpc-web": _HTTP_EVENTS,
-    "grpc": _HTTP_EVENTS,
-    "protobuf": _HTTP_EVENTS,
-    "json": _HTTP_EVENTS | {"raw"},
-}
-"""What goes over Invoke in what."""
 
 # -- keys --------------------------------------------------------------------------------------------------------------
 
@@ -228,9 +217,9 @@ class ServicesReader:
     ) -> TargetShare:
         """`element` is where the target is written."""
         names = self._local_functions
-        if isinstance(found, LocalTarget) and names is not None and found.name not in names:
-            nearest = did_you_mean(found.name, names)
-            raise element.refuse(f"functions has no {shown(found.name)}{nearest}")
+        local = found.local_function
+        if local is not None and names is not None and local not in names:
+            raise element.refuse(f"functions has no {shown(local)}{did_you_mean(local, names)}")
         document = entry.element.document
         problems = len(document.problems)
         working = {name: value for name, value in settings.items() if _works_on(_top(name), found)}
@@ -281,19 +270,20 @@ def _note_keys_without_effect(own: Settings, legs: tuple[TargetShare, ...]) -> N
 
 
 def _note_unused_json(own: Settings, legs: tuple[TargetShare, ...]) -> None:
-    if any(leg.payload == "json" for leg in legs):
+    if any(PAYLOADS[leg.payload].needs_descriptors for leg in legs):
         return
+    converting = " or ".join(name for name, payload in PAYLOADS.items() if payload.needs_descriptors)
     for name, element in own.items():
         if _top(name) == "json":
-            element.document.note(element.refuse("has no effect without payload: json"))
+            element.document.note(element.refuse(f"has no effect without payload: {converting}"))
 
 
 def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what the leg asks for and cannot be: the keys that together are at fault, and why."""
-    if leg.event not in EVENTS_OF_PAYLOAD[leg.payload]:
+    if not can_carry(leg.event, leg.payload):
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
-    if leg.payload == "json" and leg.descriptors is None:
-        yield ("payload",), "payload: json needs descriptors"
+    if PAYLOADS[leg.payload].needs_descriptors and leg.descriptors is None:
+        yield ("payload",), f"payload: {leg.payload} needs descriptors"
     if leg.auth is not None:
         for name in leg.headers:
             if name == "authorization" or name.startswith("x-amz-"):

@@ -79,6 +79,11 @@ class TargetKind(ABC):
         return None
 
     @property
+    def local_function(self) -> str | None:
+        """The name of the function that the local Lambda runs for it."""
+        return None
+
+    @property
     def host(self) -> str | None:
         """The host whose name may tell what requests are signed for."""
         return None
@@ -217,6 +222,10 @@ class LocalTarget(TargetKind):
         if not re.fullmatch(FUNCTION_NAME, name):
             raise element.refuse(f"expected local:NAME, found {element.found}")
         return cls(name)
+
+    @property
+    def local_function(self) -> str:
+        return self.name
 
     @property
     def span(self) -> tuple[str, Attributes]:

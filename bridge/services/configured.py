@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from bridge.config.formats import PAYLOADS
 from bridge.config.problems import ConfigErrors, Problem, did_you_mean
 from bridge.config.schema import Config, MatchKind, Service
 from bridge.config.values import DescriptorsPath
@@ -69,7 +70,7 @@ def _services_without_descriptors(config: Config, loaded: Mapping[str, Descripto
 
 def _needs(service: Service, named: DescriptorsPath) -> bool:
     """Whether no call of the entry can be served without these descriptors."""
-    return any(leg.payload == "json" and leg.descriptors == named for leg in service.legs)
+    return any(PAYLOADS[leg.payload].needs_descriptors and leg.descriptors == named for leg in service.legs)
 
 
 def _undescribed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -27,8 +27,9 @@ from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.carriers.lambda_stream import LambdaStream
 from bridge.carriers.rie_invoke import RieInvoke
 from bridge.config.endpoint import endpoint_in
+from bridge.config.formats import EVENTS, PAYLOADS, RAW
 from bridge.config.schema import Aws, Config, Role, Service, TargetShare, TargetTls
-from bridge.config.target import GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget
+from bridge.config.target import Can, GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget, TargetKind
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures
@@ -38,7 +39,7 @@ from bridge.services.transcode import MAX_MESSAGE
 from bridge.targets.grpc_target import GrpcTarget
 from bridge.targets.http_target import HttpTarget
 from bridge.targets.lambda_target import LambdaTarget
-from bridge.targets.payload import EVENTS, Payload, payload_of
+from bridge.targets.payload import Payload, payload_of
 from bridge.targets.raw_target import RawTarget
 from bridge.targets.stream_target import StreamTarget
 
@@ -64,6 +65,10 @@ class Destination:
     """The entry's."""
     carrier: Asked
     is_local: bool
+
+
+_Builder = Callable[[Service, TargetShare, TargetFigures], tuple[Asked, Handler]]
+"""Builds the carrier and the handler of one kind of target."""
 
 
 class Targets:
@@ -100,6 +105,12 @@ class Targets:
         """None: no target needs any."""
         self.invocations: list[Destination] = []
         """The targets that `of` has built so far."""
+        self._builders: Mapping[type[TargetKind], _Builder] = {
+            LambdaTargetSpec: self._build_lambda,
+            LocalTarget: self._build_lambda,
+            HttpTargetSpec: self._build_http,
+            GrpcTargetSpec: self._build_grpc,
+        }
 
     def start(self) -> None:
         """Start to look for credentials."""
@@ -133,19 +144,23 @@ class Targets:
 
     def of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
         """Return the handler of this target. Raises OSError for TLS files that cannot be used."""
-        if isinstance(leg.target, GrpcTargetSpec):
-            return self._native_target(service, leg, leg.target)
-        if isinstance(leg.target, HttpTargetSpec):
-            return self._http_target(leg.target, service, leg, figures)
-        is_whole = leg.event == "raw" or leg.quirks == "rie"  # the emulator has no streams
+        carrier, handler = self._builders[type(leg.target)](service, leg, figures)
+        is_local = leg.target.local_function is not None
+        self.invocations.append(Destination(service.key, carrier, is_local))
+        return handler
+
+    # -- one builder for each kind of target ---------------------------------------------------------------------------
+
+    def _build_lambda(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
+        is_whole = leg.event == RAW or leg.quirks is not None  # AWS's emulator has no streams
         if leg.invoke_mode == "response_stream" and not is_whole:
-            return self._stream_target(service, leg, figures)
+            return self._build_stream(service, leg, figures)
         carrier = self._rie(leg) if leg.quirks == "rie" else self._carrier(leg, LambdaInvoke)
-        self._remember(service, leg, carrier)
-        if leg.event == "raw":
+        if leg.event == RAW:
             # The reply is one value, so it is read whole even if the function streams it.
-            return RawTarget(carrier, transcode=self._converter(leg), clock=_clock, large=self._large).handle
-        return LambdaTarget(
+            raw = RawTarget(carrier, transcode=self._converter(leg), clock=_clock, large=self._large)
+            return carrier, raw.handle
+        target = LambdaTarget(
             carrier,
             figures=figures,
             clock=_clock,
@@ -154,34 +169,12 @@ class Targets:
             large=self._large,
             payload=self._payload(leg),
             event=EVENTS[leg.event],
-        ).handle
-
-    def _payload(self, leg: TargetShare) -> Payload:
-        """Return the payload format of this leg's target."""
-        if leg.payload != "json":
-            return payload_of(leg.payload)
-        is_event = not isinstance(leg.target, HttpTargetSpec)
-        return payload_of(
-            leg.payload,
-            self._converter(leg),
-            max_json=MAX_REQUEST - 1 if is_event else MAX_MESSAGE,
         )
+        return carrier, target.handle
 
-    def _converter(self, leg: TargetShare) -> Converter:
-        assert leg.descriptors is not None, "the configuration refuses payload: json without"
-        assert self._conversions is not None
-        converter = self._conversions.converter(
-            self._described[str(leg.descriptors.path)],
-            proto_names=leg.json.names == "proto",
-            defaults=leg.json.defaults,
-        )
-        self._converters.append(converter)
-        return converter
-
-    def _stream_target(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
+    def _build_stream(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
         carrier = self._carrier(leg, LambdaStream)
-        self._remember(service, leg, carrier)
-        return StreamTarget(
+        target = StreamTarget(
             carrier,
             figures=figures,
             clock=_clock,
@@ -190,21 +183,19 @@ class Targets:
             large=self._large,
             payload=self._payload(leg),
             event=EVENTS[leg.event],
-        ).handle
+        )
+        return carrier, target.handle
 
-    def _http_target(
-        self, target: HttpTargetSpec, service: Service, leg: TargetShare, figures: TargetFigures
-    ) -> Handler:
-        """Return the handler of an HTTP target. Raises OSError for TLS files that cannot be used."""
+    def _build_http(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
+        assert isinstance(leg.target, HttpTargetSpec)
         iam = None
         if leg.auth is not None:
             assert self.credentials is not None
             credentials = self.credentials.of(self._config.aws.role_arn)
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
-        carrier = HttpCarrier(target.url, client=self._client, tls=tls, iam=iam)
-        self._remember(service, leg, carrier)
-        return HttpTarget(
+        carrier = HttpCarrier(leg.target.url, client=self._client, tls=tls, iam=iam)
+        target = HttpTarget(
             carrier,
             figures=figures,
             clock=_clock,
@@ -214,17 +205,34 @@ class Targets:
             compression=service.compression,
             large=self._large,
             payload=self._payload(leg),
-        ).handle
+        )
+        return carrier, target.handle
 
-    def _remember(self, service: Service, leg: TargetShare, carrier: Asked) -> None:
-        is_local = isinstance(leg.target, LocalTarget)
-        self.invocations.append(Destination(service.key, carrier, is_local))
-
-    def _native_target(self, service: Service, leg: TargetShare, server: GrpcTargetSpec) -> Handler:
-        carrier = GrpcCarrier(server, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
+    def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
+        assert isinstance(leg.target, GrpcTargetSpec)
+        carrier = GrpcCarrier(leg.target, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
         self._native.append(carrier)
-        self._remember(service, leg, carrier)
-        return GrpcTarget(carrier, clock=_clock, headers=leg.headers).handle
+        return carrier, GrpcTarget(carrier, clock=_clock, headers=leg.headers).handle
+
+    # -- what they are built from --------------------------------------------------------------------------------------
+
+    def _payload(self, leg: TargetShare) -> Payload:
+        """Return the payload format of this leg's target."""
+        if not PAYLOADS[leg.payload].needs_descriptors:
+            return payload_of(leg.payload)
+        max_json = MAX_REQUEST - 1 if Can.TAKE_EVENTS in leg.target.can else MAX_MESSAGE
+        return payload_of(leg.payload, self._converter(leg), max_json=max_json)
+
+    def _converter(self, leg: TargetShare) -> Converter:
+        assert leg.descriptors is not None, "the configuration refuses such a format without descriptors"
+        assert self._conversions is not None
+        converter = self._conversions.converter(
+            self._described[str(leg.descriptors.path)],
+            proto_names=leg.json.names == "proto",
+            defaults=leg.json.defaults,
+        )
+        self._converters.append(converter)
+        return converter
 
     def _rie(self, leg: TargetShare) -> RieInvoke:
         """Return a carrier for the Invoke API of AWS's local emulator. The SDKs' variables set its address, as they do
@@ -288,10 +296,8 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
 
 def _is_signed(leg: TargetShare) -> bool:
     """Whether this leg's target checks signatures. AWS's emulator does not."""
-    return (isinstance(leg.target, LambdaTargetSpec) and leg.quirks is None) or leg.auth is not None
+    return (Can.BE_AWS in leg.target.can and leg.quirks is None) or leg.auth is not None
 
 
 def _region_of(leg: TargetShare) -> str | None:
-    if leg.auth is not None:
-        return leg.auth.region
-    return leg.target.function.region if isinstance(leg.target, LambdaTargetSpec) else None
+    return leg.target.region if leg.auth is None else leg.auth.region

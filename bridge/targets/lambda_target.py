@@ -16,6 +16,7 @@ from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.invoke import InvokeReply
 from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.content_coding import content_codings
+from bridge.config.formats import EventShape
 from bridge.rpc.buffers import Account
 from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
@@ -23,7 +24,7 @@ from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import read_decoded
-from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, EventShape, Payload
+from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, Payload
 from bridge.targets.request_id import with_request_id
 from bridge.targets.slices import read_in_slices, send_in_slices
 from bridge.targets.whole_request import CompressionMode, read_whole_request

@@ -18,13 +18,14 @@ from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.content_coding import content_codings
+from bridge.config.formats import EventShape
 from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.targets.cold_start import strip_cold_start_mark
 from bridge.targets.decoded import decoded, one_part
-from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, EventShape, Payload
+from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, Payload
 from bridge.targets.stream_reply import largest_message, stream_reply
 from bridge.targets.whole_request import CompressionMode, read_whole_request
 

@@ -13,6 +13,12 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from bridge.config import formats
+from bridge.config.formats import EVENT_NAMES, EVENTS, can_carry
+from bridge.config.services import NEEDS
+from bridge.config.target import GrpcTargetSpec, HttpTargetSpec, LocalTarget
+from bridge.rpc.address import TcpAddress
+from bridge.rpc.url import Url
 from lambda_fn.examples import echo_pb2 as pb
 
 MAX_MESSAGE = 64 << 10
@@ -105,8 +111,8 @@ class Rule:
 
 # -- what crosses ------------------------------------------------------------------------------------------------------
 
-SHAPES = ("http-v2", "http-v1", "alb", "envoy")
-PAYLOADS = ("grpc-web", "grpc", "protobuf", "json")
+SHAPES = tuple(EVENTS)
+PAYLOADS = tuple(formats.PAYLOADS)
 UNARY = ("protobuf", "json")
 
 FUNCTIONS: Mapping[str, str] = {
@@ -141,7 +147,7 @@ def _camel(*parts: str) -> str:
 def _over_invoke() -> Iterator[Crossing]:
     for carrier in ("invoke", "response_stream"):
         for payload in PAYLOADS:
-            for event in (*SHAPES, "raw") if payload == "json" else SHAPES:
+            for event in (each for each in EVENT_NAMES if can_carry(each, payload)):
                 by_hand = payload != "grpc-web" or event == "envoy"
                 name = _camel(payload, event, carrier)
                 yield Crossing(name, payload, event, carrier, "plain" if by_hand else "servicer")
@@ -167,34 +173,30 @@ CROSSINGS: tuple[Crossing, ...] = (
     Crossing("ConnectGrpc", "grpc", "-", "native", "connect"),
 )
 
-REFUSED: tuple[tuple[Mapping[str, str], str], ...] = (
-    *(
-        ({"target": "local:f", "payload": payload, "event": "raw"}, f"event: raw cannot carry payload: {payload}")
-        for payload in PAYLOADS[:3]
-    ),
-    ({"target": "local:f", "payload": "json"}, "payload: json needs descriptors"),
-    ({"target": "http://h", "payload": "json"}, "payload: json needs descriptors"),
-    *(
-        ({"target": "http://h", "event": event}, "event: has no effect on an http:// target")
-        for event in (*SHAPES, "raw")
-    ),
-    *(
-        ({"target": "http://h", "invoke_mode": mode}, "invoke_mode: has no effect on an http:// target")
-        for mode in ("buffered", "response_stream")
-    ),
-    *(
-        ({"target": "grpc://h:1", "payload": payload}, "payload: has no effect on a grpc:// target")
-        for payload in PAYLOADS
-    ),
-    *(
-        ({"target": "grpc://h:1", "event": event}, "event: has no effect on a grpc:// target")
-        for event in (*SHAPES, "raw")
-    ),
-    *(
-        ({"target": "grpc://h:1", "invoke_mode": mode}, "invoke_mode: has no effect on a grpc:// target")
-        for mode in ("buffered", "response_stream")
-    ),
-)
+_CHOICES = {"payload": PAYLOADS, "event": EVENT_NAMES, "invoke_mode": ("buffered", "response_stream")}
+_TARGETS = (LocalTarget("f"), HttpTargetSpec(Url.parse("http://h")), GrpcTargetSpec(TcpAddress("h", 1)))
+
+
+def _refused() -> Iterator[tuple[Mapping[str, str], str]]:
+    for payload in PAYLOADS:
+        for event in EVENT_NAMES:
+            if not can_carry(event, payload):
+                yield (
+                    {"target": "local:f", "payload": payload, "event": event},
+                    f"event: {event} cannot carry payload: {payload}",
+                )
+    for target in _TARGETS:
+        for payload, found in formats.PAYLOADS.items():
+            if found.needs_descriptors and NEEDS["payload"] in target.can:
+                yield {"target": str(target), "payload": payload}, f"payload: {payload} needs descriptors"
+    for target in _TARGETS:
+        for key, values in _CHOICES.items():
+            if NEEDS[key] not in target.can:
+                for value in values:
+                    yield {"target": str(target), key: value}, f"{key}: has no effect on {target.label}"
+
+
+REFUSED = tuple(_refused())
 """Entries that `check` refuses, and what it says."""
 
 
