@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +34,7 @@ from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import MaxConnections
 from bridge.rpc.redaction import Redactor
 from bridge.server.connection import ServerContext
-from bridge.server.server import ListenAddress, Server
+from bridge.server.server import BoundSocket, Server
 from bridge.server.uploads import Uploads
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
 from bridge.services.health import HealthService
@@ -62,11 +61,11 @@ class Bridge:
     def __init__(
         self,
         config: Config,
-        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        sockets: Sequence[BoundSocket],
         *,
         environ: Mapping[str, str],
     ) -> None:
-        """Belongs to the running loop. `listeners` are bound; the bridge listens on copies of them."""
+        """Belongs to the running loop. `sockets` are those of `listen`."""
         loop = asyncio.get_running_loop()
         self.config = config
         self._redact = Redactor(config.filled)
@@ -117,7 +116,7 @@ class Bridge:
                     refusal.path, refusal.status, connection.peer, connection
                 ),
             ),
-            listeners,
+            sockets,
             _max_connections(config),
         )
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.app import Bridge
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
-from bridge.server.server import ListenAddress
+from bridge.server.server import BoundSocket
 from bridge.shared_services import SharedServices
 
 if TYPE_CHECKING:
@@ -26,11 +25,11 @@ class SingleProcess:
     def __init__(
         self,
         config: Config,
-        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        sockets: Sequence[BoundSocket],
         *,
         environ: Mapping[str, str],
     ) -> None:
-        self._bridge = Bridge(config, listeners, environ=environ)
+        self._bridge = Bridge(config, sockets, environ=environ)
         self._shared_services = SharedServices(config, changed=self._bridge.forget)
 
     @property

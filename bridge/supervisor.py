@@ -7,7 +7,6 @@ One gRPC channel is one connection and so one worker: more workers help many cha
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.control import Begin, Changed, Reload
-from bridge.server.server import BACKLOG, ListenAddress, unbind
+from bridge.server.server import BACKLOG, BoundSocket
 from bridge.server.workers import WorkerFailed, Workers, this_python
 from bridge.shared_services import SharedServices
 
@@ -32,17 +31,17 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        sockets: Sequence[BoundSocket],
         *,
         file: Path,
         overrides: Mapping[str, str],
     ) -> None:
-        """Take listeners that are bound. `file` and `overrides` are what `config` was read from: workers read it for
+        """Take the sockets of `listen`. `file` and `overrides` are what `config` was read from: workers read it for
         themselves.
         """
         self.config = config
-        self._listeners = listeners
-        self.addresses = [address.bound_as(sock) for address, sock in listeners]
+        self._sockets = sockets
+        self.addresses = [bound.address for bound in sockets]
         self._file = file
         self._overrides = dict(overrides)
         self._shared_services = SharedServices(config, changed=self._changed)
@@ -54,8 +53,8 @@ class Supervisor:
     async def start(self) -> None:
         """Start the workers. Raises OSError for an address in use or what keeps a worker from serving."""
         endpoint = await self._shared_services.start_local_lambda(self.config)
-        for _, sock in self._listeners:
-            sock.listen(BACKLOG)  # connections queue while workers start, or start again
+        for bound in self._sockets:
+            bound.sock.listen(BACKLOG)  # connections queue while workers start, or start again
         count = self.config.workers or usable_cores()
         self._workers = Workers(count, this_python("bridge.commands.worker"), self._begin(endpoint))
         try:
@@ -67,7 +66,7 @@ class Supervisor:
         )
 
     def _begin(self, endpoint: str) -> Begin:
-        descriptors = tuple(sock.fileno() for _, sock in self._listeners)
+        descriptors = tuple(bound.sock.fileno() for bound in self._sockets)
         return Begin(str(self._file), self._overrides, descriptors, endpoint)
 
     def _unready(self) -> list[str]:
@@ -117,8 +116,8 @@ class Supervisor:
 
     def _stop_listening(self) -> None:
         """Our copies; the workers have theirs, and accept for `drain_delay`."""
-        for address, sock in self._listeners:
-            unbind(address, sock)
+        for bound in self._sockets:
+            bound.close()
 
     async def close(self) -> None:
         """Fine at any time, and twice."""

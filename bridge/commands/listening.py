@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import errno
-import socket
 
 from bridge.commands.failure import CommandFailed
-from bridge.config.schema import Config, Listener
-from bridge.rpc.address import TcpAddress
-from bridge.server.server import ListenAddress, bind
+from bridge.config.schema import Config
+from bridge.server.server import BoundSocket, bind
 
 
-def bind_all(config: Config) -> list[tuple[ListenAddress, socket.socket]]:
-    """Every listener's address with its socket. Raises CommandFailed, and then holds none."""
-    bound: list[tuple[ListenAddress, socket.socket]] = []
+def bind_all(config: Config) -> list[BoundSocket]:
+    """Bind a socket for every listener. Raises CommandFailed, and then holds none."""
+    sockets: list[BoundSocket] = []
     for listener in config.listen:
-        address = listen_address(listener)
         try:
-            bound.append((address, bind(address)))
+            sockets.append(bind(listener))
         except OSError as error:
-            for _, sock in bound:
-                sock.close()
+            for bound in sockets:
+                bound.close()
             question = " (is another bridge running?)" if error.errno == errno.EADDRINUSE else ""
             raise CommandFailed(
-                f"cannot listen on {address}: {error.strerror or error}{question}; --listen chooses another address"
+                f"cannot listen on {listener.address}: {error.strerror or error}{question};"
+                " --listen chooses another address"
             ) from error
-    return bound
-
-
-def listen_address(listener: Listener, *, is_shared: bool = False) -> ListenAddress:
-    if isinstance(listener.address, TcpAddress):
-        return ListenAddress(listener.address.host, listener.address.port, tls=listener.tls, is_shared=is_shared)
-    return ListenAddress(path=listener.address.path, tls=listener.tls, mode=listener.mode, is_shared=is_shared)
+    return sockets

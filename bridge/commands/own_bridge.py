@@ -17,10 +17,10 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
-from bridge.config.schema import Config, Emulator, Log
+from bridge.config.schema import Config, Emulator, Listener, Log
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
-from bridge.server.server import ListenAddress, bind
+from bridge.server.server import bind
 from bridge.single import SingleProcess
 
 _START_SECONDS = 30.0
@@ -97,8 +97,7 @@ class _BridgeThread:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        address = ListenAddress(path=self._path)
-        bridge = SingleProcess(self._config, [(address, bind(address))], environ=os.environ)
+        bridge = SingleProcess(self._config, [bind(Listener(UnixAddress(self._path)))], environ=os.environ)
         try:
             await bridge.start()
             await bridge.wait_until_ready(seconds=_START_SECONDS / 2)

@@ -21,7 +21,6 @@ from bridge.commands.loading import load_config, overrides_of
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import changed_sections
 from bridge.rpc.redaction import Redactor
-from bridge.server.server import unbind
 from bridge.single import SingleProcess
 from bridge.supervisor import Supervisor
 
@@ -39,18 +38,18 @@ def serve(chosen: argparse.Namespace) -> int:
     if (why := tracing.problem(os.environ)) is not None:
         _logger.warning("%s", why)
     _raise_file_limit()
-    listeners = bind_all(config)
+    sockets = bind_all(config)
 
     def start() -> Running:
         if config.workers == 1:
-            return SingleProcess(config, listeners, environ=os.environ)
-        return Supervisor(config, listeners, file=path, overrides=overrides_of(chosen))
+            return SingleProcess(config, sockets, environ=os.environ)
+        return Supervisor(config, sockets, file=path, overrides=overrides_of(chosen))
 
     try:
         uvloop.run(_serve(start, path, chosen))
     finally:
-        for address, sock in listeners:
-            unbind(address, sock)
+        for bound in sockets:
+            bound.close()
     return 0
 
 

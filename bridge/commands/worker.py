@@ -21,7 +21,6 @@ from msgspec.json import encode
 from bridge import logs
 from bridge.app import Bridge
 from bridge.commands import collector
-from bridge.commands.listening import listen_address
 from bridge.config.load import load
 from bridge.config.problems import ConfigErrors
 from bridge.config.schema import Config
@@ -38,7 +37,7 @@ from bridge.server.control import (
     Unready,
     WorkerFigures,
 )
-from bridge.server.server import ListenAddress
+from bridge.server.server import BoundSocket
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +71,7 @@ class _Worker:
                 log_format=config.log.format,
                 redact=Redactor(config.secrets),
             )
-            bridge = Bridge(config, self._listeners(config), environ=os.environ)
+            bridge = Bridge(config, self._sockets(config), environ=os.environ)
             await bridge.start(local_endpoint=begin.local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:
             self._channel.send(Failed(str(error)))
@@ -93,9 +92,9 @@ class _Worker:
         begin = self._begin
         return load(Path(begin.file), environ=os.environ, overrides=begin.overrides)
 
-    def _listeners(self, config: Config) -> list[tuple[ListenAddress, socket.socket]]:
+    def _sockets(self, config: Config) -> list[BoundSocket]:
         return [
-            (listen_address(listener, is_shared=True), socket.socket(fileno=descriptor))
+            BoundSocket(listener, socket.socket(fileno=descriptor), is_shared=True)
             for listener, descriptor in zip(config.listen, self._begin.listeners, strict=True)
         ]
 

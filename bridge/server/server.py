@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.config.schema import SOCKET_MODE, TlsFiles
+from bridge.config.schema import Listener
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.errors import Draining
 from bridge.rpc.limits import MaxConnections
 from bridge.server.admission import Admission, peer_key
@@ -36,35 +37,41 @@ _TLS_GOODBYE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """An address to accept on: a TCP host and port, or the path of a Unix socket."""
+class BoundSocket:
+    """The socket of a listener. It is bound, so nobody else can take its address."""
 
-    host: str = ""
-    port: int = 0
-    path: Path | None = None
-    tls: TlsFiles | None = None
-    mode: int = SOCKET_MODE
-    """The permissions of a Unix socket. Users with write permission may connect."""
+    listener: Listener
+    sock: socket.socket
     is_shared: bool = False
     """Other processes accept on the same socket, so this one must not remove its path."""
 
-    def bound_as(self, sock: socket.socket) -> str:
-        """Return the address with the port that was chosen for port 0."""
-        return str(self if self.path is not None else ListenAddress(*sock.getsockname()[:2]))
+    @property
+    def address(self) -> str:
+        """The listener's address, with the port that was chosen for port 0."""
+        if isinstance(self.listener.address, UnixAddress):
+            return str(self.listener.address)
+        return str(TcpAddress(*self.sock.getsockname()[:2]))
 
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    def close(self) -> None:
+        """Undo `bind`. Only the first call acts: later the path may belong to another process."""
+        if self.sock.fileno() < 0:
+            return
+        if isinstance(self.listener.address, UnixAddress) and not self.is_shared:
+            self.listener.address.path.unlink(missing_ok=True)
+        self.sock.close()
 
 
-def bind(address: ListenAddress) -> socket.socket:
-    """Return a bound socket that does not listen yet. A dead Unix socket at the path is replaced, a live one is not.
-    Raises OSError.
+def bind(listener: Listener) -> BoundSocket:
+    """Bind a socket that does not listen yet. A dead Unix socket at the path is replaced, a live one is not. Raises
+    OSError.
     """
-    if address.path is not None:
-        return _bind_unix(address.path, address.mode)
-    found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    if isinstance(listener.address, UnixAddress):
+        return BoundSocket(listener, _bind_unix(listener.address.path, listener.mode))
+    return BoundSocket(listener, _bind_tcp(listener.address))
+
+
+def _bind_tcp(address: TcpAddress) -> socket.socket:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, where = found[0]
     sock = socket.socket(family, kind, protocol)
     try:
@@ -93,15 +100,6 @@ def _is_dead(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)  # noqa: FBT003 - with a full queue this would block; a full queue shows that a process listens
         return probe.connect_ex(str(path)) == errno.ECONNREFUSED
-
-
-def unbind(address: ListenAddress, sock: socket.socket) -> None:
-    """Undo `bind`. Only the first call acts: later the path may belong to another process."""
-    if sock.fileno() < 0:
-        return
-    if address.path is not None and not address.is_shared:
-        address.path.unlink(missing_ok=True)
-    sock.close()
 
 
 _AT_ONCE = 16
@@ -199,15 +197,15 @@ class _Arrival:
 class _Listener:
     """One bound socket, and the certificate for connections accepted from now on."""
 
-    def __init__(self, server: Server, address: ListenAddress, sock: socket.socket) -> None:
+    def __init__(self, server: Server, bound: BoundSocket) -> None:
         self._server = server
-        self._sock = sock
+        self._bound = bound
+        self._sock = bound.sock
         self._context: ssl.SSLContext | None = None
         self._is_accepting = False
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._quiet_until = 0.0
-        self.address = address
-        self.bound = address.bound_as(sock)
+        self.address = bound.address
 
     def accept(self) -> None:
         """Begin to accept. Raises OSError (also ssl.SSLError) if the certificate files cannot be used."""
@@ -218,7 +216,7 @@ class _Listener:
         self._resume()
 
     def _load_tls(self) -> None:
-        tls = self.address.tls
+        tls = self._bound.listener.tls
         if tls is not None:
             self._stamp = stamp_of(tls)
             self._context = server_context(tls, self._handshake_failed)
@@ -262,10 +260,10 @@ class _Listener:
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + 1.0
-            _logger.info("%s: a TLS handshake failed: %s", self.address, reason)
+            _logger.info("%s: a TLS handshake failed: %s", self._bound.listener.address, reason)
 
     def reload_tls(self) -> None:
-        tls = self.address.tls
+        tls = self._bound.listener.tls
         if tls is None or not self._is_accepting:
             return
         stamp = stamp_of(tls)
@@ -282,7 +280,7 @@ class _Listener:
         if self._is_accepting:
             self._is_accepting = False
             asyncio.get_running_loop().remove_reader(self._sock)
-        unbind(self.address, self._sock)
+        self._bound.close()
 
 
 class Server:
@@ -291,21 +289,20 @@ class Server:
     def __init__(
         self,
         serving: ServerContext,
-        listeners: Sequence[tuple[ListenAddress, socket.socket]],
+        sockets: Sequence[BoundSocket],
         max_connections: MaxConnections | None = None,
     ) -> None:
-        """Take listeners that are bound."""
         self.serving = serving
         self.connections: set[Connection] = set()
         self.admission = Admission(max_connections or MaxConnections(), serving.figures.connections_refused)
         self.arriving: set[_Arrival] = set()
         """The tasks of accepted sockets that are not connections yet, because their TLS handshake is under way."""
-        self._listeners = [_Listener(self, address, sock) for address, sock in listeners]
+        self._listeners = [_Listener(self, bound) for bound in sockets]
         self._ticker: asyncio.Task[None] | None = None
 
     @property
     def addresses(self) -> list[str]:
-        return [listener.bound for listener in self._listeners]
+        return [listener.address for listener in self._listeners]
 
     async def start(self) -> None:
         """Begin to accept. If certificate files cannot be used, raises OSError and listens nowhere."""

@@ -8,8 +8,9 @@ import pytest
 
 from bridge.app import Bridge
 from bridge.config.load import parse
-from bridge.config.schema import Config
-from bridge.server.server import ListenAddress, bind
+from bridge.config.schema import Config, Listener
+from bridge.rpc.address import TcpAddress
+from bridge.server.server import bind
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -31,8 +32,8 @@ async def test_a_configuration_without_credentials_does_not_replace_one_with(
     """It is refused like a file that cannot be read; what is served goes on."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    address, good = ListenAddress("127.0.0.1", 0), configured("{region: eu-west-1}")
-    bridge = Bridge(good, [(address, bind(address))], environ=KEYS)
+    address, good = Listener(TcpAddress("127.0.0.1", 0)), configured("{region: eu-west-1}")
+    bridge = Bridge(good, [bind(address)], environ=KEYS)
     try:
         await bridge.start(local_endpoint="")
         await bridge.wait_until_ready(seconds=10)

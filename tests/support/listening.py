@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bridge.config.schema import Listener
+from bridge.rpc.address import TcpAddress
 from bridge.rpc.limits import MaxConnections
 from bridge.server.connection import ServerContext
-from bridge.server.server import ListenAddress, Server, bind
+from bridge.server.server import Server, bind
 from tests.support.h2_client import H2Client
 
-LOCALHOST = ListenAddress("127.0.0.1", 0)
+LOCALHOST = Listener(TcpAddress("127.0.0.1", 0))
 _PATIENCE = 10.0
 """Seconds after which a test that waits for something has failed."""
 
@@ -21,10 +23,10 @@ _PATIENCE = 10.0
 @asynccontextmanager
 async def listening(
     served: ServerContext,
-    address: ListenAddress = LOCALHOST,
+    address: Listener = LOCALHOST,
     max_connections: MaxConnections | None = None,
 ) -> AsyncIterator[Server]:
-    server = Server(served, [(address, bind(address))], max_connections)
+    server = Server(served, [bind(address)], max_connections)
     await server.start()
     try:
         yield server

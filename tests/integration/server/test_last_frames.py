@@ -14,11 +14,11 @@ import pytest
 import trustme
 from hyperframe.frame import GoAwayFrame
 
-from bridge.config.schema import TlsFiles
+from bridge.config.schema import Listener, TlsFiles
 from bridge.http2.events import ErrorCode
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
-from bridge.server.server import ListenAddress
+from bridge.rpc.address import TcpAddress
 from tests.support.frames import FrameFactory, body_of, parse, raw
 from tests.support.listening import eventually, listening, port_of
 from tests.support.serving import serving, wait_for_ever
@@ -79,7 +79,7 @@ async def test_goaway_reaches_a_client_that_still_sends(
     files = server_files(authority, tmp_path) if has_tls else None
     context = client_context(authority) if has_tls else None
     served = serving(new_engine=NativeEngine)
-    async with listening(served, ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         answered = await asyncio.to_thread(last_words, port_of(server), context)
         await eventually(lambda: not server.connections)
 

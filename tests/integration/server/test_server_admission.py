@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bridge.config.schema import TlsFiles
+from bridge.config.schema import Listener, TlsFiles
 from bridge.http2.native import NativeEngine
+from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.limits import MaxConnections
-from bridge.server.server import ListenAddress
 from tests.support.listening import LOCALHOST, SocketClient, dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving, wait_for_ever
 
@@ -22,7 +22,7 @@ SETTLED = "has_server_settings"
 
 
 @pytest.fixture
-def tls(tmp_path: Path) -> tuple[ListenAddress, ssl.SSLContext]:
+def tls(tmp_path: Path) -> tuple[Listener, ssl.SSLContext]:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     files = TlsFiles(tmp_path / "cert.pem", tmp_path / "key.pem")
@@ -30,7 +30,7 @@ def tls(tmp_path: Path) -> tuple[ListenAddress, ssl.SSLContext]:
     certificate.private_key_pem.write_to_path(files.key)
     context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     context.set_alpn_protocols(["h2"])
-    return ListenAddress("127.0.0.1", 0, tls=files), context
+    return Listener(TcpAddress("127.0.0.1", 0), tls=files), context
 
 
 async def settled(client: SocketClient) -> SocketClient:
@@ -46,7 +46,7 @@ async def call(client: SocketClient) -> bytes:
 
 @pytest.mark.parametrize("is_secure", [False, True])
 async def test_at_the_total_an_idle_connection_makes_room(
-    is_secure: bool, tls: tuple[ListenAddress, ssl.SSLContext]
+    is_secure: bool, tls: tuple[Listener, ssl.SSLContext]
 ) -> None:
     """The oldest idle one of the peer with the most is told to go, the new one is served, and the figures say so."""
     address, context = tls if is_secure else (LOCALHOST, None)
@@ -103,7 +103,7 @@ async def test_one_peer_has_so_many_and_no_more() -> None:
 
 
 async def test_sockets_that_never_begin_tls_count(
-    tls: tuple[ListenAddress, ssl.SSLContext],
+    tls: tuple[Listener, ssl.SSLContext],
 ) -> None:
     """They make room for who does; none of them is a connection yet."""
     address, context = tls
@@ -122,7 +122,7 @@ async def test_sockets_that_never_begin_tls_count(
     assert {"idle": 1} == served.figures.connections_refused
 
 
-async def test_failed_handshakes_leave_nothing(tls: tuple[ListenAddress, ssl.SSLContext]) -> None:
+async def test_failed_handshakes_leave_nothing(tls: tuple[Listener, ssl.SSLContext]) -> None:
     """Clients that hang up, speak no TLS, or trust another authority."""
     address, _ = tls
     served = serving(echo, new_engine=NativeEngine)
@@ -147,7 +147,7 @@ async def test_unix_sockets_are_one_peer(tmp_path: Path) -> None:
     served = serving(echo, new_engine=NativeEngine)
     limits = MaxConnections(100, per_peer=1)
     async with (
-        listening(served, ListenAddress(path=path), limits) as server,
+        listening(served, Listener(UnixAddress(path)), limits) as server,
         dialled(server, path=path) as first,
         dialled(server, path=path) as second,
     ):
@@ -158,7 +158,7 @@ async def test_unix_sockets_are_one_peer(tmp_path: Path) -> None:
 
 
 async def test_a_close_ends_handshakes_under_way(
-    tls: tuple[ListenAddress, ssl.SSLContext],
+    tls: tuple[Listener, ssl.SSLContext],
 ) -> None:
     address, _ = tls
     async with listening(serving(echo), address) as server:

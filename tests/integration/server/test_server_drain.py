@@ -7,15 +7,17 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bridge.config.schema import Listener
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
+from bridge.rpc.address import UnixAddress
 from bridge.rpc.call import Call
 from bridge.rpc.envelope import envelope
 from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
 from bridge.server import server as server_module
-from bridge.server.server import ListenAddress, Server, bind
+from bridge.server.server import Server, bind
 from tests.support.listening import dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving
 
@@ -280,14 +282,14 @@ async def test_drain_leaves_the_next_process_its_socket(tmp_path: Path) -> None:
     """A new bridge may take over the path while the old one still finishes its calls."""
     gate = Gate()
     path = tmp_path / "bridge.sock"
-    address = ListenAddress(path=path)
+    address = Listener(UnixAddress(path))
     async with listening(serving(gate), address) as server, dialled(server, path=path) as client:
         stream = client.h2.call(_HELLO)
         client.flush()
         await eventually(lambda: gate.waiting)
         draining = asyncio.get_running_loop().create_task(server.drain(allowed=10))
         await eventually(lambda: not path.exists())
-        with bind(address):
+        with bind(address).sock:
             gate.open.set()
             await client.until(lambda: client.h2.replies[stream].has_ended)
             await client.until_closed()

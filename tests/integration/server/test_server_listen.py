@@ -12,15 +12,16 @@ import grpc
 import pytest
 import trustme
 
-from bridge.config.schema import TlsFiles
+from bridge.config.schema import Listener, TlsFiles
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
+from bridge.rpc.address import Address, TcpAddress, UnixAddress
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.envelope import envelope
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.server import server as server_module
-from bridge.server.server import ListenAddress, Server, bind
+from bridge.server.server import Server, bind
 from tests.support.listening import LOCALHOST, dialled, eventually, listening, port_of
 from tests.support.serving import serving
 
@@ -55,12 +56,12 @@ class Peers:
 @pytest.mark.parametrize(
     ("address", "text"),
     [
-        (ListenAddress("127.0.0.1", 50051), "127.0.0.1:50051"),
-        (ListenAddress("::1", 50051), "[::1]:50051"),
-        (ListenAddress(path=Path("/run/bridge.sock")), "unix:/run/bridge.sock"),
+        (TcpAddress("127.0.0.1", 50051), "127.0.0.1:50051"),
+        (TcpAddress("::1", 50051), "[::1]:50051"),
+        (UnixAddress(Path("/run/bridge.sock")), "unix:/run/bridge.sock"),
     ],
 )
-def test_address_reads_as_it_is_configured(address: ListenAddress, text: str) -> None:
+def test_address_reads_as_it_is_configured(address: Address, text: str) -> None:
     """With brackets around IPv6."""
     assert text == str(address)
 
@@ -69,19 +70,19 @@ async def test_port_in_use_is_an_os_error() -> None:
     """Another bridge listens there."""
     async with listening(serving()) as server:
         with pytest.raises(OSError, match="in use"):
-            bind(ListenAddress("127.0.0.1", port_of(server)))
+            bind(Listener(TcpAddress("127.0.0.1", port_of(server))))
 
 
 def test_name_that_does_not_resolve_is_an_os_error() -> None:
     """A misspelt host."""
     with pytest.raises(OSError):
-        bind(ListenAddress("host.invalid", 0))
+        bind(Listener(TcpAddress("host.invalid", 0)))
 
 
 async def test_ipv6_is_listened_on() -> None:
     """Where the machine has it."""
     try:
-        address = ListenAddress("::1", 0)
+        address = Listener(TcpAddress("::1", 0))
         bind(address).close()
     except OSError:
         pytest.skip("no IPv6 here")
@@ -97,8 +98,8 @@ async def test_ipv6_is_listened_on() -> None:
 
 async def test_several_listeners_serve_side_by_side(tmp_path: Path) -> None:
     """Each under the address that it was bound to."""
-    addresses = [LOCALHOST, ListenAddress(path=tmp_path / "bridge.sock")]
-    server = Server(serving(), [(address, bind(address)) for address in addresses])
+    addresses = [LOCALHOST, Listener(UnixAddress(tmp_path / "bridge.sock"))]
+    server = Server(serving(), [bind(address) for address in addresses])
     await server.start()
     for name in server.addresses:
         async with grpc.aio.insecure_channel(name) as channel:
@@ -116,7 +117,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "bridge.sock"
     peers = Peers()
     async with (
-        listening(serving(peers), ListenAddress(path=path)),
+        listening(serving(peers), Listener(UnixAddress(path))),
         grpc.aio.insecure_channel(f"unix:{path}") as channel,
     ):
         answer = await channel.unary_unary(_METHOD)(b"hello", timeout=5)
@@ -132,7 +133,7 @@ def test_a_unix_socket_has_its_mode_whatever_the_umask(tmp_path: Path, umask: in
     path = tmp_path / "bridge.sock"
     former = os.umask(umask)
     try:
-        sock = bind(ListenAddress(path=path, mode=mode))
+        sock = bind(Listener(UnixAddress(path), mode=mode)).sock
     finally:
         os.umask(former)
     with sock, socket.socket(socket.AF_UNIX) as client:
@@ -147,7 +148,7 @@ async def test_dead_unix_socket_is_replaced(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     async with (
-        listening(serving(), ListenAddress(path=path)),
+        listening(serving(), Listener(UnixAddress(path))),
         grpc.aio.insecure_channel(f"unix:{path}") as channel,
     ):
         assert b"x" == await channel.unary_unary(_METHOD)(b"x", timeout=5)
@@ -160,13 +161,13 @@ async def test_live_unix_socket_is_not(tmp_path: Path) -> None:
         live.bind(str(path))
         live.listen(0)
         with pytest.raises(OSError, match="in use"):
-            bind(ListenAddress(path=path))
+            bind(Listener(UnixAddress(path)))
         waiting = [socket.socket(socket.AF_UNIX) for _ in range(4)]
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(str(path))
         with pytest.raises(OSError, match="in use"):
-            bind(ListenAddress(path=path))
+            bind(Listener(UnixAddress(path)))
         for each in waiting:
             each.close()
 
@@ -179,7 +180,7 @@ def test_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
     path.write_text("precious")
 
     with pytest.raises(OSError, match="in use"):
-        bind(ListenAddress(path=path))
+        bind(Listener(UnixAddress(path)))
     assert "precious" == path.read_text()
 
 
@@ -270,7 +271,7 @@ async def test_tls_with_http2_by_alpn(
     peers = Peers()
     served = serving(peers, new_engine=new_engine)
     async with (
-        listening(served, ListenAddress("127.0.0.1", 0, tls=files)) as server,
+        listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server,
         _secure_channel(server, _credentials(authority)) as channel,
     ):
         method = channel.unary_unary(_METHOD)
@@ -282,7 +283,7 @@ async def test_tls_with_http2_by_alpn(
 
 async def test_alpn_names_h2(files: TlsFiles, authority: trustme.CA) -> None:
     """Out of what the client offers."""
-    async with listening(serving(), ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         tls = _client_tls(authority, "http/1.1", "h2")
         async with dialled(server, tls=tls) as client:
             chosen = client.writer.get_extra_info("ssl_object").selected_alpn_protocol()
@@ -294,7 +295,7 @@ async def test_alpn_names_h2(files: TlsFiles, authority: trustme.CA) -> None:
 
 async def test_https_request_is_answered_400(files: TlsFiles, authority: trustme.CA) -> None:
     """A browser that found the port."""
-    async with listening(serving(), ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", port_of(server), ssl=_client_tls(authority), server_hostname="localhost"
         )
@@ -313,7 +314,7 @@ async def test_verified_client_certificate_is_the_peers(files: TlsFiles, authori
     client_certificate = authority.issue_cert("client@example.org", common_name="client, inc")
     peers = Peers()
     async with (
-        listening(serving(peers), ListenAddress("127.0.0.1", 0, tls=mutual)) as server,
+        listening(serving(peers), Listener(TcpAddress("127.0.0.1", 0), tls=mutual)) as server,
         _secure_channel(server, _credentials(authority, client_certificate)) as channel,
     ):
         await channel.unary_unary(_METHOD)(b"", timeout=5)
@@ -332,7 +333,7 @@ async def test_client_without_a_certificate_is_refused(files: TlsFiles, authorit
     mutual = TlsFiles(files.cert, files.key, files.cert.with_name("ca.crt"))
     stranger = trustme.CA().issue_cert("stranger@example.org")
     served = serving()
-    async with listening(served, ListenAddress("127.0.0.1", 0, tls=mutual)) as server:
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=mutual)) as server:
         for credentials in (_credentials(authority), _credentials(authority, stranger)):
             async with _secure_channel(server, credentials) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -367,7 +368,7 @@ async def test_failed_handshake_is_told_to_both_sides(
                 return str(error.reason)
         return "no alert"
 
-    async with listening(served, ListenAddress("127.0.0.1", 0, tls=mutual)) as server:
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=mutual)) as server:
         told = [await asyncio.to_thread(shake_hands, port_of(server)) for _ in range(3)]
         await eventually(lambda: not server.connections)
 
@@ -379,7 +380,7 @@ async def test_failed_handshake_is_told_to_both_sides(
 async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles) -> None:
     """It would not know an alert, and may wait for ever."""
     served = serving()
-    async with listening(served, ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(5):
@@ -401,7 +402,7 @@ async def test_renewed_certificate_is_taken_up(
 ) -> None:
     """New connections see it, old ones live on, the port stays."""
     caplog.set_level("INFO", logger="bridge")
-    async with listening(serving(), ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         tls = _client_tls(authority, "h2")
         async with dialled(server, tls=tls) as old:
             await old.until(lambda: old.h2.has_server_settings)
@@ -429,7 +430,7 @@ async def test_bad_certificate_leaves_the_old_one(
     """One warning, not one a tick; when the files are right again they are taken up."""
     caplog.set_level("INFO", logger="bridge")
     good = files.cert.read_bytes()
-    async with listening(serving(), ListenAddress("127.0.0.1", 0, tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         files.cert.write_text("rubbish")
         await eventually(lambda: "the old one stays" in caplog.text)
         async with dialled(server, tls=_client_tls(authority, "h2")) as client:
@@ -444,9 +445,9 @@ async def test_bad_certificate_leaves_the_old_one(
 async def test_server_that_cannot_use_its_certificate_does_not_start(files: TlsFiles, tmp_path: Path) -> None:
     """And leaves no socket behind, not even of the listener before it."""
     path = tmp_path / "bridge.sock"
-    addresses = [ListenAddress(path=path), ListenAddress("127.0.0.1", 0, tls=files)]
+    addresses = [Listener(UnixAddress(path)), Listener(TcpAddress("127.0.0.1", 0), tls=files)]
     files.key.unlink()
-    server = Server(serving(), [(address, bind(address)) for address in addresses])
+    server = Server(serving(), [bind(address) for address in addresses])
 
     with pytest.raises(OSError):
         await server.start()
