@@ -5,7 +5,7 @@ Where they part is listed below with the reason, and a conversation ends there.
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.http2.events import (
@@ -148,7 +148,6 @@ def have_parted(ours: list[Event], theirs: list[Event]) -> bool:
     return has_failed(ours) and has_failed(theirs) and told(ours)[:-1] == told(theirs)[:-1]
 
 
-@settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> None:
     """The same events, the same body bytes on the same streams, the same room and the same open streams, step
@@ -181,7 +180,6 @@ def test_both_engines_hear_and_say_the_same(steps: list[tuple[object, ...]]) -> 
         assert theirs.queued_bytes == ours.queued_bytes
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
 def test_garbage_is_survived(chunks: list[bytes], begins_well: bool) -> None:
     """Whatever arrives, nothing is raised; a connection that has failed says so once and last, and has something to
@@ -208,7 +206,6 @@ RAW_FRAMES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(RAW_FRAMES, st.lists(st.integers(1, 40), max_size=30))
 def test_random_frames_are_survived_in_any_chunking(
     frames: list[tuple[int, int, int, bytes]], sizes: list[int]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hpack import Decoder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.http2 import frames
@@ -340,7 +340,6 @@ _TWO_IN_TURN: list[tuple[object, ...]] = [
 """The second reply on a connection may go out in one step."""
 
 
-@settings(deadline=None, max_examples=100)
 @given(
     steps=st.lists(_STEPS, max_size=25).map(lambda steps: _TWO_IN_TURN + steps),
     takes_data=st.booleans(),
