@@ -14,23 +14,24 @@ _PIECE = select.PIPE_BUF
 """Bytes written at once, whole lines. A pipe that says it has room takes so many without waiting (pipe(7)), and between
 the lines of other processes.
 """
-_MOST_WAITING = 1 << 20
+MOST_WAITING = 1 << 20
 """Bytes that may wait for a reader that has stopped."""
 
 
 class LossyWriter:
     """What is added leaves in order, in pieces of whole lines."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, most_waiting: int = MOST_WAITING) -> None:
         self._descriptor = descriptor
         self._waiting = bytearray()
+        self._most_waiting = most_waiting
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
 
     @property
     def is_full(self) -> bool:
         """Whether more should be dropped in place of being added."""
-        return len(self._waiting) > _MOST_WAITING
+        return len(self._waiting) > self._most_waiting
 
     @property
     def is_empty(self) -> bool:

@@ -9,10 +9,11 @@ from hypothesis import settings
 # imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
-# How many inputs Hypothesis makes for each property. `--hypothesis-profile` chooses a profile by its name: `make check`
-# uses "fast", `make test` and CI "thorough". Both make the same inputs in each run, so that a failure says
-# something about the change, not about chance. "exploring" makes new inputs in each run, for somebody who looks for faults.
-# No example has a deadline: its wall time says how busy the machine is. pytest-timeout ends a test that hangs.
+# How many inputs Hypothesis makes for each property. `--hypothesis-profile` chooses a profile by its name: `make
+# check` uses "fast", `make test` and CI "thorough". Both make the same inputs in each run, so that a failure says
+# something about the change, not about chance. "exploring" makes new inputs in each run, for somebody who looks for
+# faults. No example has a deadline: its wall time says how busy the machine is. pytest-timeout ends a test that
+# hangs.
 settings.register_profile("fast", max_examples=20, derandomize=True, deadline=None)
 settings.register_profile("thorough", max_examples=150, derandomize=True, deadline=None)
 settings.register_profile("exploring", max_examples=1000, deadline=None)

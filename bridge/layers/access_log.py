@@ -21,7 +21,7 @@ from msgspec.json import Encoder
 
 from bridge.http2.abuse import Bucket
 from bridge.logs import encodable, one_line
-from bridge.lossy_writer import LossyWriter
+from bridge.lossy_writer import MOST_WAITING, LossyWriter
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
@@ -108,12 +108,14 @@ class AccessLog:
         line_format: LineFormat = json_lines,
         descriptor: int = 2,
         is_on: bool = True,
+        most_waiting: int = MOST_WAITING,
     ) -> None:
+        """Begin without entries. `most_waiting`: bytes that may wait for a reader that has stopped."""
         self._loop = loop
         self._wall_clock = wall_clock
         self._format = line_format
         self._entries: list[AccessLogEntry] = []
-        self._outlet = LossyWriter(descriptor)
+        self._outlet = LossyWriter(descriptor, most_waiting=most_waiting)
         self._lost = 0
         """Lines lost because the writer had no room."""
         self._timer: asyncio.TimerHandle | None = None

@@ -133,6 +133,7 @@ def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.M
     assert unnamed["service.instance.id"] != named["service.instance.id"]  # a process, an instance
 
 
+@pytest.mark.real_clock  # the exporter has a thread
 async def test_closing_sends_what_is_left() -> None:
     collector = Collector(is_open=True)
     traces = Tracing([collector])

@@ -6,7 +6,7 @@ import asyncio
 from typing import TextIO
 from zlib import crc32
 
-from bridge.lossy_writer import LossyWriter
+from bridge.lossy_writer import MOST_WAITING, LossyWriter
 
 COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
@@ -21,12 +21,14 @@ class Console:
     lost then.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        """Take the stream. One without a descriptor (a test's) is simply written to."""
+    def __init__(self, stream: TextIO, *, most_waiting: int = MOST_WAITING) -> None:
+        """Take the stream. One without a descriptor (a test's) is simply written to. `most_waiting`: bytes that may
+        wait for a reader that has stopped.
+        """
         self._stream = stream
         self._is_coloured = stream.isatty()
         try:
-            self._outlet: LossyWriter | None = LossyWriter(stream.fileno())
+            self._outlet: LossyWriter | None = LossyWriter(stream.fileno(), most_waiting=most_waiting)
         except OSError:
             self._outlet = None
         self._lost = 0

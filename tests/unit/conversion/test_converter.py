@@ -25,6 +25,8 @@ from bridge.rpc.errors import (
 )
 from bridge.services.descriptors import Descriptors, load_descriptors
 
+pytestmark = pytest.mark.real_clock  # processes answer
+
 ORDERS = load_descriptors(Path(__file__).parents[2] / "crossing" / "orders")
 ECHO = "/orders.v1.Orders/Echo"
 LARGE = 64 << 20

@@ -28,6 +28,8 @@ from bridge.rpc.errors import (
 from bridge.rpc.status import StatusCode
 from bridge.services.descriptors import Descriptors, load_descriptors
 
+pytestmark = pytest.mark.real_clock  # processes answer
+
 ORDERS = load_descriptors(Path(__file__).parents[2] / "crossing" / "orders")
 ECHO = "/orders.v1.Orders/Echo"
 ORDER, JSON = b"\x0a\x017", b'{"id":"7"}'

@@ -1,7 +1,6 @@
 """deadline: calls end at their deadline, in buckets of 5 ms, never before it."""
 
 import asyncio
-from time import monotonic
 
 import pytest
 
@@ -35,14 +34,18 @@ class _Noting(RecordingCall):
         self._aborted.append(self.path)
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 def _layer(inner: Handler, deadlines: Deadlines) -> Handler:
-    return deadline(inner, deadlines=deadlines, clock=monotonic)
+    return deadline(inner, deadlines=deadlines, clock=_now)
 
 
 async def test_call_in_time_leaves_nothing_behind() -> None:
     """It is taken out of its bucket."""
     deadlines = Deadlines(asyncio.get_running_loop())
-    call = RecordingCall(deadline=monotonic() + 60)
+    call = RecordingCall(deadline=_now() + 60)
     await _layer(_answer, deadlines)(call)
 
     assert StatusCode.OK is call.status.code
@@ -58,7 +61,7 @@ async def test_failed_call_leaves_nothing_behind() -> None:
     deadlines = Deadlines(asyncio.get_running_loop())
 
     with pytest.raises(ZeroDivisionError):
-        await _layer(fail, deadlines)(RecordingCall(deadline=monotonic() + 60))
+        await _layer(fail, deadlines)(RecordingCall(deadline=_now() + 60))
     assert not any(deadlines._buckets.values())
 
 
@@ -81,17 +84,16 @@ async def test_call_is_ended_in_a_bucket_that_was_empty_when_the_timer_was_set()
     """The timer had passed it over."""
     deadlines = Deadlines(asyncio.get_running_loop())
     aborted: list[str] = []
-    now = monotonic()
+    now = _now()
     first, ended, late = (_Noting(name, aborted) for name in ("/first", "/ended", "/late"))
     for call, seconds in ((first, 0.02), (ended, 0.3), (late, 0.6)):
         deadlines.bucket(now + seconds).add(call)
     deadlines.bucket(now + 0.3).discard(ended)
-    while not aborted:
-        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.1)
     deadlines.bucket(now + 0.3).add(_Noting("/anew", aborted))
-    while deadlines._buckets:
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(1)
 
+    assert not deadlines._buckets
     assert ["/first", "/anew", "/late"] == aborted
 
 
@@ -99,16 +101,16 @@ async def test_first_deadline_rings_first_in_whatever_order_they_come() -> None:
     """One timer serves all: it moves forward for a nearer deadline, and on to the next when it has rung."""
     deadlines = Deadlines(asyncio.get_running_loop())
     aborted: list[str] = []
-    now = monotonic()
+    now = _now()
     for name, seconds in (("/late", 0.12), ("/early", 0.04), ("/ended", 0.06), ("/between", 0.08)):
         call = _Noting(name, aborted)
         bucket = deadlines.bucket(now + seconds)
         bucket.add(call)
         if name == "/ended":
             bucket.discard(call)
-    while deadlines._buckets:
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(1)
 
+    assert not deadlines._buckets
     assert ["/early", "/between", "/late"] == aborted
 
 
@@ -136,7 +138,7 @@ async def test_call_without_a_deadline_needs_no_timer() -> None:
     async def look(call: Call) -> None:
         buckets.append(sum(map(len, deadlines._buckets.values())))
 
-    for at in (None, monotonic() + 30 * 24 * 3600, monotonic() + 60):
+    for at in (None, _now() + 30 * 24 * 3600, _now() + 60):
         await _layer(look, deadlines)(RecordingCall(deadline=at))
 
     assert [0, 0, 1] == buckets
@@ -152,20 +154,7 @@ async def test_deadline_that_has_passed_wakes_nobody() -> None:
 
 
 async def test_calls_end_at_their_deadlines_and_never_before() -> None:
-    """Thirty deadlines some milliseconds apart on a real loop; late only where the machine is, which it is not each
-    time.
-    """
-    for _ in range(5):
-        late = await _lateness()
-        assert min(late) >= 0
-        # A bucket is 5 ms; the median shrugs off a machine that was busy elsewhere for a moment.
-        if sorted(late)[15] < 0.010:
-            return
-    raise AssertionError(f"the calls ended late each time, at last by {late}")
-
-
-async def _lateness() -> list[float]:
-    """Seconds by which each of thirty calls ended after its deadline."""
+    """Thirty deadlines some milliseconds apart. A bucket is 5 ms, and the timer rings a millisecond after its end."""
     deadlines = Deadlines(asyncio.get_running_loop())
     lateness: list[float] = []
 
@@ -174,13 +163,14 @@ async def _lateness() -> list[float]:
             await _wait_for_ever(call)
         finally:
             assert call.deadline is not None
-            lateness.append(monotonic() - call.deadline)
+            lateness.append(_now() - call.deadline)
 
     layers = rescue(_layer(note_the_end, deadlines), figures=BridgeFigures())
-    now = monotonic()
+    now = _now()
     calls = [RunningCall(deadline=now + 1 + step * 0.0037) for step in range(30)]
     await asyncio.wait([call.run(layers) for call in calls])
 
     assert [StatusCode.DEADLINE_EXCEEDED] * 30 == [call.status.code for call in calls]
     assert not any(deadlines._buckets.values())
-    return lateness
+    assert min(lateness) >= 0
+    assert max(lateness) <= 0.0061

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from bridge.layers import retry as retry_module
 from bridge.layers.retry import Budget, retry
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import (
@@ -22,34 +21,43 @@ from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits, RetryPolicy
 from bridge.rpc.status import StatusCode
-from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.fakes import RecordingCall
 from tests.support.running import RunningCall
 
 _FINAL = (AccessRefused("no"), ConnectionLost("lost"), FunctionFailed("no"), ServiceFailed("no"))
 
 
 class Pauses:
-    """Stands in for asyncio.sleep: time passes on the fake clock only."""
+    """Notes on the loop's clock how long after an attempt the next one begins."""
 
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
+    def __init__(self) -> None:
+        self._failed_at: float | None = None
+        self._began = _now()
         self.taken: list[float] = []
 
-    async def sleep(self, seconds: float) -> None:
-        self.taken.append(seconds)
-        self.clock.advance(seconds)
+    @property
+    def seconds_in_all(self) -> float:
+        return _now() - self._began
+
+    def between(self, inner: Handler) -> Handler:
+        async def noted(call: Call) -> None:
+            if self._failed_at is not None:
+                self.taken.append(_now() - self._failed_at)
+            try:
+                await inner(call)
+            finally:
+                self._failed_at = _now()
+
+        return noted
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(100.0)
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-@pytest.fixture
-def pauses(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Pauses:
-    pauses = Pauses(clock)
-    monkeypatch.setattr(retry_module.asyncio, "sleep", pauses.sleep)
-    return pauses
+def _seconds(*expected: float) -> object:
+    """These pauses, and what a few turns of the loop take."""
+    return pytest.approx(list(expected), abs=0.0001)
 
 
 def _failing(*errors: RpcError) -> Handler:
@@ -66,26 +74,28 @@ def _failing(*errors: RpcError) -> Handler:
 
 def _layer(
     inner: Handler,
-    clock: FakeClock,
+    pauses: Pauses | None = None,
     *,
     policy: RetryPolicy | None = None,
     target: TargetFigures | None = None,
     random: float = 1.0,
 ) -> Handler:
     return retry(
-        inner,
+        inner if pauses is None else pauses.between(inner),
         policy=policy or RetryPolicy(),
         target=target or TargetFigures("orders"),
-        clock=clock,
+        clock=_now,
         random=lambda: random,
     )
 
 
 @pytest.mark.parametrize("error", [Throttled("busy"), NotStarted("soon"), Unreachable("no route")])
-async def test_call_that_did_not_run_is_repeated(error: RpcError, clock: FakeClock, pauses: Pauses) -> None:
+async def test_call_that_did_not_run_is_repeated(
+    error: RpcError,
+) -> None:
     """The client sees only the success; the repetition is counted."""
     target, call = TargetFigures("orders"), RecordingCall()
-    await _layer(_failing(error), clock, target=target)(call)
+    await _layer(_failing(error), target=target)(call)
 
     assert [OK_TRAILERS] == call.events
     assert (2, 1) == (call.attempts, target.retries)
@@ -93,17 +103,18 @@ async def test_call_that_did_not_run_is_repeated(error: RpcError, clock: FakeClo
 
 @pytest.mark.parametrize("error", _FINAL, ids=lambda error: error.reason)
 async def test_what_may_have_run_or_cannot_improve_is_not_repeated(
-    error: RpcError, clock: FakeClock, pauses: Pauses
+    error: RpcError,
 ) -> None:
     """The error is the answer, at once."""
-    call = RecordingCall()
+    call, pauses = RecordingCall(), Pauses()
 
     with pytest.raises(type(error)):
-        await _layer(_failing(error), clock)(call)
-    assert (1, []) == (call.attempts, pauses.taken)
+        await _layer(_failing(error))(call)
+    assert 1 == call.attempts
+    assert pauses.seconds_in_all < 0.0001
 
 
-async def test_call_that_has_begun_to_answer_is_not_repeated(clock: FakeClock, pauses: Pauses) -> None:
+async def test_call_that_has_begun_to_answer_is_not_repeated() -> None:
     """The client has seen headers; a second run would send them twice."""
 
     async def begins(call: Call) -> None:
@@ -113,74 +124,80 @@ async def test_call_that_has_begun_to_answer_is_not_repeated(clock: FakeClock, p
     call = RecordingCall()
 
     with pytest.raises(Unreachable):
-        await _layer(begins, clock)(call)
+        await _layer(begins)(call)
     assert 1 == call.attempts
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 5])
-async def test_attempts_count_the_first(attempts: int, clock: FakeClock, pauses: Pauses) -> None:
+async def test_attempts_count_the_first(
+    attempts: int,
+) -> None:
     """After that many the last error is the answer."""
     call = RecordingCall()
     errors = [Unreachable(f"attempt {number}") for number in range(1, 10)]
 
     with pytest.raises(Unreachable, match=f"attempt {attempts}"):
-        await _layer(_failing(*errors), clock, policy=RetryPolicy(attempts=attempts))(call)
+        await _layer(_failing(*errors), policy=RetryPolicy(attempts=attempts))(call)
     assert attempts == call.attempts
 
 
-async def test_pauses_double_up_to_the_most(clock: FakeClock, pauses: Pauses) -> None:
+async def test_pauses_double_up_to_the_most() -> None:
     """50 ms, 100, 200, ... times the random number."""
+    pauses = Pauses()
     policy = RetryPolicy(attempts=6, max_backoff=0.3)
     errors = [Unreachable("no") for _ in range(5)]
-    await _layer(_failing(*errors), clock, policy=policy, random=0.5)(RecordingCall())
+    await _layer(_failing(*errors), pauses, policy=policy, random=0.5)(RecordingCall())
 
-    assert pytest.approx([0.025, 0.05, 0.1, 0.15, 0.15]) == pauses.taken
+    assert _seconds(0.025, 0.05, 0.1, 0.15, 0.15) == pauses.taken
 
 
-async def test_very_many_attempts_do_not_overflow(clock: FakeClock, pauses: Pauses) -> None:
+async def test_very_many_attempts_do_not_overflow() -> None:
     """The power of two stays within bounds."""
-    call = RecordingCall()
+    call, pauses = RecordingCall(), Pauses()
     call.attempts = 5000
     policy = RetryPolicy(attempts=10_000)
-    await _layer(_failing(Unreachable("no")), clock, policy=policy)(call)
+    await _layer(_failing(Unreachable("no")), pauses, policy=policy)(call)
 
-    assert [2.0] == pauses.taken
+    assert _seconds(2.0) == pauses.taken
 
 
-async def test_longer_of_retry_after_and_backoff_is_waited(clock: FakeClock, pauses: Pauses) -> None:
+async def test_longer_of_retry_after_and_backoff_is_waited() -> None:
     """AWS's wish is a lower bound."""
+    pauses = Pauses()
     errors = [Throttled("busy", retry_after=3.0), Throttled("busy", retry_after=0.001)]
-    await _layer(_failing(*errors), clock)(RecordingCall())
+    await _layer(_failing(*errors), pauses)(RecordingCall())
 
-    assert [3.0, 0.1] == pauses.taken
+    assert _seconds(3.0, 0.1) == pauses.taken
 
 
-@pytest.mark.parametrize("deadline", [102.9, 103.0])
-async def test_wait_that_passes_the_deadline_is_not_begun(deadline: float, clock: FakeClock, pauses: Pauses) -> None:
+@pytest.mark.parametrize("seconds_left", [2.9, 3.0])
+async def test_wait_that_passes_the_deadline_is_not_begun(seconds_left: float) -> None:
     """The client learns the reason now instead of DEADLINE_EXCEEDED later."""
-    layer = _layer(_failing(Throttled("busy", retry_after=3.0)), clock)
+    pauses = Pauses()
+    layer = _layer(_failing(Throttled("busy", retry_after=3.0)))
 
     with pytest.raises(Throttled) as caught:
-        await layer(RecordingCall(deadline=deadline))
-    assert [] == pauses.taken
+        await layer(RecordingCall(deadline=_now() + seconds_left))
+    assert pauses.seconds_in_all < 0.0001
     assert (("grpc-retry-pushback-ms", "3000"),) == caught.value.trailing
 
 
-async def test_very_long_retry_after_is_the_clients_to_wait(clock: FakeClock, pauses: Pauses) -> None:
+async def test_very_long_retry_after_is_the_clients_to_wait() -> None:
     """Even without a deadline no call holds its place for an hour."""
-    layer = _layer(_failing(Throttled("busy", retry_after=3600.0)), clock)
+    pauses = Pauses()
+    layer = _layer(_failing(Throttled("busy", retry_after=3600.0)))
 
     with pytest.raises(Throttled):
         await layer(RecordingCall())
-    assert [] == pauses.taken
+    assert pauses.seconds_in_all < 0.0001
 
 
-async def test_throttling_has_the_status_that_the_route_wants(clock: FakeClock, pauses: Pauses) -> None:
+async def test_throttling_has_the_status_that_the_route_wants() -> None:
     """`throttled_as`; the throttles are counted by AWS's reason."""
     target = TargetFigures("orders")
     call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
     errors = [Throttled("busy", throttle_reason="CallerRateLimitExceeded"), Throttled("busy")]
-    layer = _layer(_failing(*errors), clock, policy=RetryPolicy(attempts=2), target=target)
+    layer = _layer(_failing(*errors), policy=RetryPolicy(attempts=2), target=target)
 
     with pytest.raises(Throttled) as caught:
         await layer(call)
@@ -188,27 +205,28 @@ async def test_throttling_has_the_status_that_the_route_wants(clock: FakeClock, 
     assert {"CallerRateLimitExceeded": 1, "unknown": 1} == dict(target.throttled)
 
 
-async def test_http_429_has_that_status_too_and_is_not_repeated(clock: FakeClock, pauses: Pauses) -> None:
+async def test_http_429_has_that_status_too_and_is_not_repeated() -> None:
     """Nothing proves that the function did not run."""
+    pauses = Pauses()
     target = TargetFigures("web")
     call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
-    layer = _layer(_failing(HttpThrottled("busy", retry_after=2.0)), clock, target=target)
+    layer = _layer(_failing(HttpThrottled("busy", retry_after=2.0)), target=target)
 
     with pytest.raises(HttpThrottled) as caught:
         await layer(call)
     assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
     assert {"unknown": 1} == dict(target.throttled)
-    assert [] == pauses.taken
+    assert pauses.seconds_in_all < 0.0001
 
 
-async def test_outage_is_not_multiplied(clock: FakeClock, pauses: Pauses) -> None:
+async def test_outage_is_not_multiplied() -> None:
     """With a budget of 20 % a thousand failing calls cause some two hundred retries, not two thousand."""
     target = TargetFigures("orders")
 
     async def down(call: Call) -> None:
         raise Unreachable("down")
 
-    layer = _layer(down, clock, target=target)
+    layer = _layer(down, target=target)
     for _ in range(1000):
         with pytest.raises(Unreachable):
             await layer(RecordingCall())
@@ -216,10 +234,10 @@ async def test_outage_is_not_multiplied(clock: FakeClock, pauses: Pauses) -> Non
     assert 200 <= target.retries <= 211
 
 
-async def test_cancelled_wait_ends_at_once(clock: FakeClock) -> None:
+async def test_cancelled_wait_ends_at_once() -> None:
     """An abort reaches the handler in its pause."""
     policy = RetryPolicy(backoff=50.0, max_backoff=50.0)
-    layer = _layer(_failing(Unreachable("no")), clock, policy=policy)
+    layer = _layer(_failing(Unreachable("no")), policy=policy)
     task = RunningCall().run(layer)
     await asyncio.sleep(0)
     task.cancel()

@@ -18,7 +18,7 @@ from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Phas
 from bridge.rpc.limits import ConnectionLimits, Limits
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
-from bridge.server import call as call_module
+from bridge.server.call import SEND_STALL
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryWire, echo, echo_each, serving, wait_for_ever
 
@@ -529,9 +529,8 @@ async def test_choked_socket_holds_every_handler_back() -> None:
     await wire.close()
 
 
-async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_that_never_reads_is_given_up() -> None:
     """Its stream is reset and its call ends."""
-    monkeypatch.setattr(call_module, "SEND_STALL", 0.0)
     ends: list[RpcError] = []
 
     async def pour(call: Call) -> None:
@@ -547,9 +546,13 @@ async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPat
     wire.client.takes_data = False
     client = await wire.open()
     stream = client.call(_HELLO)
-    for _ in range(3):
-        await wire.settle()
+    await wire.settle()
+    await asyncio.sleep(SEND_STALL - 0.1)
+    before = list(ends)
+    await asyncio.sleep(0.1)
+    await wire.settle()
 
+    assert [] == before
     assert ["ClientGone"] == [error.reason for error in ends]
     assert ErrorCode.CANCEL == client.replies[stream].reset
     assert 0 == wire.connection.engine.queued_bytes
@@ -559,45 +562,19 @@ async def test_client_that_never_reads_is_given_up(monkeypatch: pytest.MonkeyPat
 # -- rule 12: full duplex towards a target that takes its input whole --------------------------------------------------
 
 
-class Alarm:
-    """The loop's clock and its timers, moved by the test."""
-
-    def __init__(self, wire: MemoryWire, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._now = 1000.0
-        self._timers: list[tuple[float, Callable[[], None]]] = []
-        loop = wire.connection.loop
-        self._loop_time = loop.time
-        monkeypatch.setattr(loop, "time", lambda: self._now)
-        monkeypatch.setattr(loop, "call_at", self._call_at)
-
-    def _call_at(self, when: float, act: Callable[..., None], *arguments: object) -> asyncio.TimerHandle:
-        self._timers.append((when, lambda: act(*arguments)))
-        loop = asyncio.get_running_loop()
-        return asyncio.TimerHandle(when, act, arguments, loop)
-
-    def advance(self, seconds: float) -> None:
-        """Passing time rings what is due."""
-        self._now += seconds
-        due = [act for when, act in self._timers if when <= self._now]
-        self._timers = [timer for timer in self._timers if timer[0] > self._now]
-        for act in due:
-            act()
-
-
-async def test_silence_after_a_message_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_after_a_message_ends_the_call() -> None:
     """Counted from the last byte, to the second, saying what to use instead."""
     wire = _wire(limits=Limits(half_close=60.0))
-    alarm = Alarm(wire, monkeypatch)
     client = await wire.open()
     stream = client.call(ended=False)
     await wire.settle()
-    alarm.advance(50)
+    await asyncio.sleep(50)
     client.send(stream, _HELLO)
     await wire.settle()
-    alarm.advance(59)
+    await asyncio.sleep(59)
     await wire.settle()
     early = client.replies[stream].has_ended
-    alarm.advance(1)
+    await asyncio.sleep(1)
     await wire.settle()
 
     assert not early
@@ -607,15 +584,14 @@ async def test_silence_after_a_message_ends_the_call(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(("first", "allowed"), [(b"", 60.0), (_HELLO, None)])
-async def test_silence_is_allowed(first: bytes, allowed: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silence_is_allowed(first: bytes, allowed: float | None) -> None:
     """Before the first message, and with `half_close: null`: the deadline decides."""
     wire = _wire(limits=Limits(half_close=allowed))
-    alarm = Alarm(wire, monkeypatch)
     client = await wire.open()
     stream = client.call(first, ended=False)
     await wire.settle()
     for _ in range(10):
-        alarm.advance(600)
+        await asyncio.sleep(600)
         await wire.settle()
 
     assert not client.replies[stream].has_ended

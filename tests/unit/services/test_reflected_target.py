@@ -7,7 +7,6 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from bridge.rpc.errors import FunctionFailed, NoRoute, Throttled
 from bridge.rpc.status import StatusCode
-from bridge.services import reflected_target as asked_target
 from bridge.services.descriptors import Descriptors
 from bridge.services.errors import NotDescribed
 from bridge.services.reflected_target import FAILURE_MEMORY, ReflectedTarget, first_implemented
@@ -127,9 +126,8 @@ async def test_failures_say_what_to_do(failure: Exception, code: StatusCode, tex
     assert code == caught.value.code
 
 
-async def test_a_slow_target_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_target_is_given_up() -> None:
     """The whole conversation has a time limit."""
-    monkeypatch.setattr(asked_target, "TIMEOUT", 0.01)
     function = greeter()
     function.gate = asyncio.Event()
 

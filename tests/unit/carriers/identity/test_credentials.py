@@ -30,6 +30,8 @@ from bridge.carriers.identity.credentials import (
 )
 from bridge.rpc.errors import NotReady
 
+pytestmark = pytest.mark.real_clock  # searches run in threads
+
 FIRST, SECOND = Credentials("AKID1", "secret-1"), Credentials("AKID2", "secret-2", "token")
 SETTINGS = AwsSettings(region="eu-west-1")
 

@@ -6,8 +6,6 @@ import asyncio
 import os
 from io import StringIO
 
-import pytest
-
 from bridge.emulator.instances.console import Console
 
 
@@ -38,22 +36,20 @@ def test_only_a_terminal_gets_colours() -> None:
     assert first.removesuffix("one") == second.removesuffix("two")
 
 
-async def test_functions_go_on_when_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_functions_go_on_when_nobody_reads() -> None:
     """A full pipe is not waited for: lines wait up to a bound, more are lost, and how many is told when there is room
     again.
     """
-    monkeypatch.setattr("bridge.lossy_writer._MOST_WAITING", 100_000)
-    monkeypatch.setattr("bridge.emulator.instances.console._RETRY_AFTER", 0.0)
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with open(reader, "rb", buffering=0) as screen, open(writer, "w", buffering=1) as stream:
-        console = Console(stream)
+        console = Console(stream, most_waiting=100_000)
         for number in range(2000):
             console("greeter", f"{number:04} {'x' * 200}")
         received = b""
         while b"were lost" not in received:
             received += screen.read(1 << 20) or b""
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
         console("other", "again")
         received += screen.read(1 << 20) or b""
 

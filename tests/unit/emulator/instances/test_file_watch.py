@@ -13,6 +13,8 @@ import pytest
 
 from bridge.emulator.instances.file_watch import FileWatch
 
+pytestmark = pytest.mark.real_clock  # the kernel tells of changes through a thread
+
 
 async def test_a_change_names_its_folder_and_caches_do_not_count(tmp_path: Path) -> None:
     """What Python writes by itself must not restart anything."""
