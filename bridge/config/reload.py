@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bridge.config.schema import Config
+from bridge.config.reading import Plan
+from bridge.config.schema import Config, Reload
 
-APPLIED = ("services", "defaults", "functions", "health", "reflection", "log", "aws")
+_SECTIONS = {name.partition(".")[0]: slot.traits for name, slot in Plan.of(Config).slots.items()}
 
-NEEDS_RESTART = (
-    "listen",
-    "admin",
-    "workers",
-    "http2",
-    "max_connections",
-    "emulator",
-    # Numbers of the process rather than of a call: the supervisor and its workers took them when they began.
-    "drain",
-    "drain_delay",
-    "buffers",
-)
+NEEDS_RESTART = tuple(name for name, traits in _SECTIONS.items() if Reload.NEEDS_RESTART in traits)
+APPLIED = tuple(name for name in _SECTIONS if name not in NEEDS_RESTART)
 
 
 @dataclass(frozen=True, slots=True)
