@@ -21,6 +21,10 @@ Start with `grpc-lambda-bridge serve -c bridge.yaml`, where bridge.yaml holds
 """
 
 
+_STARTING = ("serve", "emulate")
+"""The commands that would have started something."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     _open_what_is_closed()
@@ -31,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in errors.problems:
             print(problem, file=sys.stderr)
         count = len(errors.problems)
-        print(f"{count} problem{'s' if count > 1 else ''}; nothing was started", file=sys.stderr)
+        outcome = "; nothing was started" if chosen.command in _STARTING else ""
+        print(f"{count} problem{'s' if count > 1 else ''}{outcome}", file=sys.stderr)
         return 2
     except CommandFailed as failure:
         print(f"grpc-lambda-bridge: {failure}", file=sys.stderr)

@@ -61,7 +61,7 @@ class Json:
 
         return UnaryReader(http_status, headers, decode=_decode, convert=convert, max_response=limit)
 
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - `encode` has seen to it
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - nothing is looked at before `feed`
         return self.reader(http_status, headers, options)
 
 

@@ -24,7 +24,7 @@ class Protobuf:
     def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
         return UnaryReader(http_status, headers, decode=_decode, max_response=options.max_response)
 
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - `encode` has seen to it
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - nothing is looked at before `feed`
         return self.reader(http_status, headers, options)
 
 

@@ -219,7 +219,7 @@ class ServicesReader:
         names = self._local_functions
         local = found.local_function
         if local is not None and names is not None and local not in names:
-            raise element.refuse(f"functions has no {shown(local)}{did_you_mean(local, names)}")
+            raise element.refuse(f"functions has no function named {shown(local)}{did_you_mean(local, names)}")
         document = entry.element.document
         problems = len(document.problems)
         working = {name: value for name, value in settings.items() if _works_on(_top(name), found)}

@@ -260,7 +260,7 @@ def test_a_certificate_that_does_not_verify_is_unavailable_and_not_retried(tmp_p
 
 
 def test_without_credentials_calls_are_unavailable_and_the_bridge_not_ready(tmp_path: Path) -> None:
-    """Rule 6: UNAVAILABLE saying what to do, /readyz 503."""
+    """Rule 6: UNAVAILABLE, /readyz 503. What to do is said once, in the log, and not to callers."""
     nowhere = {
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": "/nonexistent",
@@ -270,9 +270,11 @@ def test_without_credentials_calls_are_unavailable_and_the_bridge_not_ready(tmp_
     with running_bridge(tmp_path, config, environ=nowhere) as bridge:
         outcome = call(bridge, "t.f")
         status, body = bridge.get_whole("/readyz")
+        bridge.wait_for_line("AWS_PROFILE")
 
     assert Code.UNAVAILABLE is outcome.code
-    assert "AWS_PROFILE" in outcome.details
+    assert "the bridge has no AWS credentials yet; its log says why" == outcome.details
+    assert 1 == sum("AWS_PROFILE" in line for line in bridge.lines)
     assert (503, True) == (status, "credentials" in body)
 
 

@@ -276,7 +276,7 @@ async def test_a_reply_that_is_no_http_response_is_502(tmp_path: Path) -> None:
         found = response.status, await response.text()
 
     assert found == (502, "Internal Server Error")
-    assert ("fn", "URL: 502, statusCode is none of HTTP's") in caller.lines
+    assert ("fn", "URL: 502, the statusCode is invalid: it must be a number from 100 to 599") in caller.lines
 
 
 @pytest.mark.parametrize("url", [BUFFERED, STREAMING], ids=lambda url: str(url.invoke_mode))

@@ -121,7 +121,7 @@ def _http_status(value: int | str | None) -> int:
     except ValueError:
         http_status = 0
     if not 100 <= http_status <= 599:
-        raise BadReply("the function returned a statusCode that is none of HTTP's")
+        raise BadReply("the function returned an invalid statusCode: it must be a number from 100 to 599")
     return http_status
 
 

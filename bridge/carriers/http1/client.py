@@ -9,6 +9,7 @@ in.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 
@@ -24,6 +25,8 @@ from bridge.rpc.url import Origin
 
 BUFFER_SIZE = 64 << 10
 """Most bytes that one read returns."""
+
+_logger = logging.getLogger(__name__)
 
 
 class HttpClient:
@@ -44,6 +47,7 @@ class HttpClient:
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
+        self._last_fault = ""
         self.turns = LargeReplyGate()
         """The gate that all readers of large bodies share."""
 
@@ -66,8 +70,17 @@ class HttpClient:
             try:
                 self._tls = context_from_environment(self._environment)
             except OSError as error:
-                raise Misconfigured("the certificate authorities cannot be read: check AWS_CA_BUNDLE") from error
+                self._report(str(error))
+                raise Misconfigured(
+                    "the certificate authorities cannot be read; the bridge's log has the reason"
+                ) from error
         return self._tls
+
+    def _report(self, fault: str) -> None:
+        """Log why there are no authorities, once for each reason: each call tries again."""
+        if fault != self._last_fault:
+            self._last_fault = fault
+            _logger.warning("the certificate authorities cannot be read: %s; check AWS_CA_BUNDLE", fault)
 
     async def close(self) -> None:
         """Close every connection. Callers in the middle of an exchange get ConnectionLost."""

@@ -63,6 +63,7 @@ class Resolver:
         self._fresh = fresh
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._lookups: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._faults: dict[tuple[str, int], str] = {}
 
     async def resolve(self, host: str, port: int) -> list[SocketAddress]:
         """Return the addresses of a host, in the order to try them. Raises Unreachable."""
@@ -80,7 +81,7 @@ class Resolver:
         await asyncio.wait((lookup,), timeout=None if answer is None else PATIENCE)
         answer = self._answers.get(place)
         if answer is None:
-            raise Unreachable(f"no address is known for {host}: check the name and the DNS")
+            raise Unreachable(f"no address is known for {host}")
         return answer.next_order()
 
     def doubt(self, host: str, port: int) -> None:
@@ -95,11 +96,18 @@ class Resolver:
             addresses = await self._lookup(*place)
         except OSError as error:
             addresses = []
-            _logger.warning("no answer from DNS for %s: %s", place[0], error)
+            self._report(place, error.strerror or str(error))
         if addresses:
+            self._faults.pop(place, None)
             self._answers[place] = _Answer(addresses, loop.time() + self._fresh)
         elif place in self._answers:
             self._answers[place].fresh_until = loop.time() + PAUSE
+
+    def _report(self, place: tuple[str, int], fault: str) -> None:
+        """Log why a host has no new address, once for each reason: each call asks again."""
+        if self._faults.get(place) != fault:
+            self._faults[place] = fault
+            _logger.warning("DNS has no answer for %s: %s; check the name and the DNS", place[0], fault)
 
     async def close(self) -> None:
         """End the lookups under way."""

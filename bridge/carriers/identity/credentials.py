@@ -43,9 +43,12 @@ LONGEST_PAUSE = 60.0
 FORCED_EVERY = 10.0
 """Seconds between two searches caused by refused signatures, so that wrong keys do not start one for each call."""
 
-NONE_YET = (
-    "the bridge has no AWS credentials yet: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
-    " or run `aws sso login`, or give the machine or container a role"
+NONE_YET = "the bridge has no AWS credentials yet; its log says why"
+"""What a caller learns. Only the operator can do something about it, so the advice is in the log."""
+
+NOWHERE = (
+    "no place holds any; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso login`,"
+    " or give the machine or container a role"
 )
 
 _logger = logging.getLogger(__name__)
@@ -150,6 +153,7 @@ class RefreshingCredentials:
         self._first_pause = first_pause
         self._found: Found | None = None
         self._found_at = 0.0
+        self._last_fault = ""
         self._forced_at: float | None = None
         self._forced: asyncio.Task[bool] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -241,7 +245,7 @@ class RefreshingCredentials:
             found = await in_daemon_thread(look)
             _check(found, found.place)
         except Exception as error:  # noqa: BLE001 - botocore's plug-ins raise anything; it is logged and tried again
-            _logger.warning("no AWS credentials found: %s (looked in: %s)", _told(error), self._search.tried)
+            self._report(_told(error))
             return False
         finally:
             self._searched.set()
@@ -253,8 +257,15 @@ class RefreshingCredentials:
             found = Found(self._found.credentials, found.settings, found.place)
         self._found = found
         self._found_at = self._clock()
+        self._last_fault = ""
         self._ready.set()
         return True
+
+    def _report(self, fault: str) -> None:
+        """Log why there are no credentials, once for each reason: searches repeat."""
+        level = logging.DEBUG if fault == self._last_fault else logging.WARNING
+        self._last_fault = fault
+        _logger.log(level, "no AWS credentials found: %s (looked in: %s)", fault, self._search.tried)
 
 
 class NoCredentials(Exception):
@@ -328,7 +339,7 @@ class BotocoreSearch:
             if kept is not None:
                 self._kept = kept
                 return kept
-        raise NoCredentials("no place holds any")
+        raise NoCredentials(NOWHERE)
 
     def _fault(self, session: Session, provider: str, error: Exception) -> NoCredentials:
         place = place_of(provider, session, os.environ)

@@ -158,7 +158,7 @@ def _text(value: _Scalar) -> str:
 def _http_status(value: int | str) -> int:
     # 1xx is no final status.
     if not re.fullmatch(r"[2-5]\d\d", str(value)):
-        raise InvalidUrlReply("statusCode is none of HTTP's")
+        raise InvalidUrlReply("the statusCode is invalid: it must be a number from 100 to 599")
     return int(value)
 
 

@@ -398,12 +398,18 @@ async def test_settings_that_lead_nowhere_say_so(client: HttpClient, settings: A
     assert not caught.value.may_have_run
 
 
-async def test_unreadable_authorities_say_so() -> None:
+async def test_unreadable_authorities_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    """The path and the variable are for the operator: they are in the log, once, and not in the callers' messages."""
     client = HttpClient(environment={"AWS_CA_BUNDLE": "/nonexistent/ca.pem"})
     invoke = LambdaInvoke(ARN, client=client, credentials=FakeSource(OLD))
-    with pytest.raises(Misconfigured, match="AWS_CA_BUNDLE"):
-        await invoke.invoke(b"{}")
+    for _ in range(2):
+        with pytest.raises(Misconfigured) as caught:
+            await invoke.invoke(b"{}")
+        assert "the certificate authorities cannot be read; the bridge's log has the reason" == str(caught.value)
     await client.close()
+
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "AWS_CA_BUNDLE" in told
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_target_and_split_exclude_each_other() -> None:
 
 def test_a_local_target_must_be_among_the_functions() -> None:
     assert [
-        'bridge.yaml:2: services.a.B: functions has no ecko, did you mean "echo"?',
+        'bridge.yaml:2: services.a.B: functions has no function named ecko, did you mean "echo"?',
     ] == problems("functions: {echo: {handler: a.b}}\nservices: {a.B: local:ecko}")
 
 
@@ -365,7 +365,7 @@ def test_a_leg_is_a_weight_or_a_mapping() -> None:
         ("split.function:f: expected a weight: a number above 0, found null", "{function:f: null}"),
         ('split.function:f: needs "weight"', "{function:f: {event: alb}}"),
         ("split.function:f.timeout: unknown key", "{function:f: {weight: 1, timeout: 5s}}"),
-        ("split.local:f: functions has no f", "{local:f: 1}"),
+        ("split.local:f: functions has no function named f", "{local:f: 1}"),
         (
             "split.function:f.tls: has no effect on a Lambda target",
             "{function:f: {weight: 1, tls: {}}, 'https://h': 1}",

@@ -93,6 +93,23 @@ async def test_unknown_host_is_unreachable(caplog: pytest.LogCaptureFixture) -> 
     assert ["10.0.0.1"] == await hosts(resolver)
 
 
+async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Calls ask again, and so do retries. The log has the host and the reason, and no number of the system's."""
+    unknown, down = socket.gaierror(socket.EAI_NONAME, "no such name"), socket.gaierror(socket.EAI_AGAIN, "no server")
+    resolver = Resolver(FakeDns(unknown, unknown, down, ["10.0.0.1"], unknown), fresh=0.0)
+    for _ in range(3):
+        with pytest.raises(Unreachable, match=r"^no address is known for lambda\.test$"):
+            await resolver.resolve("lambda.test", 443)
+    for _ in range(2):
+        await hosts(resolver)
+
+    told = [
+        f"DNS has no answer for lambda.test: {reason}; check the name and the DNS"
+        for reason in ("no such name", "no server", "no such name")
+    ]
+    assert told == [record.getMessage() for record in caplog.records]
+
+
 async def test_last_answer_outlives_a_failing_resolver() -> None:
     """When DNS fails the old addresses serve, and are asked for again only after a pause."""
     dns = FakeDns(["10.0.0.1"], OSError("no DNS"))

@@ -80,13 +80,13 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_until_found_a_call_is_told_what_to_do() -> None:
-    """NotReady, at once, with the ways to give credentials; then the credentials."""
+async def test_until_found_a_call_is_told_so() -> None:
+    """NotReady, at once, without the advice that only the operator can follow; then the credentials."""
     search = FakeSearch(FIRST)
     search.gate.clear()
     source = RefreshingCredentials(search)
     source.start()
-    with pytest.raises(NotReady, match="AWS_PROFILE"):
+    with pytest.raises(NotReady, match=r"^the bridge has no AWS credentials yet; its log says why$"):
         source.current()
     before = source.is_ready, source.age
     search.gate.set()
@@ -121,6 +121,20 @@ async def test_failed_search_is_logged_and_tried_again(caplog: pytest.LogCapture
 
     assert ["find", "find"] == search.calls
     assert "no AWS credentials found: no place holds any (looked in: env, sso; profile default)" in caplog.text
+
+
+async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Searches repeat, from once a second to once a minute."""
+    nowhere, expired = NoCredentials("no place holds any"), NoCredentials("sso: the login has expired")
+    search = FakeSearch(nowhere, nowhere, nowhere, expired, expired, FIRST)
+    source = RefreshingCredentials(search, first_pause=0.001)
+    with caplog.at_level(logging.WARNING):
+        source.start()
+        await source.wait_until_ready()
+    await source.close()
+
+    told = [record.getMessage().partition(" (")[0] for record in caplog.records]
+    assert [f"no AWS credentials found: {reason}" for reason in (nowhere, expired)] == told
 
 
 async def test_foreign_errors_are_not_quoted(caplog: pytest.LogCaptureFixture) -> None:
