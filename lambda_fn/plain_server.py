@@ -64,12 +64,14 @@ class PlainServer:
                 if beside is not None:
                     beside.stop_accepting()
 
-            if self._is_async():
+            if self.is_async:
                 asyncio.run(self._run_async(pool, wait, address, grace, credentials))
             else:
                 self._run_sync(pool, wait, address, grace, credentials)
 
-    def _is_async(self) -> bool:
+    @property
+    def is_async(self) -> bool:
+        """Whether a method or an interceptor is async. Then only an aio server can serve all of them."""
         if self._chain.is_async:
             return True
         return any(async_servicer.is_async(handler) for handler in self._handlers())
@@ -79,6 +81,22 @@ class PlainServer:
         for generic in self._registry.generic_handlers:
             yield from handlers_within(generic)
 
+    def sync_server(self, pool: ThreadPoolExecutor, outermost: Sequence[grpc.ServerInterceptor] = ()) -> grpc.Server:
+        """Return a server that has no address yet, for services without async methods. `outermost`: interceptors
+        before all others.
+        """
+        return grpc.server(
+            pool,
+            handlers=[_Methods(self._registry)],
+            interceptors=[*outermost, *self._chain.interceptors],
+            options=self._options,
+            compression=self._compression,
+        )
+
+    def aio_server(self, chain: WholeChain) -> grpc.aio.Server:
+        """Return a server that has no address yet, for any service. To be called on the loop that will serve."""
+        return grpc.aio.server(interceptors=[chain], options=self._options, compression=self._compression)
+
     def _run_sync(
         self,
         pool: ThreadPoolExecutor,
@@ -87,13 +105,7 @@ class PlainServer:
         grace: float,
         credentials: grpc.ServerCredentials | None,
     ) -> None:
-        server = grpc.server(
-            pool,
-            handlers=[_Methods(self._registry)],
-            interceptors=list(self._chain.interceptors),
-            options=self._options,
-            compression=self._compression,
-        )
+        server = self.sync_server(pool)
         port = _listen(server, address, credentials)
         server.start()
         _announce(address, port)
@@ -108,11 +120,7 @@ class PlainServer:
         grace: float,
         credentials: grpc.ServerCredentials | None,
     ) -> None:
-        server = grpc.aio.server(
-            interceptors=[_WholeChain(self._chain, self._registry, pool)],
-            options=self._options,
-            compression=self._compression,
-        )
+        server = self.aio_server(WholeChain(self._chain, self._registry, pool))
         port = _listen(server, address, credentials)
         await server.start()
         _announce(address, port)
@@ -171,7 +179,7 @@ class _Methods(grpc.GenericRpcHandler):
         return self._registry.find(handler_call_details)
 
 
-class _WholeChain(grpc.aio.ServerInterceptor):
+class WholeChain(grpc.aio.ServerInterceptor):
     """The chain and its handler as one aio interceptor. grpc.aio.server accepts no sync interceptors, and supports sync
     methods only partly.
     """
@@ -185,8 +193,15 @@ class _WholeChain(grpc.aio.ServerInterceptor):
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],  # noqa: ARG002 - grpcio's signature
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        handler = await self._chain.resolve_async(self._registry.find, handler_call_details)
+    ) -> Handler | None:
+        return self.as_async(await self.resolve(handler_call_details))
+
+    async def resolve(self, details: grpc.HandlerCallDetails) -> Handler | None:
+        """Return the handler that the interceptors and the services give. Raises what an interceptor raises."""
+        return await self._chain.resolve_async(self._registry.find, details)
+
+    def as_async(self, handler: Handler | None) -> Handler | None:
+        """Return a handler that an aio server can serve: a plain method runs in the pool."""
         if handler is None or async_servicer.is_async(handler):
             return handler
         from lambda_fn.sync_over_aio import as_async

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from threading import Lock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 
@@ -18,6 +19,7 @@ from lambda_fn.call import Call
 from lambda_fn.contexts import COMPRESSION_NAMES, unexpected
 from lambda_fn.cors import Cors
 from lambda_fn.deadline import Deadline
+from lambda_fn.duplex.order import is_order, networks
 from lambda_fn.events import shape_of
 from lambda_fn.events.shape import BadEvent, Event, Shape
 from lambda_fn.http import HttpReply, HttpRequest, Peer, plain_reply
@@ -39,6 +41,10 @@ from lambda_fn.rpc import (
 )
 from lambda_fn.streaming import StreamingReply
 from lambda_fn.threads import LoopThread, Saturated, Workers, usual_workers
+
+if TYPE_CHECKING:  # loaded when they are needed: most functions never do
+    from lambda_fn.duplex.endpoint import Endpoint
+    from lambda_fn.plain_server import PlainServer
 
 _logger = logging.getLogger("lambda_fn")
 
@@ -89,6 +95,7 @@ class LambdaServer:
         stream_replies: bool | None = None,
         cors: str | Sequence[str] | None = "*",
         base_path: str = "",
+        duplex: bool | Sequence[str] = True,
     ) -> None:
         """All arguments are optional. Raises ValueError for a `base_path` that is no path.
 
@@ -110,6 +117,8 @@ class LambdaServer:
         base_path: a path such as `/shop` that a front end puts before the paths of `google.api.http` without saying
             so. Examples are a load balancer, and an HTTP API behind a custom domain whose route is `$default`. Base
             paths of other API Gateway routes are found in the event.
+        duplex: whether the function connects to a bridge that asks for it, which makes full duplex possible. A list of
+            networks such as `["10.0.0.0/8"]` limits where the bridge may be.
         """
         if base_path and (not base_path.startswith("/") or base_path.endswith("/")):
             raise ValueError(f"base_path {base_path!r} is not of the form /shop")
@@ -126,6 +135,12 @@ class LambdaServer:
         self._protocols = Protocols(self._registry.services)
         self._base_path = base_path
         self._cors = None if cors is None else Cors(cors)
+        self._duplex_allowed = duplex
+        if not isinstance(duplex, bool):
+            networks(duplex)  # what is wrong with them is said now
+        self._duplex: Endpoint | None = None
+        self._closing: list[Callable[[], None]] = []
+        self._duplex_lock = Lock()
 
     # -- what generated code calls --
 
@@ -155,23 +170,17 @@ class LambdaServer:
         `credentials` the port is plaintext. `http` is a second address, which serves HTTP/1.1 as a function URL would
         (REST, gRPC-Web, Connect). Raises RuntimeError if an address cannot be bound.
         """
-        from lambda_fn.plain_server import PlainServer
-
         beside = None
         if http is not None:
             from lambda_fn.plain_http import HttpSide
 
             beside = HttpSide(self.handler, http, grace=grace)
-        PlainServer(
-            self._registry,
-            self._chain,
-            options=self._options,
-            compression=self._compression,
-            max_workers=max_workers,
-        ).run(address, grace=grace, credentials=credentials, beside=beside)
+        self._plain_server(max_workers).run(address, grace=grace, credentials=credentials, beside=beside)
 
     def close(self) -> None:
         """Stop the threads. Lambda never needs it; a test or a notebook may."""
+        for close in self._closing:
+            close()
         self._workers.close()
         self._loop.close()
 
@@ -183,6 +192,8 @@ class LambdaServer:
         Raises UnknownEvent for an event that is not an HTTP request, and what a servicer raises to end the process
         (SystemExit).
         """
+        if is_order(event):
+            return self._endpoint().answer(event, context)
         invocation = _Invocation(event, context, shape_of(event))
         try:
             request = invocation.shape.read(event)
@@ -202,6 +213,28 @@ class LambdaServer:
             refused = WholeReply(refusal.status, refusal.trailing)
             return self._sent(invocation, accepted.responder.whole(refused))
         return self._answer(invocation, incoming, accepted.responder)
+
+    def _endpoint(self) -> Endpoint:
+        """Return what answers orders to connect. It is made with the first order: most functions never see one."""
+        with self._duplex_lock:
+            if self._duplex is None:
+                from lambda_fn.duplex.local import LocalServer
+
+                local = LocalServer(self._plain_server(), self._registry, self._chain, self._loop)
+                self._closing.append(local.close)
+                self._duplex = local.endpoint(self._duplex_allowed)
+            return self._duplex
+
+    def _plain_server(self, max_workers: int | None = None) -> PlainServer:
+        from lambda_fn.plain_server import PlainServer
+
+        return PlainServer(
+            self._registry,
+            self._chain,
+            options=self._options,
+            compression=self._compression,
+            max_workers=max_workers,
+        )
 
     def _answer(
         self,

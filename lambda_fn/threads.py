@@ -156,7 +156,7 @@ class LoopThread:
 
         It gets a copy of the caller's context variables, and must not raise.
         """
-        loop = self._running()
+        loop = self.running()
         started: list[asyncio.Task[None]] = []
 
         def start() -> None:
@@ -173,7 +173,8 @@ class LoopThread:
         loop.call_soon_threadsafe(start, context=contextvars.copy_context())
         return stop
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def running(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, which runs in its thread from now on."""
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()

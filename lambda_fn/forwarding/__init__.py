@@ -16,10 +16,13 @@ from typing import Any
 
 import grpc
 
+from lambda_fn.duplex.endpoint import Endpoint
+from lambda_fn.duplex.order import Allowed, is_order
 from lambda_fn.events.shape import Event
 from lambda_fn.forwarding.channel import KeptChannel
 from lambda_fn.forwarding.process import ServerProcess
 from lambda_fn.forwarding.proxy import Upstream, forwarding_handlers
+from lambda_fn.forwarding.raw import connect_to
 from lambda_fn.forwarding.target import Target, parse
 from lambda_fn.server import LambdaServer, Reply
 
@@ -43,8 +46,10 @@ class Forwarder:
         cors: str | Sequence[str] | None,
         services: Sequence[str],
         base_path: str,
+        duplex: Allowed,
     ) -> None:
         self._close = close
+        self._endpoint = Endpoint(duplex, lambda order: connect_to(upstream, order.attach_seconds))
         self._server = LambdaServer(
             handlers=forwarding_handlers(upstream, services),
             options=[("grpc.max_receive_message_length", _MAX_REQUEST)],
@@ -52,10 +57,13 @@ class Forwarder:
             stream_replies=stream_replies,
             cors=cors,
             base_path=base_path,
+            duplex=False,  # orders never reach it
         )
 
     def __call__(self, event: Event, context: Any) -> Reply:
         """Answer one event, as `LambdaServer.handler` does."""
+        if is_order(event):
+            return self._endpoint.answer(event, context)
         return self._server.handler(event, context)
 
     def close(self) -> None:
@@ -77,6 +85,7 @@ def forward(  # noqa: PLR0913 - options by keyword, each with its default
     cors: str | Sequence[str] | None = "*",
     services: Sequence[str] = (),
     base_path: str = "",
+    duplex: Allowed = True,
 ) -> Forwarder:
     """Return a Lambda handler that sends calls to the gRPC server at `target`, and their replies back: messages,
     metadata, status and all.
@@ -98,6 +107,8 @@ def forward(  # noqa: PLR0913 - options by keyword, each with its default
     services: names of services whose generated modules the function imports. JSON callers (Connect, REST by
         google.api.http) need their descriptors. gRPC, gRPC-Web and Connect in protobuf reach every service there is.
     base_path: as LambdaServer's.
+    duplex: as LambdaServer's. The bytes of a call then pass unchanged between the bridge and the server. A target with
+        TLS cannot be reached in that way.
 
     A connection that cannot be made is UNAVAILABLE, saying why. Raises ValueError for a target or a combination that
     makes no sense, OSError for a command that cannot be run, RuntimeError if `server` cannot listen at the target.
@@ -126,6 +137,7 @@ def forward(  # noqa: PLR0913 - options by keyword, each with its default
         cors=cors,
         services=services,
         base_path=base_path,
+        duplex=duplex,
     )
 
 
