@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections import deque
 from enum import Enum, auto
 
+import msgspec
+
 from bridge.http2 import frames
 from bridge.http2.events import ErrorCode, ViolationKind
 from bridge.rpc.chunks import keep
@@ -80,43 +82,30 @@ RULINGS: dict[State, dict[int, Ruling | None]] = {
 }
 
 
-class Stream:
+class Stream(msgspec.Struct, eq=False, gc=False):
     """One stream that has begun and not ended."""
 
-    __slots__ = (
-        "begun",
-        "body_left",
-        "offset",
-        "pending",
-        "state",
-        "trailers",
-        "uncredited",
-        "window_gain",
-        "window_in",
-    )
+    state: State
+    window_in: int
+    """Bytes that the client may still send."""
+    body_left: int | None
+    """Bytes of the body still to come by its content-length, if it has one."""
+    begun: float
+    """When the request arrived, in monotonic seconds."""
+    window_gain: int = 0
+    """Bytes that the client lets us send, minus the connection's initial window. So a change of that window changes no
+    stream.
 
-    def __init__(self, state: State, window_in: int, body_left: int | None, begun: float) -> None:
-        self.state = state
-        self.window_in = window_in
-        """Bytes that the client may still send."""
-        self.window_gain = 0
-        """Bytes that the client lets us send, minus the connection's initial window. So a change of that window changes
-        no stream.
-
-        The sum may be negative, after the client has shrunk its initial window (6.9.2).
-        """
-        self.uncredited = 0
-        """Bytes consumed that no WINDOW_UPDATE has covered yet."""
-        self.begun = begun
-        """When the request arrived, in monotonic seconds."""
-        self.body_left = body_left
-        """Bytes of the body still to come by its content-length, if it has one."""
-        self.pending: deque[bytes | bytearray] | None = None
-        """Body bytes that wait for the client's windows."""
-        self.offset = 0
-        """How many bytes of the first piece have been sent."""
-        self.trailers: bytes | None = None
-        """The block that ends the stream after these bytes."""
+    The sum may be negative, after the client has shrunk its initial window (6.9.2).
+    """
+    uncredited: int = 0
+    """Bytes consumed that no WINDOW_UPDATE has covered yet."""
+    pending: deque[bytes | bytearray] | None = None
+    """Body bytes that wait for the client's windows."""
+    offset: int = 0
+    """How many bytes of the first piece have been sent."""
+    trailers: bytes | None = None
+    """The block that ends the stream after these bytes."""
 
     def keep(self, data: bytes) -> None:
         """Body bytes have to wait."""

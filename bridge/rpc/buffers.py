@@ -116,6 +116,15 @@ class Buffers:
             raise self.full(size)
         self.held += size
 
+    def add(self, size: int) -> None:
+        """Count so many bytes more, even if they do not fit."""
+        self.held += size
+
+    def begin_call(self) -> int:
+        """Count an open call, even if it does not fit. Returns its bytes."""
+        self.held += self.call_cost
+        return self.call_cost
+
     def give_back(self, size: int) -> None:
         self.held -= size
         if self.is_awaited:
@@ -203,7 +212,37 @@ class WaitingForRoom:
         """Granted, or given up: set it, and nothing is held."""
 
 
-class OpenAccount:
+class Holding:
+    """The methods of an Account. The class that has them has its fields, `buffers` and `held`."""
+
+    __slots__ = ()
+
+    @property
+    def room(self: Account) -> int:
+        return self.buffers.room(self.held)
+
+    def hold(self: Account, size: int) -> None:
+        self.buffers.take(size, held=self.held)
+        self.held += size
+
+    def hold_anyway(self: Account, size: int) -> None:
+        self.buffers.add(size)
+        self.held += size
+
+    def let_go(self: Account, size: int) -> None:
+        self.held -= size
+        self.buffers.give_back(size)
+
+    def close(self: Account) -> None:
+        """Give back all that is held."""
+        buffers = self.buffers
+        buffers.held -= self.held  # as give_back does
+        self.held = 0
+        if buffers.is_awaited:
+            buffers.tell_freed()
+
+
+class OpenAccount(Holding):
     """An account, and its end."""
 
     __slots__ = ("buffers", "held")
@@ -212,26 +251,25 @@ class OpenAccount:
         self.buffers = buffers
         self.held = 0
 
-    @property
-    def room(self) -> int:
-        return self.buffers.room(self.held)
 
-    def hold(self, size: int) -> None:
-        self.buffers.take(size, held=self.held)
-        self.held += size
+class Level:
+    """Bytes that the process holds for no single call, such as a connection's. They are counted even if they do not
+    fit.
+    """
 
-    def hold_anyway(self, size: int) -> None:
-        self.buffers.held += size
-        self.held += size
+    __slots__ = ("_buffers", "size")
 
-    def let_go(self, size: int) -> None:
-        self.held -= size
-        self.buffers.give_back(size)
+    def __init__(self, buffers: Buffers) -> None:
+        self._buffers = buffers
+        self.size = 0
+        """Bytes, as counted."""
 
-    def close(self) -> None:
-        """Give back all that is held."""
-        held, self.held = self.held, 0
-        self.buffers.give_back(held)
+    def become(self, size: int) -> None:
+        buffers, before = self._buffers, self.size
+        self.size = size
+        buffers.held += size - before
+        if size < before and buffers.is_awaited:
+            buffers.tell_freed()
 
 
 class Portion:

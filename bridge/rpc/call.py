@@ -49,8 +49,6 @@ class Call(Account, Protocol):
     """As sent: `application/grpc` or `application/grpc+…`, parameters and all."""
     authority: str
     peer: Peer
-    has_ended: bool
-    """Whether the client has ended its side: the request is complete."""
     deadline: float | None
     """Monotonic seconds."""
     started: float
@@ -61,14 +59,23 @@ class Call(Account, Protocol):
     cause: RpcError | None
     """Why the call was aborted, if it was."""
 
-    messages_received: int
     messages_sent: int
-    bytes_received: int
     bytes_sent: int
     attempts: int
     upstream_seconds: float
     request_id: str
     """AWS's id of the last attempt."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the client has ended its side: the request is complete."""
+        ...
+
+    @property
+    def messages_received(self) -> int: ...
+
+    @property
+    def bytes_received(self) -> int: ...
 
     @property
     def connection(self) -> Hashable:

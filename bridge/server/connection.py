@@ -35,6 +35,7 @@ from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.fair_share import CALLS_AT_ONCE, FairShare
 from bridge.server.peer import peer_of
 from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_request_head
+from bridge.server.response import ResponseFields
 from bridge.server.uploads import Uploads
 
 _logger = logging.getLogger(__name__)
@@ -87,11 +88,12 @@ class Connection(asyncio.BufferedProtocol):
         self.engine = serving.new_engine()
         self.figures = serving.figures
         self.buffers = serving.figures.buffers
+        self.uploads = serving.uploads
+        self.stream_idle = serving.limits.stream_idle
         self.peer = Peer("unknown")
+        self.fields: ResponseFields
         self.is_choked = False
         """Whether the socket accepts no more bytes."""
-        self.has_told_cut = False
-        """Whether the log says already that fields are cut for this client."""
         self.state = ConnectionState.OPEN
         self._serving = serving
         self._limits = serving.limits
@@ -140,14 +142,6 @@ class Connection(asyncio.BufferedProtocol):
         self._max_age: float | None = None
         self._lingering: asyncio.TimerHandle | None = None
 
-    @property
-    def uploads(self) -> Uploads:
-        return self._serving.uploads
-
-    @property
-    def stream_idle(self) -> float | None:
-        return self._limits.stream_idle
-
     # -- the socket ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -155,6 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_OUTPUT_HIGH)
         self.peer = peer_of(transport)
+        self.fields = ResponseFields(self.engine, self.figures, self.peer.address)
         now = self.loop.time()
         self._opened = self._last_received = self._idle_since = self._state_since = now
         if self._limits.max_age is not None:
@@ -324,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
             elif isinstance(event, DataReceived):
                 call = calls.get(event.stream_id)
                 if call is not None:
-                    call.received(event.data, ended=event.ended, now=now)
+                    call.body.received(event.data, ended=event.ended, now=now)
                 else:
                     self._drop_body(event)
             elif isinstance(event, ConnectionFailed):
@@ -486,11 +481,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._not_grpc[event.stream_id] = (head, now)
             return
         serving = self._serving
-        call = ServedCall(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
+        call = ServedCall.begin(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
         self._calls[event.stream_id] = call
         self.figures.streams_open += 1
         if event.ended:
-            call.received(b"", ended=True, now=now)
+            call.body.received(b"", ended=True, now=now)
         call.task = self.loop.create_task(call.serve(serving.handler))
 
     def _answer_not_grpc(self, stream_id: int, refusal: Refusal) -> None:
@@ -505,7 +500,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
         """The tasks of all calls whose handler has not returned."""
-        return [call.task for call in self._calls.values()]
+        return [call.task for call in self._calls.values() if call.task is not None]
 
     def forget(self, stream_id: int) -> None:
         """Forget the call: its handler has returned, and its task is done."""

@@ -1,8 +1,8 @@
-"""The body of a request, read whole or cut into messages. The common case, one plain message in one read, does not need
-this module.
+"""The body of a request, read whole or cut into messages.
 
-The call feeds it as bytes arrive. Held bytes count in the process's buffers. Bytes that were read give the client
-credit for more.
+The connection feeds it as bytes arrive. Held bytes count in the process's buffers. Bytes that were read give the client
+credit for more. It knows the limits of its route, its part of the buffers, and how to give credit. It does not know its
+call.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from enum import Enum, auto
 
-from bridge.rpc.buffers import Portion
+import msgspec
+
+from bridge.rpc.buffers import Account, Portion
+from bridge.rpc.call import Route
 from bridge.rpc.chunks import keep
 from bridge.rpc.compression import IDENTITY
-from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
+from bridge.rpc.envelope import PREFIX_SIZE, EnvelopeReader, EnvelopeScanner, parse_prefix
 from bridge.rpc.errors import (
     BuffersFull,
     FullDuplexNeeded,
@@ -23,12 +26,8 @@ from bridge.rpc.errors import (
     MessageTooLarge,
     RpcError,
 )
-from bridge.rpc.metadata import value_of
-
-if TYPE_CHECKING:
-    from bridge.server.call import ServedCall
-    from bridge.server.connection import Connection
-
+from bridge.rpc.metadata import Metadata, value_of
+from bridge.server.interface import CallConnection
 
 GROWTH = 1 << 10
 """Bytes by which a message that has begun must grow in each GROWTH_TIME, on average."""
@@ -36,13 +35,115 @@ GROWTH_TIME = 10.0
 """Seconds."""
 
 
-class RequestBody:
+class BodyForm(Enum):
+    """How a body is kept."""
+
+    EMPTY = auto()
+    """Nothing of it has arrived."""
+    PIECE = auto()
+    """It arrived in one small piece, with its end. Most do."""
+    READ = auto()
+    """That piece has been read: it is one message, which has been counted and credited."""
+    CHUNKS = auto()
+    """A ChunkedBody keeps it. All other bodies end here."""
+
+
+_EMPTY, _PIECE, _READ = BodyForm.EMPTY, BodyForm.PIECE, BodyForm.READ
+
+
+class RequestBody(msgspec.Struct, eq=False):
     """The body of one call. It is read in one of two ways: all at once, or message by message."""
 
+    connection: CallConnection
+    stream_id: int
+    route: Route
+    metadata: Metadata
+    """The call's."""
+    account: Account | None = None
+    """The call's. None after its end."""
+    bytes_received: int = 0
+    messages_received: int = 0
+    has_ended: bool = False
+    """Whether the client has ended its side."""
+    _form: BodyForm = _EMPTY
+    _piece: bytes = b""
+    """The whole body, if its form is PIECE or READ. The call's own cost covers it."""
+    _chunks: ChunkedBody | None = None
+
+    def received(self, data: bytes, *, ended: bool, now: float) -> None:
+        """`now`: the loop's time."""
+        size = len(data)
+        self.bytes_received += size
+        if ended:
+            self.has_ended = True
+            if self._form is _EMPTY and size <= self.connection.buffers.covered:
+                self._form, self._piece = _PIECE, data
+                return
+        self._chunked().received(data, ended=ended, now=now)
+
+    async def read_all(self) -> bytes:
+        """See Call.read_all."""
+        form = self._form
+        if form is _PIECE:
+            piece, limits = self._piece, self.route.limits
+            size = len(piece) - PREFIX_SIZE
+            # One message, not compressed and within the limits: the common case.
+            if (
+                0 <= size <= limits.max_request
+                and len(piece) <= limits.max_buffered
+                and parse_prefix(piece) == (0, size)
+            ):
+                self._form = _READ
+                self.messages_received = 1
+                self.credit(len(piece))
+                return piece
+        elif form is _READ:
+            return self._piece
+        return await self._chunked().read_all()
+
+    async def read_envelope(self) -> bytes | None:
+        """See Call.read_envelope."""
+        return await self._chunked().read_envelope()
+
+    def unread(self, envelopes: Sequence[bytes]) -> None:
+        """See Call.unread."""
+        self._chunked().unread(envelopes)
+
+    def is_stalled(self, now: float) -> bool:
+        """Whether the unfinished message grows too slowly. Called about once a second."""
+        return self._chunks is not None and self._chunks.is_stalled(now)
+
+    def credit(self, size: int) -> None:
+        """Let the client send this many more bytes."""
+        # The flush is needed: a client whose window is shut sends nothing, so no later write would carry the credit.
+        if self.connection.engine.credit(self.stream_id, size):
+            self.connection.flush_soon()
+
+    def close(self) -> None:
+        """Release timers, and window for bytes that were not read. The call's account gives back what was counted."""
+        if self._form is _PIECE:
+            self.credit(len(self._piece))
+        elif self._chunks is not None:
+            self._chunks.close()
+            self._chunks = None
+        self.account = None  # which refers to the call, and so to this
+
+    def _chunked(self) -> ChunkedBody:
+        chunks = self._chunks
+        if chunks is None:
+            chunks = self._chunks = ChunkedBody(self)
+            if self._form is not _EMPTY:
+                chunks.adopt(self._piece, is_read=self._form is _READ)
+            self._form, self._piece = BodyForm.CHUNKS, b""
+        return chunks
+
+
+class ChunkedBody:
+    """A body of any size, in the pieces in which it arrived."""
+
     __slots__ = (
-        "_call",
+        "_body",
         "_chunks",
-        "_connection",
         "_ended",
         "_failure",
         "_gathered",
@@ -54,13 +155,13 @@ class RequestBody:
         "_scanner",
         "_silence",
         "_size",
-        "_uploads",
         "_wake",
     )
 
-    def __init__(self, call: ServedCall, connection: Connection) -> None:
-        self._call = call
-        self._connection = connection
+    def __init__(self, body: RequestBody) -> None:
+        account = body.account
+        assert account is not None, "the call is over"
+        self._body = body
         self._chunks: deque[bytes | bytearray] = deque()
         """Bytes that the handler has not read yet."""
         self._ended = False
@@ -70,7 +171,7 @@ class RequestBody:
         self._reader: EnvelopeReader | None = None
         self._size = 0
         """Bytes that have arrived and are still held."""
-        self._held = Portion(call)
+        self._held = Portion(account)
         """The held bytes that the call's fixed cost does not cover."""
         self._failure: RpcError | None = None
         """The error that stops reading."""
@@ -83,21 +184,20 @@ class RequestBody:
         """Bytes that were read but not yet credited to the client."""
         self._mark: tuple[int, int, float] | None = None
         """The unfinished message: its number, the bytes the call had received when it was first seen, and the time."""
-        self._uploads = connection.uploads
-        if not call.has_ended:
+        if not body.has_ended:
             # A request that is read whole keeps its call waiting. A streaming call goes on meanwhile.
-            self._uploads.begin(self, 0 if call.route.streams else call.held)
+            body.connection.uploads.begin(self, 0 if body.route.streams else account.held)
 
     @property
     def connection(self) -> Hashable:
-        return self._connection
+        return self._body.connection
 
-    def release(self) -> None:
-        """Release timers, and window for bytes that were not read. The end of the call releases what was counted."""
+    def close(self) -> None:
+        """See RequestBody.close."""
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
-        self._uploads.end(self)
+        self._body.connection.uploads.end(self)
         self._drop()
 
     def _drop(self) -> None:
@@ -105,7 +205,7 @@ class RequestBody:
         self.send_on()
         if self._chunks:
             if self._scanner is None:  # the bytes read whole have been credited
-                self._call.credit(sum(map(len, self._chunks)))
+                self._body.credit(sum(map(len, self._chunks)))
             self._chunks.clear()
 
     # -- while the buffers run short (see Uploads) ---------------------------------------------------------------------
@@ -113,7 +213,7 @@ class RequestBody:
     def send_on(self) -> None:
         kept_back, self._kept_back = self._kept_back, 0
         if kept_back:
-            self._call.credit(kept_back)
+            self._body.credit(kept_back)
 
     def refuse(self, cause: BuffersFull) -> None:
         if self._failure is None:
@@ -127,30 +227,30 @@ class RequestBody:
 
     def _credit(self, size: int) -> None:
         """Give the client window for bytes that were read: now, or when there is room for more."""
-        if self._ended or self._uploads.may_send_on(self, now=self._connection.loop.time()):
-            self._call.credit(size)
+        if self._ended or self._body.connection.uploads.may_send_on(self, now=self._body.connection.loop.time()):
+            self._body.credit(size)
         else:
             self._kept_back += size
 
     def is_stalled(self, now: float) -> bool:
-        """Whether the unfinished message grows too slowly. Called about once a second."""
+        """See RequestBody.is_stalled."""
         scanner, reader = self._scanner, self._reader
         if scanner is not None:
             number, is_inside = scanner.count, scanner.is_inside
         else:
-            number = self._call.messages_received
+            number = self._body.messages_received
             is_inside = reader is not None and reader.is_inside and not self._chunks
-        if not is_inside or self._kept_back or self._connection.is_choked:
+        if not is_inside or self._kept_back or self._body.connection.is_choked:
             self._mark = None  # otherwise the client is not the slow side
             return False
-        received, mark = self._call.bytes_received, self._mark
+        received, mark = self._body.bytes_received, self._mark
         if mark is None or mark[0] != number:
             self._mark = (number, received, now)
             return False
         _, before, since = mark
         return received - before < int((now - since) // GROWTH_TIME) * GROWTH
 
-    # -- fed by the call ----------------------------------------------------------------------------------------------
+    # -- fed by the connection ----------------------------------------------------------------------------------------
 
     def adopt(self, whole: bytes, *, is_read: bool) -> None:
         """Take over the whole body, which is small. `is_read` says that it has been counted and credited."""
@@ -168,10 +268,10 @@ class RequestBody:
             if self._failure is None:
                 self._take(data)
             else:
-                self._call.credit(len(data))
+                self._body.credit(len(data))
         if ended:
             self._ended = True
-            self._uploads.end(self)
+            self._body.connection.uploads.end(self)
             self.send_on()
         if self._wake is not None:
             self._wake_reader()
@@ -194,15 +294,15 @@ class RequestBody:
             self.refuse(error)
         if self._failure is not None:
             if self._scanner is not None:
-                self._call.credit(len(data))
+                self._body.credit(len(data))
         elif self._scanner is not None:
             self._scan(data)
 
     def _resize(self, change: int) -> None:
         """Change the size that the buffers count. Raises BuffersFull."""
         self._size += change
-        self._uploads.grow(self, change)
-        self._held.become(max(0, self._size - self._call.buffers.covered))
+        self._body.connection.uploads.grow(self, change)
+        self._held.become(max(0, self._size - self._body.connection.buffers.covered))
 
     def _scan(self, data: bytes | bytearray) -> None:
         """Check a chunk of a body that is read whole, and let the client send as much again."""
@@ -210,8 +310,8 @@ class RequestBody:
         self._credit(len(data))
         if self._failure is not None:
             return
-        limit = self._call.route.limits.max_buffered
-        if self._call.bytes_received > limit:
+        limit = self._body.route.limits.max_buffered
+        if self._body.bytes_received > limit:
             self._failure = MessageTooLarge(
                 f"the request is larger than max_buffered ({limit} bytes), the most that is"
                 " gathered for a target that takes its input whole"
@@ -228,7 +328,7 @@ class RequestBody:
         """See Call.read_all."""
         if self._gathered is not None:
             return self._gathered
-        self._scanner = EnvelopeScanner(self._call.route.limits.max_request)
+        self._scanner = EnvelopeScanner(self._body.route.limits.max_request)
         for chunk in self._chunks:
             self._scan(chunk)
         if not self._ended and self._failure is None:
@@ -237,7 +337,7 @@ class RequestBody:
         if self._failure is not None:
             raise self._failure
         self._scanner.finish()
-        self._call.messages_received = self._scanner.count
+        self._body.messages_received = self._scanner.count
         self._refuse_unnamed_compression()
         self._gathered = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
@@ -247,18 +347,18 @@ class RequestBody:
         # compression.md: a compressed message under no or identity encoding is an error of the sender.
         assert self._scanner is not None
         if self._scanner.has_compressed:
-            encoding = value_of(self._call.metadata, "grpc-encoding") or IDENTITY
+            encoding = value_of(self._body.metadata, "grpc-encoding") or IDENTITY
             if encoding == IDENTITY:
                 raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
 
     async def read_envelope(self) -> bytes | None:
         """See Call.read_envelope."""
         if self._reader is None:
-            self._reader = EnvelopeReader(self._call.route.limits.max_request)
+            self._reader = EnvelopeReader(self._body.route.limits.max_request)
         while True:
             found = self._reader.next_envelope()
             if found is not None:
-                self._call.messages_received += 1
+                self._body.messages_received += 1
                 self._resize(-len(found))
                 return found
             if self._chunks:
@@ -278,10 +378,10 @@ class RequestBody:
         assert self._reader is not None, "nothing has been read"
         self._resize(sum(map(len, envelopes)))
         self._reader.put_back(envelopes)
-        self._call.messages_received -= len(envelopes)
+        self._body.messages_received -= len(envelopes)
 
     async def _more(self) -> None:
-        self._wake = self._connection.loop.create_future()
+        self._wake = self._body.connection.loop.create_future()
         try:
             await self._wake
         finally:
@@ -289,9 +389,9 @@ class RequestBody:
 
     def _watch_silence(self) -> None:
         """Rule 12: the client sent a message and waits for an answer. The answer can only come after its half-close."""
-        allowed = self._call.route.limits.half_close
+        allowed = self._body.route.limits.half_close
         if allowed is not None:
-            loop = self._connection.loop
+            loop = self._body.connection.loop
             since = self._last_received or loop.time()  # the silence is measured from the first message
             self._silence = loop.call_at(since + allowed, self._silent, allowed)
 
@@ -300,11 +400,11 @@ class RequestBody:
         if self._wake is None or self._wake.done():
             return
         quiet_since = self._last_received
-        if not quiet_since or self._connection.loop.time() - quiet_since < allowed:
+        if not quiet_since or self._body.connection.loop.time() - quiet_since < allowed:
             self._watch_silence()
             return
         self._failure = FullDuplexNeeded(
-            f"full duplex needs a grpc:// target: {self._call.route.name} takes its input whole, and the"
+            f"full duplex needs a grpc:// target: {self._body.route.name} takes its input whole, and the"
             f" client sent a message but did not end its side within {allowed:g} s (half_close)"
         )
         self._wake_reader()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from bridge.http2.events import Fields
 from bridge.http2.headers import FIELD_OVERHEAD
+from bridge.http2.interface import Engine
 from bridge.rpc.events import Trailers
+from bridge.rpc.figures import BridgeFigures
 from bridge.rpc.metadata import Metadata, encode_binary, size_of
 from bridge.rpc.status import CODES, CUT_MARK, Status, encode_message
 from bridge.server.request import CONTENT_TYPE
+
+_logger = logging.getLogger(__name__)
 
 _STATUS_200 = (":status", "200")
 _PLAIN_HEADERS: Fields = (_STATUS_200, ("content-type", CONTENT_TYPE))
@@ -36,6 +42,62 @@ def trailer_fields(trailers: Trailers) -> Fields:
 
 def _details_field(status: Status) -> Fields:
     return (("grpc-status-details-bin", encode_binary(status.details)),)
+
+
+class ResponseFields:
+    """Makes the header lists of one connection's responses, within what its client and the configuration allow. What it
+    cuts is counted.
+    """
+
+    __slots__ = ("_address", "_engine", "_figures", "_has_told_cut")
+
+    def __init__(self, engine: Engine, figures: BridgeFigures, address: str) -> None:
+        """`address` is the client's, for the log."""
+        self._engine = engine
+        self._figures = figures
+        self._address = address
+        self._has_told_cut = False
+
+    def head(self, content_type: str, metadata: Metadata, *, max_fields: int, path: str) -> Fields:
+        """Return the fields that open a response. Clients drop the whole call if they are too large.
+
+        `max_fields`: bytes of header list; `path` of the call, for the log.
+        """
+        if metadata:
+            room = self._room(max_fields) - size_of(head_fields(content_type, ()))
+            if size_of(metadata) > room:
+                self._figures.shortened_headers += 1
+                self._tell_cut(path, "initial metadata", room)
+                metadata = those_that_fit(metadata, room)
+        return head_fields(content_type, metadata)
+
+    def end(self, trailers: Trailers, *, max_fields: int, path: str, head: Fields = ()) -> Fields:
+        """Return the fields that end a response, behind those of `head`."""
+        room = self._room(max_fields)
+        if len(trailers.status.message) <= room:  # a longer message cannot fit, so the full list is not encoded
+            fields = head + trailer_fields(trailers) if head else trailer_fields(trailers)
+            if size_of(fields) <= room:
+                return fields
+        self._figures.shortened_trailers += 1
+        self._tell_cut(path, "trailers", room)
+        return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
+
+    def _room(self, max_fields: int) -> int:
+        client_room = self._engine.peer_max_header_list
+        # gRPC-core drops a call whose metadata reaches its limit.
+        return max_fields if client_room is None else min(max_fields, client_room - 1)
+
+    def _tell_cut(self, path: str, what: str, room: int) -> None:
+        """Log once for each connection, because a client with a tiny limit would fill the log."""
+        if not self._has_told_cut:
+            self._has_told_cut = True
+            _logger.warning(
+                "%s: %s cut to %d bytes (max_trailers or the limit of the client at %s)",
+                path,
+                what,
+                max(room, 0),
+                self._address,
+            )
 
 
 def shorten(trailers: Trailers, *, room: int) -> Trailers:
