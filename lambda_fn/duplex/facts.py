@@ -194,6 +194,9 @@ grpc.aio.ServicerContext.register(AttachedContext)
 MakeCall = Callable[[str, Metadata, Mapping[str, Any]], AttachedCall]
 """From a method, its metadata and the facts to the call."""
 
+Behaviour = Callable[[Any, Any], Any]
+"""A servicer's method: from a request, or the iterator of requests, and the context to what it answers."""
+
 
 class FactsInterceptor(grpc.ServerInterceptor):
     """The outermost interceptor of a sync server: what is inside sees the client."""
@@ -220,27 +223,29 @@ def call_of(details: Any, make_call: MakeCall) -> AttachedCall:
 def with_facts(handler: Handler, call: AttachedCall) -> Handler:
     """Return the handler with the call's context around grpcio's."""
     inner = behaviour_of(handler)
-    is_async = async_servicer.is_async(handler)
-    if is_async and handler.response_streaming and inspect.isasyncgenfunction(inner):
-
-        async def behaviour(argument: Any, context: Any) -> Any:
-            async for response in inner(argument, AttachedContext(call, context)):
-                yield response
-
-    elif is_async:
-
-        async def behaviour(argument: Any, context: Any) -> Any:  # type: ignore[misc]
-            return await inner(argument, AttachedContext(call, context))
-
-    else:
-
-        def behaviour(argument: Any, context: Any) -> Any:
-            return inner(argument, AttachedContext(call, context))
-
-    return _made_like(handler, behaviour)
+    if not async_servicer.is_async(handler):
+        return _made_like(handler, lambda argument, context: inner(argument, AttachedContext(call, context)))
+    if inspect.isasyncgenfunction(inner):
+        return _made_like(handler, _yielding(inner, call))
+    return _made_like(handler, _awaiting(inner, call))
 
 
-def _made_like(handler: Handler, behaviour: Callable[[Any, Any], Any]) -> Handler:
+def _yielding(inner: Behaviour, call: AttachedCall) -> Behaviour:
+    async def behaviour(argument: Any, context: Any) -> Any:
+        async for response in inner(argument, AttachedContext(call, context)):
+            yield response
+
+    return behaviour
+
+
+def _awaiting(inner: Behaviour, call: AttachedCall) -> Behaviour:
+    async def behaviour(argument: Any, context: Any) -> Any:
+        return await inner(argument, AttachedContext(call, context))
+
+    return behaviour
+
+
+def _made_like(handler: Handler, behaviour: Behaviour) -> Handler:
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,

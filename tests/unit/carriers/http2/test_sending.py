@@ -35,7 +35,7 @@ def test_nothing_is_known_of_arrival_where_the_system_does_not_tell() -> None:
     sent = SentStreams()
     sent.wrote(100, last_stream=1)
 
-    sent.closed_by_server(UnixTransport())  # type: ignore[arg-type]
+    sent.closed_by_server(UnixTransport())  # type: ignore[arg-type]  # a double of the transport
 
     assert isinstance(sent.loss_of(1, **LOST), ConnectionLost)
 
@@ -66,7 +66,7 @@ def test_what_is_written_while_choked_is_bounded() -> None:
     backpressure = Backpressure()
     assert backpressure.wrote(2 * MAX_CHOKED)  # the transport takes it
 
-    backpressure.begin(UnixTransport(5), 0)  # type: ignore[arg-type]
+    backpressure.begin(UnixTransport(5), 0)  # type: ignore[arg-type]  # a double of the transport
 
     assert backpressure.wrote(MAX_CHOKED)
     assert not backpressure.wrote(1)
@@ -74,12 +74,12 @@ def test_what_is_written_while_choked_is_bounded() -> None:
 
 def test_a_stall_begins_anew_when_the_server_takes_something() -> None:
     backpressure, transport = Backpressure(), UnixTransport(10)
-    assert backpressure.stalled_for(transport, 0) == 0  # type: ignore[arg-type]
-    backpressure.begin(transport, 100)  # type: ignore[arg-type]
+    assert backpressure.stalled_for(transport, 0) == 0  # type: ignore[arg-type]  # a double of the transport
+    backpressure.begin(transport, 100)  # type: ignore[arg-type]  # a double of the transport
 
-    assert backpressure.stalled_for(transport, 105) == 5  # type: ignore[arg-type]
+    assert backpressure.stalled_for(transport, 105) == 5  # type: ignore[arg-type]  # a double of the transport
     transport.size = 9
-    assert backpressure.stalled_for(transport, 110) == 0  # type: ignore[arg-type]
-    assert backpressure.stalled_for(transport, 112) == 2  # type: ignore[arg-type]
+    assert backpressure.stalled_for(transport, 110) == 0  # type: ignore[arg-type]  # a double of the transport
+    assert backpressure.stalled_for(transport, 112) == 2  # type: ignore[arg-type]  # a double of the transport
     backpressure.end()
-    assert backpressure.stalled_for(transport, 120) == 0  # type: ignore[arg-type]
+    assert backpressure.stalled_for(transport, 120) == 0  # type: ignore[arg-type]  # a double of the transport
