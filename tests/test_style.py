@@ -56,7 +56,7 @@ def escapes_without_reason(text: str) -> list[int]:
             continue
         form = IN_FORM.fullmatch(comment)
         rules = form and (form["rules"] or form["errors"])
-        if rules and (form["reason"] or (rules == known and number <= until)):
+        if form and rules and (form["reason"] or (rules == known and number <= until)):
             known, until = rules, number + NEAR
         else:
             found.append(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ FILES = sorted(KNOWN.iterdir())
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_known_difference_has_a_reason(file) -> None:
+def test_each_known_difference_has_a_reason(file: Path) -> None:
     """A comment that begins a block; the patterns under it share it."""
     lines = ["", *file.read_text().splitlines()]
     begins = [line for before, line in pairwise(lines) if not before]

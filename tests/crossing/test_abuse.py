@@ -15,9 +15,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from hyperframe.frame import GoAwayFrame
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.echo_api import AWS, FAULT, ID, EchoApi, echo_api
 from tests.support.frames import PREFACE, FrameFactory, parse, raw
 from tests.support.lambda_api import answer, lambda_api
@@ -82,7 +84,7 @@ def a_client_beside(bridge: RunningBridge) -> Iterator[None]:
     def call_until_ended() -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(bridge.address, options) as channel:
-            invoke = channel.unary_unary("/t.Echo/Beside")
+            invoke = unary_unary(channel, "/t.Echo/Beside")
             while True:
                 try:
                     invoke(b"hello", timeout=10, metadata=((ID, "beside"),))
@@ -191,7 +193,7 @@ def test_a_flood_is_cut_off(bridge: RunningBridge, reason: str) -> None:
         answered = sent(connection, make.start() + FLOODS[reason](make))
         grown = resident(bridge) - before
 
-    [goaway] = [frame for frame in parse(answered) if type(frame).__name__ == "GoAwayFrame"]
+    [goaway] = [frame for frame in parse(answered) if isinstance(frame, GoAwayFrame)]
     # What one read brings decides whether the answers that it makes are too many first.
     assert goaway.additional_data.decode() in (reason, "too_many_unsent_answers")
     assert 0xB == goaway.error_code
@@ -283,6 +285,6 @@ def test_a_client_that_takes_nothing_holds_no_place(bridge: RunningBridge) -> No
         connection.sendall(make.start({INITIAL_WINDOW_SIZE: 0}) + calls)
         bridge.wait_for_log("/t.Tiny/M", 20)
         with grpc.insecure_channel(bridge.address) as channel:
-            answer = channel.unary_unary("/t.Tiny/Other")(b"", timeout=5)
+            answer = unary_unary(channel, "/t.Tiny/Other")(b"", timeout=5)
 
     assert bytes(10) == answer

@@ -69,7 +69,8 @@ def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         assert found is not None, bridge.lines
         done = run([*program, found[0]], text_in=b64encode(descriptors()).decode())
     assert 0 == done.returncode, done.stderr
-    return json.loads(done.stdout)
+    played: dict[str, Any] = json.loads(done.stdout)
+    return played
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from lambda_fn.examples import echo_pb2, helloworld_pb2
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +100,7 @@ def test_reflection_of_what_is_not_there(channel: grpc.Channel) -> None:
     with pytest.raises(KeyError):
         pool.FindServiceByName("no.Such")
 
-    assert pool.FindServiceByName("helloworld.Greeter")
+    assert "helloworld.Greeter" == pool.FindServiceByName("helloworld.Greeter").full_name
 
 
 # -- descriptors -------------------------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def test_descriptors_answer_reflection_and_name_the_kind(described: RunningBridg
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         methods = [method.name for method in pool.FindServiceByName("helloworld.Greeter").methods]
         assert not any("woken" in line for line in described.lines)
-        channel.unary_unary("/helloworld.Greeter/SayHello").future(b"", timeout=10).exception()
+        unary_unary(channel, "/helloworld.Greeter/SayHello").future(b"", timeout=10).exception()
 
     assert "SayHello" in methods
     assert 'grpc_type="unary"' in described.get("/metrics")

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import stream_unary, unary_stream, unary_unary
 from tests.support.envoy import grpc_web_envoy
 
 pytestmark = [pytest.mark.slow, pytest.mark.clients]
@@ -66,7 +67,7 @@ def joined(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     folder: Path = tmp_path_factory.mktemp("envoy")
-    handlers = {
+    handlers: dict[str, Any] = {
         "Echo": grpc.unary_unary_rpc_method_handler(echo),
         "Ten": grpc.unary_stream_rpc_method_handler(ten),
         "FailLate": grpc.unary_stream_rpc_method_handler(fail_late),
@@ -97,7 +98,7 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
 
 def test_metadata_and_message_both_ways(channel: grpc.Channel) -> None:
     metadata = (("x-up", "1, 2"), ("x-up-bin", b"\1\2\3"))
-    response, call = channel.unary_unary("/t.Web/Echo").with_call(b"hello", timeout=20, metadata=metadata)
+    response, call = unary_unary(channel, "/t.Web/Echo").with_call(b"hello", timeout=20, metadata=metadata)
     initial, trailing = dict(call.initial_metadata()), dict(call.trailing_metadata())
 
     assert b"hello" == response
@@ -109,19 +110,19 @@ def test_a_large_message(channel: grpc.Channel) -> None:
     metadata = (("x-up", "1"), ("x-up-bin", b"\1"))
     message = bytes(range(256)) * (15 << 10)
 
-    assert message == channel.unary_unary("/t.Web/Echo")(message, timeout=20, metadata=metadata)
+    assert message == unary_unary(channel, "/t.Web/Echo")(message, timeout=20, metadata=metadata)
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_compressed_messages(channel: grpc.Channel, compression: grpc.Compression) -> None:
     metadata = (("x-up", "1"), ("x-up-bin", b"\1"))
-    call = channel.unary_unary("/t.Web/Echo")
+    call = unary_unary(channel, "/t.Web/Echo")
 
     assert b"a" * 10_000 == call(b"a" * 10_000, timeout=20, metadata=metadata, compression=compression)
 
 
 def test_messages_arrive_when_they_are_sent(channel: grpc.Channel) -> None:
-    stream = channel.unary_stream("/t.Web/Ten")(b"", timeout=20)
+    stream = unary_stream(channel, "/t.Web/Ten")(b"", timeout=20)
     ages = [time.time() - float(message) for message in stream]  # noqa: TID251 - client and server share a clock
 
     assert 10 == len(ages)
@@ -130,7 +131,7 @@ def test_messages_arrive_when_they_are_sent(channel: grpc.Channel) -> None:
 
 def test_an_error_behind_two_messages(channel: grpc.Channel) -> None:
     received: list[bytes] = []
-    stream = channel.unary_stream("/t.Web/FailLate")(b"", timeout=20)
+    stream = unary_stream(channel, "/t.Web/FailLate")(b"", timeout=20)
     with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
         for message in stream:
             received.append(message)  # noqa: PERF402 - the error must not take them along
@@ -141,7 +142,7 @@ def test_an_error_behind_two_messages(channel: grpc.Channel) -> None:
 
 def test_details_of_an_error(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/t.Web/FailWithDetails")(b"", timeout=20)
+        unary_unary(channel, "/t.Web/FailWithDetails")(b"", timeout=20)
     status: Any = rpc_status.from_call(caught.value)
     info = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(info)
@@ -152,13 +153,13 @@ def test_details_of_an_error(channel: grpc.Channel) -> None:
 
 def test_an_unknown_method(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/t.Web/Nothing")(b"", timeout=20)
+        unary_unary(channel, "/t.Web/Nothing")(b"", timeout=20)
 
     assert grpc.StatusCode.UNIMPLEMENTED == _outcome(caught.value)[0]
 
 
 def test_client_streaming_by_gathering(channel: grpc.Channel) -> None:
-    call = channel.stream_unary("/t.Web/Join")
+    call = stream_unary(channel, "/t.Web/Join")
 
     assert b"a,b,c" == call(iter((b"a", b"b", b"c")), timeout=20)
 
@@ -167,7 +168,7 @@ def test_client_streaming_by_gathering(channel: grpc.Channel) -> None:
 def test_who_goes_away_ends_the_servers_call(channel: grpc.Channel, ended_by: str) -> None:
     """The connection to Envoy is closed, and Envoy resets the stream."""
     gone.clear()
-    future = channel.unary_unary("/t.Web/Wait").future(b"", timeout=0.5 if ended_by == "deadline" else 20)
+    future = unary_unary(channel, "/t.Web/Wait").future(b"", timeout=0.5 if ended_by == "deadline" else 20)
     if ended_by == "cancel":
         threading.Timer(0.3, future.cancel).start()
         with pytest.raises(grpc.FutureCancelledError):

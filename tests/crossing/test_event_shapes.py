@@ -11,6 +11,7 @@ import pytest
 
 from lambda_fn.examples import echo_pb2, echo_pb2_grpc
 from tests.support.bridge_process import running_bridge
+from tests.support.byte_methods import trailers_of
 
 pytestmark = pytest.mark.slow
 
@@ -72,7 +73,7 @@ def test_every_status(stub: echo_pb2_grpc.EchoStub, code: grpc.StatusCode) -> No
         stub.Fail(request, timeout=20)
 
     assert (code, "näh: 100%") == (raised.value.code(), raised.value.details())
-    assert DETAILS_NAME in dict(raised.value.trailing_metadata())
+    assert DETAILS_NAME in trailers_of(raised.value)
 
 
 def test_every_kind_of_method(stub: echo_pb2_grpc.EchoStub) -> None:

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_stream
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +85,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
 
 def ages(channel: grpc.Channel, service: str) -> list[float]:
     """How old each message is when the client has it (seconds)."""
-    stream = channel.unary_stream(f"/{service}/Tick")(b"", timeout=20)
+    stream = unary_stream(channel, f"/{service}/Tick")(b"", timeout=20)
     return [time.time() - float(message) for message in stream]  # noqa: TID251 - both ends of the call read it
 
 
@@ -111,7 +112,7 @@ def test_a_buffered_reply_waits_for_its_end(bridge: RunningBridge) -> None:
 def test_a_cancelled_stream_ends(bridge: RunningBridge) -> None:
     """The client goes after the first message; the next call is served as ever."""
     with grpc.insecure_channel(bridge.address) as channel:
-        stream = channel.unary_stream("/t.Streamed/Tick")(b"", timeout=20)
+        stream = unary_stream(channel, "/t.Streamed/Tick")(b"", timeout=20)
         next(iter(stream))
         stream.cancel()
 
@@ -122,7 +123,7 @@ def test_a_deadline_in_the_middle_keeps_what_came(bridge: RunningBridge) -> None
     """Trailers with DEADLINE_EXCEEDED behind the messages."""
     received: list[bytes] = []
     with grpc.insecure_channel(bridge.address) as channel:
-        stream = channel.unary_stream("/t.Streamed/Tick")(b"", timeout=0.45)
+        stream = unary_stream(channel, "/t.Streamed/Tick")(b"", timeout=0.45)
         with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
             for message in stream:
                 received.append(message)  # noqa: PERF402 - the error must not take them along

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_stream
 
 pytestmark = pytest.mark.slow
 
@@ -156,7 +157,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
 def outcome(bridge: RunningBridge, method: str, timeout: float = 10) -> tuple[str, str, list[bytes]]:
     """Code, message, and the messages that came."""
     with grpc.insecure_channel(bridge.address) as channel:
-        call: Any = channel.unary_stream(method)(b"", timeout=timeout)
+        call: Any = unary_stream(channel, method)(b"", timeout=timeout)
         messages: list[bytes] = []
         with suppress(grpc.RpcError):
             messages.extend(call)

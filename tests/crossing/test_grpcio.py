@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -11,6 +13,7 @@ from google.rpc import status_pb2
 
 from lambda_fn.examples import echo_pb2, echo_pb2_grpc, helloworld_pb2, helloworld_pb2_grpc
 from tests.support.bridge_process import RunningBridge
+from tests.support.byte_methods import trailers_of, unary_unary
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +69,7 @@ def test_every_status_code_crosses(echo: echo_pb2_grpc.EchoStub, code: grpc.Stat
     with pytest.raises(grpc.RpcError) as caught:
         echo.Fail(echo_pb2.FailRequest(code=number, message="warum? ünd\n2", details=["d"]))
 
-    trailers = dict(caught.value.trailing_metadata())
+    trailers = trailers_of(caught.value)
     details = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     assert (code, "warum? ünd\n2") == (caught.value.code(), caught.value.details())
     assert (number, "warum? ünd\n2", 1) == (details.code, details.message, len(details.details))
@@ -109,12 +112,12 @@ def test_a_large_reply_crosses_whole(echo: echo_pb2_grpc.EchoStub) -> None:
 
 def test_an_unknown_service_is_unimplemented(channel: grpc.Channel) -> None:
     """No route: UNIMPLEMENTED, saying what to look at."""
-    call = channel.unary_unary("/no.Such/Method")
+    call = unary_unary(channel, "/no.Such/Method")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"")
 
     assert grpc.StatusCode.UNIMPLEMENTED is caught.value.code()
-    assert "no.Such/Method" in caught.value.details()
+    assert "no.Such/Method" in str(caught.value.details())
 
 
 async def test_aio_streams(bridge: RunningBridge) -> None:
@@ -122,11 +125,11 @@ async def test_aio_streams(bridge: RunningBridge) -> None:
     async with grpc.aio.insecure_channel(bridge.address) as channel:
         echo = echo_pb2_grpc.EchoStub(channel)
 
-        async def requests() -> object:
+        async def requests() -> AsyncIterator[echo_pb2.EchoRequest]:
             for text in ("a", "b", "c"):
                 yield echo_pb2.EchoRequest(text=text)
 
-        async def collect(call: object) -> list[str]:
+        async def collect(call: Any) -> list[str]:
             return [reply.text async for reply in call]
 
         unary, server, client, bidi = await asyncio.gather(

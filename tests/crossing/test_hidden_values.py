@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from tests.support.bridge_process import plain_environment, running_bridge
+from tests.support.byte_methods import unary_unary
 
 pytestmark = pytest.mark.slow
 
@@ -63,8 +64,8 @@ def test_servers_and_functions_may_quote_what_they_like(port: int, tmp_path: Pat
         with grpc.insecure_channel(bridge.address) as channel:
             for path in ("/web.S/Do", "/fn.S/Do"):
                 with pytest.raises(grpc.RpcError) as caught:
-                    channel.unary_unary(path)(b"", timeout=20)
-                said.append(caught.value.details())
+                    unary_unary(channel, path)(b"", timeout=20)
+                said.append(str(caught.value.details()))
         bridge.stop()
     # What a local function prints is its own.
     lines = "\n".join([line for line in bridge.lines if not line.startswith("f | ")])

@@ -22,6 +22,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from bridge.services.descriptors import load_descriptors
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 
 FOLDER = Path(__file__).parent / "orders"
 ORDER = GetMessageClass(load_descriptors(FOLDER).message("orders.v1.Order"))
@@ -301,7 +302,7 @@ def test_a_reload_teaches_the_processes_first(start: Start, tmp_path: Path, func
     entry = {"target": function.address, "payload": "json", "descriptors": str(protos)}
     bridge = start(services={"orders.v1.Orders": entry})
     with grpc.insecure_channel(bridge.address) as channel:
-        call = channel.unary_unary(ECHO)
+        call = unary_unary(channel, ECHO)
         request = b"\x0a\x01x" * 10_000 + b"\x12\x01y"
         assert b"\x0a\x01x" * 10_000 == call(request, timeout=60)
         pids = converters(bridge)

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lambda_fn.examples import echo_pb2
 from tests.support.bridge_process import EXAMPLES, RunningBridge, running_bridge
+from tests.support.byte_methods import stream_stream
 from tests.support.echo_api import AWS, FAULT, ID, EchoApi, echo_api
 
 pytestmark = pytest.mark.slow
@@ -107,7 +108,7 @@ call has left.
 
 async def run_call(channel: grpc.aio.Channel, plan: Plan) -> Outcome:
     messages = plan.messages()
-    call = channel.stream_stream("/many.Calls/Echo")(
+    call = stream_stream(channel, "/many.Calls/Echo")(
         _each(messages),
         metadata=(
             (ID, plan.call_id),
@@ -122,6 +123,7 @@ async def run_call(channel: grpc.aio.Channel, plan: Plan) -> Outcome:
     received: list[bytes] = []
     try:
         while (message := await call.read()) is not grpc.aio.EOF:
+            assert isinstance(message, bytes)
             received.append(message)
         code = await call.code()
     except asyncio.CancelledError:
@@ -174,7 +176,7 @@ def metrics(bridge: RunningBridge) -> Counter[str]:
     sums: Counter[str] = Counter()
     for family in text_string_to_metric_families(bridge.get("/metrics")):
         for sample in family.samples:
-            sums[sample.name] += sample.value
+            sums[sample.name] += int(sample.value)
     return sums
 
 

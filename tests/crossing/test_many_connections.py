@@ -13,6 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.echo_api import AWS, EchoApi, echo_api
 from tests.support.frames import REQUEST, FrameFactory
 
@@ -53,7 +54,7 @@ def figure(bridge: RunningBridge, name: str, **labels: str) -> float:
 
 def echoed(bridge: RunningBridge) -> bytes:
     with grpc.insecure_channel(bridge.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        return bytes(channel.unary_unary("/t.Echo/Method")(b"x", timeout=10))
+        return bytes(unary_unary(channel, "/t.Echo/Method")(b"x", timeout=10))
 
 
 def connected(bridge: RunningBridge, opened: ExitStack, sent: bytes = b"") -> socket.socket:

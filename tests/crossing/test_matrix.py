@@ -30,6 +30,7 @@ from tests.crossing.matrix.crossings import (
 )
 from tests.crossing.matrix.playing import play
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.clients import ROOT, installed, tool
 from tests.support.configured import problems
 from tests.support.envoy import grpc_web_envoy
@@ -89,7 +90,7 @@ class AnyName(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method.rpartition("/")[2])
 
 
-class SyncEcho(Echo):
+class SyncEcho(Echo):  # type: ignore[misc]  # generated code has no types
     def BidiStream(self, request_iterator: Any, context: Any) -> Any:
         for index, request in enumerate(request_iterator):
             yield echo_pb2.EchoReply(text=request.text, index=index)
@@ -248,7 +249,7 @@ def test_row(bridge: RunningBridge, channel: grpc.Channel, crossing: Crossing, s
 
 def other_call(channel: grpc.Channel, crossing: Crossing) -> None:
     """Begins behind those under way on the connection, and ends at its function."""
-    call = channel.unary_unary(f"/{crossing.service}/Unary")
+    call = unary_unary(channel, f"/{crossing.service}/Unary")
     assert b"" != call(echo_pb2.EchoRequest(text="other").SerializeToString(), timeout=20)
 
 

@@ -21,6 +21,7 @@ import yaml
 
 from lambda_fn.examples import helloworld_pb2, helloworld_pb2_grpc
 from tests.support.bridge_process import EXAMPLES, bridge_command, plain_environment, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.echo_api import AWS, FAULT, ID, EchoApi, echo_api
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ def config_for(api: EchoApi, **sections: object) -> dict[str, Any]:
 
 def held_call(channel: grpc.Channel, call_id: str) -> Any:
     """A call that the function answers when it is let."""
-    invoke = channel.unary_unary("/t.Echo/Method")
+    invoke = unary_unary(channel, "/t.Echo/Method")
     return invoke.future(call_id.encode(), metadata=((ID, call_id), (FAULT, "hold")), timeout=30)
 
 
@@ -89,7 +90,7 @@ def test_drain_delay_keeps_accepting_while_not_ready(api: EchoApi, tmp_path: Pat
         bridge.process.send_signal(signal.SIGTERM)
         bridge.wait_until(lambda: bridge.get_whole("/readyz")[0] == 503)
         with grpc.insecure_channel(bridge.address) as channel:
-            reply = channel.unary_unary("/t.Echo/Method")(b"x", metadata=((ID, "x"),), timeout=10)
+            reply = unary_unary(channel, "/t.Echo/Method")(b"x", metadata=((ID, "x"),), timeout=10)
         live = bridge.get_whole("/healthz")[0]
         bridge.stop()  # the second signal
 
@@ -132,7 +133,7 @@ def test_no_function_outlives_the_bridge(tmp_path: Path, number: signal.Signals)
     config = {"services": {"t.F": "local:f"}, "functions": {"f": {"handler": "told.handler"}}}
     with running_bridge(tmp_path, config) as bridge:
         with grpc.insecure_channel(bridge.address) as channel:
-            channel.unary_unary("/t.F/Method").future(b"", timeout=10).exception()
+            unary_unary(channel, "/t.F/Method").future(b"", timeout=10).exception()
         bridge.wait_for_line("pid ")
         told = next(line for line in bridge.lines if "pid " in line)
         pid = int(told.rpartition("pid ")[2].split('"')[0])
@@ -248,7 +249,7 @@ def test_calls_go_on_without_a_reader_of_the_log(api: EchoApi, tmp_path: Path, r
         if reader == "is gone":
             log.close()
         with grpc.insecure_channel(address) as channel:
-            invoke = channel.unary_unary("/t.Echo/" + "M" * 400)
+            invoke = unary_unary(channel, "/t.Echo/" + "M" * 400)
             futures = [invoke.future(b"", metadata=((ID, "x"),), timeout=10) for _ in range(500)]
             failures = [future.exception() for future in futures]
         process.terminate()

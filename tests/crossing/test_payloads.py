@@ -18,6 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from bridge.services.descriptors import Descriptors, load_descriptors
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import trailers_of
 from tests.support.clients import run, tool
 from tests.support.programs import free_port
 
@@ -89,7 +90,7 @@ class Client:
     ) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as raised:
             self.call(service, method, request, *metadata)
-        return raised.value.code(), raised.value.details()
+        return raised.value.code(), str(raised.value.details())
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_streams_are_refused(client: Client, service: str, count: int, told: str
         list(talk(iter([b""] * count), timeout=20))
 
     assert grpc.StatusCode.UNIMPLEMENTED is raised.value.code()
-    assert f"is unary, and this call has {told}" in raised.value.details()
+    assert f"is unary, and this call has {told}" in str(raised.value.details())
 
 
 def test_an_unknown_method_is_told_by_its_descriptors(client: Client) -> None:
@@ -370,8 +371,8 @@ def test_statuses_of_frames_stand_in_headers(client: Client, code: grpc.StatusCo
             "CoinbaseV1", "Echo", client.order(id="1"), ("x-status", str(code.value[0])), ("x-details", "CAkSBHJpY2g")
         )
 
-    assert (code, "as asked") == (raised.value.code(), raised.value.details())
-    assert DETAILS == dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+    assert (code, "as asked") == (raised.value.code(), str(raised.value.details()))
+    assert DETAILS == trailers_of(raised.value)["grpc-status-details-bin"]
 
 
 @pytest.mark.parametrize("service", COINBASE)

@@ -22,6 +22,7 @@ from tests.support.bridge_process import (
     running_bridge,
     started_bridge,
 )
+from tests.support.byte_methods import unary_unary
 from tests.support.echo_api import AWS, echo_api
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,7 @@ def reload(bridge: RunningBridge, folder: Path, text: str, *, says: str) -> None
 def ask(bridge: RunningBridge, service: str, *metadata: tuple[str, str]) -> str:
     """What stage of the function answers, or the code of the failure."""
     with grpc.insecure_channel(bridge.address) as channel:
-        invoke = channel.unary_unary(f"/{service}/Method")
+        invoke = unary_unary(channel, f"/{service}/Method")
         try:
             _, call = invoke.with_call(b"", timeout=20, metadata=metadata)
         except grpc.RpcError as error:
@@ -246,7 +247,7 @@ def calling(bridge: RunningBridge, service: str) -> Iterator[list[str]]:
 
     def call_until_ended() -> None:
         with grpc.insecure_channel(bridge.address) as channel:
-            invoke = channel.unary_unary(f"/{service}/Method")
+            invoke = unary_unary(channel, f"/{service}/Method")
             while True:
                 try:
                     invoke(b"", timeout=20)
@@ -291,7 +292,7 @@ def test_watch_follows_a_kubernetes_config_map(folder: Path) -> None:
 
     def swap_in(version: str, services: dict[str, str]) -> None:
         (mount / version).mkdir(exist_ok=True)
-        text = {"listen": "127.0.0.1:0", "admin": None, "emulator": "127.0.0.1:0"}
+        text: dict[str, Any] = {"listen": "127.0.0.1:0", "admin": None, "emulator": "127.0.0.1:0"}
         text |= {"services": services, "functions": first}
         (mount / version / "bridge.yaml").write_text(yaml.safe_dump(text))
         (mount / "..data_tmp").symlink_to(version)

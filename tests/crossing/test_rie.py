@@ -15,6 +15,7 @@ from tests.crossing.matrix.crossings import SCENARIOS, Crossing, outcome_of
 from tests.crossing.matrix.playing import play
 from tests.crossing.test_matrix import write_descriptors
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.clients import ROOT, tool
 from tests.support.rie import runtime_interface_emulator
 
@@ -69,7 +70,7 @@ def channel(bridge: RunningBridge) -> Iterator[grpc.Channel]:
 @pytest.mark.parametrize("crossing", CROSSINGS, ids=lambda crossing: crossing.function)
 def test_a_call_comes_back_as_from_lambda(channel: grpc.Channel, crossing: Crossing, scenario: Any) -> None:
     """The matrix's own outcome: streams of functions come whole, errors raised in them with HTTP 200."""
-    had = play(scenario, crossing.service, channel, comes_one_by_one=False, wait_until_under_way=list)
+    had = play(scenario, crossing.service, channel, comes_one_by_one=False, wait_until_under_way=lambda: None)
 
     assert outcome_of(crossing, scenario) == had
 
@@ -97,11 +98,11 @@ def test_a_function_that_crashes(channel: grpc.Channel, name: str) -> None:
 
 def failed(channel: grpc.Channel, method: str, request: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(f"/matrix.{method}")(request.SerializeToString(), timeout=20)
-    return caught.value.code(), caught.value.details()
+        unary_unary(channel, f"/matrix.{method}")(request.SerializeToString(), timeout=20)
+    return caught.value.code(), str(caught.value.details())
 
 
 def answered(channel: grpc.Channel, name: str, text: str) -> str:
-    call = channel.unary_unary(f"/matrix.{name}/Unary", response_deserializer=pb.EchoReply.FromString)
+    call: Any = channel.unary_unary(f"/matrix.{name}/Unary", response_deserializer=pb.EchoReply.FromString)
     reply: pb.EchoReply = call(pb.EchoRequest(text=text).SerializeToString(), timeout=20)
     return str(reply.text)

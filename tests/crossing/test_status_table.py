@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.lambda_api import CUT, HANG_UP, SILENCE, LambdaApi, answer, lambda_api, refusal
 
 pytestmark = pytest.mark.slow
@@ -87,7 +88,8 @@ class Outcome:
 def call(bridge: RunningBridge, service: str, body: bytes = b"", **options: Any) -> Outcome:
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(bridge.address, unlimited) as channel:
-        invoke = channel.unary_unary(f"/{service}/Method")
+        invoke = unary_unary(channel, f"/{service}/Method")
+        done: Any
         try:
             _, done = invoke.with_call(body, timeout=options.get("timeout", 20))
         except grpc.RpcError as error:
@@ -198,7 +200,7 @@ def test_a_client_that_goes_away_aborts_the_request(aws_bridge: RunningBridge, a
     api.hung_up.clear()
     api.requests.clear()
     with grpc.insecure_channel(aws_bridge.address) as channel:
-        future = channel.unary_unary("/t.silent/Method").future(b"")
+        future = unary_unary(channel, "/t.silent/Method").future(b"")
         aws_bridge.wait_until(lambda: api.requests["silent"] == 1)
         future.cancel()
 
@@ -355,7 +357,7 @@ def test_what_a_function_does_becomes_a_status(local_bridge: RunningBridge, name
 def test_too_many_calls_in_flight_are_refused(local_bridge: RunningBridge) -> None:
     """max_concurrency: the second call gets RESOURCE_EXHAUSTED at once, the first goes on."""
     with grpc.insecure_channel(local_bridge.address) as channel:
-        first = channel.unary_unary("/t.one/Method").future(b"")
+        first = unary_unary(channel, "/t.one/Method").future(b"")
         local_bridge.wait_until(lambda: 'bridge_in_flight{target="local:sleeps"} 1.0' in local_bridge.get("/metrics"))
         second = call(local_bridge, "t.one")
         first.cancel()
@@ -367,7 +369,7 @@ def test_too_many_calls_in_flight_are_refused(local_bridge: RunningBridge) -> No
 def test_a_throttled_local_function_is_unavailable(local_bridge: RunningBridge) -> None:
     """The local Lambda throttles at the function's concurrency, as AWS does."""
     with grpc.insecure_channel(local_bridge.address) as channel:
-        first = channel.unary_unary("/t.single/Method").future(b"")
+        first = unary_unary(channel, "/t.single/Method").future(b"")
         local_bridge.wait_until(lambda: 'bridge_in_flight{target="local:single"} 1.0' in local_bridge.get("/metrics"))
         local_bridge.wait_until(lambda: any("START" in line or "single" in line for line in local_bridge.lines))
         second = call(local_bridge, "t.throttled")
@@ -388,11 +390,11 @@ def test_calls_in_flight_when_the_drain_ends_are_unavailable(tmp_path: Path) -> 
         with running_bridge(tmp_path, config, environ=AWS) as bridge:
             wait_until_ready(bridge)
             with grpc.insecure_channel(bridge.address) as channel:
-                future = channel.unary_unary("/t.silent/Method").future(b"")
+                future = unary_unary(channel, "/t.silent/Method").future(b"")
                 bridge.wait_until(lambda: api.requests["silent"] == 1)
                 stopped = threading.Thread(target=bridge.stop)
                 stopped.start()
-                error = future.exception(timeout=10)
+                error: Any = future.exception(timeout=10)
                 stopped.join()
 
     assert Code.UNAVAILABLE is error.code()

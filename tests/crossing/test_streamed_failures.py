@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_stream
 
 pytestmark = pytest.mark.slow
 
@@ -90,13 +91,13 @@ def test_what_came_is_kept_and_the_status_says_why(
 ) -> None:
     received: list[bytes] = []
     with grpc.insecure_channel(bridge.address) as channel:
-        stream = channel.unary_stream(f"/t.Failing/{method}")(b"", timeout=20)
+        stream = unary_stream(channel, f"/t.Failing/{method}")(b"", timeout=20)
         with pytest.raises(grpc.RpcError) as caught:  # noqa: PT012 - what comes before the error counts
             for message in stream:
                 received.append(message)  # noqa: PERF402 - the error must not take them along
 
     assert [b"one", b"two"][:messages] == received
     assert code == caught.value.code()
-    assert text in caught.value.details()
+    assert text in str(caught.value.details())
     (entry,) = bridge.wait_for_log(f"/t.Failing/{method}")
     assert 1 == entry["attempts"]

@@ -14,6 +14,7 @@ import pytest
 
 from lambda_fn.examples import echo_pb2, echo_pb2_grpc
 from tests.support.bridge_process import EXAMPLES, RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.collector import Collector, Received, collecting
 
 pytestmark = pytest.mark.slow
@@ -145,7 +146,7 @@ def test_a_deadline_ends_both_spans(collector: Collector, stub: echo_pb2_grpc.Ec
 def test_unknown_methods_share_one_name(collector: Collector, bridge: RunningBridge) -> None:
     trace_id, span_id, metadata = new_context()
     with grpc.insecure_channel(bridge.address) as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary("/made.Up/Name")(b"", metadata=metadata)
+        unary_unary(channel, "/made.Up/Name")(b"", metadata=metadata)
     span = spans_of(collector, trace_id, 1)["SERVER"]
 
     assert "unknown/unknown" == span.name

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from lambda_fn.examples import helloworld_pb2 as pb
 from lambda_fn.examples import helloworld_pb2_grpc
 from tests.support.bridge_process import RunningBridge, running_bridge
+from tests.support.byte_methods import unary_unary
 from tests.support.lambda_api import answer, lambda_api
 from tests.support.sts import fake_sts
 
@@ -30,7 +31,7 @@ import os
 from lambda_fn import LambdaServer
 from lambda_fn.examples import helloworld_pb2, helloworld_pb2_grpc
 
-class Greeter(helloworld_pb2_grpc.GreeterServicer):
+class Greeter(helloworld_pb2_grpc.GreeterServicer):  # type: ignore[misc]  # generated code has no types
     def SayHello(self, request, context):
         return helloworld_pb2.HelloReply(message=os.environ["VERSION"])
 
@@ -40,7 +41,7 @@ handler = server.handler
 """
 
 
-class Greeter(helloworld_pb2_grpc.GreeterServicer):
+class Greeter(helloworld_pb2_grpc.GreeterServicer):  # type: ignore[misc]  # generated code has no types
     def SayHello(self, request: Any, context: Any) -> Any:
         return pb.HelloReply(message="a server")
 
@@ -201,7 +202,7 @@ def test_roles(tmp_path: Path) -> None:
         ):
             bridge.wait_until(lambda: bridge.get_whole("/readyz")[0] == 200)
             for name in ("One", "Two", "Three"):
-                channel.unary_unary(f"/a.{name}/Call")(b"", timeout=20)
+                unary_unary(channel, f"/a.{name}/Call")(b"", timeout=20)
 
     assert 3 == api.requests.total()
     assert sorted([f"{role}usual", f"{role}other"]) == sorted(asked["RoleArn"] for asked in sts.asked)
@@ -226,5 +227,5 @@ def test_awss_local_emulator(tmp_path: Path) -> None:
             ready, _ = bridge.get_whole("/readyz")
 
     assert grpc.StatusCode.DEADLINE_EXCEEDED is raised.value.code()
-    assert "orders:live ran out of its own time after 3 s" in raised.value.details()
+    assert "orders:live ran out of its own time after 3 s" in str(raised.value.details())
     assert 200 == ready

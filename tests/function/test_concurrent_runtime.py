@@ -225,7 +225,7 @@ def test_servicers_log_under_their_own_request(is_async: bool, surroundings: Man
         return note(request)
 
     server = LambdaServer()
-    method = grpc.unary_unary_rpc_method_handler(coroutine if is_async else plain)
+    method: Any = grpc.unary_unary_rpc_method_handler(coroutine if is_async else plain)
     server.add_registered_method_handlers("a.B", {"M": method})
     with runtime_api() as double:
         double.invocations = [

@@ -17,6 +17,7 @@ from lambda_fn import LambdaServer
 from lambda_fn.duplex.order import KEY, Allowed
 from lambda_fn.forwarding import forward
 from tests.support.behaviours import ASYNC, SYNC, Method, add
+from tests.support.byte_methods import stream_stream, unary_unary
 from tests.support.lambda_channel import LambdaContextDouble, aio_server, grpcio_outcome, http_v2_event, sync_server
 from tests.support.rendezvous import Attached, Rendezvous, attached, facts_of
 
@@ -84,7 +85,7 @@ def test_each_answer_comes_before_the_next_question(methods: dict[str, Method], 
     """A client that waits for the answer before it asks again: what half duplex cannot do."""
     with _attached(methods, folder=tmp_path if tls else None) as found, grpc.insecure_channel(found.address) as channel:
         asked = _Asked()
-        replies = channel.stream_stream("/test.Test/Chat")(iter(asked), timeout=20)
+        replies = stream_stream(channel, "/test.Test/Chat")(iter(asked), timeout=20)
         for number in range(20):
             asked.say(b"%d" % number)
             assert b"re: %d" % number == next(replies)
@@ -129,7 +130,7 @@ def test_large_messages_pass_both_ways(tmp_path: Path) -> None:
         attached(server.handler, LambdaContextDouble(remaining=60_000), folder=tmp_path) as found,
         grpc.insecure_channel(found.address, options) as channel,
     ):
-        assert b"echo " + data == channel.unary_unary("/test.Test/Echo")(data, timeout=60)
+        assert b"echo " + data == unary_unary(channel, "/test.Test/Echo")(data, timeout=60)
     server.close()
 
 
@@ -143,7 +144,7 @@ def test_a_cancellation_reaches_the_servicer() -> None:
         return b""
 
     with _attached({"Wait": ("unary_unary", wait)}) as found, grpc.insecure_channel(found.address) as channel:
-        call = channel.unary_unary("/test.Test/Wait").future(b"", timeout=30)
+        call = unary_unary(channel, "/test.Test/Wait").future(b"", timeout=30)
         assert begun.wait(30)
         call.cancel()
         assert cancelled.wait(30)
@@ -192,7 +193,7 @@ def test_the_context_tells_of_the_client_and_of_lambda(behaviour: Any, with_asyn
     methods: dict[str, Method] = {"Told": ("unary_unary", behaviour)} | (ASYNC_CHAT if with_async else {})
     with _attached(methods) as found, grpc.insecure_channel(found.address) as channel:
         metadata = (facts_of(FACTS), ("x-one", "1"), ("x-one", "2"))
-        told = json.loads(channel.unary_unary("/test.Test/Told")(b"", metadata=metadata, timeout=100))
+        told = json.loads(unary_unary(channel, "/test.Test/Told")(b"", metadata=metadata, timeout=100))
 
     remaining = told.pop("remaining")
     assert told == {
@@ -225,7 +226,7 @@ def test_interceptors_see_the_client_s_metadata_alone() -> None:
         _attached({"Echo": SYNC["Echo"]}, interceptors=[Looks()]) as found,
         grpc.insecure_channel(found.address) as channel,
     ):
-        channel.unary_unary("/test.Test/Echo")(b"", metadata=(facts_of(FACTS), ("x-one", "1")), timeout=20)
+        unary_unary(channel, "/test.Test/Echo")(b"", metadata=(facts_of(FACTS), ("x-one", "1")), timeout=20)
 
     assert [["user-agent", "x-one"]] == seen
 
@@ -391,7 +392,7 @@ def test_forward_passes_full_duplex_to_the_server_behind() -> None:
             grpc.insecure_channel(found.address) as channel,
         ):
             asked = _Asked()
-            replies = channel.stream_stream("/test.Test/Chat")(iter(asked), timeout=20)
+            replies = stream_stream(channel, "/test.Test/Chat")(iter(asked), timeout=20)
             for number in range(5):
                 asked.say(b"%d" % number)
                 assert b"re: %d" % number == next(replies)

@@ -207,7 +207,7 @@ class AsyncExit(grpc.aio.ServerInterceptor):
 @pytest.mark.parametrize("kinds", ["a", "sa", "as"])
 def test_an_interceptor_that_ends_the_process_does_so(serve: Serve, kinds: str) -> None:
     """From any place in a chain; where Lambda goes on with the process all the same, it serves."""
-    marks = {"a": AsyncExit, "s": lambda: SyncMark("s", [])}
+    marks: dict[str, Callable[[], Any]] = {"a": AsyncExit, "s": lambda: SyncMark("s", [])}
     channel = serve(SERVED, interceptors=[marks[kind]() for kind in kinds])
     with pytest.raises(SystemExit, match="7"):
         channel.call("/test.Test/Async")

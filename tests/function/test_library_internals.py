@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -17,17 +18,18 @@ from lambda_fn.library_internals import (
     tells_of_no_connection,
     tells_of_unreadable_headers,
 )
+from tests.support.byte_methods import unary_unary
 from tests.support.odd_grpc_server import odd_server
 
 
 def _status_of(address: str) -> tuple[grpc.StatusCode, str]:
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as raised:
-        channel.unary_unary("/a.B/M")(b"", timeout=20)
-    return raised.value.code(), raised.value.details()
+        unary_unary(channel, "/a.B/M")(b"", timeout=20)
+    return raised.value.code(), str(raised.value.details())
 
 
 def test_a_generic_handler_shows_its_methods() -> None:
-    method = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+    method: Any = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     generic = grpc.method_handlers_generic_handler("a.B", {"M": method})
     assert [method] == list(handlers_within(generic))
 

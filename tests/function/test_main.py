@@ -18,6 +18,7 @@ import grpc
 import pytest
 
 from lambda_fn.examples import helloworld_pb2, helloworld_pb2_grpc
+from tests.support.byte_methods import unary_stream
 from tests.support.lambda_channel import frame
 
 pytestmark = pytest.mark.slow
@@ -193,7 +194,7 @@ def test_sigterm_lets_calls_on_both_ports_finish(tmp_path: Path) -> None:
         response = web.getresponse()
         first = response.read(6)
         with grpc.insecure_channel(address) as channel:
-            call: Any = channel.unary_stream("/test.Test/Slow")(b"", timeout=10)
+            call: Any = unary_stream(channel, "/test.Test/Slow")(b"", timeout=10)
             next(call)
             process.send_signal(signal.SIGTERM)
             rest = list(call)

@@ -13,7 +13,11 @@ def test_a_worker_that_is_told_to_end_gets_no_further_job() -> None:
     more.
     """
     workers, may_end, ran = Workers(limit=2), Event(), Event()
-    workers.start(may_end.wait)
+
+    def wait() -> None:
+        may_end.wait()
+
+    workers.start(wait)
     [busy] = workers._all
     workers.close()
     may_end.set()

@@ -115,7 +115,7 @@ class _Folder:
 
 def _fuzz(name: str, arguments: list[str]) -> None:
     """`arguments`: libFuzzer's, the program's name first. Never returns: libFuzzer ends the process."""
-    import atheris
+    import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]  # it has no types, if it is there
 
     with atheris.instrument_imports(include=["bridge", "lambda_fn"]):
         from tests.fuzz.targets import TARGETS

@@ -13,7 +13,7 @@ import re
 import socket
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -383,7 +383,7 @@ def replies(data: bytes) -> None:
         b'{"statusCode":200,"headers":{},"body":"AAAA","isBase64Encoded":true}',
         payload,
     ):
-        _outcome(lambda known=known: reader.read(known))
+        _outcome(partial(reader.read, known))
     assert expected == _outcome(lambda: _valid(reader.read(payload)))
 
 
@@ -441,6 +441,7 @@ class _Owner:
     origin = Origin("http", "upstream.test", 80)
 
     def opened(self, connection: Http1Connection) -> None: ...
+    def keeps_alive(self, seconds: float) -> None: ...
     def released(self, connection: Http1Connection) -> None: ...
     def lost(self, connection: Http1Connection) -> None: ...
 

@@ -12,6 +12,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import aiohttp
 import pytest
@@ -58,10 +59,10 @@ async def gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        ready = await asyncio.to_thread(select.select, [descriptor], [], [], 30)
+        ready, _, _ = await asyncio.to_thread(lambda: select.select([descriptor], [], [], 30))
     finally:
         os.close(descriptor)
-    return bool(ready[0])
+    return bool(ready)
 
 
 NAMES_ITS_API = """
@@ -73,7 +74,9 @@ def handler(event, context):
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
-async def test_a_strangers_request_for_an_invocation_breaks_none(tmp_path: Path, runtime_name: str) -> None:
+async def test_a_strangers_request_for_an_invocation_breaks_none(
+    tmp_path: Path, runtime_name: Literal["lambda_fn", "awslambdaric"]
+) -> None:
     """Whatever else on this machine sends one GET to an instance's Runtime API: the instance goes on."""
     config = handler(tmp_path, NAMES_ITS_API, runtime=runtime_name)
     async with local_lambda(config) as caller:
@@ -87,7 +90,9 @@ async def test_a_strangers_request_for_an_invocation_breaks_none(tmp_path: Path,
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
-async def test_a_python_handler_runs_on_either_runtime(tmp_path: Path, runtime_name: str) -> None:
+async def test_a_python_handler_runs_on_either_runtime(
+    tmp_path: Path, runtime_name: Literal["lambda_fn", "awslambdaric"]
+) -> None:
     """Ours or AWS's own client: event, context, exception and warm reuse alike."""
     config = handler(tmp_path, AS_TOLD, runtime=runtime_name, timeout=5, memory=256 * MIB)
     async with local_lambda(config) as caller:
@@ -243,7 +248,9 @@ async def test_memory_of_children_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime_name", ["lambda_fn", "awslambdaric"])
-async def test_a_handler_that_cannot_be_imported_is_an_init_error(tmp_path: Path, runtime_name: str) -> None:
+async def test_a_handler_that_cannot_be_imported_is_an_init_error(
+    tmp_path: Path, runtime_name: Literal["lambda_fn", "awslambdaric"]
+) -> None:
     """The invoker gets what the runtime reported, at once."""
     config = replace(handler(tmp_path, ""), handler="nosuch.handler", runtime=runtime_name)
     async with local_lambda(config) as caller:

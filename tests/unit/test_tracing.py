@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint
+from typing import cast
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -83,7 +85,7 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
 
     monkeypatch.setattr(tracing, "entry_points", lambda **_: ())
 
-    assert "pip install 'grpc-lambda-bridge[otel]'" in tracing.problem(environ)
+    assert "pip install 'grpc-lambda-bridge[otel]'" in str(tracing.problem(environ))
     assert tracing.start(environ) is None
 
 
@@ -103,7 +105,7 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
     ],
 )
 def test_an_exporter_that_nobody_installed_is_named(environ: Mapping[str, str], missing: str) -> None:
-    assert f"no exporter {missing} is installed" in tracing.problem(environ)
+    assert f"no exporter {missing} is installed" in str(tracing.problem(environ))
     assert tracing.start(environ) is None
 
 
@@ -136,7 +138,7 @@ def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.M
 @pytest.mark.real_clock  # the exporter has a thread
 async def test_closing_sends_what_is_left() -> None:
     collector = Collector(is_open=True)
-    traces = Tracing([collector])
+    traces = Tracing([cast("EntryPoint", collector)])
     traces.tracer.start_span("last").end()
     await traces.close(seconds=30)
     await traces.close(seconds=30)
@@ -148,7 +150,7 @@ async def test_closing_does_not_wait_for_a_collector_that_hangs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     collector = Collector(is_open=False)
-    traces = Tracing([collector])
+    traces = Tracing([cast("EntryPoint", collector)])
     traces.tracer.start_span("last").end()
     await traces.close(seconds=0.01)
     collector.may_take.set()

@@ -74,6 +74,11 @@ def body(data: bytes) -> Odd:
     return answer
 
 
+def _reply_twice(server: ServerConnection, stream: int) -> None:
+    for _ in range(2):
+        server.reply(stream)
+
+
 def frames(make: Callable[[ServerConnection, int], bytes]) -> Odd:
     return lambda server, stream: server.write(make(server, stream))
 
@@ -194,7 +199,7 @@ HARMLESS: dict[str, Odd] = {
             + server.make.rst_stream(stream, 0)
         )
     ),
-    "a second reply behind the end": lambda server, stream: [server.reply(stream) for _ in range(2)],
+    "a second reply behind the end": _reply_twice,
     "a grpc-message that is no escape": end(("grpc-status", "0"), ("grpc-message", "%zz%")),
     "details that are no base64": end(("grpc-status", "0"), ("grpc-status-details-bin", "!")),
     "grpc-status twice": end(("grpc-status", "0"), ("grpc-status", "13")),
@@ -424,7 +429,10 @@ async def test_all_odd_replies_at_once() -> None:
 
 
 async def events_of(odd: Odd) -> list[object]:
-    async with frame_server(lambda server, stream: odd(server, stream.stream_id)) as server:
+    def answer(server: ServerConnection, stream: Stream) -> None:
+        odd(server, stream.stream_id)
+
+    async with frame_server(answer) as server:
         carrier, handler = target_for(server.address)
         call = RecordingCall("/test.Odd/one", body=envelope(b"x"))
         await handler(call)
@@ -479,7 +487,10 @@ async def test_what_came_before_the_fault_is_the_clients() -> None:
             server.make.data(stream, bytes(10)),
         )
 
-    async with frame_server(lambda server, stream: odd(server, stream.stream_id)) as server:
+    def answer(server: ServerConnection, stream: Stream) -> None:
+        odd(server, stream.stream_id)
+
+    async with frame_server(answer) as server:
         carrier, handler = target_for(server.address)
         call = RecordingCall("/test.Odd/one", body=envelope(b"x"))
         with pytest.raises(RpcError, match="flag byte 0x07"):

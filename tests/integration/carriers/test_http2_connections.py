@@ -9,8 +9,9 @@ import base64
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sized
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,10 @@ async def until(is_so: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
+def _has_more_than(held: Sized, number: int) -> bool:
+    return len(held) > number
+
+
 def silent(_connection: ServerConnection, _stream: Stream) -> None:
     """Never answers."""
 
@@ -142,7 +147,7 @@ async def test_calls_wait_in_line_where_no_more_connections_may_be_opened() -> N
         await until(lambda: waiting)
         calls[2].cancel()
         for position in range(3):
-            await until(lambda position=position: len(waiting) > position)
+            await until(partial(_has_more_than, waiting, position))
             connection, stream = waiting[position]
             connection.reply(stream.stream_id)
         await asyncio.wait(calls)

@@ -19,6 +19,7 @@ from bridge.http2.events import ErrorCode
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.rpc.address import TcpAddress
+from tests.support.byte_methods import unary_unary
 from tests.support.frames import FrameFactory, body_of, parse, raw
 from tests.support.listening import eventually, listening, port_of
 from tests.support.serving import serving, wait_for_ever
@@ -122,7 +123,7 @@ async def test_calls_end_with_the_reason_when_a_client_pings_too_often() -> None
         listening(served) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{port_of(server)}", eager) as channel,
     ):
-        calls = [channel.unary_unary("/a.B/C")(b"", timeout=30) for _ in range(5)]
+        calls = [unary_unary(channel, "/a.B/C")(b"", timeout=30) for _ in range(5)]
         ends = await asyncio.gather(*calls, return_exceptions=True)
 
     for end in ends:

@@ -18,6 +18,7 @@ from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
 from bridge.server import server as server_module
 from bridge.server.server import Server, bind
+from tests.support.byte_methods import unary_unary
 from tests.support.listening import dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving
 
@@ -65,7 +66,7 @@ async def test_drain_lets_calls_finish(new_engine: Callable[[EngineLimits], Engi
     served = serving(gate, new_engine=new_engine)
     async with listening(served) as server, _channel(server) as channel:
         port = port_of(server)
-        method = channel.unary_unary(_METHOD)
+        method = unary_unary(channel, _METHOD)
         calls = [method(b"%d" % number) for number in range(3)]
         await eventually(lambda: gate.waiting == 3)
         draining = asyncio.get_running_loop().create_task(server.drain(allowed=10))
@@ -91,7 +92,7 @@ async def test_drain_ends_calls_when_its_time_is_over() -> None:
     """UNAVAILABLE, saying that the bridge stops; the handlers are cancelled."""
     gate = Gate()
     async with listening(serving(gate)) as server, _channel(server) as channel:
-        call = channel.unary_unary(_METHOD)(b"")
+        call = unary_unary(channel, _METHOD)(b"")
         await eventually(lambda: gate.waiting)
         await server.drain(allowed=0.05)
         code, text = await call.code(), await call.details()
@@ -171,7 +172,7 @@ async def test_clients_move_from_old_connections_without_losing_a_call(
     """With an age of 50 ms an ordinary client makes its calls over several connections and notices nothing."""
     served = serving(connection=ConnectionLimits(max_age=0.05), new_engine=new_engine)
     async with listening(served) as server, _channel(server) as channel:
-        method = channel.unary_unary(_METHOD)
+        method = unary_unary(channel, _METHOD)
         calls = 0
         async with asyncio.timeout(10):
             while served.figures.connections_accepted < 4:
@@ -269,7 +270,7 @@ async def test_bug_in_one_connection_does_not_end_the_time_limits(
         broken = Broken()
         server.connections.add(broken)  # type: ignore[arg-type]  # a connection with a bug
         await eventually(lambda: caplog.records)
-        server.connections.discard(broken)  # type: ignore[arg-type]  # the same
+        server.connections.discard(broken)
         async with dialled(server) as client:
             client.h2.bytes_to_send()
             await client.until_closed()

@@ -22,6 +22,7 @@ from bridge.rpc.envelope import envelope
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.server import server as server_module
 from bridge.server.server import Server, bind
+from tests.support.byte_methods import unary_unary
 from tests.support.listening import LOCALHOST, dialled, eventually, listening, port_of
 from tests.support.serving import serving
 
@@ -91,7 +92,7 @@ async def test_ipv6_is_listened_on() -> None:
         listening(serving(peers), address) as server,
         grpc.aio.insecure_channel(server.addresses[0]) as channel,
     ):
-        answer = await channel.unary_unary(_METHOD)(b"hello", timeout=5)
+        answer = await unary_unary(channel, _METHOD)(b"hello", timeout=5)
 
     assert (b"hello", [Peer("::1")]) == (answer, peers.seen)
 
@@ -103,7 +104,7 @@ async def test_several_listeners_serve_side_by_side(tmp_path: Path) -> None:
     await server.start()
     for name in server.addresses:
         async with grpc.aio.insecure_channel(name) as channel:
-            assert b"x" == await channel.unary_unary(_METHOD)(b"x", timeout=5)
+            assert b"x" == await unary_unary(channel, _METHOD)(b"x", timeout=5)
     await server.close()
 
     assert f"unix:{tmp_path}/bridge.sock" == server.addresses[1]
@@ -120,7 +121,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
         listening(serving(peers), Listener(UnixAddress(path))),
         grpc.aio.insecure_channel(f"unix:{path}") as channel,
     ):
-        answer = await channel.unary_unary(_METHOD)(b"hello", timeout=5)
+        answer = await unary_unary(channel, _METHOD)(b"hello", timeout=5)
 
     assert (b"hello", [Peer("unix")]) == (answer, peers.seen)
     assert not path.exists()
@@ -151,7 +152,7 @@ async def test_dead_unix_socket_is_replaced(tmp_path: Path) -> None:
         listening(serving(), Listener(UnixAddress(path))),
         grpc.aio.insecure_channel(f"unix:{path}") as channel,
     ):
-        assert b"x" == await channel.unary_unary(_METHOD)(b"x", timeout=5)
+        assert b"x" == await unary_unary(channel, _METHOD)(b"x", timeout=5)
 
 
 async def test_live_unix_socket_is_not(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ async def test_tls_with_http2_by_alpn(
         listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server,
         _secure_channel(server, _credentials(authority)) as channel,
     ):
-        method = channel.unary_unary(_METHOD)
+        method = unary_unary(channel, _METHOD)
         answers = await asyncio.gather(*(method(bytes([number]) * 700_000, timeout=10) for number in range(4)))
 
     assert [bytes([number]) * 700_000 for number in range(4)] == answers
@@ -317,7 +318,7 @@ async def test_verified_client_certificate_is_the_peers(files: TlsFiles, authori
         listening(serving(peers), Listener(TcpAddress("127.0.0.1", 0), tls=mutual)) as server,
         _secure_channel(server, _credentials(authority, client_certificate)) as channel,
     ):
-        await channel.unary_unary(_METHOD)(b"", timeout=5)
+        await unary_unary(channel, _METHOD)(b"", timeout=5)
     (peer,) = peers.seen
 
     assert peer.certificate is not None
@@ -337,7 +338,7 @@ async def test_client_without_a_certificate_is_refused(files: TlsFiles, authorit
         for credentials in (_credentials(authority), _credentials(authority, stranger)):
             async with _secure_channel(server, credentials) as channel:
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await channel.unary_unary(_METHOD)(b"", timeout=5)
+                    await unary_unary(channel, _METHOD)(b"", timeout=5)
             assert grpc.StatusCode.UNAVAILABLE is caught.value.code()
 
     assert 0 == served.figures.connections_accepted

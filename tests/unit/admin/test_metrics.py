@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Metric
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
@@ -103,7 +105,8 @@ def test_what_is_not_known_is_absent() -> None:
 def test_openmetrics_on_request() -> None:
     """A scraper that accepts OpenMetrics gets it, and it parses."""
     body, content_type = render(FULL_SNAPSHOT, version="1.2.3", accept="application/openmetrics-text; version=1.0.0")
-    names = {family.name for family in parse_openmetrics(body.decode())}
+    parse: Callable[[str], Iterable[Metric]] = parse_openmetrics
+    names = {family.name for family in parse(body.decode())}
 
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert "grpc_server_handled" in names

@@ -139,7 +139,7 @@ ALL_WRITTEN = "listen: a:1\nadmin: a:2\nworkers: 1\nlog: {level: info, format: j
 def of(config: Config) -> dict[str, object]:
     return {
         "listen": str(config.listen[0].address),
-        "admin": str(config.admin.address),
+        "admin": str(config.admin and config.admin.address),
         "workers": config.workers,
         "log.level": config.log.level,
         "log.format": config.log.format,

@@ -177,7 +177,7 @@ services:
         only.payload,
         only.event,
         only.invoke_mode,
-        only.descriptors.path,
+        only.descriptors and only.descriptors.path,
     )
     assert JsonOptions("proto", defaults=False) == only.json
     assert Role("arn:aws:iam::123456789012:role/x") == only.role_arn

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ class Process:
 
 
 @pytest.fixture
-def process() -> Process:
+def process() -> Iterator[Process]:
     process = Process()
     yield process
     process.hang_up()

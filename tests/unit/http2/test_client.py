@@ -668,7 +668,7 @@ class Oracle:
         gone = {event.stream_id for event in events if isinstance(event, H2Reset)}
         for event in events:
             if isinstance(event, H2Request):
-                assert list(REQUEST) == [tuple(field) for field in event.headers]
+                assert list(REQUEST) == [(str(name), str(value)) for name, value in event.headers]
                 self.bodies[event.stream_id] = b""
                 if event.stream_id not in gone:
                     self.h2.send_headers(event.stream_id, RESPONSE)

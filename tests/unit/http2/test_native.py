@@ -792,6 +792,7 @@ def test_window_updates(client: Client) -> None:
 def test_partial_frame_is_all_that_is_held(client: Client) -> None:
     """A connection holds at most one frame that has not arrived whole."""
     client.say(client.make.headers(1), raw(0x0, 0, 1, bytes(16_384))[:-1])
+    assert isinstance(client.engine, NativeEngine)
     held = len(client.engine._partial)
 
     assert 9 + 16_383 == held

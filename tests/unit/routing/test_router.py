@@ -130,7 +130,7 @@ def test_services_are_listed_from_keys_written_in_full() -> None:
 def test_a_hostile_name_costs_no_more_than_the_deepest_key() -> None:
     """A service with thousands of dots is looked up once for each level that keys have."""
 
-    class Counting(dict[str, int]):
+    class Counting(dict[str, int | None]):
         looked_up = 0
 
         def get(self, key: str, default: int | None = None) -> int | None:  # type: ignore[override]  # narrower on purpose

@@ -13,7 +13,7 @@ from bridge.rpc.events import (
 )
 from bridge.rpc.status import StatusCode
 
-_ALLOWED = {
+_ALLOWED: dict[tuple[Phase, type[Headers | Message | Trailers]], Phase] = {
     (Phase.NEW, Headers): Phase.OPEN,
     (Phase.NEW, Trailers): Phase.DONE,
     (Phase.OPEN, Message): Phase.OPEN,
@@ -23,7 +23,7 @@ _ALLOWED = {
 
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("event", [Headers, Message, Trailers])
-def test_event_leads_to_its_phase_or_nowhere(phase: Phase, event: type) -> None:
+def test_event_leads_to_its_phase_or_nowhere(phase: Phase, event: type[Headers | Message | Trailers]) -> None:
     """Headers once, then messages, then trailers; trailers alone; nothing after them."""
     assert _ALLOWED.get((phase, event)) is NEXT_PHASE[phase].get(event)
 

@@ -173,7 +173,7 @@ def test_a_flood_from_one_peer_costs_as_much_with_many_busy_connections() -> Non
 
     class Busy(Socket):
         @property
-        def is_idle(self) -> bool:  # type: ignore[override]  # the base has a plain attribute
+        def is_idle(self) -> bool:
             nonlocal looked
             looked += 1
             return False

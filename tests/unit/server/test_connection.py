@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def _wire(
     ],
 )
 async def test_request_that_is_no_call_is_answered_and_counted(
-    replaced: dict[str, str],
+    replaced: dict[str, Any],
     http_status: str,
     kind: str,
     new_engine: Callable[[EngineLimits], Engine],

@@ -181,7 +181,8 @@ def test_nobody_waits_for_ever_and_everything_is_given_back(seed: int) -> None:
                 size = min(under_way[upload], chance.randint(1, 60))
                 upload.sends(size)
                 under_way[upload] -= size
-                if upload.refused is None and not under_way[upload]:
+                is_refused: bool = upload.refused is not None  # by its own last bytes
+                if not is_refused and not under_way[upload]:
                     upload.ends()
         under_way = {each: left for each, left in under_way.items() if left and not each.refused}
         assert bench.uploads.held <= _LIMIT

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from grpc_health.v1 import health_pb2
 
+from bridge.rpc.call import Call
 from bridge.rpc.envelope import COMPRESSED, envelope
 from bridge.rpc.errors import MalformedRequest, MessageTooLarge, UnsupportedCompression
 from bridge.rpc.events import EMPTY_HEADERS
@@ -88,7 +89,7 @@ async def test_sending_waits_for_the_clients_window() -> None:
     assert [1, 2] == [before, len(await call.messages(2))]
 
 
-async def _send_two(call: StreamedCall) -> None:
+async def _send_two(call: Call) -> None:
     call.send(EMPTY_HEADERS)
     for _ in range(2):
         await exchange.send(call, health_pb2.HealthCheckResponse())

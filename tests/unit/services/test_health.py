@@ -35,7 +35,7 @@ class Routed:
     async def check(self, service: str) -> int:
         call = await answers(self.health.handler, CHECK, asking(service))
         (message,) = await call.messages(1)
-        return health_pb2.HealthCheckResponse.FromString(message).status
+        return int(health_pb2.HealthCheckResponse.FromString(message).status)
 
     async def watch(self, service: str) -> Watch:
         return Watch(self.health, service)

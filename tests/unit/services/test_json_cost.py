@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
 from bridge.services.descriptors import Descriptors, load_descriptors
@@ -151,17 +151,17 @@ ORDERS_WITH_NUMBERS = Descriptors(
             package="n",
             syntax="proto3",
             message_type=[
-                {
-                    "name": "Numbers",
-                    "field": [
-                        {
-                            "name": "values",
-                            "number": 1,
-                            "type": FieldDescriptorProto.TYPE_INT32,
-                            "label": FieldDescriptorProto.LABEL_REPEATED,
-                        }
+                DescriptorProto(
+                    name="Numbers",
+                    field=[
+                        FieldDescriptorProto(
+                            name="values",
+                            number=1,
+                            type=FieldDescriptorProto.TYPE_INT32,
+                            label=FieldDescriptorProto.LABEL_REPEATED,
+                        )
                     ],
-                }
+                )
             ],
         ).SerializeToString()
     ],
@@ -175,7 +175,8 @@ def test_the_densest_type_bounds_any_message() -> None:
     costs = JsonCosts(described.pool, defaults=True)
     root = described.message("wide.Root")
 
-    for message in ({}, {"each": [{}] * 100}, {"each": [{"f1": 1, "f50": 2}] * 20}):
+    messages: list[dict[str, Any]] = [{}, {"each": [{}] * 100}, {"each": [{"f1": 1, "f50": 2}] * 20}]
+    for message in messages:
         built = GetMessageClass(root)(**message)
         most = costs.densest(root) * built.ByteSize()
         assert costs.of_message(built, most=1e9) <= most + 2 + 50  # itself, even if it has no byte

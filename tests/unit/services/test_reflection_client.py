@@ -12,7 +12,8 @@ from tests.support.schemas import CART, HELLO, MONEY, proto_file
 
 
 def giving(file: bytes) -> bytes:
-    return ServerReflectionResponse(file_descriptor_response={"file_descriptor_proto": [file]}).SerializeToString()
+    response = ServerReflectionResponse(file_descriptor_response={"file_descriptor_proto": [file]})
+    return bytes(response.SerializeToString())
 
 
 async def test_one_exchange_is_enough_for_one_service() -> None:

@@ -184,7 +184,11 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
 
 async def test_a_full_window_is_waited_for() -> None:
     call = RecordingCall(body=HELLO, window=1)
-    events = [[EMPTY_HEADERS, Message(HELLO)], [Message(HELLO), Message(HELLO)], [OK_TRAILERS]]
+    events: list[list[ResponseEvent]] = [
+        [EMPTY_HEADERS, Message(HELLO)],
+        [Message(HELLO), Message(HELLO)],
+        [OK_TRAILERS],
+    ]
     await served(FakeUpstream(*events), call)
 
     assert 3 == len(call.messages)

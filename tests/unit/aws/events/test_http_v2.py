@@ -76,7 +76,7 @@ def test_what_calls_have_in_common_is_theirs_alone() -> None:
         {"timeout": 0.25},
         {"body": b"other"},
     ]
-    for other in [each for pair in zip(others, [{}] * len(others), strict=True) for each in pair]:
+    for other in [each for change in others for each in (change, {})]:
         arguments = usual | other
         event, alone = event_of(**arguments, encoder=shared), event_of(**arguments)
         for each in (event, alone):
@@ -378,7 +378,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert "/S/M2499" == events[-1]["rawPath"]
     caches = (encoder._paths, encoder._headers._authorities, encoder._headers._content_types)
     assert not [key for cache in caches for key in cache if len(key) > 1000]
-    assert max(map(len, caches)) <= 1024
+    assert max(len(cache) for cache in caches) <= 1024
 
 
 @given(

@@ -60,6 +60,9 @@ class FakeOwner:
     def opened(self, connection: Http1Connection) -> None:
         self.heard.append("opened")
 
+    def keeps_alive(self, seconds: float) -> None:
+        self.heard.append(f"keeps alive for {seconds:g} s")
+
     def released(self, connection: Http1Connection) -> None:
         self.heard.append("released")
 

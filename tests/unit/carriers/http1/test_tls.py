@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,7 +14,7 @@ from bridge.carriers.http1.tls import client_context, context_from_environment
 
 def no_authorities(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """As on a slim image without ca-certificates."""
-    nothing = ssl.DefaultVerifyPaths(None, str(folder), "", "", "", "")  # type: ignore[call-arg]  # the stubs know no constructor
+    nothing = ssl.DefaultVerifyPaths(cast("str", None), str(folder), "", "", "", "")
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nothing)
 
 

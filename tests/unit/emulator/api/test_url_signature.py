@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -106,7 +107,7 @@ def test_a_signature_holds_for_five_minutes(late: float) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"service": "execute-api"}, {"region": "eu-west-1"}])
-def test_the_scope_is_lambda_in_the_local_region(wrong: dict[str, str]) -> None:
+def test_the_scope_is_lambda_in_the_local_region(wrong: dict[str, Any]) -> None:
     assert refusal_of(signed(**wrong)).startswith("it is signed for another scope than ")
 
 
