@@ -27,6 +27,9 @@ from lambda_fn.sync_servicer import behaviour_of
 _logger = logging.getLogger("lambda_fn")
 
 FACTS = "grpc-lambda-bridge-facts"
+"""Facts of the client: the same for all its calls."""
+REQUEST = "grpc-lambda-bridge-request"
+"""The request id of the invocation whose connection the call came over."""
 RESERVED = "grpc-lambda-bridge-"
 """Metadata names that begin so are between the bridge and this package."""
 
@@ -47,6 +50,8 @@ class AttachedCall:
         self.metadata = metadata
         self.peer = _peer(facts)
         self.lambda_context = lambda_context
+        self.arrived = time.time()  # noqa: TID251 - events tell the wall time
+        """Unix seconds."""
         self._facts = facts
         self._ends = ends
         self._event: Mapping[str, Any] | None = None
@@ -79,7 +84,9 @@ def take_facts(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[Mapping[str
         if not name.startswith(RESERVED):
             kept.append(pair)  # as it is: grpcio's pairs have names for their parts
         elif name == FACTS:
-            facts = _decoded(value)
+            facts = {**_decoded(value), **facts}
+        elif name == REQUEST:
+            facts = {**facts, "request": value}
     return facts, tuple(kept)
 
 
@@ -111,8 +118,7 @@ def _event(call: AttachedCall) -> Mapping[str, Any]:
         text = base64.b64encode(value).decode().rstrip("=") if isinstance(value, bytes) else value
         headers[name] = f"{headers[name]},{text}" if name in headers else text
     authority = str(facts.get("authority") or "localhost")
-    sent = facts.get("time")
-    seconds = float(sent) if isinstance(sent, int | float) else 0.0
+    seconds = call.arrived
     domain = authority.partition(":")[0]
     source = call.peer.address
     context: dict[str, Any] = {

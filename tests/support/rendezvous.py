@@ -99,8 +99,12 @@ class Rendezvous:
         return context
 
 
+REQUEST = ("grpc-lambda-bridge-request", "request-1")
+"""The metadata entry with the invocation's request id, as the bridge sends it."""
+
+
 def facts_of(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """The metadata entry with a call's facts, as the bridge sends it."""
+    """The metadata entry with a client's facts, as the bridge sends it."""
     text = base64.urlsafe_b64encode(json.dumps(facts).encode()).rstrip(b"=").decode()
     return "grpc-lambda-bridge-facts", text
 
