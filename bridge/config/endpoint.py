@@ -12,7 +12,7 @@ _VARIABLES = ("AWS_ENDPOINT_URL_LAMBDA", "AWS_ENDPOINT_URL")
 
 
 def endpoint_in(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the variable that sets Lambda's endpoint, and its value. None: there is none, or it is to be ignored."""
+    """Return the variable that sets Lambda's endpoint, and its value, or None if no variable counts."""
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return None
     return next(((name, environ[name]) for name in _VARIABLES if environ.get(name)), None)

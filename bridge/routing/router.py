@@ -54,7 +54,7 @@ class Router(Generic[T]):
         return self._of_service(parsed[1])
 
     def match_service(self, service: str) -> T | None:
-        """Return the entry that the service's methods share, or None if there is none, or not a service's name."""
+        """Return the entry that the service's methods share, or None without an entry."""
         return self._of_service(service) if _SERVICE.fullmatch(service) else None
 
     def serves(self, service: str) -> bool:

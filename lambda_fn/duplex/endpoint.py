@@ -28,7 +28,7 @@ class Endpoint:
 
     def __init__(self, allowed: Allowed, dial: Callable[[Order], socket.socket]) -> None:
         """`dial` connects to the gRPC server in this function; it may raise OSError or CannotAttach. Raises ValueError
-        for a network that is none.
+        for an invalid network.
         """
         self._is_on = allowed is not False
         self._allowed = networks(allowed)
