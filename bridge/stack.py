@@ -1,6 +1,6 @@
 """Builds the handlers for one configuration: the layers in reading order, around the targets.
 
-A reload builds a second stack and lets go of the first: calls that began under it end under it.
+A reload builds a second stack. Calls that began under the first one end under it, and then it is closed.
 """
 
 from __future__ import annotations

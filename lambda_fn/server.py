@@ -76,7 +76,7 @@ class LambdaServer:
     clients inside a method, not while the module loads.
 
     When a call's deadline passes, or Lambda's own time for the invocation is about to end, the caller gets
-    DEADLINE_EXCEEDED at once. A coroutine is cancelled; a plain function cannot be: it runs on, with
+    DEADLINE_EXCEEDED at once. A coroutine is cancelled. A plain function cannot be cancelled: it runs on, with
     `context.is_active()` False, until Lambda freezes the instance.
 
     Besides grpcio's, the contexts have `lambda_event` (the event as it came) and `lambda_context` (Lambda's context
@@ -137,7 +137,7 @@ class LambdaServer:
         self._cors = None if cors is None else Cors(cors)
         self._duplex_allowed = duplex
         if not isinstance(duplex, bool):
-            networks(duplex)  # what is wrong with them is said now
+            networks(duplex)  # raises ValueError for an invalid network
         self._duplex: Endpoint | None = None
         self._closing: list[Callable[[], None]] = []
         self._duplex_lock = Lock()
@@ -163,12 +163,12 @@ class LambdaServer:
         credentials: grpc.ServerCredentials | None = None,
         max_workers: int | None = None,
     ) -> None:
-        """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C; calls then have `grace` seconds to
-        finish.
+        """Serve the same service as a plain grpcio server, until SIGTERM or Ctrl-C.
 
-        An aio server if any method or interceptor is async, else `grpc.server` with `max_workers` threads. Without
-        `credentials` the port is plaintext. `http` is a second address, which serves HTTP/1.1 as a function URL would
-        (REST, gRPC-Web, Connect). Raises RuntimeError if an address cannot be bound.
+        Calls then have `grace` seconds to finish. It is an aio server if any method or interceptor is async, else
+        `grpc.server` with `max_workers` threads. Without `credentials` the port is plaintext. `http` is a second
+        address, which serves HTTP/1.1 as a function URL would (REST, gRPC-Web, Connect). Raises RuntimeError if
+        an address cannot be bound.
         """
         beside = None
         if http is not None:
@@ -272,7 +272,7 @@ class LambdaServer:
     # -- serving a call --
 
     def _start(self, call: Call) -> None:
-        """Have the call served; it is closed when that is over. One that came too late is left to be interrupted."""
+        """Begin to serve the call, and close it at the end. One whose deadline has passed is left to `_wait`."""
         if call.deadline is not None and call.deadline <= time.monotonic():
             return
         # As with grpcio, context variables start empty and pass from interceptors to the servicer. The log needs one.
@@ -443,7 +443,7 @@ def _is_closed(call: Call) -> bool:
 
 
 def _wait(call: Call, condition: Callable[[Call], bool], due: Deadline | None) -> None:
-    """Return when `condition` holds or, its deadline past, the call has been interrupted."""
+    """Wait until `condition` holds. At the deadline, interrupt the call and give it _CLEANUP seconds to end."""
     if due is None:
         call.wait(condition, until=None)
     elif not call.wait(condition, until=due.at):

@@ -31,7 +31,7 @@ from bridge.server.http_port import HttpServerLog, IdleGiveWay
 MAX_HEADER = 16 * 1024
 """Bytes of one header or request line."""
 MAX_API_CONNECTIONS = 1000
-"""Above it the oldest idle connection makes room for a new one; without an idle one the new one is refused."""
+"""Connections. At this number the oldest idle one is closed for a new one. If none is idle, a new one is refused."""
 _KEPT_DESCRIPTORS = 64
 """File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and
 sockets.
@@ -58,8 +58,8 @@ class LocalLambda:
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr.
 
-        `changed` gets the name of a function whose files have changed (`reload`). `hosts` are names under which it
-        answers, besides those that nobody else can make his own.
+        `changed` gets the name of a function whose files have changed (`reload`). `hosts` are more
+        Host names that it answers to. IP addresses, localhost and names without a dot always work.
         """
         self._console = Console(sys.stderr)
         self._log = log or self._console
@@ -79,13 +79,13 @@ class LocalLambda:
 
     @property
     def endpoint_url(self) -> str:
-        """For SDKs (`endpoint_url`) and the CLI (`--endpoint-url`); known once started."""
+        """The URL for SDKs (`endpoint_url`) and the CLI (`--endpoint-url`). Empty before `start`."""
         return self._endpoint_url
 
     @property
     def urls(self) -> Mapping[str, str]:
-        """The functions' URLs by name, for clients that look up *.localhost (curl, browsers); by path it is
-        `path_url`.
+        """The functions' URLs by name, for clients that find *.localhost on this machine, such as curl and browsers.
+        `path_url` is for the others.
         """
         return {
             name: f"http://{naming.url_domain(name)}:{self._port}/"
@@ -94,11 +94,11 @@ class LocalLambda:
         }
 
     def path_url(self, name: str) -> str:
-        """Return the same URL for every client: below the endpoint."""
+        """Return a function's URL below the endpoint. Every client can use it."""
         return f"{self._endpoint_url}/lambda-url/{name}/"
 
     async def start(self, host: str, port: int) -> int:
-        """Serve, and return the port: the one chosen if 0 was asked for. Raise OSError if the address cannot be had."""
+        """Serve, and return the port: the one chosen if 0 was asked for. Raises OSError if it cannot be bound."""
         urls = FunctionUrls(self._functions, known_keys(os.environ), self._hosts)
         self._runner = runner = web.AppRunner(
             InvokeApi(self._functions, urls).application(self._serving),
@@ -150,7 +150,7 @@ class LocalLambda:
     async def close(self) -> None:
         """Stop serving and kill every process, within a few seconds. It may be called again."""
         await self._watch.close()
-        # Killed first: what is in flight fails, and its callers are told so before the server goes.
+        # The functions go first: invocations in flight fail, and their callers learn it before the server stops.
         functions = [*self._functions.values(), *self._leaving.values()]
         await asyncio.gather(*(function.close() for function in functions))
         await asyncio.gather(*self._leaving)

@@ -13,7 +13,9 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import RetryPolicy
 
 _LONGEST_PAUSE = 60.0
-"""Seconds. A call that would wait longer fails now, with the time at which to retry: a waiting call holds a place."""
+"""Seconds. A call that would have to wait longer fails at once, and its status says when to try again. While a call
+waits, it keeps its place in `max_concurrency`.
+"""
 _MOST_DOUBLINGS = 30
 
 
@@ -27,14 +29,14 @@ class Budget:
     _RESERVE = 10.0
     """Retries allowed at the start, so that a route with few calls may retry too."""
     _SAVED_CALLS = 1000
-    """Most calls whose earnings can be saved up."""
+    """The number of calls whose earnings can be saved up at most."""
 
     def __init__(self, part: float) -> None:
         self._part = part
         self._most = self._RESERVE + part * self._SAVED_CALLS
         self._tokens = self._RESERVE
         self.calls = 0
-        """Calls since the last `spend`. The sender of a call counts it here."""
+        """Calls since the last `spend`. `retry` adds one for each call."""
 
     def spend(self) -> bool:
         """Take a retry. Returns False if none has been earned."""
@@ -54,7 +56,10 @@ def retry(
     clock: Callable[[], float],
     random: Callable[[], float] = random.random,
 ) -> Handler:
-    """`clock` reads the monotonic time (seconds); `random` gives a number from 0 to 1."""
+    """Return a handler that calls `inner` again where `policy` allows it.
+
+    `clock` reads the monotonic time (seconds). `random` gives a number from 0 to 1. Raises the last error.
+    """
     budget = Budget(policy.budget)
 
     async def retried(call: Call) -> None:
@@ -74,7 +79,7 @@ def retry(
             await asyncio.sleep(pause)
 
     def _pause_before_retry(call: Call, error: RpcError) -> float | None:
-        """Seconds to wait, or None if the error is the answer."""
+        """Return the seconds to wait, or None if the caller gets the error."""
         may_retry = error.is_transient and not error.may_have_run and call.phase is Phase.NEW
         if not may_retry or call.attempts >= policy.attempts:
             return None

@@ -29,11 +29,11 @@ ones.
 """
 
 _KEPT_FREE = 8
-"""One part in so many of the buffers is kept free of large accounts, so that small calls always find room."""
+"""An eighth of the buffers is kept free of large accounts, so that small calls always find room."""
 
 _KEPT_FROM_UNREAD = 16
-"""One part in so many is kept free of replies that clients do not take. They stay for minutes, and calls of others need
-room.
+"""A sixteenth of the buffers is kept free of replies that clients do not take. Such replies stay for minutes, and the
+calls of other clients need room.
 """
 
 
@@ -45,7 +45,7 @@ _USUAL_FIELDS = 4 << 10
 
 
 def cost_of_fields(fields: Metadata) -> int:
-    """Bytes that these take beyond what every call counts for."""
+    """Return the bytes that these fields take beyond those that CALL_COST covers."""
     size = sum(map(len, chain.from_iterable(fields))) + _FIELD_COST * len(fields)
     return max(0, size - _USUAL_FIELDS)
 
@@ -82,10 +82,10 @@ class Buffers:
         self.for_unread = limit - limit // _KEPT_FROM_UNREAD
         """Bytes up to which replies that clients do not take may fill the buffers."""
         self.much_for_one = min(SMALL_ACCOUNT, limit // _KEPT_FREE)
-        """Bytes of replies that a client may leave unread although the buffers have no more room for unread ones."""
+        """Bytes of unread replies that each client may have, even when there is no more room for unread replies."""
         self._queue: deque[WaitingForRoom] = deque()
         self._beyond: Account | None = None
-        """The one that was let beyond the bound, and (below) by how many bytes: they keep no small call out."""
+        """The account that may exceed the bound, and (below) by how many bytes. They keep no small call out."""
         self._beyond_size = 0
         self.is_awaited = False
         """Whether a waiter needs room."""
@@ -93,7 +93,7 @@ class Buffers:
 
     @property
     def is_full(self) -> bool:
-        """Whether no call more fits. Where `held` is below `limit` nobody need ask."""
+        """Whether there is no room for one more call. It is never full while `held` is below `limit`."""
         return self.held - self._let_beyond >= self.limit
 
     @property
@@ -104,7 +104,7 @@ class Buffers:
         return min(self._beyond_size, beyond.held)
 
     def room(self, held: int) -> int:
-        """Bytes that an account which holds so many already may take more; not below 0."""
+        """Return the bytes that an account may still take if it holds `held` bytes already. Never below 0."""
         room = max(0, self.for_large - self.held)
         if held >= SMALL_ACCOUNT:
             return room
@@ -134,8 +134,8 @@ class Buffers:
         """Hold so many bytes for the account as soon as there is room, then call `granted`. Who comes first is served
         first.
 
-        Those that wait hold something already, and would wait for each other: one at a time gets its room whatever is
-        held. Call `tell_freed` next.
+        Accounts that wait hold bytes already, so they could wait for each other for ever. Therefore one account at a
+        time gets its room even if it does not fit. Call `tell_freed` next.
         """
         waiting = WaitingForRoom(account, size, granted)
         self._queue.append(waiting)
@@ -149,7 +149,7 @@ class Buffers:
         self._freed = told
 
     def tell_freed(self) -> None:
-        """Something has been given back while `is_awaited` was set."""
+        """Serve those that wait, because something has been given back."""
         queue = self._queue
         while queue:
             first = queue[0]
@@ -167,7 +167,7 @@ class Buffers:
         self.is_awaited = is_awaited or bool(queue)
 
     def full(self, size: int) -> BuffersFull:
-        """Why so many bytes cannot be held."""
+        """Return the error for bytes that do not fit."""
         return BuffersFull(
             f"the bridge has no room for {size} bytes more: all calls together may hold {self.limit} bytes (buffers);"
             " try again later"
@@ -200,7 +200,7 @@ class Account(Protocol):
 
 
 class WaitingForRoom:
-    """Somebody waits for room; see Buffers.wait."""
+    """An account that waits for room (`Buffers.wait`)."""
 
     __slots__ = ("account", "granted", "is_over", "size")
 
@@ -209,11 +209,11 @@ class WaitingForRoom:
         self.size = size
         self.granted = granted
         self.is_over = False
-        """Granted, or given up: set it, and nothing is held."""
+        """Whether the room was granted or is not wanted any more. Set it to give up; then no bytes are counted."""
 
 
 class Holding:
-    """The methods of an Account. The class that has them has its fields, `buffers` and `held`."""
+    """The methods of an Account, for a class that has its fields `buffers` and `held`."""
 
     __slots__ = ()
 
@@ -243,7 +243,7 @@ class Holding:
 
 
 class OpenAccount(Holding):
-    """An account, and its end."""
+    """An account that its owner closes."""
 
     __slots__ = ("buffers", "held")
 
