@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_CREDENTIALS_PATIENCE = 30.0
+CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
 _LAST_SPANS = 3.0
 """Seconds that a collector has for the spans that are left at the end: less than a supervisor waits beyond the drain.
@@ -64,8 +64,10 @@ class Bridge:
         sockets: Sequence[BoundSocket],
         *,
         environ: Mapping[str, str],
+        credentials_patience: float = CREDENTIALS_PATIENCE,
     ) -> None:
         """Belongs to the running loop. `sockets` are those of `listen`."""
+        self._credentials_patience = credentials_patience
         loop = asyncio.get_running_loop()
         self.config = config
         self._redact = Redactor(config.filled)
@@ -193,10 +195,10 @@ class Bridge:
         if sought is None or former is None or not former.is_ready:
             return
         try:
-            async with asyncio.timeout(_CREDENTIALS_PATIENCE):
+            async with asyncio.timeout(self._credentials_patience):
                 await sought.wait_until_ready()
         except TimeoutError:
-            raise ValueError(f"no AWS credentials were found with it within {_CREDENTIALS_PATIENCE:g} s") from None
+            raise ValueError(f"no AWS credentials were found with it within {self._credentials_patience:g} s") from None
 
     async def wait_until_ready(self, *, seconds: float) -> None:
         """Return when calls can be served, at the latest after so long."""

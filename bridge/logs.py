@@ -19,7 +19,7 @@ Format = Literal["auto", "console", "json"]
 
 _LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
-_PATIENCE = 0.1
+PATIENCE = 0.1
 """Seconds that a line may wait."""
 
 
@@ -28,11 +28,11 @@ def is_console(log_format: Format) -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str) -> None:
+def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str, patience: float = PATIENCE) -> None:
     """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may
-    show.
+    show. `patience`: seconds that a line may wait for a slow reader.
     """
-    stream = _NonBlockingHandler(sys.stderr)
+    stream = _NonBlockingHandler(sys.stderr, patience)
     shape = _ConsoleFormatter if is_console(log_format) else _JsonFormatter
     stream.setFormatter(shape(redact))
     root = logging.getLogger()
@@ -79,8 +79,9 @@ class _NonBlockingHandler(logging.StreamHandler[TextIO]):
     Ctrl-S, loses lines and delays no call.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, patience: float) -> None:
         super().__init__(stream)
+        self._patience = patience
         self._has_stopped = False
         try:
             self._outlet: LossyWriter | None = LossyWriter(stream.fileno())
@@ -96,7 +97,7 @@ class _NonBlockingHandler(logging.StreamHandler[TextIO]):
         except Exception:  # noqa: BLE001 - as every logging.Handler: a line that cannot be made ends no call
             self.handleError(record)
             return
-        patience = 0.0 if self._has_stopped else _PATIENCE
+        patience = 0.0 if self._has_stopped else self._patience
         self._outlet.write_out()  # the end of a line that was cut
         if self._outlet.is_empty:
             self._outlet.add(line)

@@ -28,14 +28,6 @@ from bridge.server.hosts import Hosts
 if TYPE_CHECKING:
     from aiohttp import web
 
-MAX_CONNECTIONS = 20
-"""Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of clients
-and to targets leave so many file descriptors free.
-"""
-ADMIN_IDLE_SECONDS = 75.0
-"""Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
-ANSWER_TIMEOUT = 10.0
-"""Seconds that an answer may take, a slow reader included."""
 _CLOSE_TIMEOUT = 1.0
 """Seconds that answers in flight get when the server closes."""
 
@@ -52,6 +44,20 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLimits:
+    """What a client of the admin server may take."""
+
+    connections: int = 20
+    """Above it the oldest connection makes room for the newest, so that nobody can lock out a probe. Connections of
+    clients and to targets leave so many file descriptors free.
+    """
+    idle: float = 75.0
+    """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
+    answer: float = 10.0
+    """Seconds that an answer may take, a slow reader included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,19 @@ class _Answer:
 class AdminServer:
     """Serves one address from `start` to `close`."""
 
-    def __init__(self, reports: Reports, hosts: Hosts | None = None) -> None:
-        """`hosts`: the names under which it answers; None: those that nobody else can have."""
+    def __init__(
+        self,
+        reports: Reports,
+        hosts: Hosts | None = None,
+        *,
+        limits: AdminLimits | None = None,
+        is_local: Callable[[asyncio.BaseTransport | None], bool] | None = None,
+    ) -> None:
+        """`hosts`: the names under which it answers; None: those that nobody else can have. `is_local`: whether a peer
+        may see everything; by default one on this host may.
+        """
+        self._limits = limits or AdminLimits()
+        self._is_local = is_local or is_loopback
         self._reports = reports
         self._hosts = hosts or Hosts("admin.hosts")
         self._runner: web.ServerRunner | None = None
@@ -100,7 +117,7 @@ class AdminServer:
         """Listen, and return the port: the one chosen if the address says 0. Raises OSError."""
         from aiohttp import web
 
-        runner = web.ServerRunner(_server(self._serve), shutdown_timeout=_CLOSE_TIMEOUT)
+        runner = web.ServerRunner(_server(self._serve, self._limits), shutdown_timeout=_CLOSE_TIMEOUT)
         try:
             await runner.setup()
             await web.TCPSite(runner, address.host, address.port).start()
@@ -124,7 +141,7 @@ class AdminServer:
 
         response: web.StreamResponse = web.Response(status=503, headers=_HEADERS)
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
+            async with asyncio.timeout(self._limits.answer):
                 answer = await self._answer(request)
                 headers = {**_HEADERS, "Content-Type": answer.content_type}
                 response = web.Response(body=answer.body, status=answer.status, headers=headers)
@@ -146,7 +163,7 @@ class AdminServer:
             return _Answer(f"{refusal}\n".encode(), _TEXT, status=403)
         answer = self._public.get(request.path)
         if answer is None:
-            if not is_loopback(request.transport):
+            if not self._is_local(request.transport):
                 return _Answer(_FOR_THIS_HOST, _TEXT, status=403)
             answer = self._local.get(request.path)
         if answer is None:
@@ -206,6 +223,7 @@ def _render(snapshot: Snapshot, version: str, accept: str) -> tuple[bytes, str]:
 
 def _server(
     serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    limits: AdminLimits,
 ) -> web.Server:
     """Return an aiohttp server whose connections are bounded in number, time and size."""
     from aiohttp import web
@@ -214,13 +232,13 @@ def _server(
 
     class BoundedServer(web.Server):
         def __call__(self) -> web.RequestHandler:
-            for oldest in self.connections[: 1 - MAX_CONNECTIONS]:
+            for oldest in self.connections[: 1 - limits.connections]:
                 oldest.force_close()
             return super().__call__()
 
     return BoundedServer(
         serve,
-        keepalive_timeout=ADMIN_IDLE_SECONDS,
+        keepalive_timeout=limits.idle,
         lingering_time=0,
         max_line_size=4096,
         max_field_size=4096,

@@ -20,6 +20,7 @@ class RieInvoke:
     """Calls the one function of an emulator. Requests are signed with dummy keys, because no emulator checks them."""
 
     def __init__(self, function: FunctionName, *, client: HttpClient, endpoint_url: Url) -> None:
+        self.endpoint_url = endpoint_url
         self._function = function
         self._invoke = LambdaInvoke(
             as_invoked(function),

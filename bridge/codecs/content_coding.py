@@ -45,10 +45,11 @@ class ContentDecoder:
     decoding.
     """
 
-    def __init__(self, codings: tuple[str, ...]) -> None:
+    def __init__(self, codings: tuple[str, ...], *, max_between: int = MAX_BETWEEN) -> None:
         self._codings = codings
         self._stages: list[_Stage] = []
         self._between = 0
+        self._max_between = max_between
         self._end = b""
         """The last bytes of the body as they came."""
 
@@ -97,9 +98,9 @@ class ContentDecoder:
                     yield piece
                     continue
                 self._between += len(piece)
-                if self._between > MAX_BETWEEN:
+                if self._between > self._max_between:
                     raise ReplyTooLarge(
-                        f"the function's reply is above {MAX_BETWEEN} bytes between two content-encodings"
+                        f"the function's reply is above {self._max_between} bytes between two content-encodings"
                     )
                 yield from self._through(others, piece)
             yield b""

@@ -18,16 +18,22 @@ from bridge.conversion.jobs import JOB_SECONDS, Conversion
 from bridge.conversion.worker import COMMAND, START_SECONDS, Died, Worker
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.errors import BuffersFull, ConversionFailed, Draining, Overloaded
+from bridge.rpc.value import FrozenValue
 from bridge.services.descriptors import Descriptors
 
-MAX_WAITING = 1000
-"""Jobs that wait for a process."""
 
-IDLE_SECONDS = 60.0
-"""Seconds after which a process without a job ends."""
+class ConversionLimits(FrozenValue, frozen=True):
+    """How long jobs and processes may last, and how many jobs may wait."""
 
-_GRACE = 0.25
-"""Seconds in which a job whose call has ended may finish: most do, and a process need not be started again."""
+    waiting: int = 1000
+    """Jobs that wait for a process."""
+    idle_seconds: float = 60.0
+    """Seconds after which a process without a job ends."""
+    job_seconds: float = JOB_SECONDS
+    """Seconds that one conversion may take. The process itself allows no more than JOB_SECONDS and a little."""
+    grace: float = 0.25
+    """Seconds in which a job whose call has ended may finish: most do, and a process need not be started again."""
+
 
 _logger = logging.getLogger(__name__)
 
@@ -63,11 +69,13 @@ class ConversionPool:
         buffers: Buffers,
         max_processes: int = 2,
         command: Sequence[str] = COMMAND,
+        limits: ConversionLimits | None = None,
     ) -> None:
         """`buffers`: where the memory of jobs counts. What they convert, their calls count."""
         self._account = OpenAccount(buffers)
         self._max_processes = max_processes
         self._command = command
+        self._limits = limits or ConversionLimits()
         self._sets: dict[int, _Set] = {}
         self._last_set = 0
         self._workers: set[Worker] = set()
@@ -124,9 +132,9 @@ class ConversionPool:
 
         Raises Overloaded, ConversionFailed, and what is wrong with the message.
         """
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= self._limits.waiting:
             raise Overloaded(
-                f"{MAX_WAITING} messages wait to be converted between protobuf and JSON; try again later",
+                f"{self._limits.waiting} messages wait to be converted between protobuf and JSON; try again later",
                 kind="conversions",
             )
         granted = await self._start_of(job.memory)
@@ -137,7 +145,7 @@ class ConversionPool:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            asyncio.get_running_loop().call_later(_GRACE, task.cancel)
+            asyncio.get_running_loop().call_later(self._limits.grace, task.cancel)
             raise
 
     async def _start_of(self, wanted: int) -> int:
@@ -187,14 +195,14 @@ class ConversionPool:
         worker = None
         try:
             worker = await self._worker_for(job)
-            result = await worker.convert(job, payload)
+            result = await worker.convert(job, payload, seconds=self._limits.job_seconds)
         except (Died, TimeoutError, OSError, asyncio.CancelledError) as error:
             if worker is not None:
                 await self._discard(worker, error)
                 worker = None
             if isinstance(error, asyncio.CancelledError):
                 raise
-            raise _failure(error, len(payload), job.memory) from error
+            raise _failure(error, len(payload), job.memory, self._limits.job_seconds) from error
         else:
             return result
         finally:
@@ -244,16 +252,16 @@ class ConversionPool:
         worker.idle_since = loop.time()
         self._idle.append(worker)
         if self._timer is None:
-            self._timer = loop.call_later(IDLE_SECONDS, self._end_idle)
+            self._timer = loop.call_later(self._limits.idle_seconds, self._end_idle)
 
     def _end_idle(self) -> None:
         loop = asyncio.get_running_loop()
-        old = loop.time() - IDLE_SECONDS
+        old = loop.time() - self._limits.idle_seconds
         while self._idle and self._idle[0].idle_since <= old:
             self._spawn(self._end(self._idle.pop(0)))
         self._timer = None
         if self._idle:
-            self._timer = loop.call_at(self._idle[0].idle_since + IDLE_SECONDS, self._end_idle)
+            self._timer = loop.call_at(self._idle[0].idle_since + self._limits.idle_seconds, self._end_idle)
 
     async def _end(self, worker: Worker) -> None:
         await worker.end()
@@ -308,10 +316,10 @@ def _is_same(one: Descriptors, other: Descriptors) -> bool:
     return one.name == other.name and list(one.files) == list(other.files)
 
 
-def _failure(error: BaseException, size: int, memory: int) -> ConversionFailed:
+def _failure(error: BaseException, size: int, memory: int, seconds: float) -> ConversionFailed:
     if isinstance(error, TimeoutError):
         return ConversionFailed(
-            f"the conversion of {size} bytes between protobuf and JSON took longer than {JOB_SECONDS:g} s:"
+            f"the conversion of {size} bytes between protobuf and JSON took longer than {seconds:g} s:"
             " send less in one call, or use payload: grpc-web"
         )
     if isinstance(error, OSError):

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bridge.conversion.jobs import (
-    JOB_SECONDS,
     SIZES,
     Conversion,
     Describe,
@@ -145,10 +144,10 @@ class Worker:
                 self._known.discard(set_id)
                 await self._ask(Forget(set_id), b"")
 
-    async def convert(self, job: Conversion, payload: bytes) -> bytes:
-        """Return the result. Raises RpcError for a message that is wrong, Died, TimeoutError after JOB_SECONDS."""
+    async def convert(self, job: Conversion, payload: bytes, *, seconds: float) -> bytes:
+        """Return the result. Raises RpcError for a message that is wrong, Died, TimeoutError after so many seconds."""
         async with self._turn:
-            async with asyncio.timeout(JOB_SECONDS):
+            async with asyncio.timeout(seconds):
                 answer, result = await self._ask(job, payload)
         match answer:
             case JobRefused(name, message, notes):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
 from bridge.emulator.api.function_urls import FunctionUrls
@@ -55,6 +56,8 @@ class LocalLambda:
         hosts: Sequence[str] = (),
         init_timeout: float = 10.0,
         idle_timeout: float = 300.0,
+        max_connections: int = MAX_API_CONNECTIONS,
+        max_streamed_reply: int = MAX_STREAMED_REPLY,
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr.
 
@@ -65,8 +68,11 @@ class LocalLambda:
         self._log = log or self._console
         self._changed = changed
         self._configured = dict(functions)
+        self._max_connections = max_connections
         self._hosts = Hosts.of_this_machine("emulator.hosts", hosts)
-        self._shared_state = SharedEmulatorState(Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts)
+        self._shared_state = SharedEmulatorState(
+            Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts, max_streamed_reply
+        )
         self._functions: dict[str, Function] = {}
         self._leaving: dict[asyncio.Task[None], Function] = {}
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
@@ -112,7 +118,7 @@ class LocalLambda:
         )
         await runner.setup()
         assert runner.server is not None
-        self._connections = IdleGiveWay(runner.server, most=MAX_API_CONNECTIONS, kept_descriptors=_KEPT_DESCRIPTORS)
+        self._connections = IdleGiveWay(runner.server, most=self._max_connections, kept_descriptors=_KEPT_DESCRIPTORS)
         await self.update(self._configured)
         loop = asyncio.get_running_loop()
         try:

@@ -14,6 +14,9 @@ from typing import Protocol
 from bridge.rpc.errors import BuffersFull
 from bridge.rpc.metadata import Metadata
 
+ROOM_WAIT = 10.0
+"""Seconds that a reply which does not fit the buffers waits for room."""
+
 CALL_COST = 8 << 10
 """Bytes that each open call counts for: its objects, its usual metadata, and messages up to SMALL in every form they
 take.
@@ -66,15 +69,19 @@ class Buffers:
         "is_awaited",
         "limit",
         "much_for_one",
+        "room_wait",
     )
 
-    def __init__(self, limit: int, *, call_cost: int = CALL_COST, covered: int = SMALL) -> None:
+    def __init__(
+        self, limit: int, *, call_cost: int = CALL_COST, covered: int = SMALL, room_wait: float = ROOM_WAIT
+    ) -> None:
         """`limit`: bytes, the configuration's `buffers`; `call_cost`: bytes that an open call counts for; `covered`:
-        bytes of its request that are among them.
+        bytes of its request that are among them; `room_wait`: see ROOM_WAIT.
         """
         self.limit = limit
         self.call_cost = call_cost
         self.covered = covered
+        self.room_wait = room_wait
         self.held = 0
         """Bytes. Only calls and accounts change it."""
         self.for_large = limit - limit // _KEPT_FREE

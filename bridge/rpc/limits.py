@@ -62,6 +62,8 @@ class PoolLimits(FrozenValue, frozen=True):
     """Seconds of idleness after which a connection is checked before use. In steady use the check is not worth its
     system call.
     """
+    remembered: float = 60.0
+    """Seconds for which an early close of an idle connection by the server is remembered."""
     open_connections: int = 4096
     """Connections in use or idle, for each origin."""
     waiting: int = 10_000

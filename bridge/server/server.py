@@ -24,16 +24,23 @@ from bridge.server.tls import server_context, stamp_of
 _logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
-_TICK = 1.0
-"""Seconds between two looks at every connection's time limits."""
 _LOOKED_AT_ONCE = 50
 """Connections that are looked at in one turn of the loop; each takes about 10 µs."""
-_TLS_CHECK_TICKS = 10
 _FINAL_FLUSH_SECONDS = 1.0
 """Seconds that the last trailers have to be sent after the drain's end."""
 _TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
 """Seconds that a client has to answer the end of TLS before the socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTimes:
+    """How often a server looks at what it serves."""
+
+    tick: float = 1.0
+    """Seconds between two looks at every connection's time limits."""
+    tls_check_ticks: int = 10
+    """Ticks between two looks at the certificate files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +298,10 @@ class Server:
         serving: ServerContext,
         sockets: Sequence[BoundSocket],
         max_connections: MaxConnections | None = None,
+        times: ServerTimes | None = None,
     ) -> None:
         self.serving = serving
+        self._times = times or ServerTimes()
         self.connections: set[Connection] = set()
         self.admission = Admission(max_connections or MaxConnections(), serving.figures.connections_refused)
         self.arriving: set[_Arrival] = set()
@@ -317,11 +326,11 @@ class Server:
     async def _tick(self) -> None:
         ticks = 0
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(self._times.tick)
             ticks += 1
             try:
                 await self._check_time()
-                if ticks % _TLS_CHECK_TICKS == 0:
+                if ticks % self._times.tls_check_ticks == 0:
                     for listener in self._listeners:
                         listener.reload_tls()
             except Exception:  # the task's outermost frame: one bug must not end all time limits
@@ -353,7 +362,7 @@ class Server:
             for connection in tuple(self.connections):
                 connection.leave()  # repeated, because a TLS handshake may have been under way
             closed = [each.closed for each in self.connections]
-            await asyncio.wait([*closed, *self._arrivals()], timeout=_TICK)
+            await asyncio.wait([*closed, *self._arrivals()], timeout=self._times.tick)
 
     def _arrivals(self) -> list[asyncio.Task[None]]:
         return [arrival.task for arrival in self.arriving if arrival.task is not None]

@@ -40,27 +40,28 @@ _WELL_KNOWN = re.compile(
 """Files that come with protobuf or with googleapis-common-protos."""
 
 
-def load_descriptors(path: Path, *, is_wanted: IsWanted | None = None) -> Descriptors:
+def load_descriptors(path: Path, *, is_wanted: IsWanted | None = None, max_size: int = MAX_SIZE) -> Descriptors:
     """Read a FileDescriptorSet, or compile a folder of .proto. It blocks: run it in a thread.
 
-    `is_wanted`: the services that a folder must describe; see compile_folder. Raises BadDescriptors.
+    `is_wanted`: the services that a folder must describe; see compile_folder. `max_size`: bytes of a FileDescriptorSet.
+    Raises BadDescriptors.
     """
     if path.is_dir():
         compiled = compile_folder(path, is_wanted=is_wanted)
         return Descriptors(files_in(compiled, name=str(path)), name=str(path))
     if path.suffix == ".proto":
         raise BadDescriptors(f"{path} is one .proto file; name the folder it is in")
-    return Descriptors(files_in(_read(path), name=str(path)), name=str(path))
+    return Descriptors(files_in(_read(path, max_size), name=str(path)), name=str(path))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_size: int) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
+            content = file.read(max_size + 1)
     except OSError as error:
         raise BadDescriptors(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MAX_SIZE:
-        raise BadDescriptors(f"{path} has more than {MAX_SIZE} bytes")
+    if len(content) > max_size:
+        raise BadDescriptors(f"{path} has more than {max_size} bytes")
     return content
 
 

@@ -13,27 +13,40 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 
 from bridge.rpc.errors import BadReply, ReplyTooLarge
+from bridge.rpc.value import FrozenValue
 from bridge.services.builtin import METHODS, message_class
 from bridge.services.descriptors import MAX_SIZE, Descriptors, well_known_file
 from bridge.services.proto_folder import MAX_FILES
 
-MAX_ROUNDS = 8
-"""Exchanges with one target."""
-MAX_REQUESTS = 500
-"""Requests in one exchange."""
+
+class ReflectionLimits(FrozenValue, frozen=True):
+    """What a target may say of itself, and how often it is asked."""
+
+    rounds: int = 8
+    """Exchanges with one target."""
+    requests: int = 500
+    """Requests in one exchange."""
+    size: int = MAX_SIZE
+    """Bytes of all descriptors."""
+    files: int = MAX_FILES
 
 
 async def describe_target(
-    ask: Callable[[list[bytes]], Awaitable[list[bytes]]], service: str, *, name: str
+    ask: Callable[[list[bytes]], Awaitable[list[bytes]]],
+    service: str,
+    *,
+    name: str,
+    limits: ReflectionLimits | None = None,
 ) -> Descriptors:
     """All that the target describes; `service` is asked for at once, `name` stands for the target in messages.
 
     Raises BadDescriptors, BadReply, ReplyTooLarge and what `ask` raises.
     """
-    answers = _Answers()
+    limits = limits or ReflectionLimits()
+    answers = _Answers(limits)
     requests = [_request(list_services="*"), _request(file_containing_symbol=service)]
     answers.asked.add(service)
-    for _ in range(MAX_ROUNDS):
+    for _ in range(limits.rounds):
         for response in await ask([request.SerializeToString() for request in requests]):
             answers.take(response)
         requests = answers.open_questions()
@@ -45,7 +58,8 @@ async def describe_target(
 class _Answers:
     """What has been learnt so far, and what is still open."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ReflectionLimits) -> None:
+        self._limits = limits
         self.files: dict[str, bytes] = {}
         self.asked: set[str] = set()
         """Names of services and files."""
@@ -69,8 +83,9 @@ class _Answers:
         if parsed.name in self.files:
             return
         self._size += len(file)
-        if self._size > MAX_SIZE or len(self.files) >= MAX_FILES:
-            raise ReplyTooLarge(f"the descriptors are more than {MAX_SIZE} bytes or {MAX_FILES} files")
+        limits = self._limits
+        if self._size > limits.size or len(self.files) >= limits.files:
+            raise ReplyTooLarge(f"the descriptors are more than {limits.size} bytes or {limits.files} files")
         self.files[parsed.name] = file
         self._imported |= dict.fromkeys(parsed.dependency)
         prefix = f"{parsed.package}." if parsed.package else ""
@@ -87,7 +102,7 @@ class _Answers:
         services = [name for name in self._listed if name not in self._described | self.asked]
         questions = [("file_by_filename", name) for name in files]
         questions += [("file_containing_symbol", name) for name in services]
-        now_asked = questions[:MAX_REQUESTS]
+        now_asked = questions[: self._limits.requests]
         self.asked |= {name for _, name in now_asked}
         return [_request(**{question: name}) for question, name in now_asked]
 

@@ -7,14 +7,14 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.admin import server as module
 from bridge.admin.overview import RouteLine, RouteTarget
-from bridge.admin.server import AdminServer, Reports
+from bridge.admin.server import AdminLimits, AdminServer, Reports
 from bridge.admin.snapshot import Snapshot
 from bridge.rpc.address import TcpAddress
 from bridge.server.hosts import Hosts
@@ -31,6 +31,7 @@ class Bridge:
     def __init__(self) -> None:
         self.unready: list[str] = []
         self.gate: asyncio.Event | None = None
+        self.version = "1.2.3"
 
     async def snapshot(self) -> Snapshot:
         if self.gate is not None:
@@ -40,7 +41,7 @@ class Bridge:
     @property
     def reports(self) -> Reports:
         return Reports(
-            version="1.2.3",
+            version=self.version,
             uptime=lambda: 5.0,
             listeners=lambda: ("127.0.0.1:50051",),
             unready=lambda: self.unready,
@@ -55,8 +56,8 @@ def bridge() -> Bridge:
 
 
 @asynccontextmanager
-async def serving(bridge: Bridge) -> AsyncIterator[int]:
-    server = AdminServer(bridge.reports, HOSTS)
+async def serving(bridge: Bridge, **options: Any) -> AsyncIterator[int]:
+    server = AdminServer(bridge.reports, HOSTS, **options)
     try:
         yield await server.start(ANY_PORT)
     finally:
@@ -85,12 +86,6 @@ async def raw(port: int, request: str) -> bytes:
     finally:
         writer.close()
         await writer.wait_closed()
-
-
-@pytest.fixture
-def strange_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients look as if they came from another host."""
-    monkeypatch.setattr(module, "is_loopback", lambda _: False)
 
 
 async def test_healthz_answers_while_the_process_lives(admin: ClientSession, bridge: Bridge) -> None:
@@ -181,7 +176,6 @@ async def test_head_is_get_without_a_body(admin: ClientSession) -> None:
         )
 
 
-@pytest.mark.usefixtures("strange_peer")
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -193,10 +187,14 @@ async def test_head_is_get_without_a_body(admin: ClientSession) -> None:
         ("/else", 403),
     ],
 )
-async def test_other_hosts_see_health_and_metrics_only(admin: ClientSession, path: str, status: int) -> None:
+async def test_other_hosts_see_health_and_metrics_only(bridge: Bridge, path: str, status: int) -> None:
     """How the bridge is configured is told on its own host, whatever a header claims."""
     claim = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1"}
-    async with admin.get(path, headers=claim) as response:
+    async with (
+        serving(bridge, is_local=lambda _: False) as port,
+        ClientSession(f"http://127.0.0.1:{port}") as stranger,
+        stranger.get(path, headers=claim) as response,
+    ):
         assert status == response.status
 
 
@@ -221,37 +219,30 @@ async def test_long_requests_are_refused(port: int) -> None:
     assert (await raw(port, head)).startswith(b"HTTP/1.0 400 ")
 
 
-async def test_a_silent_connection_is_closed(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_is_closed(bridge: Bridge) -> None:
     """Half a request head does not hold a connection for ever."""
-    monkeypatch.setattr(module, "ADMIN_IDLE_SECONDS", 0.05)
-    async with serving(bridge) as port:
+    async with serving(bridge, limits=AdminLimits(idle=0.05)) as port:
         assert b"" == await raw(port, "GET /healthz HTTP/1.1\r\nHost: loc")
 
 
-async def test_an_answer_that_takes_too_long_is_given_up(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_answer_that_takes_too_long_is_given_up(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """Where the figures don't come, the connection is dropped rather than kept, and nothing is logged as a bug."""
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.05)
     bridge.gate = asyncio.Event()
-    async with serving(bridge) as port:
+    async with serving(bridge, limits=AdminLimits(answer=0.05)) as port:
         assert b"" == await raw(port, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     assert [] == caplog.records
 
 
-async def test_a_client_that_does_not_read_is_given_up(
-    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_that_does_not_read_is_given_up(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """An answer that stays in the buffers does not keep its connection."""
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.1)
-    monkeypatch.setattr(module, "_render", lambda *_: (bytes(SIZE), "text/plain"))
-    async with serving(bridge) as port:
+    bridge.version = "v" * SIZE  # a label of a metric
+    async with serving(bridge, limits=AdminLimits(answer=0.5)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         # Nothing reaches this end that could be waited for: what is in the sockets' buffers hides the end behind it.
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.8)
         arrived = len(await reader.read())
         writer.close()
 
@@ -351,11 +342,10 @@ async def test_what_is_no_http_is_refused_without_an_error_in_the_log(
     assert [] == caplog.records
 
 
-async def test_the_newest_connection_is_served(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_newest_connection_is_served(bridge: Bridge) -> None:
     """Idle connections cannot lock out a probe: the oldest gives way."""
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
     probe = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    async with serving(bridge) as port:
+    async with serving(bridge, limits=AdminLimits(connections=2)) as port:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
         answer = await raw(port, probe)
 

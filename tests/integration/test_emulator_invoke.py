@@ -417,10 +417,9 @@ async def test_a_caller_that_goes_away_does_not_stop_the_function(tmp_path: Path
     assert before == after
 
 
-async def test_idle_connections_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_connections_make_room_for_new_ones(tmp_path: Path) -> None:
     """Nobody can lock others out by connecting: the oldest that has no request goes."""
-    monkeypatch.setattr(local_lambda_module, "MAX_API_CONNECTIONS", 3)
-    async with local_lambda(runtime(tmp_path, ECHO)) as caller:
+    async with local_lambda(runtime(tmp_path, ECHO), max_connections=3) as caller:
         host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
         async with asyncio.timeout(local_lambda_module.IDLE_TIMEOUT / 3):  # not for being idle
@@ -432,10 +431,9 @@ async def test_idle_connections_make_room_for_new_ones(tmp_path: Path, monkeypat
     assert 200 == answer.status
 
 
-async def test_invocations_in_flight_make_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_invocations_in_flight_make_no_room(tmp_path: Path) -> None:
     """Then the new connection is closed, and the invocation goes on."""
-    monkeypatch.setattr(local_lambda_module, "MAX_API_CONNECTIONS", 1)
-    async with local_lambda(runtime(tmp_path, SLEEPER)) as caller:
+    async with local_lambda(runtime(tmp_path, SLEEPER), max_connections=1) as caller:
         invocation = asyncio.get_running_loop().create_task(caller.invoke({"sleep": 0.5}))
         await caller.line("begins")
         host, _, port = caller.local.endpoint_url.removeprefix("http://").partition(":")

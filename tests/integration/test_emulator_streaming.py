@@ -18,7 +18,6 @@ from botocore.exceptions import ClientError
 
 from bridge.aws.event_stream import EventStreamReader
 from bridge.aws.event_stream_encoder import EVENT_STREAM_TYPE
-from bridge.emulator.api import event_stream
 from tests.support.emulator import Caller, handler, local_lambda, runtime
 
 STREAM_PATH = "/2021-11-15/functions/fn/response-streaming-invocations"
@@ -244,10 +243,9 @@ async def test_an_exception_in_the_middle(tmp_path: Path) -> None:
     assert details["errorMessage"] == "midway"
 
 
-async def test_above_the_limit_a_stream_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_above_the_limit_a_stream_fails(tmp_path: Path) -> None:
     """200 MiB, lowered here; the runtime is told 413."""
-    monkeypatch.setattr(event_stream, "MAX_STREAMED_REPLY", 100_000)
-    async with local_lambda(runtime(tmp_path, ENDLESS)) as caller:
+    async with local_lambda(runtime(tmp_path, ENDLESS), max_streamed_reply=100_000) as caller:
         before, code, details = await failure_of(caller, Payload=b'{"size": 131072}')
         await caller.line("sent all 413")
 

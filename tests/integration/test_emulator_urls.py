@@ -21,7 +21,6 @@ from botocore.credentials import Credentials
 
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.config.schema import FunctionConfig, FunctionUrl
-from bridge.emulator.api import function_urls
 from lambda_fn.examples import echo_pb2
 from tests.support.emulator import Caller, local_lambda, runtime
 
@@ -499,9 +498,8 @@ async def test_a_failure_in_the_middle_cuts_the_connection(tmp_path: Path, end: 
     assert (response.status, first) == (200, b"part")
 
 
-async def test_a_stream_above_its_limit_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_above_its_limit_is_cut(tmp_path: Path) -> None:
     """200 MiB, lowered here."""
-    monkeypatch.setattr(function_urls, "MAX_STREAMED_REPLY", 1000)
     source = """
     while True:
         request_id, event, _ = next_invocation()
@@ -512,7 +510,7 @@ async def test_a_stream_above_its_limit_is_cut(tmp_path: Path, monkeypatch: pyte
         print("told", end(stream), flush=True)
     """
     async with (
-        url_of(runtime(tmp_path, source, url=STREAMING)) as (caller, session, base),
+        url_of(runtime(tmp_path, source, url=STREAMING), max_streamed_reply=1000) as (caller, session, base),
         session.get(base) as response,
     ):
         await response.content.readexactly(100)

@@ -12,7 +12,7 @@ from bridge.config.schema import Listener
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.limits import MaxConnections
 from bridge.server.connection import ServerContext
-from bridge.server.server import Server, bind
+from bridge.server.server import Server, ServerTimes, bind
 from tests.support.h2_client import H2Client
 
 LOCALHOST = Listener(TcpAddress("127.0.0.1", 0))
@@ -25,8 +25,9 @@ async def listening(
     served: ServerContext,
     address: Listener = LOCALHOST,
     max_connections: MaxConnections | None = None,
+    times: ServerTimes | None = None,
 ) -> AsyncIterator[Server]:
-    server = Server(served, [bind(address)], max_connections)
+    server = Server(served, [bind(address)], max_connections, times)
     await server.start()
     try:
         yield server

@@ -171,11 +171,10 @@ def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> No
     """A full pipe is not waited for, or the log's reader would decide whether calls are served; afterwards lines come
     again.
     """
-    monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        logs.set_up(level="info", log_format="json")
+        logs.set_up(level="info", log_format="json", patience=0.001)
         for number in range(2000):
             logging.getLogger("bridge.server").info("%04d %s", number, "x" * 200)
         taken = log.read(1 << 20).count(b"\n")
@@ -190,11 +189,10 @@ def test_a_long_line_does_not_wait_either(monkeypatch: pytest.MonkeyPatch) -> No
     """A traceback is longer than what a pipe takes at once when it says that it has room: the rest comes with the next
     line.
     """
-    monkeypatch.setattr("bridge.logs._PATIENCE", 0.001)
     reader, writer = os.pipe()
     with open(reader, "rb", buffering=0) as log, open(writer, "w", buffering=1) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        logs.set_up(level="info", log_format="json")
+        logs.set_up(level="info", log_format="json", patience=0.001)
         logging.getLogger("bridge").info("a" * 100_000)
         first = log.read(1 << 20)
         logging.getLogger("bridge").info("b")

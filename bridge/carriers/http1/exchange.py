@@ -20,9 +20,6 @@ from bridge.rpc.value import FrozenValue
 HIGH_WATER = 256 << 10
 """Unread bytes above which reading from the connection pauses."""
 
-ROOM_WAIT = 10.0
-"""Seconds that a reply which does not fit the buffers waits for room."""
-
 _LOW_WATER = 64 << 10
 """Unread bytes below which reading resumes."""
 
@@ -95,7 +92,7 @@ class Gathering:
         self._pause = _Pause(
             connection,
             buffers.wait(self._account, 2 * size, partial(self._granted, size)),
-            asyncio.get_running_loop().call_later(ROOM_WAIT, self._give_up, 2 * size),
+            asyncio.get_running_loop().call_later(buffers.room_wait, self._give_up, 2 * size),
         )
         connection.pause()
         buffers.tell_freed()

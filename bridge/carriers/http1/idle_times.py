@@ -17,20 +17,28 @@ KEPT_SHARE = 0.8
 SHORTEST_IDLE = 0.05
 """Seconds. A server that closes connections sooner may be restarting, and opening more would be useless."""
 
-REMEMBERED = 60.0
-"""Seconds for which an early close of an idle connection by the server is remembered."""
-
 
 class IdleTimes:
     """Belongs to one pool."""
 
-    __slots__ = ("_announced", "_forget", "_learned", "_looked_at_after", "_loop", "limit", "timeout", "trusted")
+    __slots__ = (
+        "_announced",
+        "_forget",
+        "_learned",
+        "_looked_at_after",
+        "_loop",
+        "_remembered",
+        "limit",
+        "timeout",
+        "trusted",
+    )
 
     def __init__(self, limits: PoolLimits) -> None:
         self._loop = asyncio.get_running_loop()
         self.timeout = limits.idle_timeout
         """Seconds after which an idle connection is closed."""
         self._looked_at_after = limits.looked_at_after
+        self._remembered = limits.remembered
         self._announced = self._learned = inf
         self._forget: asyncio.TimerHandle | None = None
         self.limit = limits.idle_timeout
@@ -53,7 +61,7 @@ class IdleTimes:
         self._set()
         if self._forget is not None:
             self._forget.cancel()
-        self._forget = self._loop.call_later(REMEMBERED, self._forget_learned)
+        self._forget = self._loop.call_later(self._remembered, self._forget_learned)
 
     def close(self) -> None:
         """End the timer."""

@@ -144,6 +144,7 @@ class RefreshingCredentials:
         *,
         clock: Callable[[], float] = time.monotonic,
         first_pause: float = FIRST_PAUSE,
+        checked_every: float = CHECKED_EVERY,
         none_yet: str = NONE_YET,
     ) -> None:
         """`none_yet` is the message for calls until there are any."""
@@ -151,6 +152,7 @@ class RefreshingCredentials:
         self._none_yet = none_yet
         self._clock = clock
         self._first_pause = first_pause
+        self._checked_every = checked_every
         self._found: Found | None = None
         self._found_at = 0.0
         self._last_fault = ""
@@ -233,7 +235,7 @@ class RefreshingCredentials:
         while True:
             if await self._update(look):
                 look, pause = self._search.renew, self._first_pause
-                await asyncio.sleep(CHECKED_EVERY)
+                await asyncio.sleep(self._checked_every)
             else:
                 look = self._search.find
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret

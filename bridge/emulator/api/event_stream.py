@@ -14,7 +14,6 @@ import msgspec
 from aiohttp import web
 
 from bridge.aws.event_stream_encoder import EVENT_STREAM_TYPE, encode_event
-from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.emulator.api import naming
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.function import Function
@@ -26,7 +25,7 @@ UNNAMED = "Unhandled"
 
 async def run(request: web.Request, function: Function, invocation: Invocation) -> web.StreamResponse:
     """Invoke, and answer event by event. Raise Throttled."""
-    reply = Reply(streamed_limit=MAX_STREAMED_REPLY)
+    reply = function.streamed_reply()
     task = function.begin(invocation, reply)
     response = web.StreamResponse(
         headers={

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
-from bridge.aws.invoke import MAX_REQUEST, MAX_STREAMED_REPLY
+from bridge.aws.invoke import MAX_REQUEST
 from bridge.config.schema import FunctionUrl
 from bridge.emulator.api import refusals, url_event, url_reply, url_signature
 from bridge.emulator.api.naming import FunctionId
@@ -181,7 +181,7 @@ async def _answer_whole(function: Function, invocation: Invocation) -> web.Strea
 
 async def _answer_streamed(request: web.Request, function: Function, invocation: Invocation) -> web.StreamResponse:
     """`invoke_mode: response_stream`. Who goes away does not stop the function, as on AWS."""
-    reply = Reply(streamed_limit=MAX_STREAMED_REPLY)
+    reply = function.streamed_reply()
     function.begin(invocation, reply)
     try:
         async with aclosing(reply.chunks()) as chunks:

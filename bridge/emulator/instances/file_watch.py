@@ -35,7 +35,9 @@ class FileWatch:
     count.
     """
 
-    def __init__(self, on_change: Callable[[set[Path]], None]) -> None:
+    def __init__(self, on_change: Callable[[set[Path]], None], *, looked_after: float = LOOKED_AFTER) -> None:
+        """`looked_after`: seconds, see LOOKED_AFTER."""
+        self._looked_after = looked_after
         self._on_change = on_change
         self._folders: frozenset[Path] = frozenset()
         self._stop = asyncio.Event()
@@ -77,14 +79,14 @@ class FileWatch:
         would see nothing.
         """
         if not there:
-            await _soon(stop)
+            await _soon(stop, self._looked_after)
             return
         watching = awatch(
             *there,
             watch_filter=_Sources(),
             debounce=DEBOUNCE_MS,
             stop_event=stop,
-            rust_timeout=int(LOOKED_AFTER * 1000),
+            rust_timeout=int(self._looked_after * 1000),
             yield_on_timeout=True,
         )
         try:
@@ -96,7 +98,7 @@ class FileWatch:
                 if _identities(folders) != there:
                     return
         except FileNotFoundError:  # gone since we looked
-            await _soon(stop)
+            await _soon(stop, self._looked_after)
 
 
 def _identities(folders: Iterable[Path]) -> dict[Path, int]:
@@ -111,10 +113,10 @@ def _identities(folders: Iterable[Path]) -> dict[Path, int]:
     return found
 
 
-async def _soon(stop: asyncio.Event) -> None:
-    """Return after a while, or when `stop` is set."""
+async def _soon(stop: asyncio.Event, seconds: float) -> None:
+    """Return after so long, or when `stop` is set."""
     try:
-        async with asyncio.timeout(LOOKED_AFTER):
+        async with asyncio.timeout(seconds):
             await stop.wait()
     except TimeoutError:
         return

@@ -44,6 +44,10 @@ class Function:
         self._tasks: set[asyncio.Task[object]] = set()
         self._is_closed = False
 
+    def streamed_reply(self) -> Reply:
+        """Return the place for a reply that is streamed to the caller."""
+        return Reply(streamed_limit=self._shared_state.max_streamed_reply)
+
     def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
         """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
         if self._in_flight >= self.config.concurrency:

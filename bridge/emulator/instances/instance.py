@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import uuid4
 
+from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment, failures, logs
 from bridge.emulator.instances.environment import Interpreter, Interpreters
@@ -50,6 +51,8 @@ class SharedEmulatorState:
     """Seconds without an invocation after which an instance ends."""
     hosts: Hosts | None = None
     """The names under which the Runtime APIs answer; None: those that nobody else can have."""
+    max_streamed_reply: int = MAX_STREAMED_REPLY
+    """Bytes."""
 
 
 class InstanceOwner(Protocol):

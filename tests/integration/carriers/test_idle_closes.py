@@ -344,11 +344,9 @@ async def test_a_server_that_says_how_long_it_keeps_connections_is_believed(
     assert (20.0, 4.0) == (before, pool._idle_times.limit)
 
 
-async def test_a_server_that_closes_early_is_learned_from_for_a_while(
-    client: HttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_closes_early_is_learned_from_for_a_while() -> None:
     """Connections are then used for a shorter time than it keeps them, until that is forgotten."""
-    monkeypatch.setattr(idle_times, "REMEMBERED", 0.3)
+    client = HttpClient(environment={}, limits=PoolLimits(remembered=0.3), connect_timeout=5)
     async with idle_server() as server:
         pool = client.pool(server.origin)
         await ask(pool, b"first!")
@@ -365,6 +363,7 @@ async def test_a_server_that_closes_early_is_learned_from_for_a_while(
         async with asyncio.timeout(5):
             while pool._idle_times.limit != 20.0:
                 await asyncio.sleep(0.01)
+    await client.close()
 
     assert idle_times.SHORTEST_IDLE <= learned < 0.15
     assert 3 == connections

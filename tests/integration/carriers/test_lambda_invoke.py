@@ -14,6 +14,7 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST, InvokeReply
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.identity.credentials import AwsSettings
 from bridge.carriers.lambda_api import MAX_INVOKE_BODY
 from bridge.carriers.lambda_invoke import LambdaInvoke
@@ -104,7 +105,7 @@ STALE = refusal("403 Forbidden", "ExpiredTokenException", {"message": "expired"}
 GOOD = response(b'"fine"', x_amzn_RequestId="id-1", content_type="application/json")
 
 
-async def test_large_replies_come_one_by_one(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_replies_come_one_by_one(client: HttpClient) -> None:
     """Reading one holds the loop for milliseconds: twenty at once would hold up every other call."""
     given: list[int] = []
     turn = 0
@@ -115,8 +116,7 @@ async def test_large_replies_come_one_by_one(client: HttpClient, monkeypatch: py
             turn += 1
             await asyncio.sleep(0)
 
-    monkeypatch.setattr("bridge.carriers.lambda_invoke.LARGE", 1000)
-    async with serving(always(response(b"x" * 1001))) as upstream:
+    async with serving(always(response(b"x" * (LARGE + 1)))) as upstream:
         invoke = carrier(client, upstream).invoke
 
         async def call() -> None:

@@ -20,8 +20,7 @@ from bridge.rpc.address import Address, TcpAddress, UnixAddress
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.envelope import envelope
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
-from bridge.server import server as server_module
-from bridge.server.server import Server, bind
+from bridge.server.server import Server, ServerTimes, bind
 from tests.support.byte_methods import unary_unary
 from tests.support.listening import LOCALHOST, dialled, eventually, listening, port_of
 from tests.support.serving import serving
@@ -391,19 +390,15 @@ async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles) -> None:
     assert 1 == served.figures.protocol_errors["tls_handshake"]
 
 
-@pytest.fixture
-def _quick_reload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "_TICK", 0.01)
-    monkeypatch.setattr(server_module, "_TLS_CHECK_TICKS", 1)
+_QUICK_RELOAD = ServerTimes(tick=0.01, tls_check_ticks=1)
 
 
-@pytest.mark.usefixtures("_quick_reload")
 async def test_renewed_certificate_is_taken_up(
     files: TlsFiles, authority: trustme.CA, caplog: pytest.LogCaptureFixture
 ) -> None:
     """New connections see it, old ones live on, the port stays."""
     caplog.set_level("INFO", logger="bridge")
-    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files), times=_QUICK_RELOAD) as server:
         tls = _client_tls(authority, "h2")
         async with dialled(server, tls=tls) as old:
             await old.until(lambda: old.h2.has_server_settings)
@@ -424,14 +419,13 @@ def _certificate(writer: asyncio.StreamWriter) -> bytes:
     return shown
 
 
-@pytest.mark.usefixtures("_quick_reload")
 async def test_bad_certificate_leaves_the_old_one(
     files: TlsFiles, authority: trustme.CA, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning, not one a tick; when the files are right again they are taken up."""
     caplog.set_level("INFO", logger="bridge")
     good = files.cert.read_bytes()
-    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
+    async with listening(serving(), Listener(TcpAddress("127.0.0.1", 0), tls=files), times=_QUICK_RELOAD) as server:
         files.cert.write_text("rubbish")
         await eventually(lambda: "the old one stays" in caplog.text)
         async with dialled(server, tls=_client_tls(authority, "h2")) as client:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.codecs import content_coding
 from bridge.codecs.content_coding import PIECE, ContentDecoder, content_codings
 from bridge.rpc.errors import BadReply, FunctionFailed, ReplyTooLarge
 from tests.support.fakes import in_chunks
@@ -52,8 +51,8 @@ ENCODERS: dict[tuple[str, ...], Encode] = {
 KINDS: list[Kind] = [*ENCODERS.items(), (("gzip",), members), (("deflate",), raw_deflate)]
 
 
-def decoded(codings: tuple[str, ...], chunks: list[bytes]) -> bytes:
-    decoder = ContentDecoder(codings)
+def decoded(codings: tuple[str, ...], chunks: list[bytes], **limits: int) -> bytes:
+    decoder = ContentDecoder(codings, **limits)
     plain = b"".join([piece for chunk in chunks for piece in decoder.feed(chunk)])
     decoder.finish()
     return plain
@@ -126,12 +125,11 @@ def test_pieces_are_bounded_and_made_one_by_one() -> None:
     assert [PIECE] * 3 == [len(piece) for piece in pieces]
 
 
-def test_what_one_coding_gives_to_the_next_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_coding_gives_to_the_next_is_bounded() -> None:
     """Empty members inflate to nothing, however many there are: only the bytes between the codings grow."""
-    monkeypatch.setattr(content_coding, "MAX_BETWEEN", 100_000)
     bomb = packed(packed(b"") * 20_000)
     with pytest.raises(ReplyTooLarge, match="above 100000 bytes between two content-encodings"):
-        decoded(("gzip", "gzip"), [bomb])
+        decoded(("gzip", "gzip"), [bomb], max_between=100_000)
 
 
 def test_work_without_output_shows() -> None:

@@ -9,13 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bridge.conversion import pool as module
-from bridge.conversion import worker as worker_module
 from bridge.conversion.jobs import FromJson, ToJson
-from bridge.conversion.pool import ConversionPool
+from bridge.conversion.pool import ConversionLimits, ConversionPool
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.errors import (
     BadReply,
@@ -47,9 +46,9 @@ def from_json(set_id: int = 1, *, memory: int = MEMORY) -> FromJson:
 
 
 class Bench:
-    def __init__(self, *, buffers: int = 1 << 30, max_processes: int = 2) -> None:
+    def __init__(self, *, buffers: int = 1 << 30, max_processes: int = 2, **limits: Any) -> None:
         self.buffers = Buffers(buffers)
-        self.pool = ConversionPool(buffers=self.buffers, max_processes=max_processes)
+        self.pool = ConversionPool(buffers=self.buffers, max_processes=max_processes, limits=ConversionLimits(**limits))
         assert 1 == self.pool.add(ORDERS)
         self._tasks: list[asyncio.Task[bytes]] = []
 
@@ -68,7 +67,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def benched(**limits: int) -> AsyncIterator[Bench]:
+async def benched(**limits: Any) -> AsyncIterator[Bench]:
     """Whatever happens, no process is left and nothing counts any more."""
     bench = Bench(**limits)
     try:
@@ -146,10 +145,9 @@ async def test_too_little_memory() -> None:
             await bench.pool.run(from_json(memory=small), b'{"no":[%b[]]}' % (b"[]," * 1_000_000))
 
 
-async def test_a_job_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_that_takes_too_long() -> None:
     """It ends, and its process; other jobs go on."""
-    monkeypatch.setattr(worker_module, "JOB_SECONDS", 0.5)
-    async with benched() as bench:
+    async with benched(job_seconds=0.5) as bench:
         assert JSON == await bench.pool.run(to_json(), ORDER)
         slow = bench.begin(from_json(), SLOW)
         with pytest.raises(ConversionFailed, match=r"took longer than .* send less") as raised:
@@ -219,9 +217,8 @@ async def test_the_memory_of_what_runs_counts() -> None:
         assert 1000 == bench.buffers.held
 
 
-async def test_the_number_that_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", 2)
-    async with benched(max_processes=1) as bench:
+async def test_the_number_that_waits_is_bounded() -> None:
+    async with benched(max_processes=1, waiting=2) as bench:
         for _ in range(3):
             bench.begin(from_json(), SLOW)
             await asyncio.sleep(0)
@@ -274,11 +271,8 @@ async def test_a_cancelled_job_frees_its_place() -> None:
         assert waiting.cancelled()
 
 
-async def test_a_cancelled_job_that_ends_soon_keeps_its_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_GRACE", 60.0)
-    async with benched(max_processes=1) as bench:
+async def test_a_cancelled_job_that_ends_soon_keeps_its_process() -> None:
+    async with benched(max_processes=1, grace=60.0) as bench:
         await bench.pool.run(to_json(), ORDER)
         pids = bench.pids
         job = bench.begin(to_json(), ORDER)
@@ -320,9 +314,8 @@ async def test_closing_ends_all() -> None:
 # -- time and descriptors ----------------------------------------------------------------------------------------------
 
 
-async def test_idle_processes_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
-    async with benched() as bench:
+async def test_idle_processes_end() -> None:
+    async with benched(idle_seconds=0.05) as bench:
         await asyncio.gather(*(bench.begin(to_json(), ORDER) for _ in range(2)))
         pids = bench.pids
 

@@ -6,7 +6,6 @@ import pytest
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message_factory import GetMessageClass
 
-from bridge.services import descriptors as module
 from bridge.services.descriptors import Descriptors, kind_of, load_descriptors
 from bridge.services.errors import BadDescriptors
 from tests.support.schemas import CART, HELLO, MONEY, descriptor_set, proto_file
@@ -190,11 +189,10 @@ def test_one_proto_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
         load_descriptors(path)
 
 
-def test_files_above_the_limit_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_above_the_limit_are_not_read(tmp_path: Path) -> None:
     """A descriptor file has a largest size."""
     path = tmp_path / "set.binpb"
     path.write_bytes(descriptor_set(HELLO))
-    monkeypatch.setattr(module, "MAX_SIZE", 20)
 
     with pytest.raises(BadDescriptors, match="more than 20 bytes"):
-        load_descriptors(path)
+        load_descriptors(path, max_size=20)

@@ -4,9 +4,8 @@ import pytest
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse
 
 from bridge.rpc.errors import BadReply, ReplyTooLarge
-from bridge.services import reflection_client as module
 from bridge.services.errors import BadDescriptors
-from bridge.services.reflection_client import describe_target
+from bridge.services.reflection_client import ReflectionLimits, describe_target
 from tests.support.reflecting import ReflectingFunction
 from tests.support.schemas import CART, HELLO, MONEY, proto_file
 
@@ -64,24 +63,22 @@ async def test_garbage_is_a_bad_reply(answer: bytes) -> None:
         await describe_target(ask, "a.B", name="f")
 
 
-@pytest.mark.parametrize("limit", ["MAX_SIZE", "MAX_FILES"])
-async def test_a_target_may_not_fill_the_memory(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limits", [ReflectionLimits(size=1), ReflectionLimits(files=1)])
+async def test_a_target_may_not_fill_the_memory(limits: ReflectionLimits) -> None:
     """The bytes and the files of all that a target says are bounded."""
-    monkeypatch.setattr(module, limit, 1)
     function = ReflectingFunction(["shop.Cart"], {"shop.Cart": CART, "money.proto": MONEY})
 
     with pytest.raises(ReplyTooLarge):
-        await describe_target(function, "shop.Cart", name="f")
+        await describe_target(function, "shop.Cart", name="f", limits=limits)
 
 
-async def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_questions_are_bounded() -> None:
     """What does not fit into one exchange is asked in the next, imports first."""
-    monkeypatch.setattr(module, "MAX_REQUESTS", 1)
     function = ReflectingFunction(
         ["shop.Cart", "helloworld.Greeter"],
         {"shop.Cart": CART, "money.proto": MONEY, "helloworld.Greeter": HELLO},
     )
-    await describe_target(function, "shop.Cart", name="f")
+    await describe_target(function, "shop.Cart", name="f", limits=ReflectionLimits(requests=1))
 
     assert [["*", "shop.Cart"], ["money.proto"], ["helloworld.Greeter"]] == function.asked
 
@@ -97,4 +94,4 @@ async def test_a_target_that_always_names_more_is_cut_off() -> None:
 
     with pytest.raises(BadDescriptors, match="lacks"):
         await describe_target(ask, "a.B", name="f")
-    assert module.MAX_ROUNDS == asked
+    assert ReflectionLimits().rounds == asked

@@ -90,10 +90,9 @@ async def test_replies_beyond_the_buffers_wait_for_room(is_chunked: bool) -> Non
     assert (0, False) == (buffers.held, buffers.is_awaited)
 
 
-async def test_a_reply_that_waits_too_long_ends_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reply_that_waits_too_long_ends_its_call() -> None:
     """Naming the limit; nothing stays counted, and nobody waits."""
-    monkeypatch.setattr(exchange, "ROOM_WAIT", 0.05)
-    buffers = Buffers(3 << 20)
+    buffers = Buffers(3 << 20, room_wait=0.05)
     filling, beyond, account = (OpenAccount(buffers) for _ in range(3))
     filling.hold(2 << 20)
     buffers.wait(beyond, 2 << 20, lambda: None)
@@ -108,12 +107,9 @@ async def test_a_reply_that_waits_too_long_ends_its_call(monkeypatch: pytest.Mon
     assert ((2 << 20) - 1, False) == (buffers.held, buffers.is_awaited)
 
 
-async def test_nothing_of_a_refused_reply_waits_for_a_collection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_nothing_of_a_refused_reply_waits_for_a_collection() -> None:
     """Hundreds of them a second would be memory that nobody counts."""
-    monkeypatch.setattr(exchange, "ROOM_WAIT", 0.02)
-    buffers = Buffers(3 << 20)
+    buffers = Buffers(3 << 20, room_wait=0.02)
     beyond = OpenAccount(buffers)
     buffers.wait(beyond, 3 << 20, lambda: None)
     buffers.tell_freed()

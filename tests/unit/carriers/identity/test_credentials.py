@@ -162,11 +162,10 @@ async def test_secrets_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
         assert secret not in caplog.text
 
 
-async def test_credentials_are_renewed_as_time_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_credentials_are_renewed_as_time_goes_by() -> None:
     """Looked at again and again, they change as soon as botocore has others; until then they are the same object."""
-    monkeypatch.setattr(module, "CHECKED_EVERY", 0.001)
     search = FakeSearch(FIRST, FIRST, SECOND)
-    source = RefreshingCredentials(search)
+    source = RefreshingCredentials(search, checked_every=0.001)
     source.start()
     await source.wait_until_ready()
     first = source.current()
@@ -180,11 +179,10 @@ async def test_credentials_are_renewed_as_time_goes_by(monkeypatch: pytest.Monke
     assert ["find", "renew", "renew"] == search.calls[:3]
 
 
-async def test_failed_renewal_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_failed_renewal_keeps_what_there_is() -> None:
     """Credentials stay in use while the place they came from is out of reach."""
-    monkeypatch.setattr(module, "CHECKED_EVERY", 0.001)
     search = FakeSearch(FIRST, OSError())
-    source = RefreshingCredentials(search, first_pause=0.001)
+    source = RefreshingCredentials(search, first_pause=0.001, checked_every=0.001)
     source.start()
     await until(lambda: len(search.calls) > 3)
     await source.close()

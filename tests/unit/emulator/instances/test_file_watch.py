@@ -69,14 +69,13 @@ def test_our_own_output_does_not_count(tmp_path: Path) -> None:
     assert ["False", "True"] == done.stdout.split()
 
 
-async def test_a_folder_that_is_made_anew_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_folder_that_is_made_anew_is_followed(tmp_path: Path) -> None:
     """`rm -rf dist && build`: its coming counts as a change, and so does what changes in it afterwards; likewise one
     that comes late.
     """
-    monkeypatch.setattr("bridge.emulator.instances.file_watch.LOOKED_AFTER", 0.05)
     folder = tmp_path / "dist"
     seen: asyncio.Queue[set[Path]] = asyncio.Queue()
-    watch = FileWatch(seen.put_nowait)
+    watch = FileWatch(seen.put_nowait, looked_after=0.05)
     await watch.follow({folder})
     try:
         async with asyncio.timeout(20):
