@@ -111,7 +111,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
                 # Only a stopping process or a bug outside rescue ends a call without a status. The client must not wait
                 # for more.
                 self._engine.reset(self._id, ErrorCode.INTERNAL_ERROR)
-                self.connection.flush_soon()
+                self.connection.outflow.flush_soon()
             self.connection.forget(self._id)
 
     def abort(self, cause: RpcError) -> None:
@@ -185,7 +185,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
 
     def send(self, event: ResponseEvent) -> bool:
         has_room = self._queue(event)
-        self.connection.flush_soon()
+        self.connection.outflow.flush_soon()
         return has_room
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:
@@ -206,18 +206,18 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
                 self.bytes_sent = size = len(body)
                 self.phase, self.status = _DONE, end.status
                 if size > buffers.covered or not has_room:
-                    connection.count_message(size)
-                connection.flush_for_one()
+                    connection.outflow.count(size)
+                connection.outflow.flush_for_one()
                 return
         for event in events:
             self._queue(event)
-        connection.flush_for_one()
+        connection.outflow.flush_for_one()
 
     def _queue(self, event: ResponseEvent) -> bool:
         """Pass the event to the engine. Returns whether there is room for another."""
         after = NEXT_PHASE[self.phase][type(event)]
         if isinstance(event, Message):
-            if self.connection.is_too_far_behind:
+            if self.connection.outflow.is_too_far_behind:
                 raise BuffersFull(
                     f"the bridge holds {self.buffers.held} of {self.buffers.limit} bytes (buffers), "
                     "replies among them that this client"
@@ -243,7 +243,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
         self.bytes_sent += len(envelope)
         if not self._engine.send(self._id, body=envelope):
             self._is_full = True
-        self.connection.count_message(len(envelope))
+        self.connection.outflow.count(len(envelope))
         return not (self._is_full or self.connection.is_choked)
 
     def _head_fields(self, begin: Headers) -> Fields:
@@ -259,7 +259,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
                     await self._room
             except TimeoutError:
                 self._engine.reset(self._id, ErrorCode.CANCEL)
-                self.connection.flush_soon()
+                self.connection.outflow.flush_soon()
                 raise ClientGone(f"the client took no data for {SEND_STALL:g} s") from None
             finally:
                 self._room = None

@@ -8,6 +8,7 @@ from typing import Protocol
 from bridge.http2.interface import Engine
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Peer
+from bridge.server.outflow import Outflow
 from bridge.server.response import ResponseFields
 from bridge.server.uploads import Uploads
 
@@ -21,29 +22,13 @@ class CallConnection(Protocol):
     buffers: Buffers
     uploads: Uploads
     fields: ResponseFields
+    outflow: Outflow
     stream_idle: float | None
     """Seconds that a call may take until the first byte of a message."""
     is_choked: bool
     """Whether the socket accepts no more bytes."""
 
     def __hash__(self) -> int: ...
-
-    @property
-    def is_too_far_behind(self) -> bool:
-        """Whether a message for this client must be dropped: it does not read what it was sent."""
-        ...
-
-    def count_message(self, size: int) -> None:
-        """Count a sent message of so many bytes as unread until it leaves."""
-        ...
-
-    def flush_soon(self) -> None:
-        """Send everything queued, once, at the end of this loop turn."""
-        ...
-
-    def flush_for_one(self) -> None:
-        """Send what a call has queued: now if it is the only call, else together with the others."""
-        ...
 
     def forget(self, stream_id: int) -> None:
         """Forget the call: its handler has returned."""

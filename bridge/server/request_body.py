@@ -117,7 +117,7 @@ class RequestBody(msgspec.Struct, eq=False):
         """Let the client send this many more bytes."""
         # The flush is needed: a client whose window is shut sends nothing, so no later write would carry the credit.
         if self.connection.engine.credit(self.stream_id, size):
-            self.connection.flush_soon()
+            self.connection.outflow.flush_soon()
 
     def close(self) -> None:
         """Release timers, and window for bytes that were not read. The call's account gives back what was counted."""

@@ -377,8 +377,8 @@ class Server:
             arrival.give_up()
         await _soon(self._arrivals())
         for connection in self.connections:
-            connection.abort_calls(Draining("the bridge is shutting down; call again"))
-        await _soon([task for each in self.connections for task in each.tasks])
+            connection.calls.abort(Draining("the bridge is shutting down; call again"))
+        await _soon([task for each in self.connections for task in each.calls.tasks])
         for connection in tuple(self.connections):
             connection.end()
         await _soon([each.closed for each in self.connections])

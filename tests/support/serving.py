@@ -163,5 +163,5 @@ class MemoryWire:
     async def close(self) -> None:
         self.transport.close()
         await self.settle()
-        if self.connection.tasks:
-            await asyncio.wait(tuple(self.connection.tasks))
+        if self.connection.calls.tasks:
+            await asyncio.wait(tuple(self.connection.calls.tasks))

@@ -520,7 +520,7 @@ async def test_choked_socket_holds_every_handler_back() -> None:
     wire.connection.pause_writing()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    held = (wire.transport.takes_bytes, len(wire.connection.tasks))
+    held = (wire.transport.takes_bytes, len(wire.connection.calls.tasks))
     wire.connection.resume_writing()
     await wire.settle()
 
@@ -931,7 +931,7 @@ async def test_handler_that_ends_without_rescue_resets_the_stream(new_engine: ob
     client = await wire.open()
     stream = client.call(_HELLO)
     await wire.settle()
-    (task,) = wire.connection.tasks
+    (task,) = wire.connection.calls.tasks
     task.cancel()
     await wire.settle()
 

@@ -17,7 +17,8 @@ from bridge.rpc.errors import Draining
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message
 from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
-from bridge.server.connection import Connection, ConnectionState
+from bridge.server.connection import Connection
+from bridge.server.timeouts import ConnectionState
 from tests.support.h2_client import H2Client
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
 
@@ -181,7 +182,7 @@ async def test_lost_connection_cancels_every_call(
     await wire.settle()
     open_before = (wire.figures.connections_open, wire.figures.streams_open)
     wire.connection.connection_lost(ConnectionResetError())
-    await asyncio.wait(tuple(wire.connection.tasks))
+    await asyncio.wait(tuple(wire.connection.calls.tasks))
 
     assert ["the connection was lost"] * 3 == ends
     assert ((1, 3), (0, 0)) == (
@@ -367,7 +368,7 @@ async def test_client_that_answers_its_ping_stays(
     await wire.settle()
     wire.later(301)
     await wire.settle()
-    wire.connection._last_received += 301  # the answer's time, as the clock would have it
+    wire.connection._times.last_received += 301  # the answer's time, as the clock would have it
     wire.later(322)
 
     assert 1 == len(client.pings)
@@ -511,7 +512,7 @@ async def test_calls_can_be_ended_from_outside() -> None:
     client = await wire.open()
     streams = [client.call(_HELLO) for _ in range(3)]
     await wire.settle()
-    wire.connection.abort_calls(Draining("stopping"))
+    wire.connection.calls.abort(Draining("stopping"))
     await wire.settle()
 
     assert [(StatusCode.UNAVAILABLE, "stopping")] * 3 == [client.replies[stream].status for stream in streams]
@@ -535,7 +536,7 @@ async def test_replies_of_one_turn_leave_in_one_write(handler: Handler) -> None:
     """A write costs more than a reply."""
     wire = _wire(handler, engine=NativeEngine)
     wire.transport = CountingTransport(wire.connection)
-    wire.connection._transport = wire.transport
+    wire.connection.outflow.start(wire.transport)
     client = await wire.open()
     for _ in range(20):
         client.call(_HELLO)
@@ -580,7 +581,7 @@ async def test_connections_share_one_buffer() -> None:
         data = client.bytes_to_send()
         connection.get_buffer(-1)[: len(data)] = data
         connection.buffer_updated(len(data))
-    await asyncio.wait([task for each in connections for task in each.tasks])
+    await asyncio.wait([task for each in connections for task in each.calls.tasks])
 
     assert [envelope(b"0" * 100), envelope(b"1" * 100)] == bodies
     for connection in connections:

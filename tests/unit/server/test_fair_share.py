@@ -14,8 +14,9 @@ from bridge.rpc.call import Call
 from bridge.rpc.envelope import envelope
 from bridge.rpc.events import OK_TRAILERS
 from bridge.server import fair_share
-from bridge.server.connection import Connection, ConnectionState, ServerContext
+from bridge.server.connection import Connection, ServerContext
 from bridge.server.fair_share import FairShare
+from bridge.server.timeouts import ConnectionState
 from tests.support.frames import PREFACE, FrameFactory, raw
 from tests.support.serving import MemoryTransport, MemoryWire, echo, serving, wait_for_ever
 
@@ -45,13 +46,13 @@ def attacking(served: ServerContext) -> tuple[Connection, MemoryTransport]:
 
 def has_read(connection: Connection) -> int:
     """Bytes of the attacker's body that its call has got."""
-    return connection._calls[1].bytes_received
+    return connection.calls[1].bytes_received
 
 
 async def ended(*connections: Connection) -> None:
     for connection in connections:
         connection.connection_lost(None)
-    await asyncio.wait([task for each in connections for task in each.tasks])
+    await asyncio.wait([task for each in connections for task in each.calls.tasks])
 
 
 async def test_a_flood_is_served_a_part_in_each_turn() -> None:
@@ -61,7 +62,7 @@ async def test_a_flood_is_served_a_part_in_each_turn() -> None:
     connection.received(FLOOD)
     first, takes_bytes = has_read(connection), transport.takes_bytes
     parts = [first]
-    while connection.has_work_left:
+    while connection._intake.has_work_left:
         await asyncio.sleep(0)
         parts.append(has_read(connection))
 
@@ -90,7 +91,7 @@ async def test_a_call_beside_a_flood_takes_turns_and_no_more(attackers: int) -> 
     client.receive(neighbour.transport.take())
 
     assert (0, "") == client.replies[stream].status
-    assert all(connection.has_work_left for connection in floods)
+    assert all(connection._intake.has_work_left for connection in floods)
     await neighbour.close()
     await ended(*floods)
 
@@ -108,7 +109,7 @@ async def test_bytes_that_come_while_a_connection_waits_keep_their_order() -> No
     frames = b"".join([raw(0x0, number == 2999, 1, message) for number, message in enumerate(messages)])
     for at in range(0, len(frames), 10_001):
         connection.received(frames[at : at + 10_001])
-    while connection.has_work_left or connection.tasks:
+    while connection._intake.has_work_left or connection.calls.tasks:
         await asyncio.sleep(0)
 
     assert b"".join(messages) == bodies[0]
@@ -122,10 +123,10 @@ async def test_calls_begin_some_in_each_turn() -> None:
     make = FrameFactory()
     connection.received(PREFACE + make.settings())
     connection.received(b"".join([make.request(number) for number in range(1, 401, 2)]))
-    begun = [len(connection.tasks)]
-    while connection.has_work_left:
+    begun = [len(connection.calls.tasks)]
+    while connection._intake.has_work_left:
         await asyncio.sleep(0)
-        begun.append(len(connection.tasks))
+        begun.append(len(connection.calls.tasks))
     new = [after - before for before, after in pairwise(begun)]
 
     assert begun[0] <= fair_share.CALLS_AT_ONCE
@@ -150,14 +151,14 @@ async def test_calls_are_cancelled_some_in_each_turn() -> None:
     ids = range(1, 1201, 2)
     connection.received(PREFACE + make.settings())
     connection.received(b"".join([make.headers(number) for number in ids]))
-    while len(connection.tasks) < 600 or connection.has_work_left:
+    while len(connection.calls.tasks) < 600 or connection._intake.has_work_left:
         await asyncio.sleep(0)
     connection.received(b"".join([make.rst_stream(number) for number in ids[:300]]))
     while len(ended_at) < 300:
         turn += 1
         await asyncio.sleep(0)
     connection.connection_lost(None)
-    while connection.tasks:
+    while connection.calls.tasks:
         turn += 1
         await asyncio.sleep(0)
 
@@ -195,7 +196,7 @@ async def test_a_client_that_takes_nothing_is_not_served_on() -> None:
     await asyncio.sleep(0)
     after = has_read(connection)
     connection.resume_writing()
-    while connection.has_work_left:
+    while connection._intake.has_work_left:
         await asyncio.sleep(0)
 
     assert before == after < 5 * 5000 == has_read(connection)
@@ -207,14 +208,14 @@ async def test_a_client_that_takes_nothing_is_not_served_on() -> None:
 async def test_a_flood_that_ends_its_connection_is_dropped() -> None:
     connection, _ = attacking(native())
     connection.received(FLOOD + raw(0x0, 0, 0, b"no stream") + FLOOD)
-    while connection.has_work_left and connection.state is ConnectionState.OPEN:
+    while connection._intake.has_work_left and connection.state is ConnectionState.OPEN:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
 
     assert ConnectionState.CLOSED is connection.state
-    assert not connection.has_work_left
-    assert 0 == connection._share.waiting_bytes
-    await asyncio.wait(connection.tasks or [connection.closed])
+    assert not connection._intake.has_work_left
+    assert 0 == connection._intake._share.waiting_bytes
+    await asyncio.wait(connection.calls.tasks or [connection.closed])
 
 
 # -- the share by itself -----------------------------------------------------------------------------------------------
