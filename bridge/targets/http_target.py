@@ -23,12 +23,10 @@ from bridge.rpc.errors import HttpRefusal, HttpThrottled, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import StatusCode
-from bridge.targets.cold_start import strip_cold_start_mark
-from bridge.targets.decoded import decoded
 from bridge.targets.http_fields import request_fields, request_path
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, Payload
-from bridge.targets.stream_reply import largest_message, stream_reply
-from bridge.targets.whole_request import CompressionMode, read_whole_request
+from bridge.targets.reply import decoded, largest_message, stream_reply, strip_cold_start_mark
+from bridge.targets.request import CompressionMode, read_whole_request
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CONTENT_TOO_LARGE = 413

@@ -22,12 +22,9 @@ from bridge.rpc.call import Call
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import ResponseEvent
 from bridge.rpc.figures import TargetFigures
-from bridge.targets.cold_start import strip_cold_start_mark
-from bridge.targets.decoded import read_decoded
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, Payload
-from bridge.targets.request_id import with_request_id
-from bridge.targets.slices import read_in_slices, send_in_slices
-from bridge.targets.whole_request import CompressionMode, read_whole_request
+from bridge.targets.reply import read_decoded, read_in_slices, send_in_slices, strip_cold_start_mark, with_request_id
+from bridge.targets.request import CompressionMode, read_whole_request
 
 
 class Carrier(Protocol):

@@ -9,7 +9,7 @@ from bridge.aws.invoke import MAX_REQUEST
 from bridge.codecs.codec import Codec
 from bridge.codecs.json import Transcode
 from bridge.config.formats import EVENTS, PAYLOADS
-from bridge.targets.whole_request import CompressionMode
+from bridge.targets.request import CompressionMode
 
 
 class Payload(NamedTuple):

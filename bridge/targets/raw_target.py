@@ -21,9 +21,8 @@ from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.lambda_target import Carrier
-from bridge.targets.request_id import with_request_id
-from bridge.targets.slices import read_in_slices
-from bridge.targets.whole_request import read_whole_request
+from bridge.targets.reply import read_in_slices, with_request_id
+from bridge.targets.request import read_whole_request
 
 DROPS_LOGGED_EVERY = 60.0
 """Seconds between two log lines about metadata that does not fit. Clients choose its size, so they must not fill the

@@ -23,11 +23,9 @@ from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
-from bridge.targets.cold_start import strip_cold_start_mark
-from bridge.targets.decoded import decoded, one_part
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, Payload
-from bridge.targets.stream_reply import largest_message, stream_reply
-from bridge.targets.whole_request import CompressionMode, read_whole_request
+from bridge.targets.reply import decoded, largest_message, one_part, stream_reply, strip_cold_start_mark
+from bridge.targets.request import CompressionMode, read_whole_request
 
 
 class StreamedInvocation(Protocol):

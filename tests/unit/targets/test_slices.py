@@ -15,8 +15,8 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK
 from bridge.targets.lambda_target import LambdaTarget
-from bridge.targets.stream_reply import stream_reply
-from bridge.targets.whole_request import read_whole_request
+from bridge.targets.reply import stream_reply
+from bridge.targets.request import read_whole_request
 from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall, reply_options
 
 _COUNT = 20_500
