@@ -19,10 +19,10 @@ from bridge.rpc.errors import FunctionFailed, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import StatusCode
 from bridge.services.descriptors import Descriptors, load_descriptors
-from bridge.targets.lambda_target import Carrier, LambdaTarget
+from bridge.targets.lambda_backend import Invoker
 from bridge.targets.payload import payload_of
-from bridge.targets.raw_target import RawTarget
 from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.targets import invoke_target, raw_target
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "payloads.md").read_text()
@@ -61,11 +61,11 @@ class Running:
 
 def handler_of(crossing: str) -> Any:
     payload, event = crossing.split(" in ")
-    carrier: Carrier = Running(EXAMPLES[crossing])
+    carrier: Invoker = Running(EXAMPLES[crossing])
     transcode = Conversions(buffers=Buffers(1 << 30)).converter(DESCRIPTORS)
     if event == "raw":
-        return RawTarget(carrier, transcode=transcode, clock=FakeClock()).handle
-    return LambdaTarget(
+        return raw_target(carrier, transcode=transcode, clock=FakeClock()).handle
+    return invoke_target(
         carrier,
         figures=TargetFigures("f"),
         clock=FakeClock(),

@@ -58,6 +58,8 @@ class HttpCarrier:
         self._client = client
         self._tls = tls
         self._signer = None if iam is None else _Signer(iam, self._origin.authority)
+        self.is_signed = iam is not None
+        """Whether the carrier sets `authorization`."""
         self._pool: Pool | None = None
         self.name = str(url)
         """The server's name in messages."""

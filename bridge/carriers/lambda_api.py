@@ -113,7 +113,7 @@ class LambdaApi:
             if way is None or way.credentials is not credentials:
                 way = self._way = self._find_way(credentials)
             signer = way.signer if not extra else way.signer_for(extra)
-            head = signer.head(hashed, len(payload), signing.now())
+            head = signer.head(hashed, len(payload), self._clock() + skew)
             answer = await send(way.pool, head, payload, account)
             if answer.status < 300:
                 return answer

@@ -8,9 +8,8 @@ https://docs.aws.amazon.com/lambda/latest/api/API_InvokeWithResponseStream.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from typing import Unpack
+from collections import deque
+from typing import Self, Unpack
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
@@ -21,18 +20,55 @@ from bridge.rpc.buffers import Account, Portion
 from bridge.rpc.errors import RpcError
 
 
-class StreamedReply:
-    """A reply that is still arriving. `chunks` is read once, to its end or until the caller stops."""
+class ArrivingPayload:
+    """A payload that is still arriving: yields the bytes that the function writes. It is read once."""
 
-    __slots__ = ("chunks", "request_id")
+    __slots__ = ("_chunks", "_failure", "_held", "_response", "_stream", "request_id")
 
-    def __init__(self, chunks: AsyncIterator[bytes], request_id: str) -> None:
-        self.chunks = chunks
-        """Yields the bytes that the function wrote, as they arrive. Raises the FunctionErrors, ConnectionLost,
-        CutReply, BadReply, ServiceFailed.
-        """
+    def __init__(
+        self, response: StreamedResponse, *, function: str, request_id: str, account: Account | None = None
+    ) -> None:
+        """Read this response. `function` is its name in messages. `account` is the call's, and counts what is held."""
+        self._response = response
+        self._stream = ResponseStream(function=function)
+        self._held = None if account is None else Portion(account)
+        self._chunks: deque[bytes] = deque()
+        self._failure: RpcError | None = None
+        """The way the function failed. It is raised behind the chunks."""
         self.request_id = request_id
         """AWS's id of the invocation."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next chunk. Raises FunctionErrors, ConnectionLost, CutReply, BadReply, ServiceFailed."""
+        try:
+            while not self._chunks:
+                if self._failure is not None:
+                    raise self._failure
+                await self._read()
+        except RpcError as error:
+            error.request_id = self.request_id
+            raise
+        return self._chunks.popleft()
+
+    async def _read(self) -> None:
+        """Read the next part of the response."""
+        try:
+            part = await anext(self._response)
+        except StopAsyncIteration:
+            self._stream.finish()
+            raise
+        written, self._failure = self._stream.feed(part)
+        if self._held is not None:
+            self._held.become(self._stream.held)
+        self._chunks += written
+
+    def close(self) -> None:
+        """Stop reading. Before the end this closes the connection. The function itself runs on."""
+        self._chunks.clear()
+        self._response.close()
 
 
 class LambdaStream:
@@ -42,50 +78,26 @@ class LambdaStream:
         self._function = function
         self._api = LambdaApi(function, function.stream_path, **access)
 
-    @asynccontextmanager
-    async def invoke(
-        self,
-        payload: bytes,
-        *,
-        client_context: str | None = None,
-        account: Account | None = None,
-    ) -> AsyncIterator[StreamedReply]:
-        """Run the function. The reply is valid until the block ends. `client_context`: base64 of JSON, at most 3,583
-        bytes; `account`: of the call, it counts what is held of the reply.
+    async def open(self, payload: bytes, *, account: Account | None = None) -> ArrivingPayload:
+        """Run the function and return what it writes as soon as that begins. The caller closes it. `account` is the
+        call's, and counts what is held of the payload.
 
-        Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals of bridge.aws.errors.
+        Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of
+        bridge.aws.errors.
         """
-        extra = () if client_context is None else (("x-amz-client-context", client_context),)
-        response = await self._api.open(payload, extra, account)
+        response = await self._api.open(payload, (), account)
         request_id = response.field(b"x-amzn-requestid")
-        async with response, aclosing(self._chunks(response, request_id, account)) as chunks:
-            yield StreamedReply(chunks, request_id)
+        if response.field(b"x-amz-function-error"):
+            # AWS does not describe this answer, but emulators give it, as for Invoke.
+            async with response:
+                whole = await response.gather(MAX_INVOKE_BODY)
+            failure = failure_of(whole.body, function=str(self._function))
+            failure.request_id = request_id
+            raise failure
+        return ArrivingPayload(response, function=str(self._function), request_id=request_id, account=account)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke`
+        """Check whether the function exists and the credentials may call it, without running it. Raises as `open`
         does.
         """
         await self._api.dry_run()
-
-    async def _chunks(
-        self, response: StreamedResponse, request_id: str, account: Account | None
-    ) -> AsyncGenerator[bytes, None]:
-        try:
-            if response.field(b"x-amz-function-error"):
-                # AWS does not describe this answer, but emulators give it, as for Invoke.
-                whole = await response.gather(MAX_INVOKE_BODY)
-                raise failure_of(whole.body, function=str(self._function))
-            stream = ResponseStream(function=str(self._function))
-            held = None if account is None else Portion(account)
-            async for part in response:
-                written, failure = stream.feed(part)
-                if held is not None:
-                    held.become(stream.held)
-                for chunk in written:
-                    yield chunk
-                if failure is not None:
-                    raise failure
-            stream.finish()
-        except RpcError as error:
-            error.request_id = request_id
-            raise

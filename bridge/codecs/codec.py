@@ -12,8 +12,13 @@ from bridge.rpc.events import ResponseEvent
 from bridge.rpc.metadata import Metadata, value_of
 from bridge.rpc.value import FrozenValue
 
+Encode = Callable[[str, str, bytes], bytes]
+"""From the path of a call, the client's message format, and the call's body to the body for the backend. The call's
+body is whole, checked and not compressed. Raises UnsupportedCall, UnknownMethod, MalformedRequest.
+"""
+
 Convert = Callable[[str, bytes, Account], Awaitable[bytes]]
-"""From the path of a call and what `Codec.encode` made of its body to the body for the backend, which the account holds
+"""From the path of a call and what `encode` made of its body to the body for the backend, which the account holds
 then.
 """
 
@@ -83,22 +88,16 @@ class Codec(Protocol):
     """One payload format."""
 
     @property
-    def is_identity(self) -> bool:
-        """Whether it can only carry messages that are not compressed."""
+    def encode(self) -> Encode | None:
+        """What makes the body for the backend. None: the body of a call is such a body already. Formats that make one
+        carry no compressed messages.
+        """
         ...
 
     @property
     def convert(self) -> Convert | None:
         """What must still be done to the body that `encode` returns, and may take long. None: nothing, as for most
         formats.
-        """
-        ...
-
-    def encode(self, path: str, message_format: str, body: bytes) -> bytes:
-        """Return the body for the backend from that of the call, which is whole and checked, and not compressed if
-        `is_identity`.
-
-        `message_format`: the client's subtype. Raises UnsupportedCall, UnknownMethod, MalformedRequest.
         """
         ...
 

@@ -97,14 +97,11 @@ class GrpcReader:
 class Grpc:
     """The codec."""
 
-    is_identity = False
+    encode = None
     convert = None
     reader = GrpcReader
 
-    def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format
-        return body
-
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - the reader takes the body in parts
         return GrpcReader(http_status, headers, options)
 
 

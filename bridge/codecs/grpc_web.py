@@ -174,12 +174,9 @@ class GrpcWebReader:
 class GrpcWeb:
     """The codec."""
 
-    is_identity = False
+    encode = None
     convert = None
     reader = GrpcWebReader
-
-    def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method and format
-        return body
 
     def read(
         self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions

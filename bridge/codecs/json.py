@@ -37,8 +37,6 @@ class Transcode(Protocol):
 class Json:
     """The codec."""
 
-    is_identity = True
-
     def __init__(self, transcode: Transcode, *, max_request: int = MAX_BODY) -> None:
         """`max_request`: bytes of JSON that a request may become."""
         self._transcode = transcode

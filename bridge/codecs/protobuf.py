@@ -15,7 +15,6 @@ from bridge.rpc.metadata import Metadata
 class Protobuf:
     """The codec."""
 
-    is_identity = True
     convert = None
 
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method

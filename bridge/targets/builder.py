@@ -36,12 +36,12 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
+from bridge.targets.gathering_target import Backend, GatheringTarget
 from bridge.targets.grpc_target import GrpcTarget
-from bridge.targets.http_target import HttpTarget
-from bridge.targets.lambda_target import LambdaTarget
+from bridge.targets.http_backend import HttpBackend
+from bridge.targets.lambda_backend import InvokeBackend, StreamBackend
 from bridge.targets.payload import Payload, payload_of
-from bridge.targets.raw_target import RawTarget
-from bridge.targets.stream_target import StreamTarget
+from bridge.targets.raw_backend import RawBackend
 
 _clock = time.monotonic
 _wall_clock = time.time  # noqa: TID251 - AWS wants the time of day
@@ -152,39 +152,19 @@ class Targets:
     # -- one builder for each kind of target ---------------------------------------------------------------------------
 
     def _build_lambda(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
-        is_whole = leg.event == RAW or leg.quirks is not None  # AWS's emulator has no streams
-        if leg.invoke_mode == "response_stream" and not is_whole:
-            return self._build_stream(service, leg, figures)
+        payload = self._payload(leg)
+        backend: Backend
+        if leg.invoke_mode == "response_stream" and leg.event != RAW and leg.quirks is None:
+            stream = self._carrier(leg, LambdaStream)
+            backend = StreamBackend(stream, event=EVENTS[leg.event], kind=payload.kind, wall_clock=_wall_clock)
+            return stream, self._gathering(backend, payload, service, figures)
         carrier = self._rie(leg) if leg.quirks == "rie" else self._carrier(leg, LambdaInvoke)
         if leg.event == RAW:
             # The reply is one value, so it is read whole even if the function streams it.
-            raw = RawTarget(carrier, transcode=self._converter(leg), clock=_clock, large=self._large)
-            return carrier, raw.handle
-        target = LambdaTarget(
-            carrier,
-            figures=figures,
-            clock=_clock,
-            wall_clock=_wall_clock,
-            compression=service.compression,
-            large=self._large,
-            payload=self._payload(leg),
-            event=EVENTS[leg.event],
-        )
-        return carrier, target.handle
-
-    def _build_stream(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
-        carrier = self._carrier(leg, LambdaStream)
-        target = StreamTarget(
-            carrier,
-            figures=figures,
-            clock=_clock,
-            wall_clock=_wall_clock,
-            compression=service.compression,
-            large=self._large,
-            payload=self._payload(leg),
-            event=EVENTS[leg.event],
-        )
-        return carrier, target.handle
+            backend = RawBackend(carrier, clock=_clock)
+        else:
+            backend = InvokeBackend(carrier, event=EVENTS[leg.event], kind=payload.kind, wall_clock=_wall_clock)
+        return carrier, self._gathering(backend, payload, service, figures)
 
     def _build_http(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
         assert isinstance(leg.target, HttpTargetSpec)
@@ -195,18 +175,20 @@ class Targets:
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
         carrier = HttpCarrier(leg.target.url, client=self._client, tls=tls, iam=iam)
-        target = HttpTarget(
-            carrier,
-            figures=figures,
-            clock=_clock,
-            wall_clock=_wall_clock,
-            fields=leg.headers,
-            is_signed=iam is not None,
+        payload = self._payload(leg)
+        backend = HttpBackend(carrier, kind=payload.kind, headers=leg.headers, wall_clock=_wall_clock)
+        return carrier, self._gathering(backend, payload, service, figures)
+
+    def _gathering(self, backend: Backend, payload: Payload, service: Service, figures: TargetFigures) -> Handler:
+        target = GatheringTarget(
+            backend,
+            payload=payload,
             compression=service.compression,
             large=self._large,
-            payload=self._payload(leg),
+            figures=figures,
+            clock=_clock,
         )
-        return carrier, target.handle
+        return target.handle
 
     def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
         assert isinstance(leg.target, GrpcTargetSpec)

@@ -18,7 +18,7 @@ class Payload(NamedTuple):
 
     def compression(self, configured: CompressionMode) -> CompressionMode:
         """Return the mode in which a target with this payload reads its requests."""
-        return "identity" if self.codec.is_identity else configured
+        return configured if self.codec.encode is None else "identity"
 
 
 def payload_of(name: str, transcode: Transcode | None = None, *, max_json: int = MAX_REQUEST - 1) -> Payload:

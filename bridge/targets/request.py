@@ -21,14 +21,12 @@ CompressionMode = Literal["pass", "identity"]
 """Messages as the client sent them, or inflated here."""
 
 
-async def read_whole_request(call: Call, compression: CompressionMode, large: asyncio.Lock) -> tuple[Metadata, bytes]:
-    """Metadata and body as the target shall see them. All targets share `large`, so that one large body at a time is
-    inflated.
+async def read_inflated(call: Call, large: asyncio.Lock) -> tuple[Metadata, bytes]:
+    """Return metadata and body with every message inflated. All targets share `large`, so that one large body at a
+    time is inflated.
 
     Raises what `read_all` and `uncompressed` raise.
     """
-    if compression == "pass":
-        return call.metadata, await call.read_all()
     body, limits = await call.read_all(), call.route.limits
     metadata, parts = uncompressed(
         call.metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import closing
 
 import pytest
 
@@ -87,8 +88,8 @@ def carrier(client: HttpClient, upstream: Upstream, source: Renewing | FixedCred
 
 
 async def read(stream: LambdaStream, payload: bytes = b"{}") -> tuple[list[bytes], str]:
-    async with stream.invoke(payload) as reply:
-        return [chunk async for chunk in reply.chunks], reply.request_id
+    with closing(await stream.open(payload)) as reply:
+        return [chunk async for chunk in reply], reply.request_id
 
 
 async def test_payload_goes_out_signed_and_chunks_come_back(client: HttpClient) -> None:
@@ -126,12 +127,14 @@ async def test_a_chunk_is_there_before_the_next_is_written(client: HttpClient) -
         await was_read.wait()
         await peer.send(http_chunk(payload_chunk(b"b")), http_chunk(invoke_complete()), LAST_CHUNK)
 
-    async with serving(script) as upstream, carrier(client, upstream).invoke(b"{}") as reply:
-        assert b"a" == await anext(reply.chunks)
+    async with serving(script) as upstream:
+        reply = await carrier(client, upstream).open(b"{}")
+        assert b"a" == await anext(reply)
         was_read.set()
-        assert b"b" == await anext(reply.chunks)
+        assert b"b" == await anext(reply)
         with pytest.raises(StopAsyncIteration):
-            await anext(reply.chunks)
+            await anext(reply)
+        reply.close()
 
 
 async def test_the_connection_is_used_again(client: HttpClient) -> None:
@@ -156,14 +159,17 @@ async def test_who_does_not_read_holds_the_function_back(client: HttpClient) -> 
             sent += 1 << 20
             await peer.send(http_chunk(payload_chunk(bytes(1 << 20))))
 
-    async with serving(script) as upstream, carrier(client, upstream).invoke(b"{}") as reply:
-        await anext(reply.chunks)
+    async with serving(script) as upstream:
+        reply = await carrier(client, upstream).open(b"{}")
+        await anext(reply)
         before = -1
         while before != sent:
             before = sent
             await asyncio.sleep(0.05)
 
-        assert sent < 32 << 20
+        reply.close()
+
+    assert sent < 32 << 20
 
 
 async def test_leaving_early_closes_the_connection(client: HttpClient) -> None:
@@ -176,8 +182,8 @@ async def test_leaving_early_closes_the_connection(client: HttpClient) -> None:
         gone.set()
 
     async with serving(script) as upstream:
-        async with carrier(client, upstream).invoke(b"{}") as reply:
-            await anext(reply.chunks)
+        with closing(await carrier(client, upstream).open(b"{}")) as reply:
+            await anext(reply)
         await gone.wait()
 
 

@@ -42,9 +42,10 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
 from bridge.rpc.status import Status, StatusCode
 from bridge.rpc.url import Url
-from bridge.targets.http_target import HttpTarget
+from bridge.targets.gathering_target import GatheringTarget
 from tests.support.event_stream import LAST_CHUNK, http_chunk
-from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.fakes import RecordingCall
+from tests.support.targets import http_target
 from tests.support.tls import Authority
 from tests.support.upstream import (
     Peer,
@@ -105,17 +106,9 @@ def target_of(
     carrier: HttpCarrier,
     *,
     fields: Mapping[str, str] | None = None,
-    is_signed: bool = False,
     figures: TargetFigures | None = None,
-) -> HttpTarget:
-    return HttpTarget(
-        carrier,
-        figures=figures or TargetFigures("web"),
-        clock=FakeClock(),
-        wall_clock=lambda: NOW,
-        fields=fields or {},
-        is_signed=is_signed,
-    )
+) -> GatheringTarget:
+    return http_target(carrier, headers=fields, figures=figures, wall_clock=lambda: NOW)
 
 
 async def ask(client: HttpClient, script: Script, *, signing: Iam | None = None) -> RecordingCall:
@@ -123,7 +116,7 @@ async def ask(client: HttpClient, script: Script, *, signing: Iam | None = None)
     call = RecordingCall(body=HELLO)
     async with serving(script) as upstream:
         carrier = HttpCarrier(Url(upstream.origin), client=client, iam=signing)
-        await target_of(carrier, is_signed=signing is not None).handle(call)
+        await target_of(carrier).handle(call)
     return call
 
 
@@ -541,7 +534,7 @@ async def test_signed_requests_are_botocores(
     server = Recording(web(OK), web(OK))
     async with serving(server) as upstream:
         carrier = HttpCarrier(Url(upstream.origin, "/prod"), client=client, iam=iam(service=service))
-        target = target_of(carrier, is_signed=True)
+        target = target_of(carrier)
         for body in (HELLO, envelope(bytes(300 << 10))):
             call = RecordingCall(path, body=body, metadata=(("authorization", "Bearer x"),))
             await target.handle(call)
@@ -621,7 +614,7 @@ async def test_prepared_signatures_are_bounded(client: HttpClient) -> None:
     server = Recording(*[web(OK)] * (MAX_SIGNERS + 1))
     async with serving(server) as upstream:
         carrier = HttpCarrier(Url(upstream.origin), client=client, iam=iam())
-        target = target_of(carrier, is_signed=True)
+        target = target_of(carrier)
         for number in range(MAX_SIGNERS + 1):
             await target.handle(RecordingCall(f"/a.B/C{number}", body=HELLO))
 

@@ -31,9 +31,9 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
-from bridge.targets.lambda_target import LambdaTarget
 from bridge.targets.payload import payload_of
 from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
+from tests.support.targets import invoke_target
 
 HELLO = envelope(b"hello")
 WORLD = envelope(b"world")
@@ -74,7 +74,7 @@ class Bench:
         self.clock = FakeClock()
         self.carrier = FakeCarrier(*script, clock=self.clock, takes=takes)
         self.figures = TargetFigures("greeter")
-        self.target = LambdaTarget(
+        self.target = invoke_target(
             self.carrier,
             figures=self.figures,
             clock=self.clock,
@@ -467,7 +467,7 @@ async def test_every_crossing(payload: str, event: str) -> None:
     snake = {"statusCode": "status_code", "isBase64Encoded": "is_base64_encoded"}
     sent = {snake.get(name, name): value for name, value in camel.items()} if event == "envoy" else camel
     carrier = FakeCarrier(InvokeReply(json.dumps(sent).encode(), "id-1"))
-    target = LambdaTarget(
+    target = invoke_target(
         carrier,
         figures=TargetFigures("f"),
         clock=FakeClock(),
@@ -494,7 +494,7 @@ async def test_every_crossing(payload: str, event: str) -> None:
 async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload: str) -> None:
     """Although no message uses it (gRPC compression.md): what is refused does not depend on the messages."""
     carrier = FakeCarrier()
-    target = LambdaTarget(
+    target = invoke_target(
         carrier,
         figures=TargetFigures("f"),
         clock=FakeClock(),
@@ -514,7 +514,7 @@ async def test_unknown_compression_is_refused_where_the_bridge_inflates(payload:
 async def test_bare_messages_are_never_compressed(payload: str) -> None:
     """The bridge inflates the request and tells the function of no compression."""
     carrier = FakeCarrier(Throttled("busy"))
-    target = LambdaTarget(
+    target = invoke_target(
         carrier,
         figures=TargetFigures("f"),
         clock=FakeClock(),

@@ -21,8 +21,9 @@ from bridge.rpc.errors import (
 from bridge.rpc.events import Headers, Message, Phase, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import Status, StatusCode
-from bridge.targets.raw_target import DROPS_LOGGED_EVERY, RawTarget
+from bridge.targets.raw_backend import DROPS_LOGGED_EVERY
 from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall
+from tests.support.targets import raw_target
 
 REQUEST_ID = ("x-amzn-requestid", "id-1")
 HELLO = envelope(b"hello")
@@ -45,7 +46,7 @@ class Bench:
         self.clock = FakeClock()
         replies = [InvokeReply(each, "id-1") if isinstance(each, bytes) else each for each in script]
         self.carrier = FakeCarrier(*replies, clock=self.clock, takes=0.25)
-        self.target = RawTarget(self.carrier, transcode=Reversing(), clock=self.clock)
+        self.target = raw_target(self.carrier, transcode=Reversing(), clock=self.clock)
 
     def custom(self, number: int = -1) -> dict[str, str]:
         context = self.carrier.client_contexts[number]

@@ -14,10 +14,10 @@ from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK
-from bridge.targets.lambda_target import LambdaTarget
 from bridge.targets.reply import stream_reply
-from bridge.targets.request import read_whole_request
+from bridge.targets.request import read_inflated
 from tests.support.fakes import FakeCarrier, FakeClock, RecordingCall, reply_options
+from tests.support.targets import invoke_target
 
 _COUNT = 20_500
 _TURNS = 15
@@ -45,7 +45,7 @@ async def test_a_reply_of_many_messages_is_read_and_sent_in_turns() -> None:
     """It came whole, and nothing of it is sent before all of it is known to be good."""
     body = b64encode(_REPLY).decode()
     payload = {"headers": _HEADERS, "body": body, "isBase64Encoded": True}
-    target = LambdaTarget(
+    target = invoke_target(
         FakeCarrier(InvokeReply(json.dumps(payload).encode(), "")),
         figures=TargetFigures("many"),
         clock=FakeClock(),
@@ -84,7 +84,7 @@ async def test_a_request_of_many_messages_is_inflated_in_turns() -> None:
     bodies = []
 
     async def gather() -> None:
-        bodies.append((await read_whole_request(call, "identity", asyncio.Lock()))[1])
+        bodies.append((await read_inflated(call, asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 
@@ -100,7 +100,7 @@ async def test_one_large_message_is_inflated_in_turns() -> None:
     whole: list[bytes] = []
 
     async def gather() -> None:
-        whole.append((await read_whole_request(call, "identity", asyncio.Lock()))[1])
+        whole.append((await read_inflated(call, asyncio.Lock()))[1])
 
     turns = await _turns_during(gather())
 

@@ -6,9 +6,7 @@ import asyncio
 import gzip
 import json
 from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -29,9 +27,9 @@ from bridge.rpc.events import Headers, Message, Phase, ResponseEvent, Trailers
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import LARGEST_MESSAGE, Limits
 from bridge.rpc.status import Status, StatusCode
-from bridge.targets.stream_target import StreamTarget
 from tests.support.event_stream import WEB_PRELUDE, prelude
 from tests.support.fakes import FakeClock, RecordingCall
+from tests.support.targets import stream_target
 
 HELLO = envelope(b"hello")
 WORLD = envelope(b"world")
@@ -47,21 +45,33 @@ def packed(data: bytes) -> bytes:
 
 
 class ScriptedStream:
-    """A reply whose chunks are given out one by one; an error in the script is raised."""
+    """A payload whose chunks are given out one by one; an error in the script is raised."""
 
     request_id = "id-1"
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
-        self.chunks: AsyncIterator[bytes] = self._give()
+        self._left = list(bench.script)
+        self._is_given = False
 
-    async def _give(self) -> AsyncIterator[bytes]:
-        for step in self._bench.script:
-            self._bench.seen.append(list(self._bench.call.events))
-            if isinstance(step, RpcError):
-                raise step
-            yield step
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_given:
             self._bench.taken += 1
+            self._is_given = False
+        if not self._left:
+            raise StopAsyncIteration
+        self._bench.seen.append(list(self._bench.call.events))
+        step = self._left.pop(0)
+        if isinstance(step, RpcError):
+            raise step
+        self._is_given = True
+        return step
+
+    def close(self) -> None:
+        self._bench.was_left = True
 
 
 class Bench:
@@ -76,26 +86,16 @@ class Bench:
         self.was_left = False
         self.figures = TargetFigures("greeter")
         self.clock = FakeClock()
-        self.target = StreamTarget(
+        self.target = stream_target(
             self,
             figures=self.figures,
             clock=self.clock,
             wall_clock=lambda: 1_773_341_838.25,
         )
 
-    @asynccontextmanager
-    async def invoke(
-        self,
-        payload: bytes,
-        *,
-        client_context: str | None = None,
-        account: Account | None = None,
-    ) -> AsyncIterator[ScriptedStream]:
+    async def open(self, payload: bytes, *, account: Account | None = None) -> ScriptedStream:
         self.payloads.append(payload)
-        try:
-            yield ScriptedStream(self)
-        finally:
-            self.was_left = True
+        return ScriptedStream(self)
 
     async def run(self) -> list[ResponseEvent]:
         await self.target.handle(self.call)
