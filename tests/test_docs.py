@@ -112,7 +112,7 @@ def test_every_variable_is_in_the_example(name: str) -> None:
 
 PAGES = sorted(
     page
-    for folder in (".", "docs", "docs/decisions", "benchmarks", "lambda_fn")
+    for folder in (".", "docs", "docs/decisions", "docs/how-to-add", "benchmarks", "lambda_fn")
     for page in (REPOSITORY / folder).glob("*.md")
 )
 

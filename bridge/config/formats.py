@@ -1,7 +1,7 @@
 """The payload formats and the event shapes, one row each: what `payload` and `event` may be, and what serves them.
 
 A payload format says how a body looks: its codec and its content type. An event shape is the event around that body.
-Every format goes in every shape that is an HTTP request. `raw` is no request: the message alone is the event, so it
+Every format goes in every shape that is an HTTP request. `raw` is not a request: the message alone is the event, so it
 needs a format whose messages are JSON values.
 """
 
@@ -83,7 +83,7 @@ EVENTS: Mapping[str, EventShape] = {
 """Those that are HTTP requests."""
 
 RAW = "raw"
-"""The shape that is no HTTP request."""
+"""The shape that is not an HTTP request."""
 
 EVENT_NAMES = (*EVENTS, RAW)
 

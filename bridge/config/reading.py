@@ -36,7 +36,7 @@ Settings = dict[str, Element]
 
 
 class SchemaClass(Protocol):
-    """What a class of the schema may have beside its fields."""
+    """What a class of the schema may have besides its fields."""
 
     text_is: str
     """The key whose value a text stands for, where a mapping is expected."""
@@ -50,7 +50,7 @@ class SchemaClass(Protocol):
 
 
 class Trait:
-    """Something else that is true of a key, for those who ask. It stands in `Annotated` beside the reader."""
+    """Something else that is true of a key, for those who ask. It stands in `Annotated` next to the reader."""
 
     __slots__ = ()
 
@@ -72,7 +72,7 @@ class Fields:
     keys: Mapping[str, Key | Read[Any]]
     """By the field's name."""
     under: str = ""
-    """The key whose mapping they stand in; empty: they stand beside the keys of the outer class."""
+    """The key whose mapping they stand in; empty: they stand among the keys of the outer class."""
 
 
 class ByHand:

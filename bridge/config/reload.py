@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bridge.config.reading import Plan
-from bridge.config.schema import Config, Reload
+from bridge.config.schema import Config, OnReload
 
 _SECTIONS = {name.partition(".")[0]: slot.traits for name, slot in Plan.of(Config).slots.items()}
 
-NEEDS_RESTART = tuple(name for name, traits in _SECTIONS.items() if Reload.NEEDS_RESTART in traits)
+NEEDS_RESTART = tuple(name for name, traits in _SECTIONS.items() if OnReload.NEEDS_RESTART in traits)
 APPLIED = tuple(name for name in _SECTIONS if name not in NEEDS_RESTART)
 
 

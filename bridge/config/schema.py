@@ -24,7 +24,7 @@ from bridge.config.values import (
     DescriptorsPath,
     address,
     choice,
-    descriptors,
+    descriptors_path,
     duration,
     external_id,
     file,
@@ -74,7 +74,7 @@ class Inherited(Trait, Enum):
     ALWAYS = "with a target of its own, too"
 
 
-class Reload(Trait, Enum):
+class OnReload(Trait, Enum):
     """What a reload does with a key. Without this trait it applies the key to calls that begin after it."""
 
     NEEDS_RESTART = "the process took it when it began, so it stays"
@@ -127,7 +127,7 @@ class TargetShare:
     payload: Annotated[str, choice(*PAYLOADS), Can.TAKE_BODIES] = "grpc-web"
     event: Annotated[str, choice(*EVENT_NAMES), Can.TAKE_EVENTS] = "http-v2"
     invoke_mode: Annotated[InvokeMode, Can.TAKE_EVENTS] = "buffered"
-    descriptors: Annotated[DescriptorsPath | None, optional(descriptors), Inherited.ALWAYS] = None
+    descriptors: Annotated[DescriptorsPath | None, optional(descriptors_path), Inherited.ALWAYS] = None
     json: Annotated[JsonOptions, Can.TAKE_BODIES] = JsonOptions()
     role_arn: Annotated[Role | None, Can.BE_AWS] = None
     """Instead of `aws.role_arn`."""
@@ -365,26 +365,26 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    listen: Annotated[tuple[Listener, ...], ByHand(), Reload.NEEDS_RESTART] = (
+    listen: Annotated[tuple[Listener, ...], ByHand(), OnReload.NEEDS_RESTART] = (
         Listener(TcpAddress("127.0.0.1", 50051)),
     )
-    admin: Annotated[Admin | None, ByHand(), Reload.NEEDS_RESTART] = Admin()
-    emulator: Annotated[Emulator | Url, ByHand(), Reload.NEEDS_RESTART] = Emulator()
+    admin: Annotated[Admin | None, ByHand(), OnReload.NEEDS_RESTART] = Admin()
+    emulator: Annotated[Emulator | Url, ByHand(), OnReload.NEEDS_RESTART] = Emulator()
     """The local Lambda; a URL: where one already runs."""
-    workers: Annotated[int, integer(0, 1024), Reload.NEEDS_RESTART] = 1
+    workers: Annotated[int, integer(0, 1024), OnReload.NEEDS_RESTART] = 1
     """Processes; 0: one for each core that the cgroup allows."""
-    http2: Annotated[Http2, Reload.NEEDS_RESTART] = Http2()
+    http2: Annotated[Http2, OnReload.NEEDS_RESTART] = Http2()
     max_connections: Annotated[
         MaxConnections,
         Fields(
             {"total": integer(1, 1_000_000), "per_peer": optional(integer(1, 1_000_000))},
             under="max_connections",
         ),
-        Reload.NEEDS_RESTART,
+        OnReload.NEEDS_RESTART,
     ] = field(default_factory=MaxConnections)
-    drain: Annotated[float, duration(0), Reload.NEEDS_RESTART] = GRACE
-    drain_delay: Annotated[float, duration(0), Reload.NEEDS_RESTART] = 0.0
-    buffers: Annotated[int, size(MIB, TIB), Reload.NEEDS_RESTART] = 512 * MIB
+    drain: Annotated[float, duration(0), OnReload.NEEDS_RESTART] = GRACE
+    drain_delay: Annotated[float, duration(0), OnReload.NEEDS_RESTART] = 0.0
+    buffers: Annotated[int, size(MIB, TIB), OnReload.NEEDS_RESTART] = 512 * MIB
     """Bytes that the calls of one process gather at most."""
     aws: Aws = Aws()
     defaults: Annotated[Defaults, ByHand()] = Defaults()

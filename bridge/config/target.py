@@ -30,7 +30,7 @@ MAX_CALL_SECONDS = LONGEST_RUN + 10.0
 FUNCTION_NAME = r"[A-Za-z0-9_-]{1,64}"
 """Of a local function: what AWS allows too."""
 
-Attributes: TypeAlias = Mapping[str, str | int]
+SpanAttributes: TypeAlias = Mapping[str, str | int]
 
 
 class Can(Trait, Enum):
@@ -90,7 +90,7 @@ class TargetKind(ABC):
 
     @property
     @abstractmethod
-    def span(self) -> tuple[str, Attributes]:
+    def span(self) -> tuple[str, SpanAttributes]:
         """The name and the attributes of an attempt's span, after OpenTelemetry's conventions."""
 
 
@@ -120,7 +120,7 @@ class LambdaTargetSpec(TargetKind):
         return self.function.region
 
     @property
-    def span(self) -> tuple[str, Attributes]:
+    def span(self) -> tuple[str, SpanAttributes]:
         attributes = {"faas.invoked_name": self.function.name, "faas.invoked_provider": "aws"}
         if self.function.region is not None:
             attributes["faas.invoked_region"] = self.function.region
@@ -157,7 +157,7 @@ class HttpTargetSpec(TargetKind):
         return self.url.origin.host
 
     @property
-    def span(self) -> tuple[str, Attributes]:
+    def span(self) -> tuple[str, SpanAttributes]:
         origin = self.url.origin
         return origin.authority, {"server.address": origin.host, "server.port": origin.port}
 
@@ -191,7 +191,7 @@ class GrpcTargetSpec(TargetKind):
         return frozenset({Can.TAKE_HEADERS, Can.BE_VERIFIED} if self.tls else {Can.TAKE_HEADERS})
 
     @property
-    def span(self) -> tuple[str, Attributes]:
+    def span(self) -> tuple[str, SpanAttributes]:
         if isinstance(self.address, UnixAddress):
             return str(self.address), {"server.address": str(self.address), "network.transport": "unix"}
         return str(self.address), {"server.address": self.address.host, "server.port": self.address.port}
@@ -228,7 +228,7 @@ class LocalTarget(TargetKind):
         return self.name
 
     @property
-    def span(self) -> tuple[str, Attributes]:
+    def span(self) -> tuple[str, SpanAttributes]:
         return self.name, {"faas.invoked_name": self.name}
 
     def __str__(self) -> str:

@@ -200,7 +200,7 @@ class DescriptorsPath:
         return self.place.key_path.startswith("defaults")
 
 
-def descriptors(element: Element) -> DescriptorsPath:
+def descriptors_path(element: Element) -> DescriptorsPath:
     return DescriptorsPath(file_or_folder(element), element.place)
 
 
