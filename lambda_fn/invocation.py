@@ -1,6 +1,6 @@
 """The invocation that the running code serves. An instance may serve many at once, so it stands in a context variable.
 
-`lambda_fn.runtime` sets it. AWS's managed runtime does not: there `current()` is NONE.
+`lambda_fn.runtime` sets it. AWS's managed runtime does not, so there `current()` returns NONE.
 """
 
 from __future__ import annotations

@@ -65,8 +65,10 @@ class RuntimeApi:
         return response
 
     def reply(self, request_id: str, body: bytes, *, content_type: str) -> int:
-        """Post a reply; the HTTP status of the answer: 413 for one too large, 410 for one too late, 400 for one to an
-        invocation that the Runtime API does not know. Raises RuntimeApiError.
+        """Post a reply, and return the HTTP status of the answer. Raises RuntimeApiError.
+
+        413 means that the reply is too large, 410 that it is too late, 400 that the Runtime API does not know the
+        invocation.
         """
         line = f"POST {_BASE}/invocation/{request_id}/response"
         return self._exchange(line, {"Content-Type": content_type, **self._echo}, body).status

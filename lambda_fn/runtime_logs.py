@@ -95,7 +95,7 @@ class WholeLines(io.TextIOBase):
 
 
 class _Records:
-    """Where log records go: beside the lines that are held."""
+    """Where log records go: they do not wait for the ends of lines that are held."""
 
     def __init__(self, lines: WholeLines) -> None:
         self.write = lines.put

@@ -250,6 +250,8 @@ class FunctionConfig:
     memory: Annotated[int, size(MIB, 10_240 * MIB)] = 128 * MIB
     concurrency: Annotated[int, integer(1, 1000)] = 10
     """Instances at most; beyond it invocations are throttled."""
+    instance_concurrency: Annotated[int, integer(1, 1600)] = 1
+    """Invocations that one instance gets at once, as on Lambda Managed Instances."""
     env: Annotated[Mapping[str, str], functions.variables] = field(default_factory=dict, repr=False)
     reload: bool = False
     """Restart instances when a file under `code` changes."""

@@ -37,7 +37,7 @@ class Recorder:
     def runtime_failed(self, failure: Failure) -> None:
         self.init_failure = failure
 
-    def runtime_answered(self, failure: Failure | None) -> None:
+    def runtime_answered(self, request_id: str, failure: Failure | None) -> None:
         if failure is None:
             self.reply.end()
         else:

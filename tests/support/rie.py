@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.clients import tool
 from tests.support.programs import free_port, wait_until_listening
 
@@ -38,6 +40,52 @@ def runtime_interface_emulator(command: Sequence[str], *, folder: Path, timeout:
     try:
         wait_until_listening(port, process)
         yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+_IN_A_VAR_OF_ITS_OWN = """
+mount -t tmpfs none /var && mkdir -p /var/task && cp -r "$1"/. /var/task && chmod -R a+rX /var && cd /var/task || exit 9
+shift
+exec "$@"
+"""
+"""With many invocations at once, the emulator starts only /var/runtime/bootstrap or /var/task/bootstrap."""
+
+
+@contextmanager
+def managed_instances_emulator(folder: Path, *, concurrency: int, timeout: int) -> Iterator[str]:
+    """Its URL, with many invocations at once. `folder`: what the function's /var/task shall hold; it has a `bootstrap`.
+
+    The emulator needs that path and another user's rights. So it runs as root, in a mount namespace of its own; the
+    test is skipped where that is not allowed.
+    """
+    emulator = tool("aws-lambda-rie")
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root and mount namespaces")
+    port = free_port()
+    command = [
+        emulator,
+        "--runtime-interface-emulator-address",
+        f"127.0.0.1:{port}",
+        "--runtime-api-address",
+        f"127.0.0.1:{free_port()}",
+    ]
+    process = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", _IN_A_VAR_OF_ITS_OWN, "sh", str(folder), *command],
+        env={
+            "PATH": os.environ["PATH"],
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
+            "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_listening(port, process)
+        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

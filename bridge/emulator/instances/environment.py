@@ -94,7 +94,12 @@ def command_of(config: FunctionConfig) -> tuple[str, ...]:
 
 
 def environment_of(
-    config: FunctionConfig, interpreter: Interpreter, *, runtime_api: str, log_stream: str
+    config: FunctionConfig,
+    interpreter: Interpreter,
+    *,
+    runtime_api: str,
+    log_stream: str,
+    log_socket: str | None = None,
 ) -> dict[str, str]:
     """Return the whole environment. `env:` may change anything in it but the address of the Runtime API."""
     inherited = {name: os.environ[name] for name in PASSED if name in os.environ}
@@ -119,12 +124,25 @@ def environment_of(
         "_HANDLER": config.handler or Path(command_of(config)[0]).name,
     }
     environment = inherited | set_by_aws
+    if config.instance_concurrency > 1:
+        environment |= _for_many_calls(config.instance_concurrency)
     if config.command is None:
         environment |= _for_python(interpreter)
     environment |= config.env
     if config.command is None:
         environment |= _python_path(config, interpreter)
+    if log_socket is not None:
+        environment["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"] = log_socket
     return environment | {"AWS_LAMBDA_RUNTIME_API": runtime_api}
+
+
+def _for_many_calls(concurrency: int) -> Mapping[str, str]:
+    """Return what Lambda Managed Instances set: their logs are always JSON."""
+    return {
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+        "AWS_LAMBDA_LOG_FORMAT": "JSON",
+        "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency),
+    }
 
 
 def _for_python(interpreter: Interpreter) -> Mapping[str, str]:

@@ -14,6 +14,7 @@ from bridge.rpc.json_text import without_mark
 from bridge.rpc.value import FrozenValue
 
 TOO_LARGE = "Function.ResponseSizeTooLarge"
+TIMED_OUT = "Sandbox.Timedout"
 
 
 class Failure(FrozenValue, frozen=True):
@@ -27,7 +28,7 @@ class Failure(FrozenValue, frozen=True):
 
 def timed_out(request_id: str, seconds: float) -> Failure:
     """Return the failure of an invocation whose time limit passed. Its process is killed."""
-    return _failure("Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds", request_id)
+    return _failure(TIMED_OUT, f"Task timed out after {seconds:.2f} seconds", request_id)
 
 
 def exited(request_id: str, exit_status: str) -> Failure:

@@ -33,11 +33,13 @@ class Function:
         self._log = log
         self._instances: set[Instance] = set()
         """All that have something left of them."""
-        self._free: list[Instance] = []
-        """Those that nobody has claimed, the last used at the end. Some are still on their way back from their last
+        self._usable: list[Instance] = []
+        """Those that take invocations, the last used at the end. Some are still on their way back from their last
         reply.
         """
         self._in_flight = 0
+        self._unclaimed = 0
+        """Invocations that have begun, and have no instance yet."""
         self._has_room = asyncio.Event()
         self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)
         self._event_worker: asyncio.Task[None] | None = None
@@ -50,9 +52,10 @@ class Function:
 
     def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
         """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
-        if self._in_flight >= self.config.concurrency:
+        if not self._has_place:
             raise refusals.TooManyRequests
         self._in_flight += 1
+        self._unclaimed += 1
         return self._own(self._run(invocation, reply))
 
     def enqueue(self, invocation: Invocation) -> None:
@@ -72,7 +75,7 @@ class Function:
         """Let the next invocations run in fresh processes; those in flight end where they are."""
         self.config = config
         self._has_room.set()
-        self._free.clear()
+        self._usable.clear()
         for instance in list(self._instances):
             instance.retire()
 
@@ -112,6 +115,7 @@ class Function:
             self._has_room.set()
 
     async def _run_on_an_instance(self, invocation: Invocation, reply: Reply) -> bytes:
+        self._unclaimed -= 1
         # Every turn but the last uses up a warm instance, so that this ends.
         while not self._is_closed:
             instance = self._claim()
@@ -123,23 +127,36 @@ class Function:
                 self._release(instance)
         return b""
 
+    @property
+    def _has_place(self) -> bool:
+        most, each = self.config.concurrency, self.config.instance_concurrency
+        if self._in_flight >= most * each:
+            return False
+        places = sum(max(0, instance.places) for instance in self._usable)
+        return places + (most - len(self._usable)) * each > self._unclaimed
+
     def _claim(self) -> Instance:
-        ready = next((instance for instance in reversed(self._free) if instance.is_ready), None)
-        instance = ready or (self._free[-1] if self._free else None)
-        if instance is not None:
-            self._free.remove(instance)
-            return instance
+        """Return an instance with a place, the last used first: those that are not needed shall end."""
+        usable = [instance for instance in reversed(self._usable) if instance.places > 0]
+        ready = next((instance for instance in usable if instance.is_ready), None)
+        if ready is not None or usable:
+            return ready or usable[0]
         instance = Instance(self.config, self._shared_state, self, self._log)
         self._instances.add(instance)
+        self._usable.append(instance)
         return instance
 
     def _release(self, instance: Instance) -> None:
-        if instance.takes_more:
-            self._free.append(instance)
+        if instance in self._usable:
+            self._usable.remove(instance)
+            self._usable.append(instance)
+
+    def instance_ready(self, instance: Instance) -> None:  # noqa: ARG002 - whichever it is
+        self._has_room.set()
 
     def instance_ended(self, instance: Instance) -> None:
-        if instance in self._free:
-            self._free.remove(instance)
+        if instance in self._usable:
+            self._usable.remove(instance)
 
     def instance_gone(self, instance: Instance) -> None:
         self._instances.discard(instance)
@@ -149,7 +166,7 @@ class Function:
     async def _work_off_events(self) -> None:
         while True:
             invocation = await self._events.get()
-            while self._in_flight >= self.config.concurrency:
+            while not self._has_place:
                 self._has_room.clear()
                 await self._has_room.wait()
             reply = Reply()

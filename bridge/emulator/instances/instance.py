@@ -1,14 +1,15 @@
 """One instance of a function: a process, its Runtime API, and the limits on its time and memory.
 
-Invocations come in one at a time; each ends its Reply, whatever the process does. The owner learns when an instance
-takes no more, and when nothing of it is left. A process is killed, never asked: AWS does the same with functions that
-have no extensions.
+It takes as many invocations at once as `instance_concurrency` says; each ends its Reply, whatever the process does. The
+owner learns when an instance takes no more, and when nothing of it is left. A process is killed, never asked: AWS does
+the same with functions that have no extensions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,15 +18,16 @@ from uuid import uuid4
 from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment, failures, logs
+from bridge.emulator.instances.concurrent_session import ConcurrentSession
 from bridge.emulator.instances.environment import Interpreter, Interpreters
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.lifecycle import RuntimePhase
+from bridge.emulator.instances.log_socket import LogSocket
 from bridge.emulator.instances.logs import InvocationReport, LineSplitter, LogTail
 from bridge.emulator.instances.process import FunctionProcess
 from bridge.emulator.instances.reaper import Reaper
-from bridge.emulator.instances.runtime_api import RuntimeApi
-from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession
+from bridge.emulator.instances.runtime_api import MAX_RUNTIME_CONNECTIONS, RuntimeApi
+from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, Session
 from bridge.rpc.limits import MIB
 from bridge.server.hosts import Hosts
 
@@ -34,6 +36,10 @@ MEMORY_CHECK_SECONDS = 0.1
 LAST_WORDS = 1.0
 """Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its
 connection.
+"""
+SETTLING_SECONDS = 5.0
+"""Seconds after the first of many workers in which the others may still be on their way. Then only those count that
+have been seen.
 """
 INIT_ERROR_GRACE = 1.0
 """Seconds that a process may take to end by itself after it reported an init error."""
@@ -56,6 +62,9 @@ class SharedEmulatorState:
 
 
 class InstanceOwner(Protocol):
+    def instance_ready(self, instance: Instance) -> None:
+        """Take note that the instance may have a place."""
+
     def instance_ended(self, instance: Instance) -> None:
         """Take note that the instance takes no more invocations."""
 
@@ -65,6 +74,16 @@ class InstanceOwner(Protocol):
 
 class InstanceLost(Exception):
     """A warm instance ended before it took the invocation: another one may."""
+
+
+class _InFlight:
+    """An invocation that the runtime has got."""
+
+    __slots__ = ("reply", "tail")
+
+    def __init__(self, reply: Reply, tail: LogTail) -> None:
+        self.reply = reply
+        self.tail = tail
 
 
 class Instance:
@@ -78,8 +97,10 @@ class Instance:
         self._owner = owner
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._session = RuntimeSession(self)
-        self._api = RuntimeApi(self._session, facilities.hosts)
+        self._concurrency = config.instance_concurrency
+        self._session: Session = RuntimeSession(self) if self._is_single else ConcurrentSession(self, self._concurrency)
+        self._api = RuntimeApi(self._session, facilities.hosts, concurrency=self._concurrency)
+        self._log_socket = LogSocket(self._write_line, max_streams=MAX_RUNTIME_CONNECTIONS + 2 * self._concurrency)
         self._process: FunctionProcess | None = None
         self._life: asyncio.Task[None] | None = None
         """Waits for the end of the process."""
@@ -89,17 +110,20 @@ class Instance:
         self._lines = LineSplitter()
         self._tail = LogTail()
         self._memory_used = 0
-        self._request_id = ""
-        self._reply: Reply | None = None
+        self._calls: dict[str, _InFlight] = {}
+        """What the runtime has been given, by request id."""
+        self._claims = 0
+        """How many invocations `run` has taken, given to the runtime or not."""
+        self._has_served = False
+        self._ready_at: float | None = None
+        """When the runtime first asked for an invocation."""
         self._is_retired = False
-        self._is_claimed = False
-        """Whether `run` is under way."""
         self._end: Callable[[str], Failure] | None = None
         """How it ended: the failure of an invocation that had begun or that it was started for, by request id."""
-        self._changed = asyncio.Event()
-        """Set while the runtime is ready or the instance ended: whoever waits for it may go on."""
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        """Invocations that wait until the runtime asks for one, or the instance ends."""
         self._limit: asyncio.TimerHandle | None = None
-        """Ends the instance when init, an invocation or idleness has taken too long."""
+        """Ends the instance when init, idleness or, of a single invocation, that has taken too long."""
         self._memory_timer: asyncio.TimerHandle | None = None
 
     # -- the owner's side
@@ -107,39 +131,76 @@ class Instance:
     @property
     def is_ready(self) -> bool:
         """Whether it would take an invocation at once."""
-        return self._session.phase is RuntimePhase.READY and self._end is None
+        return self._session.is_ready and self._end is None
 
     @property
     def takes_more(self) -> bool:
         return self._end is None and not self._is_retired
 
+    @property
+    def places(self) -> int:
+        """How many more invocations it takes now. 0 or less: none."""
+        if not self.takes_more:
+            return 0
+        is_settling = self._ready_at is None or self._loop.time() < self._ready_at + SETTLING_SECONDS
+        workers = self._concurrency if is_settling else self._session.workers
+        return workers - self._session.stuck - self._claims
+
     async def run(self, invocation: Invocation, reply: Reply) -> bytes:
         """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply
         untouched.
         """
-        self._is_claimed = True
+        self._claims += 1
         try:
             return await self._run(invocation, reply)
         finally:
-            self._is_claimed = False
-            if self._is_retired and self.is_ready:
-                self.kill()
+            self._claims -= 1
+            if self.is_ready and not self._is_busy:
+                self._rest()
 
     async def _run(self, invocation: Invocation, reply: Reply) -> bytes:
         is_cold = self._started is None
         if is_cold:
             await self._start()
-        await self._changed.wait()
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                await self._wait_for_worker()
+        except TimeoutError:
+            failure = failures.timed_out(invocation.request_id, self._config.timeout)
+            reply.fail(failure)
+            return self._report(invocation, LogTail(), failure, self._config.timeout)
         if self._end is None:
             return await self._serve(invocation, reply)
-        if not is_cold:
+        if self._ready_at is not None and not is_cold:
             raise InstanceLost
         return self._report_failed_init(invocation, reply, self._end(invocation.request_id))
 
+    @property
+    def _longest_wait(self) -> float | None:
+        """Seconds that an invocation waits for a worker. A single runtime that does not come back is killed."""
+        return None if self._is_single else self._shared_state.init_timeout + self._config.timeout
+
+    async def _wait_for_worker(self) -> None:
+        """Return when the runtime asks for an invocation, or the instance has ended."""
+        add = self._waiters.append
+        while self._end is None and not self._session.is_ready:
+            waiter = self._loop.create_future()
+            add(waiter)
+            await waiter
+            add = self._waiters.appendleft  # somebody else was faster
+
+    @property
+    def _is_single(self) -> bool:
+        return self._concurrency == 1
+
+    @property
+    def _is_busy(self) -> bool:
+        return any(not call.reply.is_over for call in self._calls.values())
+
     def retire(self) -> None:
-        """Take no more invocations: end now, or when the one in flight (or the first, for which it starts) is done."""
+        """Take no more invocations: end now, or when those in flight (or the first, for which it starts) are done."""
         self._is_retired = True
-        if self.is_ready and not self._is_claimed:
+        if self.is_ready and not self._claims:
             self.kill()
 
     def kill(self) -> None:
@@ -161,6 +222,7 @@ class Instance:
             self._process = process = await self._start_process()
         except OSError as error:
             self._api.close()
+            self._log_socket.close()
             reason = _why_not_started(error, self._config)
             self._finish(lambda request_id: failures.not_started(request_id, reason))
             self._owner.instance_gone(self)
@@ -170,7 +232,7 @@ class Instance:
             process.kill()
             return
         self._limit_to(self._shared_state.init_timeout, self._init_timed_out)
-        self._weigh_later()
+        self._watch_memory()
 
     async def _start_process(self) -> FunctionProcess:
         config = self._config
@@ -178,6 +240,7 @@ class Instance:
         if config.command is None:
             interpreter = await self._shared_state.interpreters.ask(config)
         runtime_api = await self._api.open()
+        log_socket = None if self._is_single else await self._log_socket.open()
         day = time.strftime("%Y/%m/%d", time.gmtime())
         return await FunctionProcess.start(
             environment.command_of(config),
@@ -187,6 +250,7 @@ class Instance:
                 interpreter,
                 runtime_api=runtime_api,
                 log_stream=f"{day}/[$LATEST]{uuid4().hex}",
+                log_socket=log_socket,
             ),
             on_output=self._write,
         )
@@ -195,54 +259,66 @@ class Instance:
         try:
             exit_status = await process.run(self._shared_state.reaper)
             for line in self._lines.finish():
-                self._log(line)
-            if self._reply is not None:
+                self._write_line(line)
+            if self._calls:
                 # Its end and its last bytes come by different ways; the bytes were first.
                 await self._api.last_words(seconds=LAST_WORDS)
             self._finish(lambda request_id: failures.exited(request_id, exit_status))
         finally:
             self.kill()  # if we failed ourselves; otherwise it has ended
             self._api.close()
-            self._stop_limits()
+            self._log_socket.close()
+            self._stop_timers()
             self._owner.instance_gone(self)
 
     def _finish(self, end: Callable[[str], Failure]) -> None:
         if self._end is not None:
             return
         self._end = end
-        self._stop_limits()
-        if self._reply is not None:
-            self._reply.fail(end(self._request_id))
-        self._changed.set()
+        self._stop_timers()
+        for request_id, call in self._calls.items():
+            call.reply.fail(end(request_id))
+        while self._waiters:
+            self._wake_one()
         self._owner.instance_ended(self)
 
     # -- an invocation
 
     async def _serve(self, invocation: Invocation, reply: Reply) -> bytes:
-        started = self._loop.time()
+        request_id, started = invocation.request_id, self._loop.time()
         # AWS counts the deadline on the wall clock.
         deadline_ms = int((time.time() + self._config.timeout) * 1000)  # noqa: TID251 - see above
-        self._changed.clear()
-        self._request_id, self._reply = invocation.request_id, reply
-        self._tail.add_line(logs.start_line(invocation.request_id))
-        self._limit_to(self._config.timeout, self._timed_out)
-        self._weigh_later()
+        call = _InFlight(reply, self._tail if self._is_single else LogTail())
+        self._calls[request_id] = call
+        self._has_served = True
+        call.tail.add_line(logs.start_line(request_id))
+        timer = self._limit_call(request_id)
+        self._watch_memory()
         self._session.deliver(Delivery(invocation, deadline_ms), reply)
         try:
             await reply.over()
         finally:
-            self._reply = None
-        return self._report(invocation, reply.failure, self._loop.time() - started)
+            del self._calls[request_id]
+            if timer is not None:
+                timer.cancel()
+        return self._report(invocation, call.tail, reply.failure, self._loop.time() - started)
 
-    def _report(self, invocation: Invocation, failure: Failure | None, duration: float) -> bytes:
+    def _limit_call(self, request_id: str) -> asyncio.TimerHandle | None:
+        if self._is_single:
+            self._limit_to(self._config.timeout, self._timed_out)
+            return None
+        self._stop_limit()  # idle no more
+        return self._loop.call_later(self._config.timeout, self._expire, request_id)
+
+    def _report(self, invocation: Invocation, tail: LogTail, failure: Failure | None, duration: float) -> bytes:
         if self._process is not None:
             self._process.drain()
         if failure is not None and failure.notice:
             self._log(failure.notice)
-            self._tail.add_line(failure.notice)
+            tail.add_line(failure.notice)
         init_duration, self._init_duration = self._init_duration, None
         if not invocation.wants_log:
-            self._tail.take()
+            tail.take()
             return b""
         self._look_at_memory()
         report = InvocationReport(
@@ -253,9 +329,9 @@ class Instance:
             init_duration=init_duration,
             outcome=_outcome(failure) if failure is not None and failure.notice else "",
         )
-        self._tail.add_line(logs.end_line(invocation.request_id))
-        self._tail.add_line(report.line)
-        return self._tail.take()
+        tail.add_line(logs.end_line(invocation.request_id))
+        tail.add_line(report.line)
+        return tail.take()
 
     def _report_failed_init(self, invocation: Invocation, reply: Reply, failure: Failure) -> bytes:
         assert self._started is not None
@@ -263,42 +339,64 @@ class Instance:
         self._tail.add_line(logs.failed_init_line(duration, _outcome(failure)))
         self._tail.add_line(logs.start_line(invocation.request_id))
         reply.fail(failure)
-        return self._report(invocation, failure, duration)
+        return self._report(invocation, self._tail, failure, duration)
 
     # -- what the runtime does (runtime_session.Observer)
 
     def runtime_ready(self) -> None:
-        self._stop_limits()
+        if self._is_single or self._ready_at is None:
+            self._stop_limit()
         if self._end is not None:
             return
-        has_served = self._request_id != ""
-        if has_served and self._is_retired:
+        if self._ready_at is None and self._started is not None:
+            self._ready_at = self._loop.time()
+            self._init_duration = self._ready_at - self._started
+        if not self._is_busy:
+            self._rest()
+        if self._waiters:
+            self._wake_one()
+        self._owner.instance_ready(self)
+
+    def _rest(self) -> None:
+        """Wait for the next invocation, with a runtime that is ready; or end, if there shall be none."""
+        if self._is_retired and self._has_served:
             self.kill()
-            return
-        if not has_served and self._started is not None:
-            self._init_duration = self._loop.time() - self._started
-        self._limit_to(self._shared_state.idle_timeout, self.kill)
-        self._changed.set()
+        elif self._is_single or not self._claims:
+            self._limit_to(self._shared_state.idle_timeout, self.kill)
+
+    def _wake_one(self) -> None:
+        waiter = self._waiters.popleft()
+        if not waiter.done():
+            waiter.set_result(None)
 
     def runtime_failed(self, failure: Failure) -> None:
         self._finish(lambda _request_id: failure)
         if self._process is not None:
             self._limit_to(INIT_ERROR_GRACE, self._process.kill)
 
-    def runtime_answered(self, failure: Failure | None) -> None:
-        if self._reply is None:
+    def runtime_answered(self, request_id: str, failure: Failure | None) -> None:
+        call = self._calls.get(request_id)
+        if call is None:
             return
         if failure is None:
-            self._reply.end()
+            call.reply.end()
         else:
-            self._reply.fail(failure)
+            call.reply.fail(failure)
 
     # -- what the process does
 
     def _write(self, output: bytes) -> None:
-        self._tail.add(output)
+        if self._is_single:
+            self._tail.add(output)
         for line in self._lines.feed(output):
-            self._log(line)
+            self._write_line(line)
+
+    def _write_line(self, line: str) -> None:
+        self._log(line)
+        if not self._is_single:
+            for request_id in logs.request_ids_in(line):
+                if (call := self._calls.get(request_id)) is not None:
+                    call.tail.add_line(line)
 
     def _init_timed_out(self) -> None:
         seconds = self._shared_state.init_timeout
@@ -312,16 +410,26 @@ class Instance:
         self._finish(lambda request_id: failures.timed_out(request_id, self._config.timeout))
         self.kill()
 
+    def _expire(self, request_id: str) -> None:
+        """End one of many invocations at its time limit. As on AWS, the process goes on, and so does the function's
+        code.
+        """
+        self._session.expire(request_id)
+        self._calls[request_id].reply.fail(failures.timed_out(request_id, self._config.timeout))
+
     def _check_memory(self) -> None:
+        self._memory_timer = None
         used, limit = self._look_at_memory(), self._config.memory
         if self._process is None or used <= limit:
-            self._weigh_later()
+            if self._calls or self._ready_at is None:
+                self._watch_memory()
             return
         self._log(f"out of memory: {used // MIB} MB used, {limit // MIB} MB allowed; killed")
         self._process.kill()
 
-    def _weigh_later(self) -> None:
-        self._memory_timer = self._loop.call_later(MEMORY_CHECK_SECONDS, self._check_memory)
+    def _watch_memory(self) -> None:
+        if self._memory_timer is None:
+            self._memory_timer = self._loop.call_later(MEMORY_CHECK_SECONDS, self._check_memory)
 
     def _look_at_memory(self) -> int:
         used = 0 if self._process is None else self._process.memory()
@@ -329,14 +437,17 @@ class Instance:
         return used
 
     def _limit_to(self, seconds: float, act: Callable[[], None]) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
+        self._stop_limit()
         self._limit = self._loop.call_later(seconds, act)
 
-    def _stop_limits(self) -> None:
-        for timer in (self._limit, self._memory_timer):
-            if timer is not None:
-                timer.cancel()
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+
+    def _stop_timers(self) -> None:
+        self._stop_limit()
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
 
 
 def _why_not_started(error: OSError, config: FunctionConfig) -> str:
@@ -347,6 +458,6 @@ def _why_not_started(error: OSError, config: FunctionConfig) -> str:
 
 
 def _outcome(failure: Failure) -> str:
-    if failure.error_type == "Sandbox.Timedout":
+    if failure.error_type == failures.TIMED_OUT:
         return "Status: timeout"
     return f"Status: error\tError Type: {failure.error_type}"

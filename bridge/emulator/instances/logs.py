@@ -5,6 +5,7 @@ lines.
 from __future__ import annotations
 
 import math
+import re
 
 from bridge.rpc.limits import MIB
 from bridge.rpc.value import FrozenValue
@@ -50,6 +51,14 @@ def _bounded(line: bytes) -> list[str]:
 
 def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace")
+
+
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b").findall
+
+
+def request_ids_in(line: str) -> set[str]:
+    """Return what looks like a request id in a line. Some of it may be others' ids."""
+    return set(_UUID(line))
 
 
 class LogTail:

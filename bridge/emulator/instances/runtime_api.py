@@ -1,6 +1,6 @@
 """The Runtime API of one instance, over HTTP on a loopback port of its own (AWS_LAMBDA_RUNTIME_API takes no path).
 
-Bytes from the runtime come in, calls of its RuntimeSession go out, and back. A runtime that is slow, sends garbage or
+Bytes from the runtime come in, calls of its Session go out, and back. A runtime that is slow, sends garbage or
 never stops sending cannot hurt others. Only the current chunk is held, and
 bytes that are not HTTP end the connection.
 httptools parses because the trailers of a streamed reply count, and aiohttp drops them.
@@ -20,16 +20,19 @@ from msgspec import json
 from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
 from bridge.aws.invoke import MAX_REPLY
 from bridge.emulator.instances import failures
+from bridge.emulator.instances.concurrent_session import InvocationTimedOut, TooManyWaiting
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Reply
 from bridge.emulator.instances.lifecycle import Act, InvalidTransition
-from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, UnknownInvocation
+from bridge.emulator.instances.runtime_session import Delivery, Session, UnknownInvocation
 from bridge.server.hosts import Hosts
 
 MAX_HEAD = 64 * 1024
 """Bytes that may pass without a byte of a body: a head, or trailers."""
 MAX_RUNTIME_CONNECTIONS = 16
-"""Connections of one runtime at a time; it needs one or two."""
+"""Connections of one runtime at a time; it needs one or two. One that serves many invocations at once gets two more for
+each.
+"""
 CUT_GRACE = 0.1
 """Seconds between a connection that ends in the middle of a reply and the verdict: most often its process has died, and
 that says more.
@@ -50,9 +53,12 @@ ACCEPTED = b'{"status":"OK"}\n'
 class RuntimeApi:
     """The listening port, and what is connected to it."""
 
-    def __init__(self, session: RuntimeSession, hosts: Hosts | None = None) -> None:
-        """`hosts`: the names under which it answers; None: those that nobody else can have."""
+    def __init__(self, session: Session, hosts: Hosts | None = None, *, concurrency: int = 1) -> None:
+        """`hosts`: the names under which it answers; None: those that nobody else can have. `concurrency`: how many
+        invocations the runtime may serve at once.
+        """
         self._session = session
+        self._max_connections = MAX_RUNTIME_CONNECTIONS + 2 * (concurrency - 1)
         self._hosts = hosts or Hosts("emulator.hosts")
         self._server: asyncio.Server | None = None
         self._connections: set[RuntimeConnection] = set()
@@ -78,14 +84,15 @@ class RuntimeApi:
             connection.abort()
 
     def _connection(self) -> RuntimeConnection:
-        return RuntimeConnection(self._session, self._hosts, self._connections)
+        return RuntimeConnection(self._session, self._hosts, self._connections, self._max_connections)
 
 
 class RuntimeConnection(asyncio.Protocol):
     """One connection of the runtime. Requests follow one another; nothing may be sent before the last was answered."""
 
-    def __init__(self, session: RuntimeSession, hosts: Hosts, siblings: set[RuntimeConnection]) -> None:
+    def __init__(self, session: Session, hosts: Hosts, siblings: set[RuntimeConnection], max_siblings: int) -> None:
         self._session = session
+        self._max_siblings = max_siblings
         self._hosts = hosts
         self._siblings = siblings
         self._transport: asyncio.Transport | None = None
@@ -107,7 +114,7 @@ class RuntimeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if len(self._siblings) >= MAX_RUNTIME_CONNECTIONS:
+        if len(self._siblings) >= self._max_siblings:
             self._transport.abort()
             return
         self._siblings.add(self)
@@ -118,7 +125,7 @@ class RuntimeConnection(asyncio.Protocol):
         self.ended.set_result(None)
         self._session.forget(self._send_invocation)
         if self._is_replying:
-            asyncio.get_running_loop().call_later(CUT_GRACE, self._session.cut)
+            asyncio.get_running_loop().call_later(CUT_GRACE, self._session.cut, self._request_id)
 
     def data_received(self, data: bytes) -> None:
         if self._is_answering:
@@ -205,6 +212,8 @@ class RuntimeConnection(asyncio.Protocol):
         self._has_head = False
         self._bodiless = 0
         self._error = bytearray()
+        self._request_id = ""
+        """The invocation whose reply this request brings."""
         self._reply: Reply | None = None
         """The reply that this request brings."""
         self._is_replying = False
@@ -243,7 +252,7 @@ class RuntimeConnection(asyncio.Protocol):
         reply = self._open_reply(request_id, Act.RESPONSE)
         mode = self._headers.get(RESPONSE_MODE, "").lower()
         if mode not in ("", "streaming"):
-            self._session.refuse_mode()
+            self._session.refuse_mode(request_id)
             self._refuse(HTTPStatus.BAD_REQUEST, "InvalidFunctionResponseMode", "Invalid function response mode")
             return
         content_type = self._headers.get("content-type", "application/octet-stream")
@@ -256,6 +265,7 @@ class RuntimeConnection(asyncio.Protocol):
 
     def _open_reply(self, request_id: str, act: Act) -> Reply:
         reply = self._session.open_reply(request_id, act)
+        self._request_id = request_id
         self._has_replied = True
         return reply
 
@@ -291,9 +301,11 @@ class RuntimeConnection(asyncio.Protocol):
 
     def _end_reply(self, failure: Failure | None) -> None:
         self._is_replying = False
-        self._session.answer(failure)
+        self._session.answer(self._request_id, failure)
         if failure is not None and failure.error_type == failures.TOO_LARGE:
             self._refuse_size(MAX_REPLY if self._reply is None else self._reply.limit)
+        if failure is not None and failure.error_type == failures.TIMED_OUT:
+            self._refuse_late_reply()
         self._answer()
 
     def _fail_init(self) -> None:
@@ -315,6 +327,14 @@ class RuntimeConnection(asyncio.Protocol):
             self._refuse(HTTPStatus.FORBIDDEN, "InvalidStateTransition", str(error))
         except UnknownInvocation:
             self._refuse(HTTPStatus.BAD_REQUEST, "InvalidRequestID", "Invalid request ID")
+        except InvocationTimedOut:
+            self._has_replied = True
+            self._refuse_late_reply()
+        except TooManyWaiting:
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error")
+
+    def _refuse_late_reply(self) -> None:
+        self._refuse(HTTPStatus.GONE, "InvokeTimeout", "Invoke timeout")
 
     def _refuse_path(self, path: str) -> None:
         self._refuse(HTTPStatus.NOT_FOUND, "NotFound", f"Nothing is served at {path[:200]}")

@@ -34,8 +34,8 @@ class Observer(Protocol):
     def runtime_failed(self, failure: Failure) -> None:
         """Take note that the runtime reported that it cannot start."""
 
-    def runtime_answered(self, failure: Failure | None) -> None:
-        """Take note that the reply is whole, or that the invocation failed."""
+    def runtime_answered(self, request_id: str, failure: Failure | None) -> None:
+        """Take note that this invocation's reply is whole, or that it failed."""
 
 
 class UnknownInvocation(Exception):
@@ -45,8 +45,57 @@ class UnknownInvocation(Exception):
 Poller = Callable[[Delivery], None]
 
 
+class Session(Protocol):
+    """A runtime's conversation: of one that serves one invocation at a time, or many (ConcurrentSession)."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the runtime waits for an invocation."""
+
+    @property
+    def workers(self) -> int:
+        """How many invocations the runtime can serve at once, as far as it has shown."""
+
+    @property
+    def stuck(self) -> int:
+        """How many of its workers are busy with an invocation whose time is over."""
+
+    def restore(self) -> None:
+        """Raise InvalidTransition unless the runtime is starting."""
+
+    def fail_init(self, failure: Failure) -> None:
+        """Take the runtime's report that it cannot start. Raises InvalidTransition."""
+
+    def poll(self, poller: Poller, *, is_known: bool = False, displaced: Callable[[], None] | None = None) -> None:
+        """Let the runtime ask for an invocation."""
+
+    def forget(self, poller: Poller) -> None:
+        """Forget the connection that asked."""
+
+    def deliver(self, delivery: Delivery, reply: Reply) -> None:
+        """Hand an invocation to the runtime."""
+
+    def expire(self, request_id: str) -> None:
+        """Take note that the invocation's time is over."""
+
+    def open_reply(self, request_id: str, act: Act) -> Reply:
+        """Begin the runtime's answer."""
+
+    def answer(self, request_id: str, failure: Failure | None = None) -> None:
+        """End the answer."""
+
+    def refuse_mode(self, request_id: str) -> None:
+        """Refuse a response mode that does not exist."""
+
+    def cut(self, request_id: str) -> None:
+        """End an answer whose connection ended in the middle."""
+
+
 class RuntimeSession:
-    """One runtime's conversation. Its methods stand in the order of a normal life."""
+    """The conversation of a runtime that serves one invocation at a time, in the order of a normal life."""
+
+    workers = 1
+    stuck = 0  # such a runtime is killed when an invocation's time is over
 
     def __init__(self, observer: Observer) -> None:
         self.phase = RuntimePhase.STARTED
@@ -61,6 +110,10 @@ class RuntimeSession:
         """Whether the last to ask had brought a reply before: strangers cannot, for they know no request id."""
         self._taker: Poller | None = None
         """Has got the invocation that is running, on a connection that is open."""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.phase is RuntimePhase.READY
 
     def restore(self) -> None:
         self._advance(Act.RESTORE_NEXT)
@@ -128,31 +181,30 @@ class RuntimeSession:
 
     def open_reply(self, request_id: str, act: Act) -> Reply:
         """Begin the runtime's answer; `answer` or `refuse_mode` must follow."""
-        if self._delivery is None or self._reply is None:
-            raise UnknownInvocation
-        if self._delivery.invocation.request_id != request_id:
+        if self._reply is None or not self._is_current(request_id):
             raise UnknownInvocation
         self._advance(act)
         return self._reply
 
-    def answer(self, failure: Failure | None = None) -> None:
+    def expire(self, request_id: str) -> None:
+        """Do nothing: the process is about to be killed."""
+
+    def answer(self, request_id: str, failure: Failure | None = None) -> None:
         """End the answer. It is whole, or `failure` says what happened."""
         self._advance(Act.SENT)
-        self._observer.runtime_answered(failure)
+        self._observer.runtime_answered(request_id, failure)
 
-    def refuse_mode(self) -> None:
+    def refuse_mode(self, request_id: str) -> None:
         """Refuse a response mode that does not exist."""
-        self.answer(failures.invalid_response_mode(self._current_id))
+        self.answer(request_id, failures.invalid_response_mode(request_id))
 
-    def cut(self) -> None:
+    def cut(self, request_id: str) -> None:
         """End an answer whose connection ended in the middle. Nothing happens if it has been settled otherwise."""
-        if self.phase is RuntimePhase.RESPONDING:
-            self.answer(failures.truncated(self._current_id))
+        if self.phase is RuntimePhase.RESPONDING and self._is_current(request_id):
+            self.answer(request_id, failures.truncated(request_id))
 
-    @property
-    def _current_id(self) -> str:
-        assert self._delivery is not None
-        return self._delivery.invocation.request_id
+    def _is_current(self, request_id: str) -> bool:
+        return self._delivery is not None and self._delivery.invocation.request_id == request_id
 
     def _advance(self, act: Act) -> None:
         self.phase = advance(self.phase, act)

@@ -81,6 +81,14 @@ def test_an_interpreter_with_a_slash_is_a_file(tmp_path: Path) -> None:
         ('.timeout: expected a duration from 1ms to 30m, found "31m"', "{handler: a.b, timeout: 31m}"),
         ('.memory: expected a size from 1MiB to 10GiB, found "11GiB"', "{handler: a.b, memory: 11GiB}"),
         ('.concurrency: expected a whole number from 1 to 1,000, found "0"', "{handler: a.b, concurrency: 0}"),
+        (
+            '.instance_concurrency: expected a whole number from 1 to 1,600, found "1601"',
+            "{handler: a.b, instance_concurrency: 1601}",
+        ),
+        (
+            ".env.AWS_LAMBDA_MAX_CONCURRENCY: the local Lambda sets this variable itself",
+            "{handler: a.b, env: {AWS_LAMBDA_MAX_CONCURRENCY: 4}}",
+        ),
         ('.env.A: expected text ("" for none), found null', "{handler: a.b, env: {A: null}}"),
         (".env.A-B: not the name of a variable", "{handler: a.b, env: {A-B: s3cret}}"),
         (".env._HANDLER: the local Lambda sets this variable itself", "{handler: a.b, env: {_HANDLER: s3cret}}"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,16 @@ def test_memory_is_told_in_whole_megabytes() -> None:
     config = FunctionConfig(name="fn", code=Path("/code"), command=("x",), memory=100 * MIB + 1)
 
     assert env(config)["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"] == "101"
+
+
+def test_an_instance_for_many_calls_has_the_variables_of_managed_instances() -> None:
+    """Others have none of them."""
+    many = replace(HANDLER, instance_concurrency=16, env={"AWS_LAMBDA_LOG_FORMAT": "Text"})
+    found = environment.environment_of(many, Interpreter(), runtime_api="a", log_stream="s", log_socket="/socket")
+
+    assert "16" == found["AWS_LAMBDA_MAX_CONCURRENCY"]
+    assert "lambda-managed-instances" == found["AWS_LAMBDA_INITIALIZATION_TYPE"]
+    assert "Text" == found["AWS_LAMBDA_LOG_FORMAT"]
+    assert "/socket" == found["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"]
+    assert "AWS_LAMBDA_MAX_CONCURRENCY" not in env(HANDLER)
+    assert "on-demand" == env(HANDLER)["AWS_LAMBDA_INITIALIZATION_TYPE"]

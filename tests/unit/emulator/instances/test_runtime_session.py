@@ -21,7 +21,7 @@ class Transcript(list[str]):
     def runtime_failed(self, failure: Failure) -> None:
         self.append(f"failed {failure.error_type}")
 
-    def runtime_answered(self, failure: Failure | None) -> None:
+    def runtime_answered(self, request_id: str, failure: Failure | None) -> None:
         self.append(f"answered {failure.error_type if failure else 'well'}")
 
 
@@ -46,7 +46,7 @@ def running(session: RuntimeSession) -> list[Delivery]:
 async def test_an_invocation_goes_to_who_asked(session: RuntimeSession, told: Transcript) -> None:
     taken = running(session)
     session.open_reply("id", Act.RESPONSE)
-    session.answer()
+    session.answer("id")
 
     assert taken == [DELIVERY]
     assert told == ["ready", "answered well"]
@@ -82,8 +82,8 @@ def test_before_an_invocation_there_is_nothing_to_answer(session: RuntimeSession
 async def test_a_cut_reply_fails_unless_it_was_whole(session: RuntimeSession, told: Transcript) -> None:
     running(session)
     session.open_reply("id", Act.RESPONSE)
-    session.cut()
-    session.cut()
+    session.cut("id")
+    session.cut("id")
 
     assert told == ["ready", "answered Runtime.TruncatedResponse"]
 
