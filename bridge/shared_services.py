@@ -125,6 +125,7 @@ class SharedServices:
         await local.update(self._config.functions)
 
     async def close(self) -> None:
+        """Stop the admin server and the local Lambda."""
         if self._leaving is not None:
             self._leaving.cancel()
             await asyncio.gather(self._leaving, return_exceptions=True)

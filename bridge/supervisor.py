@@ -108,6 +108,7 @@ class Supervisor:
             self._workers.tell(Reload(endpoint))
 
     async def drain(self) -> None:
+        """Stop accepting, and wait until the workers have ended their calls."""
         self._is_draining = True
         self._stop_listening()
         if self._workers is not None:

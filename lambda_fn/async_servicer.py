@@ -33,6 +33,7 @@ _logger = logging.getLogger("lambda_fn")
 
 
 def is_async(handler: Handler) -> bool:
+    """Return whether the method is a coroutine function or an async generator."""
     behaviour = behaviour_of(handler)
     return inspect.iscoroutinefunction(behaviour) or inspect.isasyncgenfunction(behaviour)
 

@@ -53,6 +53,7 @@ def end(call: Call, status: Status, trailing: object) -> None:
 
 
 def refuse_metadata(call: Call, error: metadata.InvalidMetadata) -> None:
+    """End the call INTERNAL, as grpcio does for metadata that a servicer must not send."""
     _logger.error("%s: %s", call.method, error)
     call.end(Status(INTERNAL, "Invalid metadata"))
 

@@ -18,6 +18,8 @@ _LONGEST_DELAY = 20.0
 
 
 class Deadline(NamedTuple):
+    """A moment at which a call ends, and how."""
+
     at: float
     """Monotonic seconds."""
     status: Status
@@ -51,6 +53,7 @@ def of_lambda(lambda_context: Any, *, now: float) -> Deadline | None:
 
 
 def earlier(one: Deadline | None, other: Deadline | None) -> Deadline | None:
+    """Return the earlier of two deadlines, either of which may be absent."""
     if one is None or other is None:
         return one or other
     return min(one, other, key=lambda deadline: deadline.at)

@@ -25,6 +25,8 @@ class Peer(NamedTuple):
 
 
 class HttpRequest(NamedTuple):
+    """An HTTP request as a front end gave it to the function, whatever the event's shape."""
+
     method: str
     path: str
     headers: Headers
@@ -64,6 +66,8 @@ class HttpRequest(NamedTuple):
 
 
 class HttpReply(NamedTuple):
+    """An HTTP reply that is whole."""
+
     status: int
     headers: Headers = ()
     body: bytes = b""

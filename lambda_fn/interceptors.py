@@ -33,6 +33,7 @@ class CallDetails(_Details, grpc.HandlerCallDetails):
 
 
 def is_async_interceptor(interceptor: object) -> bool:
+    """Return whether the interceptor is one of grpc.aio."""
     return isinstance(interceptor, grpc.aio.ServerInterceptor) or inspect.iscoroutinefunction(
         getattr(interceptor, "intercept_service", None)
     )

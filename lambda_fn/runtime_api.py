@@ -32,6 +32,8 @@ class NextRefused(RuntimeApiError):
 
 
 class Response(NamedTuple):
+    """The answer of the Runtime API to one request."""
+
     status: int
     headers: Mapping[str, str]
     """Names in lower case."""

@@ -60,6 +60,7 @@ def _undescribed(_: bytes) -> bytes:
 
 
 def new_message(descriptor: Any) -> Any:
+    """Return an empty message of the class that generated code has for this descriptor."""
     from google.protobuf import message_factory
 
     return message_factory.GetMessageClass(descriptor)()

@@ -57,6 +57,7 @@ def _read_varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def varint(value: int) -> bytes:
+    """Return a number of at most 64 bits as protobuf encodes it: seven bits a byte, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -24,6 +24,8 @@ from bridge.rpc.figures import (
 
 
 class TargetSnapshot(TargetCounts):
+    """The figures of one target, as a worker sends them to the supervisor."""
+
     in_flight: Annotated[int, Family("bridge_in_flight", "Calls in flight.", is_gauge=True)] = 0
 
 
@@ -49,6 +51,8 @@ class ProcessSnapshot(Figures):
 
 
 class Snapshot(BridgeCounts, kw_only=True):
+    """The figures of one process at one moment. The supervisor adds up those of all workers."""
+
     methods: dict[str, MethodCounts] = field(default_factory=dict)
     """By `/package.Service/Method`."""
     targets: dict[str, TargetSnapshot] = field(default_factory=dict)

@@ -73,6 +73,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Element:
+    """A node of the configuration's YAML with the place it came from. Its methods read it, and refuse it with that
+    place.
+    """
+
     node: yaml.Node
     place: Place
     document: Document

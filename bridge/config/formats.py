@@ -33,6 +33,8 @@ class ConvertingCodec(Protocol):
 
 
 class PayloadFormat(NamedTuple):
+    """A row of PAYLOADS: one format of the bytes that a target takes and gives."""
+
     kind: BodyKind
     """What an HTTP request says of such a body."""
     codec: Codec | None
@@ -68,6 +70,8 @@ class EventEncoder(Protocol):
 
 
 class EventShape(NamedTuple):
+    """A row of EVENTS: one shape of the event that carries a call to a function."""
+
     new_encoder: Callable[[str, BodyKind], EventEncoder]
     """Makes an encoder. Takes the prefix of request ids and the body's kind."""
     decode_reply: Callable[[bytes], HttpReply] = http_reply.decode_reply

@@ -37,6 +37,7 @@ def program(element: Element) -> Path:
 
 
 def variables(element: Element) -> Mapping[str, str]:
+    """Return the environment variables of a function. Raises Refused for names that cannot be set."""
     found: dict[str, str] = {}
     for name, value in element.hidden().keys().items():
         try:

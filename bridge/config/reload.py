@@ -22,6 +22,8 @@ class Changes:
 
 
 def changed_sections(old: Config, new: Config) -> Changes:
+    """Return the sections that differ, those that a reload applies apart from those that need a restart."""
+
     def changed(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name for name in names if getattr(old, name) != getattr(new, name))
 

@@ -279,6 +279,8 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
+    """An address where the bridge takes calls."""
+
     text_is: ClassVar = "address"
 
     address: Annotated[Address, address]
@@ -367,6 +369,8 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Config:
+    """The whole configuration, checked. Its fields are the keys of the file, and so are the defaults."""
+
     listen: Annotated[tuple[Listener, ...], ByHand(), OnReload.NEEDS_RESTART] = (
         Listener(TcpAddress("127.0.0.1", 50051)),
     )

@@ -70,6 +70,7 @@ def _speaks(leg: TargetShare) -> str:
 
 
 def format_limits(limits: Limits, max_concurrency: int) -> str:
+    """Return the limits of an entry in one line, for `routes` and /routes."""
     sizes = {
         "request": limits.max_request,
         "buffered": limits.max_buffered,

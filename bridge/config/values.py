@@ -53,6 +53,7 @@ def optional(read: Read[ValueType]) -> Read[ValueType | None]:
 
 
 def text(element: Element) -> str:
+    """Read a text. Raises Refused for an empty one."""
     found = element.text()
     if not found:
         raise element.refuse("must not be empty")
@@ -60,6 +61,7 @@ def text(element: Element) -> str:
 
 
 def boolean(element: Element) -> bool:
+    """Read true or false, in any case. Raises Refused."""
     found = _BOOLEANS.get(element.text("true or false").lower())
     if found is None:
         raise element.refuse(f"expected true or false, found {element.found}")
@@ -67,6 +69,7 @@ def boolean(element: Element) -> bool:
 
 
 def choice(*words: Word) -> Read[Word]:
+    """Return a reader of one of these words. It raises Refused, and names the nearest word."""
     expected = f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
     def read_choice(element: Element) -> Word:
@@ -80,6 +83,7 @@ def choice(*words: Word) -> Read[Word]:
 
 
 def integer(least: int, most: int) -> Read[int]:
+    """Return a reader of a whole number from `least` to `most`. It raises Refused."""
     expected = f"a whole number from {least:,} to {most:,}"
 
     def read_integer(element: Element) -> int:
@@ -93,6 +97,7 @@ def integer(least: int, most: int) -> Read[int]:
 
 
 def weight(element: Element) -> float:
+    """Read the weight of a target in a split: a decimal number above 0. Raises Refused."""
     expected = "a weight: a number above 0"
     found = element.text(expected)
     if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", found) or float(found) <= 0:
@@ -114,6 +119,8 @@ def duration(least: float, most: float = MAX_CONFIG_DURATION) -> Read[float]:
 
 
 def size(least: int, most: int) -> Read[int]:
+    """Return a reader of a size from `least` to `most` bytes. It raises Refused."""
+
     def read_size(element: Element) -> int:
         found = _parsed(element, parse_size, "a size such as 512B, 64KiB or 4MiB")
         if not least <= found <= most:
@@ -125,6 +132,7 @@ def size(least: int, most: int) -> Read[int]:
 
 
 def percentage(element: Element) -> float:
+    """Read a percentage as a part from 0 to 1. Raises Refused."""
     found = _parsed(element, parse_percentage, "a percentage such as 20%")
     if found > 1:
         raise element.refuse(f"expected a percentage up to {format_percentage(1.0)}, found {element.found}")
@@ -145,6 +153,7 @@ def _parsed(element: Element, parse: Callable[[str], ValueType], expected: str) 
 
 
 def pattern(expression: str, expected: str) -> Read[str]:
+    """Return a reader of a text that matches the whole `expression` (ASCII). It raises Refused, and says `expected`."""
     matches = re.compile(expression, re.ASCII).fullmatch
 
     def read_pattern(element: Element) -> str:
@@ -176,6 +185,7 @@ def file(element: Element) -> Path:
 
 
 def folder(element: Element) -> Path:
+    """Read the path of a folder that exists and may be read. Raises Refused."""
     found = _existing(element, "folder")
     if not found.is_dir():
         raise element.refuse(f"expected a folder, {element.found} is none")
@@ -234,6 +244,7 @@ def tcp_address(element: Element) -> TcpAddress:
 
 
 def address(element: Element) -> Address:
+    """Read the address of a listener: HOST:PORT or unix:PATH. Port 0 lets the system choose. Raises Refused."""
     found = element.text("an address such as 127.0.0.1:50051 or unix:/run/bridge.sock")
     if found.startswith(("unix:", _ABSTRACT)):
         return socket_path(element, found)
@@ -294,6 +305,7 @@ def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
 
 
 def server_name(element: Element) -> str:
+    """Read a host name for TLS (SNI and the certificate's check). Raises Refused."""
     name = element.text("a host name")
     if not is_host(name):
         raise element.refuse(f"expected a host name, found {element.found}")

@@ -110,6 +110,7 @@ class JobConverter:
 
 
 def main() -> None:
+    """Convert messages until the bridge closes the socket. This is the process's whole life."""
     bridge = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.nice(_NICENESS)

@@ -11,6 +11,8 @@ Fields = tuple[tuple[str, str], ...]
 
 
 class ErrorCode(IntEnum):
+    """The error codes of RFC 9113 section 7."""
+
     NO_ERROR = 0x0
     PROTOCOL_ERROR = 0x1
     INTERNAL_ERROR = 0x2
@@ -85,6 +87,8 @@ class WindowOpened(FrozenValue, frozen=True):
 
 
 class PingAcknowledged(FrozenValue, frozen=True):
+    """The peer answered a PING of ours."""
+
     data: bytes
 
 

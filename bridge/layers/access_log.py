@@ -129,6 +129,7 @@ class AccessLog:
         self._summary: asyncio.TimerHandle | None = None
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
+        """Write the line of a call that has ended, soon. A flood of calls that reached no target gets few lines."""
         if not self.is_on:
             return
         if code and not call.attempts and not self._allows_line(call.connection, call.peer, code):

@@ -77,6 +77,7 @@ class MethodRegistry:
         """The shared figures of methods beyond the bound."""
 
     def of(self, service: str, method: str) -> MethodFigures:
+        """Return the figures of a method. Methods beyond the bound share one entry."""
         key = (service, method)
         found = self._methods.get(key)
         if found is None:

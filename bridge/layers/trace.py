@@ -40,6 +40,7 @@ Attributes = dict[str, str | int]
 
 
 def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> Handler:
+    """Return a handler that gives each call a span of kind SERVER, as a child of the client's traceparent."""
     fields = _Fields(propagator)
 
     async def traced_call(call: Call) -> None:
@@ -69,6 +70,7 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
 
 
 def traced_attempt(inner: Handler, *, target: TargetKind, tracer: Tracer, propagator: TextMapPropagator) -> Handler:
+    """Return a handler that gives each attempt a span of kind CLIENT, and the target its traceparent."""
     fields = _Fields(propagator)
     name, attributes = target.span
 

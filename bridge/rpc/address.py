@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
+    """A host and a port to listen on."""
+
     host: str
     """A name or an IP address; IPv6 without brackets."""
     port: int
@@ -19,6 +21,8 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
+    """The path of a Unix socket to listen on."""
+
     path: Path
 
     def __str__(self) -> str:

@@ -133,6 +133,7 @@ class Buffers:
         return self.call_cost
 
     def give_back(self, size: int) -> None:
+        """Stop counting these bytes, and serve those that wait."""
         self.held -= size
         if self.is_awaited:
             self.tell_freed()
@@ -272,6 +273,7 @@ class Level:
         """Bytes, as counted."""
 
     def become(self, size: int) -> None:
+        """Change the size that is counted, even if it does not fit."""
         buffers, before = self._buffers, self.size
         self.size = size
         buffers.held += size - before

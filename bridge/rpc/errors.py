@@ -133,6 +133,8 @@ class UnknownMethod(RequestError):
 
 
 class NoRoute(RequestError):
+    """No entry of `services` matches the method."""
+
     code = StatusCode.UNIMPLEMENTED
 
 
@@ -152,6 +154,8 @@ class FullDuplexNeeded(RequestError):
 
 
 class RefusedCall(RpcError):
+    """The bridge refuses the call before it does anything for it."""
+
     may_have_run = False
 
 
@@ -192,6 +196,8 @@ class ConversionFailed(RpcError):
 
 
 class CarrierError(RpcError):
+    """The payload did not reach its target, or it is not known whether it did."""
+
     code = StatusCode.UNAVAILABLE
 
 
@@ -281,6 +287,8 @@ class NotStarted(AwsRefusal):
 
 
 class FunctionNotFound(AwsRefusal):
+    """AWS knows no function of this name in this account and region."""
+
     code = StatusCode.UNIMPLEMENTED
 
 
@@ -313,6 +321,8 @@ class QuotaExceeded(AwsRefusal):
 
 
 class PayloadTooLarge(AwsRefusal):
+    """The event is above Lambda's limit."""
+
     code = StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -326,6 +336,8 @@ class ServiceFailed(AwsRefusal):
 
 
 class FunctionError(CarrierError):
+    """The function was called, and failed."""
+
     code = StatusCode.INTERNAL
 
 

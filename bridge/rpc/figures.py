@@ -113,6 +113,7 @@ class MethodFigures(MethodCounts, eq=False):
     """Of calls that are not in the figures yet: what `finished` was told, in the order that `tally` takes it apart."""
 
     def finished(self, call: CallFigures, code: int, seconds: float) -> None:
+        """Take down the end of a call. The figures are added up later, many calls at once."""
         finished = self._finished
         finished.append(
             (

@@ -24,6 +24,8 @@ KEPT_DESCRIPTORS = 64
 
 
 class Limits(FrozenValue, frozen=True):
+    """The limits of one entry of `services`. Sizes are in bytes, times in seconds."""
+
     max_request: int = 4 * MIB
     """One request message as sent."""
     max_buffered: int = 6 * MIB

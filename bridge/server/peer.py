@@ -12,6 +12,7 @@ from bridge.rpc.call import ClientCertificate, Peer
 
 
 def peer_of(transport: Transport) -> Peer:
+    """Return the client's address and, if it showed one, its certificate."""
     name = transport.get_extra_info("peername")
     tls = transport.get_extra_info("ssl_object")
     return Peer(_address_of(name), None if tls is None else _certificate_of(tls))

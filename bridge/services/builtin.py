@@ -30,6 +30,7 @@ _DESCRIPTOR_SET = Path(__file__).with_name("protos") / "builtin.binpb"
 
 @cache
 def descriptors() -> Descriptors:
+    """Return the descriptors of health and reflection. They are loaded once."""
     from bridge.services.descriptors import load_descriptors
 
     return load_descriptors(_DESCRIPTOR_SET)

@@ -196,6 +196,7 @@ class Descriptors:
         return list(closure.values())
 
     def find_method(self, service: str, method: str) -> MethodDescriptor | None:
+        """Return the method of a service, or None if it is not described."""
         try:
             found: MethodDescriptor | None = self.pool.FindServiceByName(service).methods_by_name.get(method)
         except KeyError:

@@ -61,6 +61,8 @@ class Upstream(Protocol):
 
 
 class Carrier(Protocol):
+    """Starts calls on a gRPC server."""
+
     def start(
         self,
         path: str,

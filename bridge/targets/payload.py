@@ -13,6 +13,8 @@ from bridge.targets.request import CompressionMode
 
 
 class Payload(NamedTuple):
+    """A payload format as a target uses it: its codec, and the kind of body that an event gets."""
+
     codec: Codec
     kind: BodyKind
 

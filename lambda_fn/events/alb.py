@@ -38,6 +38,7 @@ _REASONS = {
 
 
 def matches(event: Event) -> bool:
+    """Return whether a load balancer made the event."""
     context = event.get("requestContext")
     return "httpMethod" in event and isinstance(context, dict) and "elb" in context
 
@@ -60,6 +61,7 @@ def decode(event: Event) -> HttpRequest:
 
 
 def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:
+    """Return the reply without its body, in the form that the target group reads."""
     values = gathered(reply.headers)
     head: dict[str, Any] = {
         "statusCode": reply.status,

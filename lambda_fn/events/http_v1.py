@@ -73,6 +73,7 @@ def _query_of(event: Event) -> str:
 
 
 def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001 - every shape takes the event
+    """Return the reply without its body, in API Gateway's payload format 1.0."""
     values = gathered(reply.headers)
     return {
         "statusCode": reply.status,

@@ -24,6 +24,7 @@ from lambda_fn.http import HttpReply, HttpRequest, Peer
 
 
 def matches(event: Event) -> bool:
+    """Return whether the event has payload format 2.0 (function URLs and HTTP APIs)."""
     context = event.get("requestContext")
     return isinstance(context, dict) and isinstance(context.get("http"), dict)
 
@@ -81,6 +82,7 @@ def _paths_of(event: Event, path: str) -> tuple[str, ...]:
 
 
 def encode_head(reply: HttpReply, event: Event) -> dict[str, Any]:  # noqa: ARG001 - every shape takes the event
+    """Return the reply without its body, in payload format 2.0."""
     values = gathered(reply.headers)
     head: dict[str, Any] = {"statusCode": reply.status, "headers": joined(values)}
     if len(values) < len(reply.headers):

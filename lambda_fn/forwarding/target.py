@@ -13,6 +13,8 @@ _LOOPBACK = ("localhost", "127.", "[::1]")
 
 
 class Target(NamedTuple):
+    """Where a forwarded call goes, and how the connection is secured."""
+
     address: str
     """As grpcio dials it: `unix:PATH` or `HOST:PORT`."""
     credentials: grpc.ChannelCredentials | None = None

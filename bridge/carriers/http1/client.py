@@ -30,6 +30,8 @@ _logger = logging.getLogger(__name__)
 
 
 class HttpClient:
+    """The pools of connections for all origins, and what they share: DNS, proxies, authorities, one read buffer."""
+
     def __init__(
         self,
         *,

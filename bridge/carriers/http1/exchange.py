@@ -37,6 +37,7 @@ class Response(FrozenValue, frozen=True):
 
 
 def first_field(fields: RawFields, name: bytes) -> str:
+    """Return the first value under `name` (lower case), or an empty text."""
     for key, value in fields:
         if key == name:
             # RFC 9110 5.5: a value is bytes. Those beyond ASCII have no defined meaning.

@@ -40,6 +40,8 @@ class Proxy(FrozenValue, frozen=True):
 
 
 class Proxies:
+    """The proxies of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, and the exceptions of NO_PROXY."""
+
     def __init__(self, by_scheme: Mapping[str, Proxy] | None = None, exceptions: tuple[str, ...] = ()) -> None:
         self._by_scheme = by_scheme or {}
         self._exceptions = exceptions

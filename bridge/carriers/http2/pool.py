@@ -20,6 +20,8 @@ Dial = Callable[[Callable[[], Http2Connection]], Awaitable[Http2Connection]]
 
 
 class Http2PoolLimits(FrozenValue, frozen=True):
+    """What bounds the connections to one gRPC server, and the calls that wait for them."""
+
     connections: int = 64
     """Connections to one server at once, without those that are ending."""
     waiting: int = 10_000

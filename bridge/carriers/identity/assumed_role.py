@@ -68,6 +68,7 @@ class AssumeRole:
         return f"STS, for the role {self._role.arn}"
 
     def find(self) -> Found:
+        """Ask STS for the role's credentials. Blocks. Raises NotReady without a base, or botocore's errors."""
         base = self._base.found()
         asked = {
             "RoleArn": self._role.arn,

@@ -212,6 +212,7 @@ class RefreshingCredentials:
         return self._found
 
     async def refresh_now(self, refused: Credentials) -> None:
+        """Search again after AWS refused a signature, at most once in FORCED_EVERY seconds."""
         if self._found is None or self._found.credentials is not refused:
             return
         if self._forced is None:
@@ -312,6 +313,7 @@ class BotocoreSearch:
         self.tried = "not yet"
 
     def find(self) -> Found:
+        """Ask botocore's providers in their order. Blocks. Raises NoCredentials."""
         from botocore.session import Session
 
         self._session = None  # a new session, because the old one's state may be the cause

@@ -74,11 +74,15 @@ class InvalidName(ApiRefusal):
 
 
 class QualifierMismatch(ApiRefusal):
+    """The URL and the function's name ask for different versions."""
+
     def __init__(self) -> None:
         super().__init__("The derived qualifier from the function name does not match the specified qualifier.")
 
 
 class ResourceNotFound(ApiRefusal):
+    """There is no function of this name."""
+
     http_status = 404
     error_type = "ResourceNotFoundException"
     message_key = "Message"
@@ -106,6 +110,8 @@ class InvalidRequestContent(ApiRefusal):
 
 
 class RequestTooLarge(ApiRefusal):
+    """The payload is above AWS's limit for Invoke."""
+
     http_status = 413
     error_type = "RequestEntityTooLargeException"
     message_key = "Message"
@@ -184,6 +190,8 @@ class NoUrl(UrlRefusal):
 
 
 class UrlRequestTooLarge(UrlRefusal):
+    """The request is above AWS's limit for function URLs."""
+
     http_status = 413
     error_type = "RequestEntityTooLargeException"
 

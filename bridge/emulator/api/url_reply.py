@@ -62,6 +62,8 @@ class Head(FrozenValue, frozen=True):
 
 
 class UrlReply(FrozenValue, frozen=True):
+    """The HTTP response that a function's whole reply becomes at its URL."""
+
     head: Head
     body: bytes
 

@@ -87,6 +87,7 @@ def interpreter_of(config: FunctionConfig) -> str:
 
 
 def command_of(config: FunctionConfig) -> tuple[str, ...]:
+    """Return the program and arguments of a function's process: its command, or a Python runtime with its handler."""
     if config.command is not None:
         return config.command
     assert config.handler is not None

@@ -59,6 +59,7 @@ def emulator_failed(request_id: str) -> Failure:
 
 
 def too_large(limit: int) -> Failure:
+    """Return the failure of a reply above `limit` bytes, in AWS's words."""
     message = f"Response payload size exceeded maximum allowed payload size ({limit} bytes)."
     return Failure(TOO_LARGE, _body(TOO_LARGE, message), message)
 

@@ -27,6 +27,8 @@ _logger = logging.getLogger(__name__)
 
 
 class Function:
+    """One function: its instances, and the invocations that it runs, waits for or refuses."""
+
     def __init__(self, config: FunctionConfig, facilities: SharedEmulatorState, log: Callable[[str], None]) -> None:
         self.config = config
         self._shared_state = facilities

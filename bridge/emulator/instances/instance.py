@@ -62,6 +62,8 @@ class SharedEmulatorState:
 
 
 class InstanceOwner(Protocol):
+    """Hears of the end of an instance. A Function is one."""
+
     def instance_ready(self, instance: Instance) -> None:
         """Take note that the instance may have a place."""
 

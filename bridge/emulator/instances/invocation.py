@@ -100,6 +100,7 @@ class Reply:
         self._arrived.set()
 
     def fail(self, failure: Failure) -> None:
+        """End the reply with this failure, if it has not ended yet."""
         if self.is_over:
             return
         self.failure = failure

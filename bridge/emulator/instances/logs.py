@@ -25,6 +25,7 @@ class LineSplitter:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[str]:
+        """Return the whole lines that these bytes complete. A line that is too long comes in pieces."""
         *whole, rest = (self._rest + data).splitlines(keepends=True) or [b""]
         if rest.endswith(b"\n"):
             whole.append(rest)

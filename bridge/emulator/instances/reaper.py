@@ -20,6 +20,7 @@ class Reaper:
         self._starting = asyncio.Lock()
 
     async def watch(self, group: int) -> None:
+        """Have the process group killed if the bridge dies before it ends the group itself."""
         async with self._starting:
             if self._process is None:
                 self._process = await asyncio.create_subprocess_exec(
@@ -40,6 +41,7 @@ class Reaper:
         self._tell(f"-{group}\n")
 
     async def close(self) -> None:
+        """End the reaper's process. Groups that it still watches are killed."""
         process, self._process = self._process, None
         if process is None:
             return
