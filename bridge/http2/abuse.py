@@ -96,7 +96,8 @@ class Budgets:
         # A client that has not yet read our SETTINGS does not know the limit.
         self._refusals = StreamBucket(limits.max_concurrent_streams * 10, limits.reset_rate)
         self._refused_blocks = Bucket(_REFUSED_BYTES, _REFUSED_RATE)
-        self._answers = 0
+        self.unsent_answers = 0
+        """Frames that only answer the client's, queued and not yet given to the transport. The engine sets it to 0."""
         self._empty_data = 0
         self._small_data = limits.small_data_budget
         self._body_seen = 0
@@ -137,13 +138,9 @@ class Budgets:
 
     def answer_queued(self) -> None:
         """We queued a frame that only answers one of the client's (CVE-2019-9512, 9514, 9515)."""
-        self._answers += 1
-        if self._answers > self._limits.max_unsent_answers:
+        self.unsent_answers += 1
+        if self.unsent_answers > self._limits.max_unsent_answers:
             raise _calm_down(ViolationKind.UNSENT_ANSWERS, "too_many_unsent_answers")
-
-    def answers_taken(self) -> None:
-        """Everything queued has been given to the transport."""
-        self._answers = 0
 
     def small_data(self, size: int, body_received: int) -> None:
         """Count a DATA frame of less than SHORTEST_MESSAGE bytes that does not end its stream (CVE-2019-9518). Takes

@@ -75,7 +75,7 @@ class Engine(Protocol):
 
     @property
     def has_output(self) -> bool:
-        """Whether `bytes_to_send` may have something."""
+        """Whether `bytes_to_send` had something at the end of the last `receive`."""
         ...
 
     def is_open(self, stream_id: int) -> bool:

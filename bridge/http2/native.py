@@ -126,6 +126,7 @@ class NativeEngine:
         "has_backlog",
         "has_handshaken",
         "has_open_block",
+        "has_output",
         "peer_max_header_list",
         "queued_bytes",
     )
@@ -133,7 +134,7 @@ class NativeEngine:
     def __init__(self, limits: EngineLimits) -> None:  # noqa: PLR0915 - a connection's state is what it is
         self.has_handshaken = False
         self.has_open_block = False
-        self.has_backlog = False
+        self.has_backlog = self.has_output = False
         self.queued_bytes = 0
         self.peer_max_header_list: int | None = None
         self._limits = limits
@@ -205,10 +206,6 @@ class NativeEngine:
     def open_streams(self) -> Collection[int]:
         return self._streams.keys()
 
-    @property
-    def has_output(self) -> bool:
-        return bool(self._out)
-
     def is_open(self, stream_id: int) -> bool:
         stream = self._streams.get(stream_id)
         return stream is not None and stream.trailers is None
@@ -235,9 +232,11 @@ class NativeEngine:
                 at = self._receive_frames(data, at, stop)
         except ConnectionFault as fault:
             self._end_connection(fault)
+            self.has_output = True
             return events
         if self._starved:
             self._send_waiting()
+        self.has_output = bool(self._out)
         if at < len(data) and (at >= stop or self._streams_begun >= self._pause_at or not self._parts_left):
             self._partial, self._read = data, at
             self.has_open_block = False  # the frame that ends the header block may have arrived
@@ -245,7 +244,7 @@ class NativeEngine:
             return events
         self._partial = data[at:]
         self.has_backlog = bool(self._starved) and self._window_out > 0
-        self.has_open_block = self._expected == CONTINUATION or frames.begins_block(self._partial)
+        self.has_open_block = self._expected == CONTINUATION or (at < len(data) and frames.begins_block(self._partial))
         return events
 
     def _unread_with(self, data: bytes) -> tuple[bytes, int]:
@@ -704,7 +703,7 @@ class NativeEngine:
             return b""
         data = b"".join(self._out)
         self._out.clear()
-        self._budgets.answers_taken()
+        self._budgets.unsent_answers = 0
         return data
 
     def send(self, stream_id: int, *, head: Fields = (), body: bytes = b"", end: Fields = ()) -> bool:

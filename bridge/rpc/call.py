@@ -59,7 +59,10 @@ class Call(Account, Protocol):
     cause: RpcError | None
     """Why the call was aborted, if it was."""
 
+    has_ended: bool
+    """Whether the client has ended its side: the request is complete."""
     messages_sent: int
+    bytes_received: int
     bytes_sent: int
     attempts: int
     upstream_seconds: float
@@ -67,15 +70,7 @@ class Call(Account, Protocol):
     """AWS's id of the last attempt."""
 
     @property
-    def has_ended(self) -> bool:
-        """Whether the client has ended its side: the request is complete."""
-        ...
-
-    @property
     def messages_received(self) -> int: ...
-
-    @property
-    def bytes_received(self) -> int: ...
 
     @property
     def connection(self) -> Hashable:

@@ -56,14 +56,12 @@ class CallFigures(Protocol):
     """What a call counted about itself, read once at its end."""
 
     messages_sent: int
+    bytes_received: int
     bytes_sent: int
     upstream_seconds: float
 
     @property
     def messages_received(self) -> int: ...
-
-    @property
-    def bytes_received(self) -> int: ...
 
 
 class MethodCounts(Figures):

@@ -30,8 +30,7 @@ from bridge.rpc.figures import BridgeFigures
 from bridge.rpc.limits import ConnectionLimits
 from bridge.server.call import SEND_STALL, ServedCall
 from bridge.server.callless_streams import CalllessStreams
-from bridge.server.fair_share import FairShare
-from bridge.server.intake import Intake
+from bridge.server.fair_share import FairShare, Intake
 from bridge.server.open_calls import OpenCalls
 from bridge.server.outflow import Outflow
 from bridge.server.peer import peer_of
@@ -119,7 +118,6 @@ class Connection(asyncio.BufferedProtocol):
         del error
         if self._lingering is not None:
             self._lingering.cancel()
-            self._lingering = None
         self.state = ConnectionState.CLOSED
         self._connections.discard(self)
         self.figures.connections_open -= 1
@@ -173,9 +171,10 @@ class Connection(asyncio.BufferedProtocol):
             elif isinstance(event, DataReceived):
                 call = calls.get(event.stream_id)
                 if call is not None:
-                    call.body.received(event.data, ended=event.ended, now=now)
+                    call.received(event.data, ended=event.ended, now=now)
                 else:
                     self._callless.received(event)
+                    self._flush_soon()
             elif isinstance(event, ConnectionFailed):
                 self._fail(event.code, event.reason)
                 return figures.streams_open + self._cancelled - before
@@ -275,13 +274,14 @@ class Connection(asyncio.BufferedProtocol):
             self.figures.protocol_errors[head.kind] += 1
             self._serving.refused(head, self)
             self._callless.refuse(event.stream_id, head, ended=event.ended, now=now)
+            self._flush_soon()
             return
         serving = self._serving
         call = ServedCall.begin(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
         self.calls[event.stream_id] = call
         self.figures.streams_open += 1
         if event.ended:
-            call.body.received(b"", ended=True, now=now)
+            call.received(b"", ended=True, now=now)
         call.task = self.loop.create_task(call.serve(serving.handler))
 
     def forget(self, stream_id: int) -> None:
@@ -324,8 +324,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def check_time(self, now: float) -> None:
         """Do what is due. Called about once a second, with the loop's time."""
-        if self.state is not ConnectionState.CLOSED:
-            self.outflow.look()
+        self.outflow.look()
         is_new, is_idle = not self.engine.has_handshaken, not self.calls
         due = self._times.due(now, self.state, is_choked=self.is_choked, is_new=is_new, is_idle=is_idle)
         if due is not None:

@@ -61,10 +61,8 @@ class RequestBody(msgspec.Struct, eq=False):
     """The call's."""
     account: Account | None = None
     """The call's. None after its end."""
-    bytes_received: int = 0
-    messages_received: int = 0
-    has_ended: bool = False
-    """Whether the client has ended its side."""
+    messages: int = 0
+    """How many have been read."""
     _form: BodyForm = _EMPTY
     _piece: bytes = b""
     """The whole body, if its form is PIECE or READ. The call's own cost covers it."""
@@ -72,14 +70,10 @@ class RequestBody(msgspec.Struct, eq=False):
 
     def received(self, data: bytes, *, ended: bool, now: float) -> None:
         """`now`: the loop's time."""
-        size = len(data)
-        self.bytes_received += size
-        if ended:
-            self.has_ended = True
-            if self._form is _EMPTY and size <= self.connection.buffers.covered:
-                self._form, self._piece = _PIECE, data
-                return
-        self._chunked().received(data, ended=ended, now=now)
+        if ended and self._form is _EMPTY and len(data) <= self.connection.buffers.covered:
+            self._form, self._piece = _PIECE, data
+        else:
+            self._chunked(ended=ended).received(data, ended=ended, now=now)
 
     async def read_all(self) -> bytes:
         """See Call.read_all."""
@@ -94,7 +88,7 @@ class RequestBody(msgspec.Struct, eq=False):
                 and parse_prefix(piece) == (0, size)
             ):
                 self._form = _READ
-                self.messages_received = 1
+                self.messages = 1
                 self.credit(len(piece))
                 return piece
         elif form is _READ:
@@ -128,10 +122,11 @@ class RequestBody(msgspec.Struct, eq=False):
             self._chunks = None
         self.account = None  # which refers to the call, and so to this
 
-    def _chunked(self) -> ChunkedBody:
+    def _chunked(self, *, ended: bool = False) -> ChunkedBody:
+        """Return the body in chunks. `ended`: no more of it comes."""
         chunks = self._chunks
         if chunks is None:
-            chunks = self._chunks = ChunkedBody(self)
+            chunks = self._chunks = ChunkedBody(self, ended=ended or self._form is not _EMPTY)
             if self._form is not _EMPTY:
                 chunks.adopt(self._piece, is_read=self._form is _READ)
             self._form, self._piece = BodyForm.CHUNKS, b""
@@ -142,6 +137,7 @@ class ChunkedBody:
     """A body of any size, in the pieces in which it arrived."""
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_chunks",
         "_ended",
@@ -158,7 +154,7 @@ class ChunkedBody:
         "_wake",
     )
 
-    def __init__(self, body: RequestBody) -> None:
+    def __init__(self, body: RequestBody, *, ended: bool) -> None:
         account = body.account
         assert account is not None, "the call is over"
         self._body = body
@@ -169,8 +165,9 @@ class ChunkedBody:
         """The whole body, once it has been read whole."""
         self._scanner: EnvelopeScanner | None = None
         self._reader: EnvelopeReader | None = None
+        self._arrived = 0
+        """Bytes that have arrived, and (below) those of them that are still held."""
         self._size = 0
-        """Bytes that have arrived and are still held."""
         self._held = Portion(account)
         """The held bytes that the call's fixed cost does not cover."""
         self._failure: RpcError | None = None
@@ -183,8 +180,8 @@ class ChunkedBody:
         self._kept_back = 0
         """Bytes that were read but not yet credited to the client."""
         self._mark: tuple[int, int, float] | None = None
-        """The unfinished message: its number, the bytes the call had received when it was first seen, and the time."""
-        if not body.has_ended:
+        """The unfinished message: its number, the bytes that had arrived when it was first seen, and the time."""
+        if not ended:
             # A request that is read whole keeps its call waiting. A streaming call goes on meanwhile.
             body.connection.uploads.begin(self, 0 if body.route.streams else account.held)
 
@@ -238,12 +235,12 @@ class ChunkedBody:
         if scanner is not None:
             number, is_inside = scanner.count, scanner.is_inside
         else:
-            number = self._body.messages_received
+            number = self._body.messages
             is_inside = reader is not None and reader.is_inside and not self._chunks
         if not is_inside or self._kept_back or self._body.connection.is_choked:
             self._mark = None  # otherwise the client is not the slow side
             return False
-        received, mark = self._body.bytes_received, self._mark
+        received, mark = self._arrived, self._mark
         if mark is None or mark[0] != number:
             self._mark = (number, received, now)
             return False
@@ -255,7 +252,7 @@ class ChunkedBody:
     def adopt(self, whole: bytes, *, is_read: bool) -> None:
         """Take over the whole body, which is small. `is_read` says that it has been counted and credited."""
         self._ended = True
-        self._size = len(whole)
+        self._size = self._arrived = len(whole)
         if is_read:
             self._gathered = whole
         elif whole:
@@ -265,6 +262,7 @@ class ChunkedBody:
         """`now`: the loop's time."""
         if data:
             self._last_received = now
+            self._arrived += len(data)
             if self._failure is None:
                 self._take(data)
             else:
@@ -311,7 +309,7 @@ class ChunkedBody:
         if self._failure is not None:
             return
         limit = self._body.route.limits.max_buffered
-        if self._body.bytes_received > limit:
+        if self._arrived > limit:
             self._failure = MessageTooLarge(
                 f"the request is larger than max_buffered ({limit} bytes), the most that is"
                 " gathered for a target that takes its input whole"
@@ -337,7 +335,7 @@ class ChunkedBody:
         if self._failure is not None:
             raise self._failure
         self._scanner.finish()
-        self._body.messages_received = self._scanner.count
+        self._body.messages = self._scanner.count
         self._refuse_unnamed_compression()
         self._gathered = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
@@ -358,7 +356,7 @@ class ChunkedBody:
         while True:
             found = self._reader.next_envelope()
             if found is not None:
-                self._body.messages_received += 1
+                self._body.messages += 1
                 self._resize(-len(found))
                 return found
             if self._chunks:
@@ -378,7 +376,7 @@ class ChunkedBody:
         assert self._reader is not None, "nothing has been read"
         self._resize(sum(map(len, envelopes)))
         self._reader.put_back(envelopes)
-        self._body.messages_received -= len(envelopes)
+        self._body.messages -= len(envelopes)
 
     async def _more(self) -> None:
         self._wake = self._body.connection.loop.create_future()

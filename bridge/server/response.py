@@ -63,17 +63,22 @@ class ResponseFields:
 
         `max_fields`: bytes of header list; `path` of the call, for the log.
         """
-        if metadata:
-            room = self._room(max_fields) - size_of(head_fields(content_type, ()))
-            if size_of(metadata) > room:
-                self._figures.shortened_headers += 1
-                self._tell_cut(path, "initial metadata", room)
-                metadata = those_that_fit(metadata, room)
+        if not metadata:
+            return _PLAIN_HEADERS if content_type == CONTENT_TYPE else head_fields(content_type, ())
+        client_room = self._engine.peer_max_header_list
+        room = max_fields if client_room is None else min(max_fields, client_room - 1)
+        room -= size_of(head_fields(content_type, ()))
+        if size_of(metadata) > room:
+            self._figures.shortened_headers += 1
+            self._tell_cut(path, "initial metadata", room)
+            metadata = those_that_fit(metadata, room)
         return head_fields(content_type, metadata)
 
     def end(self, trailers: Trailers, *, max_fields: int, path: str, head: Fields = ()) -> Fields:
         """Return the fields that end a response, behind those of `head`."""
-        room = self._room(max_fields)
+        room, client_room = max_fields, self._engine.peer_max_header_list
+        if client_room is not None and client_room <= room:
+            room = client_room - 1  # gRPC-core drops a call whose metadata reaches its limit
         if len(trailers.status.message) <= room:  # a longer message cannot fit, so the full list is not encoded
             fields = head + trailer_fields(trailers) if head else trailer_fields(trailers)
             if size_of(fields) <= room:
@@ -81,11 +86,6 @@ class ResponseFields:
         self._figures.shortened_trailers += 1
         self._tell_cut(path, "trailers", room)
         return head + trailer_fields(shorten(trailers, room=room - size_of(head)))
-
-    def _room(self, max_fields: int) -> int:
-        client_room = self._engine.peer_max_header_list
-        # gRPC-core drops a call whose metadata reaches its limit.
-        return max_fields if client_room is None else min(max_fields, client_room - 1)
 
     def _tell_cut(self, path: str, what: str, room: int) -> None:
         """Log once for each connection, because a client with a tiny limit would fill the log."""
