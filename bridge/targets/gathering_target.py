@@ -28,6 +28,7 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.targets.payload import Payload
 from bridge.targets.reply import (
+    UntilEnd,
     decoded,
     largest_message,
     one_part,
@@ -171,11 +172,12 @@ class GatheringTarget:
                 strip_cold_start_mark(reply.headers, self._figures),
                 ReplyOptions(call.path, message_format_of(call.content_type), metadata, limit, call),
             )
+            arriving = UntilEnd(rest, reader)
             codings = content_codings(reply.headers)
             if not codings:
-                await stream_reply(call, reader, rest, begun=reply.body, request_id=reply.request_id)
+                await stream_reply(call, reader, arriving, begun=reply.body, request_id=reply.request_id)
                 return
-            coded = one_part(reply.body, rest)
+            coded = one_part(reply.body, arriving)
             async with aclosing(decoded(codings, coded, http_status=reply.http_status)) as parts:
                 await stream_reply(call, reader, parts, request_id=reply.request_id)
         except RpcError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from bridge.aws.invoke import MAX_REPLY
 from bridge.codecs.codec import Reader
@@ -116,13 +116,35 @@ async def stream_reply(
             part = await anext(parts)
         except StopAsyncIteration:
             break
-        except RpcError:
-            if not reader.has_ended:
-                raise
-            break
         await _pass_on(call, reader, part, held)
     call.hold(held.size)  # the last message, once more as an event
     call.send_all(with_request_id(await finish(reader), request_id))
+
+
+class UntilEnd:
+    """Yields the parts of a body as a carrier brings them. If the call's end has come, the carrier's failures no longer
+    count.
+
+    Only the carrier's: a content coding that is cut off proves that the body is not the one that was sent.
+    """
+
+    __slots__ = ("_parts", "_reader")
+
+    def __init__(self, parts: AsyncIterator[bytes], reader: Reader) -> None:
+        """Yield these parts, which this reader will read."""
+        self._parts = parts
+        self._reader = reader
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._parts)
+        except RpcError:
+            if not self._reader.has_ended:
+                raise
+            raise StopAsyncIteration from None
 
 
 async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:

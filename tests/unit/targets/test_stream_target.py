@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import zlib
 from base64 import b64encode
 from typing import Any, Self
 
@@ -152,9 +153,39 @@ async def test_encoded_streams_that_end_badly(
         await Bench(*script).run()
 
 
-async def test_a_status_behind_its_coding_survives_a_missing_end() -> None:
-    """The trailers have come, the coding's checksum has not."""
-    bench = Bench(GZIPPED, packed(WORLD + OK)[:-8])
+ENCODED = packed(WORLD + OK)
+DEFLATED = prelude(content_type="application/grpc-web+proto", content_encoding="deflate")
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "text"),
+    [
+        ((GZIPPED, ENCODED[:-8]), BadReply, "cut off within its content-encoding gzip"),
+        ((GZIPPED, ENCODED[:-1]), BadReply, "cut off within its content-encoding gzip"),
+        ((DEFLATED, zlib.compress(WORLD + OK)[:-1]), BadReply, "cut off within its content-encoding deflate"),
+        ((GZIPPED, ENCODED[:-8] + bytes(8)), BadReply, "does not decode as content-encoding gzip"),
+        ((GZIPPED, ENCODED + b"junk"), BadReply, "does not decode as content-encoding gzip"),
+        ((GZIPPED, ENCODED, b"junk"), BadReply, "does not decode as content-encoding gzip"),
+        ((GZIPPED, ENCODED, b"\x1f"), BadReply, "cut off within its content-encoding gzip"),
+        ((GZIPPED, ENCODED[:-8], FAILED), BadReply, "cut off within its content-encoding gzip"),
+    ],
+    ids=["cut", "cut late", "deflate", "checksum", "junk", "junk apart", "a second member", "cut by a failure"],
+)
+async def test_a_coding_that_is_not_whole_is_a_bad_reply(
+    script: tuple[bytes | RpcError, ...], kind: type[RpcError], text: str
+) -> None:
+    """Even if the trailers have come: the body is not the one that was sent."""
+    bench = Bench(*script)
+
+    with pytest.raises(kind, match=text):
+        await bench.run()
+
+    assert bench.call.events in ([Headers()], [Headers(), Message(WORLD)])
+
+
+async def test_a_status_behind_a_whole_coding_survives_a_failure() -> None:
+    """As without a coding: what the carrier says behind the call's end does not count."""
+    bench = Bench(GZIPPED, ENCODED, FAILED)
 
     assert [Headers(), Message(WORLD), DONE] == await bench.run()
 
