@@ -189,17 +189,38 @@ def find_field(message: Any, path: tuple[str, ...]) -> Any:
 
 
 def names_of(message: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the same path in the names of the .proto, so that a field has one path however it is written; None as for
-    `find_field`.
+    """Return the same path in the names of the .proto, so that a field has one path however it is written. None if no
+    field has this path.
+
+    Raises Refused for a path through a field that is not a single message: google/api/http.proto lets a query fill
+    fields of single messages only.
     """
-    if find_field(message, path) is None:
-        return None
     names: list[str] = []
+    parent = None
     for name in path:
+        if parent is not None:
+            _check_single_message(parent, ".".join(path))
         field = find_field(message, (name,))
+        if field is None:
+            return None
         names.append(field.name)
-        message = field.message_type
+        message, parent = field.message_type, field
     return tuple(names)
+
+
+def _check_single_message(field: Any, path: str) -> None:
+    """Check that a path may go on behind this field. Raises Refused."""
+    if field.message_type is None:
+        kind = "not a message"
+    elif not field.is_repeated:
+        return
+    else:
+        kind = "a map" if field.message_type.GetOptions().map_entry else "a repeated message"
+    raise Refused(
+        INVALID_ARGUMENT,
+        f"{path}: {field.name} is {kind}, so the query cannot fill a field of it; send it in the body, if the method"
+        " takes one",
+    )
 
 
 def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:

@@ -107,7 +107,7 @@ def test_names_in_the_query_that_are_no_fields_are_passed_over() -> None:
     assert (
         "ListBooks",
         message("ListBooksRequest", shelf="shelves/1", page_size=5),
-    ) == read("GET", "/v1/shelves/1/books?utm_source=x&page_size=5&like.nothing=1&books.title=x")
+    ) == read("GET", "/v1/shelves/1/books?utm_source=x&page_size=5&like.nothing=1&nothing.title=x")
 
 
 def test_a_field_may_be_the_body() -> None:
@@ -321,6 +321,17 @@ def test_every_front_end_leads_to_the_same_call(server: LambdaServer, front_end:
         # One field by both of its names, which are two keys of the query.
         ("GET", "/v1/shelves/1/books?page_size=1&pageSize=2", b"", "2 values"),
         ("GET", "/v1/shelves/1/books?like.in_print=true&like.inPrint=false", b"", "2 values"),
+        # google/api/http.proto maps fields of single messages to the query, and no others.
+        ("GET", "/v1/shelves/1/books?books.title=x", b"", "books.title: books is a repeated message"),
+        ("GET", "/v1/shelves/1/books?books.author.name=x", b"", "books.author.name: books is a repeated message"),
+        ("GET", "/v1/shelves/1/books?books.nothing=x", b"", "books.nothing: books is a repeated message"),
+        ("GET", "/v1/shelves/1/books?books=x", b"", "books"),
+        ("GET", "/v1/shelves/1/books?labels.a=x", b"", "labels.a: labels is a map"),
+        ("GET", "/v1/shelves/1/books?labels.key=a&labels.value=x", b"", "labels.key: labels is a map"),
+        ("GET", "/v1/shelves/1/books?byTitle.a.pages=3", b"", "byTitle.a.pages: by_title is a map"),
+        ("GET", "/v1/shelves/1/books?labels=x", b"", "labels"),
+        ("GET", "/v1/shelves/1/books?page_size.x=3", b"", "page_size.x: page_size is not a message"),
+        ("GET", "/v1/shelves/1/books?genres.x=3", b"", "genres.x: genres is not a message"),
     ],
 )
 def test_what_could_be_read_as_something_else_is_refused(
