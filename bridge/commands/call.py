@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from bridge.commands.failure import CommandFailed
 from bridge.commands.own_bridge import own_bridge
+from bridge.config.problems import did_you_mean
 from bridge.config.units import parse_duration
 from bridge.services import protojson
 from bridge.services.builtin import message_class
@@ -175,25 +176,40 @@ def _describe(channel: grpc.Channel, service: str, method: str) -> MethodDescrip
     descriptors = Descriptors(_files_of(channel, service), name="reflection")
     found = descriptors.find_method(service, method)
     if found is None:
-        raise CommandFailed(f"{service} has no method {method}")
+        known = descriptors.pool.FindServiceByName(service).methods_by_name
+        raise CommandFailed(f"{service} has no method {method}{did_you_mean(method, known)}")
     return found
 
 
 def _files_of(channel: grpc.Channel, service: str) -> list[bytes]:
     """Return the file that defines the service and all that it imports, asked for until nothing is missing."""
-    files = {imports_of(file)[0]: file for file in _ask(channel, file_containing_symbol=service)}
+    answer = _ask(channel, file_containing_symbol=service)
+    if answer.HasField("error_response"):
+        nearest = did_you_mean(service, _services_of(channel))
+        raise CommandFailed(f"{service} is not described: {answer.error_response.error_message}{nearest}")
+    files = {imports_of(file)[0]: file for file in _files_in(answer)}
     while True:
         imported = {name for file in files.values() for name in imports_of(file)[1]}
         missing = sorted(name for name in imported - files.keys() if well_known_file(name) is None)
         if not missing:
             return list(files.values())
-        for file in _ask(channel, file_by_filename=missing[0]):
+        for file in _files_in(_ask(channel, file_by_filename=missing[0])):
             files[imports_of(file)[0]] = file
         if missing[0] not in files:
             raise CommandFailed(f"the server does not give {missing[0]}, which its files import")
 
 
-def _ask(channel: grpc.Channel, **question: str) -> list[bytes]:
+def _services_of(channel: grpc.Channel) -> list[str]:
+    """Return the names of the services that the server lists."""
+    return [service.name for service in _ask(channel, list_services="*").list_services_response.service]
+
+
+def _files_in(answer: Any) -> list[bytes]:
+    return list(answer.file_descriptor_response.file_descriptor_proto)
+
+
+def _ask(channel: grpc.Channel, **question: str) -> Any:
+    """Return the ServerReflectionResponse to one question. Raises CommandFailed without an answer."""
     request = message_class("grpc.reflection.v1.ServerReflectionRequest")(**question)
     ask: grpc.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(
         _REFLECTION,
@@ -204,10 +220,9 @@ def _ask(channel: grpc.Channel, **question: str) -> list[bytes]:
         answers: list[Any] = list(ask(iter([request]), timeout=_REFLECTION_SECONDS))
     except grpc.RpcError as error:
         raise CommandFailed(f"reflection failed: {_reason(error)}") from error
-    if not answers or answers[0].HasField("error_response"):
-        reason = answers[0].error_response.error_message if answers else "no answer"
-        raise CommandFailed(f"{next(iter(question.values()))} is not described: {reason}")
-    return list(answers[0].file_descriptor_response.file_descriptor_proto)
+    if not answers:
+        raise CommandFailed("reflection failed: no answer")
+    return answers[0]
 
 
 def _reason(error: grpc.RpcError) -> str:

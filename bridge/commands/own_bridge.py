@@ -17,6 +17,7 @@ import uvloop
 from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
+from bridge.config.problems import did_you_mean
 from bridge.config.schema import Config, Emulator, Listener, Log
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
@@ -57,7 +58,8 @@ def _config_for(config_file: Path | None, target: str) -> Config:
         local = leg.target.local_function
         if local is not None and local not in base.functions:
             raise CommandFailed(
-                f"{target} is not among the `functions` of {named or FILE_NAME}; name the file with -c",
+                f"{target} is not among the `functions` of {named or FILE_NAME}"
+                f"{did_you_mean(local, base.functions) or '; name the file with -c'}",
                 exit_code=2,
             )
     emulator = (

@@ -181,7 +181,18 @@ def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
     [
         (("--target", "local:nobody", "a.B/C"), 2, ["local:nobody", "functions"]),
         (("--target", "nonsense", "a.B/C"), 2, ["nonsense", "function:NAME"]),
+        (("--target", "local:greter", "a.B/C"), 2, ["local:greter is not among", 'did you mean "greeter"?']),
+        (
+            ("--target", "local:greeter", "helloworld.Greter/No"),
+            1,
+            ["helloworld.Greter is not", 'mean "helloworld.Greeter"?'],
+        ),
         (("--target", "local:greeter", "helloworld.Greeter/No"), 1, ["has no method No"]),
+        (
+            ("--target", "local:greeter", "helloworld.Greeter/SayHelo"),
+            1,
+            ['has no method SayHelo, did you mean "SayHello"?'],
+        ),
         (("--target", "local:greeter", "helloworld.Greeter"), 2, ["SERVICE/METHOD"]),
         (("--target", "local:greeter", "helloworld.Greeter/SayHello", "{"), 2, ["JSON"]),
         (("--target", "local:greeter", "helloworld.Greeter/SayHello", "5"), 2, ["JSON"]),
@@ -195,7 +206,10 @@ def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
     ids=[
         "function",
         "target",
+        "misspelt function",
+        "misspelt service",
         "method",
+        "misspelt method",
         "name",
         "json",
         "number",
