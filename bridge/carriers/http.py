@@ -20,6 +20,7 @@ from bridge.carriers.identity.signing import Signing
 from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
+from bridge.rpc.remembered import BoundedDict
 from bridge.rpc.url import Url
 from bridge.rpc.value import FrozenValue
 
@@ -159,7 +160,7 @@ class _Signer:
         self._authority = authority
         self._credentials: Credentials | None = None
         self._key: SigningKey
-        self._prepared: dict[tuple[str, str], RequestSigner] = {}
+        self._prepared: BoundedDict[tuple[str, str], RequestSigner] = BoundedDict(most=MAX_SIGNERS)
 
     def sign(self, credentials: Credentials, path: str, fields: HeaderPairs, hashed: str) -> HeaderPairs:
         """Return the fields with the signature. `hashed` is the hash of the body."""
@@ -174,9 +175,6 @@ class _Signer:
         return (*fields, *signer.headers_to_add(hashed, self.signing.now()))
 
     def _prepare(self, path: str, content_type: str) -> RequestSigner:
-        if len(self._prepared) >= MAX_SIGNERS:
-            self._prepared.clear()
         headers = (("host", self._authority), ("content-type", content_type))
         signer = RequestSigner(self._key, method="POST", path=path, headers=headers)
-        self._prepared[path, content_type] = signer
-        return signer
+        return self._prepared.remember((path, content_type), signer)

@@ -23,6 +23,7 @@ from bridge.http2.headers import (
     value_flaw,
     value_flaw_in,
 )
+from bridge.rpc.remembered import BoundedDict
 
 Field = tuple[str, str]
 
@@ -153,7 +154,7 @@ class Decoder:
         self._size = 0
         """That of the dynamic table."""
         self._capacity = TABLE_SIZE
-        self._blocks: dict[bytes, HeaderList] = {}
+        self._blocks: BoundedDict[bytes, HeaderList] = BoundedDict(most=_REMEMBERED_BLOCKS, largest=_LONGEST_REMEMBERED)
         """The lists of blocks already read, valid while the table does not change. A block that changes the table must
         be read each time, so it is never here.
         """
@@ -173,10 +174,8 @@ class Decoder:
             raise _fault(str(error)) from error
         if changes_table:
             self._blocks.clear()
-        elif len(block) <= _LONGEST_REMEMBERED:
-            if len(self._blocks) >= _REMEMBERED_BLOCKS:
-                self._blocks.clear()
-            self._blocks[block] = decoded
+        else:
+            self._blocks.remember(block, decoded)
         return decoded
 
     def _read(self, block: bytes) -> tuple[HeaderList, bool]:

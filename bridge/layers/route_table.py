@@ -14,6 +14,7 @@ from bridge.rpc.call import Call, Handler, Route
 from bridge.rpc.errors import NoRoute
 from bridge.rpc.figures import MethodFigures
 from bridge.rpc.limits import Limits
+from bridge.rpc.remembered import BoundedDict
 
 _MAX_PATHS = 10_000
 _MAX_METHODS = 1_000
@@ -108,7 +109,7 @@ class RouteTable:
         self._builtin = builtin
         self._methods = methods
         self._point = point
-        self._known: dict[str, _Choice] = {}
+        self._known: BoundedDict[str, _Choice] = BoundedDict(most=_MAX_PATHS, largest=_MAX_PATH_LENGTH)
         self._unknown = _Choice((Route("unknown", _no_route, methods.unknown, Limits()),), (1,))
 
     def resolve(self, path: str) -> Route:
@@ -124,7 +125,7 @@ class RouteTable:
             # Clients choose paths, so only methods that exist get their own figures.
             is_known = method in builtin.methods
             figures = self._methods.of(service, method) if is_known else self._methods.unknown
-            return self._remember(path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,)))
+            return self._known.remember(path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,)))
         entry = self._router.match(path)
         if entry is None or not entry.legs:
             return self._unknown
@@ -141,12 +142,7 @@ class RouteTable:
             )
             for leg in entry.legs
         ]
-        return self._remember(path, _Choice(routes, [leg.weight for leg in entry.legs]))
-
-    def _remember(self, path: str, choice: _Choice) -> _Choice:
-        if len(self._known) < _MAX_PATHS and len(path) <= _MAX_PATH_LENGTH:
-            self._known[path] = choice
-        return choice
+        return self._known.remember(path, _Choice(routes, [leg.weight for leg in entry.legs]))
 
 
 class _Choice:

@@ -13,8 +13,8 @@ from typing import TypeVar
 from bridge.rpc.call import ClientCertificate
 from bridge.rpc.value import FrozenValue
 
-_MAX_REMEMBERED = 1024
-_MAX_KEY = 512
+MAX_REMEMBERED = 1024
+MAX_KEY = 512
 """Entries of a cache, and characters of a key. Clients choose the keys: a full cache is emptied, a long key not kept.
 """
 
@@ -23,8 +23,8 @@ _Made = TypeVar("_Made")
 
 def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
     """Keep what was made for this key, within bounds, and return it."""
-    if len(key) <= _MAX_KEY:
-        if len(cache) >= _MAX_REMEMBERED:
+    if len(key) <= MAX_KEY:
+        if len(cache) >= MAX_REMEMBERED:
             cache.clear()
         cache[key] = made
     return made

@@ -10,11 +10,12 @@ from __future__ import annotations
 from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import BodyKind
-from bridge.aws.events.event_context import Authority, read_authority, remember
+from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, read_authority
 from bridge.rpc.call import Call
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import AMAZON, TRACE_ID, Action, Leg, forwarded_for, names
 from bridge.rpc.metadata import Metadata, clean_value
+from bridge.rpc.remembered import Remembered
 
 _REMADE = names(Leg.EVENT, Action.DROP, Action.ANEW)
 """Names whose values are ours or nobody's; bridge.rpc.hop has the reasons."""
@@ -35,12 +36,11 @@ _encode = Encoder().encode
 class HeaderWriter:
     """Writes headers for one kind of body."""
 
-    __slots__ = ("_authorities", "_content_types", "_kind", "constant")
+    __slots__ = ("_authorities", "_content_types", "constant")
 
     def __init__(self, kind: BodyKind) -> None:
-        self._kind = kind
-        self._authorities: dict[str, Authority] = {}
-        self._content_types: dict[str, str] = {}
+        self._authorities = Remembered(read_authority, most=MAX_REMEMBERED, largest=MAX_KEY)
+        self._content_types = Remembered(kind.content_type, most=MAX_REMEMBERED, largest=MAX_KEY)
         self.constant: dict[str, str] = dict(kind.marks) | _FORWARDED | _NO_CODING
         """Headers of every request, which `write` leaves out."""
 
@@ -52,10 +52,7 @@ class HeaderWriter:
         `metadata` is the call's, as the function shall see it; `timeout`: seconds left. Values may still need
         `encode_headers`.
         """
-        sent = call.content_type
-        content_type = self._content_types.get(sent)
-        if content_type is None:
-            content_type = remember(self._content_types, sent, self._kind.content_type(sent))
+        content_type = self._content_types[call.content_type]
         headers = dict(metadata)
         repeats = len(headers) != len(metadata)
         if repeats:
@@ -79,10 +76,7 @@ class HeaderWriter:
         return authority, encode_headers(written)[0]
 
     def authority_of(self, call: Call) -> Authority:
-        known = self._authorities.get(call.authority)
-        if known is None:
-            known = remember(self._authorities, call.authority, read_authority(call.authority))
-        return known
+        return self._authorities[call.authority]
 
     def listed(self, metadata: Metadata, headers: dict[str, str]) -> dict[str, list[str]]:
         """Every header as a list of its values: an ASCII value may hold commas of its own, only this tells one from

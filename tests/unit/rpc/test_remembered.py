@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from bridge.rpc.remembered import Remembered
+from bridge.rpc.remembered import BoundedDict, Remembered
 
 
 def test_made_once() -> None:
@@ -22,3 +22,21 @@ def test_bounded() -> None:
 
     assert ["a", "b", "c", "long"] == [same[key] for key in ("a", "b", "c", "long")]
     assert {"c": "c"} == same
+
+
+def test_entries_are_put_in() -> None:
+    """What is asked for and missing is not made. An entry that is put in anew keeps its place."""
+    known: BoundedDict[tuple[str, int], str] = BoundedDict(most=2)
+
+    assert known.get(("a", 1)) is None
+    assert ["x", "y"] == [known.remember(("a", 1), "x"), known.remember(("b", 2), "y")]
+    assert "y" == known[("b", 2)]
+    known.remember(("c", 3), "z")
+    assert {("c", 3): "z"} == known
+
+
+def test_a_large_key_is_not_put_in() -> None:
+    known: BoundedDict[bytes, int] = BoundedDict(most=2, largest=3)
+
+    assert 1 == known.remember(b"long", 1)
+    assert {} == known
