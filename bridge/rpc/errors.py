@@ -8,7 +8,7 @@ secret or the bridge's identity.
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod
-                       NoRoute  RequestStalled  FullDuplexNeeded
+                       NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex
       RefusedCall      Overloaded  BuffersFull  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
@@ -146,6 +146,12 @@ class RequestStalled(RequestError):
 
 class FullDuplexNeeded(RequestError):
     """The client waits for an answer before it ends its side, and the target takes its input whole."""
+
+    code = StatusCode.UNIMPLEMENTED
+
+
+class NotDuplex(RequestError):
+    """The function does not connect to the bridge, so it cannot take calls in full duplex."""
 
     code = StatusCode.UNIMPLEMENTED
 

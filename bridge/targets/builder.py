@@ -37,7 +37,7 @@ from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
 from bridge.targets.gathering_target import Backend, GatheringTarget
-from bridge.targets.grpc_target import GrpcTarget
+from bridge.targets.grpc_target import GrpcTarget, with_headers
 from bridge.targets.http_backend import HttpBackend
 from bridge.targets.lambda_backend import InvokeBackend, StreamBackend
 from bridge.targets.payload import Payload, payload_of
@@ -194,7 +194,7 @@ class Targets:
         assert isinstance(leg.target, GrpcTargetSpec)
         carrier = GrpcCarrier(leg.target, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
         self._native.append(carrier)
-        return carrier, GrpcTarget(carrier, clock=_clock, headers=leg.headers).handle
+        return carrier, GrpcTarget(carrier, clock=_clock, metadata_of=with_headers(leg.headers)).handle
 
     # -- what they are built from --------------------------------------------------------------------------------------
 

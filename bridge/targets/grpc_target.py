@@ -8,7 +8,8 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Protocol
 
 from bridge.aws.events.event_body import message_format_of
@@ -36,6 +37,7 @@ from bridge.rpc.hop import (
 )
 from bridge.rpc.metadata import Metadata, is_name, value_of
 from bridge.rpc.status import StatusCode
+from bridge.targets.reply import with_request_id
 
 MAX_REPEATED = 256 << 10
 """Bytes of request messages that are kept until the server answers. A call that has sent more cannot be repeated."""
@@ -51,6 +53,9 @@ _REMADE = not_passed(Leg.GRPC)
 
 class Upstream(Protocol):
     """One call on the server, as bridge.carriers.grpc.call.UpstreamCall says."""
+
+    request_id: str
+    """AWS's id of the invocation that serves the call; empty for a server, and before `connect`."""
 
     async def connect(self) -> None: ...
     async def send(self, envelope: bytes) -> bool: ...
@@ -83,15 +88,15 @@ class WrongMessageFormat(RequestError):
 class GrpcTarget:
     """Payload and event shape are gRPC's own."""
 
-    __slots__ = ("_carrier", "_clock", "_headers")
+    __slots__ = ("_carrier", "_clock", "_metadata_of")
 
-    def __init__(self, carrier: Carrier, *, clock: Callable[[], float], headers: Mapping[str, str]) -> None:
-        """`clock` reads the monotonic time (seconds). `headers` is metadata added to each call. It replaces the
-        client's of the same name.
-        """
+    def __init__(
+        self, carrier: Carrier, *, clock: Callable[[], float], metadata_of: Callable[[Call], Metadata]
+    ) -> None:
+        """`clock` reads the monotonic time (seconds). `metadata_of` makes the metadata for the server."""
         self._carrier = carrier
         self._clock = clock
-        self._headers = dict(headers)
+        self._metadata_of = metadata_of
 
     async def handle(self, call: Call) -> None:
         """Handle the call. Raises RpcError."""
@@ -101,7 +106,7 @@ class GrpcTarget:
         started = self._clock()
         upstream = self._carrier.start(
             call.path,
-            request_metadata(call, self._headers),
+            self._metadata_of(call),
             account=call,
             timeout=None if call.deadline is None else max(0.0, call.deadline - started),
             user_agent=value_of(call.metadata, "user-agent") or "",
@@ -109,6 +114,7 @@ class GrpcTarget:
         requests = _Requests(call, upstream, encoding)
         try:
             await upstream.connect()
+            call.request_id = upstream.request_id
             end = await _exchange(call, upstream, requests)
         except NotProcessed as error:
             if not requests.give_back():
@@ -120,7 +126,7 @@ class GrpcTarget:
             call.upstream_seconds += self._clock() - started
         # This comes last, and no await may follow it. A client that sees the end may start its next call at once.
         # The layers must have freed this call's place in max_concurrency by then.
-        call.send_all(end)
+        call.send_all(with_request_id(end, upstream.request_id))
 
 
 async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
@@ -244,10 +250,19 @@ def _refuse_other_formats(content_type: str) -> None:
 # -- metadata ----------------------------------------------------------------------------------------------------------
 
 
+def with_headers(headers: Mapping[str, str]) -> Callable[[Call], Metadata]:
+    """Return what makes the metadata for a server, with `headers`, which replace the client's of the same name."""
+    return partial(request_metadata, headers=dict(headers))
+
+
 def request_metadata(call: Call, headers: Mapping[str, str]) -> Metadata:
     """Return the metadata for the server: the client's without names that the bridge sets, then the bridge's."""
-    kept = tuple([(name, value) for name, value in call.metadata if name not in headers and _is_passed(name)])
-    return (*kept, *_forwarded(call), *headers.items())
+    return (*passed_metadata(call, headers), *_forwarded(call), *headers.items())
+
+
+def passed_metadata(call: Call, without: Container[str] = ()) -> Metadata:
+    """Return the client's metadata, but for names that the bridge sets and these."""
+    return tuple([(name, value) for name, value in call.metadata if name not in without and _is_passed(name)])
 
 
 def _is_passed(name: str) -> bool:

@@ -86,11 +86,14 @@ def _keep_alive(opened: socket.socket) -> None:
 def _encrypted(raw: socket.socket, order: Order) -> ssl.SSLSocket:
     """Return the connection after its handshake. Raises OSError (ssl.SSLError among it) and ValueError."""
     if order.certificate is None:
-        return ssl.create_default_context().wrap_socket(raw, server_hostname=order.server_name)
+        context = ssl.create_default_context()
+        context.set_alpn_protocols(["h2"])
+        return context.wrap_socket(raw, server_hostname=order.server_name)
     expected = ssl.PEM_cert_to_DER_cert(order.certificate)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # the certificate itself is known, whatever names it has
     context.load_verify_locations(cadata=order.certificate)
+    context.set_alpn_protocols(["h2"])
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     encrypted = context.wrap_socket(raw)
     if encrypted.getpeercert(binary_form=True) != expected:

@@ -13,7 +13,6 @@ from typing import Protocol
 from bridge.carriers.grpc.messages import MessageReader
 from bridge.carriers.grpc.response import HTTP_OK, HeadReader, ResponseHead
 from bridge.carriers.http2.connection import Http2Connection, name_of
-from bridge.carriers.http2.pool import Http2Pool
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import Account
 from bridge.rpc.deadline import NO_TIMER_BEYOND, format_timeout
@@ -35,6 +34,9 @@ from bridge.rpc.status import StatusCode
 _MOST_AT_ONCE = 128
 """Events that are returned in one turn of the loop."""
 
+REQUEST_ID_FIELD = "grpc-lambda-bridge-request"
+"""Metadata for lambda_fn: the request id of the invocation. Clients cannot send `grpc-` names."""
+
 _ROUNDED_OFF = 0.002
 """Seconds by which a server's deadline may come before ours."""
 
@@ -46,13 +48,32 @@ _CODE_OF_RESET: dict[int, StatusCode] = {
 """gRPC PROTOCOL-HTTP2, "Errors"; REFUSED_STREAM is not among them, the others are INTERNAL."""
 
 
+class Connections(Protocol):
+    """Where a call gets its connection, as bridge.carriers.http2.pool.Http2Pool says."""
+
+    async def connection(self) -> Http2Connection:
+        """Return a connection with room for a stream. The caller opens it before it awaits anything else."""
+        ...
+
+    def changed(self, connection: Http2Connection) -> None:
+        """Look again at the connection: the caller has not used it."""
+        ...
+
+    def request_id_of(self, connection: Http2Connection) -> str:
+        """Return AWS's id of the invocation behind the connection; empty if there is none."""
+        ...
+
+
 class Server(Protocol):
     """What a call needs of the carrier to its server."""
 
     name: str
     """The server's name in messages."""
     limits: Limits
-    pool: Http2Pool
+
+    @property
+    def pool(self) -> Connections: ...
+
     heads: HeadReader
     clock: Callable[[], float]
     """Reads the monotonic time (seconds)."""
@@ -84,6 +105,7 @@ class UpstreamCall:
         "_stream",
         "_timeout",
         "_timer",
+        "request_id",
     )
 
     def __init__(self, server: Server, fields: Fields, timeout: float | None, account: Account) -> None:
@@ -96,6 +118,8 @@ class UpstreamCall:
         self._messages = MessageReader(server.name, limit=LARGEST_MESSAGE if limit is None else limit, account=account)
         self._connection: Http2Connection | None = None
         self._stream = 0
+        self.request_id = ""
+        """AWS's id of the invocation that serves the call, if it is one."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_over = False
         """Whether the server has ended the call, or the caller no longer wants it."""
@@ -123,7 +147,8 @@ class UpstreamCall:
         pool = self._server.pool
         connection = await pool.connection()
         try:
-            fields = self._fields + self._timeout_field()
+            self.request_id = pool.request_id_of(connection)
+            fields = self._fields + self._timeout_field() + self._request_field()
             self._check_size(fields, connection.peer_max_header_list)
         except RpcError:
             pool.changed(connection)  # somebody else may have the stream
@@ -148,6 +173,10 @@ class UpstreamCall:
         if left < NO_TIMER_BEYOND:
             self._timer = asyncio.get_running_loop().call_later(left, self._expired)
         return (("grpc-timeout", format_timeout(left)),)
+
+    def _request_field(self) -> Fields:
+        """Tell the function which of its invocations the call came over."""
+        return ((REQUEST_ID_FIELD, self.request_id),) if self.request_id else ()
 
     def _expired(self) -> None:
         self.failed(DeadlineExceeded("the deadline passed before the server answered"))

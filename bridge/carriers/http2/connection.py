@@ -100,6 +100,11 @@ class Http2Connection(asyncio.Protocol):
         return 0 if self._is_over else self._engine.capacity - self.reserved
 
     @property
+    def open_streams(self) -> int:
+        """How many calls are under way on it."""
+        return len(self._sinks)
+
+    @property
     def can_ever_take_more(self) -> bool:
         """Whether more streams can be opened once others have ended."""
         return not self._is_over and not self._engine.is_going_away

@@ -61,6 +61,10 @@ class Http2Pool:
     def open_count(self) -> int:
         return len(self._connections)
 
+    def request_id_of(self, connection: Http2Connection) -> str:  # noqa: ARG002 - a server has no invocations
+        """Return an empty text: the connections lead to a server."""
+        return ""
+
     async def connection(self) -> Http2Connection:
         """Return a connection with room for a stream. The caller must open it before it awaits anything else. Raises
         Unreachable, CertificateRefused, Overloaded, Draining.

@@ -35,7 +35,7 @@ from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, Trailers
 from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import OK, Status, StatusCode
-from bridge.targets.grpc_target import GrpcTarget
+from bridge.targets.grpc_target import GrpcTarget, with_headers
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.grpc_server import DETAILS, RawServer, raw_server
 from tests.support.http2_server import frame_server
@@ -58,7 +58,7 @@ async def target_of(
     )
     carrier = GrpcCarrier(Server(where, tls=tls is not None), tls=tls, limits=limits)
     try:
-        yield GrpcTarget(carrier, clock=FakeClock(), headers=headers or {}).handle
+        yield GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers(headers or {})).handle
     finally:
         await carrier.close()
 
@@ -524,7 +524,7 @@ async def test_a_retired_carrier_lets_its_calls_end(server: RawServer) -> None:
     host, _, port = server.address.rpartition(":")
     carrier = GrpcCarrier(Server(TcpAddress(host, int(port))))
     call = StreamedCall("/test.Raw/echo")
-    task = call.serve(GrpcTarget(carrier, clock=FakeClock(), headers={}).handle)
+    task = call.serve(GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle)
     await call.push(b"a")
     await call.messages(1)
     carrier.retire()
@@ -533,7 +533,7 @@ async def test_a_retired_carrier_lets_its_calls_end(server: RawServer) -> None:
     await call.end()
     await task
     late = recorded("echo", b"late")
-    await GrpcTarget(carrier, clock=FakeClock(), headers={}).handle(late)
+    await GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle(late)
 
     assert call.status == OK
     assert late.status == OK

@@ -19,7 +19,7 @@ from bridge.rpc.envelope import envelope
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Trailers
 from bridge.rpc.status import OK, Status, StatusCode
-from bridge.targets.grpc_target import GrpcTarget
+from bridge.targets.grpc_target import GrpcTarget, with_headers
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS, raw
 from tests.support.http2_server import END, ServerConnection, Stream, frame_server
@@ -318,7 +318,7 @@ ODD = HARMLESS | {name: odd for name, (_, odd) in FAILING.items()}
 def target_for(address: str) -> tuple[GrpcCarrier, Handler]:
     host, _, port = address.rpartition(":")
     carrier = GrpcCarrier(Server(TcpAddress(host, int(port))))
-    return carrier, GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+    return carrier, GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
 
 
 GOOD = [

@@ -45,7 +45,7 @@ from bridge.rpc.errors import (
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import RetryPolicy
 from bridge.rpc.status import OK, StatusCode
-from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget
+from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget, with_headers
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS
 from tests.support.http2_server import END, FrameServer, ServerConnection, Stream, frame_server
@@ -67,7 +67,7 @@ def carrier_for(address: str, **options: Any) -> GrpcCarrier:
 async def handler_for(server: FrameServer | str, **options: Any) -> AsyncIterator[Handler]:
     """The target behind the retry layer."""
     carrier = carrier_for(server if isinstance(server, str) else server.address, **options)
-    target = GrpcTarget(carrier, clock=FakeClock(), headers={})
+    target = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({}))
     try:
         yield retry(target.handle, policy=RetryPolicy(backoff=0.01), target=TargetFigures("t"), clock=FakeClock())
     finally:
@@ -139,7 +139,7 @@ async def test_calls_wait_in_line_where_no_more_connections_may_be_opened() -> N
     async with frame_server(lambda *ask: waiting.append(ask), settings={3: 1}) as server:
         carrier = carrier_for(server.address)
         carrier.pool._limits = Http2PoolLimits(connections=1)
-        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
         calls = [
             asyncio.get_running_loop().create_task(called(handler, metadata=(("n", str(number)),)))
             for number in range(4)
@@ -161,7 +161,7 @@ async def test_the_line_is_bounded() -> None:
     async with frame_server(silent, settings={3: 1}) as server:
         carrier = carrier_for(server.address)
         carrier.pool._limits = Http2PoolLimits(connections=1, waiting=2)
-        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
         loop = asyncio.get_running_loop()
         calls = [loop.create_task(called(handler))]
         await until(lambda: server.requests)
@@ -372,7 +372,7 @@ async def test_what_was_never_written_has_not_begun() -> None:
     """A connection that ends in the same turn of the loop."""
     async with frame_server() as server:
         carrier = carrier_for(server.address)
-        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
         await called(handler)
         connection = await carrier.pool.connection()
         call = asyncio.get_running_loop().create_task(called(handler))
@@ -421,7 +421,7 @@ async def test_one_attempt_serves_all_who_wait() -> None:
 
     dialer = Dialer(Resolver(), Proxies(), open_socket=open_socket)
     carrier = carrier_for("127.0.0.1:1", dialer=dialer)
-    handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+    handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
     errors = await asyncio.gather(*[failure(handler) for _ in range(50)])
     await carrier.close()
 
@@ -471,11 +471,13 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
     async with frame_server() as server:
         dialer = Dialer(Resolver(), Proxies(), open_socket=open_socket)
         carrier = carrier_for(server.address, dialer=dialer, clock=lambda: now)
-        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
         await called(handler, deadline=FakeClock().now + 5)
         await carrier.close()
         late = carrier_for(server.address, dialer=dialer, clock=lambda: now)
-        error = await failure(GrpcTarget(late, clock=FakeClock(), headers={}).handle, deadline=FakeClock().now + 2)
+        error = await failure(
+            GrpcTarget(late, clock=FakeClock(), metadata_of=with_headers({})).handle, deadline=FakeClock().now + 2
+        )
         await late.close()
 
     assert "2000m" == server.requests[0].fields["grpc-timeout"]
@@ -707,7 +709,7 @@ async def test_a_server_that_reads_slowly_keeps_its_calls() -> None:
 async def test_a_closed_carrier_ends_its_calls() -> None:
     async with frame_server(silent) as server:
         carrier = carrier_for(server.address)
-        handler = GrpcTarget(carrier, clock=FakeClock(), headers={}).handle
+        handler = GrpcTarget(carrier, clock=FakeClock(), metadata_of=with_headers({})).handle
         call = asyncio.get_running_loop().create_task(called(handler))
         await until(lambda: server.requests)
         await carrier.close()

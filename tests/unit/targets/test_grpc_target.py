@@ -14,7 +14,7 @@ from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Headers, Message, Resp
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
-from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget, request_metadata
+from bridge.targets.grpc_target import MAX_REPEATED, GrpcTarget, request_metadata, with_headers
 from tests.support.fakes import FakeClock, RecordingCall
 
 HELLO = b"\0\0\0\0\5hello"
@@ -29,6 +29,7 @@ class FakeUpstream:
         self.sent: list[bytes] = []
         self.timeout: float | None = None
         self.user_agent = ""
+        self.request_id = ""
         self.is_half_closed = False
         self.finished = 0
 
@@ -71,7 +72,7 @@ class FakeUpstream:
 
 async def served(upstream: FakeUpstream, call: RecordingCall) -> None:
     clock = FakeClock()
-    await GrpcTarget(upstream, clock=clock, headers={}).handle(call)
+    await GrpcTarget(upstream, clock=clock, metadata_of=with_headers({})).handle(call)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
             return super().send(event)
 
     handler = admit(
-        GrpcTarget(FakeUpstream(), clock=FakeClock(), headers={}).handle,
+        GrpcTarget(FakeUpstream(), clock=FakeClock(), metadata_of=with_headers({})).handle,
         target=target,
         max_concurrency=1,
         buffers=Buffers(1 << 20),

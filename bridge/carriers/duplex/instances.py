@@ -1,0 +1,382 @@
+"""The attached instances of one function: which of them takes the next call, and when another one is invoked.
+
+An instance is an invocation that lasts: the function has connected, and calls go to it over that connection. A call
+goes to the instance with the fewest calls. If all are full or about to end, the call waits, and another instance is
+invoked. One attempt serves as many waiting calls as an instance takes, so that 1,000 callers start 100 invocations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from bridge.carriers.duplex.rendezvous import Arrival, Arrived
+from bridge.carriers.http2.connection import Http2Connection
+from bridge.carriers.http2.liveness import ConnectionTimes
+from bridge.rpc.errors import (
+    ConnectionLost,
+    Draining,
+    FunctionError,
+    NotDuplex,
+    Overloaded,
+    RpcError,
+    Unreachable,
+)
+from bridge.rpc.value import FrozenValue
+
+MAX_WAITING = 10_000
+"""Calls that may wait for an instance. More are refused."""
+LEAVES_EARLY = 0.1
+"""The part of an invocation's time at whose beginning no new calls are sent to it, at most LEAVES_EARLY_SECONDS."""
+LEAVES_EARLY_SECONDS = 30.0
+ENDS_EARLY = 1.0
+"""Seconds before the end of an invocation at which the calls that outlive it are ended. The function ends the
+connection by itself half a second later.
+"""
+
+_logger = logging.getLogger(__name__)
+
+
+class DuplexSettings(FrozenValue, frozen=True):
+    """How one target uses its attached instances."""
+
+    calls: int = 10
+    """Calls that an instance takes at once."""
+    idle: float = 5.0
+    """Seconds that an instance stays attached without a call."""
+    attach: float = 30.0
+    """Seconds from the invocation until the function must have connected."""
+
+
+class Reply(FrozenValue, frozen=True):
+    """What an invocation returned at its end."""
+
+    reason: str
+    """Why the function did not connect; empty: it did, or does not say."""
+    knows_duplex: bool
+    """Whether it is a function that follows such orders."""
+
+
+Invoke = Callable[[str], Awaitable[Reply]]
+"""Takes a token and runs the function with the order to connect, until it returns. Raises RpcError."""
+
+
+class Meeting(Protocol):
+    """Where functions connect, as bridge.carriers.duplex.rendezvous.Rendezvous says."""
+
+    def expect(self, arrived: Arrived) -> str: ...
+    def forget(self, token: str) -> None: ...
+
+
+class Observer(Protocol):
+    """What is counted."""
+
+    def attached(self, instances: int, *, seconds: float | None) -> None:
+        """So many instances are attached. `seconds`: how long the newest took; None: one has left."""
+        ...
+
+
+class Instance:
+    """One attached invocation."""
+
+    __slots__ = ("connection", "ends", "invocation", "is_leaving", "leaves", "request_id", "timers")
+
+    def __init__(self, arrival: Arrival, connection: Http2Connection, invocation: asyncio.Task[Reply]) -> None:
+        self.request_id = arrival.request_id
+        self.connection = connection
+        self.invocation = invocation
+        self.is_leaving = False
+        """Whether it takes no new calls."""
+        self.timers: list[asyncio.TimerHandle] = []
+
+
+class Instances:
+    """Owns the attached instances of one function, with its qualifier, role, endpoint and tenant. Belongs to the
+    running loop.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        invoke: Invoke,
+        meeting: Meeting,
+        address: str,
+        settings: DuplexSettings,
+        observer: Observer,
+    ) -> None:
+        """`name` is the function's in messages, `address` the one that functions connect to."""
+        self.name = name
+        self._invoke = invoke
+        self._meeting = meeting
+        self._address = address
+        self._settings = settings
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._instances: dict[Http2Connection, Instance] = {}
+        self._attempts: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[Http2Connection]] = deque()
+        self._is_closed = False
+        self._is_leaving = False
+
+    def __len__(self) -> int:
+        """Return how many instances are attached."""
+        return len(self._instances)
+
+    # -- for calls -----------------------------------------------------------------------------------------------------
+
+    async def connection(self) -> Http2Connection:
+        """Return a connection with room for a call. The caller must open its stream before it awaits anything else.
+
+        Raises what the invocation raises; Unreachable if the function does not connect; NotDuplex, Overloaded,
+        Draining.
+        """
+        while True:
+            found = self._free() if not self._waiting else None
+            if found is not None:
+                return found
+            found = await self._wait()
+            if self._room(found) > 0:
+                return found
+
+    def request_id_of(self, connection: Http2Connection) -> str:
+        """Return AWS's id of the invocation behind a connection."""
+        instance = self._instances.get(connection)
+        return "" if instance is None else instance.request_id
+
+    def changed(self, connection: Http2Connection) -> None:
+        """Look again at a connection: it can take more calls, or fewer."""
+        instance = self._instances.get(connection)
+        if instance is not None and not connection.can_ever_take_more:
+            instance.is_leaving = True
+        self._serve()
+
+    def lost(self, connection: Http2Connection) -> None:
+        """Forget a connection that is gone."""
+        instance = self._instances.pop(connection, None)
+        if instance is None:
+            return
+        for timer in instance.timers:
+            timer.cancel()
+        self._observer.attached(len(self._instances), seconds=None)
+        self._serve()
+
+    def close_idle(self) -> None:
+        """Let every instance end when its last call has."""
+        self._is_leaving = True
+        for instance in list(self._instances.values()):
+            instance.is_leaving = True
+            instance.connection.close()
+
+    async def close(self) -> None:
+        """End every instance now. Calls under way fail with Draining."""
+        self._is_closed = True
+        stopping = Draining("the bridge stops")
+        self._refuse(len(self._waiting), stopping)
+        for attempt in list(self._attempts):
+            attempt.cancel()
+        for instance in list(self._instances.values()):
+            await instance.connection.end(stopping)
+        if self._attempts:
+            await asyncio.wait(self._attempts)
+
+    def _room(self, connection: Http2Connection) -> int:
+        """How many more calls the instance takes."""
+        instance = self._instances.get(connection)
+        if instance is None or instance.is_leaving:
+            return 0
+        return min(connection.capacity, self._settings.calls - connection.open_streams - connection.reserved)
+
+    def _free(self) -> Http2Connection | None:
+        """Return the connection with the fewest calls that takes another one."""
+        rooms = ((self._room(connection), connection) for connection in self._instances)
+        room, found = max(rooms, key=lambda each: each[0], default=(0, None))
+        return found if room > 0 else None
+
+    async def _wait(self) -> Http2Connection:
+        if self._is_closed:
+            raise Draining("the bridge stops")
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} calls wait for an instance of {self.name} already", kind="connections")
+        waiter: asyncio.Future[Http2Connection] = self._loop.create_future()
+        self._waiting.append(waiter)
+        self._attach_as_needed()
+        try:
+            found = await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().reserved -= 1
+                self._serve()
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+        found.reserved -= 1
+        return found
+
+    def _serve(self) -> None:
+        """Give room to the calls that have waited longest, and invoke more instances if they do not suffice."""
+        while self._waiting:
+            if self._waiting[0].done():
+                self._waiting.popleft()
+                continue
+            found = self._free()
+            if found is None:
+                self._attach_as_needed()
+                return
+            found.reserved += 1
+            self._waiting.popleft().set_result(found)
+
+    def _refuse(self, calls: int, error: BaseException) -> None:
+        """Tell the calls that have waited longest why they cannot be served."""
+        while self._waiting and calls > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                calls -= 1
+                waiter.set_exception(_copy(error))
+
+    # -- attaching -----------------------------------------------------------------------------------------------------
+
+    def _attach_as_needed(self) -> None:
+        if self._is_closed or (self._is_leaving and not self._waiting):
+            return
+        needed = -(-len(self._waiting) // self._settings.calls)
+        while len(self._attempts) < needed:
+            attempt = self._loop.create_task(self._attach())
+            self._attempts.add(attempt)
+            attempt.add_done_callback(self._attempts.discard)
+
+    async def _attach(self) -> None:
+        """Invoke the function and wait until it has connected."""
+        begun = self._loop.time()
+        arrived: asyncio.Future[Arrival] = self._loop.create_future()
+
+        def take(arrival: Arrival) -> None:
+            if arrived.done():
+                arrival.transport.abort()
+            else:
+                arrived.set_result(arrival)
+
+        token = self._meeting.expect(take)
+        invocation = self._loop.create_task(self._run(token))
+        try:
+            async with asyncio.timeout(self._settings.attach):
+                await asyncio.wait((arrived, invocation), return_when=asyncio.FIRST_COMPLETED)
+                if not arrived.done():
+                    raise self._not_attached(invocation.result())
+                instance = await self._adopt(arrived.result(), invocation)
+        except TimeoutError:
+            self._give_up(token, arrived, invocation, self._too_late())
+        except asyncio.CancelledError:
+            self._give_up(token, arrived, invocation, Draining("the bridge stops"))
+            raise
+        except RpcError as error:
+            self._give_up(token, arrived, invocation, error)
+        else:
+            self._observer.attached(len(self._instances), seconds=self._loop.time() - begun)
+            self._limit(instance, arrived.result().remaining)
+            invocation.add_done_callback(lambda ended: self._invocation_ended(instance, ended))
+            self._serve()
+
+    async def _run(self, token: str) -> Reply:
+        return await self._invoke(token)
+
+    async def _adopt(self, arrival: Arrival, invocation: asyncio.Task[Reply]) -> Instance:
+        """Speak HTTP/2 on the connection that the function opened. Raises Unreachable."""
+        times = ConnectionTimes(idle=self._settings.idle, look=min(1.0, self._settings.idle / 2))
+        connection = Http2Connection(self, times=times)
+        arrival.transport.set_protocol(connection)
+        connection.connection_made(arrival.transport)
+        instance = Instance(arrival, connection, invocation)
+        self._instances[connection] = instance
+        if arrival.rest:
+            connection.data_received(arrival.rest)
+        try:
+            await connection.wait_until_ready()
+        except BaseException:
+            connection.abort(Unreachable(f"{self.name} connected and does not speak HTTP/2"))
+            raise
+        return instance
+
+    def _give_up(
+        self,
+        token: str,
+        arrived: asyncio.Future[Arrival],
+        invocation: asyncio.Task[Reply],
+        error: RpcError,
+    ) -> None:
+        self._meeting.forget(token)
+        arrived.cancel()
+        invocation.cancel()
+        invocation.add_done_callback(_seen)
+        # One attempt serves so many calls; others have attempts of their own.
+        self._refuse(self._settings.calls, error)
+
+    def _not_attached(self, reply: Reply) -> RpcError:
+        if not reply.knows_duplex:
+            return NotDuplex(
+                f"{self.name} does not connect to the bridge: it needs grpc-lambda-fn with LambdaServer or forward"
+            )
+        return Unreachable(f"{self.name} did not connect to {self._address}: {reply.reason or 'it does not say why'}")
+
+    def _too_late(self) -> Unreachable:
+        return Unreachable(
+            f"{self.name} did not connect to {self._address} within {self._settings.attach:g} s: check that its subnet"
+            " has a route there, that the security groups allow the port, that the name is known there, and that it"
+            " starts within that time"
+        )
+
+    # -- the end of an instance ----------------------------------------------------------------------------------------
+
+    def _limit(self, instance: Instance, remaining: float | None) -> None:
+        """Send no new calls shortly before the invocation's time is over, and end those that outlive it."""
+        if remaining is None:
+            return
+        leaves = remaining - max(ENDS_EARLY, min(LEAVES_EARLY * remaining, LEAVES_EARLY_SECONDS))
+        instance.timers = [
+            self._loop.call_later(max(0.0, leaves), self._leave, instance),
+            self._loop.call_later(max(0.0, remaining - ENDS_EARLY), self._out_of_time, instance),
+        ]
+
+    def _leave(self, instance: Instance) -> None:
+        instance.is_leaving = True
+        instance.connection.close()  # at once if it has no calls
+        self._serve()
+
+    def _out_of_time(self, instance: Instance) -> None:
+        instance.connection.abort(
+            ConnectionLost(
+                f"{self.name} reached its time limit before the call ended: raise the function's timeout (Lambda"
+                " allows 30 minutes), or let the client begin again"
+            )
+        )
+
+    def _invocation_ended(self, instance: Instance, ended: asyncio.Task[Reply]) -> None:
+        """End the instance with its invocation. A lost Invoke connection says nothing about the function."""
+        if ended.cancelled():
+            return
+        error = ended.exception()
+        if isinstance(error, FunctionError):
+            instance.connection.abort(ConnectionLost(f"{error}; the call may have run"))
+        elif error is None:
+            instance.connection.abort(ConnectionLost(f"{self.name} returned before the call ended; it may have run"))
+        else:
+            _logger.warning("%s: the Invoke connection was lost, its calls go on: %s", self.name, error)
+
+
+def _seen(task: asyncio.Task[Reply]) -> None:
+    """Mark the task's exception as seen."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _copy(error: BaseException) -> BaseException:
+    """Copy the error, because one that is raised again and again would collect tracebacks."""
+    if not isinstance(error, RpcError):
+        return error
+    again = type(error)(*error.args)
+    again.__dict__.update(error.__dict__)
+    again.__cause__ = error.__cause__
+    return again

@@ -1,0 +1,357 @@
+"""Full duplex with a function: the bridge's side against the function's own, with a real client in front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from bridge.aws.events.duplex_order import KEY, PinnedCertificate
+from bridge.aws.invoke import InvokeReply
+from bridge.carriers.duplex.carrier import DuplexCarrier, facts_of
+from bridge.carriers.duplex.certificate import make_certificate
+from bridge.carriers.duplex.instances import DuplexSettings
+from bridge.carriers.duplex.rendezvous import MAX_STRANGERS_OF_ONE, Rendezvous
+from bridge.http2.native import NativeEngine
+from bridge.rpc.address import TcpAddress
+from bridge.rpc.errors import FunctionFailed, RpcError, Throttled
+from bridge.rpc.limits import Limits
+from bridge.targets.grpc_target import GrpcTarget, passed_metadata
+from lambda_fn import LambdaServer
+from tests.support.behaviours import Method, add
+from tests.support.byte_methods import stream_stream, unary_unary
+from tests.support.lambda_channel import LambdaContextDouble
+from tests.support.listening import eventually, listening, port_of
+from tests.support.serving import serving
+
+
+class Functions:
+    """Runs a handler for each invocation, as Lambda does, and counts them."""
+
+    def __init__(self, handler: Any, *, remaining: int = 60_000) -> None:
+        self._handler = handler
+        self._remaining = remaining
+        self._threads = ThreadPoolExecutor(64)
+        self.invoked = 0
+        self.running = 0
+        self.error: RpcError | None = None
+        """Raised in place of an invocation."""
+
+    async def invoke(self, payload: bytes) -> InvokeReply:
+        self.invoked += 1
+        if self.error is not None:
+            raise self.error
+        context = LambdaContextDouble(remaining=self._remaining, aws_request_id=f"request-{self.invoked}")
+        self.running += 1
+        try:
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._threads, self._handler, json.loads(payload), context)
+        finally:
+            self.running -= 1
+        return InvokeReply(json.dumps(reply).encode(), context.aws_request_id)
+
+    async def dry_run(self) -> None: ...
+
+
+class Observed:
+    def __init__(self) -> None:
+        self.instances = 0
+
+    def attached(self, instances: int, *, seconds: float | None) -> None:
+        self.instances = instances
+
+
+class Bridge:
+    """A server whose one target is a function in full duplex."""
+
+    def __init__(self, address: str, functions: Functions, rendezvous: Rendezvous, carrier: DuplexCarrier) -> None:
+        self.address = address
+        self.functions = functions
+        self.rendezvous = rendezvous
+        self.carrier = carrier
+
+    def channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
+
+
+@asynccontextmanager
+async def bridged(
+    methods: Mapping[str, Method] | Any,
+    *,
+    settings: DuplexSettings | None = None,
+    tls: bool = False,
+    remaining: int = 60_000,
+    **options: Any,
+) -> AsyncIterator[Bridge]:
+    server = LambdaServer(**options)
+    if isinstance(methods, Mapping):
+        add(server, methods)
+        handler: Any = server.handler
+    else:
+        handler = methods
+    context, pem = make_certificate() if tls else (None, None)
+    found = socket.create_server(("127.0.0.1", 0))  # to know the port before it is advertised
+    port = found.getsockname()[1]
+    found.close()
+    rendezvous = Rendezvous(
+        TcpAddress("127.0.0.1", port),
+        certificate=None if pem is None else PinnedCertificate(pem),
+        tls=context,
+    )
+    rendezvous.listen(TcpAddress("127.0.0.1", port))
+    functions, observed = Functions(handler, remaining=remaining), Observed()
+    carrier = DuplexCarrier(
+        "greeter",
+        functions,
+        place=rendezvous,
+        settings=settings or DuplexSettings(),
+        limits=Limits(max_request=64 << 20, max_response=None),
+        observer=observed,
+    )
+    target = GrpcTarget(
+        carrier,
+        clock=asyncio.get_running_loop().time,
+        metadata_of=lambda call: (*passed_metadata(call), *facts_of(call)),
+    )
+    context_of_server = serving(target.handle, new_engine=NativeEngine, limits=carrier.limits, streams=True)
+    async with listening(context_of_server) as running:
+        yield Bridge(f"127.0.0.1:{port_of(running)}", functions, rendezvous, carrier)
+    await carrier.close()
+    await rendezvous.close()
+    await eventually(lambda: functions.running == 0)
+    server.close()
+
+
+async def _chat(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield b"re: " + request
+
+
+def _echo(request: bytes, context: Any) -> bytes:
+    return b"echo " + request
+
+
+def _request_id(request: bytes, context: Any) -> bytes:
+    return str(context.lambda_context.aws_request_id).encode()
+
+
+METHODS: dict[str, Method] = {
+    "Chat": ("stream_stream", _chat),
+    "Echo": ("unary_unary", _echo),
+    "RequestId": ("unary_unary", _request_id),
+}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_each_answer_comes_before_the_next_question(tls: bool) -> None:
+    async with bridged(METHODS, tls=tls) as bridge, bridge.channel() as channel:
+        call = stream_stream(channel, "/test.Test/Chat")()
+        for number in range(10):
+            await call.write(b"%d" % number)
+            assert b"re: %d" % number == await call.read()
+        await call.done_writing()
+        assert grpc.aio.EOF is await call.read()
+        assert grpc.StatusCode.OK is await call.code()
+    assert 1 == bridge.functions.invoked
+
+
+async def test_many_calls_share_few_invocations() -> None:
+    """One attempt serves as many waiting calls as an instance takes."""
+    async with bridged(METHODS, settings=DuplexSettings(calls=10)) as bridge, bridge.channel() as channel:
+        calls = [stream_stream(channel, "/test.Test/Chat")() for _ in range(100)]
+        await asyncio.gather(*(call.write(b"x") for call in calls))
+        assert [b"re: x"] * 100 == await asyncio.gather(*(call.read() for call in calls))
+        assert 10 == bridge.functions.invoked == len(bridge.carrier.pool)
+        for call in calls:
+            call.cancel()
+
+
+async def test_the_trailing_request_id_is_that_of_the_invocation() -> None:
+    async with bridged(METHODS) as bridge, bridge.channel() as channel:
+        call = unary_unary(channel, "/test.Test/RequestId")(b"")
+        assert b"request-1" == await call
+        assert "request-1" == dict(await call.trailing_metadata())["x-amzn-requestid"]
+
+
+async def test_an_idle_instance_ends_and_the_next_call_invokes_again() -> None:
+    async with bridged(METHODS, settings=DuplexSettings(idle=0.1)) as bridge, bridge.channel() as channel:
+        echo = unary_unary(channel, "/test.Test/Echo")
+        assert b"echo 1" == await echo(b"1")
+        await eventually(lambda: bridge.functions.running == 0)
+        assert b"echo 2" == await echo(b"2")
+        assert 2 == bridge.functions.invoked
+
+
+async def test_a_cancellation_reaches_the_servicer() -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def wait(request: bytes, context: Any) -> bytes:
+        loop.call_soon_threadsafe(begun.set)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            loop.call_soon_threadsafe(cancelled.set)
+        return b""
+
+    async with bridged({"Wait": ("unary_unary", wait)}) as bridge, bridge.channel() as channel:
+        call = unary_unary(channel, "/test.Test/Wait")(b"")
+        await begun.wait()
+        call.cancel()
+        await cancelled.wait()
+
+
+async def _status(call: Any) -> tuple[grpc.StatusCode, str]:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code(), error.details() or ""
+    return grpc.StatusCode.OK, ""
+
+
+async def test_a_function_that_knows_no_duplex_is_said_to() -> None:
+    async with bridged(lambda event, context: {"statusCode": 404}) as bridge, bridge.channel() as channel:
+        code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+    assert grpc.StatusCode.UNIMPLEMENTED is code
+    assert "grpc-lambda-fn" in details
+
+
+async def test_a_function_that_never_connects_is_unavailable_with_the_address() -> None:
+    def sleeps(event: Any, context: Any) -> Any:
+        assert KEY in event
+        return asyncio.run(asyncio.sleep(1.0))
+
+    async with bridged(sleeps, settings=DuplexSettings(attach=0.2)) as bridge, bridge.channel() as channel:
+        code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+        assert grpc.StatusCode.UNAVAILABLE is code
+        assert str(bridge.rendezvous.address) in details
+        assert "security groups" in details
+
+
+async def test_the_reason_of_a_function_that_cannot_connect_reaches_the_caller() -> None:
+    async with bridged(METHODS, duplex=["10.0.0.0/8"]) as bridge, bridge.channel() as channel:
+        code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+    assert grpc.StatusCode.UNAVAILABLE is code
+    assert "forbidden" in details
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Throttled("busy"), grpc.StatusCode.UNAVAILABLE), (FunctionFailed("crashed"), grpc.StatusCode.INTERNAL)],
+)
+async def test_errors_of_invoke_are_those_of_the_calls_that_wait(error: RpcError, code: grpc.StatusCode) -> None:
+    async with bridged(METHODS) as bridge, bridge.channel() as channel:
+        bridge.functions.error = error
+        found = await asyncio.gather(*(_status(unary_unary(channel, "/test.Test/Echo")(b"")) for _ in range(25)))
+        assert {(code, str(error))} == set(found)
+        bridge.functions.error = None
+        assert b"echo again" == await unary_unary(channel, "/test.Test/Echo")(b"again")
+
+
+async def test_calls_that_outlive_the_invocation_end_and_say_why() -> None:
+    async with bridged(METHODS, remaining=1_600) as bridge, bridge.channel() as channel:
+        call = stream_stream(channel, "/test.Test/Chat")()
+        await call.write(b"x")
+        assert b"re: x" == await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call.read()
+        assert grpc.StatusCode.UNAVAILABLE is raised.value.code()
+        assert "time limit" in (raised.value.details() or "")
+
+
+async def test_the_end_of_the_invocation_ends_its_calls() -> None:
+    """A function that dies in the middle of a stream: UNAVAILABLE, and nothing is repeated."""
+    sockets: list[socket.socket] = []
+
+    def dies(event: Any, context: Any) -> Any:
+        order = event[KEY]
+        host, _, port = order["address"].rpartition(":")
+        opened = socket.create_connection((host, int(port)))
+        sockets.append(opened)
+        opened.sendall(f"GLB1 {order['token']} request-1 60000\n".encode())
+        opened.sendall(bytes.fromhex("000000040000000000"))  # SETTINGS
+        opened.recv(1 << 16)
+        asyncio.run(asyncio.sleep(0.3))
+        opened.close()
+        return {"statusCode": 200}
+
+    async with bridged(dies) as bridge, bridge.channel() as channel:
+        code, _ = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+        assert grpc.StatusCode.UNAVAILABLE is code
+    assert 1 == bridge.functions.invoked
+
+
+# -- strangers ---------------------------------------------------------------------------------------------------------
+
+
+async def _sends(address: TcpAddress, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    writer.write(data)
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GLB1 " + b"x" * 43 + b" request-1 60000\n",
+        b"GLB1\n",
+        b"\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"x" * 300,
+        bytes(range(256)),
+    ],
+)
+async def test_a_stranger_without_a_token_gets_nothing(line: bytes) -> None:
+    async with bridged(METHODS) as bridge:
+        assert b"" == await _sends(bridge.rendezvous.address, line)
+        await eventually(lambda: bridge.rendezvous.refused == 1)
+
+
+async def test_a_token_serves_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was used gets nothing, also while its instance lives."""
+    lines: list[bytes] = []
+
+    def watches(event: Any, context: Any) -> Any:
+        lines.append(f"GLB1 {event[KEY]['token']} request-1 60000\n".encode())
+        return server.handler(event, context)
+
+    server = LambdaServer()
+    add(server, METHODS)
+    async with bridged(watches) as bridge, bridge.channel() as channel:
+        assert b"echo 1" == await unary_unary(channel, "/test.Test/Echo")(b"1")
+        assert b"" == await _sends(bridge.rendezvous.address, lines[0])
+        assert b"echo 2" == await unary_unary(channel, "/test.Test/Echo")(b"2")
+        assert 1 == bridge.functions.invoked
+    server.close()
+
+
+async def test_strangers_do_not_keep_a_function_out() -> None:
+    """Silent ones give way to those who come later, and a function says at once who it is."""
+    async with bridged(METHODS) as bridge, bridge.channel() as channel:
+        address = bridge.rendezvous.address
+        silent = [await asyncio.open_connection(address.host, address.port) for _ in range(2 * MAX_STRANGERS_OF_ONE)]
+        assert b"echo 1" == await unary_unary(channel, "/test.Test/Echo")(b"1")
+        assert bridge.rendezvous.refused >= MAX_STRANGERS_OF_ONE - 1
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_a_stranger_has_a_few_seconds() -> None:
+    rendezvous = Rendezvous(TcpAddress("127.0.0.1", 0), line_seconds=0.05)
+    address = rendezvous.listen(TcpAddress("127.0.0.1", 0))
+    assert b"" == await _sends(address, b"GLB1 ")
+    assert 1 == rendezvous.refused
+    await rendezvous.close()
