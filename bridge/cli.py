@@ -66,9 +66,7 @@ def _open_what_is_closed() -> None:
 
 
 def _let_go_of(stream: TextIO) -> None:
-    """Flush the output. Its reader may have gone (`| head`). That is not an error, so Python's exit code 120 is
-    avoided.
-    """
+    """Flush the output. Its reader may have gone (`| head`). That is no error, so exit code 120 is avoided."""
     try:
         stream.flush()
     except OSError:

@@ -57,9 +57,7 @@ def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line for a terminal: control characters, line ends and lone surrogates as Python escapes
-    them.
-    """
+    """Return the text on one line for a terminal: control characters and lone surrogates as Python escapes."""
     if text.isprintable():
         return text
     return "".join(

@@ -80,9 +80,7 @@ class Stack:
     """Belongs to the running loop. `open` comes first."""
 
     def __init__(self, config: Config, shared: Shared, *, local_endpoint: str) -> None:
-        """`local_endpoint`: the URL of the local Lambda, or empty. Raises ValueError for proxies that cannot be
-        used.
-        """
+        """`local_endpoint`: the URL of the local Lambda, or empty. Raises ValueError for bad proxies."""
         self.config = config
         self._shared = shared
         self._described: dict[str, Descriptors] = {}
@@ -107,9 +105,7 @@ class Stack:
         return self._targets.invocations
 
     async def open(self) -> None:
-        """Read descriptors, build the targets, begin to seek credentials. Raises ConfigErrors, OSError for TLS
-        files.
-        """
+        """Read descriptors, build the targets, seek credentials. Raises ConfigErrors, OSError for TLS files."""
         self._described.update(await asyncio.to_thread(load_configured, self.config))
         entries: dict[str, RouteEntry | None] = {}
         sources: dict[str, Source | None] = {}

@@ -113,7 +113,5 @@ class CallFacts:
         self._call.compress_next = False
 
     def time_remaining(self) -> float | None:
-        """Seconds left: until the caller's deadline or, if that is earlier, shortly before Lambda ends the
-        invocation.
-        """
+        """Seconds left until the caller's deadline, or until shortly before Lambda ends the invocation."""
         return self._call.time_remaining()

@@ -41,9 +41,7 @@ class HttpRequest(NamedTuple):
     is.
     """
     takes_streams: bool = False
-    """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one or the other and don't say
-    which.
-    """
+    """Whether a streamed reply is as welcome as one in JSON. AWS's front ends take one and don't say which."""
 
     @property
     def query(self) -> tuple[tuple[str, str], ...]:

@@ -12,9 +12,7 @@ from lambda_fn.interceptors import Handler
 
 
 class Registry:
-    """What `add_…Servicer_to_server` filled in. A method registered by name comes before generic handlers, as with
-    grpcio.
-    """
+    """What `add_…Servicer_to_server` filled in. Methods by name come before generic handlers."""
 
     def __init__(self, *, reflects: bool) -> None:
         self.methods: dict[str, Handler] = {}

@@ -300,9 +300,7 @@ def _tell_of_refusal(status: int) -> None:
 
 
 def concurrency_in(environment: Mapping[str, str]) -> int | None:
-    """How many invocations to take at the same time; None: one, as everywhere but on Managed Instances. Raises
-    ValueError.
-    """
+    """How many invocations to take at the same time; None: one (no Managed Instances). Raises ValueError."""
     text = environment.get(MAX_CONCURRENCY)
     if text is None:
         return None

@@ -203,9 +203,7 @@ class _Requests:
             return None
 
     def only(self) -> Any:
-        """Return the one request of a unary method. None when the call has failed, because it has no request or
-        several.
-        """
+        """Return the one request of a unary method. None when the call has failed, for it has none or several."""
         request = self.take()
         if request is None or self._has_more():
             request = None

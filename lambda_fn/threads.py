@@ -84,9 +84,7 @@ class Workers:
                 self._idle.append(worker)
 
     async def call(self, function: Callable[[], T]) -> T:
-        """Return the result of `function`, run in a worker with a copy of the caller's context variables. Raises
-        Saturated.
-        """
+        """Return the result of `function`, run in a worker with the caller's context variables. Raises Saturated."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
@@ -135,9 +133,7 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class LoopThread:
-    """One event loop in a thread of its own, so that clients a servicer keeps (channels, sessions) stay on
-    their loop.
-    """
+    """One event loop in a thread of its own, so that a servicer's clients (channels, sessions) keep their loop."""
 
     def __init__(self) -> None:
         self._lock = Lock()

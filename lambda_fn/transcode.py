@@ -160,9 +160,7 @@ def to_json(data: bytes, descriptor: Any, *, prints_defaults: bool, only_field: 
 
 
 def any_as_json(type_url: str, value: bytes) -> Any:
-    """Return a google.protobuf.Any as JSON has it; None if its type is not loaded here or its bytes are no such
-    message.
-    """
+    """Return a google.protobuf.Any as JSON has it; None if its type is not loaded or its bytes do not fit."""
     from google.protobuf import any_pb2, json_format, message
 
     try:
@@ -243,9 +241,7 @@ def set_field(message: Any, path: tuple[str, ...], values: list[str]) -> None:
 
 
 def check_oneof(message: Any, field: Any) -> None:
-    """Check the field's oneof. Raises Refused if another member of it is set: setting this one would take it away
-    unseen.
-    """
+    """Check the field's oneof. Raises Refused if another member is set: this one would take it away unseen."""
     oneof = field.containing_oneof
     taken = None if oneof is None else message.WhichOneof(oneof.name)
     if taken not in (None, field.name):

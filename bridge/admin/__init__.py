@@ -1,3 +1,1 @@
-"""The admin server: health for orchestrators, metrics for Prometheus, routes and a status page for people on the same
-host.
-"""
+"""The admin server: health for orchestrators, metrics for Prometheus, routes and a status page for people."""

@@ -1,3 +1,1 @@
-"""Formats that AWS defines: event shapes, names, errors, signatures. The package is pure: no I/O, no clock, no
-logging.
-"""
+"""Formats that AWS defines: event shapes, names, errors, signatures. Pure: no I/O, no clock, no logging."""

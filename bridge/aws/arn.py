@@ -88,8 +88,8 @@ class FunctionName:
 
     @classmethod
     def from_arn(cls, text: str) -> FunctionName:
-        """Read `arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`. Raises ValueError that says what was
-        expected.
+        """Read `arn:PARTITION:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`. Raises ValueError, saying what it
+        expects.
         """
         found = _read_arn(text)
         if found is None:
@@ -109,9 +109,7 @@ class FunctionName:
         return self.name if self.qualifier is None else f"{self.name}:{self.qualifier}"
 
     def endpoint_host(self, default_region: str | None = None) -> str:
-        """Return the Lambda API's host for this function. An ARN's region always wins. Raises ValueError if there is no
-        region.
-        """
+        """Return the Lambda API's host for this function. An ARN's region wins. Raises ValueError without any."""
         region = self.region or default_region
         if region is None:
             raise ValueError(f"function {self} needs a region: set aws.region or use its ARN")

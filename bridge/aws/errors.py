@@ -221,9 +221,7 @@ _REQUEST_ID_PREFIX = re.compile(r"^RequestId: [0-9A-Za-z-]{1,64} (?:Error: )?")
 
 
 def failure_of(payload: bytes, *, function: str) -> RpcError:
-    """Return the cause in the body of a reply that has X-Amz-Function-Error: the function ran, or its start-up did, and
-    failed.
-    """
+    """Return the cause in the body of a reply that has X-Amz-Function-Error: the function or its start failed."""
     error_type, message = _read_failure(payload)
     timed_out = _TIMED_OUT.search(message)
     if error_type in _TIMEOUT_TYPES or (timed_out and not error_type):

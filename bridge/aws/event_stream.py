@@ -74,9 +74,7 @@ class EventStreamReader:
         self._buffer += data
 
     def next_event(self) -> Event | None:
-        """Return the next whole event, or None if it has not all arrived. After a BadReply the stream cannot be
-        used.
-        """
+        """Return the next whole event, or None if it is incomplete. After a BadReply the stream cannot be used."""
         buffer, at = self._buffer, self._at
         if len(buffer) - at < _LENGTHS.size:
             return None

@@ -71,9 +71,7 @@ class SigningKey:
         return f"{day}/{self.region}/{self.service}/aws4_request"
 
     def begin(self, day: str) -> tuple[HASH, HASH]:
-        """HMAC's inner and outer hash, begun with the key of this day (`YYYYMMDD`); the caller copies, never updates
-        them.
-        """
+        """HMAC's inner and outer hash, begun with the key of this day (`YYYYMMDD`); the caller copies them."""
         if day != self._day:
             key = f"AWS4{self.credentials.secret_key}".encode()
             for part in (day, self.region, self.service, "aws4_request"):

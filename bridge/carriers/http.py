@@ -83,9 +83,7 @@ class HttpCarrier:
         return await self._open_signed(pool, self._signer, path, fields, body, account)
 
     async def dry_run(self) -> None:
-        """Check whether the server can be reached, and whether there are credentials if it needs any. Raises as `open`
-        does.
-        """
+        """Check whether the server can be reached, with credentials if it needs any. Raises as `open` does."""
         if self._signer is not None:
             self._signer.signing.current()
         await (self._pool or self._find_pool()).connect()

@@ -87,9 +87,7 @@ class LambdaApi:
         return self._send(payload, extra, account, Pool.open)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `exchange`
-        does.
-        """
+        """Check that the function exists and the credentials may call it. It is not run. Raises as `exchange` does."""
         await self.exchange(b"", (("x-amz-invocation-type", "DryRun"),))
 
     async def _send(

@@ -52,7 +52,5 @@ class LambdaInvoke:
         return InvokeReply(response.body, request_id)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `invoke`
-        does.
-        """
+        """Check whether the function exists and the credentials may call it. It is not run. Raises as `invoke` does."""
         await self._api.dry_run()

@@ -97,7 +97,5 @@ class LambdaStream:
         return ArrivingPayload(response, function=str(self._function), request_id=request_id, account=account)
 
     async def dry_run(self) -> None:
-        """Check whether the function exists and the credentials may call it, without running it. Raises as `open`
-        does.
-        """
+        """Check whether the function exists and the credentials may call it. It is not run. Raises as `open` does."""
         await self._api.dry_run()

@@ -41,9 +41,7 @@ def content_codings(headers: Metadata) -> tuple[str, ...]:
 
 
 class ContentDecoder:
-    """Undoes the codings of one body: `feed` it the body in any parts, then `finish`. A body that is empty needs no
-    decoding.
-    """
+    """Undoes the codings of one body: `feed` the body in any parts, then `finish`. An empty body needs no decoding."""
 
     def __init__(self, codings: tuple[str, ...], *, max_between: int = MAX_BETWEEN) -> None:
         self._codings = codings

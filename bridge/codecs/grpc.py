@@ -106,9 +106,7 @@ class Grpc:
 
 
 def _no_prefix(body: bytes | bytearray) -> BadReply:
-    """Explain a common mistake: the function returns a bare message, and clients read its first five bytes as a
-    prefix.
-    """
+    """Explain a common mistake: the function returns a bare message, and clients read five bytes as a prefix."""
     shown = excerpt(body[:40])
     begins = f'"{shown}"' if shown else f"bytes {body[:8].hex(' ')}"
     declared = int.from_bytes(body[1:PREFIX_SIZE].ljust(4, b"\0"), "big")

@@ -262,9 +262,7 @@ def shown(text: str) -> str:
 
 
 def compose(text: str, document: Document) -> Element:
-    """Return the file's outermost mapping. Raises ConfigErrors with the one problem that keeps the text from being
-    read.
-    """
+    """Return the file's outermost mapping. Raises ConfigErrors with the one problem that keeps it from being read."""
 
     def refused(line: int | None, message: str) -> ConfigErrors:
         return ConfigErrors([Problem(document.file, line, "", message)])

@@ -301,9 +301,7 @@ class Admin:
 
     address: Annotated[TcpAddress, tcp_address] = _ADMIN_ADDRESS
     hosts: Annotated[tuple[str, ...], host_names] = ()
-    """Host names under which it answers, besides addresses, localhost and names without a dot; `*.NAME`: all below
-    NAME.
-    """
+    """More Host names to answer to. Addresses, localhost and names without a dot always are. `*.NAME`: all below."""
 
 
 @dataclass(frozen=True, slots=True)

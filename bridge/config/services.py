@@ -240,9 +240,7 @@ def _read_entry(key: str, element: Element) -> Entry:
 
 
 def _read_settings(element: Element, known: Collection[str], *, scalar: str) -> Settings:
-    """Return the keys of a mapping. Text or null alone is the value of the key `scalar`. Raises Refused if it is
-    neither.
-    """
+    """Return the keys of a mapping. Text or null alone is the value of the key `scalar`. Raises Refused otherwise."""
     if not element.is_mapping and not element.is_list:
         return {scalar: element}
     return flatten(element.keys(), known)

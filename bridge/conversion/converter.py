@@ -183,9 +183,7 @@ class Converter:
         return _held(await self._from_json_elsewhere(path, text, max_size), account)
 
     def _learn(self, path: str) -> _Cheap:
-        """Learn what this method's messages cost at most. Raises UnknownMethod, so that no more is kept than there are
-        methods.
-        """
+        """Learn what this method's messages cost at most. Raises UnknownMethod, so that only methods are kept."""
         most = min(MAX_HERE, self._transcoder.most_parsed(path))
         most_per_byte = self._transcoder.most_per_byte(path)
         cheap = self._cheap[path] = _Cheap(min(most, int(CHEAP / most_per_byte)), most, most_per_byte)

@@ -34,9 +34,7 @@ MAX_HEADER = 16 * 1024
 MAX_API_CONNECTIONS = 1000
 """Connections. At this number the oldest idle one is closed for a new one. If none is idle, a new one is refused."""
 _KEPT_DESCRIPTORS = 64
-"""File descriptors of the process that connections to the local Lambda leave free: its functions need pipes and
-sockets.
-"""
+"""File descriptors that connections to the local Lambda leave free, because functions need pipes and sockets."""
 IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends."""
 SHUTDOWN_TIMEOUT = 1.0
@@ -139,9 +137,7 @@ class LocalLambda:
             return await handler(request)
 
     async def update(self, functions: Mapping[str, FunctionConfig]) -> None:
-        """Serve these functions from now on. Invocations in flight end as they began; unchanged functions keep their
-        instances.
-        """
+        """Serve these functions from now on. Invocations in flight go on. Unchanged functions keep their instances."""
         self._configured = dict(functions)
         for name in self._functions.keys() - functions.keys():
             self._retire(self._functions.pop(name))

@@ -74,9 +74,7 @@ class StreamBucket(Bucket):
         """
 
     def spend_on(self, streams_begun: int, now: float, amount: float = 1.0) -> bool:
-        """Take this many tokens for one stream, of the given number of streams. Returns False if there are fewer
-        tokens.
-        """
+        """Take this many tokens for one stream of `streams_begun`. Returns False if there are fewer tokens."""
         self._spoilt += 1
         sound = streams_begun - self._spoilt
         if sound > self._most_sound:

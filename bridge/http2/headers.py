@@ -156,9 +156,7 @@ def _shape_of(names: tuple[str, ...]) -> Shape:
 
 
 def _are_usual(names: tuple[str, ...]) -> bool:
-    """Whether the names are those of a common gRPC request: the pseudo-headers in front, each once, and no rare
-    names.
-    """
+    """Whether the names are those of a common gRPC request: pseudo-headers in front, each once, no rare names."""
     pseudo, ordinary = (names[:4], names[4:]) if ":authority" in names else (names[:3], names[3:])
     expected = {":method", ":scheme", ":path", ":authority"} if len(pseudo) == 4 else {":method", ":scheme", ":path"}
     return (

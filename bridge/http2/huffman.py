@@ -175,9 +175,7 @@ _BEGUN.decompress(_deflate_header())
 
 
 def _inflate(data: bytes) -> str | None:
-    """Return what `_decode` returns. None: only `_decode` can judge the string, because of a rare symbol or its
-    padding.
-    """
+    """Return what `_decode` returns. None: only `_decode` can judge the string, for a rare symbol or its padding."""
     inflating = _BEGUN.copy()
     # The padding and these ones together are the code that ends the block.
     text = inflating.decompress(data.translate(_REVERSED_BITS) + _FIFTEEN_ONES, 2 * len(data))

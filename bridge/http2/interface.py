@@ -136,9 +136,7 @@ class Engine(Protocol):
         ...
 
     def announce_goaway(self, reason: bytes = b"") -> None:
-        """Send the first GOAWAY of a drain, with last stream 2^31-1, so that no call under way is lost (RFC
-        9113 6.8).
-        """
+        """Send the first GOAWAY of a drain, with last stream 2^31-1, so that no call is lost (RFC 9113 6.8)."""
         ...
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:

@@ -438,9 +438,7 @@ class NativeEngine:
             self._events.append(RequestReceived(stream_id, decoded.fields, ended))
 
     def _receive_later_block(self, stream_id: int, decoded: HeaderList, size: int, *, ended: bool) -> None:
-        """Take the header block of a stream that has begun: trailers, or a fault. `size` is the block's size in
-        bytes.
-        """
+        """Take the header block of a stream that has begun: trailers, or a fault. `size`: the block's bytes."""
         stream = self._streams.get(stream_id)
         if stream is None or decoded.excess:
             self._budgets.block_refused(max(decoded.work, size), self._now)

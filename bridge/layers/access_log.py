@@ -181,9 +181,7 @@ class AccessLog:
             self._add(AccessLogEntry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
 
     def write_refused(self, path: str, status: Status, peer: Peer, connection: Hashable | None = None) -> None:
-        """Write the line of a request that is not a gRPC call. `connection` is the one it arrived on, if its lines are
-        bounded.
-        """
+        """Write the line of a request that is not a gRPC call. `connection` bounds the number of its lines."""
         if self.is_on and (connection is None or self._allows_line(connection, peer, status.code)):
             now = datetime.fromtimestamp(self._wall_clock(), UTC)
             code = CODES[status.code].name

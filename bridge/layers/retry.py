@@ -20,9 +20,7 @@ _MOST_DOUBLINGS = 30
 
 
 class Budget:
-    """Keeps retries from making an outage worse. Each call earns a fraction of a retry, and each retry spends a whole
-    one.
-    """
+    """Keeps retries from making an outage worse. A call earns a part of a retry, and a retry spends a whole one."""
 
     __slots__ = ("_most", "_part", "_tokens", "calls")
 

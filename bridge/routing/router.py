@@ -86,9 +86,7 @@ class Router(Generic[T]):
 
 
 def pick(weights: Sequence[float], point: float) -> int:
-    """Return the index that `point`, from 0 to just under 1, falls on when [0, 1) is divided by the weights, all above
-    0.
-    """
+    """Return the index that `point`, from 0 to just under 1, falls on when [0, 1) is divided by the weights."""
     if len(weights) == 1:
         return 0
     sums = list(accumulate(weights))

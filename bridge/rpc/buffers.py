@@ -261,9 +261,7 @@ class OpenAccount(Holding):
 
 
 class Level:
-    """Bytes that the process holds for no single call, such as a connection's. They are counted even if they do not
-    fit.
-    """
+    """Bytes that the process holds for no single call, such as a connection's. They count even if they do not fit."""
 
     __slots__ = ("_buffers", "size")
 

@@ -78,9 +78,7 @@ class Call(Account, Protocol):
         ...
 
     def send(self, event: ResponseEvent) -> bool:
-        """Queue an event. False: the client's window is full; await `writable()` before the next one is fetched or
-        made.
-        """
+        """Queue an event. False: the client's window is full; await `writable()` before the next one."""
         ...
 
     def send_all(self, events: Sequence[ResponseEvent]) -> None:

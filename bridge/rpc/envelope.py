@@ -103,7 +103,7 @@ class EnvelopeReader:
         self._buffer += data
 
     def next_envelope(self) -> bytes | None:
-        """Return the next whole envelope, prefix included, or None if it has not all arrived. Raises as EnvelopeScanner
+        """Return the next whole envelope, prefix included, or None if it has not all arrived. Raises as the scanner
         does.
         """
         have = len(self._buffer) - self._at

@@ -119,9 +119,7 @@ class UnsupportedCompression(RequestError):
 
 
 class UnsupportedCall(RequestError):
-    """The target's payload format cannot carry what the client sent: several messages, or messages that are no
-    protobuf.
-    """
+    """The target's payload format cannot carry what the client sent: several messages, or not protobuf."""
 
     code = StatusCode.UNIMPLEMENTED
 

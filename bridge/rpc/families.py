@@ -92,9 +92,7 @@ class Figures(Struct):
     """Values that travel between processes and add up. None: not known."""
 
     def add(self, other: Self) -> None:
-        """Take in another process's figures. What only that one has (a method, say) belongs to this one from
-        then on.
-        """
+        """Take in another process's figures. What only that one has (a method, say) belongs to this one then."""
         families = families_of(type(self))
         for name in self.__struct_fields__:
             theirs = getattr(other, name)

@@ -104,9 +104,7 @@ def _utf_8(text: str) -> bytes:
 
 
 def parse_code(value: str) -> StatusCode:
-    """Return the code in a `grpc-status`, or UNKNOWN for what is not one (statuscodes.md: "error parsing returned
-    status").
-    """
+    """Return the code in a `grpc-status`, or UNKNOWN for what is not one (gRPC's statuscodes.md)."""
     if value.isascii() and value.isdigit() and len(value) <= 2 and int(value) < len(CODES):
         return CODES[int(value)]
     return StatusCode.UNKNOWN

@@ -56,9 +56,7 @@ class FairShare:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._turn = -1.0
-        """The loop's time when the current turn began. It has a resolution of milliseconds, so short turns share one
-        value.
-        """
+        """The loop's time when the current turn began. It counts milliseconds, so short turns share one value."""
         self._turn_ends = 0.0
         self._is_scheduled = False
         self._buffer = memoryview(bytearray(_BUFFER_SIZE))
@@ -158,9 +156,7 @@ class Intake:
         self._since = 0.0
         """The arrival time of the bytes that the engine keeps."""
         self.is_behind = False
-        """Whether the connection waits for its turn. If its client does not read our bytes, it waits for that
-        instead.
-        """
+        """Whether the connection waits for its turn. If its client does not read, it waits for that instead."""
         self._is_paused = False
         """Whether reading from the transport is paused."""
         self._light_from = self._read_began = 0.0

@@ -57,9 +57,7 @@ class Hosts:
         return any(name.endswith(known[1:]) if known.startswith("*.") else name == known for known in self.named)
 
     def answer_to_url(self, authority: str, suffix: str) -> bool:
-        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. The suffix may also be a
-        configured name.
-        """
+        """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. Or a configured suffix."""
         return self.answer_to(authority) or _plain(suffix) in self.named
 
     def refusal(self, authorities: Iterable[str], origins: Iterable[str] = ()) -> str | None:

@@ -21,9 +21,7 @@ from bridge.server.hosts import Hosts
 
 
 class IdleGiveWay:
-    """Makes the connections of an HTTP server, and bounds their number. The oldest idle one makes room for a
-    new one.
-    """
+    """Makes the connections of an HTTP server, and bounds their number. The oldest idle one goes for a new one."""
 
     def __init__(self, server: web.Server, *, most: int, kept_descriptors: int) -> None:
         """`kept_descriptors` is the number of the process's file descriptors that these connections leave to others."""
@@ -74,9 +72,7 @@ class _NoRoom(asyncio.Protocol):
 
 
 def http_refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin: bool = False) -> str | None:
-    """Return the reason why this request is refused, by its host name and the origin of its page. None if it is
-    answered.
-    """
+    """Return the reason why this request is refused, by its host name and its page's origin. None: it is answered."""
     authorities = request.headers.getall(hdrs.HOST, [])
     scheme, is_whole_url, rest = request.raw_path.partition("://")
     if is_whole_url and scheme.isalpha():  # RFC 9112 3.2.2

@@ -54,8 +54,8 @@ class Outflow:
             self._loop.call_soon(self.flush)
 
     def flush_for_one(self) -> None:
-        """Send what a call has queued: now if it is the only call, else together with the others. Every write is a
-        system call.
+        """Send what a call has queued: now if it is the only call, else together with the others. A write is a system
+        call.
         """
         if len(self._calls) == 1:
             self.flush()

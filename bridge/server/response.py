@@ -135,9 +135,7 @@ def those_that_fit(metadata: Metadata, room: int) -> Metadata:
 
 
 def _cut(message: str, room: int) -> str:
-    """Return the part of the message that fits `room` bytes on the wire, cut between characters. A mark shows that it
-    was cut.
-    """
+    """Return the part of the message that fits `room` bytes on the wire, cut between characters, with a mark."""
     if not message or (len(message) <= room and len(encode_message(message)) <= room):
         return message
     room -= len(CUT_MARK)

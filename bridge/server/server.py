@@ -1,6 +1,4 @@
-"""The server owns the listeners, which are bound once, and their connections. Its drain ends them without losing a
-call.
-"""
+"""The server owns the listeners, which are bound once, and their connections. Its drain loses no call."""
 
 from __future__ import annotations
 

@@ -86,9 +86,7 @@ class Uploads:
         self.grow(upload, size)
 
     def grow(self, upload: Upload, size: int) -> None:
-        """Count this many more bytes as held for the request (fewer if negative). This may end requests, also
-        this one.
-        """
+        """Count this many more bytes as held for the request (fewer if negative). This may end requests, even this."""
         share = self._shares.get(upload.connection)
         if share is None or upload not in share.uploads:
             return
@@ -179,9 +177,7 @@ class Uploads:
         return bool(self._waiting)
 
     def _end_one(self) -> bool:
-        """End the youngest request of the connection that holds the most. Returns False if there is only one
-        request.
-        """
+        """End the youngest request of the connection that holds the most. Returns False if it has only one."""
         share = max(self._shares.values(), key=_held)
         youngest = next(reversed(share.uploads))
         if len(self._shares) == len(share.uploads) == 1:

@@ -1,6 +1,4 @@
-"""What can be wrong with descriptors. Neither ends a call: one stops a configuration, the other answers one
-question.
-"""
+"""What can be wrong with descriptors. Neither ends a call: one stops a configuration, one answers a question."""
 
 from __future__ import annotations
 

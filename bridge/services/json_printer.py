@@ -173,9 +173,7 @@ class JsonPrinter:
             text.add(_encode(pick(self._mapped(slice_of)))[1:-1])
 
     def _groups(self, value: Any, shape: str) -> Iterator[list[Any]]:
-        """Yield the elements, or the keys of a map, a slice at a time; a message that is larger than a slice stands
-        alone.
-        """
+        """Yield the elements, or the keys of a map, a slice at a time; a larger message stands alone."""
         group: list[Any] = []
         left = self._slice
         for each in value:

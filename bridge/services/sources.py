@@ -42,9 +42,7 @@ class Source:
             yield self.target.known
 
     async def find(self, symbol: str, *, service: str) -> Descriptors | None:
-        """Return the descriptors that define the symbol. Raises NotDescribed if the target had to be asked and could
-        not.
-        """
+        """Return the descriptors that define the symbol. Raises NotDescribed if a target could not be asked."""
         for descriptors in self.known():
             if descriptors.file_of(symbol) is not None:
                 return descriptors
@@ -83,9 +81,7 @@ class Sources:
     # -- services and methods ------------------------------------------------------------------------------------------
 
     def services(self) -> list[str]:
-        """Return the built-in services, those that keys name in full, and those known to lie under the other keys;
-        sorted.
-        """
+        """Return the built-in services, those that keys name in full, and those known under other keys; sorted."""
         under_prefixes = {
             service
             for source in self._all

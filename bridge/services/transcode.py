@@ -47,9 +47,7 @@ class Transcoder:
     """Turns messages into JSON and back."""
 
     def __init__(self, descriptors: Descriptors, *, proto_names: bool = False, defaults: bool = True) -> None:
-        """`proto_names`: fields are named as in the .proto; `defaults`: those that hold their default are
-        written too.
-        """
+        """`proto_names`: fields are named as in the .proto; `defaults`: those at their default, too."""
         self._descriptors = descriptors
         self._name = Path(descriptors.name).name
         """For clients: where the file lies is not their business."""

@@ -130,9 +130,7 @@ class GrpcTarget:
 
 
 async def _exchange(call: Call, upstream: Upstream, requests: _Requests) -> list[ResponseEvent]:
-    """Pass the messages both ways. Returns the last events without sending them: Trailers, and what arrived
-    with them.
-    """
+    """Pass the messages both ways. Returns the last events unsent: Trailers, and what arrived with them."""
     sending = asyncio.get_running_loop().create_task(requests.pass_on())
     sending.add_done_callback(requests.passed_on)
     try:

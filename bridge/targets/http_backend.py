@@ -53,9 +53,7 @@ class HttpBackend:
         headers: Mapping[str, str],
         wall_clock: Callable[[], float],
     ) -> None:
-        """`headers` are the configured ones, with names in lower case. `wall_clock` reads the time of day (Unix
-        seconds).
-        """
+        """`headers` are the configured ones, with names in lower case. `wall_clock` reads Unix seconds."""
         self._carrier = carrier
         self._kind = kind
         self._headers = headers

@@ -1,6 +1,4 @@
-"""Calls that the bridge makes itself, directly to a target. Reflection uses them to ask a function for its
-descriptors.
-"""
+"""Calls that the bridge makes itself, directly to a target. Reflection asks functions for descriptors."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class StreamBackend:
 
 
 async def _head_of(call: Call, chunks: Parts, reply: StreamedReply) -> tuple[HttpReply, bytes]:
-    """Read the reply's head. Returns it and the first bytes of the body. `chunks` has the rest. Raises BadReply,
+    """Read the reply's head. Returns it and the first bytes of the body. `chunks` has more. Raises BadReply,
     BuffersFull.
     """
     held = Portion(call)

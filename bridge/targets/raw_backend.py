@@ -19,9 +19,7 @@ from bridge.targets.gathering_target import BackendReply
 from bridge.targets.lambda_backend import Invoker
 
 DROPS_LOGGED_EVERY = 60.0
-"""Seconds between two log lines about metadata that does not fit. Clients choose its size, so they must not fill the
-log.
-"""
+"""Seconds between two log lines about metadata that does not fit. Clients must not fill the log."""
 
 _logger = logging.getLogger(__name__)
 

@@ -43,9 +43,7 @@ class Target(NamedTuple):
         return self._replace(address=f"{self.address.rpartition(':')[0]}:{port}")
 
     def of_process(self, pid: int) -> Target:
-        """Return the target with the process's number in the socket's name: where `{pid}` stands, else before the
-        suffix.
-        """
+        """Return the target with the process's number in the socket's name: at `{pid}`, or before the suffix."""
         if not self.socket:
             return self
         path = self.socket

@@ -135,9 +135,7 @@ def cut(body: bytes, max_message: int | None) -> list[tuple[int, int, int]]:
 
 
 def messages_in(body: bytes, encoding: str, max_message: int | None) -> Iterator[bytes]:
-    """Yield the messages behind their prefixes, each inflated when it is taken. Raises Refused, for bad prefixes at
-    once.
-    """
+    """Yield the messages behind their prefixes, each inflated when it is taken. Raises Refused."""
     return _inflated(body, cut(body, max_message), encoding, max_message)
 
 

@@ -59,9 +59,7 @@ def read_authority(authority: str) -> Authority:
 
 
 def _is_url_host(host: str) -> bool:
-    """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL, "host
-    parsing").
-    """
+    """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL)."""
     last = host.rstrip(".").rpartition(".")[2]
     return _NUMBER(last) is None or _IPV4(host) is not None
 

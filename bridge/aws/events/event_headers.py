@@ -107,9 +107,7 @@ def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
 
 
 def _needs_care(encoded: bytes) -> bool:
-    """Whether there may be a value that not every runtime takes, or a name that is AWS's: rare, and cheapest seen in
-    the JSON.
-    """
+    """Whether there may be a value that not every runtime takes, or a name that is AWS's. Rare; seen in the JSON."""
     return (
         not encoded.isascii()
         or b"\\" in encoded  # an escape: a control character, a quote or a backslash

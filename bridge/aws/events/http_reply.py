@@ -126,9 +126,7 @@ def _http_status(value: int | str | None) -> int:
 
 
 def _headers_of(found: ReplyObject) -> Metadata:
-    """Return the headers in order. A name in multiValueHeaders is taken from there alone; cookies are a field of their
-    own.
-    """
+    """Return the headers in order. A name in multiValueHeaders counts only there. Cookies are a field of their own."""
     fields = _flatten(found.headers) if found.headers else []
     if found.multiValueHeaders:
         listed = _flatten(found.multiValueHeaders)

@@ -111,9 +111,7 @@ class GrpcCarrier:
         await self.pool.close()
 
     def retire(self) -> None:
-        """Close the connections when the last call has ended. A call that begins late keeps a connection until its own
-        end.
-        """
+        """Close the connections when the last call has ended. A late call keeps a connection until its end."""
         self._is_retired = True
         self._close_if_idle()
 
@@ -174,9 +172,7 @@ def _context(files: TargetTls) -> ssl.SSLContext:
 
 
 def _prepared(opened: socket.socket, make: Callable[[], Http2Connection]) -> Http2Connection:
-    """Set up a socket so that it notices a dead server soon. A call may wait hours for its answer, but not for a dead
-    server.
-    """
+    """Set up a socket so that it notices a dead server soon. A call may wait hours for an answer."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
     if option is not None:
         opened.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT)

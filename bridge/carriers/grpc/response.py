@@ -149,9 +149,7 @@ def _bytes_of(details: str) -> bytes:
 
 
 def _from_wire(fields: Fields) -> Metadata:
-    """Metadata for the client, without fields of the call itself or of one connection, and without unreadable
-    values.
-    """
+    """Metadata for the client, without fields of the call or of one connection, and without unreadable values."""
     metadata: list[tuple[str, str]] = []
     for name, value in fields:
         if name in _NOT_METADATA:

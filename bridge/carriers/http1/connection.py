@@ -142,9 +142,7 @@ class Http1Connection(asyncio.BufferedProtocol):
         return self._phase is IDLE and not self._transport.is_closing()
 
     def has_news(self) -> bool:
-        """Whether the socket has bytes, or an end, that the loop has not read yet. On an idle connection this means its
-        end.
-        """
+        """Whether the socket has bytes, or an end, that the loop has not read yet. When idle, this means its end."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:

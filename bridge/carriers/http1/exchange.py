@@ -228,9 +228,7 @@ class StreamedResponse:
         self.close()
 
     def close(self) -> None:
-        """Stop reading. Before the end of the response this closes the connection, because HTTP/1.1 has no
-        other way.
-        """
+        """Stop reading. Before the end of the response this closes the connection: HTTP/1.1 has no other way."""
         if not self._is_whole and self._connection is not None:
             self._connection.abort()
         if self._error is None and not self._is_whole:

@@ -42,9 +42,7 @@ class IdleTimes:
         self._announced = self._learned = inf
         self._forget: asyncio.TimerHandle | None = None
         self.limit = limits.idle_timeout
-        """Seconds of idleness up to which a connection is used. It is less than the timeout if the server closes
-        sooner.
-        """
+        """Seconds of idleness up to which a connection is used. Less than the timeout if servers close sooner."""
         self.trusted = min(limits.looked_at_after, limits.idle_timeout)
         """Seconds of idleness up to which a connection is used without looking at its socket."""
 

@@ -152,9 +152,7 @@ class Pool:
                 return response
 
     async def connect(self) -> None:
-        """Wait for a connection, to find out whether the origin can be reached. Raises as `exchange` does before it
-        sends.
-        """
+        """Wait for a connection: can the origin be reached? Raises as `exchange` does before it sends."""
         connection = self._take()
         if connection is None:
             self.released(await self._wait())

@@ -108,9 +108,7 @@ def _is_local(host: str) -> bool:
 
 
 def _covers(entry: str, origin: Origin) -> bool:
-    """Whether an entry of NO_PROXY means this origin: `*`, a host and all below it, HOST:PORT, an address, a
-    network.
-    """
+    """Whether an entry of NO_PROXY means this origin: `*`, a host and all below it, HOST:PORT, address, network."""
     if entry == "*":
         return True
     host = origin.host.lower()

@@ -37,9 +37,7 @@ class ResumingContext(ssl.SSLContext):
         return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
 
     def remember(self, tls: ssl.SSLObject) -> None:
-        """Keep the session of a connection that has carried an answer, because TLS 1.3 sends tickets after the
-        handshake.
-        """
+        """Keep the session of a connection that has carried an answer, because TLS 1.3 sends tickets late."""
         if tls.session is not None and isinstance(tls.server_hostname, str):
             self._sessions[tls.server_hostname] = tls.session
 
@@ -74,9 +72,7 @@ def client_context(
 
 
 def context_from_environment(environment: Mapping[str, str]) -> ResumingContext:
-    """Make the context for AWS. It reads AWS_CA_BUNDLE as boto3 and the AWS CLI do, for companies whose proxy decrypts
-    TLS.
-    """
+    """Make the context for AWS. It reads AWS_CA_BUNDLE as boto3 and the AWS CLI do, for proxies that decrypt TLS."""
     bundle = environment.get("AWS_CA_BUNDLE")
     return client_context(ca=Path(bundle) if bundle else None)
 

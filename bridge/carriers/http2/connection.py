@@ -36,9 +36,7 @@ from bridge.rpc.errors import (
 )
 
 WRITE_PIECE = 16 << 10
-"""Bytes that the engine reads in one turn of the loop. The rest waits, so that a busy server does not delay everything
-else.
-"""
+"""Bytes that the engine reads in one turn of the loop. The rest waits, so that others get their turn."""
 
 FLUSHED_AT = 64 << 10
 """Body bytes from which on they are written at once, not at the end of the loop's turn."""

@@ -129,9 +129,7 @@ class Search(Protocol):
         ...
 
     def renew(self) -> Found:
-        """Read the credentials from the place where they were found. They are fetched again only if they expire
-        soon.
-        """
+        """Read the credentials from the place where they were found. They are fetched anew only if they expire soon."""
         ...
 
 

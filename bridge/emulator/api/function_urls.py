@@ -214,9 +214,7 @@ async def _send(request: web.Request, response: web.StreamResponse, begun: bytes
 
 
 async def _read_head(reply: Reply, chunks: AsyncIterator[bytes]) -> tuple[Head, bytes]:
-    """Return the head, once there is one, and what of the body came with it. Raise BadReply, also for a failure before
-    it.
-    """
+    """Return the head, once there is one, and what of the body came with it. Raises BadReply."""
     prelude = Prelude()
     unstreamed = bytearray()
     async for chunk in chunks:

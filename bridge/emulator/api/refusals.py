@@ -45,9 +45,7 @@ class MissingAuthentication(ApiRefusal):
 
 
 class IncompleteSignature(ApiRefusal):
-    """An `Authorization` header that is no AWS signature. The message never repeats the header: it may hold a
-    secret.
-    """
+    """An `Authorization` header that is no AWS signature. The message does not repeat it: it may hold a secret."""
 
     http_status = 403
     error_type = "IncompleteSignatureException"

@@ -49,9 +49,7 @@ _forbidden = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]").search
 
 
 class InvalidUrlReply(Exception):
-    """The reply cannot become an HTTP response. `str` says why, for the function's log: the client reads
-    nothing of it.
-    """
+    """The reply cannot become an HTTP response. `str` says why, for the function's log alone."""
 
 
 class Head(FrozenValue, frozen=True):

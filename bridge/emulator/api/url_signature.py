@@ -42,7 +42,7 @@ def known_keys(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def verify(request: UrlRequest, sent_path: str, *, keys: Mapping[str, str], now: float) -> str:
-    """Return the access key of who signed. `sent_path` is the path as sent, whole; `now`: Unix seconds. Raises
+    """Return the access key of who signed. `sent_path` is the path as sent, whole; `now`: Unix time. Raises
     BadSignature.
     """
     headers = _headers(request)

@@ -42,9 +42,7 @@ class Interpreters:
         self._known: dict[tuple[str, Path], Interpreter] = {}
 
     async def ask(self, config: FunctionConfig) -> Interpreter:
-        """Describe the interpreter of a Python function; one that does not start is left to fail where it can be
-        reported.
-        """
+        """Describe the interpreter of a Python function; one that does not start fails later, with a report."""
         key = interpreter_of(config), config.code
         if key not in self._known:
             self._known[key] = await _ask(config)
@@ -162,9 +160,7 @@ def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[st
 
 
 def function_side() -> Path:
-    """Return the folder that holds lambda_fn. The wheel carries a copy next to this package, and a checkout has it at
-    its root.
-    """
+    """Return the folder that holds lambda_fn. The wheel carries a copy next to this package, a checkout at its root."""
     here = Path(__file__).resolve().parents[1]
     bundled = here / "bundled"
     return bundled if bundled.is_dir() else here.parents[1]

@@ -31,9 +31,7 @@ class _Sources(DefaultFilter):
 
 
 class FileWatch:
-    """Follows one set of folders at a time. Caches, virtual environments, .git, logs and our own output do not
-    count.
-    """
+    """Follows one set of folders at a time. Caches, virtual environments, .git and logs do not count."""
 
     def __init__(self, on_change: Callable[[set[Path]], None], *, looked_after: float = LOOKED_AFTER) -> None:
         """`looked_after`: seconds, see LOOKED_AFTER."""

@@ -149,9 +149,7 @@ class Instance:
         return workers - self._session.stuck - self._claims
 
     async def run(self, invocation: Invocation, reply: Reply) -> bytes:
-        """See `reply` to its end; return the tail of the log, if wanted. Raise InstanceLost with the reply
-        untouched.
-        """
+        """See `reply` to its end. Return the tail of the log if wanted. Raises InstanceLost with `reply` untouched."""
         self._claims += 1
         try:
             return await self._run(invocation, reply)
@@ -413,9 +411,7 @@ class Instance:
         self.kill()
 
     def _expire(self, request_id: str) -> None:
-        """End one of many invocations at its time limit. As on AWS, the process goes on, and so does the function's
-        code.
-        """
+        """End one of many invocations at its time limit. As on AWS, the process and the code go on."""
         self._session.expire(request_id)
         self._calls[request_id].reply.fail(failures.timed_out(request_id, self._config.timeout))
 

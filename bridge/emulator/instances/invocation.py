@@ -53,9 +53,7 @@ class Reply:
     )
 
     def __init__(self, *, limit: int = MAX_REPLY, streamed_limit: int = MAX_REPLY) -> None:
-        """`streamed_limit` holds instead of `limit` if the function streams: for invokers that can take it as
-        it comes.
-        """
+        """`streamed_limit` holds instead of `limit` if the function streams: for invokers that read as it comes."""
         self.content_type = "application/json"
         self.is_streamed = False
         self.failure: Failure | None = None

@@ -60,9 +60,7 @@ class FunctionProcess:
         return cls(process, output, on_output)
 
     async def run(self, reaper: Reaper) -> str:
-        """Wait until the process has ended and return how, in the words that AWS uses: `exit status 1`, `signal:
-        killed`.
-        """
+        """Wait until the process has ended and return how, in AWS's words: `exit status 1`, `signal: killed`."""
         group = self._process.pid
         try:
             await reaper.watch(group)
@@ -87,9 +85,7 @@ class FunctionProcess:
                 return
 
     def memory(self) -> int:
-        """Bytes of anonymous memory of the process and its descendants: what no kernel could take back. 0 without
-        /proc.
-        """
+        """Bytes of anonymous memory of the process and its descendants: no kernel can take it back. 0 without /proc."""
         return sum(_anonymous(pid) for pid in _family(self._process.pid))
 
     def _read(self) -> bool:
