@@ -55,6 +55,13 @@ class Reader(Protocol):
         ...
 
     @property
+    def is_behind(self) -> bool:
+        """Whether bytes that were fed wait to be inflated. Feed it b"" until it is not, in other turns of the loop: one
+        `feed` does a bounded amount of work.
+        """
+        ...
+
+    @property
     def has_ended(self) -> bool:
         """Whether the call's end has come, so that the body should be over."""
         ...

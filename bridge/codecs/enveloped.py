@@ -7,7 +7,7 @@ format's reader interprets the trailers, and bytes that are not an envelope.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from bridge.codecs.codec import ReplyOptions
 from bridge.codecs.error_excerpts import ERROR_MARK, OPAQUE_KEPT
@@ -19,6 +19,12 @@ from bridge.rpc.events import EMPTY_HEADERS, Headers, Message, ResponseEvent
 
 MAX_REPORT = 1 << 20
 """Bytes of a runtime's report behind the messages."""
+
+INFLATED_AT_ONCE = 256 << 10
+"""Bytes of messages that one `feed` inflates: some tenths of a millisecond. The rest waits for the next one."""
+
+_COST_OF_MESSAGE = 256
+"""The fixed cost of a message, as a number of inflated bytes that take as long."""
 
 NotGrpc = Callable[[bytes | bytearray, int], BadReply]
 """Takes a body, and the index in it where no envelope begins that the format knows."""
@@ -36,7 +42,9 @@ class EnvelopedBody:
     """Belongs to one reply; its length is the bytes held."""
 
     __slots__ = (
+        "_inflated",
         "_inflater",
+        "_inflating",
         "_known_flags",
         "_max_response",
         "_max_trailers",
@@ -69,6 +77,9 @@ class EnvelopedBody:
             max_response=options.max_response,
             account=options.account,
         )
+        self._inflating: Iterator[bytes] | None = None
+        """The rest of the message that is being inflated, and (below) its beginning."""
+        self._inflated: list[bytes] = []
         self.is_framed = is_framed
         self.failure: RpcError | None = failure
         """An error to raise once earlier events have been returned."""
@@ -93,6 +104,11 @@ class EnvelopedBody:
         """Whether more of the body can change the outcome."""
         return self.is_framed or len(self) < OPAQUE_KEPT
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether bytes that came wait to be inflated. `feed` goes on with them, given more bytes or none."""
+        return self._inflating is not None
+
     def open(self) -> list[ResponseEvent]:
         """Return the Headers, before any of the body has come, if messages are to be expected."""
         return self.take_headers() if self.is_framed and self.failure is None else []
@@ -114,6 +130,7 @@ class EnvelopedBody:
         try:
             self._cut(data, events, not_grpc)
         except RpcError as error:
+            self._inflating = None
             self.fail(error, events)
         return events
 
@@ -125,6 +142,12 @@ class EnvelopedBody:
 
     def _cut(self, data: bytes, events: list[ResponseEvent], not_grpc: NotGrpc) -> None:
         """Cuts what has come into envelopes, along an index: the buffer moves once a chunk, not once a message."""
+        left = INFLATED_AT_ONCE
+        if self._inflating is not None:
+            left = self._inflate(self._inflating, events, left)
+            if self._inflating is not None:
+                self.rest += data
+                return
         body: bytes | bytearray = data
         if self.rest:
             self.rest += data
@@ -151,21 +174,43 @@ class EnvelopedBody:
                 if flags & TRAILERS:
                     block = bytes(body[start : start + size])
                     if flags & COMPRESSED:
-                        block = self._inflater.inflate(block, self._max_trailers, "trailers")
+                        block = self._inflater.inflate_trailers(block, self._max_trailers)
                     self.trailers = block
+                elif flags and self._inflater.must_inflate():
+                    self._inflating = self._inflater.pieces(bytes(body[start : start + size]))
+                    left = self._inflate(self._inflating, events, left)
                 else:
-                    message = bytes(body[at : start + size])
-                    if flags:
-                        message = self._inflater.acceptable(message)
                     if self.headers is not None:
                         events += self.take_headers()
-                    events.append(Message(message))
+                    events.append(Message(bytes(body[at : start + size])))
                 at = start + size
+                if self._inflating is not None:
+                    break
         finally:
             if self.rest:
                 del self.rest[:at]
             elif at < end:
                 self.rest += body[at:]
+
+    def _inflate(self, inflating: Iterator[bytes], events: list[ResponseEvent], left: int) -> int:
+        """Inflate about `left` bytes of a message, and add its events if it is whole then. Returns how many bytes may
+        still be inflated at once.
+        """
+        if left <= 0:
+            return left
+        for piece in inflating:
+            self._inflated.append(piece)
+            left -= len(piece)
+            if left <= 0:
+                return left
+        size = sum(map(len, self._inflated))
+        message = b"".join((size.to_bytes(PREFIX_SIZE, "big"), *self._inflated))  # the flags are 0
+        self._inflating = None
+        self._inflated.clear()
+        if self.headers is not None:
+            events += self.take_headers()
+        events.append(Message(message))
+        return left - _COST_OF_MESSAGE
 
 
 def _may_be_report(body: bytes | bytearray, at: int) -> bool:

@@ -51,6 +51,10 @@ class GrpcReader:
         return len(self._body)
 
     @property
+    def is_behind(self) -> bool:
+        return self._body.is_behind
+
+    @property
     def wants_more(self) -> bool:
         return self._body.wants_more
 
@@ -58,7 +62,7 @@ class GrpcReader:
         return self._body.open() if self._fields.status is None else []
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
-        return self._body.feed(data, self._not_an_envelope) if data else []
+        return self._body.feed(data, self._not_an_envelope) if data or self._body.is_behind else []
 
     def finish(self) -> list[ResponseEvent]:
         fields, body = self._fields, self._body

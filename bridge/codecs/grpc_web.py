@@ -57,6 +57,10 @@ class GrpcWebReader:
         return len(self._body)
 
     @property
+    def is_behind(self) -> bool:
+        return self._body.is_behind
+
+    @property
     def wants_more(self) -> bool:
         """Whether more of the body can change the outcome."""
         return self._body.wants_more
@@ -74,7 +78,7 @@ class GrpcWebReader:
 
     def feed(self, data: bytes) -> list[ResponseEvent]:
         """Return the events that these bytes complete."""
-        if not data:
+        if not data and not self._body.is_behind:
             return []
         try:
             if self._text is None:

@@ -4,9 +4,10 @@ with a bound.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bridge.rpc.buffers import Account
-from bridge.rpc.compression import IDENTITY, SUPPORTED, accepts, inflate
-from bridge.rpc.envelope import PREFIX_SIZE, envelope
+from bridge.rpc.compression import IDENTITY, SUPPORTED, accepts, inflate, inflate_pieces
 from bridge.rpc.errors import BadReply, MessageTooLarge, ReplyTooLarge
 
 MAX_INFLATED = 64 << 20
@@ -36,39 +37,44 @@ class ReplyInflater:
         self.is_needed = bool(encoding) and not accepts(accept_encoding, encoding)
         """Whether the client does not take the reply's encoding."""
 
-    def acceptable(self, message: bytes) -> bytes:
-        """Return a compressed envelope as the client can take it. Raises BadReply, ReplyTooLarge, BuffersFull."""
+    def must_inflate(self) -> bool:
+        """Whether compressed messages must be inflated for the client. Raises BadReply if there should be none."""
         if self._encoding in ("", IDENTITY):
             raise BadReply("the function sent a compressed message but names no grpc-encoding")
-        if not self.is_needed:
-            return message
-        limit = self._budget if self._max_response is None else min(self._max_response, self._budget)
-        account = self._account
-        room = limit if account is None else account.room
-        try:
-            plain = self.inflate(message[PREFIX_SIZE:], min(limit, room), "a response message")
-        except ReplyTooLarge:
-            if account is not None and room < limit:
-                raise account.buffers.full(room) from None
-            raise
-        if account is not None:
-            account.hold(len(plain))
-        self._budget -= len(plain)
-        return envelope(plain)
+        return self.is_needed
 
-    def inflate(self, data: bytes, limit: int, what: str) -> bytes:
-        """`limit`: bytes; `what` is told in errors. Raises BadReply, ReplyTooLarge."""
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """Yield a compressed message in pieces, each inflated when it is taken. The account holds them.
+
+        Taking them raises BadReply, ReplyTooLarge, BuffersFull.
+        """
+        self._check_encoding("a response message")
+        limit = self._budget if self._max_response is None else min(self._max_response, self._budget)
+        try:
+            for piece in inflate_pieces(data, self._encoding, max_size=limit):
+                if self._account is not None:
+                    self._account.hold(len(piece))
+                self._budget -= len(piece)
+                yield piece
+        except MessageTooLarge as error:
+            raise ReplyTooLarge(f"a response message of the function inflates beyond {limit} bytes") from error
+
+    def inflate_trailers(self, block: bytes, max_size: int) -> bytes:
+        """Return an inflated trailers block of at most `max_size` bytes. Raises BadReply, ReplyTooLarge."""
+        self._check_encoding("trailers")
+        try:
+            return inflate(block, self._encoding, max_size=max_size)
+        except MessageTooLarge as error:
+            raise ReplyTooLarge(f"the function's trailers inflate beyond {max_size} bytes") from error
+
+    def _check_encoding(self, what: str) -> None:
+        """Check that the bridge can undo the encoding. `what` is told in the error. Raises BadReply."""
         encoding = self._encoding
         if encoding not in SUPPORTED or encoding == IDENTITY:
             raise BadReply(
-                f"the function compressed {what} with {encoding[:40] or 'an encoding it does not name'}, "
-                "which neither the"
-                " client offered nor the bridge can undo"
+                f"the function compressed {what} with {encoding[:40] or 'an encoding it does not name'}, which neither"
+                " the client offered nor the bridge can undo"
             )
-        try:
-            return inflate(data, encoding, max_size=limit)
-        except MessageTooLarge as error:
-            raise ReplyTooLarge(f"{what} of the function inflates beyond {limit} bytes") from error
 
 
 _WITHOUT = ReplyInflater("", accept_encoding=None, max_response=None)

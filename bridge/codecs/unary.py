@@ -43,6 +43,7 @@ class UnaryReader:
 
     __slots__ = ("_body", "_convert_body", "_decode", "_fields", "_http_status", "_max_response")
 
+    is_behind = False
     has_ended = False
     """Never before the body is over: nothing in it marks its end."""
 

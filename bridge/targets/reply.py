@@ -48,6 +48,9 @@ async def read_in_slices(reader: Reader, body: bytes, *, into: list[ResponseEven
     due = _MOST_AT_ONCE
     for piece in in_pieces(body):
         into += reader.feed(piece)
+        while reader.is_behind:
+            await asyncio.sleep(0)
+            into += reader.feed(b"")
         if len(into) > due:
             await asyncio.sleep(0)
             due = len(into) + _MOST_AT_ONCE
@@ -80,6 +83,9 @@ async def read_decoded(
                 )
             account.hold(len(piece))
             into += reader.feed(piece)
+            while reader.is_behind:
+                await asyncio.sleep(0)
+                into += reader.feed(b"")
             if not reader.wants_more:
                 break
     into += await finish(reader)
@@ -153,6 +159,11 @@ async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> No
         before = call.held
         events = reader.feed(piece)
         inflated = call.held - before
+        while reader.is_behind:
+            await asyncio.sleep(0)  # the call may hold more or less after it
+            before = call.held
+            events += reader.feed(b"")
+            inflated += call.held - before
         waiting = reader.held if reader.held > SMALL else 0
         if waiting > held.size:
             held.become(waiting)

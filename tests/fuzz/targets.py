@@ -57,6 +57,7 @@ from tests.support.event_stream import event
 from tests.support.fakes import reply_options
 from tests.support.frames import PREFACE, REQUEST, raw
 from tests.support.lambda_channel import LambdaContextDouble
+from tests.support.replies import fed
 
 Target = Callable[[bytes], None]
 
@@ -327,7 +328,7 @@ def _events_of(reader: GrpcWebReader | GrpcReader, chunks: Iterable[bytes]) -> l
     try:
         events += reader.open()
         for chunk in chunks:
-            events += reader.feed(chunk)
+            events += fed(reader, chunk)
         events += reader.finish()
     except RpcError as error:
         assert not any(isinstance(each, Trailers) for each in events)

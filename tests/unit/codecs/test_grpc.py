@@ -21,6 +21,7 @@ from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
 from tests.support.fakes import in_chunks, reply_options
+from tests.support.replies import fed
 
 GRPC: Metadata = (("content-type", "application/grpc+proto"),)
 HELLO = envelope(b"hello")
@@ -41,7 +42,7 @@ def reader_of(
 
 def read(body: bytes, headers: Metadata = GRPC, *, http_status: int = 200) -> list[ResponseEvent]:
     reader = reader_of(headers, http_status=http_status)
-    return reader.feed(body) + reader.finish()
+    return fed(reader, body) + reader.finish()
 
 
 def test_a_request_is_sent_as_it_is() -> None:
@@ -190,7 +191,7 @@ def test_any_chunks_read_the_same(body: bytes, cuts: list[int], http_status: int
         reader, events = reader_of(http_status=http_status), []
         try:
             for chunk in chunks:
-                events += reader.feed(chunk)
+                events += fed(reader, chunk)
             events += reader.finish()
         except RpcError as error:
             return events, type(error).__name__

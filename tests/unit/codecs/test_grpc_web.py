@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.codecs.enveloped import INFLATED_AT_ONCE
 from bridge.codecs.grpc_web import MAX_TRAILERS, MOST_LINES, GrpcWeb, GrpcWebReader
 from bridge.codecs.inflation import MAX_INFLATED
+from bridge.rpc.buffers import Buffers, OpenAccount
+from bridge.rpc.compression import PIECE
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -27,6 +30,7 @@ from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CODES, Status, StatusCode
 from tests.support.fakes import in_chunks, reply_options
+from tests.support.replies import fed
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors/grpc_web_trailers.json").read_text())
 
@@ -51,7 +55,7 @@ def read(
     glanced = GrpcWeb().read(http_status, headers, body, options)
     reader = GrpcWebReader(http_status, headers, options)
     try:
-        events = reader.feed(body)
+        events = fed(reader, body)
         events += reader.finish()
     except RpcError:
         assert isinstance(glanced, GrpcWebReader)
@@ -339,6 +343,57 @@ def test_many_messages_cannot_inflate_without_end() -> None:
         read(bomb * 5 + OK, (*WEB, ("grpc-encoding", "deflate")))
 
 
+@pytest.mark.parametrize("size", [1, INFLATED_AT_ONCE, INFLATED_AT_ONCE + 1, 5 * INFLATED_AT_ONCE])
+@pytest.mark.parametrize("cut", [1 << 20, 100])
+def test_a_large_message_is_inflated_in_steps(size: int, cut: int) -> None:
+    """One `feed` does a bounded amount of work; the messages behind it wait their turn."""
+    account = OpenAccount(Buffers(1 << 30))
+    body = compressed(b"x" * size) + HELLO + compressed(b"y" * size) + OK
+    headers = (*WEB, ("grpc-encoding", "gzip"))
+    reader = GrpcWebReader(200, headers, reply_options(account=account))
+    events: list[ResponseEvent] = []
+    steps = [0]
+    for at in range(0, len(body), cut):
+        data = body[at : at + cut]
+        while data or reader.is_behind:
+            before = account.held
+            events += reader.feed(data)
+            steps.append(account.held - before)
+            data = b""
+
+    assert max(steps) <= INFLATED_AT_ONCE + PIECE
+    assert 2 * size == sum(steps)
+    assert [
+        Headers(),
+        Message(envelope(b"x" * size)),
+        Message(HELLO),
+        Message(envelope(b"y" * size)),
+        OK_END,
+    ] == events + reader.finish()
+
+
+def test_many_small_messages_are_inflated_in_steps() -> None:
+    """Each costs something, even if it is empty."""
+    reader = GrpcWebReader(200, (*WEB, ("grpc-encoding", "gzip")), reply_options())
+
+    first = reader.feed(compressed(b"") * 5000)
+
+    assert reader.is_behind
+    assert len(first) <= 1 + INFLATED_AT_ONCE // 256
+    assert 5001 == len(first) + len(fed(reader, b""))
+
+
+def test_a_message_that_breaks_in_a_later_step_ends_the_reply_there() -> None:
+    body = compressed(b"a") + envelope(gzip.compress(b"x" * (1 << 20))[:-8], flags=COMPRESSED) + OK
+    reader = GrpcWebReader(200, (*WEB, ("grpc-encoding", "gzip")), reply_options())
+
+    assert [Headers(), Message(envelope(b"a"))] == reader.feed(body)
+    assert reader.is_behind
+    with pytest.raises(BadReply, match="cut off"):
+        fed(reader, b"")
+    assert not reader.is_behind
+
+
 def test_compressed_trailers() -> None:
     """Envelope 0x81: trailers in the reply's encoding, whatever the client lists."""
     end = envelope(gzip.compress(b"grpc-status:5\r\n"), flags=TRAILERS | COMPRESSED)
@@ -622,7 +677,7 @@ def run(chunks: list[bytes], headers: Metadata, http_status: int = 200) -> Outco
     events: list[ResponseEvent] = []
     try:
         for chunk in chunks:
-            events += reader.feed(chunk)
+            events += fed(reader, chunk)
         events += reader.finish()
     except RpcError as error:
         return events, type(error)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable
+
+import pytest
 
 from bridge.aws.invoke import InvokeReply
 from bridge.codecs.grpc_web import GrpcWeb
@@ -106,3 +109,39 @@ async def test_one_large_message_is_inflated_in_turns() -> None:
 
     assert [envelope(message)] == whole
     assert turns >= 60
+
+
+_LARGE = 4 << 20
+_SQUEEZED = envelope(gzip.compress(bytes(_LARGE)), flags=COMPRESSED) + envelope(b"grpc-status:0\r\n", flags=TRAILERS)
+_GZIP = _HEADERS | {"grpc-encoding": "gzip"}
+
+
+@pytest.mark.parametrize("coding", ["", "deflate"])
+async def test_one_large_message_of_a_reply_is_inflated_in_turns(coding: str) -> None:
+    """For a client that lists no encoding, whether the body has a content coding as well or not."""
+    body = zlib.compress(_SQUEEZED) if coding else _SQUEEZED
+    headers = _GZIP | ({"content-encoding": coding} if coding else {})
+    payload = {"headers": headers, "body": b64encode(body).decode(), "isBase64Encoded": True}
+    target = invoke_target(FakeCarrier(InvokeReply(json.dumps(payload).encode(), "")))
+    call = RecordingCall(body=envelope(b""))
+    turns = await _turns_during(target.handle(call))
+
+    assert [bytes(_LARGE)] == call.messages
+    assert OK == call.status
+    assert turns >= 15
+
+
+async def test_one_large_message_of_a_stream_is_inflated_in_turns() -> None:
+    """And what it held of the buffers is given back once it has been sent."""
+
+    async def parts() -> AsyncIterator[bytes]:
+        yield _SQUEEZED
+
+    call = RecordingCall()
+    reader = GrpcWeb().reader(200, tuple(_GZIP.items()), reply_options(account=call))
+    turns = await _turns_during(stream_reply(call, reader, parts(), request_id=""))
+
+    assert [bytes(_LARGE)] == call.messages
+    assert OK == call.status
+    assert turns >= 15
+    assert 0 == call.held
