@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import grpc
 import grpc.aio
@@ -28,6 +28,12 @@ class Waits:
 
     seconds: list[float]
     failed: int
+    ended_at: list[float] = field(default_factory=list)
+    """When each of them ended, on the machine's monotonic clock."""
+
+    def ended_within(self, begin: float, end: float) -> int:
+        """How many calls ended in this time."""
+        return sum(begin <= at < end for at in self.ended_at)
 
     def percentile(self, part: float) -> float:
         """In seconds; infinite where nothing was called."""
@@ -38,6 +44,7 @@ class Waits:
 async def call_steadily(address: str, path: str, seconds: float, *, authority: bytes | None = None) -> Waits:
     """`authority`: the PEM that signed the server's certificate; None: plain TCP."""
     waits: list[float] = []
+    ended_at: list[float] = []
     failed = 0
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     if authority is None:
@@ -57,8 +64,9 @@ async def call_steadily(address: str, path: str, seconds: float, *, authority: b
                 failed += 1
             now = time.monotonic()
             waits.append(now - due)
+            ended_at.append(now)
             due = max(due + 1 / PACE, now - 1.0)  # after a long stall it does not make up for all of it
-    return Waits(waits, failed)
+    return Waits(waits, failed, ended_at)
 
 
 def main() -> None:
@@ -71,7 +79,7 @@ def main() -> None:
     chosen = parser.parse_args()
     pem = chosen.authority.read() if chosen.authority else None
     waits = asyncio.run(call_steadily(chosen.address, chosen.path, chosen.seconds, authority=pem))
-    print(json.dumps({"seconds": waits.seconds, "failed": waits.failed}))
+    print(json.dumps(asdict(waits)))
 
 
 if __name__ == "__main__":

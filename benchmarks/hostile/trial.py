@@ -35,6 +35,8 @@ class Outcome:
     """Bytes, by the attacker."""
     cpu: float
     """Seconds of the proxy's processes."""
+    calls_meanwhile: int
+    """The neighbour's calls that ended while the attacker ran."""
     memory_before: int
     peak_memory: int
     """Bytes resident, of all of the proxy's processes."""
@@ -67,17 +69,19 @@ def attack(victim: Victim, attack_name: str | None, seconds: float, *, core: int
     neighbour = _start("neighbour", victim.address, victim.path, str(seconds + _BEFORE), *tls, core=core)
     time.sleep(_BEFORE + 0.5)
     before, spent = _resident(victim.pid, "VmRSS"), _cpu(victim.pid)
+    began = time.monotonic()
     attacker = None
     if attack_name is not None:
         attacker = _start(
             "attacker", attack_name, victim.address, str(seconds), *tls, core=core, niceness=_ATTACKER_NICENESS
         )
-    told = json.loads(_output(neighbour, seconds))
+    waits = Waits(**json.loads(_output(neighbour, seconds)))
     sent = int(_output(attacker, seconds)) if attacker is not None else 0
     return Outcome(
-        Waits(told["seconds"], told["failed"]),
+        waits,
         sent,
         _cpu(victim.pid) - spent,
+        waits.ended_within(began, time.monotonic()),
         before,
         _resident(victim.pid, "VmHWM"),
     )

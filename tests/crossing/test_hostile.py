@@ -1,6 +1,7 @@
 """Each attack of benchmarks/hostile for a moment: a neighbour's calls go on, and the process stays within its buffers.
 
-The bounds are wide, for busy machines. docs/hostile.md has the figures of a quiet one, beside Envoy's.
+What the neighbour gets is compared with the bridge's own CPU time, which a busy machine does not change.
+docs/hostile.md has waits on a quiet machine, beside Envoy's.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 2.0
-MAX_P99 = 2.5
-"""Seconds. Without its work budget the bridge lets a neighbour wait 3 s and more."""
+MAX_CPU_A_CALL = 0.25
+"""Seconds of the bridge's CPU for each call that a neighbour gets meanwhile. With its work budget the bridge spends at
+most some 25 ms. Without it that is 1 s and more, because the bridge serves the attacker alone.
+"""
 MOMENT = 64 << 20
 """Bytes above twice `buffers` that are forgiven: the allocator's, and what a single read brings."""
 
@@ -59,7 +62,7 @@ def stand_in() -> Iterator[int]:
 
 @pytest.mark.parametrize("each", attacks(), ids=lambda each: each.name)
 def test_a_neighbour_goes_on(each: Attack, stand_in: int, tmp_path: Path) -> None:
-    """None of its calls fails, none waits long, and memory stays near the buffers."""
+    """None of its calls fails, it gets its share of the bridge, and memory stays near the buffers."""
     text = (ROOT / "benchmarks" / "bridge.yaml").read_text()
     usual = yaml.safe_load(text.replace("arn:aws:lambda:us-east-1:123456789012:function:", "function:"))
     config = with_more(usual, each.config)
@@ -71,5 +74,5 @@ def test_a_neighbour_goes_on(each: Attack, stand_in: int, tmp_path: Path) -> Non
         outcome = attack(Victim("bridge", bridge.process.pid, bridge.address, PATH), each.name, SECONDS)
 
     assert 0 == outcome.waits.failed
-    assert outcome.waits.percentile(0.99) < MAX_P99
+    assert outcome.cpu / max(1, outcome.calls_meanwhile) < MAX_CPU_A_CALL
     assert outcome.peak_memory < outcome.memory_before + 2 * BUFFERS + MOMENT

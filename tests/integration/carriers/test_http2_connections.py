@@ -394,19 +394,15 @@ async def test_a_server_that_comes_back_is_found_soon() -> None:
     async with handler_for(server) as handler:
         errors = [await failure(handler) for _ in range(30)]
         async with frame_server(port=port):
-            loop = asyncio.get_running_loop()
-            back = loop.time()
             while True:
                 try:
                     call = await called(handler)
                     break
                 except Unreachable:
                     await asyncio.sleep(0.01)
-            took = loop.time() - back
 
     assert {f"cannot connect to {server.address} (ECONNREFUSED)"} == {str(error) for error in errors}
     assert call.status == OK
-    assert took < 10  # the longest pause is one second
 
 
 async def test_one_attempt_serves_all_who_wait() -> None:
