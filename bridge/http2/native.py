@@ -115,6 +115,7 @@ class NativeEngine:
         "_pings_sent",
         "_read",
         "_resets",
+        "_responses_sent",
         "_shut",
         "_starved",
         "_stream_credit_step",
@@ -186,6 +187,9 @@ class NativeEngine:
         self._data_sent = 0
         """DATA frames, a large one counting for several of the default size."""
         self._headers_sent = 0
+        """Header blocks."""
+        self._responses_sent = 0
+        """Whole responses that left at once: one DATA frame and two header blocks, which are not counted above."""
         self._head_fields: Fields = ()
         """The fields that opened the last response, and (below) their block."""
         self._head_block = b""
@@ -497,7 +501,7 @@ class NativeEngine:
         if stream_id not in self._streams:
             self._judge(frames.RST_STREAM, stream_id)
             # python-h2 resets a stream again for each DATA frame that arrives after its reset.
-            self._budgets.useless_frame(self._streams_begun, excused=self._data_sent)
+            self._budgets.useless_frame(self._streams_begun, excused=self._data_sent + self._responses_sent)
             return
         if not self._parts_left:
             raise _Enough
@@ -576,7 +580,7 @@ class NativeEngine:
                 self._budgets.useless_frame(self._streams_begun)
             self._events.append(PingAcknowledged(payload))
             return
-        self._budgets.ping(self._headers_sent + self._data_sent, self._now)
+        self._budgets.ping(self._headers_sent + self._data_sent + 3 * self._responses_sent, self._now)
         self._out.append(frame(frames.PING, ACK, 0, payload))
         self._budgets.answer_queued()
 
@@ -591,7 +595,7 @@ class NativeEngine:
     def _receive_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if len(payload) != frames.UINT32.size:
             raise size_fault("WINDOW_UPDATE")
-        self._budgets.window_update(self._streams_begun, self._data_sent)
+        self._budgets.window_update(self._streams_begun, self._data_sent + self._responses_sent)
         increment = frames.UINT32.unpack(payload)[0] & MAX_WINDOW
         if not stream_id:
             self._open_connection_window(increment)
@@ -727,8 +731,7 @@ class NativeEngine:
             if begin_size + finish_size <= SMALLEST_MAX_FRAME:
                 del self._streams[stream_id]
                 self._window_out -= size
-                self._data_sent += 1
-                self._headers_sent += 2
+                self._responses_sent += 1
                 # A payload that fits the smallest frame size has 0 in the upper byte of its length.
                 self._out += (
                     pack_small_head(0, begin_size, HEADERS, END_HEADERS, stream_id),

@@ -276,9 +276,9 @@ class Connection(asyncio.BufferedProtocol):
             self._callless.refuse(event.stream_id, head, ended=event.ended, now=now)
             self._flush_soon()
             return
-        serving = self._serving
-        call = ServedCall.begin(self, event.stream_id, head, serving.resolve(head.path), now=monotonic())
-        self.calls[event.stream_id] = call
+        serving, stream_id = self._serving, event.stream_id
+        call = ServedCall.begin(self, stream_id, head, serving.resolve(head.path), now=monotonic())
+        self.calls[stream_id] = call
         self.figures.streams_open += 1
         if event.ended:
             call.received(b"", ended=True, now=now)
