@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import ssl
 import time
@@ -72,7 +73,10 @@ _END = b"grpc-status"
 """In every call's trailers once: the engine writes header names as they are."""
 
 
-def request_fields(timeout: str = "5S") -> list[tuple[str, str]]:
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def request_fields(timeout: str = "5S", span: str = "b7ad6b7169203331") -> list[tuple[str, str]]:
     """The header list of a call as grpc-go sends it."""
     return [
         (":method", "POST"),
@@ -83,7 +87,7 @@ def request_fields(timeout: str = "5S") -> list[tuple[str, str]]:
         ("user-agent", "grpc-go/1.66.0"),
         ("te", "trailers"),
         ("grpc-timeout", timeout),
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("traceparent", f"00-{TRACE}-{span}-01"),
     ]
 
 
@@ -93,11 +97,10 @@ class Client:
     """
 
     def __init__(self, *, varies: bool) -> None:
-        """`varies`: each call has a grpc-timeout of its own, so that no two header blocks are the same."""
+        """`varies`: each call has its own grpc-timeout and traceparent, so that no two header blocks are the same."""
         self._encoder = Encoder()
-        self._varies = varies
+        self._chance = random.Random(1) if varies else None
         self._stream = -1
-        self._calls = 0
         self._awaited = 0
         self._all_here: asyncio.Future[None] | None = None
 
@@ -111,11 +114,15 @@ class Client:
 
     def _call(self) -> bytes:
         self._stream += 2
-        self._calls += 1
-        timeout = f"{4_999_999 - self._calls % 900_000}u" if self._varies else "5S"
-        block = self._encoder.encode(request_fields(timeout))
+        block = self._encoder.encode(self._fields())
         head = frames.frame(frames.HEADERS, frames.END_HEADERS, self._stream, block)
         return head + frames.frame(frames.DATA, frames.END_STREAM, self._stream, REQUEST)
+
+    def _fields(self) -> list[tuple[str, str]]:
+        chance = self._chance
+        if chance is None:
+            return request_fields()
+        return request_fields(f"{chance.randrange(4_990_000, 4_999_999)}u", f"{chance.getrandbits(64):016x}")
 
     def expect(self, count: int) -> asyncio.Future[None]:
         """Done when so many more calls have ended."""

@@ -167,11 +167,12 @@ def _are_usual(names: tuple[str, ...]) -> bool:
     )
 
 
-def _size_of_names(names: tuple[str, ...]) -> int:
+def size_of_names(names: tuple[str, ...]) -> int:
+    """Bytes of a list of names, as limits count them."""
     return sum(map(len, names)) + FIELD_OVERHEAD * len(names)
 
 
-_SHAPES = Remembered(_shape_of, most=256, largest=2 << 10, size_of=_size_of_names)
+_SHAPES = Remembered(_shape_of, most=256, largest=2 << 10, size_of=size_of_names)
 """By the names of a list."""
 
 
@@ -179,14 +180,19 @@ def checked_request(fields: Fields, flaw: str | None = None) -> HeaderList:
     """Return the list with its verdict as a request (RFC 9113 8.3.1) and its content-length. `flaw` is the fault of a
     single value.
     """
-    names, values = zip(*fields, strict=True) if fields else ((), ())
+    return checked_by_names(tuple([name for name, _ in fields]), fields, flaw)
+
+
+def checked_by_names(names: tuple[str, ...], fields: Fields, flaw: str | None) -> HeaderList:
+    """See checked_request. `names` are those of the fields."""
     shape = _SHAPES[names]
     flaw = shape.flaw or flaw
     if flaw is not None:
         return HeaderList(fields, flaw, flaw)
     if shape.is_usual:
         method, scheme, path = shape.required
-        if values[method] and values[scheme] and values[path] and (shape.te is None or values[shape.te] == "trailers"):
+        te = shape.te
+        if fields[method][1] and fields[scheme][1] and fields[path][1] and (te is None or fields[te][1] == "trailers"):
             return HeaderList(fields)
     return _looked_through(fields)
 

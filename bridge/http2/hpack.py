@@ -17,7 +17,7 @@ from bridge.http2.headers import (
     FIELD_OVERHEAD,
     SPACE,
     HeaderList,
-    checked_request,
+    checked_by_names,
     metadata_count,
     stripped,
     value_flaw,
@@ -137,6 +137,9 @@ class Decoder:
         "_longest_huffman",
         "_max_list",
         "_max_metadata",
+        "_run",
+        "_run_names",
+        "_run_size",
         "_size",
         "_sizes",
         "_table",
@@ -160,6 +163,10 @@ class Decoder:
         """
         self._is_tainted = False
         """An invalid value has entered the table. From then on every value of every list is checked."""
+        self._run: list[Field] = []
+        """The fields of the last references in a row. A client's next block often refers to the same ones."""
+        self._run_names: list[str] = []
+        self._run_size = 0
 
     def decode(self, block: bytes) -> HeaderList:
         """Decode a whole header block to a list. Raises ConnectionFault (COMPRESSION_ERROR)."""
@@ -178,10 +185,11 @@ class Decoder:
             self._blocks.remember(block, decoded)
         return decoded
 
-    def _read(self, block: bytes) -> tuple[HeaderList, bool]:
+    def _read(self, block: bytes) -> tuple[HeaderList, bool]:  # noqa: PLR0915 - one loop, for every call's sake
         """Return the list, and whether the block has changed the table."""
-        table, sizes = self._table, self._sizes
+        table = self._table
         fields: list[Field] = []
+        names: list[str] = []
         flaw: str | None = None
         at = self._read_size_updates(block) if block and block[0] & 0xE0 == _SIZE_UPDATE else 0
         changes_table = at > 0
@@ -207,19 +215,26 @@ class Decoder:
                 if not value.isprintable():
                     flaw = value_flaw(field[1]) or flaw
                 fields.append(field)
+                names.append(name)
                 if byte >= _INSERTED:
                     self._insert(field, size)
                     self._is_tainted |= flaw is not None
                     changes_table = True
             elif references := _REFERENCES(block, at):
                 indexes = references[0].translate(_TO_INDEX)
-                fields += map(table.__getitem__, indexes)
-                room -= sum(map(sizes.__getitem__, indexes))
                 at += len(indexes)
+                run = [*map(table.__getitem__, indexes)]
+                if run != self._run:
+                    self._remember_run(run, indexes)
+                fields += run
+                names += self._run_names
+                room -= self._run_size
             else:
                 index, at = _index(block, at + 1, byte, 0x7F)
-                fields.append(self._entry(index))
-                room -= sizes[index]
+                field = self._entry(index)
+                fields.append(field)
+                names.append(field[0])
+                room -= self._sizes[index]
             if room < 0:
                 excess, work, has_inserted = self._skim(block, at, self._max_list - room)
                 work += _FIELD_WORK * len(fields)
@@ -230,7 +245,12 @@ class Decoder:
         whole = tuple(fields)
         if self._is_tainted:
             flaw = flaw or value_flaw_in(whole)
-        return checked_request(whole, flaw), changes_table
+        return checked_by_names(tuple(names), whole, flaw), changes_table
+
+    def _remember_run(self, run: list[Field], indexes: bytes) -> None:
+        self._run = run
+        self._run_names = [name for name, _ in run]
+        self._run_size = sum([self._sizes[index] for index in indexes])
 
     def _skim(self, block: bytes, at: int, size: int) -> tuple[str, int, bool]:
         """Read the rest of a list that has `size` bytes and is too large, because later blocks may refer to what this

@@ -26,7 +26,8 @@ def parse_timeout(value: str) -> float:
     digits, seconds = value[:-1], _SECONDS_IN.get(value[-1:])
     if seconds is None or not (digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS):
         raise ValueError(f"grpc-timeout {value[:20]!r} is not 1 to 8 digits and one of H M S m u n")
-    return min(int(digits) * seconds, MAX_DEADLINE)
+    timeout = int(digits) * seconds
+    return timeout if timeout < MAX_DEADLINE else MAX_DEADLINE  # noqa: FURB136 - min() costs three times as much
 
 
 def format_timeout(seconds: float) -> str:

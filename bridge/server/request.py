@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from operator import itemgetter
 
 from bridge.http2.events import Fields
+from bridge.http2.headers import size_of_names
 from bridge.rpc.deadline import parse_timeout
 from bridge.rpc.hop import Leg, not_passed
-from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata
+from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata, is_binary
+from bridge.rpc.remembered import Remembered
 from bridge.rpc.status import Status, StatusCode, encode_message
 from bridge.rpc.value import FrozenValue
 
@@ -85,17 +89,89 @@ HTTP1_REFUSAL = Refusal(
 """A request that the engine has answered itself. Its path was not read."""
 
 
+class _Places(FrozenValue, frozen=True):
+    """Where the facts of a usual call are in its list of fields. Names repeat from call to call, so this is worked out
+    once for each list of names.
+    """
+
+    method: int
+    path: int
+    authority: int
+    content_type: int
+    timeout: int | None
+    metadata: Callable[[Fields], Metadata]
+    binary: tuple[int, ...]
+    """Metadata whose values must be base64."""
+
+
+def _places_of(names: tuple[str, ...]) -> _Places | None:
+    """None for lists that need a closer look: those that lack a name, or repeat one that describes the call."""
+    own = [name for name in names if not _is_metadata(name)]
+    if len({*own}) < len(own) or "host" in own or not {":method", ":path", ":authority", "content-type"}.issubset(own):
+        return None
+    metadata = [at for at, name in enumerate(names) if _is_metadata(name)]
+    return _Places(
+        names.index(":method"),
+        names.index(":path"),
+        names.index(":authority"),
+        names.index("content-type"),
+        names.index("grpc-timeout") if "grpc-timeout" in names else None,
+        _picker(metadata),
+        tuple([at for at in metadata if is_binary(names[at])]),
+    )
+
+
+def _picker(places: list[int]) -> Callable[[Fields], Metadata]:
+    """Picks the fields in these places. The places are in order."""
+    if not places:
+        return itemgetter(slice(0))
+    if places[-1] - places[0] == len(places) - 1:
+        return itemgetter(slice(places[0], places[-1] + 1))
+    return itemgetter(*places)
+
+
+_PLACES = Remembered(_places_of, most=256, largest=2 << 10, size_of=size_of_names)
+"""By the names of a list."""
+
+
 def parse_request_head(fields: Fields) -> RequestHead | Refusal:
     """Read a checked header list (names in lower case, pseudo-headers first)."""
+    places = _PLACES[tuple([name for name, _ in fields])]
+    if places is None or fields[places.method][1] != "POST" or not fields[places.authority][1]:
+        return _look_through(fields)
+    for at in places.binary:
+        if _BASE64_LIST(fields[at][1]) is None:
+            return _look_through(fields)
+    content_type = fields[places.content_type][1]
+    if not is_grpc(content_type):
+        return _look_through(fields)
+    timeout = None
+    if places.timeout is not None:
+        try:
+            timeout = parse_timeout(fields[places.timeout][1])
+        except ValueError:
+            return _look_through(fields)
+    return RequestHead(
+        fields[places.path][1], places.metadata(fields), content_type, fields[places.authority][1], timeout
+    )
+
+
+def _is_metadata(name: str) -> bool:
+    """Whether fields of this name travel on as metadata."""
+    return name not in _OWN and (not name.startswith(_GRPC) or name in PASSED_GRPC_REQUEST)
+
+
+def _look_through(fields: Fields) -> RequestHead | Refusal:
+    """Read a list of any form. The first fault decides the refusal."""
     own = dict(fields)
     path = own.get(":path", "")
     metadata = []
-    for field in [each for each in fields if each[0] not in _OWN]:
+    for field in fields:
         name = field[0]
-        if name.startswith(_GRPC) and name not in PASSED_GRPC_REQUEST:
+        if not _is_metadata(name):
             continue
         # gRPC-Go refuses it too. Inside the function it would fail later and less clearly.
-        if name.endswith("-bin") and _BASE64_LIST(field[1]) is None:
+        if is_binary(name) and _BASE64_LIST(field[1]) is None:
             reason = f"the metadata {name[:60]} is not base64"
             return _malformed(reason, "bad_binary_metadata", path)
         metadata.append(field)

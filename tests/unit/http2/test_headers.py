@@ -212,4 +212,4 @@ def test_memory_for_names_is_bounded() -> None:
     checked_request((*REQUEST, ("x" * 3000, "1")))
 
     assert len(headers._SHAPES) <= 256
-    assert max(map(headers._size_of_names, headers._SHAPES)) <= 2048
+    assert max(map(headers.size_of_names, headers._SHAPES)) <= 2048

@@ -3,9 +3,13 @@
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridge.http2.events import Fields
+from bridge.http2.headers import size_of_names
 from bridge.rpc.status import StatusCode
+from bridge.server import request
 from bridge.server.request import Refusal, RequestHead, parse_request_head
 
 _HEAD: Fields = (
@@ -242,3 +246,67 @@ def test_foreign_request_gets_an_answer_to_read() -> None:
     assert b"gRPC calls are POST requests\n" == refusal.text
     assert not _refusal((":method", "HEAD"), without=":method").is_not_grpc
     assert (("grpc-status", "13"), ("grpc-message", "gRPC calls are POST requests")) == refusal.end
+
+
+# -- the two ways to read a list --------------------------------------------------------------------------------------
+
+_SOME_FIELDS = st.sampled_from(
+    [
+        (":authority", "other"),
+        (":authority", ""),
+        ("host", "other"),
+        ("te", "trailers"),
+        ("content-type", "application/grpc+json"),
+        ("content-type", "text/html"),
+        ("grpc-timeout", "5S"),
+        ("grpc-timeout", "5s"),
+        ("grpc-timeout", "99999999H"),
+        ("grpc-encoding", "gzip"),
+        ("grpc-message", "no"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("x-b-bin", "AAA="),
+        ("x-b-bin", "A"),
+        ("user-agent", "grpc-go"),
+        ("connection", "close"),
+        ("x-c", "3"),
+    ]
+)
+
+
+@given(
+    st.lists(_SOME_FIELDS, max_size=6),
+    st.sampled_from(["", ":method", ":path", ":authority", "content-type", "te"]),
+    st.sampled_from(["POST", "GET", "HEAD"]),
+)
+def test_fast_path_reads_what_the_closer_look_reads(more: list[tuple[str, str]], without: str, method: str) -> None:
+    """Heads and refusals, with names that are missing, repeated, in another order or bad."""
+    head = ((":method", method), *_HEAD[1:])
+    for fields in (
+        (*(field for field in head if field[0] != without), *more),
+        (*more, *(field for field in head if field[0] != without)),
+    ):
+        assert request._look_through(fields) == parse_request_head(fields)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("user-agent",),
+        ("user-agent", "te", "x-a", "x-a"),
+        ("x-a", "grpc-timeout", "x-b", "grpc-encoding", "x-c-bin"),
+    ],
+)
+def test_usual_names_have_places(more: tuple[str, ...]) -> None:
+    """So that such calls are read without a closer look."""
+    assert request._PLACES[(":method", ":scheme", ":path", ":authority", "content-type", *more)] is not None
+
+
+def test_memory_for_names_is_bounded() -> None:
+    for number in range(1000):
+        _head((f"x-{number}", "1"))
+    _head(("x" * 3000, "1"))
+
+    assert len(request._PLACES) <= 256
+    assert max(map(size_of_names, request._PLACES)) <= 2048
