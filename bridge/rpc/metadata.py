@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -105,3 +107,12 @@ def value_of(metadata: Metadata, name: str) -> str | None:
 def size_of(metadata: Metadata) -> int:
     """Bytes as header limits count them: name, value and 32 each (RFC 9113 6.5.2)."""
     return 32 * len(metadata) + sum(map(len, chain.from_iterable(metadata)))
+
+
+def picker(places: Sequence[int]) -> Callable[[Metadata], Metadata]:
+    """Return a function that picks the fields in these places, which are in ascending order."""
+    if not places:
+        return itemgetter(slice(0))
+    if places[-1] - places[0] == len(places) - 1:
+        return itemgetter(slice(places[0], places[-1] + 1))
+    return itemgetter(*places)

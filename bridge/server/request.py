@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from operator import itemgetter
 
 from bridge.http2.events import Fields
 from bridge.http2.headers import size_of_names
 from bridge.rpc.deadline import parse_timeout
 from bridge.rpc.hop import Leg, not_passed
-from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata, is_binary
+from bridge.rpc.metadata import PASSED_GRPC_REQUEST, Metadata, is_binary, picker
 from bridge.rpc.remembered import Remembered
 from bridge.rpc.status import Status, StatusCode, encode_message
 from bridge.rpc.value import FrozenValue
@@ -116,18 +115,9 @@ def _places_of(names: tuple[str, ...]) -> _Places | None:
         names.index(":authority"),
         names.index("content-type"),
         names.index("grpc-timeout") if "grpc-timeout" in names else None,
-        _picker(metadata),
+        picker(metadata),
         tuple([at for at in metadata if is_binary(names[at])]),
     )
-
-
-def _picker(places: list[int]) -> Callable[[Fields], Metadata]:
-    """Picks the fields in these places. The places are in order."""
-    if not places:
-        return itemgetter(slice(0))
-    if places[-1] - places[0] == len(places) - 1:
-        return itemgetter(slice(places[0], places[-1] + 1))
-    return itemgetter(*places)
 
 
 _PLACES = Remembered(_places_of, most=256, largest=2 << 10, size_of=size_of_names)

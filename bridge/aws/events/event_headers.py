@@ -17,10 +17,10 @@ from bridge.rpc.hop import AMAZON, TRACE_ID, Action, Leg, forwarded_for, names
 from bridge.rpc.metadata import Metadata, clean_value
 from bridge.rpc.remembered import Remembered
 
-_REMADE = names(Leg.EVENT, Action.DROP, Action.ANEW)
+REMADE = names(Leg.EVENT, Action.DROP, Action.ANEW)
 """Names whose values are ours or nobody's; bridge.rpc.hop has the reasons."""
 
-_SINGLE = names(Leg.EVENT, Action.JOIN)
+SINGLE = names(Leg.EVENT, Action.JOIN)
 """Names that are one value to those who read them, however often they were sent."""
 
 # As a function URL says it of itself: its port is always 443.
@@ -57,8 +57,8 @@ class HeaderWriter:
         repeats = len(headers) != len(metadata)
         if repeats:
             headers = _joined(metadata)
-        if not _REMADE.isdisjoint(headers):
-            headers = {name: value for name, value in headers.items() if name not in _REMADE}
+        if not REMADE.isdisjoint(headers):
+            headers = {name: value for name, value in headers.items() if name not in REMADE}
         earlier = headers.get("x-forwarded-for")
         headers["x-forwarded-for"] = forwarded_for(earlier, call.peer)
         headers["host"] = authority.host
@@ -86,7 +86,7 @@ class HeaderWriter:
         """
         values = {name: [value] for name, value in (self.constant | headers).items()}
         for name, parts in _gathered(metadata).items():
-            if name in headers and name not in _REMADE and name not in _SINGLE:
+            if name in headers and name not in REMADE and name not in SINGLE:
                 values[name] = [clean_value(part) for part in parts]
         return values
 
@@ -94,19 +94,19 @@ class HeaderWriter:
 def client_headers(metadata: Metadata) -> dict[str, str]:
     """Return the client's metadata alone, a string a name, without names that are remade and those that are AWS's."""
     joined = _joined(metadata)
-    return sanitized({name: value for name, value in joined.items() if name not in _REMADE})
+    return sanitized({name: value for name, value in joined.items() if name not in REMADE})
 
 
 def encode_headers(headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
     """Return the headers with values that every runtime takes and no names that are AWS's. The same as JSON."""
     encoded = _encode(headers)
-    if not _needs_care(encoded):
+    if not needs_care(encoded):
         return headers, encoded
     headers = sanitized(headers)
     return headers, _encode(headers)
 
 
-def _needs_care(encoded: bytes) -> bool:
+def needs_care(encoded: bytes) -> bool:
     """Whether there may be a value that not every runtime takes, or a name that is AWS's. Rare; seen in the JSON."""
     return (
         not encoded.isascii()

@@ -13,42 +13,26 @@ from msgspec.json import Encoder
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
 from bridge.aws.events.event_context import Authority, Stamps, client_cert, remember
 from bridge.aws.events.event_headers import HeaderWriter, encode_headers
+from bridge.aws.events.sender import Sender
 from bridge.rpc.call import Call, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import source_of
-from bridge.rpc.metadata import Metadata, clean_value
-from bridge.rpc.value import FrozenValue
+from bridge.rpc.metadata import Metadata, clean_value, size_of
 
 _encode = Encoder().encode
 
 
-class _Sender(FrozenValue, frozen=True):
-    """Calls that differ in nothing but path, body and time, as a client's calls often do; and what their events have in
-    common.
-    """
-
-    metadata: Metadata
-    content_type: str
-    authority: str
-    peer: Peer
-    headers: bytes
-    """Up to their closing brace."""
-    context: bytes
-    """From behind it to the path in requestContext."""
-
-    def sends(self, call: Call, metadata: Metadata) -> bool:
-        return (
-            metadata == self.metadata
-            and call.authority == self.authority
-            and call.content_type == self.content_type
-            and call.peer == self.peer
-        )
+_SENDERS = 16
+_LARGEST_SENDER = 8 << 10
+"""Clients that are remembered, and bytes of the header fields of each. Together these bound what clients can make a
+target hold.
+"""
 
 
 class HttpV2EventEncoder:
     """Encodes calls as events; what does not change from call to call is encoded once."""
 
-    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_sender", "_stamps")
+    __slots__ = ("_before_body", "_headers", "_is_text", "_paths", "_senders", "_stamps")
 
     def __init__(self, instance: str, kind: BodyKind = GRPC_WEB) -> None:
         """`instance` begins every event's requestId: choose it at random, so that the ids of two processes differ."""
@@ -57,17 +41,19 @@ class HttpV2EventEncoder:
         self._before_body = b'},"isBase64Encoded":%b,"body":' % _encode(not kind.is_text)
         self._stamps = Stamps(instance)
         self._paths: dict[str, tuple[bytes, bytes]] = {}
-        self._sender: _Sender | None = None
-        """That of the last call."""
+        self._senders: dict[tuple[Peer, str, str, int], Sender] = {}
+        """By what the calls of a program have in common, and by how many metadata they have."""
 
     def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
         """Return the event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds
         left for the call; `now`: wall time. Raises PayloadTooLarge.
         """
         before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
-        sender = self._sender
-        if sender is None or not sender.sends(call, metadata):
-            sender = self._sender = self._encode_sender(call, metadata)
+        key = (call.peer, call.authority, call.content_type, len(metadata))
+        sender = self._senders.get(key)
+        if sender is None or not sender.sends(metadata):
+            sender = self._encode_sender(call, metadata, sender)
+            self._remember(key, sender)
         request_id, time = self._stamps.stamp(now)
         start = b"".join(
             (
@@ -86,7 +72,18 @@ class HttpV2EventEncoder:
         )
         return with_body(start, body, call, is_text=self._is_text)
 
-    def _encode_sender(self, call: Call, metadata: Metadata) -> _Sender:
+    def _remember(self, key: tuple[Peer, str, str, int], sender: Sender) -> None:
+        senders = self._senders
+        _, authority, content_type, _ = key
+        if size_of(sender.metadata) + len(authority) + len(content_type) > _LARGEST_SENDER:
+            senders.pop(key, None)
+            return
+        if len(senders) >= _SENDERS and key not in senders:
+            senders.clear()
+        senders[key] = sender
+
+    def _encode_sender(self, call: Call, metadata: Metadata, last: Sender | None) -> Sender:
+        """`last`: that of the last such call."""
         authority = self._headers.authority_of(call)
         headers, repeats = self._headers.write(call, metadata, authority, timeout=None)
         cookie = headers.pop("cookie", None)
@@ -96,7 +93,8 @@ class HttpV2EventEncoder:
             context = self._multi_value_headers(metadata, headers) + context
         if cookie is not None:
             context = _cookies(cookie) + context
-        return _Sender(metadata, call.content_type, call.authority, call.peer, encoded[1:-1], context)
+        template = None if last is None or repeats else last.template_for(metadata, headers)
+        return Sender(metadata, encoded[1:-1], context, template)
 
     def _encode_path(self, path: str) -> tuple[bytes, bytes]:
         """Return what stands before the headers of this path's events, the constant ones included; the path itself,

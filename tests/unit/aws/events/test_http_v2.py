@@ -379,6 +379,85 @@ def test_what_is_remembered_is_bounded() -> None:
     caches = (encoder._paths, encoder._headers._authorities, encoder._headers._content_types)
     assert not [key for cache in caches for key in cache if len(key) > 1000]
     assert max(len(cache) for cache in caches) <= 1024
+    assert len(encoder._senders) <= 16
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"authority": "a" * 9000},
+        {"content_type": "application/grpc+" + "a" * 9000},
+        {"metadata": (("x-amz", "a" * 9000),)},
+    ],
+)
+def test_a_client_with_large_fields_is_not_remembered(large: dict[str, Any]) -> None:
+    encoder = HttpV2EventEncoder("b0")
+    event_of(**large, encoder=encoder)
+
+    assert {} == encoder._senders
+
+
+# -- templates --------------------------------------------------------------------------------------------------------
+
+_VALUES = st.one_of(
+    st.sampled_from(["", "1", "a,b", 'a"b', "a\\b", "\xe9", "a\tb", "\x7f", "/", "<>"]),
+    st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=12),
+)
+_STEADY_NAMES = (
+    "user-agent",
+    "traceparent",
+    "x-a",
+    "cookie",
+    "x-forwarded-for",
+    "x-amzn-trace-id",
+    "x-amz-other",
+    "accept",
+    "host",
+)
+
+
+@given(data=st.data(), names=st.lists(st.sampled_from(_STEADY_NAMES), max_size=5))
+def test_template_gives_what_a_new_encoder_gives(data: st.DataObject, names: list[str]) -> None:
+    """Calls of one client that differ in some values, or now and then in a name."""
+    shared = HttpV2EventEncoder("b0")
+    values = [data.draw(_VALUES) for _ in names]
+    for _ in range(6):
+        for at in data.draw(st.lists(st.integers(0, max(0, len(names) - 1)), max_size=2)):
+            if names:
+                values[at] = data.draw(_VALUES)
+        if names and data.draw(st.integers(0, 9)) == 0:
+            names[0] = data.draw(st.sampled_from(_STEADY_NAMES))
+        metadata = tuple(zip(names, values, strict=True))
+        event, expected = event_of(metadata, encoder=shared), event_of(metadata)
+        for each in (event, expected):
+            del each["requestContext"]["requestId"]
+
+        assert expected == event
+
+
+def test_traces_are_filled_in() -> None:
+    """From the third call on nothing else is encoded: the others have taught the template what differs."""
+    encoder = HttpV2EventEncoder("b0")
+
+    def call(number: int) -> dict[str, Any]:
+        metadata = (
+            ("user-agent", "go"),
+            ("x-a", "1"),
+            ("traceparent", f"00-{number}"),
+            ("x-amzn-trace-id", f"{number}"),
+        )
+        return event_of(metadata, encoder=encoder)
+
+    call(1)
+    call(2)
+    [sender] = encoder._senders.values()
+    template = sender.template
+    event = call(3)
+
+    assert template is not None
+    assert ["traceparent", "x-amzn-trace-id"] == [gap.name for gap in template.gaps]
+    assert [sender] == [*encoder._senders.values()]
+    assert ("00-3", "3", "1") == tuple(event["headers"][name] for name in ("traceparent", "x-amzn-trace-id", "x-a"))
 
 
 @given(
