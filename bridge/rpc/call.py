@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import RpcError
@@ -98,6 +98,20 @@ class Call(Account, Protocol):
         """
         ...
 
+    async def arrival(self, of: Arrival) -> None:
+        """Return when this much of the request has arrived, or its end. Nothing is read: `read_all` and `read_envelope`
+        begin with the first byte.
+
+        Raises MalformedRequest, MessageTooLarge, BuffersFull.
+        """
+        ...
+
+    def pass_messages(self, *, singly: bool) -> None:
+        """Say that the target takes messages as they come (`singly`), so that the client may be silent for as long as
+        it likes, or that it takes the request whole. The route says it at first.
+        """
+        ...
+
     async def read_envelope(self) -> bytes | None:
         """Return the next request message with its prefix, or None after the last. Not to be mixed with `read_all`."""
         ...
@@ -115,6 +129,9 @@ class Call(Account, Protocol):
         """
         ...
 
+
+Arrival = Literal["bytes", "message", "end"]
+"""How much of a request: anything of it, its first message whole, all of it."""
 
 Handler = Callable[[Call], Awaitable[None]]
 """Takes a call, sends its events, returns after Trailers; raises RpcError instead of sending a failure."""

@@ -106,15 +106,31 @@ class EnvelopeReader:
         """Return the next whole envelope, prefix included, or None if it has not all arrived. Raises as the scanner
         does.
         """
+        size = self._size_of_next()
+        if size is None:
+            return None
+        start, self._at = self._at, self._at + size
+        return bytes(self._buffer[start : self._at])
+
+    @property
+    def has_envelope(self) -> bool:
+        """Whether the next envelope has arrived whole. Raises as `next_envelope` does."""
+        return self._size_of_next() is not None
+
+    def _size_of_next(self) -> int | None:
+        """Return the bytes of the next envelope, or None if it has not all arrived."""
         have = len(self._buffer) - self._at
         if have < PREFIX_SIZE:
             return None
-        size = int.from_bytes(self._buffer[self._at + 1 : self._at + PREFIX_SIZE], "big")
-        _check(self._buffer[self._at], size, self._max_message)
-        if have < PREFIX_SIZE + size:
-            return None
-        start, self._at = self._at, self._at + PREFIX_SIZE + size
-        return bytes(self._buffer[start : self._at])
+        size = PREFIX_SIZE + int.from_bytes(self._buffer[self._at + 1 : self._at + PREFIX_SIZE], "big")
+        _check(self._buffer[self._at], size - PREFIX_SIZE, self._max_message)
+        return size if have >= size else None
+
+    def take_rest(self) -> bytes:
+        """Return all bytes that no envelope was made of, and keep none."""
+        rest = bytes(self._buffer[self._at :])
+        self.clear()
+        return rest
 
     def put_back(self, envelopes: Sequence[bytes]) -> None:
         """Put envelopes in front of what is left: `next_envelope` gives them next."""

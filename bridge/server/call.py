@@ -11,7 +11,7 @@ import msgspec
 from bridge.http2.events import ErrorCode, Fields
 from bridge.http2.interface import Engine
 from bridge.rpc.buffers import Buffers, Holding, cost_of_fields
-from bridge.rpc.call import Handler, Peer, Route
+from bridge.rpc.call import Arrival, Handler, Peer, Route
 from bridge.rpc.deadline import NO_TIMER_BEYOND, earliest
 from bridge.rpc.errors import BuffersFull, ClientGone, DeadlineExceeded, RequestStalled, RpcError
 from bridge.rpc.events import (
@@ -134,7 +134,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
             # Not done when the call begins, so that calls shorter than a second do not pay for it.
             self._is_metadata_counted = True
             self.hold_anyway(cost_of_fields(self.metadata))
-        if not (self.has_ended or self.route.streams):
+        if not (self.has_ended or self.body.passes_singly):
             self._check_request(now)
         max_call_seconds = self.route.max_call_seconds
         if max_call_seconds is None or now - self.started <= max_call_seconds:
@@ -172,6 +172,12 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
     @property
     def messages_received(self) -> int:
         return self.body.messages
+
+    def arrival(self, of: Arrival) -> Coroutine[Any, Any, None]:
+        return self.body.arrival(of)
+
+    def pass_messages(self, *, singly: bool) -> None:
+        self.body.pass_messages(singly=singly)
 
     def read_all(self) -> Coroutine[Any, Any, bytes]:
         return self.body.read_all()

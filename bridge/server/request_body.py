@@ -15,7 +15,7 @@ from enum import Enum, auto
 import msgspec
 
 from bridge.rpc.buffers import Account, Portion
-from bridge.rpc.call import Route
+from bridge.rpc.call import Arrival, Route
 from bridge.rpc.chunks import keep
 from bridge.rpc.compression import IDENTITY
 from bridge.rpc.envelope import PREFIX_SIZE, EnvelopeReader, EnvelopeScanner, parse_prefix
@@ -63,6 +63,8 @@ class RequestBody(msgspec.Struct, eq=False):
     """The call's. None after its end."""
     messages: int = 0
     """How many have been read."""
+    _singly: bool | None = None
+    """Whether messages pass as they come; None: as the route says."""
     _form: BodyForm = _EMPTY
     _piece: bytes = b""
     """The whole body, if its form is PIECE or READ. The call's own cost covers it."""
@@ -96,6 +98,22 @@ class RequestBody(msgspec.Struct, eq=False):
         elif form is _READ:
             return self._piece
         return await self._chunked().read_all()
+
+    @property
+    def passes_singly(self) -> bool:
+        """Whether the target takes messages as they come."""
+        return self.route.streams if self._singly is None else self._singly
+
+    def pass_messages(self, *, singly: bool) -> None:
+        """See Call.pass_messages."""
+        self._singly = singly
+        if self._chunks is not None:
+            self._chunks.count_as_upload(not singly)
+
+    async def arrival(self, of: Arrival) -> None:
+        """See Call.arrival."""
+        if self._form is not _PIECE and self._form is not _READ:
+            await self._chunked().arrival(of)
 
     async def read_envelope(self) -> bytes | None:
         """See Call.read_envelope."""
@@ -185,7 +203,7 @@ class ChunkedBody:
         """The unfinished message: its number, the bytes that had arrived when it was first seen, and the time."""
         if not ended:
             # A request that is read whole keeps its call waiting. A streaming call goes on meanwhile.
-            body.connection.uploads.begin(self, 0 if body.route.streams else account.held)
+            body.connection.uploads.begin(self, 0 if body.passes_singly else account.held)
 
     @property
     def connection(self) -> Hashable:
@@ -304,10 +322,11 @@ class ChunkedBody:
         self._body.connection.uploads.grow(self, change)
         self._held.become(max(0, self._size - self._body.connection.buffers.covered))
 
-    def _scan(self, data: bytes | bytearray) -> None:
-        """Check a chunk of a body that is read whole, and let the client send as much again."""
+    def _scan(self, data: bytes | bytearray, *, is_credited: bool = False) -> None:
+        """Check a chunk of a body that is read whole, and let the client send as much again, unless it may already."""
         assert self._scanner is not None
-        self._credit(len(data))
+        if not is_credited:
+            self._credit(len(data))
         if self._failure is not None:
             return
         limit = self._body.route.limits.max_buffered
@@ -324,13 +343,46 @@ class ChunkedBody:
 
     # -- read by the handler ------------------------------------------------------------------------------------------
 
+    async def arrival(self, of: Arrival) -> None:
+        """See Call.arrival."""
+        if self._reader is None:
+            self._reader = EnvelopeReader(self._body.route.limits.max_request)
+        while not self._has_arrived(of, self._reader):
+            if of == "message" and self._chunks:
+                self._feed(self._reader)
+                continue
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                return
+            await self._more()
+
+    def _has_arrived(self, of: Arrival, reader: EnvelopeReader) -> bool:
+        if of == "bytes":
+            return bool(self._arrived)
+        return of == "message" and reader.has_envelope
+
+    def count_as_upload(self, is_upload: bool) -> None:  # noqa: FBT001 - the only argument
+        """Say whether the request is one that must arrive whole, and so shares the buffers with the others."""
+        if self._ended:
+            return
+        uploads = self._body.connection.uploads
+        uploads.end(self)
+        account = self._body.account
+        assert account is not None, "the call is over"
+        uploads.begin(self, account.held if is_upload else 0)
+
     async def read_all(self) -> bytes:
         """See Call.read_all."""
         if self._gathered is not None:
             return self._gathered
         self._scanner = EnvelopeScanner(self._body.route.limits.max_request)
-        for chunk in self._chunks:
-            self._scan(chunk)
+        begun = b"" if self._reader is None else self._reader.take_rest()
+        self._reader = None
+        if begun:
+            self._chunks.appendleft(begun)
+        for at, chunk in enumerate(self._chunks):
+            self._scan(chunk, is_credited=bool(begun) and not at)
         if not self._ended and self._failure is None:
             self._watch_silence()
             await self._more()
@@ -362,9 +414,7 @@ class ChunkedBody:
                 self._resize(-len(found))
                 return found
             if self._chunks:
-                chunk = self._chunks.popleft()
-                self._credit(len(chunk))
-                self._reader.feed(bytes(chunk))
+                self._feed(self._reader)
                 continue
             if self._failure is not None:
                 raise self._failure
@@ -372,6 +422,11 @@ class ChunkedBody:
                 self._reader.finish()
                 return None
             await self._more()
+
+    def _feed(self, reader: EnvelopeReader) -> None:
+        chunk = self._chunks.popleft()
+        self._credit(len(chunk))
+        reader.feed(bytes(chunk))
 
     def unread(self, envelopes: Sequence[bytes]) -> None:
         """See Call.unread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 from bridge.rpc.buffers import Buffers, OpenAccount
-from bridge.rpc.call import Handler, Peer, Route
+from bridge.rpc.call import Arrival, Handler, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, data_of, envelope
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import NEXT_PHASE, Message, Phase, ResponseEvent, Trailers
@@ -76,6 +76,11 @@ class InternalCall(OpenAccount):
 
     async def read_all(self) -> bytes:
         return self._body
+
+    async def arrival(self, of: Arrival) -> None:  # noqa: ARG002 - the request is whole
+        return
+
+    def pass_messages(self, *, singly: bool) -> None: ...
 
     async def read_envelope(self) -> bytes | None:
         return self._reader.next_envelope()

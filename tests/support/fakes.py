@@ -8,7 +8,7 @@ from itertools import pairwise
 from bridge.aws.invoke import InvokeReply
 from bridge.codecs.codec import ReplyOptions
 from bridge.rpc.buffers import Account, Buffers, OpenAccount
-from bridge.rpc.call import Call, Peer, Route
+from bridge.rpc.call import Arrival, Call, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, EnvelopeScanner
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import NEXT_PHASE, Headers, Message, Phase, ResponseEvent, Trailers
@@ -170,6 +170,11 @@ class RecordingCall(OpenAccount):
         scanner.finish()
         self.messages_received = scanner.count
         return self._body
+
+    async def arrival(self, of: Arrival) -> None:
+        return  # the request is whole
+
+    def pass_messages(self, *, singly: bool) -> None: ...
 
     async def read_envelope(self) -> bytes | None:
         if self._read_error is not None:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bridge.rpc.buffers import Buffers, OpenAccount
-from bridge.rpc.call import Handler, Peer, Route
+from bridge.rpc.call import Arrival, Handler, Peer, Route
 from bridge.rpc.envelope import data_of, envelope
 from bridge.rpc.errors import RpcError
 from bridge.rpc.events import NEXT_PHASE, Message, Phase, ResponseEvent, Trailers
@@ -119,6 +119,12 @@ class StreamedCall(OpenAccount):
 
     async def read_all(self) -> bytes:
         raise AssertionError("a built-in service reads message by message")
+
+    async def arrival(self, of: Arrival) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._has_ended or (of != "end" and self._envelopes))
+
+    def pass_messages(self, *, singly: bool) -> None: ...
 
     async def read_envelope(self) -> bytes | None:
         async with self._changed:
