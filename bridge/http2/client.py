@@ -7,10 +7,10 @@ The engine knows neither gRPC nor the transport, so it works over any connection
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Collection
 
 from bridge.http2 import frames, hpack
+from bridge.http2.client_sender import ClientSender, ClientStream
 from bridge.http2.events import (
     ConnectionFailed,
     DataReceived,
@@ -25,24 +25,20 @@ from bridge.http2.faults import ConnectionFault, flow_fault, protocol_fault, siz
 from bridge.http2.frames import (
     ACK,
     CONTINUATION,
-    DATA,
     END_HEADERS,
     END_STREAM,
     HAS_PRIORITY,
     HEAD_SIZE,
-    HEADERS,
     MAX_STREAM_ID,
     MAX_WINDOW,
     PADDED,
     SETTINGS,
     SMALLEST_MAX_FRAME,
     frame,
-    pack_head,
     parse_head,
 )
 from bridge.http2.headers import HeaderList, response_fault, response_trailers_fault
 from bridge.http2.preface import PREFACE
-from bridge.rpc.chunks import keep
 from bridge.rpc.value import FrozenValue
 
 MAX_FRAME_IN = SMALLEST_MAX_FRAME
@@ -161,41 +157,6 @@ class _StreamFault(Exception):
         self.is_too_large = is_too_large
 
 
-class _Stream:
-    """One stream that has begun and not ended."""
-
-    __slots__ = (
-        "ends",
-        "granted_out",
-        "has_response",
-        "interim",
-        "is_half_closed",
-        "offset",
-        "pending",
-        "uncredited",
-        "window_in",
-    )
-
-    def __init__(self, window_in: int) -> None:
-        self.window_in = window_in
-        """Bytes that the server may still send."""
-        self.uncredited = 0
-        """Bytes consumed that no WINDOW_UPDATE has covered yet."""
-        self.granted_out = 0
-        """Bytes we may send, relative to the server's initial window. A change of that window then touches no stream.
-        """
-        self.pending: deque[bytes | bytearray] | None = None
-        """Body bytes that wait for the server's windows."""
-        self.offset = 0
-        """How many bytes of the first piece have been sent."""
-        self.ends = False
-        """END_STREAM follows the pending bytes."""
-        self.is_half_closed = False
-        """Our END_STREAM has been queued."""
-        self.has_response = False
-        self.interim = 0
-
-
 class ClientEngine:
     """`now` is the monotonic time in seconds. Nothing here raises for what the server does. A stream may end between
     two calls, so commands for one that is over are ignored, and after ConnectionFailed all of them are.
@@ -207,35 +168,29 @@ class ClientEngine:
         "_block_size",
         "_block_stream",
         "_connection_step",
+        "_data_seen",
         "_decoder",
         "_events",
         "_expected",
         "_goaway_last",
-        "_headers_sent",
-        "_initial_window_out",
         "_is_over",
         "_late_room",
         "_limits",
-        "_max_frame_out",
         "_max_streams",
         "_next_stream",
         "_now",
-        "_out",
         "_partial",
         "_patience",
         "_patience_at",
         "_pings_sent",
-        "_starved",
+        "_sender",
         "_step",
         "_streams",
-        "_tail",
         "_uncredited",
         "_window_in",
-        "_window_out",
         "has_settings",
         "is_going_away",
         "peer_max_header_list",
-        "queued_bytes",
     )
 
     def __init__(self, limits: ClientLimits) -> None:
@@ -243,15 +198,11 @@ class ClientEngine:
         """Whether the server's first SETTINGS have arrived."""
         self.is_going_away = False
         """Whether GOAWAY was received or sent. No stream can be opened then."""
-        self.queued_bytes = 0
-        """Body bytes that wait for the server's windows."""
         self.peer_max_header_list: int | None = None
         """The server's SETTINGS_MAX_HEADER_LIST_SIZE, if it sent one."""
         self._limits = limits
         self._decoder = hpack.Decoder(max_list=limits.max_header_list, max_metadata=limits.max_header_fields)
-        self._streams: dict[int, _Stream] = {}
-        self._starved: OrderedDict[int, _Stream] = OrderedDict()
-        """Streams that wait only for the connection's window, the longest waiting first."""
+        self._streams: dict[int, ClientStream] = {}
         self._next_stream = 1
         self._goaway_last = MAX_STREAM_ID
         self._max_streams = MAX_STREAM_ID
@@ -281,13 +232,10 @@ class ClientEngine:
         self._connection_step = -(-limits.connection_window // _CREDIT_SHARE)
         self._window_in = limits.connection_window
         self._uncredited = 0
-        self._window_out = frames.DEFAULT_WINDOW
-        self._initial_window_out = frames.DEFAULT_WINDOW
-        self._max_frame_out = SMALLEST_MAX_FRAME
-        self._headers_sent = False
-        self._tail: tuple[int, int, int] | None = None
-        """The last queued DATA frame: its stream, its size, and the position of its head in `_out`."""
-        self._out: list[bytes] = [
+        self._sender = ClientSender()
+        self._data_seen = 0
+        """How many of the sender's DATA frames have bought the server patience."""
+        self._sender.out += (
             PREFACE,
             frames.settings(
                 {
@@ -297,7 +245,7 @@ class ClientEngine:
                 }
             ),
             frames.window_update(0, limits.connection_window - frames.DEFAULT_WINDOW),
-        ]
+        )
 
     @property
     def open_streams(self) -> Collection[int]:
@@ -323,7 +271,12 @@ class ClientEngine:
 
     @property
     def has_output(self) -> bool:
-        return bool(self._out)
+        return bool(self._sender.out)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Body bytes that wait for the server's windows."""
+        return self._sender.queued_bytes
 
     def is_open(self, stream_id: int) -> bool:
         """Whether the stream has not ended."""
@@ -375,7 +328,10 @@ class ClientEngine:
     def _charge(self, cost: int = 1) -> None:
         """Count a frame without content. Raises ConnectionFault when there are too many."""
         limits = self._limits
+        sent = self._sender.data_frames
         gained = (self._now - self._patience_at) * limits.patience_rate
+        gained += (sent - self._data_seen) * limits.patience_for_data
+        self._data_seen = sent
         self._patience = min(limits.patience, self._patience + gained) - cost
         self._patience_at = self._now
         if self._patience < 0:
@@ -385,10 +341,9 @@ class ClientEngine:
         self.goaway(fault.code, fault.reason.encode("ascii", "replace"))
         self._is_over = True
         self._streams.clear()
-        self._starved.clear()
+        self._sender.clear()
         self._partial = b""
         self._block = []
-        self.queued_bytes = 0
         self._events.append(ConnectionFailed(fault.code, fault.reason))
 
     def _fail_stream(self, fault: _StreamFault) -> None:
@@ -488,7 +443,7 @@ class ClientEngine:
         else:
             self._receive_response(stream_id, stream, decoded.fields, ended=ended)
 
-    def _receive_response(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:
+    def _receive_response(self, stream_id: int, stream: ClientStream, fields: Fields, *, ended: bool) -> None:
         fault = response_fault(fields)
         if fault is not None:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, fault)
@@ -506,7 +461,7 @@ class ClientEngine:
         if ended:
             self._end_stream(stream_id, stream)
 
-    def _receive_trailers(self, stream_id: int, stream: _Stream, fields: Fields, *, ended: bool) -> None:
+    def _receive_trailers(self, stream_id: int, stream: ClientStream, fields: Fields, *, ended: bool) -> None:
         if not ended:
             raise _StreamFault(
                 stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a second header block that does not end the stream"
@@ -517,10 +472,10 @@ class ClientEngine:
         self._events.append(TrailersReceived(stream_id, fields))
         self._end_stream(stream_id, stream)
 
-    def _end_stream(self, stream_id: int, stream: _Stream) -> None:
+    def _end_stream(self, stream_id: int, stream: ClientStream) -> None:
         """End the server's side, and with it the call. The server does not want the rest of it (RFC 9113 8.1)."""
         if not stream.is_half_closed:
-            self._out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
+            self._sender.out.append(frames.rst_stream(stream_id, ErrorCode.NO_ERROR))
         self._late_room += max(0, stream.window_in)
         self._forget(stream_id)
 
@@ -551,17 +506,18 @@ class ClientEngine:
             if not self.has_settings:
                 raise protocol_fault("the first frame is not SETTINGS")
             return
-        window, max_streams = self._initial_window_out, self._max_streams
+        sender, max_streams = self._sender, self._max_streams
+        window = sender.initial_window
         for setting, value in frames.SETTING.iter_unpack(payload):
             self._apply_setting(setting, value)
-        self._out.append(frames.SETTINGS_ACK)
+        self._sender.out.append(frames.SETTINGS_ACK)
         if not self.has_settings:
             self.has_settings = True
             self._expected = None
             self._events.append(ConnectionReady())
         elif self._max_streams != max_streams:
             self._events.append(CapacityChanged())
-        if self._initial_window_out > window:
+        if sender.initial_window > window:
             # Behind the acknowledgement: to the server, what comes before it still fits the former windows (RFC 9113
             # 6.5.3).
             waiting = [i for i, stream in self._streams.items() if stream.pending]
@@ -578,11 +534,11 @@ class ClientEngine:
             case frames.INITIAL_WINDOW_SIZE:
                 if value > MAX_WINDOW:
                     raise flow_fault("an initial window above 2^31-1")
-                self._initial_window_out = value
+                self._sender.initial_window = value
             case frames.MAX_FRAME_SIZE:
                 if not SMALLEST_MAX_FRAME <= value <= frames.LARGEST_MAX_FRAME:
                     raise protocol_fault("MAX_FRAME_SIZE out of its range")
-                self._max_frame_out = value
+                self._sender.max_frame = value
             case frames.MAX_HEADER_LIST_SIZE:
                 self.peer_max_header_list = value
             case _:  # HEADER_TABLE_SIZE needs no answer, because hpack.NO_TABLE fits any value
@@ -602,7 +558,7 @@ class ClientEngine:
             return
         self._charge()
         if not flags & ACK:
-            self._out.append(frame(frames.PING, ACK, 0, payload))
+            self._sender.out.append(frame(frames.PING, ACK, 0, payload))
 
     def _receive_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
@@ -635,7 +591,7 @@ class ClientEngine:
         if not increment:
             raise _StreamFault(stream_id, ErrorCode.PROTOCOL_ERROR, "it sent a WINDOW_UPDATE of 0")
         stream.granted_out += increment
-        if stream.granted_out + self._initial_window_out > MAX_WINDOW:
+        if self._sender.room_of(stream) > MAX_WINDOW:
             raise _StreamFault(stream_id, ErrorCode.FLOW_CONTROL_ERROR, "it opened a window beyond 2^31-1")
         if stream.pending:
             self._resume(stream_id, stream)
@@ -643,15 +599,15 @@ class ClientEngine:
     def _open_connection_window(self, increment: int) -> None:
         if not increment:
             raise protocol_fault("a WINDOW_UPDATE of 0")
-        self._window_out += increment
-        if self._window_out > MAX_WINDOW:
+        self._sender.window += increment
+        if self._sender.window > MAX_WINDOW:
             raise flow_fault("the connection's window above 2^31-1")
-        # Each stream sends one frame in turn, so that one long message does not delay the others.
-        while self._window_out > 0 and self._starved:
-            stream_id, stream = self._starved.popitem(last=False)
-            if self._room_of(stream) > 0:
-                self._send_part(stream_id, stream)
-            self._settle(stream_id, stream)
+        self._events += map(WindowOpened, self._sender.resume_starved())
+
+    def _resume(self, stream_id: int, stream: ClientStream) -> None:
+        """Go on with a stream whose own window has opened."""
+        if self._sender.resume(stream_id, stream):
+            self._events.append(WindowOpened(stream_id))
 
     # -- credit --------------------------------------------------------------------------------------------------------
 
@@ -662,12 +618,12 @@ class ClientEngine:
         stream = self._streams.get(stream_id)
         return stream is not None and self._credit_stream(stream_id, stream, size)
 
-    def _credit_stream(self, stream_id: int, stream: _Stream, size: int) -> bool:
+    def _credit_stream(self, stream_id: int, stream: ClientStream, size: int) -> bool:
         stream.uncredited += size
         if stream.uncredited < self._step:
             return False
         stream.window_in += stream.uncredited
-        self._out.append(frames.window_update(stream_id, stream.uncredited))
+        self._sender.out.append(frames.window_update(stream_id, stream.uncredited))
         stream.uncredited = 0
         return True
 
@@ -675,19 +631,14 @@ class ClientEngine:
         self._uncredited += size
         if self._uncredited >= self._connection_step:
             self._window_in += self._uncredited
-            self._out.append(frames.window_update(0, self._uncredited))
+            self._sender.out.append(frames.window_update(0, self._uncredited))
             self._uncredited = 0
 
     # -- bytes out -----------------------------------------------------------------------------------------------------
 
     def bytes_to_send(self) -> bytes:
         """Return everything queued, once. After a ConnectionFailed it ends with GOAWAY and the reason."""
-        if not self._out:
-            return b""
-        data = b"".join(self._out)
-        self._out.clear()
-        self._tail = None
-        return data
+        return self._sender.take()
 
     def open(self, fields: Fields, *, ended: bool = False) -> int:
         """Begin a stream with these fields (pseudo-headers first, values clean) and return its id. Call it only while
@@ -696,24 +647,10 @@ class ClientEngine:
         assert self.capacity > 0, "no stream may be opened"
         stream_id = self._next_stream
         self._next_stream += 2
-        stream = self._streams[stream_id] = _Stream(self._limits.stream_window)
+        stream = self._streams[stream_id] = ClientStream(self._limits.stream_window)
         stream.is_half_closed = ended
-        block = hpack.encode(fields)
-        if not self._headers_sent:
-            self._headers_sent = True
-            block = hpack.NO_TABLE + block
-        self._send_block(stream_id, block, END_STREAM if ended else 0)
+        self._sender.send_head(stream_id, fields, ended=ended)
         return stream_id
-
-    def _send_block(self, stream_id: int, block: bytes, flags: int) -> None:
-        size, step = len(block), self._max_frame_out
-        if size <= step:
-            self._out += (pack_head(size >> 8, size & 0xFF, HEADERS, flags | END_HEADERS, stream_id), block)
-            return
-        parts = [block[at : at + step] for at in range(0, size, step)]
-        self._out.append(frame(HEADERS, flags, stream_id, parts[0]))
-        self._out += [frame(CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
-        self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, parts[-1]))
 
     def send_data(self, stream_id: int, data: bytes) -> bool:
         """Queue body bytes. Returns False while some of them wait for the server's windows. `receive` then reports
@@ -722,22 +659,8 @@ class ClientEngine:
         stream = self._streams.get(stream_id)
         if stream is None or stream.is_half_closed or stream.ends:
             return True
-        size = len(data)
-        if not size:
-            return not stream.pending
-        if (
-            not stream.pending
-            and size <= self._room_of(stream)
-            and size <= self._window_out
-            and size <= self._max_frame_out
-        ):
-            self._send_frame(stream_id, stream, data)
-            return True
-        if stream.pending is None:
-            stream.pending = deque()
-        keep(stream.pending, data)
-        self.queued_bytes += size
-        self._send_pending(stream_id, stream)
+        if data:
+            self._sender.send_body(stream_id, stream, data)
         return not stream.pending
 
     def end(self, stream_id: int) -> None:
@@ -748,94 +671,32 @@ class ClientEngine:
         if stream.pending:
             stream.ends = True
         else:
-            self._send_end(stream_id, stream)
-
-    def _send_end(self, stream_id: int, stream: _Stream) -> None:
-        stream.is_half_closed = True
-        if self._tail is not None and self._tail[0] == stream_id:
-            # The stream's last DATA frame is still queued, so it can carry END_STREAM.
-            _, size, at = self._tail
-            self._out[at] = pack_head(size >> 8, size & 0xFF, DATA, END_STREAM, stream_id)
-            self._tail = None
-        else:
-            self._out.append(pack_head(0, 0, DATA, END_STREAM, stream_id))
-
-    def _send_frame(self, stream_id: int, stream: _Stream, data: bytes) -> None:
-        size = len(data)
-        stream.granted_out -= size
-        self._window_out -= size
-        self._patience += self._limits.patience_for_data
-        self._tail = (stream_id, size, len(self._out))
-        self._out += (pack_head(size >> 8, size & 0xFF, DATA, 0, stream_id), data)
-
-    def _room_of(self, stream: _Stream) -> int:
-        """Bytes that the stream's own window lets us send. It is negative after the server has shrunk its initial
-        window (6.9.2).
-        """
-        return self._initial_window_out + stream.granted_out
-
-    def _send_pending(self, stream_id: int, stream: _Stream) -> None:
-        """Send what the windows allow for a stream with waiting bytes."""
-        while stream.pending and self._window_out > 0 and self._room_of(stream) > 0:
-            self._send_part(stream_id, stream)
-        if stream.pending and self._room_of(stream) > 0:
-            self._starved[stream_id] = stream
-
-    def _send_part(self, stream_id: int, stream: _Stream) -> None:
-        """Send one DATA frame of the waiting bytes. All windows are open."""
-        assert stream.pending
-        first, offset = stream.pending[0], stream.offset
-        room = min(self._room_of(stream), self._window_out, self._max_frame_out)
-        part = bytes(memoryview(first)[offset : offset + room])
-        size = len(part)
-        if offset + size == len(first):
-            stream.pending.popleft()
-            stream.offset = 0
-        else:
-            stream.offset += size
-        self.queued_bytes -= size
-        self._send_frame(stream_id, stream, part)
-
-    def _resume(self, stream_id: int, stream: _Stream) -> None:
-        """Go on with a stream whose own window has opened."""
-        self._send_pending(stream_id, stream)
-        self._settle(stream_id, stream)
-
-    def _settle(self, stream_id: int, stream: _Stream) -> None:
-        """After sending what the windows allowed: wait again, end our side, or report that there is room."""
-        if stream.pending:
-            if self._room_of(stream) > 0:
-                self._starved[stream_id] = stream
-        elif stream.ends:
-            self._send_end(stream_id, stream)
-        else:
-            self._events.append(WindowOpened(stream_id))
+            self._sender.send_end(stream_id, stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Abandon the stream. No event comes for it."""
         stream = self._forget(stream_id)
         if stream is not None:
             self._late_room += max(0, stream.window_in)
-            self._out.append(frames.rst_stream(stream_id, code))
+            self._sender.out.append(frames.rst_stream(stream_id, code))
 
-    def _forget(self, stream_id: int) -> _Stream | None:
+    def _forget(self, stream_id: int) -> ClientStream | None:
         stream = self._streams.pop(stream_id, None)
-        if stream is not None and stream.pending:
-            self.queued_bytes -= sum([len(each) for each in stream.pending]) - stream.offset
-            self._starved.pop(stream_id, None)
+        if stream is not None:
+            self._sender.drop(stream_id, stream)
         return stream
 
     def ping(self, data: bytes) -> None:
         """Queue a PING with these 8 bytes."""
         if not self._is_over:
             self._pings_sent += 1
-            self._out.append(frame(frames.PING, 0, 0, data))
+            self._sender.out.append(frame(frames.PING, 0, 0, data))
 
     def goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, reason: bytes = b"") -> None:
         """Tell the server that the connection ends. A server opens no streams, so the last stream id is 0."""
         if not self._is_over:
             self.is_going_away = True
-            self._out.append(frames.goaway(0, code, reason))
+            self._sender.out.append(frames.goaway(0, code, reason))
 
 
 _HTTP1 = b"HTTP/1."
