@@ -157,6 +157,45 @@ class _StreamFault(Exception):
         self.is_too_large = is_too_large
 
 
+class _OpenBlock:
+    """The parts of a header block, and what its HEADERS frame said."""
+
+    __slots__ = ("flags", "parts", "size", "stream_id")
+
+    def __init__(self, flags: int, stream_id: int, first: bytes) -> None:
+        self.flags = flags
+        self.stream_id = stream_id
+        self.parts = [first]
+        self.size = len(first)
+
+
+class _Patience:
+    """How many frames without content the server may still send. DATA in both directions gives it more."""
+
+    __slots__ = ("_at", "_left", "_limits", "_seen", "_sender")
+
+    def __init__(self, limits: ClientLimits, sender: ClientSender) -> None:
+        self._limits = limits
+        self._sender = sender
+        self._left = float(limits.patience)
+        self._at = 0.0
+        self._seen = 0
+        """How many of the sender's DATA frames have been counted."""
+
+    def data_arrived(self) -> None:
+        self._left += self._limits.patience_for_data
+
+    def charge(self, cost: int, now: float) -> None:
+        """Count frames without content. Raises ConnectionFault when there are too many."""
+        limits, sent = self._limits, self._sender.data_frames
+        gained = (now - self._at) * limits.patience_rate + (sent - self._seen) * limits.patience_for_data
+        self._left = min(limits.patience, self._left + gained) - cost
+        self._at = now
+        self._seen = sent
+        if self._left < 0:
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.USELESS_FRAMES, "too_many_useless_frames")
+
+
 class ClientEngine:
     """`now` is the monotonic time in seconds. Nothing here raises for what the server does. A stream may end between
     two calls, so commands for one that is over are ignored, and after ConnectionFailed all of them are.
@@ -164,11 +203,7 @@ class ClientEngine:
 
     __slots__ = (
         "_block",
-        "_block_flags",
-        "_block_size",
-        "_block_stream",
         "_connection_step",
-        "_data_seen",
         "_decoder",
         "_events",
         "_expected",
@@ -181,7 +216,6 @@ class ClientEngine:
         "_now",
         "_partial",
         "_patience",
-        "_patience_at",
         "_pings_sent",
         "_sender",
         "_step",
@@ -213,14 +247,9 @@ class ClientEngine:
         self._is_over = False
         self._expected: int | None = SETTINGS
         """The only frame type that may come next."""
-        self._block: list[bytes] = []
-        """The parts of a header block that has not ended, and (below) what its HEADERS frame said."""
-        self._block_size = 0
-        self._block_flags = 0
-        self._block_stream = 0
+        self._block: _OpenBlock | None = None
+        """A header block that has begun and not ended."""
 
-        self._patience = float(limits.patience)
-        self._patience_at = 0.0
         self._pings_sent = 0
         """Our PINGs that have not been answered."""
         self._late_room = 0
@@ -233,8 +262,7 @@ class ClientEngine:
         self._window_in = limits.connection_window
         self._uncredited = 0
         self._sender = ClientSender()
-        self._data_seen = 0
-        """How many of the sender's DATA frames have bought the server patience."""
+        self._patience = _Patience(limits, self._sender)
         self._sender.out += (
             PREFACE,
             frames.settings(
@@ -327,15 +355,7 @@ class ClientEngine:
 
     def _charge(self, cost: int = 1) -> None:
         """Count a frame without content. Raises ConnectionFault when there are too many."""
-        limits = self._limits
-        sent = self._sender.data_frames
-        gained = (self._now - self._patience_at) * limits.patience_rate
-        gained += (sent - self._data_seen) * limits.patience_for_data
-        self._data_seen = sent
-        self._patience = min(limits.patience, self._patience + gained) - cost
-        self._patience_at = self._now
-        if self._patience < 0:
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.USELESS_FRAMES, "too_many_useless_frames")
+        self._patience.charge(cost, self._now)
 
     def _end_connection(self, fault: ConnectionFault) -> None:
         self.goaway(fault.code, fault.reason.encode("ascii", "replace"))
@@ -343,7 +363,7 @@ class ClientEngine:
         self._streams.clear()
         self._sender.clear()
         self._partial = b""
-        self._block = []
+        self._block = None
         self._events.append(ConnectionFailed(fault.code, fault.reason))
 
     def _fail_stream(self, fault: _StreamFault) -> None:
@@ -366,7 +386,7 @@ class ClientEngine:
             raise flow_fault("more DATA than the connection's window")
         self._credit_connection(size)
         if size >= _SHORTEST_DATA:
-            self._patience += self._limits.patience_for_data
+            self._patience.data_arrived()
         elif not flags & END_STREAM:
             self._charge()
         stream = self._streams.get(stream_id)
@@ -406,23 +426,20 @@ class ClientEngine:
             self._receive_block(flags, stream_id, payload)
             return
         self._expected = CONTINUATION
-        self._block = [payload]
-        self._block_size = len(payload)
-        self._block_flags = flags
-        self._block_stream = stream_id
+        self._block = _OpenBlock(flags, stream_id, payload)
 
     def _receive_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._expected != CONTINUATION or stream_id != self._block_stream:
+        block = self._block
+        if block is None or stream_id != block.stream_id:
             raise protocol_fault("a CONTINUATION that continues nothing")
         self._charge()
-        self._block_size += len(payload)
-        if self._block_size > self._limits.max_header_block:
+        block.size += len(payload)
+        if block.size > self._limits.max_header_block:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, ViolationKind.CONTINUATIONS, "header_block_too_large")
-        self._block.append(payload)
+        block.parts.append(payload)
         if flags & END_HEADERS:
-            block, self._block = b"".join(self._block), []
-            self._expected = None
-            self._receive_block(self._block_flags, stream_id, block)
+            self._expected = self._block = None
+            self._receive_block(block.flags, stream_id, b"".join(block.parts))
 
     def _receive_block(self, flags: int, stream_id: int, block: bytes) -> None:
         """Take a whole header block: of a response, of its trailers, or of a stream that is over."""
