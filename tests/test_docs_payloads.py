@@ -19,7 +19,7 @@ from bridge.rpc.errors import FunctionFailed, RpcError
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.status import StatusCode
 from bridge.services.descriptors import Descriptors, load_descriptors
-from bridge.targets.lambda_backend import Invoker
+from bridge.targets.lambda_backend import InvokeCarrier
 from bridge.targets.payload import payload_of
 from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.targets import invoke_target, raw_target
@@ -61,7 +61,7 @@ class Running:
 
 def handler_of(crossing: str) -> Any:
     payload, event = crossing.split(" in ")
-    carrier: Invoker = Running(EXAMPLES[crossing])
+    carrier: InvokeCarrier = Running(EXAMPLES[crossing])
     transcode = Conversions(buffers=Buffers(1 << 30)).converter(DESCRIPTORS)
     if event == "raw":
         return raw_target(carrier, transcode=transcode, clock=FakeClock()).handle

@@ -101,12 +101,12 @@ class LambdaApi:
             raise PayloadTooLarge(
                 f"an event of {len(payload)} bytes for {self._function}; Lambda takes less than {MAX_REQUEST}"
             )
+        signing = self._signing
+        credentials, skew = signing.current(), signing.skew
         is_small = len(payload) <= HASHED_ON_LOOP
         hashed = payload_hash(payload) if is_small else await hash_in_thread(payload)
-        signing = self._signing
         is_repeated = False
         while True:
-            credentials, skew = signing.current(), signing.skew
             way = self._way
             if way is None or way.credentials is not credentials:
                 way = self._way = self._find_way(credentials)
@@ -121,6 +121,7 @@ class LambdaApi:
             if not await signing.renew(credentials, skew, answer.field(b"date")):
                 raise error
             is_repeated = True
+            credentials, skew = signing.current(), signing.skew
 
     def _find_way(self, credentials: Credentials) -> _Way:
         settings = self._signing.settings

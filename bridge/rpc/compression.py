@@ -17,7 +17,7 @@ ACCEPT_ENCODING = ",".join(SUPPORTED)
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 
 
-PIECE = 64 << 10
+INFLATED_PIECE = 64 << 10
 """Bytes that are inflated in one step: some tenth of a millisecond."""
 
 
@@ -31,8 +31,8 @@ def inflate(data: bytes, encoding: str, *, max_size: int) -> bytes:
 
 
 def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[bytes]:
-    """Yield the message in `data` in pieces of PIECE bytes at most, each inflated when it is taken. Taking them raises
-    as `inflate` does.
+    """Yield the message in `data` in pieces of INFLATED_PIECE bytes at most, each inflated when it is taken. Taking
+    them raises as `inflate` does.
     """
     if encoding == IDENTITY:
         yield data
@@ -41,7 +41,7 @@ def inflate_pieces(data: bytes, encoding: str, *, max_size: int) -> Iterator[byt
     left = max_size
     while not inflater.eof:
         try:
-            plain = inflater.decompress(data, min(left + 1, PIECE))
+            plain = inflater.decompress(data, min(left + 1, INFLATED_PIECE))
         except zlib.error as error:
             raise BadReply(f"a message does not decode as {encoding}") from error
         if len(plain) > left:

@@ -18,7 +18,7 @@ from bridge.rpc.metadata import Metadata
 from bridge.targets.gathering_target import BackendReply, Parts
 
 
-class Invoker(Protocol):
+class InvokeCarrier(Protocol):
     """Takes an event to the function."""
 
     async def invoke(
@@ -41,7 +41,7 @@ class StreamedInvocation(Parts, Protocol):
     """AWS's id of the invocation."""
 
 
-class StreamInvoker(Protocol):
+class StreamCarrier(Protocol):
     """Takes an event to the function, for a reply that arrives in parts."""
 
     async def open(self, payload: bytes, *, account: Account | None = None) -> StreamedInvocation:
@@ -54,7 +54,9 @@ class InvokeBackend:
 
     __slots__ = ("_carrier", "_encoder", "_replies", "_wall_clock")
 
-    def __init__(self, carrier: Invoker, *, event: EventShape, kind: BodyKind, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, carrier: InvokeCarrier, *, event: EventShape, kind: BodyKind, wall_clock: Callable[[], float]
+    ) -> None:
         """`kind` is what an event says of its body. `wall_clock` reads the time of day (Unix seconds)."""
         self._carrier = carrier
         self._encoder = event.new_encoder(token_hex(6), kind)
@@ -75,7 +77,7 @@ class StreamBackend:
     __slots__ = ("_carrier", "_decode_reply", "_encoder", "_wall_clock")
 
     def __init__(
-        self, carrier: StreamInvoker, *, event: EventShape, kind: BodyKind, wall_clock: Callable[[], float]
+        self, carrier: StreamCarrier, *, event: EventShape, kind: BodyKind, wall_clock: Callable[[], float]
     ) -> None:
         """Take what InvokeBackend takes."""
         self._carrier = carrier

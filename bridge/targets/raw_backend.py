@@ -16,7 +16,7 @@ from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import Trailers
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.gathering_target import BackendReply
-from bridge.targets.lambda_backend import Invoker
+from bridge.targets.lambda_backend import InvokeCarrier
 
 DROPS_LOGGED_EVERY = 60.0
 """Seconds between two log lines about metadata that does not fit. Clients must not fill the log."""
@@ -29,7 +29,7 @@ class RawBackend:
 
     __slots__ = ("_carrier", "_clock", "_silent_until")
 
-    def __init__(self, carrier: Invoker, *, clock: Callable[[], float]) -> None:
+    def __init__(self, carrier: InvokeCarrier, *, clock: Callable[[], float]) -> None:
         """`clock` reads the monotonic time (seconds)."""
         self._carrier = carrier
         self._clock = clock

@@ -10,7 +10,7 @@ from bridge.config.formats import EVENTS, EventShape
 from bridge.rpc.figures import TargetFigures
 from bridge.targets.gathering_target import Backend, GatheringTarget
 from bridge.targets.http_backend import HttpBackend, HttpSender
-from bridge.targets.lambda_backend import InvokeBackend, Invoker, StreamBackend, StreamInvoker
+from bridge.targets.lambda_backend import InvokeBackend, InvokeCarrier, StreamBackend, StreamCarrier
 from bridge.targets.payload import GRPC_WEB_PAYLOAD, HTTP_V2, Payload, payload_of
 from bridge.targets.raw_backend import RawBackend
 from bridge.targets.request import CompressionMode
@@ -38,7 +38,7 @@ def gathering(
 
 
 def invoke_target(
-    carrier: Invoker,
+    carrier: InvokeCarrier,
     *,
     payload: Payload = GRPC_WEB_PAYLOAD,
     event: EventShape = HTTP_V2,
@@ -52,7 +52,7 @@ def invoke_target(
 
 
 def stream_target(
-    carrier: StreamInvoker,
+    carrier: StreamCarrier,
     *,
     payload: Payload = GRPC_WEB_PAYLOAD,
     figures: TargetFigures | None = None,
@@ -64,7 +64,7 @@ def stream_target(
     return gathering(backend, payload=payload, figures=figures, clock=clock)
 
 
-def raw_target(carrier: Invoker, *, transcode: Transcode, clock: Clock) -> GatheringTarget:
+def raw_target(carrier: InvokeCarrier, *, transcode: Transcode, clock: Clock) -> GatheringTarget:
     return gathering(RawBackend(carrier, clock=clock), payload=payload_of("json", transcode), clock=clock)
 
 

@@ -22,7 +22,7 @@ from bridge.aws.events.duplex_order import (
 from bridge.aws.invoke import InvokeReply
 from bridge.carriers.duplex.instances import DuplexSettings, Instances, Meeting, Observer, Reply
 from bridge.carriers.grpc.call import UpstreamCall
-from bridge.carriers.grpc.response import CONTENT_TYPE, HeadReader, to_wire
+from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
 from bridge.http2.events import Fields
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Account
@@ -111,7 +111,7 @@ class DuplexCarrier:
             (":authority", "localhost"),
             (":path", path),
             ("te", "trailers"),
-            ("content-type", CONTENT_TYPE),
+            ("content-type", GRPC_CONTENT_TYPE),
             ("user-agent", clean_value(user_agent)[:_LONGEST_USER_AGENT]),
             ("grpc-accept-encoding", ACCEPT_ENCODING),
         )

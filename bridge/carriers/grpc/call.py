@@ -64,7 +64,7 @@ class Connections(Protocol):
         ...
 
 
-class Server(Protocol):
+class GrpcCallOwner(Protocol):
     """What a call needs of the carrier to its server."""
 
     name: str
@@ -108,7 +108,7 @@ class UpstreamCall:
         "request_id",
     )
 
-    def __init__(self, server: Server, fields: Fields, timeout: float | None, account: Account) -> None:
+    def __init__(self, server: GrpcCallOwner, fields: Fields, timeout: float | None, account: Account) -> None:
         """`fields` is the request's header list without its timeout (seconds)."""
         self._server = server
         self._fields = fields

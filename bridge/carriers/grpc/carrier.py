@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from bridge.carriers.grpc.call import UpstreamCall
-from bridge.carriers.grpc.response import CONTENT_TYPE, HeadReader, to_wire
+from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
 from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
@@ -92,7 +92,7 @@ class GrpcCarrier:
             *self._head,
             (":path", path),
             ("te", "trailers"),
-            ("content-type", CONTENT_TYPE),
+            ("content-type", GRPC_CONTENT_TYPE),
             ("user-agent", agent),
             ("grpc-accept-encoding", ACCEPT_ENCODING),
         )

@@ -23,7 +23,7 @@ from bridge.rpc.metadata import (
 from bridge.rpc.status import OK, Status, StatusCode, code_of_http_status, decode_message, parse_code
 from bridge.rpc.value import FrozenValue
 
-CONTENT_TYPE = "application/grpc"
+GRPC_CONTENT_TYPE = "application/grpc"
 HTTP_OK = 200
 
 MOST_VALUES = 1000
@@ -52,7 +52,9 @@ class ResponseHead(FrozenValue, frozen=True):
     def is_grpc(self) -> bool:
         """Whether messages may follow."""
         kind = self.content_type
-        return kind in ("", CONTENT_TYPE, f"{CONTENT_TYPE}+proto") and (self.http_status == HTTP_OK or bool(kind))
+        return kind in ("", GRPC_CONTENT_TYPE, f"{GRPC_CONTENT_TYPE}+proto") and (
+            self.http_status == HTTP_OK or bool(kind)
+        )
 
 
 class HeadReader:
@@ -89,9 +91,9 @@ class HeadReader:
         if head.http_status != HTTP_OK:
             return self.http_refusal(head.http_status)
         kind = head.content_type[:80]
-        if kind.startswith(f"{CONTENT_TYPE}+"):
-            return BadReply(f"{self._name} answered in {kind} messages, it was sent {CONTENT_TYPE}")
-        return NoStatus(f"{self._name} answered with content-type {kind} in place of {CONTENT_TYPE}")
+        if kind.startswith(f"{GRPC_CONTENT_TYPE}+"):
+            return BadReply(f"{self._name} answered in {kind} messages, it was sent {GRPC_CONTENT_TYPE}")
+        return NoStatus(f"{self._name} answered with content-type {kind} in place of {GRPC_CONTENT_TYPE}")
 
     def http_refusal(self, http_status: int) -> HttpRefusal:
         """Return the error for an HTTP status without a gRPC status."""

@@ -104,8 +104,8 @@ class Pool:
         repeats = 0
         while True:
             answer: asyncio.Future[Response] = self._loop.create_future()
-            connection = self._take() or await self._wait()
             gathering = Gathering(answer, max_body, account)
+            connection = self._take() or await self._wait()
             while not connection.start(gathering, head, body):
                 connection = await self._replace(connection)
             try:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-from bridge.carriers.http2.liveness import ConnectionTimes, Due, Liveness
+from bridge.carriers.http2.liveness import ConnectionTimes, Liveness, LivenessDue
 from bridge.carriers.http2.sending import Backpressure, SentStreams
 from bridge.carriers.http2.sinks import STREAM_EVENTS, Sink, Sinks
 from bridge.http2.client import (
@@ -345,13 +345,13 @@ class Http2Connection(asyncio.Protocol):
             has_calls=bool(self._sinks),
             is_reserved=bool(self.reserved),
         )
-        if due is Due.STALLED:
+        if due is LivenessDue.STALLED:
             self._lose(self._stalled())
-        elif due is Due.SILENT:
+        elif due is LivenessDue.SILENT:
             self._lose(self._silent(now - self._liveness.last_received))
-        elif due is Due.IDLE:
+        elif due is LivenessDue.IDLE:
             self.close()
-        elif due is Due.PING:
+        elif due is LivenessDue.PING:
             self._engine.ping(_PING)
             self.flush_soon()
 

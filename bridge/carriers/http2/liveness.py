@@ -28,7 +28,7 @@ class ConnectionTimes(FrozenValue, frozen=True):
     """Time between two checks of these limits."""
 
 
-class Due(Enum):
+class LivenessDue(Enum):
     """What must happen to a connection."""
 
     NOTHING = auto()
@@ -66,7 +66,7 @@ class Liveness:
         self.last_received = now
         self._pinged_at = None
 
-    def due(self, now: float, *, stalled_for: float, has_calls: bool, is_reserved: bool) -> Due:
+    def due(self, now: float, *, stalled_for: float, has_calls: bool, is_reserved: bool) -> LivenessDue:
         """Tell what must happen now. After PING the caller sends one.
 
         `stalled_for` is the time for which the server has read nothing. `is_reserved` says that a stream is promised
@@ -74,12 +74,12 @@ class Liveness:
         """
         times = self._times
         if stalled_for >= times.stall:
-            return Due.STALLED
+            return LivenessDue.STALLED
         if not has_calls:
-            return Due.IDLE if now - self.idle_since >= times.idle and not is_reserved else Due.NOTHING
+            return LivenessDue.IDLE if now - self.idle_since >= times.idle and not is_reserved else LivenessDue.NOTHING
         if self._pinged_at is not None:
-            return Due.SILENT if now - self._pinged_at >= times.keepalive_timeout else Due.NOTHING
+            return LivenessDue.SILENT if now - self._pinged_at >= times.keepalive_timeout else LivenessDue.NOTHING
         if now - self.last_received >= times.keepalive:
             self._pinged_at = now
-            return Due.PING
-        return Due.NOTHING
+            return LivenessDue.PING
+        return LivenessDue.NOTHING

@@ -16,7 +16,7 @@ from bridge.codecs.enveloped import INFLATED_AT_ONCE
 from bridge.codecs.grpc_web import MAX_TRAILERS, MOST_LINES, GrpcWeb, GrpcWebReader
 from bridge.codecs.inflation import MAX_INFLATED
 from bridge.rpc.buffers import Buffers, OpenAccount
-from bridge.rpc.compression import PIECE
+from bridge.rpc.compression import INFLATED_PIECE
 from bridge.rpc.envelope import COMPRESSED, TRAILERS, envelope
 from bridge.rpc.errors import (
     BadReply,
@@ -361,7 +361,7 @@ def test_a_large_message_is_inflated_in_steps(size: int, cut: int) -> None:
             steps.append(account.held - before)
             data = b""
 
-    assert max(steps) <= INFLATED_AT_ONCE + PIECE
+    assert max(steps) <= INFLATED_AT_ONCE + INFLATED_PIECE
     assert 2 * size == sum(steps)
     assert [
         Headers(),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.rpc.compression import (
     IDENTITY,
-    PIECE,
+    INFLATED_PIECE,
     SUPPORTED,
     accepts,
     deflate,
@@ -52,14 +52,14 @@ def test_bomb_is_refused_without_being_held(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", _COMPRESSED)
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE])
+@pytest.mark.parametrize("size", [0, 1, INFLATED_PIECE - 1, INFLATED_PIECE, INFLATED_PIECE + 1, 5 * INFLATED_PIECE])
 def test_large_messages_come_in_pieces(encoding: str, size: int) -> None:
     """Each is made when it is taken, whether the message compresses well or not at all."""
     for message in (bytes(size), random.Random(7).randbytes(size)):
         pieces = list(inflate_pieces(deflate(message, encoding), encoding, max_size=size))
 
         assert message == b"".join(pieces)
-        assert all(0 < len(piece) <= PIECE for piece in pieces)
+        assert all(0 < len(piece) <= INFLATED_PIECE for piece in pieces)
 
 
 @pytest.mark.parametrize("encoding", _COMPRESSED)
