@@ -61,7 +61,7 @@ class Function:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             self.address = f"http://127.0.0.1:{server.server_port}"
-            serving = threading.Thread(target=server.serve_forever)
+            serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
             serving.start()
             try:
                 yield

@@ -251,6 +251,7 @@ def test_a_concurrency_that_is_none_of_awss(text: str) -> None:
         concurrency_in({"AWS_LAMBDA_MAX_CONCURRENCY": text})
 
 
+@pytest.mark.slow
 def test_the_process_serves_many_and_ends_with_the_runtime_api(tmp_path: Path) -> None:
     """Its printed lines are whole, and those of its log have the id of their request."""
     (tmp_path / "app.py").write_text(

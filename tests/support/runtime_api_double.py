@@ -73,6 +73,7 @@ def runtime_api(
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     api: RuntimeApiDouble
+    disable_nagle_algorithm = True  # a head and a body are two writes: the second would wait 40 ms for an ACK
 
     def setup(self) -> None:
         super().setup()

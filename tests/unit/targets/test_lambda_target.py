@@ -179,11 +179,12 @@ def zeros(mebibytes: int) -> bytes:
         ("gzip", WORLD * 2 + OK, BadReply, "does not decode as content-encoding gzip"),
         ("gzip", packed(WORLD + OK[:-2])[:-9], BadReply, "cut off within"),
         ("gzip", packed(envelope(bytes(11))), ReplyTooLarge, r"max_response \(10 bytes\)"),
-        (
+        pytest.param(
             "gzip, gzip",
             packed(zeros(8)),
             ReplyTooLarge,
             "decodes to more than 6291556 bytes",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -192,7 +192,7 @@ class Container(http.server.BaseHTTPRequestHandler):
 def container(aws: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[http.server.HTTPServer]:
     monkeypatch.setattr("botocore.utils.ContainerMetadataFetcher.SLEEP_TIME", 0)
     server = http.server.HTTPServer(("127.0.0.1", 0), Container)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     url = f"http://127.0.0.1:{server.server_port}/credentials?key={SECRET}"
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)

@@ -69,6 +69,7 @@ def test_our_own_output_does_not_count(tmp_path: Path) -> None:
     assert ["False", "True"] == done.stdout.split()
 
 
+@pytest.mark.slow
 async def test_a_folder_that_is_made_anew_is_followed(tmp_path: Path) -> None:
     """`rm -rf dist && build`: its coming counts as a change, and so does what changes in it afterwards; likewise one
     that comes late.
