@@ -179,6 +179,14 @@ class Targets:
         backend = HttpBackend(carrier, kind=payload.kind, headers=leg.headers, wall_clock=_wall_clock)
         return carrier, self._gathering(backend, payload, service, figures)
 
+    def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
+        assert isinstance(leg.target, GrpcTargetSpec)
+        carrier = GrpcCarrier(leg.target, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
+        self._native.append(carrier)
+        return carrier, GrpcTarget(carrier, clock=_clock, metadata_of=with_headers(leg.headers)).handle
+
+    # -- what they are built from --------------------------------------------------------------------------------------
+
     def _gathering(self, backend: Backend, payload: Payload, service: Service, figures: TargetFigures) -> Handler:
         target = GatheringTarget(
             backend,
@@ -189,14 +197,6 @@ class Targets:
             clock=_clock,
         )
         return target.handle
-
-    def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
-        assert isinstance(leg.target, GrpcTargetSpec)
-        carrier = GrpcCarrier(leg.target, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
-        self._native.append(carrier)
-        return carrier, GrpcTarget(carrier, clock=_clock, metadata_of=with_headers(leg.headers)).handle
-
-    # -- what they are built from --------------------------------------------------------------------------------------
 
     def _payload(self, leg: TargetShare) -> Payload:
         """Return the payload format of this leg's target."""
