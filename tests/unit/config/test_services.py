@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.config.formats import PAYLOADS
 from bridge.config.iam import IamAuth
 from bridge.config.schema import Defaults, JsonOptions, Match, MatchKind, Role, Service, TargetTls
 from bridge.config.services import (
@@ -15,6 +16,7 @@ from bridge.config.services import (
     matching_keys,
     parse_key,
 )
+from bridge.config.target import EXPECTED
 from bridge.routing.router import Router
 from bridge.rpc.address import UnixAddress
 from bridge.rpc.limits import Limits, RetryPolicy
@@ -35,6 +37,8 @@ TARGETS = {
     "unix": "unix:/s",
 }
 """One of each kind."""
+
+PAYLOAD_NAMES = " or ".join(", ".join(PAYLOADS).rsplit(", ", 1))
 
 LOCAL = "functions: {f: {handler: a.b}}\n"
 
@@ -225,14 +229,11 @@ services:
     assert [
         (
             "bridge.yaml:4",
-            (
-                "expected a target: arn:…, function:NAME, http://, https://, grpc://, grpcs://, "
-                'unix:PATH or local:NAME; found "nonsense"; is it the name of a function? Then function:NAME'
-            ),
+            f'expected {EXPECTED}; found "nonsense"; is it the name of a function? Then function:NAME',
         ),
         ("bridge.yaml:5", 'unknown key, did you mean "timeout"?'),
         ("bridge.yaml:6", 'a size needs a unit: 5B, 5KiB, 5MiB, found "5"'),
-        ("bridge.yaml:7", 'expected grpc-web, grpc, protobuf or json, found "jsno", did you mean "json"?'),
+        ("bridge.yaml:7", f'expected {PAYLOAD_NAMES}, found "jsno", did you mean "json"?'),
         ("bridge.yaml:8", 'unknown key, did you mean "attempts"?'),
         ("bridge.yaml:9", "expected a mapping, found a list"),
     ] == [(line.split(": ")[0], line.split(": ", 2)[2]) for line in problems(text)]
@@ -598,7 +599,7 @@ def test_defaults_hold_for_calls_without_an_entry() -> None:
     ("problem", "text"),
     [
         ("defaults.target: unknown key", "{target: function:f}"),
-        ('defaults.payload: expected grpc-web, grpc, protobuf or json, found "x"', "{payload: x}"),
+        (f'defaults.payload: expected {PAYLOAD_NAMES}, found "x"', "{payload: x}"),
         ('defaults.timeout: a duration needs a unit: 5s, 5ms, found "5"', "{timeout: 5}"),
         ("defaults: expected a mapping, found a list", "[]"),
     ],
