@@ -28,7 +28,7 @@ class BoundedDict(dict[_Key, _Made]):
     def remember(self, key: _Key, made: _Made) -> _Made:
         """Keep what was made for this key, if the bounds allow, and return it."""
         if self._largest is None or self._size_of(key) <= self._largest:
-            if len(self) >= self._most:
+            if len(self) >= self._most and key not in self:
                 self.clear()
             self[key] = made
         return made

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from bridge.rpc.call import ClientCertificate
 from bridge.rpc.value import FrozenValue
@@ -17,17 +16,6 @@ MAX_REMEMBERED = 1024
 MAX_KEY = 512
 """Entries of a cache, and characters of a key. Clients choose the keys: a full cache is emptied, a long key not kept.
 """
-
-_Made = TypeVar("_Made")
-
-
-def remember(cache: dict[str, _Made], key: str, made: _Made) -> _Made:
-    """Keep what was made for this key, within bounds, and return it."""
-    if len(key) <= MAX_KEY:
-        if len(cache) >= MAX_REMEMBERED:
-            cache.clear()
-        cache[key] = made
-    return made
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

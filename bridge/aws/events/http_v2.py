@@ -11,13 +11,14 @@ from functools import lru_cache
 from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.events.event_context import Authority, Stamps, client_cert, remember
+from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, Stamps, client_cert
 from bridge.aws.events.event_headers import HeaderWriter, encode_headers
 from bridge.aws.events.sender import Sender
 from bridge.rpc.call import Call, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata, clean_value, size_of
+from bridge.rpc.remembered import BoundedDict
 
 _encode = Encoder().encode
 
@@ -40,8 +41,8 @@ class HttpV2EventEncoder:
         self._is_text = kind.is_text
         self._before_body = b'},"isBase64Encoded":%b,"body":' % _encode(not kind.is_text)
         self._stamps = Stamps(instance)
-        self._paths: dict[str, tuple[bytes, bytes]] = {}
-        self._senders: dict[tuple[Peer, str, str, int], Sender] = {}
+        self._paths: BoundedDict[str, tuple[bytes, bytes]] = BoundedDict(most=MAX_REMEMBERED, largest=MAX_KEY)
+        self._senders: BoundedDict[tuple[Peer, str, str, int], Sender] = BoundedDict(most=_SENDERS)
         """By what the calls of a program have in common, and by how many metadata they have."""
 
     def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
@@ -73,14 +74,11 @@ class HttpV2EventEncoder:
         return with_body(start, body, call, is_text=self._is_text)
 
     def _remember(self, key: tuple[Peer, str, str, int], sender: Sender) -> None:
-        senders = self._senders
         _, authority, content_type, _ = key
         if size_of(sender.metadata) + len(authority) + len(content_type) > _LARGEST_SENDER:
-            senders.pop(key, None)
-            return
-        if len(senders) >= _SENDERS and key not in senders:
-            senders.clear()
-        senders[key] = sender
+            self._senders.pop(key, None)
+        else:
+            self._senders.remember(key, sender)
 
     def _encode_sender(self, call: Call, metadata: Metadata, last: Sender | None) -> Sender:
         """`last`: that of the last such call."""
@@ -103,7 +101,7 @@ class HttpV2EventEncoder:
         encoded = _encode(path)
         start = b'{"version":"2.0","routeKey":"$default","rawPath":%b,"rawQueryString":"","headers":%b,'
         constant = _encode(self._headers.constant)[:-1]
-        return remember(self._paths, path, (start % (encoded, constant), encoded))
+        return self._paths.remember(path, (start % (encoded, constant), encoded))
 
     def _multi_value_headers(self, metadata: Metadata, headers: dict[str, str]) -> bytes:
         """For calls that repeat a name; for others `headers` says the same. AWS has no such field here; lambda_fn

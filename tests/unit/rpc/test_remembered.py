@@ -25,12 +25,13 @@ def test_bounded() -> None:
 
 
 def test_entries_are_put_in() -> None:
-    """What is asked for and missing is not made. An entry that is put in anew keeps its place."""
+    """What is asked for and missing is not made. An entry that is put in anew empties nothing."""
     known: BoundedDict[tuple[str, int], str] = BoundedDict(most=2)
 
     assert known.get(("a", 1)) is None
     assert ["x", "y"] == [known.remember(("a", 1), "x"), known.remember(("b", 2), "y")]
-    assert "y" == known[("b", 2)]
+    known.remember(("b", 2), "z")
+    assert {("a", 1): "x", ("b", 2): "z"} == known
     known.remember(("c", 3), "z")
     assert {("c", 3): "z"} == known
 
