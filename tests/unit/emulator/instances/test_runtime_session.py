@@ -95,3 +95,17 @@ def test_init_errors_come_before_the_first_invocation(session: RuntimeSession, t
     assert told == ["failed X"]
     with pytest.raises(InvalidTransition):
         session.poll(lambda _delivery: None)
+
+
+async def test_a_cut_that_comes_late_is_not_the_next_invocations(session: RuntimeSession, told: Transcript) -> None:
+    """The verdict on a lost connection waits a moment. The runtime may be answering the next one by then."""
+    running(session)
+    session.open_reply("id", Act.RESPONSE)
+    session.answer("id")
+    session.poll(lambda _delivery: None)
+    session.deliver(Delivery(Invocation("next", b"{}", "arn", "trace"), 1), Reply())
+    session.open_reply("next", Act.RESPONSE)
+    session.cut("id")
+
+    assert RuntimePhase.RESPONDING is session.phase
+    assert told == ["ready", "answered well", "ready"]
