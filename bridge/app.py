@@ -262,6 +262,7 @@ class Bridge:
     def _install(self, stack: Stack) -> None:
         config = stack.config
         self._stack = stack
+        stack.forget_other_gates()
         self._table = RouteTable(stack.router, builtin=self._builtin(config), methods=self._methods)
         # What is known of functions is kept only while somebody looks after it.
         self._health.routes_changed(config.services if config.health.functions else ())

@@ -55,7 +55,9 @@ class SharedServices:
         if self._local is None and config.functions:
             from bridge.emulator.local_lambda import LocalLambda
 
-            local = LocalLambda(config.functions, changed=self._changed, hosts=emulator.hosts)
+            local = LocalLambda(
+                config.functions, changed=self._changed, hosts=emulator.hosts, concurrency=emulator.concurrency
+            )
             await self._listen(
                 local.start(address.host, address.port),
                 f"the local Lambda cannot listen on {address}",

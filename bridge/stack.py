@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.schema import Config, Service, TargetShare
@@ -16,7 +16,7 @@ from bridge.config.target import MAX_CALL_SECONDS, TargetKind
 from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
 from bridge.layers.access_log import AccessLog
-from bridge.layers.admit import admit
+from bridge.layers.admit import Gate, admit
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
@@ -74,6 +74,8 @@ class Shared:
     """None: traces are off."""
     conversions: Conversions | None = None
     """What `payload: json` needs."""
+    gates: dict[Hashable, Gate] = field(default_factory=dict)
+    """The queues, and what was learned about functions, by what calls share them."""
 
 
 class Stack:
@@ -94,6 +96,8 @@ class Stack:
         )
         self.sources = Sources({})
         self.router: Router[RouteEntry] = Router({})
+        self._gates: set[Hashable] = set()
+        """The keys of the gates that its targets use."""
 
     @property
     def credentials(self) -> CredentialSet | None:
@@ -116,6 +120,11 @@ class Stack:
         if self._shared.conversions is not None:
             await self._shared.conversions.teach()  # before the first call needs them
         self._targets.start()
+
+    def forget_other_gates(self) -> None:
+        """Forget what was learned about functions that this configuration no longer calls."""
+        for key in self._shared.gates.keys() - self._gates:
+            del self._shared.gates[key]
 
     async def retire(self) -> None:
         """Seek and ask nothing more, then let go of connections when the last call must have ended."""
@@ -166,10 +175,34 @@ class Stack:
         name = str(leg.target)
         return self._shared.targets.setdefault((service.key, name), TargetFigures(name))
 
+    def _gate_of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Gate:
+        """Return the queue in front of a target. It is kept over reloads.
+
+        All entries and legs that call a function in the same way share it.
+        """
+        key = self._gate_key(service, leg)
+        gate = self._shared.gates.get(key)
+        if gate is None:
+            gate = self._shared.gates[key] = Gate(clock=_clock, learns=leg.target.tells_limits)
+        # One target of each function tells its limit, so that the metric counts it once.
+        figures.read_limit = None if key in self._gates else gate.read_limit
+        self._gates.add(key)
+        return gate
+
+    def _gate_key(self, service: Service, leg: TargetShare) -> Hashable:
+        """Return what a limit belongs to: function, qualifier, role and endpoint. Other targets have no limits to
+        share.
+        """
+        if not leg.target.tells_limits:
+            return service.key, leg.target
+        aws = self.config.aws
+        region = leg.target.region or aws.region
+        return leg.target, region, leg.role_arn or aws.role_arn, leg.endpoint_url or aws.endpoint_url
+
     def _layers(self, service: Service, leg: TargetShare, target: Handler, figures: TargetFigures) -> Handler:
         """Return the layers of a call to this target after `front`, the outermost first."""
         return deadline(  # Ends the call at its deadline, while it waits too.
-            admit(  # Waits for the request. Refuses the call while the target or the process is full.
+            admit(  # Waits for the request, then for the call's turn. Repeats throttled calls.
                 retry(  # Repeats the call if it provably did not reach the function.
                     _traced_attempt(  # Gives each attempt a span. Not installed while traces are off.
                         target,  # codec and carrier
@@ -181,7 +214,10 @@ class Stack:
                     clock=_clock,
                 ),
                 target=figures,
+                gate=self._gate_of(service, leg, figures),
                 max_concurrency=service.max_concurrency,
+                queue=service.queue,
+                repeats=service.retry.attempts > 1,
                 buffers=self._shared.figures.buffers,
                 gathers=not leg.target.streams,
                 clock=_clock,

@@ -104,7 +104,18 @@ _METHOD_HEAD = (
     "#p99",
     "#Upstream p50",
 )
-_TARGET_HEAD = ("Target", "#In flight", "#Retries", "#Throttled", "#Cold starts")
+_TARGET_HEAD = (
+    "Target",
+    "#In flight",
+    "#Learned limit",
+    "#Waiting",
+    "#Wait p50",
+    "#Wait p99",
+    "#Queue refused",
+    "#Retries",
+    "#Throttled",
+    "#Cold starts",
+)
 
 _Row = Sequence[str]
 
@@ -183,6 +194,10 @@ def _target_rows(targets: dict[str, TargetSnapshot]) -> list[_Row]:
         (
             name,
             str(target.in_flight),
+            "" if target.limit is None else str(target.limit),
+            str(target.queued),
+            *_latencies(target.queue_seconds),
+            "\n".join(f"{count} {reason}" for reason, count in sorted(target.queue_refused.items())) or "0",
             str(target.retries),
             str(sum(target.throttled.values())),
             str(target.cold_starts),

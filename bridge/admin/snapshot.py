@@ -27,6 +27,15 @@ class TargetSnapshot(TargetCounts):
     """The figures of one target, as a worker sends them to the supervisor."""
 
     in_flight: Annotated[int, Family("bridge_in_flight", "Calls in flight.", is_gauge=True)] = 0
+    limit: Annotated[
+        int | None,
+        Family(
+            "bridge_concurrency_limit",
+            "Calls at a time that a function takes, learned from its throttles.",
+            is_gauge=True,
+        ),
+    ] = None
+    """None: no throttle has told."""
 
 
 class ProcessSnapshot(Figures):
@@ -102,7 +111,8 @@ def take_snapshot(
         if known is not counts:
             known.add(counts)
     for target in targets:
-        sums = target.taken(TargetSnapshot, in_flight=target.in_flight)
+        limit = None if target.read_limit is None else target.read_limit()
+        sums = target.taken(TargetSnapshot, in_flight=target.in_flight, limit=limit)
         first = snapshot.targets.setdefault(target.name, sums)
         if first is not sums:
             first.add(sums)

@@ -24,6 +24,7 @@ from bridge.rpc.errors import (
     Misconfigured,
     NotStarted,
     PayloadTooLarge,
+    Quota,
     QuotaExceeded,
     ReplyTooLarge,
     RequestRefused,
@@ -125,6 +126,20 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
 }
 """By type, without `Exception` at its end. The Invoke model of botocore, and the errors common to all of AWS."""
 
+_QUOTAS: dict[str, Quota] = {
+    "ConcurrentInvocationLimitExceeded": Quota.ACCOUNT,
+    "FunctionInvocationRateLimitExceeded": Quota.RATE,
+    "ReservedFunctionInvocationRateLimitExceeded": Quota.RATE,
+    "CallerRateLimitExceeded": Quota.RATE,
+    # Without a reason: what all of AWS's APIs say of too many requests a second.
+    "Throttling": Quota.RATE,
+    "Throttled": Quota.RATE,
+    "RequestLimitExceeded": Quota.RATE,
+}
+"""By the reason of a throttle (ThrottleReason in botocore's model of Lambda), else by its type. All others speak of the
+function's own calls at a time.
+"""
+
 _OF_STATUS: dict[int, tuple[type[AwsRefusal], str]] = {
     403: (AccessRefused, _ACCESS),
     404: (FunctionNotFound, _MISSING),
@@ -159,6 +174,7 @@ def refusal_of(
     error = kind(told, error_type=name, retry_after=retry_after)
     if isinstance(error, Throttled):
         error.throttle_reason = throttle_reason
+        error.quota = _QUOTAS.get(throttle_reason or name.removesuffix("Exception"), Quota.FUNCTION)
     if note:
         error.add_note(f"AWS: {note}")
     return error

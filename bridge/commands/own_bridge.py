@@ -18,7 +18,7 @@ from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
 from bridge.config.problems import did_you_mean
-from bridge.config.schema import Config, Emulator, Listener, Log
+from bridge.config.schema import Config, Listener, Log
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
 from bridge.server.server import bind
@@ -63,7 +63,7 @@ def _config_for(config_file: Path | None, target: str) -> Config:
                 exit_code=2,
             )
     emulator = (
-        base.emulator if isinstance(base.emulator, Url) else Emulator(TcpAddress("127.0.0.1", 0), base.emulator.hosts)
+        base.emulator if isinstance(base.emulator, Url) else replace(base.emulator, address=TcpAddress("127.0.0.1", 0))
     )
     log = Log(level="warning", format=base.log.format, access=False)
     return replace(base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log)

@@ -75,6 +75,10 @@ class Fields:
     """The key whose mapping they stand in; empty: they stand among the keys of the outer class."""
 
 
+class NullableFields(Fields):
+    """As `Fields`, with a mapping that may also be null. Then the field is None."""
+
+
 class ByHand:
     """Marks a key that is known, but read by whoever reads the class."""
 
@@ -94,15 +98,21 @@ class Slot:
 class Plan(Generic[SchemaType]):
     """How a class is read: `of` makes it from the class."""
 
-    def __init__(self, made: Callable[..., SchemaType], parts: Mapping[str, Slot | Plan[Any]]) -> None:
-        """`parts` stand under the names of the class's fields."""
+    def __init__(
+        self,
+        made: Callable[..., SchemaType],
+        parts: Mapping[str, Slot | Plan[Any]],
+        *,
+        null: Slot | None = None,
+    ) -> None:
+        """`parts` stand under the names of the class's fields. `null` is the key that may be null."""
         self._made = made
         self._parts = parts
-        self.slots: Mapping[str, Slot] = {
-            slot.name: slot
-            for part in parts.values()
-            for slot in ([part] if isinstance(part, Slot) else part.slots.values())
-        }
+        self._null = null
+        slots = [
+            slot for part in parts.values() for slot in ([part] if isinstance(part, Slot) else part.slots.values())
+        ]
+        self.slots: Mapping[str, Slot] = {slot.name: slot for slot in ([null] if null else []) + slots}
         """All keys, by dotted name."""
 
     @staticmethod
@@ -143,6 +153,8 @@ class Plan(Generic[SchemaType]):
         given: Mapping[str, Any],
         refused: list[Refused],
     ) -> SchemaType | None:
+        if self._null is not None and self._null.name in settings and settings[self._null.name].is_null:
+            return None
         values = dict(given)
         for field, part in self._parts.items():
             if field in given:
@@ -197,14 +209,33 @@ def flatten(elements: Mapping[str, Element], known: Collection[str], prefix: str
     settings: Settings = {}
     for key, element in elements.items():
         name = prefix + key
-        if name in known and "." not in key:
+        is_inner = any(each.startswith(f"{name}.") for each in known)
+        is_leaf = not is_inner or element.is_null or (element.is_mapping and not element.keys())
+        if name in known and "." not in key and is_leaf:
             settings[name] = element
-        elif "." not in key and any(each.startswith(f"{name}.") for each in known):
+        elif "." not in key and is_inner:
             settings |= flatten(attempt(Element.keys, element, {}), known, f"{name}.")
         else:
             siblings = (each.removeprefix(prefix).partition(".")[0] for each in known if each.startswith(prefix))
             note_unknown_key(element, key, tuple(dict.fromkeys(siblings)))
     return settings
+
+
+def laid_over(lower: Settings, upper: Settings) -> Settings:
+    """Return what holds of both: what is written above covers the same key below. A null mapping covers what is in it
+    below, and what is in a mapping covers a null below.
+    """
+    opened = {name.rpartition(".")[0] for name in upper}
+    kept = {
+        name: element
+        for name, element in lower.items()
+        if name not in opened and not _is_null(upper, name.rpartition(".")[0])
+    }
+    return kept | upper
+
+
+def _is_null(settings: Settings, name: str) -> bool:
+    return name in settings and settings[name].is_null
 
 
 def note_unknown_key(element: Element, name: str, known: Collection[str]) -> None:
@@ -263,6 +294,7 @@ def _part(hint: Any, name: str, default: Any, prefix: str, traits: tuple[Trait, 
             return Plan(
                 type(default),
                 {each: _slot(key, each, getattr(default, each), inner, traits) for each, key in keys.items()},
+                null=Slot(prefix + under, None, None, traits) if isinstance(how, NullableFields) else None,
             )
         case _:
             return _slot(how, name, default, prefix, traits)

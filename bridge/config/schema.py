@@ -18,7 +18,7 @@ from bridge.config import functions
 from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
-from bridge.config.reading import ByHand, Fields, Key, Trait
+from bridge.config.reading import ByHand, Fields, Key, NullableFields, Trait
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.values import (
     DescriptorsPath,
@@ -46,7 +46,7 @@ from bridge.config.values import (
 )
 from bridge.http2.interface import EngineLimits
 from bridge.rpc.address import Address, TcpAddress
-from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, MaxConnections, PoolLimits, RetryPolicy
+from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, MaxConnections, PoolLimits, QueueLimits, RetryPolicy
 from bridge.rpc.url import Url
 
 KIB = 1 << 10
@@ -184,6 +184,12 @@ class Defaults:
     ] = field(default_factory=Limits)
     max_concurrency: Annotated[int, integer(1, 1_000_000), Inherited.ALWAYS] = 1000
     """Calls in flight, for each target and process."""
+    queue: Annotated[
+        QueueLimits | None,
+        NullableFields({"calls": integer(1, 1_000_000), "wait": duration(_AN_INSTANT)}, under="queue"),
+        Inherited.ALWAYS,
+    ] = field(default_factory=QueueLimits)
+    """How calls wait that the target cannot take yet. None: they are refused at once."""
     retry: Annotated[
         RetryPolicy,
         Fields(
@@ -252,6 +258,8 @@ class FunctionConfig:
     """Instances at most; beyond it invocations are throttled."""
     instance_concurrency: Annotated[int, integer(1, 1600)] = 1
     """Invocations that one instance gets at once, as on Lambda Managed Instances."""
+    rate: Annotated[int | None, optional(integer(1, 1_000_000))] = None
+    """Invocations that may begin in a second; beyond it they are throttled. None: no limit."""
     env: Annotated[Mapping[str, str], functions.variables] = field(default_factory=dict, repr=False)
     reload: bool = False
     """Restart instances when a file under `code` changes."""
@@ -311,6 +319,8 @@ class Emulator:
     address: Annotated[TcpAddress, tcp_address] = _EMULATOR_ADDRESS
     hosts: Annotated[tuple[str, ...], host_names] = ()
     """As for `Admin`; also the suffixes of its functions' URLs."""
+    concurrency: Annotated[int | None, optional(integer(1, 100_000))] = None
+    """Invocations of all functions at a time, as AWS limits those of an account."""
 
 
 @dataclass(frozen=True, slots=True)

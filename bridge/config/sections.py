@@ -107,11 +107,11 @@ class _Ports:
 
     def emulator(self, usual: Emulator | Url) -> Emulator | Url:
         written = self._written("emulator", _emulator, usual)
-        hosts = () if isinstance(written, Url) else written.hosts
+        others = Emulator() if isinstance(written, Url) else written
 
         def moved(element: Element) -> Emulator | Url:
             found = _emulator_place(element)
-            return found if isinstance(found, Url) else Emulator(found, hosts)
+            return found if isinstance(found, Url) else replace(others, address=found)
 
         return self._overridden("emulator", moved, written)
 
@@ -152,8 +152,9 @@ def _emulator(element: Element) -> Emulator | Url:
     place = attempt(_emulator_place, settings["address"], None) if "address" in settings else None
     if not isinstance(place, Url):
         return plan.read(element, settings, address=place or Emulator().address)
-    if "hosts" in settings and not settings["hosts"].is_null:
-        raise settings["hosts"].refuse(f"has no effect: {place} is a local Lambda that runs already")
+    for name, written in settings.items():
+        if name != "address" and not written.is_null:
+            raise written.refuse(f"has no effect: {place} is a local Lambda that runs already")
     return place
 
 

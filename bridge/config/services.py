@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from bridge.config.element import Element, shown
 from bridge.config.formats import PAYLOADS, can_carry
 from bridge.config.problems import Refused, did_you_mean
-from bridge.config.reading import Plan, Settings, Trait, attempt, flatten
+from bridge.config.reading import Plan, Settings, Trait, attempt, flatten, laid_over
 from bridge.config.schema import (
     Defaults,
     Inherited,
@@ -138,7 +138,7 @@ class ServicesReader:
         if entry.is_null:
             _note_settings_of_null(entry)
             return Service(key=entry.key, match=entry.match)
-        settings = self._defaults | self._inherited(entry) | entry.settings
+        settings = laid_over(laid_over(self._defaults, self._inherited(entry)), entry.settings)
         document = entry.element.document
         problems = len(document.problems)
         service = Plan.of(Service).read(entry.element, settings, key=entry.key, match=entry.match, legs=())

@@ -57,6 +57,8 @@ class TargetKind(ABC):
     """Whether messages pass one by one in both directions. Otherwise the target needs the request whole."""
     max_call_seconds: ClassVar[float | None] = None
     """When a call without deadline and timeout ends."""
+    tells_limits: ClassVar[bool] = False
+    """Whether its throttles tell how many calls it takes: the call that was throttled has provably not run."""
 
     @classmethod
     @abstractmethod
@@ -105,6 +107,7 @@ class LambdaTargetSpec(TargetKind):
     label = "a Lambda target"
     can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS})
     max_call_seconds = MAX_CALL_SECONDS
+    tells_limits = True
 
     @classmethod
     def read(cls, element: Element, scheme: str, text: str) -> Self:
@@ -215,6 +218,7 @@ class LocalTarget(TargetKind):
     label = "a local: target"
     can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS})
     max_call_seconds = MAX_CALL_SECONDS
+    tells_limits = True
 
     @classmethod
     def read(cls, element: Element, scheme: str, text: str) -> Self:

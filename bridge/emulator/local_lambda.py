@@ -25,6 +25,7 @@ from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.instance import SharedEmulatorState
+from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
@@ -45,13 +46,14 @@ WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 class LocalLambda:
     """Starts processes when functions are invoked; `close` leaves none."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings of the local Lambda, and limits that tests lower
         self,
         functions: Mapping[str, FunctionConfig],
         *,
         log: Callable[[str, str], None] | None = None,
         changed: Callable[[str], None] | None = None,
         hosts: Sequence[str] = (),
+        concurrency: int | None = None,
         init_timeout: float = 10.0,
         idle_timeout: float = 300.0,
         max_connections: int = MAX_API_CONNECTIONS,
@@ -60,7 +62,8 @@ class LocalLambda:
         """`log` gets a function's name and a line of its output; by default they are written to stderr.
 
         `changed` gets the name of a function whose files have changed (`reload`). `hosts` are more
-        Host names that it answers to. IP addresses, localhost and names without a dot always work.
+        host names that it answers to. IP addresses, localhost and names without a dot always work. `concurrency` bounds
+        the invocations of all functions at a time.
         """
         self._console = Console(sys.stderr)
         self._log = log or self._console
@@ -69,7 +72,13 @@ class LocalLambda:
         self._max_connections = max_connections
         self._hosts = Hosts.of_this_machine("emulator.hosts", hosts)
         self._shared_state = SharedEmulatorState(
-            Reaper(), Interpreters(), init_timeout, idle_timeout, self._hosts, max_streamed_reply
+            Reaper(),
+            Interpreters(),
+            init_timeout,
+            idle_timeout,
+            self._hosts,
+            max_streamed_reply,
+            AccountQuota(concurrency),
         )
         self._functions: dict[str, Function] = {}
         self._leaving: dict[asyncio.Task[None], Function] = {}

@@ -72,6 +72,8 @@ class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     request_id: str | UnsetType = UNSET
     """AWS's id of the last attempt."""
     trace_id: str | UnsetType = UNSET
+    queued_us: int | UnsetType = UNSET
+    """How long the call waited for its turn, if it did."""
     calls: int | UnsetType = UNSET
     """The number of calls that a summary line stands for. Its method is `*`."""
 
@@ -93,7 +95,8 @@ def _console_line(entry: AccessLogEntry) -> str:
     if entry.calls is not UNSET:
         return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"
     milliseconds = entry.duration_us / 1000
-    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{attempts}{message}"
+    queued = f" queued={entry.queued_us / 1000:.1f} ms" if entry.queued_us is not UNSET else ""
+    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{queued}{attempts}{message}"
     return one_line(line) + "\n"
 
 
@@ -152,6 +155,7 @@ class AccessLog:
                 encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
                 call.request_id[:_LONGEST_ID] or UNSET,
                 self._last_trace_id or UNSET,
+                int(call.queued_seconds * 1e6) if call.queued_seconds else UNSET,
             )
         )
 

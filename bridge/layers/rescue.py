@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -18,8 +19,14 @@ _logger = logging.getLogger(__name__)
 _SEE_LOG = "the bridge has an error; its log has the details"
 
 
-def rescue(inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], str] = str) -> Handler:
-    """`redact` removes from a message what no client may read."""
+def rescue(
+    inner: Handler,
+    *,
+    figures: BridgeFigures,
+    redact: Callable[[str], str] = str,
+    random: Callable[[], float] = random.random,
+) -> Handler:
+    """`redact` removes from a message what no client may read. `random` gives a number from 0 to 1."""
 
     async def rescued(call: Call) -> None:
         cause: RpcError
@@ -48,6 +55,9 @@ def rescue(inner: Handler, *, figures: BridgeFigures, redact: Callable[[str], st
             figures.refused[cause.reason] += 1
         if cause.request_id:
             call.request_id = cause.request_id
+        if cause.retry_after is not None:
+            # Clients that were refused together must not come back together.
+            cause.retry_after *= 1 + random()
         if call.phase is not Phase.DONE:
             status = replace(cause.status, message=redact(cause.status.message))
             call.send(Trailers(status, cause.trailing))

@@ -57,6 +57,9 @@ def retry(
     """Return a handler that calls `inner` again where `policy` allows it.
 
     `clock` reads the monotonic time (seconds). `random` gives a number from 0 to 1. Raises the last error.
+
+    A throttled call is not repeated here: the layer `admit` lets it wait for another turn. That costs no attempt and
+    nothing of the budget.
     """
     budget = Budget(policy.budget)
 
@@ -70,6 +73,9 @@ def retry(
                 if isinstance(error, Throttled):
                     error.code = call.route.limits.throttled_as
                     target.throttled[error.throttle_reason or "unknown"] += 1
+                    call.throttles += 1
+                    budget.calls -= 1
+                    raise
                 pause = _pause_before_retry(call, error)
                 if pause is None:
                     raise
@@ -79,9 +85,9 @@ def retry(
     def _pause_before_retry(call: Call, error: RpcError) -> float | None:
         """Return the seconds to wait, or None if the caller gets the error."""
         may_retry = error.is_transient and not error.may_have_run and call.phase is Phase.NEW
-        if not may_retry or call.attempts >= policy.attempts:
+        if not may_retry or call.attempts - call.throttles >= policy.attempts:
             return None
-        doublings = min(call.attempts - 1, _MOST_DOUBLINGS)
+        doublings = min(call.attempts - call.throttles - 1, _MOST_DOUBLINGS)
         most = min(policy.max_backoff, policy.backoff * 2**doublings)
         pause = max(error.retry_after or 0.0, random() * most)
         if pause > max(_LONGEST_PAUSE, policy.max_backoff):

@@ -65,7 +65,12 @@ class Call(Account, Protocol):
     bytes_received: int
     bytes_sent: int
     attempts: int
+    """How often the call was sent, throttled attempts among them."""
+    throttles: int
+    """Attempts that AWS throttled."""
     upstream_seconds: float
+    queued_seconds: float
+    """How long the call has waited for its turn."""
     request_id: str
     """AWS's id of the last attempt."""
 

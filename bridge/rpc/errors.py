@@ -9,7 +9,7 @@ secret or the bridge's identity.
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod
                        NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex
-      RefusedCall      Overloaded  BuffersFull  NotReady
+      RefusedCall      Overloaded  BuffersFull  QueueRefused  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
           PayloadTooLarge  QuotaExceeded  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
@@ -19,6 +19,8 @@ secret or the bridge's identity.
 """
 
 from __future__ import annotations
+
+from enum import Enum
 
 from bridge.rpc.metadata import EMPTY, REQUEST_ID, Metadata
 from bridge.rpc.status import Status, StatusCode
@@ -74,6 +76,14 @@ class Draining(RpcError):
 
 class Bug(RpcError):
     """An unexpected exception. The log has its traceback."""
+
+
+def pushback(seconds: float | None) -> Metadata:
+    """Tells the client when to try again (gRFC A6): milliseconds, in a signed 32-bit number. None: nothing is told."""
+    if seconds is None:
+        return EMPTY
+    milliseconds = min(max(0, round(seconds * 1000)), _LONGEST_PUSHBACK)
+    return (("grpc-retry-pushback-ms", str(milliseconds)),)
 
 
 def forget_frames(error: BaseException) -> None:
@@ -186,6 +196,29 @@ class BuffersFull(Overloaded):
         super().__init__(message, kind="buffers")
 
 
+class QueueRefused(Overloaded):
+    """The call cannot wait for its turn, or has waited too long."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        code: StatusCode = StatusCode.RESOURCE_EXHAUSTED,
+        retry_after: float | None = None,
+    ) -> None:
+        """`code`: RESOURCE_EXHAUSTED, the route's `throttled_as` if AWS's throttles are the reason, or
+        DEADLINE_EXCEEDED.
+        """
+        super().__init__(message, kind=kind)
+        self.code = code
+        self.retry_after = retry_after
+
+    @property
+    def trailing(self) -> Metadata:
+        return (*pushback(self.retry_after), *super().trailing)
+
+
 class NotReady(RefusedCall):
     """The bridge lacks something that it still seeks, such as credentials."""
 
@@ -245,21 +278,23 @@ class AwsRefusal(CarrierError):
 
     @property
     def trailing(self) -> Metadata:
-        return (*self._pushback, *super().trailing) if self.is_transient else super().trailing
+        return (*pushback(self.retry_after), *super().trailing) if self.is_transient else super().trailing
 
-    @property
-    def _pushback(self) -> Metadata:
-        # gRFC A6: a pushback tells the client when to try again, in a signed 32-bit number of milliseconds.
-        if self.retry_after is None:
-            return EMPTY
-        milliseconds = min(max(0, round(self.retry_after * 1000)), _LONGEST_PUSHBACK)
-        return (("grpc-retry-pushback-ms", str(milliseconds)),)
+
+class Quota(Enum):
+    """What a throttled call has met."""
+
+    FUNCTION = "calls at a time of the function"
+    ACCOUNT = "calls at a time of all functions of the account, which share them"
+    RATE = "calls a second"
 
 
 class Throttled(AwsRefusal):
     """TooManyRequestsException, with AWS's reason for it; the code is the route's `throttled_as`."""
 
     is_transient = True
+    quota = Quota.FUNCTION
+    """What was used up."""
 
     def __init__(
         self,
@@ -281,7 +316,7 @@ class HttpThrottled(Throttled):
 
     @property
     def trailing(self) -> Metadata:
-        return (*self._pushback, *super().trailing)
+        return (*pushback(self.retry_after), *super().trailing)
 
 
 class NotStarted(AwsRefusal):

@@ -8,6 +8,7 @@ counting.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Protocol, Self
 
 from msgspec import field
@@ -153,12 +154,24 @@ class TargetCounts(Figures):
         default_factory=Counter
     )
     """By AWS's reason."""
+    queued: Annotated[int, Family("bridge_queue_length", "Calls that wait for their turn.", is_gauge=True)] = 0
+    queue_seconds: Annotated[
+        Histogram, Family("bridge_queue_seconds", "Seconds that calls waited for a turn, of those that waited.")
+    ] = field(default_factory=_no_seconds)
+    queue_refused: Annotated[
+        Counts, Family("bridge_queue_refused", "Calls that could not wait, or waited too long.", "reason")
+    ] = field(default_factory=Counter)
+    """By reason: full, wait, deadline."""
 
 
 class TargetFigures(TargetCounts, eq=False):
     """The figures of one target."""
 
     places: Places = field(default_factory=Places)
+    read_limit: Callable[[], int | None] | None = None
+    """Reads how many calls at a time the function takes, as far as throttles have told. None: another target of the
+    same function tells it, or nobody.
+    """
 
     @property
     def in_flight(self) -> int:

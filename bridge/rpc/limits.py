@@ -53,6 +53,15 @@ class RetryPolicy(FrozenValue, frozen=True):
     """Most retries, as a fraction of all calls."""
 
 
+class QueueLimits(FrozenValue, frozen=True):
+    """How calls wait that a target cannot take yet."""
+
+    calls: int = 1000
+    """Calls that may wait, for each target and process."""
+    wait: float = 10.0
+    """Seconds that a call waits at most, over all its turns."""
+
+
 class PoolLimits(FrozenValue, frozen=True):
     """The limits of the HTTP/1.1 connections to one origin."""
 

@@ -64,7 +64,9 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
     messages_sent: int = 0
     bytes_sent: int = 0
     attempts: int = 0
+    throttles: int = 0
     upstream_seconds: float = 0.0
+    queued_seconds: float = 0.0
     request_id: str = ""
     task: asyncio.Task[None] | None = None
     """The task that runs `serve`. The connection creates it."""

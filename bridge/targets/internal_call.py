@@ -47,8 +47,8 @@ class InternalCall(OpenAccount):
         self.cause: RpcError | None = None
         self.messages_received = self.messages_sent = 0
         self.bytes_received = len(body)
-        self.bytes_sent = self.attempts = 0
-        self.upstream_seconds = 0.0
+        self.bytes_sent = self.attempts = self.throttles = 0
+        self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
         self.messages: list[bytes] = []
         self._body = body

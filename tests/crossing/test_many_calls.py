@@ -248,14 +248,14 @@ async def settled(bridge: RunningBridge) -> Counter[str]:
 def check_log(bridge: RunningBridge, outcomes: dict[Plan, Outcome], figures: Counter[str]) -> None:
     """One line for each call that reached the bridge, with the status that its client saw.
 
-    Calls that were cancelled before their request had come may share a line.
+    Calls that were cancelled before their request had come may share a line, and those that ended in the queue.
     """
     started = figures["grpc_server_started_total"]
     bridge.wait_until(lambda: sum(each.get("calls", 1) for each in bridge.access_log()) >= started)
     entries = [each for each in bridge.access_log() if "calls" not in each]
     together = [each for each in bridge.access_log() if "calls" in each]
     by_id = {entry["trace_id"]: entry for entry in entries}
-    assert {"CANCELLED"} >= {each["code"] for each in together}
+    assert {"CANCELLED", "DEADLINE_EXCEEDED"} >= {each["code"] for each in together}
     assert len(by_id) == len(entries)
     assert len(entries) + sum(each["calls"] for each in together) == figures["grpc_server_handled_total"]
     for plan, outcome in outcomes.items():
@@ -270,7 +270,7 @@ def check_log(bridge: RunningBridge, outcomes: dict[Plan, Outcome], figures: Cou
 
 
 async def test_many_calls_to_real_functions(tmp_path: Path) -> None:
-    """The local Lambda with eight instances: throttled calls come back UNAVAILABLE and are repeated, none gets
+    """The local Lambda with eight instances: throttled calls wait for another turn. No client sees one, and none gets
     another's reply.
     """
     config = {
@@ -279,7 +279,7 @@ async def test_many_calls_to_real_functions(tmp_path: Path) -> None:
             "greeter": EXAMPLES["functions"]["greeter"],
             "echo": {**EXAMPLES["functions"]["echo"], "concurrency": 8},
         },
-        "defaults": {"retry": {"attempts": 5, "backoff": "20ms"}},
+        "defaults": {"queue": {"wait": "1m"}},
     }
     texts = [f"{index} " + "x" * random.Random(index).randrange(100_000) for index in range(200)]
     with running_bridge(tmp_path, config) as bridge:
@@ -295,22 +295,14 @@ async def test_many_calls_to_real_functions(tmp_path: Path) -> None:
         entries = bridge.wait_for_log("/dev.Echo/Unary", int(found["grpc_server_handled_total"]))
 
     assert texts == replies
-    assert {"OK", "UNAVAILABLE"} >= {entry["code"] for entry in entries}
-    assert len(texts) == sum(entry["code"] == "OK" for entry in entries)
+    assert ["OK"] * len(texts) == [entry["code"] for entry in entries]
     assert found["bridge_cold_starts_total"] <= 8
 
 
 async def echo(channel: grpc.aio.Channel, text: str) -> str:
-    """Repeats a throttled call, as a retryPolicy in a service config does."""
     unary = channel.unary_unary(
         "/dev.Echo/Unary",
         request_serializer=echo_pb2.EchoRequest.SerializeToString,
         response_deserializer=echo_pb2.EchoReply.FromString,
     )
-    while True:
-        call = unary(echo_pb2.EchoRequest(text=text), timeout=60)
-        if await call.code() is Code.OK:
-            return str((await call).text)
-        assert Code.UNAVAILABLE is await call.code()
-        assert "throttle" in (await call.details() or "")
-        await asyncio.sleep(0.1)
+    return str((await unary(echo_pb2.EchoRequest(text=text), timeout=60)).text)

@@ -109,7 +109,12 @@ def api() -> Iterator[LambdaApi]:
 @pytest.fixture(scope="module")
 def aws_bridge(api: LambdaApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     services: dict[str, Any] = {f"t.{name}": f"function:{name}" for name in [*ANSWERS, "missing"]}
-    services["t.exhausted"] = {"target": "function:throttled", "throttled_as": "RESOURCE_EXHAUSTED"}
+    services["t.throttled"] = {"target": "function:throttled", "queue": None}
+    services["t.exhausted"] = {
+        "target": "function:throttled",
+        "throttled_as": "RESOURCE_EXHAUSTED",
+        "queue": {"wait": "500ms"},
+    }
     config = {
         "services": services,
         "aws": {"endpoint_url": f"http://127.0.0.1:{api.port}"},
@@ -128,7 +133,7 @@ def wait_until_ready(bridge: RunningBridge) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "text", "attempts"),
     [
-        ("throttled", Code.UNAVAILABLE, "throttle", 3),
+        ("throttled", Code.UNAVAILABLE, "throttle", 1),
         ("starting", Code.UNAVAILABLE, "ResourceConflict", 3),
         ("snapshot", Code.UNAVAILABLE, "SnapStartTimeout", 3),
         ("missing", Code.UNIMPLEMENTED, "no function missing", 1),
@@ -168,11 +173,14 @@ def test_what_comes_back_becomes_a_status(
     assert IDENTITY not in outcome.details
 
 
-def test_throttled_as_names_the_code(aws_bridge: RunningBridge) -> None:
-    """throttled_as: RESOURCE_EXHAUSTED, with Retry-After as pushback."""
+def test_throttled_as_names_the_code(aws_bridge: RunningBridge, api: LambdaApi) -> None:
+    """throttled_as: RESOURCE_EXHAUSTED, with Retry-After as pushback. It is tried again until `queue.wait` is over."""
+    api.requests.clear()
     outcome = call(aws_bridge, "t.exhausted")
 
     assert Code.RESOURCE_EXHAUSTED is outcome.code
+    assert "throttle" in outcome.details
+    assert 1 < api.requests["throttled"] < 20
     assert "0" == outcome.trailing["grpc-retry-pushback-ms"]
 
 
@@ -324,7 +332,7 @@ def local_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBr
     functions["single"] = {"handler": "faulty.sleeps", "timeout": "3s", "concurrency": 1}
     functions["broken"] = {"handler": "broken.handler"}
     services: dict[str, Any] = {f"t.{name}": f"local:{name}" for name in functions}
-    services["t.one"] = {"target": "local:sleeps", "max_concurrency": 1}
+    services["t.one"] = {"target": "local:sleeps", "max_concurrency": 1, "queue": None}
     services["t.throttled"] = {"target": "local:single", "retry": {"attempts": 1}}
     config = {"services": services, "functions": functions}
     with running_bridge(folder, config) as bridge:
@@ -355,7 +363,7 @@ def test_what_a_function_does_becomes_a_status(local_bridge: RunningBridge, name
 
 
 def test_too_many_calls_in_flight_are_refused(local_bridge: RunningBridge) -> None:
-    """max_concurrency: the second call gets RESOURCE_EXHAUSTED at once, the first goes on."""
+    """max_concurrency without a queue: the second call gets RESOURCE_EXHAUSTED at once, the first goes on."""
     with grpc.insecure_channel(local_bridge.address) as channel:
         first = unary_unary(channel, "/t.one/Method").future(b"")
         local_bridge.wait_until(lambda: 'bridge_in_flight{target="local:sleeps"} 1.0' in local_bridge.get("/metrics"))

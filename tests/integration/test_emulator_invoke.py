@@ -269,6 +269,9 @@ async def test_an_event_above_one_mebibyte_is_refused(tmp_path: Path) -> None:
     )
 
 
+_SIGNATURE = "Credential=a/20260101/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0"
+
+
 async def test_above_its_concurrency_a_function_is_throttled(tmp_path: Path) -> None:
     """429 with AWS's reason and a time to wait; the invocation in flight is not disturbed."""
     config = runtime(tmp_path, SLEEPER, concurrency=1)
@@ -282,6 +285,53 @@ async def test_above_its_concurrency_a_function_is_throttled(tmp_path: Path) -> 
     assert refusal["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
     assert refusal["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
     assert first.result().function_error is None
+
+
+async def test_concurrency_can_be_changed_while_a_function_runs(tmp_path: Path) -> None:
+    """By PutFunctionConcurrency of the SDK: invocations in flight go on, and DeleteFunctionConcurrency undoes it."""
+    config = runtime(tmp_path, SLEEPER, concurrency=5)
+    async with local_lambda(config) as caller, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(caller.invoke({"sleep": 0.3}))
+        await caller.line("begins")
+        put = await asyncio.to_thread(
+            caller.client.put_function_concurrency, FunctionName="fn", ReservedConcurrentExecutions=0
+        )
+        refusal = await caller.refusal()
+        told = await asyncio.to_thread(caller.client.get_function_concurrency, FunctionName="fn")
+        await asyncio.to_thread(caller.client.delete_function_concurrency, FunctionName="fn")
+        await caller.invoke({"sleep": 0})
+        described = await asyncio.to_thread(caller.client.get_function, FunctionName="fn")
+
+    assert refusal["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    assert first.result().function_error is None
+    assert (put["ReservedConcurrentExecutions"], told["ReservedConcurrentExecutions"]) == (0, 0)
+    assert described["Concurrency"] == {"ReservedConcurrentExecutions": 5}
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "{}", '{"ReservedConcurrentExecutions":-1}', "x" * 200_000])
+async def test_a_wrong_concurrency_is_refused(tmp_path: Path, body: str) -> None:
+    signed = {"Authorization": f"AWS4-HMAC-SHA256 {_SIGNATURE}", "X-Amz-Date": "20260101T000000Z"}
+    async with local_lambda(runtime(tmp_path, SLEEPER)) as caller, aiohttp.ClientSession() as session:
+        url = f"{caller.local.endpoint_url}/2017-10-31/functions/fn/concurrency"
+        async with session.put(url, data=body, headers=signed) as answer:
+            told = (answer.status, answer.headers["x-amzn-ErrorType"])
+
+    assert told == (400, "InvalidParameterValueException")
+
+
+async def test_an_account_and_a_rate_have_reasons_of_their_own(tmp_path: Path) -> None:
+    config = runtime(tmp_path, SLEEPER, rate=1)
+    async with local_lambda(config) as caller:
+        await caller.invoke({"sleep": 0})
+        rate = await caller.refusal()
+    config = runtime(tmp_path, SLEEPER)
+    async with local_lambda(config, concurrency=1) as caller, asyncio.TaskGroup() as tasks:
+        tasks.create_task(caller.invoke({"sleep": 0.3}))
+        await caller.line("begins")
+        account = await caller.refusal()
+
+    assert rate["Reason"] == "ReservedFunctionInvocationRateLimitExceeded"
+    assert account["Reason"] == "ConcurrentInvocationLimitExceeded"
 
 
 async def test_the_log_tail_has_the_lines_that_aws_writes(tmp_path: Path) -> None:

@@ -489,7 +489,7 @@ async def test_a_changed_file_brings_fresh_processes(tmp_path: Path) -> None:
         first = await caller.invoke()
         async with asyncio.TaskGroup() as tasks:
             busy = tasks.create_task(caller.invoke({"sleep": 1}))
-            while not caller.local._functions["fn"]._in_flight:
+            while not caller.local._functions["fn"].running:
                 await asyncio.sleep(0.01)
             path = tmp_path / "fn.py"
             path.write_text(path.read_text().replace("V = 1", "V = 2"))
@@ -524,7 +524,7 @@ async def test_the_functions_can_be_changed_while_running(tmp_path: Path) -> Non
         before = [(await caller.invoke(name=name)).result for name in ("kept", "changed")]
         async with asyncio.TaskGroup() as tasks:
             last = tasks.create_task(caller.invoke({"sleep": 0.5}, name="removed"))
-            while not caller.local._functions["removed"]._in_flight:
+            while not caller.local._functions["removed"].running:
                 await asyncio.sleep(0.01)
             added = replace(kept, name="added")
             await caller.local.update({"kept": kept, "changed": replace(changed, env={"A": "b"}), "added": added})

@@ -122,8 +122,8 @@ class RecordingCall(OpenAccount):
         self.messages_received = self.messages_sent = 0
         self.bytes_received = len(body)
         self.bytes_sent = 0
-        self.attempts = 0
-        self.upstream_seconds = 0.0
+        self.attempts = self.throttles = 0
+        self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
 
         self.events: list[ResponseEvent] = []

@@ -31,6 +31,10 @@ def full_snapshot() -> Snapshot:
     target.places.calls.add(RecordingCall())
     target.retries, target.cold_starts = 4, 5
     target.throttled["CallerRateLimitExceeded"] = 6
+    target.read_limit = lambda: 21
+    target.queued = 22
+    target.queue_seconds.observe([0.02])
+    target.queue_refused["full"] = 23
     bridge = BridgeFigures()
     bridge.connections_open, bridge.connections_accepted, bridge.streams_open = 7, 8, 9
     bridge.buffers.held, bridge.shortened_trailers = 10, 11

@@ -41,8 +41,8 @@ class StreamedCall(OpenAccount):
         self.status: Status | None = None
         self.cause: RpcError | None = None
         self.messages_received = self.messages_sent = self.bytes_received = self.bytes_sent = 0
-        self.attempts = 0
-        self.upstream_seconds = 0.0
+        self.attempts = self.throttles = 0
+        self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
         self.events: list[ResponseEvent] = []
         self.is_window_open = True

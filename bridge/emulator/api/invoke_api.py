@@ -13,6 +13,7 @@ import math
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
 from uuid import uuid4
 
 import msgspec
@@ -34,18 +35,28 @@ MAX_EVENT = 1024 * 1024
 LIMITS = {"RequestResponse": MAX_REQUEST, "DryRun": MAX_REQUEST, "Event": MAX_EVENT}
 STREAMED = ("RequestResponse", "DryRun")
 """The types of InvokeWithResponseStream."""
+_MAX_SETTINGS = 64 * 1024
+"""Bytes of a request that changes a setting."""
 MAX_COUNTED = 64 * MAX_REQUEST
 """Bytes after which an endless body is no longer counted to say how long it is."""
 
 SERVED = (
     "The local Lambda serves POST /2015-03-31/functions/NAME/invocations, "
     "POST /2021-11-15/functions/NAME/response-streaming-invocations, GET /2015-03-31/functions, "
-    "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration and /lambda-url/NAME/."
+    "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration, "
+    "PUT and DELETE /2017-10-31/functions/NAME/concurrency, GET /2019-09-30/functions/NAME/concurrency "
+    "and /lambda-url/NAME/."
 )
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _logger = logging.getLogger(__name__)
+
+
+class _Concurrency(msgspec.Struct):
+    """The body of PutFunctionConcurrency."""
+
+    reserved: Annotated[int, msgspec.Meta(ge=0)] = msgspec.field(name="ReservedConcurrentExecutions")
 
 
 class InvokeApi:
@@ -64,6 +75,9 @@ class InvokeApi:
                 web.get("/2015-03-31/functions/", self._list, allow_head=False),
                 web.get("/2015-03-31/functions/{name}", self._describe, allow_head=False),
                 web.get("/2015-03-31/functions/{name}/configuration", self._describe_configuration, allow_head=False),
+                web.put("/2017-10-31/functions/{name}/concurrency", self._put_concurrency),
+                web.delete("/2017-10-31/functions/{name}/concurrency", self._delete_concurrency),
+                web.get("/2019-09-30/functions/{name}/concurrency", self._get_concurrency, allow_head=False),
                 web.post(
                     "/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream
                 ),
@@ -129,13 +143,30 @@ class InvokeApi:
             {
                 "Configuration": _described(function.config),
                 "Code": {"RepositoryType": "local", "Location": function.config.code.as_uri()},
-                "Concurrency": {"ReservedConcurrentExecutions": function.config.concurrency},
+                "Concurrency": {"ReservedConcurrentExecutions": function.concurrency},
             }
         )
 
     async def _describe_configuration(self, request: web.Request) -> web.StreamResponse:
         _, function = self._find(request)
         return web.json_response(_described(function.config))
+
+    # -- PutFunctionConcurrency, DeleteFunctionConcurrency, GetFunctionConcurrency
+
+    async def _put_concurrency(self, request: web.Request) -> web.StreamResponse:
+        """Change the limit of a function while it runs. 0 throttles every invocation."""
+        _, function = self._find(request)
+        function.reserve(await _read_concurrency(request))
+        return web.json_response({"ReservedConcurrentExecutions": function.concurrency})
+
+    async def _delete_concurrency(self, request: web.Request) -> web.StreamResponse:
+        _, function = self._find(request)
+        function.reserve(None)
+        return web.Response(status=204)
+
+    async def _get_concurrency(self, request: web.Request) -> web.StreamResponse:
+        _, function = self._find(request)
+        return web.json_response({"ReservedConcurrentExecutions": function.concurrency})
 
 
 async def _run(function: Function, invocation: Invocation) -> web.StreamResponse:
@@ -208,6 +239,17 @@ async def _read_payload(request: web.Request, invocation_type: str) -> bytes:
     if size >= limit:
         raise refusals.RequestTooLarge(size, limit, invocation_type)
     return _checked_json(bytes(payload)) if payload else b"{}"
+
+
+async def _read_concurrency(request: web.Request) -> int:
+    """Raise a Refusal for anything but a number."""
+    body = b""
+    while len(body) <= _MAX_SETTINGS and (chunk := await request.content.readany()):
+        body += chunk
+    try:
+        return msgspec.json.decode(body, type=_Concurrency).reserved
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise refusals.InvalidParameter("ReservedConcurrentExecutions must be a number that is not negative") from None
 
 
 def _checked_json(payload: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TypeVar
 
 from bridge.config.schema import FunctionConfig
@@ -15,11 +16,15 @@ from bridge.emulator.api import refusals
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.instance import Instance, InstanceLost, SharedEmulatorState
 from bridge.emulator.instances.invocation import Invocation, Reply
+from bridge.emulator.instances.quotas import FunctionQuota
 
 MAX_EVENTS = 64
 """Asynchronous invocations that wait, of up to 1 MiB each."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds for the killed to be gone."""
+
+_EVENT_PAUSE = 0.1
+"""Seconds until an event tries again. Room of the account and of a rate comes without notice."""
 
 Result = TypeVar("Result")
 
@@ -39,9 +44,11 @@ class Function:
         """Those that take invocations, the last used at the end. Some are still on their way back from their last
         reply.
         """
-        self._in_flight = 0
         self._unclaimed = 0
         """Invocations that have begun, and have no instance yet."""
+        self._quota = FunctionQuota(facilities.account)
+        self._reserved: int | None = None
+        """The concurrency that the API has set; None: that of the configuration."""
         self._has_room = asyncio.Event()
         self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)
         self._event_worker: asyncio.Task[None] | None = None
@@ -54,9 +61,8 @@ class Function:
 
     def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
         """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
-        if not self._has_place:
-            raise refusals.TooManyRequests
-        self._in_flight += 1
+        now = asyncio.get_running_loop().time()
+        self._quota.begin(has_place=self._has_place, rate=self.config.rate, now=now)
         self._unclaimed += 1
         return self._own(self._run(invocation, reply))
 
@@ -68,6 +74,21 @@ class Function:
             raise refusals.TooManyRequests("FunctionInvocationRateLimitExceeded") from None
         if self._event_worker is None:
             self._event_worker = asyncio.get_running_loop().create_task(self._work_off_events())
+
+    @property
+    def running(self) -> int:
+        """Invocations in flight."""
+        return self._quota.running
+
+    @property
+    def concurrency(self) -> int:
+        """How many invocations may run at a time."""
+        return self.config.concurrency if self._reserved is None else self._reserved
+
+    def reserve(self, concurrency: int | None) -> None:
+        """Change how many invocations may run at a time. Those that run go on. None: as the configuration says."""
+        self._reserved = concurrency
+        self._has_room.set()
 
     def note(self, line: str) -> None:
         """Write a line of our own where the function's lines go."""
@@ -113,7 +134,7 @@ class Function:
             return b""
         finally:
             reply.fail(failures.emulator_failed(invocation.request_id))  # unless it is over
-            self._in_flight -= 1
+            self._quota.end()
             self._has_room.set()
 
     async def _run_on_an_instance(self, invocation: Invocation, reply: Reply) -> bytes:
@@ -131,11 +152,11 @@ class Function:
 
     @property
     def _has_place(self) -> bool:
-        most, each = self.config.concurrency, self.config.instance_concurrency
-        if self._in_flight >= most * each:
+        most, each = self.concurrency, self.config.instance_concurrency
+        if self._quota.running >= most * each:
             return False
         places = sum(max(0, instance.places) for instance in self._usable)
-        return places + (most - len(self._usable)) * each > self._unclaimed
+        return places + max(0, most - len(self._usable)) * each > self._unclaimed
 
     def _claim(self) -> Instance:
         """Return an instance with a place, the last used first: those that are not needed shall end."""
@@ -168,12 +189,20 @@ class Function:
     async def _work_off_events(self) -> None:
         while True:
             invocation = await self._events.get()
-            while not self._has_place:
-                self._has_room.clear()
-                await self._has_room.wait()
             reply = Reply()
-            self.begin(invocation, reply)
+            while not self._begins(invocation, reply):
+                self._has_room.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_EVENT_PAUSE):
+                        await self._has_room.wait()
             self._own(self._drop(reply))
+
+    def _begins(self, invocation: Invocation, reply: Reply) -> bool:
+        try:
+            self.begin(invocation, reply)
+        except refusals.TooManyRequests:
+            return False
+        return True
 
     async def _drop(self, reply: Reply) -> None:
         await reply.whole()

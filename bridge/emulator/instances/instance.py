@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.log_socket import LogSocket
 from bridge.emulator.instances.logs import InvocationReport, LineSplitter, LogTail
 from bridge.emulator.instances.process import FunctionProcess
+from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.runtime_api import MAX_RUNTIME_CONNECTIONS, RuntimeApi
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, Session
@@ -59,6 +60,7 @@ class SharedEmulatorState:
     """The names under which the Runtime APIs answer; None: those that nobody else can have."""
     max_streamed_reply: int = MAX_STREAMED_REPLY
     """Bytes."""
+    account: AccountQuota = field(default_factory=AccountQuota)
 
 
 class InstanceOwner(Protocol):

@@ -136,8 +136,10 @@ def test_a_method_shows_its_figures() -> None:
 
 
 def test_a_target_shows_its_figures() -> None:
-    """Calls in flight, retries, throttles and cold starts."""
-    assert ["function:greeter", "1", "4", "6", "5"] == page().rows[-1]
+    """Calls in flight, the learned limit, the queue, retries, throttles and cold starts."""
+    shown = ["function:greeter", "1", "21", "22", "17.5 ms", "24.9 ms", "23 full", "4", "6", "5"]
+
+    assert shown == page().rows[-1]
 
 
 def test_the_page_says_why_calls_are_refused() -> None:

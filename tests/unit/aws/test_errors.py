@@ -17,6 +17,7 @@ from bridge.rpc.errors import (
     Misconfigured,
     NotStarted,
     PayloadTooLarge,
+    Quota,
     QuotaExceeded,
     ReplyTooLarge,
     RequestRefused,
@@ -227,6 +228,28 @@ def test_throttling_tells_its_reason_and_when_to_return() -> None:
     assert "ReservedFunctionConcurrentInvocationLimitExceeded" == error.throttle_reason
     assert "ReservedFunctionConcurrentInvocationLimitExceeded" in str(error)
     assert (("grpc-retry-pushback-ms", "2000"),) == error.trailing
+
+
+@pytest.mark.parametrize(
+    ("error_type", "reason", "quota"),
+    [
+        ("TooManyRequestsException", "ReservedFunctionConcurrentInvocationLimitExceeded", Quota.FUNCTION),
+        ("TooManyRequestsException", "ConcurrentSnapshotCreateLimitExceeded", Quota.FUNCTION),
+        ("TooManyRequestsException", "ConcurrentInvocationLimitExceeded", Quota.ACCOUNT),
+        ("TooManyRequestsException", "FunctionInvocationRateLimitExceeded", Quota.RATE),
+        ("TooManyRequestsException", "ReservedFunctionInvocationRateLimitExceeded", Quota.RATE),
+        ("TooManyRequestsException", "CallerRateLimitExceeded", Quota.RATE),
+        ("TooManyRequestsException", "", Quota.FUNCTION),
+        ("ThrottlingException", "", Quota.RATE),
+        ("RequestLimitExceeded", "", Quota.RATE),
+        ("", "", Quota.FUNCTION),
+    ],
+)
+def test_a_throttle_says_what_is_used_up(error_type: str, reason: str, quota: Quota) -> None:
+    error = refusal(error_type, 429, reason=reason)
+
+    assert isinstance(error, Throttled)
+    assert quota is error.quota
 
 
 def test_reason_that_is_no_word_is_dropped() -> None:

@@ -19,7 +19,7 @@ from bridge.config.services import (
 from bridge.config.target import EXPECTED
 from bridge.routing.router import Router
 from bridge.rpc.address import UnixAddress
-from bridge.rpc.limits import Limits, RetryPolicy
+from bridge.rpc.limits import Limits, QueueLimits, RetryPolicy
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, leg, problems, service
@@ -196,6 +196,49 @@ services:
     )
 
 
+@pytest.mark.parametrize(
+    ("defaults", "entry", "expected"),
+    [
+        ("{}", "{}", QueueLimits()),
+        ("{}", "{queue: {calls: 5, wait: 250ms}}", QueueLimits(5, 0.25)),
+        ("{}", "{queue: null}", None),
+        ("{queue: null}", "{}", None),
+        ("{queue: {wait: 2s}}", "{queue: {calls: 5}}", QueueLimits(5, 2.0)),
+        ("{queue: {wait: 2s}}", "{queue: null}", None),
+        ("{queue: null}", "{queue: {calls: 5}}", QueueLimits(5)),
+        ("{queue: null}", "{queue: {}}", QueueLimits()),
+    ],
+)
+def test_a_queue_is_inherited_key_by_key_and_may_be_null(
+    defaults: str, entry: str, expected: QueueLimits | None
+) -> None:
+    """Whatever stands above covers what stands below, null too. A method takes it from its service in the same way."""
+    of_service = service(f"defaults: {defaults}\nservices: {{a.B: {{target: function:f, <<: {entry}}}}}", "a.B")
+    above = defaults[1:-1]
+    below = ", ".join(each for each in ("target: function:f", above) if each)
+    of_method = service(
+        f"services: {{a.B: {{{below}}}, a.B/M: {entry if entry != '{}' else '{timeout: 1s}'}}}", "a.B/M"
+    )
+
+    assert expected == of_service.queue
+    assert expected == of_method.queue
+
+
+@pytest.mark.parametrize(
+    ("problem", "queue"),
+    [
+        ('queue: expected a mapping, found "5"', "5"),
+        ("queue.calls: ", "{calls: 0}"),
+        ("queue.wait: ", "{wait: 0s}"),
+        ('queue.call: unknown key, did you mean "calls"?', "{call: 5}"),
+    ],
+)
+def test_a_wrong_queue_is_reported_where_it_stands(problem: str, queue: str) -> None:
+    (found,) = problems(f"services: {{a.B: {{target: function:f, queue: {queue}}}}}")
+
+    assert found.startswith(f"bridge.yaml:1: services.a.B.{problem}")
+
+
 def test_keys_of_http_targets(tmp_path: Path) -> None:
     for name in ("ca.crt", "c.crt", "c.key"):
         (tmp_path / name).touch()
@@ -313,6 +356,7 @@ def test_keys_that_a_target_of_ones_own_leaves() -> None:
         "max_response",
         "max_trailers",
         "max_concurrency",
+        "queue",
         "half_close",
         "retry",
         "throttled_as",

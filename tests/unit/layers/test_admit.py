@@ -1,10 +1,10 @@
-"""admit: a target's and the process's room."""
+"""admit: a target's and the process's room, without a queue. test_queue.py has the queue."""
 
 import asyncio
 
 import pytest
 
-from bridge.layers.admit import admit, admit_builtin
+from bridge.layers.admit import Gate, admit, admit_builtin
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Overloaded
@@ -26,7 +26,9 @@ def _layer(
     return admit(
         inner,
         target=target,
+        gate=Gate(clock=clock or FakeClock()),
         max_concurrency=2,
+        queue=None,
         buffers=buffers or Buffers(1000),
         gathers=gathers,
         clock=clock or FakeClock(),
@@ -96,7 +98,9 @@ class _Clients:
         self.layer = admit(
             _wait_for_ever,
             target=self.target,
+            gate=Gate(clock=self.clock),
             max_concurrency=10,
+            queue=None,
             buffers=Buffers(1 << 20),
             gathers=True,
             clock=self.clock,

@@ -89,7 +89,7 @@ def _layer(
     )
 
 
-@pytest.mark.parametrize("error", [Throttled("busy"), NotStarted("soon"), Unreachable("no route")])
+@pytest.mark.parametrize("error", [NotStarted("soon"), Unreachable("no route")])
 async def test_call_that_did_not_run_is_repeated(
     error: RpcError,
 ) -> None:
@@ -164,7 +164,7 @@ async def test_very_many_attempts_do_not_overflow() -> None:
 async def test_longer_of_retry_after_and_backoff_is_waited() -> None:
     """AWS's wish is a lower bound."""
     pauses = Pauses()
-    errors = [Throttled("busy", retry_after=3.0), Throttled("busy", retry_after=0.001)]
+    errors = [NotStarted("soon", retry_after=3.0), NotStarted("soon", retry_after=0.001)]
     await _layer(_failing(*errors), pauses)(RecordingCall())
 
     assert _seconds(3.0, 0.1) == pauses.taken
@@ -174,9 +174,9 @@ async def test_longer_of_retry_after_and_backoff_is_waited() -> None:
 async def test_wait_that_passes_the_deadline_is_not_begun(seconds_left: float) -> None:
     """The client learns the reason now instead of DEADLINE_EXCEEDED later."""
     pauses = Pauses()
-    layer = _layer(_failing(Throttled("busy", retry_after=3.0)))
+    layer = _layer(_failing(NotStarted("soon", retry_after=3.0)))
 
-    with pytest.raises(Throttled) as caught:
+    with pytest.raises(NotStarted) as caught:
         await layer(RecordingCall(deadline=_now() + seconds_left))
     assert pauses.seconds_in_all < 0.0001
     assert (("grpc-retry-pushback-ms", "3000"),) == caught.value.trailing
@@ -185,9 +185,9 @@ async def test_wait_that_passes_the_deadline_is_not_begun(seconds_left: float) -
 async def test_very_long_retry_after_is_the_clients_to_wait() -> None:
     """Even without a deadline no call holds its place for an hour."""
     pauses = Pauses()
-    layer = _layer(_failing(Throttled("busy", retry_after=3600.0)))
+    layer = _layer(_failing(NotStarted("soon", retry_after=3600.0)))
 
-    with pytest.raises(Throttled):
+    with pytest.raises(NotStarted):
         await layer(RecordingCall())
     assert pauses.seconds_in_all < 0.0001
 
@@ -197,12 +197,29 @@ async def test_throttling_has_the_status_that_the_route_wants() -> None:
     target = TargetFigures("orders")
     call = RecordingCall(limits=Limits(throttled_as=StatusCode.RESOURCE_EXHAUSTED))
     errors = [Throttled("busy", throttle_reason="CallerRateLimitExceeded"), Throttled("busy")]
-    layer = _layer(_failing(*errors), policy=RetryPolicy(attempts=2), target=target)
+    layer = _layer(_failing(*errors), target=target)
 
-    with pytest.raises(Throttled) as caught:
-        await layer(call)
-    assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
+    for _ in errors:
+        with pytest.raises(Throttled) as caught:
+            await layer(call)
+        assert StatusCode.RESOURCE_EXHAUSTED is caught.value.status.code
     assert {"CallerRateLimitExceeded": 1, "unknown": 1} == dict(target.throttled)
+
+
+async def test_a_throttle_is_left_to_the_queue() -> None:
+    """It is not repeated here, and takes neither an attempt nor the budget: two more attempts are left afterwards."""
+    target, call = TargetFigures("orders"), RecordingCall()
+    script = [Throttled("busy"), Throttled("busy"), Unreachable("no route"), Unreachable("no route")]
+    layer = _layer(_failing(*script), policy=RetryPolicy(attempts=3, budget=0.0), target=target)
+
+    for _ in range(2):
+        with pytest.raises(Throttled):
+            await layer(call)
+        assert 0 == target.retries
+    await layer(call)
+
+    assert [OK_TRAILERS] == call.events
+    assert (5, 2, 2) == (call.attempts, call.throttles, target.retries)
 
 
 async def test_http_429_has_that_status_too_and_is_not_repeated() -> None:

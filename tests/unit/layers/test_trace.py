@@ -29,7 +29,7 @@ from bridge.layers.retry import retry
 from bridge.layers.trace import traced, traced_attempt
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.call import Call, Handler, Peer, Route
-from bridge.rpc.errors import DeadlineExceeded, RpcError, Throttled
+from bridge.rpc.errors import DeadlineExceeded, NotStarted, RpcError
 from bridge.rpc.events import OK_TRAILERS, Trailers
 from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
 from bridge.rpc.limits import Limits, RetryPolicy
@@ -281,8 +281,8 @@ async def test_the_target_gets_the_context_of_its_attempt(traces: Traces) -> Non
 
 async def test_each_attempt_has_a_span(traces: Traces) -> None:
     seen: list[str | None] = []
-    answers = failing(throttled := Throttled("greeter"))
-    throttled.request_id = "aws-0"
+    answers = failing(not_yet := NotStarted("greeter"))
+    not_yet.request_id = "aws-0"
 
     async def target(call: Call) -> None:
         seen.append(value_of(call.metadata, "traceparent"))
@@ -298,7 +298,7 @@ async def test_each_attempt_has_a_span(traces: Traces) -> None:
     first, second = traces.of_kind(SpanKind.CLIENT)
 
     assert [traceparent_of(first), traceparent_of(second)] == seen
-    assert "Throttled" == first.attributes["error.type"]
+    assert "NotStarted" == first.attributes["error.type"]
     assert "aws-0" == first.attributes["aws.request_id"]
     assert (14, 0) == tuple(span.attributes["rpc.grpc.status_code"] for span in (first, second))
     assert "error.type" not in second.attributes

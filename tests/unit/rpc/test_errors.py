@@ -36,6 +36,7 @@ _CAUSES = {
     "RequestStalled": (StatusCode.DEADLINE_EXCEEDED, False, False),
     "Overloaded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "BuffersFull": (StatusCode.RESOURCE_EXHAUSTED, True, False),
+    "QueueRefused": (StatusCode.RESOURCE_EXHAUSTED, False, False),
     "NotReady": (StatusCode.UNAVAILABLE, False, False),
     "ConversionFailed": (StatusCode.INTERNAL, True, False),
     "Unreachable": (StatusCode.UNAVAILABLE, False, True),

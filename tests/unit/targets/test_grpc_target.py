@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge.layers.admit import admit
+from bridge.layers.admit import Gate, admit
 from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.envelope import envelope
@@ -172,7 +172,9 @@ async def test_the_place_is_free_when_the_client_has_the_end() -> None:
     handler = admit(
         GrpcTarget(FakeUpstream(), clock=FakeClock(), metadata_of=with_headers({})).handle,
         target=target,
+        gate=Gate(clock=FakeClock(), learns=False),
         max_concurrency=1,
+        queue=None,
         buffers=Buffers(1 << 20),
         gathers=False,
         clock=FakeClock(),

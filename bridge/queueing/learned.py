@@ -1,0 +1,275 @@
+"""What a function's throttles teach: how many calls it takes at a time, how many a second, and when to ask again.
+
+In: what was sent, accepted and throttled, and when. Out: whether another call may be sent. It knows no call. The text
+of docs/decisions/025-calls-wait-their-turn.md says why it learns in this way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from bridge.rpc.errors import Quota
+
+NEVER = float("inf")
+
+FORGOTTEN_AFTER = 60.0
+"""Seconds. A limit that nobody has met for so long says nothing about the function any more."""
+LONGEST_PAUSE = 60.0
+"""Seconds that a Retry-After may stop all calls. A longer one is asked again."""
+
+_DECREASE = 0.9
+_SHARED_DECREASE = 0.9
+_AFTER_OUTAGE = 0.95
+_HOLD_ROUNDS = 8
+_HOLD_CALLS = 24
+"""Rounds, and calls, that are accepted at the learned limit before more is tried. Each try costs a throttled call."""
+_LONGEST_HOLD = 10.0
+"""Seconds. Slow functions are tried again after this time."""
+_SHARED_HOLD = 0.5
+"""Seconds between two tries for more of what is shared. It is a time, so that all gain the same."""
+_FIRST_PAUSE = 0.05
+_LONGEST_BACKOFF = 0.5
+"""Seconds between tries while every call is throttled and AWS does not say how long to wait."""
+
+
+class LearnedLimits:
+    """The limits of one function, or of one tenant of it. All times are monotonic seconds."""
+
+    def __init__(self, random: Callable[[], float] = random.random) -> None:
+        """`random` gives a number from 0 to 1."""
+        self._concurrency = _Concurrency()
+        self._rate = _Rate()
+        self._random = random
+        self._paused_until = 0.0
+        self._vain_tries = 0
+        """Calls that were throttled although no other was in flight, since the last one that was accepted."""
+
+    @property
+    def concurrency(self) -> int | None:
+        """How many calls at a time the function takes. None: no throttle has said so."""
+        limit = self._concurrency.limit
+        return None if limit is None else int(limit)
+
+    @property
+    def rate(self) -> float | None:
+        """How many calls a second it takes."""
+        return self._rate.rate
+
+    def has_any(self, *, now: float) -> bool:
+        """Whether anything is known. Limits that nobody has met for FORGOTTEN_AFTER are forgotten here."""
+        if now - self._concurrency.reached_at > FORGOTTEN_AFTER:
+            self._concurrency = _Concurrency()
+        if now - self._rate.reached_at > FORGOTTEN_AFTER:
+            self._rate = _Rate()
+        return self._concurrency.limit is not None or self._rate.rate is not None or now < self._paused_until
+
+    def seconds_until_open(self, in_flight: int, *, now: float) -> float:
+        """When the next call may be sent: 0 now, NEVER before one of those in flight has ended."""
+        limit = self._concurrency.limit
+        if limit is not None and in_flight >= int(limit):
+            self._concurrency.reached_at = now
+            return NEVER
+        return max(0.0, self._paused_until - now, self._rate.seconds_until_open(now))
+
+    def sent(self, *, now: float) -> None:
+        """Count a call that is sent now."""
+        self._rate.sent(now)
+
+    def accepted(self, in_flight: int, *, sent: float, now: float) -> None:
+        """Learn from a call that has ended and was not throttled.
+
+        `sent` is when it was sent, `in_flight` the calls at that time with it.
+        """
+        if sent > self._concurrency.changed_at:
+            self._vain_tries = 0
+        self._concurrency.accepted(in_flight, sent=sent, now=now)
+        self._rate.accepted(sent=sent, now=now)
+
+    def throttled(self, others: int, *, sent: float, now: float, retry_after: float | None, quota: Quota) -> None:
+        """Learn from a call that was throttled. `others` are the calls in flight without it."""
+        wait = min(retry_after or 0.0, LONGEST_PAUSE)
+        if quota is Quota.RATE:
+            self._rate.throttled(others, sent=sent, now=now, quiet=wait)
+            self._pause(now + wait)
+            return
+        self._concurrency.throttled(others, sent=sent, now=now, quiet=wait, is_shared=quota is Quota.ACCOUNT)
+        if not others:
+            # The end of a call says when there is room again. Without one in flight only time can tell.
+            backoff = min(_LONGEST_BACKOFF, _FIRST_PAUSE * 2.0 ** min(self._vain_tries, 10))
+            self._vain_tries += 1
+            self._pause(now + max(wait, backoff * (1 + self._random()) / 2))
+
+    def _pause(self, until: float) -> None:
+        self._paused_until = max(self._paused_until, until)
+
+
+class _Concurrency:
+    """Additive increase, multiplicative decrease, of the number of calls at a time.
+
+    When a call is throttled, the others in flight are what the function takes. So the limit falls to their number at
+    once, and by a tenth at most once in a round trip. Up to the number that was taken, it rises again with each round
+    of accepted calls. Then it holds for some rounds before it tries more. The step of the increase is 1 and doubles
+    with each round in which nothing is throttled, as in TCP's slow start.
+    """
+
+    def __init__(self) -> None:
+        self.limit: float | None = None
+        self.changed_at = -NEVER
+        """A round counts calls that were sent after this."""
+        self.reached_at = -NEVER
+        self._throttled_at = -NEVER
+        self._decreased_at = -NEVER
+        self._proven = NEVER
+        """What the function took when it last throttled. NEVER: more is being tried."""
+        self._quiet_until = -NEVER
+        """No more is tried before this time: AWS's Retry-After."""
+        self._accepted = 0
+        """In this round."""
+        self._step = 1
+        self._peak = 1
+        """Calls in flight at the first throttle after an accepted call."""
+        self._is_new_episode = True
+        self._is_shared = False
+        """Whether others use the same quota."""
+
+    def throttled(self, others: int, *, sent: float, now: float, quiet: float, is_shared: bool) -> None:
+        if self._is_new_episode:
+            self._peak, self._is_new_episode = others + 1, False
+        limit = others + 1.0 if self.limit is None else self.limit
+        if self.limit is None or sent > self._decreased_at:
+            limit *= _DECREASE
+            self._decreased_at = now
+        self.limit = max(1.0, min(limit, others))
+        # A call that is throttled alone says nothing of what the function took before: find that again quickly.
+        self._proven = max(1.0, others or self._peak * _AFTER_OUTAGE)
+        self._is_shared = is_shared
+        if is_shared:
+            # Let others have some. Those with less rise as fast, so that all come to the same share.
+            self.limit = self._proven = max(1.0, min(self.limit, others * _SHARED_DECREASE))
+        self._quiet_until = now + quiet
+        self.changed_at = self._throttled_at = self.reached_at = now
+        self._accepted, self._step = 0, 1
+
+    def accepted(self, in_flight: int, *, sent: float, now: float) -> None:
+        if self.limit is None or sent <= self.changed_at:
+            return
+        if sent > self._throttled_at:
+            self._is_new_episode = True
+        if in_flight < int(self.limit):
+            return  # it was not reached, so nothing is known of it
+        self.reached_at = now
+        self._accepted += 1
+        if self.limit < self._proven:
+            if self._accepted >= int(self.limit) and (not self._is_shared or now - self.changed_at >= _SHARED_HOLD):
+                self._raise(now)
+        elif self._has_held(now):
+            self._proven, self._step = NEVER, 1
+            self._raise(now)
+
+    def _has_held(self, now: float) -> bool:
+        assert self.limit is not None
+        if now < self._quiet_until:
+            return False
+        if self._is_shared:
+            return now - self.changed_at >= _SHARED_HOLD
+        held = max(_HOLD_ROUNDS * int(self.limit), _HOLD_CALLS)
+        return self._accepted >= held or now - self.changed_at > _LONGEST_HOLD
+
+    def _raise(self, now: float) -> None:
+        assert self.limit is not None
+        self.limit = min(self._proven, self.limit + self._step)
+        self._step *= 2
+        self._accepted, self.changed_at = 0, now
+
+
+_RATE_DECREASE = 0.95
+_VAIN_DECREASE = 0.5
+"""If no call was accepted since the last throttle."""
+_LEAST_RATE = 1.0
+"""Calls a second."""
+_RISE_EVERY = 0.5
+"""Seconds."""
+_FIRST_RISE = 0.01
+_LARGEST_RISE = 0.1
+_LARGEST_GUESSED_RISE = 0.4
+"""Parts of the rate by which it rises: the first time, later, and while the rate is only guessed. The part doubles each
+time nothing was throttled.
+"""
+_RATE_HOLD = 1.0
+"""Seconds after a throttle in which the rate does not rise."""
+_AT_ONCE = 0.02
+"""Seconds of calls that may be sent together: timers are not finer than a millisecond."""
+_SHORTEST_MEASURE = 0.25
+"""Seconds between two throttles from which a rate can be told."""
+
+
+class _Rate:
+    """The number of calls a second. What was accepted between two throttles is what the function takes in that time."""
+
+    def __init__(self) -> None:
+        self.rate: float | None = None
+        self._room = 0.0
+        """Calls that may be sent at once. Negative: sent before their time."""
+        self._counted_at = 0.0
+        self._measured_since = 0.0
+        self._accepted = 0
+        self._rises_at = 0.0
+        self._rise = _FIRST_RISE
+        self.reached_at = -NEVER
+        self._is_guessed = True
+        """Whether no rate was measured between two throttles yet."""
+        self._before = 0.0
+        """The rate before the throttles since the last accepted call."""
+
+    def seconds_until_open(self, now: float) -> float:
+        if self.rate is None:
+            return 0.0
+        self._count(now)
+        if self._room >= 1.0 - 1e-9:
+            return 0.0
+        self.reached_at = now
+        return (1.0 - self._room) / self.rate
+
+    def sent(self, now: float) -> None:
+        if self.rate is not None:
+            self._count(now)
+            self._room -= 1.0
+
+    def accepted(self, *, sent: float, now: float) -> None:
+        if self.rate is None or sent <= self._measured_since:
+            return
+        self._count(now)
+        if not self._accepted:
+            # After an outage the first accepted call brings back half of the rate, because it was taken before.
+            self.rate = max(self.rate, self._before * _VAIN_DECREASE)
+        self._accepted += 1
+        if now - self.reached_at < _RISE_EVERY and now >= self._rises_at:
+            self.rate *= 1 + self._rise
+            self._rise = min(_LARGEST_GUESSED_RISE if self._is_guessed else _LARGEST_RISE, self._rise * 2)
+            self._rises_at = now + _RISE_EVERY
+
+    def throttled(self, others: int, *, sent: float, now: float, quiet: float) -> None:
+        if self.rate is None:
+            # Nothing was measured yet. Those that were not throttled came within a moment: take them for a second's.
+            self.rate = self._before = max(_LEAST_RATE, float(others))
+        elif sent <= self._measured_since:
+            if not self._accepted:  # of the same burst
+                self.rate = max(_LEAST_RATE, min(self.rate, float(others)))
+            return
+        elif not self._accepted:
+            self.rate = max(_LEAST_RATE, self.rate * _VAIN_DECREASE)
+        else:
+            elapsed, measured = now - self._measured_since, self.rate
+            if elapsed >= _SHORTEST_MEASURE:
+                measured, self._is_guessed = self._accepted / elapsed, False
+            self.rate = self._before = max(_LEAST_RATE, min(self.rate, measured) * _RATE_DECREASE)
+        self._measured_since = self._counted_at = self.reached_at = now
+        self._accepted, self._rise, self._room = 0, _FIRST_RISE, 0.0
+        self._rises_at = now + max(_RATE_HOLD, quiet)
+
+    def _count(self, now: float) -> None:
+        assert self.rate is not None
+        most = max(1.0, self.rate * _AT_ONCE)
+        self._room = min(most, self._room + (now - self._counted_at) * self.rate)
+        self._counted_at = now
