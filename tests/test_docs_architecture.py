@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterable
@@ -84,6 +85,59 @@ def test_the_table_of_dependencies_is_that_of_the_project() -> None:
             shown.add((name, extra[1] if extra else ""))
 
     assert expected == shown
+
+
+MODULES = {
+    "PyYAML": ("yaml",),
+    "protobuf": ("google.protobuf",),
+    "googleapis-common-protos": ("google.api", "google.rpc", "google.type"),
+    "grpcio": ("grpc",),
+    "prometheus-client": ("prometheus_client",),
+    "opentelemetry-sdk": ("opentelemetry",),
+    "opentelemetry-exporter-otlp-proto-http": ("opentelemetry",),
+}
+"""The modules of the libraries that are not named like them."""
+NOT_IMPORTED = {"awslambdaric", "grpcio-tools", "googleapis-common-protos"}
+"""Programs that run in processes of their own; files that are found by their paths."""
+
+
+def imported_by(file: Path) -> set[str]:
+    """All names that a module imports anywhere in it, with their packages."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {".".join(name.split(".")[:depth]) for name in found for depth in range(1, name.count(".") + 2)}
+
+
+def test_the_table_of_dependencies_says_who_uses_each() -> None:
+    """The folders and files under `Used by` are those that import the library, no more and no less."""
+    imports = {
+        f"{file.relative_to(REPOSITORY)}": imported_by(file)
+        for package in ("bridge", "lambda_fn")
+        for file in (REPOSITORY / package).rglob("*.py")
+    }
+    for libraries, used_by, _ in rows("Dependencies"):
+        named = set(libraries.partition(" (")[0].split(", ")) - NOT_IMPORTED
+        wanted = {module for name in named for module in MODULES.get(name, (name,))}
+        users = {file for file, modules in imports.items() if wanted & modules and file.startswith("bridge/")}
+        places = re.findall(r"`([\w./]+)`", used_by)
+        if not named:
+            continue
+        assert places or used_by == "all packages", libraries
+        places = places or ["bridge/"]
+        assert [] == [file for file in users if not any(file.startswith(place) for place in places)], libraries
+        assert [] == [place for place in places if not any(file.startswith(place) for file in users)], libraries
+
+
+def test_every_package_of_the_function_side_is_in_the_table_of_folders() -> None:
+    packages = {f.parent for f in (REPOSITORY / "lambda_fn").rglob("__init__.py")}
+    listed = {path for row in rows("Folders") for path in re.findall(r"`([\w./]+)`", row[0])}
+    expected = {f"{folder.relative_to(REPOSITORY)}/" for folder in packages} - {"lambda_fn/examples/"}
+
+    assert expected == {path for path in listed if path.startswith("lambda_fn/")}
 
 
 def test_a_decision_has_a_number_and_four_paragraphs() -> None:
