@@ -163,10 +163,10 @@ class ChunkedBody:
         "_ended",
         "_failure",
         "_gathered",
+        "_growth",
         "_held",
         "_kept_back",
         "_last_received",
-        "_mark",
         "_reader",
         "_scanner",
         "_silence",
@@ -199,8 +199,7 @@ class ChunkedBody:
         """The loop's time of the last bytes, or 0 before any."""
         self._kept_back = 0
         """Bytes that were read but not yet credited to the client."""
-        self._mark: tuple[int, int, float] | None = None
-        """The unfinished message: its number, the bytes that had arrived when it was first seen, and the time."""
+        self._growth = _Growth()
         if not ended:
             # A request that is read whole keeps its call waiting. A streaming call goes on meanwhile.
             body.connection.uploads.begin(self, 0 if body.passes_singly else account.held)
@@ -258,14 +257,9 @@ class ChunkedBody:
             number = self._body.messages
             is_inside = reader is not None and reader.is_inside and not self._chunks
         if not is_inside or self._kept_back or self._body.connection.is_choked:
-            self._mark = None  # otherwise the client is not the slow side
+            self._growth.pause()  # otherwise the client is not the slow side
             return False
-        received, mark = self._arrived, self._mark
-        if mark is None or mark[0] != number:
-            self._mark = (number, received, now)
-            return False
-        _, before, since = mark
-        return received - before < int((now - since) // GROWTH_TIME) * GROWTH
+        return self._growth.is_too_slow(number, self._arrived, now)
 
     # -- fed by the connection ----------------------------------------------------------------------------------------
 
@@ -390,18 +384,11 @@ class ChunkedBody:
             raise self._failure
         self._scanner.finish()
         self._body.messages = self._scanner.count
-        self._refuse_unnamed_compression()
+        if self._scanner.has_compressed:
+            _refuse_unnamed_compression(self._body.metadata)
         self._gathered = bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         return self._gathered
-
-    def _refuse_unnamed_compression(self) -> None:
-        # compression.md: a compressed message under no or identity encoding is an error of the sender.
-        assert self._scanner is not None
-        if self._scanner.has_compressed:
-            encoding = value_of(self._body.metadata, "grpc-encoding") or IDENTITY
-            if encoding == IDENTITY:
-                raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
 
     async def read_envelope(self) -> bytes | None:
         """See Call.read_envelope."""
@@ -463,3 +450,32 @@ class ChunkedBody:
             f" client sent a message but did not end its side within {allowed:g} s (half_close)"
         )
         self._wake_reader()
+
+
+class _Growth:
+    """Finds a message that grows too slowly."""
+
+    __slots__ = ("_mark",)
+
+    def __init__(self) -> None:
+        self._mark: tuple[int, int, float] | None = None
+        """The unfinished message: its number, the bytes that had arrived when it was first seen, and the time."""
+
+    def pause(self) -> None:
+        """Begin anew: no message is unfinished, or the client is not the slow side."""
+        self._mark = None
+
+    def is_too_slow(self, number: int, arrived: int, now: float) -> bool:
+        """Whether the message of this number, which is unfinished, grows by less than GROWTH in each GROWTH_TIME."""
+        mark = self._mark
+        if mark is None or mark[0] != number:
+            self._mark = (number, arrived, now)
+            return False
+        _, before, since = mark
+        return arrived - before < int((now - since) // GROWTH_TIME) * GROWTH
+
+
+def _refuse_unnamed_compression(metadata: Metadata) -> None:
+    # compression.md: a compressed message under no or identity encoding is an error of the sender.
+    if (value_of(metadata, "grpc-encoding") or IDENTITY) == IDENTITY:
+        raise MalformedRequest("a message has the compressed flag but the call names no grpc-encoding")
