@@ -66,7 +66,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class FieldReaders:
     """The keys of a class that another package defines: how its fields are read. Other fields keep their defaults."""
 
     keys: Mapping[str, Key | Read[Any]]
@@ -75,8 +75,8 @@ class Fields:
     """The key whose mapping they stand in; empty: they stand among the keys of the outer class."""
 
 
-class NullableFields(Fields):
-    """As `Fields`, with a mapping that may also be null. Then the field is None."""
+class NullableFields(FieldReaders):
+    """As `FieldReaders`, with a mapping that may also be null. Then the field is None."""
 
 
 class ByHand:
@@ -289,7 +289,7 @@ def _part(hint: Any, name: str, default: Any, prefix: str, traits: tuple[Trait, 
             return None
         case ByHand():
             return Slot(prefix + name, None, default, traits)
-        case Fields(keys, under):
+        case FieldReaders(keys, under):
             inner = f"{prefix}{under}." if under else prefix
             return Plan(
                 type(default),

@@ -18,7 +18,7 @@ from bridge.config import functions
 from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
-from bridge.config.reading import ByHand, Fields, Key, NullableFields, Trait
+from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.values import (
     DescriptorsPath,
@@ -115,7 +115,7 @@ class JsonOptions:
     names: Literal["json", "proto"] = "json"
     """lowerCamelCase, or as the .proto has them."""
     defaults: bool = True
-    """Fields that hold their default are written too."""
+    """FieldReaders that hold their default are written too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Defaults:
     """The upper bound put on calls."""
     limits: Annotated[
         Limits,
-        Fields(
+        FieldReaders(
             {
                 "max_request": size(1, _LARGEST_MESSAGE),
                 "max_buffered": size(1, TIB),
@@ -192,7 +192,7 @@ class Defaults:
     """How calls wait that the target cannot take yet. None: they are refused at once."""
     retry: Annotated[
         RetryPolicy,
-        Fields(
+        FieldReaders(
             {
                 "attempts": integer(1, 100),
                 "backoff": duration(0),
@@ -328,7 +328,7 @@ class Http2:
     engine: Literal["native", "h2"] = "native"
     limits: Annotated[
         EngineLimits,
-        Fields(
+        FieldReaders(
             {
                 "max_concurrent_streams": integer(1, 1_000_000),
                 "max_header_list": size(KIB, MIB),
@@ -339,7 +339,7 @@ class Http2:
     ] = field(default_factory=EngineLimits)
     times: Annotated[
         ConnectionLimits,
-        Fields(
+        FieldReaders(
             {
                 "keepalive_interval": Key(optional(duration(1)), "keepalive.interval"),
                 "keepalive_timeout": Key(duration(_AN_INSTANT), "keepalive.timeout"),
@@ -358,9 +358,9 @@ class Aws:
     role_arn: Role | None = None
     endpoint_url: Annotated[Url | None, optional(url)] = None
     """Lambda's. None: as the environment and the profile say, else AWS's own."""
-    pool: Annotated[PoolLimits, Fields({"idle_connections": integer(0, 100_000), "idle_timeout": duration(0)})] = field(
-        default_factory=PoolLimits
-    )
+    pool: Annotated[
+        PoolLimits, FieldReaders({"idle_connections": integer(0, 100_000), "idle_timeout": duration(0)})
+    ] = field(default_factory=PoolLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +390,7 @@ class Config:
     http2: Annotated[Http2, OnReload.NEEDS_RESTART] = Http2()
     max_connections: Annotated[
         MaxConnections,
-        Fields(
+        FieldReaders(
             {"total": integer(1, 1_000_000), "per_peer": optional(integer(1, 1_000_000))},
             under="max_connections",
         ),

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.config.element import Document, Element, compose
 from bridge.config.problems import Refused
-from bridge.config.reading import ByHand, Fields, Key, Plan, Trait, is_schema_class, mapping
+from bridge.config.reading import ByHand, FieldReaders, Key, Plan, Trait, is_schema_class, mapping
 from bridge.config.values import duration, integer, optional, text
 from bridge.rpc.limits import RetryPolicy
 
@@ -51,10 +51,10 @@ class Room:
     shelf: Annotated[int, ByHand()] = 0
     policy: Annotated[
         RetryPolicy,
-        Fields({"attempts": integer(1, 9), "budget": Key(optional(duration(0)), "times.budget", (Mark.ROUND,))}),
+        FieldReaders({"attempts": integer(1, 9), "budget": Key(optional(duration(0)), "times.budget", (Mark.ROUND,))}),
         Mark.RED,
     ] = field(default_factory=RetryPolicy)
-    nested: Annotated[RetryPolicy, Fields({"backoff": duration(0)}, under="again")] = field(
+    nested: Annotated[RetryPolicy, FieldReaders({"backoff": duration(0)}, under="again")] = field(
         default_factory=lambda: RetryPolicy(backoff=7.0)
     )
 
