@@ -7,7 +7,9 @@ What does not change from call to call is made once and remembered; clients choo
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from bridge.rpc.call import ClientCertificate
 from bridge.rpc.value import FrozenValue
@@ -50,6 +52,33 @@ def _is_url_host(host: str) -> bool:
     """Whether URL parsers take it: a host that ends in a number must be an IPv4 address (WHATWG URL)."""
     last = host.rstrip(".").rpartition(".")[2]
     return _NUMBER(last) is None or _IPV4(host) is not None
+
+
+def http_context(  # noqa: PLR0913 - the fields of AWS's object
+    *,
+    account: str,
+    api: str,
+    caller: Mapping[str, object],
+    domain: str,
+    prefix: str,
+    method: str,
+    source: str,
+    protocol: str,
+    user_agent: str,
+) -> dict[str, Any]:
+    """Return the `requestContext` of format 2.0 as far as it is the same for all requests of a caller.
+
+    `caller` says how it was identified: `authentication` or `authorizer`. `path` belongs at the end of `http`, the last
+    member; the request's id and times follow.
+    """
+    return {
+        "accountId": account,
+        "apiId": api,
+        **caller,
+        "domainName": domain,
+        "domainPrefix": prefix,
+        "http": {"method": method, "protocol": protocol, "sourceIp": source, "userAgent": user_agent},
+    }
 
 
 def client_cert(certificate: ClientCertificate) -> dict[str, object]:

@@ -6,12 +6,13 @@ read by http_reply and the codecs. Any function that serves gRPC-Web behind a fu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
-from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, Stamps, client_cert
+from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, Stamps, client_cert, http_context
 from bridge.aws.events.event_headers import HeaderWriter, encode_headers
 from bridge.aws.events.sender import Sender
 from bridge.rpc.call import Call, ClientCertificate, Peer
@@ -115,16 +116,18 @@ def _encode_caller(authority: Authority, peer: Peer, user_agent: str) -> bytes:
     """From the requestContext's beginning to the path in it: the same for all calls of one program, which may differ in
     their metadata.
     """
-    return b"".join(
-        (
-            b',"requestContext":{"accountId":"anonymous","apiId":"bridge"',
-            _authentication(peer.certificate),
-            f',"domainName":"{authority.domain}","domainPrefix":"{authority.prefix}"'.encode(),
-            f',"http":{{"method":"POST","protocol":"HTTP/1.1","sourceIp":"{source_of(peer)}","userAgent":'.encode(),
-            _encode(user_agent),
-            b',"path":',
-        )
+    context = http_context(
+        account="anonymous",
+        api="bridge",
+        caller=_authentication(peer.certificate),
+        domain=authority.domain,
+        prefix=authority.prefix,
+        method="POST",
+        source=source_of(peer),
+        protocol="HTTP/1.1",
+        user_agent=user_agent,
     )
+    return b',"requestContext":' + _encode(context)[: -len(b"}}")] + b',"path":'
 
 
 def _cookies(cookie: str) -> bytes:
@@ -133,8 +136,8 @@ def _cookies(cookie: str) -> bytes:
     return b',"cookies":' + _encode([part for part in parts if part])
 
 
-def _authentication(certificate: ClientCertificate | None) -> bytes:
+def _authentication(certificate: ClientCertificate | None) -> Mapping[str, object]:
     """Return the verified client certificate, in the shape of an API Gateway with mutual TLS."""
     if certificate is None:
-        return b""
-    return b',"authentication":{"clientCert":%b}' % _encode(client_cert(certificate))
+        return {}
+    return {"authentication": {"clientCert": client_cert(certificate)}}

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from bridge.aws.events.event_context import event_time
+from bridge.aws.events.event_context import event_time, http_context
 from bridge.emulator.api import naming
 from bridge.rpc.call import Peer
 from bridge.rpc.hop import Action, Leg, forwarded_for, names
@@ -72,19 +72,19 @@ def encode_url_event(request: UrlRequest, *, function: str, request_id: str, tra
     event["headers"] = headers
     if request.query:
         event["queryStringParameters"] = _parameters(request.query)
-    event["requestContext"] = {
-        "accountId": "anonymous" if request.caller is None else naming.ACCOUNT,
-        "apiId": function,
-        **_authorizer(request.caller),
-        "domainName": naming.url_domain(function),
-        "domainPrefix": function,
-        "http": {
-            "method": request.method,
-            "path": request.path,
-            "protocol": request.protocol,
-            "sourceIp": request.source,
-            "userAgent": joined.get("user-agent", ""),
-        },
+    context = http_context(
+        account="anonymous" if request.caller is None else naming.ACCOUNT,
+        api=function,
+        caller=_authorizer(request.caller),
+        domain=naming.url_domain(function),
+        prefix=function,
+        method=request.method,
+        source=request.source,
+        protocol=request.protocol,
+        user_agent=joined.get("user-agent", ""),
+    )
+    context["http"]["path"] = request.path
+    event["requestContext"] = context | {
         "requestId": request_id,
         "routeKey": "$default",
         "stage": "$default",

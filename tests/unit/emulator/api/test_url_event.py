@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from bridge.aws.events.http_v2 import HttpV2EventEncoder
 from bridge.emulator.api.url_event import UrlRequest, encode_url_event
+from tests.support.fakes import RecordingCall
 
 NOW = 1773342238.5
 
@@ -60,6 +62,21 @@ def test_the_whole_event() -> None:
         },
         "isBase64Encoded": False,
     }
+
+
+def members(event: Any) -> Any:
+    """The names of an object's members, and of the objects among them; not those of its headers."""
+    found = {name: members(value) for name, value in event.items() if isinstance(value, dict) and name != "headers"}
+    return set(event), found
+
+
+def test_the_members_are_those_of_the_bridges_event() -> None:
+    """A function cannot tell by them which way a request came."""
+    call = RecordingCall("/a.B/M", metadata=(("user-agent", "x"), ("cookie", "a=b")), content_type="application/grpc")
+    encoded = HttpV2EventEncoder("b0").encode(call, call.metadata, b"x", timeout=None, now=NOW)
+    at_the_url = event_of(headers=(("cookie", "a=b"), ("content-type", "application/grpc-web")), body=b"x")
+
+    assert members(json.loads(encoded)) == members(at_the_url)
 
 
 def test_who_signed_is_in_the_authorizer() -> None:
