@@ -31,7 +31,6 @@ class Bridge:
     def __init__(self) -> None:
         self.unready: list[str] = []
         self.gate: asyncio.Event | None = None
-        self.version = "1.2.3"
 
     async def snapshot(self) -> Snapshot:
         if self.gate is not None:
@@ -41,7 +40,7 @@ class Bridge:
     @property
     def reports(self) -> Reports:
         return Reports(
-            version=self.version,
+            version="1.2.3",
             uptime=lambda: 5.0,
             listeners=lambda: ("127.0.0.1:50051",),
             unready=lambda: self.unready,
@@ -236,13 +235,13 @@ async def test_an_answer_that_takes_too_long_is_given_up(bridge: Bridge, caplog:
 
 async def test_a_client_that_does_not_read_is_given_up(bridge: Bridge, caplog: pytest.LogCaptureFixture) -> None:
     """An answer that stays in the buffers does not keep its connection."""
-    bridge.version = "v" * SIZE  # a label of a metric
-    async with serving(bridge, limits=AdminLimits(answer=0.5)) as port:
+    bridge.unready = ["x" * SIZE]
+    async with serving(bridge, limits=AdminLimits(answer=1.0)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         # Nothing reaches this end that could be waited for: what is in the sockets' buffers hides the end behind it.
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(1.1)
         arrived = len(await reader.read())
         writer.close()
 
