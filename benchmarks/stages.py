@@ -37,6 +37,7 @@ from bridge.rpc.figures import BridgeFigures, MethodFigures, TargetFigures
 from bridge.rpc.limits import RetryPolicy
 from bridge.server.call import ServedCall
 from bridge.server.connection import Connection
+from bridge.server.outflow import Outflow
 
 AT_ONCE = 16
 """Calls that arrive in one read."""
@@ -51,7 +52,7 @@ STAGES: Mapping[str, Functions] = {
     "HTTP/2 in": ((NativeEngine, "receive"), (NativeEngine, "credit")),
     "connection, the call's object": (
         (Connection, "received"),
-        (Connection, "flush"),
+        (Outflow, "flush"),
         (Connection, "forget"),
     ),
     "event encoded": ((HttpV2EventEncoder, "encode"),),
