@@ -4,7 +4,7 @@
 #
 # docs/docker.md says how to run it.
 
-ARG BASE=python:3.13-slim
+ARG BASE=python:3.15-slim
 
 # -- build: /opt/bridge, a virtual environment with nothing in it that the bridge does not need ------------------------
 FROM ${BASE} AS build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -34,6 +36,16 @@ BRIDGE = DOCKER / "bridge.Dockerfile"
 FUNCTION = DOCKER / "function.Dockerfile"
 DOCKERFILES = (BRIDGE, FUNCTION)
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def check_wheels() -> ModuleType:
+    found = importlib.util.spec_from_file_location("check_wheels", DOCKER / "check_wheels.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +123,33 @@ def test_copies_come_from_stages_before(dockerfile: Path) -> None:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
-def test_the_base_is_an_argument_without_a_host(dockerfile: Path) -> None:
-    """Everybody's registry has a python:3.13-slim, and BASE chooses another."""
+def test_the_base_is_an_argument_without_a_host(dockerfile: Path, check_wheels: ModuleType) -> None:
+    """Everybody's registry has it, and BASE chooses another. A function's Python is one that AWS has too."""
     bases = {text.partition(" AS ")[0] for text in texts(dockerfile, "FROM")} - {"scratch"}
+    python = check_wheels.image_python() if dockerfile == BRIDGE else "3.13"
 
     assert {"${BASE}"} == bases
-    assert "BASE=python:3.13-slim" == texts(dockerfile, "ARG")[0]
+    assert f"BASE=python:{python}-slim" == texts(dockerfile, "ARG")[0]
+    assert f"Programming Language :: Python :: {python}" in (REPOSITORY / "pyproject.toml").read_text()
+
+
+def test_the_locks_that_are_checked_for_wheels_hold_all_that_the_images_install(check_wheels: ModuleType) -> None:
+    """CI runs docker/check_wheels.py, which asks the package index."""
+    checked, installed = (
+        {line for name in names for line in (DOCKER / name).read_text().splitlines() if "==" in line}
+        for names in (check_wheels.LOCKS, [file.name for file in DOCKER.glob("*.lock")])
+    )
+
+    assert installed == checked
+    assert "docker/check_wheels.py" in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_a_package_without_a_wheel_is_named(check_wheels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the index is empty."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    problem = check_wheels.problem_with("build.lock", "aarch64", check_wheels.image_python())
+
+    assert "No matching distribution found for hatchling" in problem
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda file: file.name)
