@@ -1,19 +1,21 @@
 """How many bytecodes of ours a call runs through: the same on every machine, however busy it is.
 
 Nearly all of the path's time is the interpreter's, so a step more is time more; what one step of C costs, only a clock
-can tell.
+can tell. Batches are counted one by one, and their median counts: what happens once a second disturbs only a few.
 """
 
 from __future__ import annotations
 
 import sys
+from statistics import median
 from types import FrameType
 from typing import Any
 
 from benchmarks.in_process import InProcess, run
 
-_BATCHES = 40
-"""Reads of 16 calls."""
+_BATCHES = 101
+_AT_ONCE = 16
+"""Calls that arrive in one read, which is a batch."""
 _OURS = "/bridge/"
 """In the file names of what counts."""
 
@@ -23,18 +25,21 @@ def steps(*, varies: bool) -> float:
 
     async def counted(bridge: InProcess) -> float:
         await bridge.serve(_BATCHES)
-        counter = _Counter()
+        counter, found = _Counter(), []
         # Python 3.12 asks only here whether any frame wants opcodes.
-        sys._getframe().f_trace_opcodes = True  # noqa: SLF001 - public but for its name
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(counter.enter)
         try:
-            await bridge.serve(_BATCHES)
+            for _ in range(_BATCHES):
+                counter.steps = 0
+                await bridge.serve(1, at_once=_AT_ONCE)
+                found.append(counter.steps)
         finally:
             sys.settrace(None)
-        return counter.steps / (_BATCHES * 16)
+        return median(found) / _AT_ONCE
 
-    found: float = run(counted, varies=varies)
-    return found
+    cost: float = run(counted, varies=varies)
+    return cost
 
 
 class _Counter:
