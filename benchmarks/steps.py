@@ -27,7 +27,7 @@ def steps(*, varies: bool) -> float:
         await bridge.serve(_BATCHES)
         counter, found = _Counter(), []
         # Python 3.12 asks only here whether any frame wants opcodes.
-        sys._getframe().f_trace_opcodes = True
+        sys._getframe().f_trace_opcodes = True  # noqa: SLF001 - public but for its name
         sys.settrace(counter.enter)
         try:
             for _ in range(_BATCHES):

@@ -197,13 +197,19 @@ class Decoder:
         while at < end:
             byte = block[at]
             if byte < _INDEXED:
-                if _SIZE_UPDATE <= byte < _INSERTED:
+                if byte >= _INSERTED:
+                    mask = 0x3F
+                elif byte < _SIZE_UPDATE:
+                    mask = 0x0F
+                else:
                     raise ValueError("a table size update behind the beginning of a block")
-                mask = 0x3F if byte >= _INSERTED else 0x0F
                 index = byte & mask
                 at += 1
                 if index == mask:
-                    index, at = _integer(block, at, mask)
+                    index += block[at]
+                    at += 1
+                    if index >= mask + 0x80:  # it has more than one further byte
+                        index, at = _integer(block, at - 1, mask)
                 if index:
                     name = table[index][0]
                 else:
@@ -218,8 +224,9 @@ class Decoder:
                 names.append(name)
                 if byte >= _INSERTED:
                     self._insert(field, size)
-                    self._is_tainted |= flaw is not None
                     changes_table = True
+                    if flaw is not None:
+                        self._is_tainted = True
             elif references := _REFERENCES(block, at):
                 indexes = references[0].translate(_TO_INDEX)
                 at += len(indexes)
@@ -322,20 +329,23 @@ class Decoder:
         return at
 
     def _insert(self, field: Field, size: int) -> None:
-        if self._size + size > self._capacity:
+        held = self._size + size
+        if held > self._capacity:
             self._evict(self._capacity - size)
-            if size > self._capacity:  # RFC 7541 4.4: a larger entry only empties the table
+            held = self._size + size
+            if held > self._capacity:  # RFC 7541 4.4: a larger entry only empties the table
                 return
         self._table.insert(_FIRST_DYNAMIC, field)
         self._sizes.insert(_FIRST_DYNAMIC, size)
-        self._size += size
+        self._size = held
 
     def _evict(self, room: int) -> None:
         """Drop the oldest entries until the rest fits."""
-        table, sizes = self._table, self._sizes
-        while self._size > room and len(table) > _FIRST_DYNAMIC:
+        table, sizes, held = self._table, self._sizes, self._size
+        while held > room and len(table) > _FIRST_DYNAMIC:
             table.pop()
-            self._size -= sizes.pop()
+            held -= sizes.pop()
+        self._size = held
 
 
 def _fault(reason: str) -> ConnectionFault:

@@ -144,6 +144,11 @@ _FIFTEEN_ONES = b"\xff\x7f"
 """
 
 
+_LENGTH_OF = {symbol: length for length, symbols in _SYMBOLS_BY_LENGTH.items() for symbol in symbols}
+_LENGTHS = bytes([_LENGTH_OF[symbol] for symbol in range(256)])
+"""The length of each symbol's code in bits."""
+
+
 def _deflate_header() -> bytes:
     """Return the beginning of a DEFLATE block with HPACK's code (RFC 1951 3.2.7). A string's bytes may follow it.
 
@@ -177,12 +182,12 @@ _BEGUN.decompress(_deflate_header())
 def _inflate(data: bytes) -> str | None:
     """Return what `_decode` returns. None: only `_decode` can judge the string, for a rare symbol or its padding."""
     inflating = _BEGUN.copy()
-    # The padding and these ones together are the code that ends the block.
+    # The padding and these ones together are the code that ends the block. If bytes are left, it was at least 7 bits.
     text = inflating.decompress(data.translate(_REVERSED_BITS) + _FIFTEEN_ONES, 2 * len(data))
-    # The code ends in the last byte if the padding has up to 6 bits, and in the byte before if it has 7 or more.
-    # It has no more than 7 unless the whole last byte is ones.
-    if inflating.eof and len(inflating.unused_data) <= (data[-1] != 0xFF):
-        return text.decode("latin-1")
+    if inflating.eof:
+        padding = 8 * len(data) - sum(text.translate(_LENGTHS)) if inflating.unused_data else 0
+        if padding <= _LONGEST_PADDING:
+            return text.decode("latin-1")
     return None
 
 
@@ -197,6 +202,7 @@ _remembered = lru_cache(_REMEMBERED)(_decode_any)
 
 def decode(data: bytes) -> str:
     """Decode to text. Raises ValueError."""
-    if _SHORTEST_REMEMBERED <= len(data) <= _LONGEST_REMEMBERED:
-        return _remembered(data)
-    return _decode_any(data)
+    size = len(data)
+    if size > _LONGEST_REMEMBERED:
+        return _decode_any(data)
+    return _remembered(data) if size >= _SHORTEST_REMEMBERED else _decode(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from operator import itemgetter
 
 from bridge.http2.events import Fields
 from bridge.http2.headers import size_of_names
@@ -21,6 +22,9 @@ _OWN = not_passed(Leg.CALL) | {":method", ":path", ":scheme", ":authority"}
 _GRPC = "grpc-"
 _BASE64 = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}"
 _BASE64_LIST = re.compile(rf" *{_BASE64}(?: *, *{_BASE64})* *").fullmatch
+
+
+_name_of = itemgetter(0)
 
 
 class RequestHead(FrozenValue, frozen=True):
@@ -126,14 +130,14 @@ _PLACES = Remembered(_places_of, most=256, largest=2 << 10, size_of=size_of_name
 
 def parse_request_head(fields: Fields) -> RequestHead | Refusal:
     """Read a checked header list (names in lower case, pseudo-headers first)."""
-    places = _PLACES[tuple([name for name, _ in fields])]
+    places = _PLACES[tuple(map(_name_of, fields))]
     if places is None or fields[places.method][1] != "POST" or not fields[places.authority][1]:
         return _look_through(fields)
     for at in places.binary:
         if _BASE64_LIST(fields[at][1]) is None:
             return _look_through(fields)
     content_type = fields[places.content_type][1]
-    if not is_grpc(content_type):
+    if content_type != CONTENT_TYPE and not is_grpc(content_type):
         return _look_through(fields)
     timeout = None
     if places.timeout is not None:
