@@ -27,7 +27,7 @@ from bridge.aws.sigv4 import RequestSigner
 from bridge.carriers.http1.connection import Http1Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
 from bridge.layers.access_log import AccessLog
-from bridge.layers.admit import admit
+from bridge.layers.admit import Gate, admit
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
@@ -114,7 +114,9 @@ async def _layers(_: InProcess) -> Profile:
     inner = admit(
         inner,
         target=target,
+        gate=Gate(clock=monotonic),
         max_concurrency=1000,
+        queue=None,
         buffers=process.buffers,
         gathers=True,
         clock=monotonic,
