@@ -52,7 +52,7 @@ async def call_steadily(address: str, path: str, seconds: float, *, authority: b
     else:
         channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority), options)
     async with channel:
-        call = channel.unary_unary(path)
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
         await call(MESSAGE, timeout=PATIENCE, wait_for_ready=True)
         began = time.monotonic()
         due = began

@@ -104,7 +104,7 @@ def _output(process: subprocess.Popen[str], seconds: float) -> str:
         process.wait()
         raise
     if process.returncode:
-        raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return told
 
 
