@@ -17,6 +17,8 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs, tracing
+from bridge.carriers.duplex.kept import KeptCarriers
+from bridge.carriers.duplex.rendezvous import Rendezvous, open_rendezvous
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config, Listener
@@ -64,9 +66,12 @@ class Bridge:
         sockets: Sequence[BoundSocket],
         *,
         environ: Mapping[str, str],
+        number: int = 0,
         credentials_patience: float = CREDENTIALS_PATIENCE,
     ) -> None:
-        """Belongs to the running loop. `sockets` are those of `listen`."""
+        """Belongs to the running loop. `sockets` are those of `listen`, `number` the worker's."""
+        self._number = number
+        self._rendezvous: Rendezvous | None = None
         self._credentials_patience = credentials_patience
         loop = asyncio.get_running_loop()
         self.config = config
@@ -163,6 +168,9 @@ class Bridge:
 
         Raises OSError for certificates that cannot be used, ConfigErrors and ValueError for what else cannot.
         """
+        if self.config.duplex is not None:
+            self._rendezvous = open_rendezvous(self.config.duplex, self._number)
+            self._shared = replace(self._shared, attached=KeptCarriers(self._rendezvous))
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()
 
@@ -238,6 +246,10 @@ class Bridge:
         await asyncio.gather(*self._former, return_exceptions=True)
         if self._stack is not None:
             await self._stack.close()
+        if self._shared.attached is not None:
+            await self._shared.attached.close()
+        if self._rendezvous is not None:
+            await self._rendezvous.close()
         await self._conversions.close()
         if self._tracing is not None:
             await self._tracing.close(seconds=_LAST_SPANS)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.schema import Config, Service, TargetShare
 from bridge.config.target import MAX_CALL_SECONDS, TargetKind
@@ -17,6 +18,7 @@ from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
 from bridge.layers.access_log import AccessLog
 from bridge.layers.admit import Gate, admit
+from bridge.layers.choose_road import choose_road
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
@@ -76,6 +78,8 @@ class Shared:
     """What `payload: json` needs."""
     gates: dict[Hashable, Gate] = field(default_factory=dict)
     """The queues, and what was learned about functions, by what calls share them."""
+    attached: KeptCarriers | None = None
+    """The functions that take calls in full duplex; None: they have nowhere to connect."""
 
 
 class Stack:
@@ -93,6 +97,7 @@ class Stack:
             environ=shared.environ,
             local_endpoint=local_endpoint,
             conversions=shared.conversions,
+            attached=shared.attached,
         )
         self.sources = Sources({})
         self.router: Router[RouteEntry] = Router({})
@@ -144,7 +149,8 @@ class Stack:
         for leg in service.legs:
             figures = self._figures_of(service, leg)
             target = self._targets.of(service, leg, figures)
-            layers = self._layers(service, leg, target, figures)
+            duplex = self._targets.duplex_of(service, leg, figures)
+            layers = self._layers(service, leg, target, duplex, figures)
             legs.append(
                 route_table.WeightedTarget(
                     layers,
@@ -199,32 +205,65 @@ class Stack:
         region = leg.target.region or aws.region
         return leg.target, region, leg.role_arn or aws.role_arn, leg.endpoint_url or aws.endpoint_url
 
-    def _layers(self, service: Service, leg: TargetShare, target: Handler, figures: TargetFigures) -> Handler:
-        """Return the layers of a call to this target after `front`, the outermost first."""
-        return deadline(  # Ends the call at its deadline, while it waits too.
-            admit(  # Waits for the request, then for the call's turn. Repeats throttled calls.
-                retry(  # Repeats the call if it provably did not reach the function.
-                    _traced_attempt(  # Gives each attempt a span. Not installed while traces are off.
-                        target,  # codec and carrier
-                        leg.target,
-                        self._shared.tracing,
-                    ),
-                    policy=service.retry,
-                    target=figures,
-                    clock=_clock,
-                ),
-                target=figures,
-                gate=self._gate_of(service, leg, figures),
-                max_concurrency=service.max_concurrency,
-                queue=service.queue,
-                repeats=service.retry.attempts > 1,
-                buffers=self._shared.figures.buffers,
-                gathers=not leg.target.streams,
+    def _layers(
+        self, service: Service, leg: TargetShare, target: Handler, duplex: Handler | None, figures: TargetFigures
+    ) -> Handler:
+        """Return the layers of a call to this target after `front`, the outermost first. `duplex`: the handler of the
+        same target in full duplex, if it has one.
+        """
+        gate = self._gate_of(service, leg, figures)
+        admitted = self._admitted(service, leg, target, figures, gate, gathers=not leg.target.streams)
+        if duplex is not None:
+            admitted = choose_road(  # Sends calls whose client streams in full duplex, and gathers the others.
+                admitted,
+                # A limit on invocations says little about calls, of which many share an invocation.
+                self._admitted(service, leg, duplex, figures, Gate(clock=_clock, learns=False), gathers=False),
+                use=leg.duplex.use,
+                client_streams=self._client_streams,
                 clock=_clock,
-            ),
+            )
+        return deadline(  # Ends the call at its deadline, while it waits too.
+            admitted,
             deadlines=self._shared.deadlines,
             clock=_clock,
         )
+
+    def _admitted(
+        self,
+        service: Service,
+        leg: TargetShare,
+        target: Handler,
+        figures: TargetFigures,
+        gate: Gate,
+        *,
+        gathers: bool,
+    ) -> Handler:
+        """Return the layers of a call on one road to its target."""
+        return admit(  # Waits for the request, then for the call's turn. Repeats throttled calls.
+            retry(  # Repeats the call if it provably did not reach the function.
+                _traced_attempt(  # Gives each attempt a span. Not installed while traces are off.
+                    target,  # codec and carrier
+                    leg.target,
+                    self._shared.tracing,
+                ),
+                policy=service.retry,
+                target=figures,
+                clock=_clock,
+            ),
+            target=figures,
+            gate=gate,
+            max_concurrency=service.max_concurrency,
+            queue=service.queue,
+            repeats=service.retry.attempts > 1,
+            buffers=self._shared.figures.buffers,
+            gathers=gathers,
+            clock=_clock,
+        )
+
+    def _client_streams(self, path: str) -> bool | None:
+        """Whether clients stream requests to this method, as far as its descriptor is known."""
+        kind = self.sources.method_kind(path)
+        return None if kind == "unknown" else kind in ("client_stream", "bidi_stream")
 
 
 def _traced(inner: Handler, tracing: Tracing | None) -> Handler:

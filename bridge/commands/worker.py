@@ -71,7 +71,7 @@ class _Worker:
                 log_format=config.log.format,
                 redact=Redactor(config.secrets),
             )
-            bridge = Bridge(config, self._sockets(config), environ=os.environ)
+            bridge = Bridge(config, self._sockets(config), environ=os.environ, number=begin.number)
             await bridge.start(local_endpoint=begin.local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:
             self._channel.send(Failed(str(error)))

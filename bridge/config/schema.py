@@ -34,6 +34,7 @@ from bridge.config.values import (
     optional,
     percentage,
     profile,
+    reachable_address,
     region,
     role_arn,
     server_name,
@@ -119,6 +120,20 @@ class JsonOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplex:
+    """Whether and how a function takes calls in full duplex: it is invoked to connect to the bridge."""
+
+    use: Literal["auto", "always", "never"] = "auto"
+    """`auto`: calls whose client streams, if the function knows how to connect."""
+    calls: Annotated[int, integer(1, 1000)] = 10
+    """Calls that one instance takes at once."""
+    idle: Annotated[float, duration(0.1)] = 5.0
+    """Seconds that an instance stays connected without a call."""
+    attach: Annotated[float, duration(0.1, LONGEST_RUN)] = 30.0
+    """Seconds from the invocation to the connection."""
+
+
+@dataclass(frozen=True, slots=True)
 class TargetShare:
     """One target of a services entry, with how to speak to it. Keys without effect on the target hold their default."""
 
@@ -138,6 +153,13 @@ class TargetShare:
     headers: Annotated[Mapping[str, str], headers, Can.TAKE_HEADERS] = field(default_factory=dict, repr=False)
     """Lower-case names; the values may be secrets."""
     auth: Annotated[IamAuth | None, auth, Can.CHECK_SIGNATURES] = None
+    duplex: Annotated[Duplex, Can.TAKE_EVENTS] = Duplex()
+
+    @property
+    def may_connect(self) -> bool:
+        """Whether the target is a function that may take calls in full duplex."""
+        has_road = Can.TAKE_EVENTS in self.target.can and self.payload == "grpc-web" and self.quirks is None
+        return has_road and self.duplex.use != "never"
 
 
 # -- services ----------------------------------------------------------------------------------------------------------
@@ -302,6 +324,43 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its key, in PEM files."""
+
+    cert: Annotated[Path, file]
+    key: Annotated[Path, file]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplexListener:
+    """Where functions connect for calls in full duplex. Worker N takes the ports that are N higher."""
+
+    listen: Annotated[TcpAddress, tcp_address]
+    advertise: Annotated[TcpAddress | None, optional(reachable_address)] = None
+    """The address that functions dial; None: `listen`."""
+    tls: KeyPair | None = None
+    """None: the bridge makes a certificate of its own, and functions accept that one only."""
+
+    @property
+    def dialled(self) -> TcpAddress:
+        """The address that functions dial."""
+        return self.advertise or self.listen
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether functions run on this machine. Their connections then need no TLS."""
+        return self.dialled.host in ("127.0.0.1", "::1", "localhost")
+
+    def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        if "advertise" in written:
+            return
+        if self.listen.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+            yield "", 'needs "advertise": the address at which functions reach this process'
+        if self.listen.port == 0:
+            yield "", "listen needs a port, because functions must know it"
+
+
+@dataclass(frozen=True, slots=True)
 class Admin:
     """The admin port."""
 
@@ -385,6 +444,8 @@ class Config:
     admin: Annotated[Admin | None, ByHand(), OnReload.NEEDS_RESTART] = Admin()
     emulator: Annotated[Emulator | Url, ByHand(), OnReload.NEEDS_RESTART] = Emulator()
     """The local Lambda; a URL: where one already runs."""
+    duplex: Annotated[DuplexListener | None, OnReload.NEEDS_RESTART] = None
+    """Where functions connect; None: no call goes in full duplex."""
     workers: Annotated[int, integer(0, 1024), OnReload.NEEDS_RESTART] = 1
     """Processes; 0: one for each core that the cgroup allows."""
     http2: Annotated[Http2, OnReload.NEEDS_RESTART] = Http2()

@@ -42,6 +42,7 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
         services=reader.read(services),
         functions=_read_functions(functions),
     )
+    _check_duplex(services, config)
     config = replace(config, warnings=tuple(_warnings(root.place, config, services)))
     if not root.document.problems:
         _note_shared_addresses(root, settings, config)
@@ -178,13 +179,27 @@ def _check_endpoint_in(environ: Mapping[str, str], root: Element) -> None:
     attempt(url, Element.of_text(text, Place(name), document), None)
 
 
+def _check_duplex(elements: Mapping[str, Element], config: Config) -> None:
+    """Note services that insist on full duplex while functions have nowhere to connect."""
+    if config.duplex is not None:
+        return
+    for key, service in config.services.items():
+        if any(leg.duplex.use == "always" for leg in service.legs):
+            element = elements[key]
+            element.document.note(
+                element.refuse("duplex.use: always needs the section duplex, with the address where functions connect")
+            )
+
+
 def _note_shared_addresses(root: Element, settings: Settings, config: Config) -> None:
     """Two servers cannot have one port; 0 is any free one."""
     taken: dict[Address, str] = {listener.address: "listen" for listener in config.listen}
-    for name, port in (("admin", config.admin), ("emulator", config.emulator)):
-        if port is None or isinstance(port, Url) or port.address.port == 0:
+    duplex = None if config.duplex is None else config.duplex.listen
+    ports = (("admin", config.admin), ("emulator", config.emulator))
+    addresses = [(name, port.address) for name, port in ports if port is not None and not isinstance(port, Url)]
+    for name, found in (*addresses, ("duplex", duplex)):
+        if found is None or found.port == 0:
             continue
-        found = port.address
         if name == "emulator" and not config.functions:
             continue
         if found in taken:

@@ -282,6 +282,12 @@ def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
     if PAYLOADS[leg.payload].needs_descriptors and leg.descriptors is None:
         yield ("payload",), f"payload: {leg.payload} needs descriptors"
+    if leg.duplex.use == "always" and not leg.may_connect:
+        with_what = "quirks: rie" if leg.quirks is not None else f"payload: {leg.payload}"
+        yield (
+            ("duplex.use", "duplex", "payload", "quirks"),
+            f"duplex needs payload: grpc-web, and cannot go with {with_what}",
+        )
     if leg.auth is not None:
         for name in leg.headers:
             if name == "authorization" or name.startswith("x-amz-"):

@@ -287,6 +287,14 @@ def host_and_port(element: Element, found: str) -> TcpAddress:
     return _parse_tcp(element, found, least_port=1)
 
 
+def reachable_address(element: Element) -> TcpAddress:
+    """Return an address that others dial: never a wildcard, never port 0."""
+    found = _parse_tcp(element, element.text("an address such as 10.0.3.7:50052"), least_port=1)
+    if found.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        raise element.refuse(f"{found.host} is no address that a function can dial")
+    return found
+
+
 def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:
     host, colon, port = found.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or not least_port <= int(port[:6]) <= 65535:

@@ -162,6 +162,15 @@ class TargetCounts(Figures):
         Counts, Family("bridge_queue_refused", "Calls that could not wait, or waited too long.", "reason")
     ] = field(default_factory=Counter)
     """By reason: full, wait, deadline."""
+    attached_instances: Annotated[
+        int, Family("bridge_attached_instances", "Instances of a function that are connected.", is_gauge=True)
+    ] = 0
+    instance_calls: Annotated[
+        int, Family("bridge_instance_calls", "Calls in full duplex that are under way or wait.", is_gauge=True)
+    ] = 0
+    attach_seconds: Annotated[
+        Histogram, Family("bridge_attach_seconds", "Seconds from an invocation until its instance is connected.")
+    ] = field(default_factory=_no_seconds)
 
 
 class TargetFigures(TargetCounts, eq=False):
@@ -177,6 +186,20 @@ class TargetFigures(TargetCounts, eq=False):
     def in_flight(self) -> int:
         """Calls that have a place."""
         return len(self.places.calls)
+
+    def attached(self, instances: int, *, seconds: float | None) -> None:
+        """Note that so many instances are attached. `seconds`: how long the newest took; None: one has left."""
+        self.attached_instances = instances
+        if seconds is not None:
+            self.attach_seconds.observe((seconds,))
+
+    def call_began(self) -> None:
+        """Note that a call goes in full duplex."""
+        self.instance_calls += 1
+
+    def call_ended(self) -> None:
+        """Note that a call in full duplex has ended."""
+        self.instance_calls -= 1
 
 
 class BridgeCounts(Figures, kw_only=True):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REQUEST
+from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
 from bridge.carriers.http1.client import HttpClient
@@ -36,6 +37,7 @@ from bridge.rpc.figures import TargetFigures
 from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
+from bridge.targets.duplex_metadata import with_facts
 from bridge.targets.gathering_target import Backend, GatheringTarget
 from bridge.targets.grpc_target import GrpcTarget, with_headers
 from bridge.targets.http_backend import HttpBackend
@@ -82,9 +84,10 @@ class Targets:
         environ: Mapping[str, str],
         local_endpoint: str,
         conversions: Conversions | None = None,
+        attached: KeptCarriers | None = None,
     ) -> None:
         """Take `described`, keyed by path. `local_endpoint` is the URL of the local Lambda, or empty. `conversions` is
-        needed by `payload: json`.
+        needed by `payload: json`, `attached` by functions that take calls in full duplex.
 
         Raises ValueError for proxies that cannot be used.
         """
@@ -99,6 +102,9 @@ class Targets:
         self._conversions = conversions
         self._converters: list[Converter] = []
         self._native: list[GrpcCarrier] = []
+        self._attached = attached
+        self._taken: list[Hashable] = []
+        """The keys of our carriers in full duplex."""
         self._large = asyncio.Lock()
         """A target holds this lock while it inflates a large request."""
         self.credentials = _identities(config, environ)
@@ -126,6 +132,7 @@ class Targets:
         """Close idle connections now, and the others after this many seconds."""
         for carrier in self._native:
             carrier.retire()
+        self._release_attached()
         await asyncio.sleep(seconds)
         self._close_converters()
         await self._client.close()
@@ -133,10 +140,16 @@ class Targets:
     async def close(self) -> None:
         """Close every connection. Calls still under way fail with ConnectionLost."""
         await self.stop_seeking()
+        self._release_attached()
         for carrier in self._native:
             await carrier.close()
         self._close_converters()
         await self._client.close()
+
+    def _release_attached(self) -> None:
+        while self._taken:
+            assert self._attached is not None
+            self._attached.release(self._taken.pop())
 
     def _close_converters(self) -> None:
         while self._converters:
@@ -148,6 +161,24 @@ class Targets:
         is_local = leg.target.local_function is not None
         self.invocations.append(Destination(service.key, carrier, is_local))
         return handler
+
+    def duplex_of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler | None:
+        """Return the handler of this target in full duplex, or None if it never takes calls so."""
+        if self._attached is None or not leg.may_connect:
+            return None
+        # An instance never takes calls for another function, role, endpoint or entry.
+        role = leg.role_arn or self._config.aws.role_arn
+        key = (service.key, leg.target, role, leg.endpoint_url, leg.duplex, service.limits)
+        carrier = self._attached.take(
+            key,
+            str(leg.target),
+            self._carrier(leg, LambdaInvoke),
+            settings=leg.duplex,
+            limits=service.limits,
+            observer=figures,
+        )
+        self._taken.append(key)
+        return GrpcTarget(carrier, clock=_clock, metadata_of=with_facts).handle
 
     # -- one builder for each kind of target ---------------------------------------------------------------------------
 

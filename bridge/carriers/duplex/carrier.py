@@ -20,9 +20,10 @@ from bridge.aws.events.duplex_order import (
     encode_order,
 )
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.duplex.instances import DuplexSettings, Instances, Meeting, Observer, Reply
+from bridge.carriers.duplex.instances import Instances, Meeting, Observer, Reply
 from bridge.carriers.grpc.call import UpstreamCall
 from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
+from bridge.config.schema import Duplex
 from bridge.http2.events import Fields
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Account
@@ -66,7 +67,7 @@ class DuplexCarrier:
         invoker: Invoker,
         *,
         place: Place,
-        settings: DuplexSettings,
+        settings: Duplex,
         limits: Limits,
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
@@ -77,9 +78,11 @@ class DuplexCarrier:
         self.limits = limits
         self.clock = clock
         self.heads = HeadReader(name, throttled_as=limits.throttled_as)
-        self._invoker = invoker
+        self.invoker = invoker
+        """Runs the function. A reload brings another one."""
         self._place = place
         self._settings = settings
+        self._observer = observer
         self._wall_clock = wall_clock
         self._prefix = token_hex(6)
         self._orders = 0
@@ -105,6 +108,7 @@ class DuplexCarrier:
 
         `account` counts what is held of the response; `timeout`: seconds; `user_agent`: the client's.
         """
+        self._observer.call_began()
         begin: Fields = (
             (":method", "POST"),
             (":scheme", "http"),
@@ -119,7 +123,7 @@ class DuplexCarrier:
 
     async def dry_run(self) -> None:
         """Check whether the function exists and may be called. Raises RpcError. The caller bounds the time."""
-        await self._invoker.dry_run()
+        await self.invoker.dry_run()
 
     def retire(self) -> None:
         """Let every instance end with its last call."""
@@ -130,7 +134,8 @@ class DuplexCarrier:
         await self.pool.close()
 
     def finished(self) -> None:
-        """Take note that a call has ended. Its instance knows."""
+        """Note that a call has ended."""
+        self._observer.call_ended()
 
     async def _invoke(self, token: str) -> Reply:
         """Run the function with an order to connect, until it returns. Raises RpcError."""
@@ -146,7 +151,7 @@ class DuplexCarrier:
             request_id=f"{self._prefix}-{self._orders:x}",
             now=self._wall_clock(),
         )
-        return read_reply((await self._invoker.invoke(event)).payload)
+        return read_reply((await self.invoker.invoke(event)).payload)
 
 
 # -- what a function returns -------------------------------------------------------------------------------------------

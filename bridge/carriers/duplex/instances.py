@@ -16,6 +16,7 @@ from typing import Protocol
 from bridge.carriers.duplex.rendezvous import Arrival, Arrived
 from bridge.carriers.http2.connection import Http2Connection
 from bridge.carriers.http2.liveness import ConnectionTimes
+from bridge.config.schema import Duplex
 from bridge.rpc.errors import (
     ConnectionLost,
     Draining,
@@ -38,17 +39,6 @@ connection by itself half a second later.
 """
 
 _logger = logging.getLogger(__name__)
-
-
-class DuplexSettings(FrozenValue, frozen=True):
-    """How one target uses its attached instances."""
-
-    calls: int = 10
-    """Calls that an instance takes at once."""
-    idle: float = 5.0
-    """Seconds that an instance stays attached without a call."""
-    attach: float = 30.0
-    """Seconds from the invocation until the function must have connected."""
 
 
 class Reply(FrozenValue, frozen=True):
@@ -75,8 +65,11 @@ class Observer(Protocol):
     """What is counted."""
 
     def attached(self, instances: int, *, seconds: float | None) -> None:
-        """So many instances are attached. `seconds`: how long the newest took; None: one has left."""
+        """Note that so many instances are attached. `seconds`: how long the newest took; None: one has left."""
         ...
+
+    def call_began(self) -> None: ...
+    def call_ended(self) -> None: ...
 
 
 class Instance:
@@ -105,7 +98,7 @@ class Instances:
         invoke: Invoke,
         meeting: Meeting,
         address: str,
-        settings: DuplexSettings,
+        settings: Duplex,
         observer: Observer,
     ) -> None:
         """`name` is the function's in messages, `address` the one that functions connect to."""
@@ -356,6 +349,9 @@ class Instances:
     def _invocation_ended(self, instance: Instance, ended: asyncio.Task[Reply]) -> None:
         """End the instance with its invocation. A lost Invoke connection says nothing about the function."""
         if ended.cancelled():
+            return
+        if instance.connection not in self._instances:
+            _seen(ended)
             return
         error = ended.exception()
         if isinstance(error, FunctionError):

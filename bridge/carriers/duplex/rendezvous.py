@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine
 from typing import NamedTuple, cast
 
 from bridge.aws.events.duplex_order import NamedCertificate, PinnedCertificate
+from bridge.carriers.duplex.certificate import make_certificate, server_context
+from bridge.config.schema import DuplexListener
 from bridge.rpc.address import TcpAddress
 
 MAX_LINE = 256
@@ -182,6 +184,29 @@ class Rendezvous:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def open_rendezvous(settings: DuplexListener, worker: int) -> Rendezvous:
+    """Listen for functions. Worker N takes the ports that are N higher. Raises OSError, naming the address or files."""
+    listen, advertised = _of_worker(settings.listen, worker), _of_worker(settings.dialled, worker)
+    certificate: PinnedCertificate | NamedCertificate | None = None
+    tls = None
+    if settings.tls is not None:
+        tls = server_context(settings.tls.cert, settings.tls.key)
+        certificate = NamedCertificate(advertised.host)
+    elif not settings.is_loopback:
+        tls, pem = make_certificate()
+        certificate = PinnedCertificate(pem)
+    rendezvous = Rendezvous(advertised, certificate=certificate, tls=tls)
+    try:
+        rendezvous.listen(listen)
+    except OSError as error:
+        raise OSError(f"cannot listen on {listen} for functions (duplex.listen): {error.strerror}") from error
+    return rendezvous
+
+
+def _of_worker(address: TcpAddress, worker: int) -> TcpAddress:
+    return TcpAddress(address.host, address.port + worker)
 
 
 class _Stranger(asyncio.Protocol):

@@ -17,11 +17,12 @@ from bridge.aws.events.duplex_order import KEY, PinnedCertificate
 from bridge.aws.invoke import InvokeReply
 from bridge.carriers.duplex.carrier import DuplexCarrier, facts_of
 from bridge.carriers.duplex.certificate import make_certificate
-from bridge.carriers.duplex.instances import DuplexSettings
 from bridge.carriers.duplex.rendezvous import MAX_STRANGERS_OF_ONE, Rendezvous
+from bridge.config.schema import Duplex
 from bridge.http2.native import NativeEngine
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.errors import FunctionFailed, RpcError, Throttled
+from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import Limits
 from bridge.targets.grpc_target import GrpcTarget, passed_metadata
 from lambda_fn import LambdaServer
@@ -60,14 +61,6 @@ class Functions:
     async def dry_run(self) -> None: ...
 
 
-class Observed:
-    def __init__(self) -> None:
-        self.instances = 0
-
-    def attached(self, instances: int, *, seconds: float | None) -> None:
-        self.instances = instances
-
-
 class Bridge:
     """A server whose one target is a function in full duplex."""
 
@@ -85,7 +78,7 @@ class Bridge:
 async def bridged(
     methods: Mapping[str, Method] | Any,
     *,
-    settings: DuplexSettings | None = None,
+    settings: Duplex | None = None,
     tls: bool = False,
     remaining: int = 60_000,
     **options: Any,
@@ -106,14 +99,14 @@ async def bridged(
         tls=context,
     )
     rendezvous.listen(TcpAddress("127.0.0.1", port))
-    functions, observed = Functions(handler, remaining=remaining), Observed()
+    functions, figures = Functions(handler, remaining=remaining), TargetFigures("greeter")
     carrier = DuplexCarrier(
         "greeter",
         functions,
         place=rendezvous,
-        settings=settings or DuplexSettings(),
+        settings=settings or Duplex(),
         limits=Limits(max_request=64 << 20, max_response=None),
-        observer=observed,
+        observer=figures,
     )
     target = GrpcTarget(
         carrier,
@@ -164,7 +157,7 @@ async def test_each_answer_comes_before_the_next_question(tls: bool) -> None:
 
 async def test_many_calls_share_few_invocations() -> None:
     """One attempt serves as many waiting calls as an instance takes."""
-    async with bridged(METHODS, settings=DuplexSettings(calls=10)) as bridge, bridge.channel() as channel:
+    async with bridged(METHODS, settings=Duplex(calls=10)) as bridge, bridge.channel() as channel:
         calls = [stream_stream(channel, "/test.Test/Chat")() for _ in range(100)]
         await asyncio.gather(*(call.write(b"x") for call in calls))
         assert [b"re: x"] * 100 == await asyncio.gather(*(call.read() for call in calls))
@@ -181,7 +174,7 @@ async def test_the_trailing_request_id_is_that_of_the_invocation() -> None:
 
 
 async def test_an_idle_instance_ends_and_the_next_call_invokes_again() -> None:
-    async with bridged(METHODS, settings=DuplexSettings(idle=0.1)) as bridge, bridge.channel() as channel:
+    async with bridged(METHODS, settings=Duplex(idle=0.1)) as bridge, bridge.channel() as channel:
         echo = unary_unary(channel, "/test.Test/Echo")
         assert b"echo 1" == await echo(b"1")
         await eventually(lambda: bridge.functions.running == 0)
@@ -228,7 +221,7 @@ async def test_a_function_that_never_connects_is_unavailable_with_the_address() 
         assert KEY in event
         return asyncio.run(asyncio.sleep(1.0))
 
-    async with bridged(sleeps, settings=DuplexSettings(attach=0.2)) as bridge, bridge.channel() as channel:
+    async with bridged(sleeps, settings=Duplex(attach=0.2)) as bridge, bridge.channel() as channel:
         code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
         assert grpc.StatusCode.UNAVAILABLE is code
         assert str(bridge.rendezvous.address) in details

@@ -16,6 +16,7 @@ emulator: a:2
 workers: 2
 http2: {engine: h2}
 max_connections: {total: 1}
+duplex: {listen: "127.0.0.1:50052"}
 drain: 1s
 drain_delay: 1s
 buffers: 1MiB

@@ -440,6 +440,7 @@ VALUES = {
     "tls": "{server_name: x}",
     "headers": "{x: y}",
     "auth": "none",
+    "duplex": "{calls: 3}",
     "half_close": "1m",
 }
 """A value of each key that does not work everywhere."""
@@ -459,6 +460,7 @@ WORKS_ON = {
     "tls": {"https", "grpcs"},
     "headers": HTTP | GRPC,
     "auth": HTTP,
+    "duplex": LAMBDA,
     "half_close": LAMBDA | HTTP,
 }
 
@@ -475,7 +477,7 @@ def test_a_key_without_effect_is_a_problem(key: str, kind: str) -> None:
     by_default = f"{LOCAL}defaults: {{{key}: {VALUES[key]}}}\nservices: {{a.B: '{TARGETS[kind]}'}}"
 
     has_effect = kind in WORKS_ON[key]
-    without = [line for line in problems(own) if re.search(rf"{key}(.names)?: has no effect on a", line)]
+    without = [line for line in problems(own) if re.search(rf"{key}(.names|.calls)?: has no effect on a", line)]
     assert has_effect is (without == [])
     assert [] == problems(by_default)
 
