@@ -19,6 +19,7 @@ from lambda_fn.invocation import Invocation
 from lambda_fn.runtime import TRACE_ID, Handler, Runtime
 from lambda_fn.runtime_api import NextRefused, RuntimeApi, RuntimeApiError
 from lambda_fn.runtime_logs import RuntimeLog
+from lambda_fn.threads import run_until_stopped
 
 _logger = logging.getLogger("lambda_fn")
 
@@ -43,7 +44,7 @@ class ManyAtOnce:
     def __init__(self, log: RuntimeLog) -> None:
         self.log = log
         self._loop = asyncio.new_event_loop()
-        self._thread = Thread(target=self._loop.run_forever, name="lambda_fn loop", daemon=True)
+        self._thread = Thread(target=run_until_stopped, args=(self._loop,), name="lambda_fn loop", daemon=True)
         self._thread.start()
 
     def begin(self, served: Invocation) -> None:
@@ -89,6 +90,8 @@ class Poller:
                 self._runtime.serve(delivered)
             except RuntimeApiError as error:
                 _logger.warning("the reply is lost: %s", error)
+            except Exception:  # the outermost frame of a thread, whose place must not be lost
+                _logger.exception("the invocation has no answer")
 
 
 def serve_many(address: str, handler: Handler, log: RuntimeLog, concurrency: int) -> None:

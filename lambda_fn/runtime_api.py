@@ -171,7 +171,7 @@ class RuntimeApi:
         if headers.get("transfer-encoding", "").lower() == "chunked":
             body = self._chunked()
         else:
-            body = self._exactly(int(headers.get("content-length", "0")))
+            body = self._exactly(_size(headers.get("content-length", "0"), 10))
         if headers.get("connection", "").lower() == "close":
             self.close()
         return Response(int(status_line[1]), headers, body)
@@ -189,7 +189,7 @@ class RuntimeApi:
 
     def _chunked(self) -> bytes:
         chunks = []
-        while size := int(self._line().partition(b";")[0], 16):
+        while size := _size(self._line().partition(b";")[0].decode("latin-1"), 16):
             chunks.append(self._exactly(size))
             self._line()
         self._headers()
@@ -208,6 +208,13 @@ class RuntimeApi:
         if len(data) < size:
             raise ConnectionResetError("the connection ended")
         return data
+
+
+def _size(text: str, base: int) -> int:
+    try:
+        return int(text, base)
+    except ValueError:
+        raise RuntimeApiError(f"the Runtime API sends a size that is no number: {text[:40]!r}") from None
 
 
 def _failure_trailers(failure: Failure) -> bytes:

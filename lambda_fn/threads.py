@@ -121,7 +121,7 @@ def _fail(future: asyncio.Future[T], error: BaseException) -> None:
     future.set_exception(error)
 
 
-def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+def run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
     """Run the loop until it is stopped. A SystemExit of any task passes through asyncio: it must not end the loop of
     all later calls. Calls hand their own on by themselves.
     """
@@ -182,7 +182,7 @@ class LoopThread:
     def _run(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         try:
-            _run_until_stopped(loop)
+            run_until_stopped(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             loop.close()

@@ -188,6 +188,44 @@ def test_a_handler_that_exits_fails_alone(surroundings: ManyAtOnce) -> None:
     assert 1 == posted["id-1/response"]
 
 
+def test_a_coroutine_that_exits_leaves_the_loop_to_the_others(surroundings: ManyAtOnce) -> None:
+    async def handler(event: int, context: LambdaContext) -> int:
+        if event == 0:
+            sys.exit(3)
+        return event
+
+    with runtime_api() as double:
+        double.invocations = invocations(3)
+        serve(double, handler, surroundings, threads=1)
+
+    posted = answers(double)
+    assert "Runtime.ExitError" == posted["id-0/error"]["errorType"]
+    assert (1, 2) == (posted["id-1/response"], posted["id-2/response"])
+
+
+def test_a_fault_of_the_runtime_itself_costs_no_place(
+    surroundings: ManyAtOnce, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a log that cannot be written to."""
+
+    def fail(failure: Mapping[str, Any]) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(surroundings.log, "write_failure", fail)
+
+    def handler(event: int, context: LambdaContext) -> int:
+        if event == 0:
+            raise ValueError
+        return event
+
+    with runtime_api() as double:
+        double.invocations = invocations(2)
+        serve(double, handler, surroundings, threads=1)
+
+    assert {"id-1/response": 1} == answers(double)
+    assert "the invocation has no answer" in caplog.text
+
+
 def test_each_invocation_has_its_own_trace_id(surroundings: ManyAtOnce) -> None:
     """Also in the environment there is none, for that is one for all."""
     together = Barrier(3, timeout=60)

@@ -276,3 +276,15 @@ async def test_a_reload_lets_all_calls_end_where_they_are(tmp_path: Path) -> Non
 
     assert 1 == len({answer.result["pid"] for answer in before})
     assert before[0].result["pid"] != after.result["pid"]
+
+
+async def test_asynchronous_invocations_use_the_places(tmp_path: Path) -> None:
+    """Also those that come while all are taken."""
+    config = handler(tmp_path, MEETS_OTHERS, instance_concurrency=4, concurrency=1, timeout=60)
+    async with local_lambda(config) as caller:
+        events = [{"meet": f"round{n // 4}", "count": 4} for n in range(12)]
+        accepted = [await caller.invoke(event, InvocationType="Event") for event in events]
+        while len(list(tmp_path.glob("round*"))) < 12:
+            await asyncio.sleep(0.02)
+
+    assert {202} == {answer.status for answer in accepted}
