@@ -43,6 +43,8 @@ def handler(event, context):
     if "die" in event:
         os._exit(3)
     time.sleep(event.get("sleep", 0))
+    if "then" in event:
+        open(event["then"], "w").close()
     return {
         "n": event.get("n"),
         "pid": os.getpid(),
@@ -288,3 +290,20 @@ async def test_asynchronous_invocations_use_the_places(tmp_path: Path) -> None:
             await asyncio.sleep(0.02)
 
     assert {202} == {answer.status for answer in accepted}
+
+
+async def test_an_instance_whose_places_are_all_stuck_is_replaced(tmp_path: Path) -> None:
+    """At once, and its code goes on. The process ends when all of it has come back."""
+    config = handler(tmp_path, MEETS_OTHERS, instance_concurrency=2, concurrency=1, timeout=1)
+    async with local_lambda(config) as caller:
+        first = await caller.invoke()
+        late = await all_of(caller, *({"meet": "a", "count": 2, "sleep": 3, "then": f"done-{n}"} for n in range(2)))
+        next_one = await caller.invoke()
+        while len(list(tmp_path.glob("done-*"))) < 2:
+            await asyncio.sleep(0.02)
+        pid = first.result["pid"]
+        while Path(f"/proc/{pid}").exists():
+            await asyncio.sleep(0.02)
+
+    assert ["Sandbox.Timedout"] * 2 == [answer.result["errorType"] for answer in late]
+    assert pid != next_one.result["pid"]

@@ -202,7 +202,7 @@ class Instance:
     def retire(self) -> None:
         """Take no more invocations: end now, or when those in flight (or the first, for which it starts) are done."""
         self._is_retired = True
-        if self.is_ready and not self._claims:
+        if (self.is_ready or self._session.stuck) and not self._claims:
             self.kill()
 
     def kill(self) -> None:
@@ -362,7 +362,8 @@ class Instance:
     def _rest(self) -> None:
         """Wait for the next invocation, with a runtime that is ready; or end, if there shall be none."""
         if self._is_retired and self._has_served:
-            self.kill()
+            if not self._session.stuck:
+                self.kill()
         elif self._is_single or not self._claims:
             self._limit_to(self._shared_state.idle_timeout, self.kill)
 
@@ -416,6 +417,14 @@ class Instance:
         """End one of many invocations at its time limit. As on AWS, the process and the code go on."""
         self._session.expire(request_id)
         self._calls[request_id].reply.fail(failures.timed_out(request_id, self._config.timeout))
+        if self._session.stuck >= self._concurrency:
+            self._step_down()
+
+    def _step_down(self) -> None:
+        """Make room for another instance, because all workers are stuck. They may go on for a while."""
+        self._is_retired = True
+        self._limit_to(self._shared_state.idle_timeout, self.kill)
+        self._owner.instance_ended(self)
 
     def _check_memory(self) -> None:
         self._memory_timer = None
