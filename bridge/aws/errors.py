@@ -266,3 +266,30 @@ def _read_failure(payload: bytes) -> tuple[str, str]:
     error_type = failure.errorType if isinstance(failure.errorType, str) else ""
     message = failure.errorMessage if isinstance(failure.errorMessage, str) else ""
     return error_type, _REQUEST_ID_PREFIX.sub("", message)
+
+
+# -- the platform of a Web Function fails ------------------------------------------------------------------------------
+
+_WEB_TIMEOUT = "Runtime.RequestTimeout"
+
+
+def web_failure_of(http_status: int, error_type: str, *, function: str) -> RpcError | None:
+    """Return the cause behind an HTTP error with `lambda-web-error-type`. None: the type says less than the HTTP
+    status.
+
+    AWS documents `Prefix.Reason` and only two values: `Runtime.RequestTimeout` and
+    `Platform.InvalidNetworkConfiguration`. Others are read by their prefix.
+    """
+    if not _TYPE(error_type):
+        return None
+    if error_type == _WEB_TIMEOUT:
+        return FunctionTimedOut(f"{function} ran out of its own time: raise the Web Function's timeout")
+    prefix, _, reason = error_type.partition(".")
+    if prefix == "Platform" and reason.startswith("Invalid"):
+        text = f"{function} cannot start ({error_type}): the configuration of the Web Function must be fixed"
+        return Misconfigured(text, error_type=error_type)
+    if prefix == "Platform" and http_status >= 500:
+        return ServiceFailed(_UNSURE.format(function=function, cause=error_type), error_type=error_type)
+    if prefix == "Runtime" and http_status >= 500:
+        return FunctionFailed(f"{function} failed: {error_type}")
+    return None

@@ -18,15 +18,20 @@ def refusal_in(response: Response, *, function: str, now: float) -> RpcError:
     facts = _error_body(response.body)
     error = refusal_of(
         http_status=response.status,
-        error_type=response.field(b"x-amzn-errortype") or facts.get("__type", ""),
+        error_type=response.field(b"x-amzn-errortype") or _web_error_type(response) or facts.get("__type", ""),
         message=facts.get("message", ""),
         reason=facts.get("reason", ""),
         retry_after=parse_retry_after(response.field(b"retry-after"), now=now),
         function=function,
     )
-    error.request_id = response.field(b"x-amzn-requestid")
+    error.request_id = response.field(b"x-amzn-requestid") or response.field(b"lambda-web-request-id")
     error.body = response.body
     return error
+
+
+def _web_error_type(response: Response) -> str:
+    """Return the reason in the error type of a Web Function's platform, which writes `Prefix.Reason`."""
+    return response.field(b"lambda-web-error-type").rpartition(".")[2]
 
 
 _decode_error = Decoder(dict[str, object]).decode

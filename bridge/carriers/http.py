@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 
+from bridge.aws.hosts import ALL_REGIONS, permission_for, signed_host
 from bridge.aws.sigv4 import Credentials, HeaderPairs, RequestSigner, SigningKey, payload_hash
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
@@ -17,11 +18,12 @@ from bridge.carriers.http1.exchange import StreamedResponse
 from bridge.carriers.http1.pool import Pool
 from bridge.carriers.identity.credentials import CredentialSource
 from bridge.carriers.identity.signing import Signing
+from bridge.carriers.identity.sigv4a import sign_for_all_regions
 from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.remembered import BoundedDict
-from bridge.rpc.url import Url
+from bridge.rpc.url import Origin, Url
 from bridge.rpc.value import FrozenValue
 
 MAX_REFUSAL = 64 << 10
@@ -30,7 +32,8 @@ MAX_REFUSAL = 64 << 10
 MAX_SIGNERS = 256
 """Paths with a prepared signature. Clients choose the paths, so they are bounded."""
 
-_PERMISSIONS = {"lambda": "lambda:InvokeFunctionUrl", "execute-api": "execute-api:Invoke"}
+_WEB_ERROR_TYPE = b"lambda-web-error-type"
+"""The header in which the platform of Web Functions names an error of its own."""
 
 
 class Iam(FrozenValue, frozen=True):
@@ -58,7 +61,7 @@ class HttpCarrier:
         self._origin, self._prefix = url.origin, url.prefix
         self._client = client
         self._tls = tls
-        self._signer = None if iam is None else _Signer(iam, self._origin.authority)
+        self._signer = None if iam is None else _Signer(iam, self._origin)
         self.is_signed = iam is not None
         """Whether the carrier sets `authorization`."""
         self._pool: Pool | None = None
@@ -100,7 +103,7 @@ class HttpCarrier:
         is_small = len(body) <= HASHED_ON_LOOP
         hashed = payload_hash(body) if is_small else await hash_in_thread(body)
         credentials, skew = signer.signing.current(), signer.signing.skew
-        signed = signer.sign(credentials, path, fields, hashed)
+        signed = await signer.sign(credentials, path, fields, hashed)
         response = await pool.open(self._head(path, signed, body), body, account)
         error = await self._refusal(signer, response)
         if error is None:
@@ -108,7 +111,7 @@ class HttpCarrier:
         date = response.field(b"date")
         if not isinstance(error, StaleCredentials) or not await signer.signing.renew(credentials, skew, date):
             raise error
-        signed = signer.sign(signer.signing.current(), path, fields, hashed)
+        signed = await signer.sign(signer.signing.current(), path, fields, hashed)
         response = await pool.open(self._head(path, signed, body), body, account)
         error = await self._refusal(signer, response)
         if error is not None:
@@ -117,7 +120,9 @@ class HttpCarrier:
 
     async def _refusal(self, signer: _Signer, response: StreamedResponse) -> AwsRefusal | None:
         """Why AWS refused the request before the function, or None if it did not."""
-        if response.status != 403 or not response.field(b"x-amzn-errortype"):
+        if response.status != 403:
+            return None
+        if not response.field(b"x-amzn-errortype") and not response.field(_WEB_ERROR_TYPE):
             return None
         async with response:
             whole = await response.gather(MAX_REFUSAL)
@@ -125,7 +130,7 @@ class HttpCarrier:
         assert isinstance(found, AwsRefusal)
         error = found
         if not isinstance(found, StaleCredentials):
-            permission = _PERMISSIONS.get(signer.service, "the right")
+            permission = permission_for(self._origin.host, signer.service)
             error = AccessRefused(
                 f"AWS refuses the bridge's credentials for {self.name} ({found.error_type}):"
                 f" they need {permission} on it; the bridge's log has the details",
@@ -151,28 +156,38 @@ class HttpCarrier:
 class _Signer:
     """Signs what AWS requires, and fields that do not change between calls: host and content type."""
 
-    def __init__(self, iam: Iam, authority: str) -> None:
+    def __init__(self, iam: Iam, origin: Origin) -> None:
         self.signing = Signing(iam.credentials, iam.clock)
         self.service = iam.service
         self._region = iam.region
-        self._authority = authority
+        self._authority = origin.authority
+        told = signed_host(origin.host)
+        self._needs_hash = told is not None and told.needs_hash
         self._credentials: Credentials | None = None
         self._key: SigningKey
         self._prepared: BoundedDict[tuple[str, str], RequestSigner] = BoundedDict(most=MAX_SIGNERS)
 
-    def sign(self, credentials: Credentials, path: str, fields: HeaderPairs, hashed: str) -> HeaderPairs:
+    async def sign(self, credentials: Credentials, path: str, fields: HeaderPairs, hashed: str) -> HeaderPairs:
         """Return the fields with the signature. `hashed` is the hash of the body."""
+        content_type = next(value for name, value in fields if name == "content-type")
+        headers = (("host", self._authority), ("content-type", content_type))
+        if self._region == ALL_REGIONS:
+            now = self.signing.now()
+            added = await sign_for_all_regions(
+                credentials, service=self.service, path=path, headers=headers, payload_hash=hashed, now=now
+            )
+            return (*fields, *added)
         if credentials is not self._credentials:
             self._key = SigningKey(credentials, region=self._region, service=self.service)
             self._credentials = credentials
             self._prepared.clear()
-        content_type = next(value for name, value in fields if name == "content-type")
-        signer = self._prepared.get((path, content_type))
-        if signer is None:
-            signer = self._prepare(path, content_type)
-        return (*fields, *signer.headers_to_add(hashed, self.signing.now()))
-
-    def _prepare(self, path: str, content_type: str) -> RequestSigner:
-        headers = (("host", self._authority), ("content-type", content_type))
-        signer = RequestSigner(self._key, method="POST", path=path, headers=headers)
-        return self._prepared.remember((path, content_type), signer)
+        if self._needs_hash:
+            # The hash is part of what is signed, so nothing can be prepared before it is known.
+            told = ("x-amz-content-sha256", hashed)
+            signer = RequestSigner(self._key, method="POST", path=path, headers=(*headers, told))
+            return (*fields, told, *signer.headers_to_add(hashed, self.signing.now()))
+        prepared = self._prepared.get((path, content_type))
+        if prepared is None:
+            prepared = RequestSigner(self._key, method="POST", path=path, headers=headers)
+            self._prepared.remember((path, content_type), prepared)
+        return (*fields, *prepared.headers_to_add(hashed, self.signing.now()))

@@ -27,7 +27,7 @@ _OWN = frozenset(("content-type", "grpc-status", "grpc-message", "grpc-status-de
 """Fields that say something about the reply itself."""
 
 _DROPPED = not_passed(Leg.REPLY)
-_DROPPED_PREFIXES = ("content-", "x-amz", "apigw-")
+_DROPPED_PREFIXES = ("content-", "x-amz", "apigw-", "lambda-web-")
 _GRPC = "grpc-"
 
 # API Gateway and function URLs rename some of the headers that a function returns.

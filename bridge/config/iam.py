@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Annotated
 
-from bridge.aws.arn import REGION_PATTERN
+from bridge.aws.hosts import ALL_REGIONS, signed_host
 from bridge.config.element import Element, shown
 from bridge.config.reading import mapping
 from bridge.config.values import Read, choice, pattern, region
-
-_HOSTS = (
-    (re.compile(rf".+\.lambda-url\.({REGION_PATTERN})\.on\.aws"), "lambda"),
-    (re.compile(rf".+\.execute-api\.({REGION_PATTERN})\.amazonaws\.com(?:\.cn)?"), "execute-api"),
-)
-"""Hosts whose name says what requests are signed for."""
 
 _service = pattern(r"[a-z0-9-]{1,64}", "the name AWS signs the service under, such as lambda")
 
@@ -27,20 +21,25 @@ def _or_untold(read: Read[str]) -> Read[str]:
 
 @dataclass(frozen=True, slots=True)
 class IamAuth:
-    """Requests are signed (SigV4) for this service and region."""
+    """Requests are signed (SigV4) for this service and region. The region ALL_REGIONS means SigV4a."""
 
     service: Annotated[str, _or_untold(_service)] = ""
     region: Annotated[str, _or_untold(region)] = ""
 
     def completed(self, host: str, element: Element) -> IamAuth:
         """With what the host tells. `element` is where `auth` is written. Raises Refused if something is missing."""
+        told = signed_host(host)
         known = self
-        for name, service in _HOSTS:
-            if matched := name.fullmatch(host.lower()):
-                known = replace(self, service=self.service or service, region=self.region or matched[1])
+        if told is not None:
+            known = replace(self, service=self.service or told.service, region=self.region or told.region)
         if not known.service or not known.region:
             raise element.refuse(
                 f"neither service nor region can be told from {shown(host)}: {{iam: {{service: …, region: …}}}}"
+            )
+        if known.region == ALL_REGIONS and find_spec("awscrt") is None:
+            raise element.refuse(
+                f"requests to {shown(host)} need a signature for all regions (SigV4a):"
+                " pip install 'grpc-lambda-bridge[sigv4a]'"
             )
         return known
 

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
+from bridge.aws.hosts import ALL_REGIONS
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.grpc.carrier import GrpcCarrier
@@ -313,4 +314,6 @@ def _is_signed(leg: TargetShare) -> bool:
 
 
 def _region_of(leg: TargetShare) -> str | None:
-    return leg.target.region if leg.auth is None else leg.auth.region
+    if leg.auth is None:
+        return leg.target.region
+    return None if leg.auth.region == ALL_REGIONS else leg.auth.region

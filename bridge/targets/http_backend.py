@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from bridge.aws.errors import web_failure_of
 from bridge.aws.events.event_body import BodyKind
 from bridge.carriers.aws_answer import parse_retry_after
 from bridge.carriers.http1.exchange import StreamedResponse
@@ -25,6 +26,8 @@ from bridge.targets.http_fields import request_fields, request_path
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _CONTENT_TOO_LARGE = 413
 _TOO_MANY_REQUESTS = 429
+_REQUEST_IDS = (b"x-amzn-requestid", b"apigw-requestid", b"lambda-web-request-id")
+"""Where Lambda's URLs, API Gateway and Web Functions put the id of a request."""
 
 
 class HttpSender(Protocol):
@@ -71,7 +74,7 @@ class HttpBackend:
             is_signed=self._carrier.is_signed,
         )
         response = await self._carrier.open(path, fields, body, call)
-        request_id = response.field(b"x-amzn-requestid") or response.field(b"apigw-requestid")
+        request_id = next(filter(None, map(response.field, _REQUEST_IDS)), "")
         if response.status in _REDIRECTS:
             response.close()
             error = self._redirect(response)
@@ -95,6 +98,9 @@ class HttpBackend:
             retry_after = response.field(b"retry-after")
             seconds = parse_retry_after(retry_after, now=self._wall_clock())
             return HttpThrottled(str(error), retry_after=seconds)
+        error_type = response.field(b"lambda-web-error-type")
+        if error_type:
+            return web_failure_of(response.status, error_type, function=self._carrier.name) or error
         if response.status == _CONTENT_TOO_LARGE:
             return HttpRefusal(f"{error}; the request has {sent} bytes", code=error.code)
         return error

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import socket
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from email.utils import formatdate
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,11 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
+from bridge.aws.hosts import ALL_REGIONS
 from bridge.aws.sigv4 import Credentials
 from bridge.carriers.http import MAX_SIGNERS, HttpCarrier, Iam
 from bridge.carriers.http1.client import HttpClient
+from bridge.carriers.http1.resolver import Resolver, SocketAddress
 from bridge.carriers.http1.tls import client_context
 from bridge.carriers.identity.credentials import AwsSettings
 from bridge.rpc.envelope import TRAILERS, envelope
@@ -30,8 +34,10 @@ from bridge.rpc.errors import (
     CertificateRefused,
     ConnectionLost,
     FunctionFailed,
+    FunctionTimedOut,
     HttpRefusal,
     HttpThrottled,
+    Misconfigured,
     NoStatus,
     RpcError,
     UnknownHttpStatus,
@@ -41,10 +47,11 @@ from bridge.rpc.events import Headers, Message, Trailers
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.metadata import value_of
 from bridge.rpc.status import Status, StatusCode
-from bridge.rpc.url import Url
+from bridge.rpc.url import Origin, Url
 from bridge.targets.gathering_target import GatheringTarget
 from tests.support.event_stream import LAST_CHUNK, http_chunk
 from tests.support.fakes import RecordingCall
+from tests.support.sigv4a import check_sigv4a
 from tests.support.targets import http_target
 from tests.support.tls import Authority
 from tests.support.upstream import (
@@ -240,6 +247,17 @@ async def test_an_http_apis_request_id(client: HttpClient) -> None:
     assert (("x-amzn-requestid", "id-2"),) == call.trailing_metadata
 
 
+async def test_headers_of_web_functions_stay_with_them(client: HttpClient) -> None:
+    answer = web(
+        WORLD + OK, Lambda_Web_Request_Id="id-3", lambda_web_logstream="s", lambda_web_anything="x", x_down="1"
+    )
+    call = await ask(client, answers(answer))
+
+    assert (("x-down", "1"),) == call.initial_metadata
+    assert (("x-amzn-requestid", "id-3"),) == call.trailing_metadata
+    assert "id-3" == call.request_id
+
+
 async def test_cold_starts_are_counted(client: HttpClient) -> None:
     figures, call = TargetFigures("web"), RecordingCall(body=HELLO)
     async with serving(answers(web(WORLD + OK, x_lambda_fn_cold_start="1"))) as upstream:
@@ -407,6 +425,18 @@ def plain(status: str, body: bytes = b"", **fields: str) -> bytes:
             StatusCode.INTERNAL,
             "StreamError",
         ),
+        (
+            plain("504 Gateway Timeout", lambda_web_error_type="Runtime.RequestTimeout"),
+            FunctionTimedOut,
+            StatusCode.DEADLINE_EXCEEDED,
+            "own time",
+        ),
+        (
+            plain("502 Bad Gateway", b"page", lambda_web_error_type="Else.Where"),
+            HttpRefusal,
+            StatusCode.UNAVAILABLE,
+            "502: page",
+        ),
     ],
 )
 async def test_faults(client: HttpClient, answer: bytes, kind: type[RpcError], code: StatusCode, text: str) -> None:
@@ -433,6 +463,30 @@ async def test_redirects_are_refused_by_name(client: HttpClient, status: str) ->
 async def test_a_redirect_to_nowhere(client: HttpClient, location: str) -> None:
     with pytest.raises(HttpRefusal, match="a redirect;"):
         await ask(client, answers(response(status="302 Found", location=location)))
+
+
+async def test_a_web_function_that_is_not_configured_right_has_not_run(client: HttpClient) -> None:
+    answer = plain("502 Bad Gateway", lambda_web_error_type="Platform.InvalidNetworkConfiguration")
+    with pytest.raises(Misconfigured, match="InvalidNetworkConfiguration") as caught:
+        await ask(client, answers(answer))
+
+    assert StatusCode.INTERNAL is caught.value.code
+    assert not caught.value.is_transient
+
+
+async def test_a_platform_error_has_the_request_id(client: HttpClient) -> None:
+    answer = plain("504 X", lambda_web_error_type="Runtime.RequestTimeout", lambda_web_request_id="id-4")
+    with pytest.raises(FunctionTimedOut) as caught:
+        await ask(client, answers(answer))
+
+    assert (("x-amzn-requestid", "id-4"),) == caught.value.trailing
+
+
+async def test_a_status_of_the_application_comes_before_the_platforms_error(client: HttpClient) -> None:
+    answer = response(b"", status="504 X", content_type=WEB, grpc_status="5", lambda_web_error_type="Platform.X")
+    call = await ask(client, answers(answer))
+
+    assert [Trailers(Status(StatusCode.NOT_FOUND))] == call.events
 
 
 async def test_throttled_is_told_and_never_repeated(client: HttpClient) -> None:
@@ -607,6 +661,88 @@ async def test_a_servers_own_403_is_its_answer(client: HttpClient) -> None:
         await ask(client, answers(plain("403 Forbidden", b"mine")), signing=iam())
 
     assert StatusCode.PERMISSION_DENIED is caught.value.code
+
+
+# -- auth: iam for Web Functions ---------------------------------------------------------------------------------------
+
+ONE_REGION = "abc.1.lambda-web.eu-west-1.on.aws"
+ALL_OF_THEM = "abc.lambda-web.global.on.aws"
+
+
+async def everything_is_here(host: str, port: int) -> list[SocketAddress]:
+    """Names of AWS lead to this machine."""
+    return [(socket.AF_INET, ("127.0.0.1", port))]
+
+
+@pytest.fixture
+async def web_client() -> AsyncIterator[HttpClient]:
+    made = HttpClient(environment={}, connect_timeout=5, resolver=Resolver(everything_is_here))
+    yield made
+    await made.close()
+
+
+async def ask_web_function(client: HttpClient, host: str, script: Script, signing: Iam, *bodies: bytes) -> str:
+    """Call a server under this name. Returns its authority."""
+    async with serving(script) as upstream:
+        origin = Origin("http", host, upstream.origin.port)
+        target = target_of(HttpCarrier(Url(origin), client=client, iam=signing))
+        for body in bodies:
+            await target.handle(RecordingCall(body=body, metadata=(("x-amz-content-sha256", "forged"),)))
+    return origin.authority
+
+
+async def test_web_functions_get_the_hash_signed(web_client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each body its own hash, a repeated body the same one."""
+    bodies = (HELLO, WORLD, HELLO, envelope(bytes(300 << 10)))
+    server = Recording(*[web(OK)] * len(bodies))
+    await ask_web_function(web_client, ONE_REGION, server, iam(), *bodies)
+
+    assert [sha256(body).hexdigest() for body in bodies] == [
+        request.fields["x-amz-content-sha256"] for request in server.received
+    ]
+    for request in server.received:
+        assert 1 == request.head.lower().count(b"x-amz-content-sha256:")
+        assert "x-amz-content-sha256;" in request.fields["authorization"]
+        assert expected_authorization(request, "lambda", monkeypatch) == request.fields["authorization"]
+
+
+@pytest.mark.parametrize("path", ["/test.v1.Echo/Say", "/a$b.C/d@e"])
+async def test_hosts_of_all_regions_get_a_signature_for_all(web_client: HttpClient, path: str) -> None:
+    server = Recording(web(OK))
+    async with serving(server) as upstream:
+        origin = Origin("http", ALL_OF_THEM, upstream.origin.port)
+        signing = Iam("lambda", ALL_REGIONS, Keys(), lambda: NOW)
+        await target_of(HttpCarrier(Url(origin), client=web_client, iam=signing)).handle(
+            RecordingCall(path, body=HELLO)
+        )
+    (request,) = server.received
+
+    assert "*" == request.fields["x-amz-region-set"]
+    assert KEYS.token == request.fields["x-amz-security-token"]
+    assert sha256(HELLO).hexdigest() == request.fields["x-amz-content-sha256"]
+    check_sigv4a(request, KEYS, service="lambda")
+
+
+@pytest.mark.parametrize(
+    ("answer", "attempts"),
+    [
+        (plain("403 Forbidden", lambda_web_error_type="Platform.AccessDenied"), 1),
+        (plain("403 Forbidden", lambda_web_error_type="Platform.ExpiredToken"), 2),
+        (refused("AccessDeniedException"), 1),
+    ],
+)
+async def test_refused_credentials_of_web_functions(web_client: HttpClient, answer: bytes, attempts: int) -> None:
+    server = Recording(*[answer] * attempts)
+    with pytest.raises(AccessRefused) as caught:
+        await ask_web_function(web_client, ONE_REGION, server, iam(Credentials("OLD", "old")), HELLO)
+
+    assert attempts == len(server.received)
+    assert attempts == 2 or "they need lambda:InvokeWebFunctionEndpoint on it" in str(caught.value)
+
+
+async def test_a_web_functions_own_403_is_its_answer(web_client: HttpClient) -> None:
+    with pytest.raises(HttpRefusal, match="mine"):
+        await ask_web_function(web_client, ONE_REGION, answers(plain("403 Forbidden", b"mine")), iam(), HELLO)
 
 
 async def test_prepared_signatures_are_bounded(client: HttpClient) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridge.aws.errors import failure_of, refusal_of
+from bridge.aws.errors import failure_of, refusal_of, web_failure_of
 from bridge.rpc.errors import (
     AccessRefused,
     AwsRefusal,
@@ -408,3 +408,33 @@ def test_a_failure_may_begin_with_a_byte_order_mark() -> None:
     error = failure_of(b'\xef\xbb\xbf{"errorType":"A","errorMessage":"b"}', function="greeter")
 
     assert "greeter failed: A: b" == str(error)
+
+
+# -- the platform of a Web Function ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "http_status", "error_type"),
+    [
+        (FunctionTimedOut, StatusCode.DEADLINE_EXCEEDED, 504, "Runtime.RequestTimeout"),
+        (Misconfigured, StatusCode.INTERNAL, 502, "Platform.InvalidNetworkConfiguration"),
+        (Misconfigured, StatusCode.INTERNAL, 502, "Platform.InvalidOther"),
+        (ServiceFailed, StatusCode.UNAVAILABLE, 503, "Platform.Other"),
+        (FunctionFailed, StatusCode.INTERNAL, 502, "Runtime.ExitError"),
+    ],
+)
+def test_platform_errors_of_web_functions(
+    expected: type[RpcError], code: StatusCode, http_status: int, error_type: str
+) -> None:
+    found = web_failure_of(http_status, error_type, function="https://w")
+
+    assert type(found) is expected
+    assert code is found.code
+    assert "https://w" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("http_status", "error_type"), [(502, "Other.Thing"), (404, "Platform.Other"), (502, "a b"), (502, "x" * 100)]
+)
+def test_unknown_platform_errors_leave_it_to_the_http_status(http_status: int, error_type: str) -> None:
+    assert web_failure_of(http_status, error_type, function="https://w") is None

@@ -57,6 +57,8 @@ def test_absent_fields() -> None:
         "x-amzn-requestid",
         "x-amzn-trace-id",
         "apigw-requestid",
+        "lambda-web-request-id",
+        "lambda-web-error-type",
         "grpc-timeout",
         "grpc-foo",
         ":status",

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.aws.hosts import ALL_REGIONS
+from bridge.config import iam
 from bridge.config.formats import PAYLOADS
 from bridge.config.iam import IamAuth
 from bridge.config.schema import Defaults, JsonOptions, Match, MatchKind, Role, Service, TargetTls
@@ -557,10 +559,25 @@ def test_a_file_of_descriptors_must_be_there() -> None:
         (IamAuth("lambda", "eu-west-1"), "abc.lambda-url.eu-west-1.on.aws"),
         (IamAuth("lambda", "eu-west-1"), "ABC.lambda-url.eu-west-1.on.aws"),
         (IamAuth("execute-api", "us-gov-west-1"), "abc.execute-api.us-gov-west-1.amazonaws.com"),
+        (IamAuth("lambda", "eu-west-1"), "abc.1.lambda-web.eu-west-1.on.aws"),
+        (IamAuth("lambda", ALL_REGIONS), "abc.lambda-web.global.on.aws"),
     ],
 )
 def test_known_hosts_say_what_requests_are_signed_for(expected: IamAuth, host: str) -> None:
     assert expected == leg(f"services: {{a.B: {{target: 'https://{host}', auth: iam}}}}").auth
+
+
+def test_a_host_of_all_regions_needs_awscrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` says what to install. Without `auth: iam` nothing is signed, and nothing is missing."""
+    monkeypatch.setattr(iam, "find_spec", lambda name: None)
+    host = "abc.lambda-web.global.on.aws"
+    (problem,) = problems(f"services: {{a.B: {{target: 'https://{host}', auth: iam}}}}")
+
+    assert problem.startswith(f"bridge.yaml:1: services.a.B.auth: requests to {host} need a signature for all regions")
+    assert "pip install 'grpc-lambda-bridge[sigv4a]'" in problem
+    assert leg(f"services: {{a.B: 'https://{host}'}}").auth is None
+    one_region = "services: {a.B: {target: 'https://abc.1.lambda-web.eu-west-1.on.aws', auth: iam}}"
+    assert IamAuth("lambda", "eu-west-1") == leg(one_region).auth
 
 
 @pytest.mark.parametrize("auth", ["iam", "{iam: {service: lambda}}", "{iam: {}}", "{iam: null}"])
