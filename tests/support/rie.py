@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,34 +20,12 @@ def runtime_interface_emulator(command: Sequence[str], *, folder: Path, timeout:
     """Its URL. `command`: the function; `folder`: where it runs; `timeout`: its time in seconds. Skips the test without
     the emulator.
     """
-    port = free_port()
-    process = subprocess.Popen(
-        [
-            tool("aws-lambda-rie"),
-            "--runtime-interface-emulator-address",
-            f"127.0.0.1:{port}",
-            "--runtime-api-address",
-            f"127.0.0.1:{free_port()}",
-            *command,
-        ],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_listening(port, process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with _running((), command, folder, {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout)}) as url:
+        yield url
 
 
 _IN_A_VAR_OF_ITS_OWN = """
-mount -t tmpfs none /var && mkdir -p /var/task && cp -r "$1"/. /var/task && chmod -R a+rX /var && cd /var/task || exit 9
-shift
+mount -t tmpfs none /var && mkdir -p /var/task && cp -r ./. /var/task && chmod -R a+rX /var && cd /var/task || exit 9
 exec "$@"
 """
 """With many invocations at once, the emulator starts only /var/runtime/bootstrap or /var/task/bootstrap."""
@@ -60,24 +38,30 @@ def managed_instances_emulator(folder: Path, *, concurrency: int, timeout: int) 
     The emulator needs that path and another user's rights. So it runs as root, in a mount namespace of its own; the
     test is skipped where that is not allowed.
     """
-    emulator = tool("aws-lambda-rie")
     if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs root and mount namespaces")
+    environment = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout), "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency)}
+    with _running(("unshare", "-m", "sh", "-c", _IN_A_VAR_OF_ITS_OWN, "sh"), (), folder, environment) as url:
+        yield f"{url}/2015-03-31/functions/function/invocations"
+
+
+@contextmanager
+def _running(
+    prefix: Sequence[str], command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[str]:
     port = free_port()
-    command = [
-        emulator,
-        "--runtime-interface-emulator-address",
-        f"127.0.0.1:{port}",
-        "--runtime-api-address",
-        f"127.0.0.1:{free_port()}",
-    ]
     process = subprocess.Popen(
-        ["unshare", "-m", "sh", "-c", _IN_A_VAR_OF_ITS_OWN, "sh", str(folder), *command],
-        env={
-            "PATH": os.environ["PATH"],
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout),
-            "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency),
-        },
+        [
+            *prefix,
+            tool("aws-lambda-rie"),
+            "--runtime-interface-emulator-address",
+            f"127.0.0.1:{port}",
+            "--runtime-api-address",
+            f"127.0.0.1:{free_port()}",
+            *command,
+        ],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -85,7 +69,7 @@ def managed_instances_emulator(folder: Path, *, concurrency: int, timeout: int) 
     )
     try:
         wait_until_listening(port, process)
-        yield f"http://127.0.0.1:{port}/2015-03-31/functions/function/invocations"
+        yield f"http://127.0.0.1:{port}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
