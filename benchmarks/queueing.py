@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 0.1
 """How long the function takes."""
 CONNECTIONS = 8
+NEVER = float("inf")
 PAUSE_AFTER_FAILURE = 0.1
 """Seconds that a caller waits after a call that failed."""
 _PATIENCE = 60.0
@@ -128,11 +129,51 @@ async def _get(address: str, path: str, *, method: str = "GET", head: str = "", 
     return text
 
 
+class Gateway:
+    """Passes bytes to the local Lambda, unless it is shut. Then nobody listens."""
+
+    def __init__(self, port: int) -> None:
+        self.port = _free_port()
+        self._behind = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def shut(self) -> None:
+        """Close all connections, and the listener."""
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, behind = await asyncio.open_connection("127.0.0.1", self._behind)
+        self._writers |= {writer, behind}
+        with suppress(asyncio.CancelledError):  # the end of the program
+            await asyncio.gather(_pass(reader, behind), _pass(answers, writer))
+        self._writers -= {writer, behind}
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
 @contextmanager
-def bridge(functions: Mapping[str, Any], *, account: int | None = None) -> Iterator[Bridge]:
+def bridge(
+    functions: Mapping[str, Any], *, account: int | None = None, behind: Gateway | None = None, **more: Any
+) -> Iterator[Bridge]:
     """Run a bridge with these local functions. Service `q.NAME` leads to the function NAME.
 
-    `account` is how many calls at a time all functions take together.
+    `account` is how many calls at a time all functions take together. `behind` leads to the functions, if they run
+    elsewhere. `more` are other keys of the configuration.
     """
     with tempfile.TemporaryDirectory(prefix="bridge-queue-") as path:
         folder = Path(path)
@@ -141,10 +182,11 @@ def bridge(functions: Mapping[str, Any], *, account: int | None = None) -> Itera
         config = {
             "listen": "127.0.0.1:0",
             "admin": "127.0.0.1:0",
-            "emulator": {"address": local, "concurrency": account},
+            "emulator": _emulator(local, account) if behind is None else f"http://127.0.0.1:{behind.port}",
             "services": {f"q.{name}": f"local:{name}" for name in functions},
             "functions": {name: {"handler": "app.handler", **keys} for name, keys in functions.items()},
             "log": {"format": "json", "access": False},
+            **more,
         }
         (folder / "bridge.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "bridge", "serve", "-c", str(folder / "bridge.yaml")]
@@ -157,6 +199,10 @@ def bridge(functions: Mapping[str, Any], *, account: int | None = None) -> Itera
             process.send_signal(signal.SIGTERM)
             process.wait(_PATIENCE)
             log.close()
+
+
+def _emulator(address: str, concurrency: int | None) -> dict[str, Any]:
+    return {"address": address, "concurrency": concurrency}
 
 
 def _free_port() -> int:
@@ -356,15 +402,46 @@ async def outage(seconds: float) -> str:
             await asyncio.sleep(5)
         sent = await invocations(running, before)
     during = at_end["bridge_retries_total"] - at_start["bridge_retries_total"]
-    first = next(at for at in load.calls.ended if at > over) - over
-    steps = (0.1 * step for step in range(5, 51))
-    full = next((at for at in steps if load.calls.per_second(over + at - 0.5, over + at) > 0.9 * usual), None)
     return (
         f"{seconds:g} s without any instance, 200 callers: {during:.0f} retries meanwhile; over all "
         f"{sent.per_call - 1:.1%} more invocations than calls; {load.calls.failures.total()} calls failed, which had "
-        f"waited for 10 s (queue.wait); first answer after {first:.1f} s, 90 % of the usual throughput after "
-        f"{full or 99:.1f} s"
+        f"waited for 10 s (queue.wait); {_recovery(load.calls, over, usual)}"
     )
+
+
+async def unreachable(seconds: float) -> str:
+    """Nobody listens for a while, with 200 callers."""
+    with bridge({"f": {"concurrency": 20}}) as local:
+        gateway = Gateway(int(local.local.rpartition(":")[2]))
+        await gateway.open()
+        with bridge({"f": {}}, behind=gateway) as running:
+            await warm(running, "q.f", 20)
+            at_start = await running.figures()
+            async with Load(running.address, "q.f", 200) as load:
+                began = time.monotonic()
+                await asyncio.sleep(5)
+                usual = load.calls.per_second(began + 1, time.monotonic())
+                before = await running.figures()
+                await gateway.shut()
+                await asyncio.sleep(seconds)
+                meanwhile = await invocations(running, before)
+                await gateway.open()
+                over = time.monotonic()
+                await asyncio.sleep(5)
+            sent = await invocations(running, at_start)
+    retries = meanwhile.invocations - meanwhile.calls
+    return (
+        f"{seconds:g} s in which nobody listens, 200 callers: {meanwhile.calls:.0f} calls and {retries:.0f} retries "
+        f"meanwhile; over all {sent.per_call - 1:.1%} more attempts than calls; {_recovery(load.calls, over, usual)}"
+    )
+
+
+def _recovery(calls: Calls, since: float, usual: float) -> str:
+    """Say when calls were answered again, and when as many as before."""
+    first = next(at for at in calls.ended if at > since) - since
+    steps = (0.1 * step for step in range(5, 51))
+    full = next((at for at in steps if calls.per_second(since + at - 0.5, since + at) > 0.9 * usual), NEVER)
+    return f"first answer after {first:.1f} s, 90 % of the usual throughput after {full:.1f} s"
 
 
 SCENES: Mapping[str, tuple[Callable[[float], Coroutine[Any, Any, str]], float]] = {
@@ -373,6 +450,7 @@ SCENES: Mapping[str, tuple[Callable[[float], Coroutine[Any, Any, str]], float]] 
     "shared_account": (shared_account, 30.0),
     "rate_limit": (rate_limit, 30.0),
     "outage": (outage, 10.0),
+    "unreachable": (unreachable, 10.0),
 }
 
 

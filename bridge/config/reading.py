@@ -222,20 +222,11 @@ def flatten(elements: Mapping[str, Element], known: Collection[str], prefix: str
 
 
 def laid_over(lower: Settings, upper: Settings) -> Settings:
-    """Return what holds of both: what is written above covers the same key below. A null mapping covers what is in it
-    below, and what is in a mapping covers a null below.
+    """Return what holds of both: what is written above covers the same key below. What is in a mapping above covers a
+    null below.
     """
     opened = {name.rpartition(".")[0] for name in upper}
-    kept = {
-        name: element
-        for name, element in lower.items()
-        if name not in opened and not _is_null(upper, name.rpartition(".")[0])
-    }
-    return kept | upper
-
-
-def _is_null(settings: Settings, name: str) -> bool:
-    return name in settings and settings[name].is_null
+    return {name: element for name, element in lower.items() if name not in opened} | upper
 
 
 def note_unknown_key(element: Element, name: str, known: Collection[str]) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import grpc
@@ -134,6 +135,27 @@ async def test_waiting_calls_go_on_in_a_drain() -> None:
             codes = [await each.code() for each in calls]
 
     assert [grpc.StatusCode.OK] * 20 == codes
+
+
+async def test_waiting_calls_count_in_the_buffers() -> None:
+    """All that waits is held: above `buffers` calls are refused, and the metric shows what they hold."""
+    size = 1 << 20
+    message = b"\n" + bytes([0x80, 0x80, 0x40]) + bytes(size)
+    with bridge({"f": {"concurrency": 1}}, buffers="8MiB") as running:
+        async with grpc.aio.insecure_channel(running.address) as channel:
+            calls = [unary_unary(channel, "/q.f/Call")(message, timeout=60) for _ in range(20)]
+            held = 0.0
+            while held < 4 * size:
+                figures = await running.figures()
+                held = figures["bridge_buffered_bytes"] if figures.get("bridge_queue_length") else 0.0
+                await asyncio.sleep(0.02)
+            codes = Counter([(await call.code()).name for call in calls])
+            texts = [await call.details() for call in calls if await call.code() is not grpc.StatusCode.OK]
+        after = await running.figures()
+
+    assert {"OK", "RESOURCE_EXHAUSTED"} == set(codes)
+    assert all("(buffers)" in (text or "") for text in texts)
+    assert after["bridge_buffered_bytes"] < size
 
 
 async def test_what_the_queue_does_can_be_seen(tmp_path: Path) -> None:

@@ -96,6 +96,20 @@ async def test_line_says_what_is_known_of_a_call(pipe: tuple[int, int]) -> None:
     ] == [msgspec.json.decode(line) for line in _written(reader)]
 
 
+async def test_a_call_that_waited_says_how_long(pipe: tuple[int, int]) -> None:
+    """In both formats; a call that did not wait says nothing of it."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(queued_seconds=0.25), StatusCode.OK, 0.5)
+    log.write(_ended(), StatusCode.OK, 0.5)
+    log.flush()
+    waited, not_waited = map(msgspec.json.decode, _written(reader))
+
+    assert 250_000 == waited["queued_us"]
+    assert "queued_us" not in not_waited
+    assert b" queued=250.0 ms" in console_lines([_entry(queued_us=250_000)])
+
+
 async def test_failed_call_has_its_message(pipe: tuple[int, int]) -> None:
     """The status message tells what went wrong."""
     reader, writer = pipe

@@ -20,6 +20,7 @@ from bridge.rpc.errors import (
     FunctionFailed,
     NoRoute,
     Overloaded,
+    QueueRefused,
     RpcError,
     Throttled,
 )
@@ -27,6 +28,7 @@ from bridge.rpc.events import EMPTY_HEADERS, OK_TRAILERS, Message, Trailers
 from bridge.rpc.figures import BridgeFigures
 from bridge.rpc.redaction import Redactor
 from bridge.rpc.status import Status, StatusCode
+from tests.support.fakes import RecordingCall
 from tests.support.running import RunningCall
 
 
@@ -261,3 +263,21 @@ async def test_what_failed_calls_held_is_let_go_at_once() -> None:
         assert [None, None] == [each() for each in held]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(("random", "told"), [(0.0, "2000"), (0.5, "3000"), (1.0, "4000")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Throttled("slow down", retry_after=2.0),
+        QueueRefused("full", kind="queue_full", code=StatusCode.UNAVAILABLE, retry_after=2.0),
+    ],
+    ids=["throttled", "queue"],
+)
+async def test_a_pushback_is_spread(error: RpcError, random: float, told: str) -> None:
+    """Clients that were refused together come back at different times, none before it may."""
+    call = RecordingCall()
+    error.retry_after = 2.0
+    await rescue(_raising(error), figures=BridgeFigures(), random=lambda: random)(call)
+
+    assert ("grpc-retry-pushback-ms", told) in call.trailing_metadata

@@ -263,6 +263,21 @@ async def test_cancelled_wait_ends_at_once() -> None:
         await task
 
 
+async def test_throttles_earn_no_retries() -> None:
+    """A call that comes back from the queue again and again is one call for the budget."""
+    target = TargetFigures("orders")
+    errors: list[RpcError] = [Throttled("busy")] * 1000 + [Unreachable("no route")] * 1000
+    layer = _layer(_failing(*errors), policy=RetryPolicy(attempts=2, budget=0.5), target=target)
+
+    for _ in range(1000):
+        with pytest.raises(Throttled):
+            await layer(RecordingCall())
+    for _ in range(100):
+        with pytest.raises(Unreachable):
+            await layer(RecordingCall())
+    assert 55 <= target.retries <= 61
+
+
 def test_quiet_route_may_retry_a_few_times() -> None:
     """The reserve; after it each retry is earned by calls."""
     budget = Budget(0.5)
