@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from bridge import logs, tracing
@@ -21,14 +20,13 @@ from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.duplex.rendezvous import Rendezvous, open_rendezvous
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.reload import after_reload
-from bridge.config.schema import Config, Listener
+from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.layers.access_log import AccessLog, console_lines, json_lines
 from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
-from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
@@ -222,7 +220,7 @@ class Bridge:
     def warn_of_exposure(self) -> None:
         """Log once, when there are credentials, that whoever reaches a listener acts with them."""
         credentials = self._in_force.credentials
-        exposed = [str(listener.address) for listener in self.config.listen if _is_exposed(listener)]
+        exposed = [str(listener.address) for listener in self.config.listen if listener.is_exposed]
         if credentials is not None and exposed:
             warning = _warn_of_exposure(credentials, ", ".join(exposed))
             self._exposure = asyncio.get_running_loop().create_task(warning)
@@ -334,18 +332,6 @@ class Bridge:
             for key, answer in is_serving.items():
                 self._health.set_serving(key, answer)
             await asyncio.sleep(_HEALTH_INTERVAL)
-
-
-def _is_exposed(listener: Listener) -> bool:
-    """Whether clients on other hosts reach it, and no certificate is asked of them."""
-    if not isinstance(listener.address, TcpAddress):
-        return False
-    if listener.tls is not None and listener.tls.client_ca is not None:
-        return False
-    try:
-        return not ip_address(listener.address.host).is_loopback
-    except ValueError:
-        return listener.address.host != "localhost"
 
 
 async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:

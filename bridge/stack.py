@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.identity.assumed_role import CredentialSet
@@ -25,9 +26,11 @@ from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
 from bridge.layers.route import route
 from bridge.layers.route_table import RouteEntry
+from bridge.layers.tenant import tenant
 from bridge.routing.router import Router
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
+from bridge.rpc.errors import TenantRefused
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.services.builtin import REFLECTION, REFLECTION_ALPHA
 from bridge.services.configured import load_configured
@@ -164,7 +167,7 @@ class Stack:
         _, heaviest, target = max(asks, key=lambda ask: ask[0])
         asked = ReflectedTarget(
             first_implemented(
-                *(_ask(target, name, self._shared.figures.buffers) for name in (REFLECTION, REFLECTION_ALPHA))
+                *(_ask(target, heaviest, name, self._shared.figures.buffers) for name in (REFLECTION, REFLECTION_ALPHA))
             ),
             name=str(heaviest.target),
             now=_clock,
@@ -222,11 +225,14 @@ class Stack:
                 client_streams=self._client_streams,
                 clock=_clock,
             )
-        return deadline(  # Ends the call at its deadline, while it waits too.
+        bounded = deadline(  # Ends the call at its deadline, while it waits too.
             admitted,
             deadlines=self._shared.deadlines,
             clock=_clock,
         )
+        if leg.tenant is None:
+            return bounded
+        return tenant(bounded, source=leg.tenant)  # Finds out whose call it is, or refuses it.
 
     def _admitted(
         self,
@@ -258,6 +264,7 @@ class Stack:
             buffers=self._shared.figures.buffers,
             gathers=gathers,
             clock=_clock,
+            tenant_of=None if leg.tenant is None else attrgetter("tenant"),
         )
 
     def _client_streams(self, path: str) -> bool | None:
@@ -282,11 +289,14 @@ def _traced_attempt(inner: Handler, target: TargetKind, tracing: Tracing | None)
     return traced_attempt(inner, target=target, tracer=tracing.tracer, propagator=tracing.propagator)
 
 
-def _ask(target: Handler, service: str, buffers: Buffers) -> Ask:
+def _ask(target: Handler, leg: TargetShare, service: str, buffers: Buffers) -> Ask:
     """How to ask a target by the reflection service of this name, which the function itself implements."""
+    tenant = "" if leg.tenant is None else leg.tenant.constant
 
     async def ask(requests: list[bytes]) -> list[bytes]:
+        if leg.tenant is not None and not tenant:
+            raise TenantRefused("calls bring its tenants, and the bridge itself has none: set descriptors")
         path = f"/{service}/ServerReflectionInfo"
-        return await exchange(target, path, requests, seconds=TIMEOUT, clock=_clock, buffers=buffers)
+        return await exchange(target, path, requests, seconds=TIMEOUT, clock=_clock, buffers=buffers, tenant=tenant)
 
     return ask

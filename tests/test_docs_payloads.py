@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bridge.aws.invoke import InvokeReply
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.config.formats import EVENT_NAMES, EVENTS, PAYLOADS
 from bridge.conversion.converter import Conversions
 from bridge.rpc.buffers import Account, Buffers
@@ -43,12 +44,12 @@ class Running:
         self,
         payload: bytes,
         *,
-        client_context: str | None = None,
+        headers: HeaderPairs = (),
         account: Account | None = None,
     ) -> InvokeReply:
         from base64 import b64decode
 
-        context = json.loads(b64decode(client_context or "e30="))
+        context = json.loads(b64decode(dict(headers).get("x-amz-client-context", "e30=")))
         client = SimpleNamespace(custom=context.get("custom"))
         try:
             result = self._names["handler"](json.loads(payload), SimpleNamespace(client_context=client))

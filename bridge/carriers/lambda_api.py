@@ -15,6 +15,7 @@ from typing import Any, Required, TypedDict, TypeVar
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
 from bridge.aws.sigv4 import Credentials, HeaderPairs, RequestSigner, SigningKey, payload_hash
+from bridge.aws.tenancy import TENANT_HEADER
 from bridge.carriers.aws_answer import refusal_in
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.exchange import Response, StreamedResponse
@@ -24,6 +25,7 @@ from bridge.carriers.identity.signing import Signing
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
 from bridge.rpc.hop import USER_AGENT
+from bridge.rpc.remembered import Remembered
 from bridge.rpc.url import Origin, Url
 
 _SERVICE = "lambda"
@@ -35,6 +37,9 @@ other calls for a millisecond.
 
 MAX_INVOKE_BODY = MAX_REPLY + (4 << 10)
 """The largest reply read whole (bytes). Lambda's limit is MAX_REPLY. Emulators count a little differently."""
+
+MAX_TENANTS = 256
+"""Tenants of one function whose signers are kept. Each takes some KiB."""
 
 Answer = TypeVar("Answer", Response, StreamedResponse)
 
@@ -86,9 +91,9 @@ class LambdaApi:
         """Send a request and return the beginning of the response. The caller closes it. Raises as `exchange` does."""
         return self._send(payload, extra, account, Pool.open)
 
-    async def dry_run(self) -> None:
+    async def dry_run(self, headers: HeaderPairs = ()) -> None:
         """Check that the function exists and the credentials may call it. It is not run. Raises as `exchange` does."""
-        await self.exchange(b"", (("x-amz-invocation-type", "DryRun"),))
+        await self.exchange(b"", (*headers, ("x-amz-invocation-type", "DryRun")))
 
     async def _send(
         self,
@@ -177,10 +182,17 @@ class _Way:
         self._key = key
         self._path = path
         self._query = query
-        self.signer = self.signer_for(())
+        self._of_tenants: Remembered[HeaderPairs, RequestSigner] = Remembered(self._new_signer, most=MAX_TENANTS)
+        self.signer = self._new_signer(())
 
     def signer_for(self, extra: HeaderPairs) -> RequestSigner:
-        """Return the signer for requests that also have these headers."""
+        """Return the signer for requests that also have these headers. Those of tenants are kept, because they come
+        again and again.
+        """
+        is_tenant = len(extra) == 1 and extra[0][0] == TENANT_HEADER
+        return self._of_tenants[extra] if is_tenant else self._new_signer(extra)
+
+    def _new_signer(self, extra: HeaderPairs) -> RequestSigner:
         return RequestSigner(
             self._key,
             method="POST",

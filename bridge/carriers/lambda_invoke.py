@@ -13,6 +13,7 @@ from typing import Unpack
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.lambda_api import Access, LambdaApi
 from bridge.rpc.buffers import Account
@@ -30,17 +31,16 @@ class LambdaInvoke:
         self,
         payload: bytes,
         *,
-        client_context: str | None = None,
+        headers: HeaderPairs = (),
         account: Account | None = None,
     ) -> InvokeReply:
-        """Run the function. `client_context`: base64 of JSON, at most 3,583 bytes; `account`: of the call, it counts
-        the reply.
+        """Run the function. `headers`: more of the Invoke API, which are signed; `account`: of the call, it counts the
+        reply.
 
         Raises NotReady; BuffersFull; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of
         bridge.aws.errors.
         """
-        extra = () if client_context is None else (("x-amz-client-context", client_context),)
-        response = await self._api.exchange(payload, extra, account)
+        response = await self._api.exchange(payload, headers, account)
         fields = dict(response.fields)
         request_id = fields.get(b"x-amzn-requestid", b"").decode("latin-1")
         if len(response.body) > LARGE:
@@ -51,6 +51,6 @@ class LambdaInvoke:
             raise failure
         return InvokeReply(response.body, request_id)
 
-    async def dry_run(self) -> None:
+    async def dry_run(self, headers: HeaderPairs = ()) -> None:
         """Check whether the function exists and the credentials may call it. It is not run. Raises as `invoke` does."""
-        await self._api.dry_run()
+        await self._api.dry_run(headers)

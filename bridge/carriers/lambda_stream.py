@@ -14,6 +14,7 @@ from typing import Self, Unpack
 from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.response_stream import ResponseStream
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.carriers.http1.exchange import StreamedResponse
 from bridge.carriers.lambda_api import MAX_INVOKE_BODY, Access, LambdaApi
 from bridge.rpc.buffers import Account, Portion
@@ -78,14 +79,16 @@ class LambdaStream:
         self._function = function
         self._api = LambdaApi(function, function.stream_path, **access)
 
-    async def open(self, payload: bytes, *, account: Account | None = None) -> ArrivingPayload:
-        """Run the function and return what it writes as soon as that begins. The caller closes it. `account` is the
-        call's, and counts what is held of the payload.
+    async def open(
+        self, payload: bytes, *, headers: HeaderPairs = (), account: Account | None = None
+    ) -> ArrivingPayload:
+        """Run the function and return what it writes as soon as that begins. The caller closes it. `headers`: more of
+        the API, which are signed. `account` is the call's, and counts what is held of the payload.
 
         Raises NotReady; PayloadTooLarge; what HttpClient raises; the AwsRefusals and FunctionErrors of
         bridge.aws.errors.
         """
-        response = await self._api.open(payload, (), account)
+        response = await self._api.open(payload, headers, account)
         request_id = response.field(b"x-amzn-requestid")
         if response.field(b"x-amz-function-error"):
             # AWS does not describe this answer, but emulators give it, as for Invoke.
@@ -96,6 +99,6 @@ class LambdaStream:
             raise failure
         return ArrivingPayload(response, function=str(self._function), request_id=request_id, account=account)
 
-    async def dry_run(self) -> None:
+    async def dry_run(self, headers: HeaderPairs = ()) -> None:
         """Check whether the function exists and the credentials may call it. It is not run. Raises as `open` does."""
-        await self._api.dry_run()
+        await self._api.dry_run(headers)

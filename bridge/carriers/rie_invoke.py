@@ -8,6 +8,7 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
 from bridge.aws.rie import as_invoked, is_failure
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.identity.credentials import local_credentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
@@ -33,12 +34,12 @@ class RieInvoke:
         self,
         payload: bytes,
         *,
-        client_context: str | None = None,
+        headers: HeaderPairs = (),
         account: Account | None = None,
     ) -> InvokeReply:
         """Run the function. Raises as LambdaInvoke does."""
         try:
-            reply = await self._invoke.invoke(payload, client_context=client_context, account=account)
+            reply = await self._invoke.invoke(payload, headers=headers, account=account)
         except ServiceFailed as refused:
             if is_failure(refused.body):  # the function's process has ended
                 raise failure_of(refused.body, function=str(self._function)) from None

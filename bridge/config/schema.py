@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
 from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
+from bridge.config.tenant import TenantSource, tenant_source
 from bridge.config.values import (
     DescriptorsPath,
     address,
@@ -154,6 +156,8 @@ class TargetShare:
     """Lower-case names; the values may be secrets."""
     auth: Annotated[IamAuth | None, auth, Can.CHECK_SIGNATURES] = None
     duplex: Annotated[Duplex, Can.TAKE_EVENTS] = Duplex()
+    tenant: Annotated[TenantSource | None, optional(tenant_source), Can.SERVE_TENANTS] = None
+    """Where the tenant of a call comes from. None: the function has no tenants."""
 
     @property
     def may_connect(self) -> bool:
@@ -280,6 +284,8 @@ class FunctionConfig:
     """Instances at most; beyond it invocations are throttled."""
     instance_concurrency: Annotated[int, integer(1, 1600)] = 1
     """Invocations that one instance gets at once, as on Lambda Managed Instances."""
+    tenants: bool = False
+    """Whether each tenant has instances of its own, as with AWS's tenant isolation."""
     rate: Annotated[int | None, optional(integer(1, 1_000_000))] = None
     """Invocations that may begin in a second; beyond it they are throttled. None: no limit."""
     env: Annotated[Mapping[str, str], functions.variables] = field(default_factory=dict, repr=False)
@@ -292,6 +298,11 @@ class FunctionConfig:
             yield "", 'needs either "handler" or "command"'
         elif "command" in written:
             yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
+        if self.tenants and self.url is not None:
+            yield (
+                "tenants",
+                "a function with tenants has no URL: AWS refuses it, because callers of URLs name no tenant",
+            )
 
 
 # -- the bridge itself -------------------------------------------------------------------------------------------------
@@ -317,6 +328,18 @@ class Listener:
     tls: TlsFiles | None = None
     mode: Annotated[int, socket_mode] = SOCKET_MODE
     """The permissions of a Unix socket."""
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether clients on other hosts reach it, and no certificate is asked of them."""
+        if not isinstance(self.address, TcpAddress):
+            return False
+        if self.tls is not None and self.tls.client_ca is not None:
+            return False
+        try:
+            return not ip_address(self.address.host).is_loopback
+        except ValueError:
+            return self.address.host != "localhost"
 
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
         if "mode" in written and isinstance(self.address, TcpAddress):

@@ -5,7 +5,7 @@ get wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from bridge.config.element import Element
@@ -224,4 +224,24 @@ def _warnings(place: Place, config: Config, services: Mapping[str, Element]) -> 
         if isinstance(listener.address, UnixAddress) and listener.mode & _EVERYBODY:
             what = f"every user of this machine may connect to {listener.address} (mode {listener.mode:04o})"
             warnings.append(f"{place.key('listen', None)}: {what}")
+    warnings += [f"{place.key('listen', None)}: {what}" for what in _believed_tenants(config)]
     return warnings
+
+
+def _believed_tenants(config: Config) -> Iterator[str]:
+    """Yield a warning for each listener where clients on other hosts may claim to be any tenant."""
+    believing = (
+        f"{service.key} takes the tenant from the metadata {leg.tenant.metadata}"
+        for service in config.services.values()
+        for leg in service.legs
+        if leg.tenant is not None and leg.tenant.metadata is not None
+    )
+    service = next(believing, None)
+    if service is None:
+        return
+    for listener in config.listen:
+        if listener.is_exposed:
+            yield (
+                f"every client that reaches {listener.address} may claim any tenant: it asks for no certificate"
+                f" (tls.client_ca), and {service}"
+            )

@@ -42,6 +42,7 @@ class Can(Trait, Enum):
     BE_VERIFIED = "has a certificate"
     TAKE_HEADERS = "gets configured headers"
     CHECK_SIGNATURES = "may want its requests signed"
+    SERVE_TENANTS = "has instances of its own for each tenant"
 
 
 class TargetKind(ABC):
@@ -105,7 +106,7 @@ class LambdaTargetSpec(TargetKind):
     schemes = ("arn:", "function:")
     expected = "arn:…, function:NAME"
     label = "a Lambda target"
-    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS})
+    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS, Can.SERVE_TENANTS})
     max_call_seconds = MAX_CALL_SECONDS
     tells_limits = True
 
@@ -216,7 +217,7 @@ class LocalTarget(TargetKind):
     schemes = ("local:",)
     expected = "local:NAME"
     label = "a local: target"
-    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS})
+    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.SERVE_TENANTS})
     max_call_seconds = MAX_CALL_SECONDS
     tells_limits = True
 

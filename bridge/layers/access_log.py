@@ -74,6 +74,7 @@ class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     trace_id: str | UnsetType = UNSET
     queued_us: int | UnsetType = UNSET
     """How long the call waited for its turn, if it did."""
+    tenant: str = ""
     calls: int | UnsetType = UNSET
     """The number of calls that a summary line stands for. Its method is `*`."""
 
@@ -96,7 +97,8 @@ def _console_line(entry: AccessLogEntry) -> str:
         return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"
     milliseconds = entry.duration_us / 1000
     queued = f" queued={entry.queued_us / 1000:.1f} ms" if entry.queued_us is not UNSET else ""
-    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{queued}{attempts}{message}"
+    tenant = f" tenant={entry.tenant}" if entry.tenant else ""
+    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{queued}{attempts}{tenant}{message}"
     return one_line(line) + "\n"
 
 
@@ -156,6 +158,7 @@ class AccessLog:
                 call.request_id[:_LONGEST_ID] or UNSET,
                 self._last_trace_id or UNSET,
                 int(call.queued_seconds * 1e6) if call.queued_seconds else UNSET,
+                call.tenant,
             )
         )
 

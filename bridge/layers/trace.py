@@ -65,6 +65,7 @@ def traced(inner: Handler, *, tracer: Tracer, propagator: TextMapPropagator) -> 
                 # A call without a status means that the process itself is being stopped.
                 _tell(span, call.status or Status(StatusCode.CANCELLED), errors=_SERVER_ERRORS)
                 _tell_request_id(span, call.request_id)
+                _tell_tenant(span, call)
 
     return traced_call
 
@@ -93,6 +94,7 @@ def traced_attempt(inner: Handler, *, target: TargetKind, tracer: Tracer, propag
                 raise
             finally:
                 _tell_attempt(span, call, call.cause or failure)
+                _tell_tenant(span, call)
 
     return traced_target
 
@@ -155,6 +157,11 @@ def _tell_attempt(span: Span, call: Call, failure: RpcError | None) -> None:
     _tell(span, failure.status, errors=_CLIENT_ERRORS)
     span.set_attribute("error.type", failure.reason)
     _tell_request_id(span, failure.request_id)
+
+
+def _tell_tenant(span: Span, call: Call) -> None:
+    if call.tenant:
+        span.set_attribute("aws.lambda.tenant_id", call.tenant)
 
 
 def _tell_request_id(span: Span, request_id: str) -> None:

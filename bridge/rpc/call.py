@@ -24,6 +24,10 @@ class ClientCertificate(FrozenValue, frozen=True):
     serial_number: str
     not_before: str
     not_after: str
+    uris: tuple[str, ...] = ()
+    """The URIs in its subjectAltName, at most two: more than one names nobody."""
+    common_names: tuple[str, ...] = ()
+    """Those in its subject, at most two."""
 
 
 class Peer(FrozenValue, frozen=True):
@@ -73,6 +77,8 @@ class Call(Account, Protocol):
     """How long the call has waited for its turn."""
     request_id: str
     """AWS's id of the last attempt."""
+    tenant: str
+    """Whose call it is, as the layer `tenant` has found out. Empty: the target has no tenants."""
 
     @property
     def messages_received(self) -> int: ...

@@ -8,7 +8,7 @@ secret or the bridge's identity.
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod
-                       NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex
+                       NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex  TenantRefused
       RefusedCall      Overloaded  BuffersFull  QueueRefused  NotReady
       CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
@@ -162,6 +162,12 @@ class NotDuplex(RequestError):
     """The function does not connect to the bridge, so it cannot take calls in full duplex."""
 
     code = StatusCode.UNIMPLEMENTED
+
+
+class TenantRefused(RequestError):
+    """The call does not say whose it is, so no function gets it."""
+
+    code = StatusCode.UNAUTHENTICATED
 
 
 # -- what the bridge refuses -------------------------------------------------------------------------------------------

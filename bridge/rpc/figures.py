@@ -187,11 +187,14 @@ class TargetFigures(TargetCounts, eq=False):
         """Calls that have a place."""
         return len(self.places.calls)
 
-    def attached(self, instances: int, *, seconds: float | None) -> None:
-        """Note that so many instances are attached. `seconds`: how long the newest took; None: one has left."""
-        self.attached_instances = instances
-        if seconds is not None:
-            self.attach_seconds.observe((seconds,))
+    def instance_came(self, seconds: float) -> None:
+        """Note that one more instance is attached, after so long."""
+        self.attached_instances += 1
+        self.attach_seconds.observe((seconds,))
+
+    def instance_left(self) -> None:
+        """Note that an instance is no longer attached."""
+        self.attached_instances -= 1
 
     def call_began(self) -> None:
         """Note that a call goes in full duplex."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import ssl
 from asyncio import Transport
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from bridge.rpc.call import ClientCertificate, Peer
@@ -37,7 +39,13 @@ def _certificate_of(tls: ssl.SSLObject) -> ClientCertificate | None:
         serial_number=_colon_hex(fields["serialNumber"]),
         not_before=fields["notBefore"],
         not_after=fields["notAfter"],
+        uris=_first_two(value for kind, value in fields.get("subjectAltName", ()) if kind == "URI"),
+        common_names=_first_two(value for part in fields["subject"] for key, value in part if key == "commonName"),
     )
+
+
+def _first_two(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(islice(values, 2))
 
 
 _SHORT_NAMES = {

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from bridge.aws import rie
 from bridge.aws.arn import FunctionName
 from bridge.aws.hosts import ALL_REGIONS
-from bridge.aws.invoke import MAX_REQUEST
+from bridge.aws.invoke import MAX_REQUEST, InvokeReply
+from bridge.aws.tenancy import tenant_header
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
@@ -39,6 +41,7 @@ from bridge.rpc.url import Url
 from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
 from bridge.targets.duplex_metadata import with_facts
+from bridge.targets.duplex_tenants import DuplexTenants
 from bridge.targets.gathering_target import Backend, GatheringTarget
 from bridge.targets.grpc_target import GrpcTarget, with_headers
 from bridge.targets.http_backend import HttpBackend
@@ -68,6 +71,35 @@ class Destination:
     """The entry's."""
     carrier: Asked
     is_local: bool
+
+
+PROBING_TENANT = "grpc-lambda-bridge"
+"""The tenant of dry runs, where calls bring theirs. A dry run starts no instance."""
+
+
+class _AskedForTenant:
+    """A carrier to a function with tenants, which refuses dry runs that name none."""
+
+    def __init__(self, carrier: LambdaInvoke | LambdaStream, tenant: str) -> None:
+        self._carrier = carrier
+        self._headers = tenant_header(tenant)
+
+    async def dry_run(self) -> None:
+        await self._carrier.dry_run(self._headers)
+
+
+class _InvokerForTenant:
+    """Invokes a function for one tenant."""
+
+    def __init__(self, carrier: LambdaInvoke, tenant: str) -> None:
+        self._carrier = carrier
+        self._headers = tenant_header(tenant)
+
+    async def invoke(self, payload: bytes) -> InvokeReply:
+        return await self._carrier.invoke(payload, headers=self._headers)
+
+    async def dry_run(self) -> None:
+        await self._carrier.dry_run(self._headers)
 
 
 _Builder = Callable[[Service, TargetShare, TargetFigures], tuple[Asked, Handler]]
@@ -104,7 +136,8 @@ class Targets:
         self._converters: list[Converter] = []
         self._native: list[GrpcCarrier] = []
         self._attached = attached
-        self._taken: list[Hashable] = []
+        self._to_give_back: list[Callable[[], None]] = []
+        """Each gives back one of the carriers in full duplex, or those of all tenants."""
         """The keys of our carriers in full duplex."""
         self._large = asyncio.Lock()
         """A target holds this lock while it inflates a large request."""
@@ -148,9 +181,8 @@ class Targets:
         await self._client.close()
 
     def _release_attached(self) -> None:
-        while self._taken:
-            assert self._attached is not None
-            self._attached.release(self._taken.pop())
+        while self._to_give_back:
+            self._to_give_back.pop()()
 
     def _close_converters(self) -> None:
         while self._converters:
@@ -159,6 +191,9 @@ class Targets:
     def of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
         """Return the handler of this target. Raises OSError for TLS files that cannot be used."""
         carrier, handler = self._builders[type(leg.target)](service, leg, figures)
+        if leg.tenant is not None:
+            assert isinstance(carrier, LambdaInvoke | LambdaStream)
+            carrier = _AskedForTenant(carrier, leg.tenant.constant or PROBING_TENANT)
         is_local = leg.target.local_function is not None
         self.invocations.append(Destination(service.key, carrier, is_local))
         return handler
@@ -170,16 +205,28 @@ class Targets:
         # An instance never takes calls for another function, role, endpoint or entry.
         role = leg.role_arn or self._config.aws.role_arn
         key = (service.key, leg.target, role, leg.endpoint_url, leg.duplex, service.limits)
-        carrier = self._attached.take(
-            key,
-            str(leg.target),
-            self._carrier(leg, LambdaInvoke),
-            settings=leg.duplex,
-            limits=service.limits,
-            observer=figures,
-        )
-        self._taken.append(key)
-        return GrpcTarget(carrier, clock=_clock, metadata_of=with_facts).handle
+        attached, invoker = self._attached, self._carrier(leg, LambdaInvoke)
+
+        def take(tenant: str) -> Handler:
+            carrier = attached.take(
+                (*key, tenant),
+                str(leg.target),
+                _InvokerForTenant(invoker, tenant) if tenant else invoker,
+                settings=leg.duplex,
+                limits=service.limits,
+                observer=figures,
+            )
+            return GrpcTarget(carrier, clock=_clock, metadata_of=with_facts).handle
+
+        def give_back(tenant: str) -> None:
+            attached.release((*key, tenant))
+
+        if leg.tenant is None:
+            self._to_give_back.append(partial(give_back, ""))
+            return take("")
+        tenants = DuplexTenants(str(leg.target), take=take, give_back=give_back, idle=leg.duplex.idle)
+        self._to_give_back.append(tenants.close)
+        return tenants.handle
 
     # -- one builder for each kind of target ---------------------------------------------------------------------------
 

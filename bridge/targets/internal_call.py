@@ -30,6 +30,7 @@ class InternalCall(OpenAccount):
         deadline: float,
         started: float,
         buffers: Buffers,
+        tenant: str = "",
     ) -> None:
         super().__init__(buffers)
         self.path = path
@@ -50,6 +51,7 @@ class InternalCall(OpenAccount):
         self.bytes_sent = self.attempts = self.throttles = 0
         self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
+        self.tenant = tenant
         self.messages: list[bytes] = []
         self._body = body
         self._reader = EnvelopeReader(max_message=len(body))
@@ -108,16 +110,18 @@ async def exchange(
     seconds: float,
     clock: Callable[[], float],
     buffers: Buffers,
+    tenant: str = "",
 ) -> list[bytes]:
     """Send the messages and return those of the response. Raises RpcError. The caller bounds the time as well.
 
-    `seconds`: what the function is told of its time; `clock` reads the monotonic time; `buffers` count what comes back.
+    `seconds`: what the function is told of its time; `clock` reads the monotonic time; `buffers` count what comes back;
+    `tenant` is for a function that has tenants.
     """
     service, _, method = path[1:].rpartition("/")
     route = Route(service, handler, MethodFigures(service, method), Limits())
     now = clock()
     body = b"".join([envelope(message) for message in messages])
-    call = InternalCall(path, body, route=route, deadline=now + seconds, started=now, buffers=buffers)
+    call = InternalCall(path, body, route=route, deadline=now + seconds, started=now, buffers=buffers, tenant=tenant)
     try:
         await handler(call)
     finally:

@@ -11,6 +11,8 @@ from bridge.aws.events.http_reply import HttpReply
 from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.invoke import InvokeReply
+from bridge.aws.sigv4 import HeaderPairs
+from bridge.aws.tenancy import tenant_header
 from bridge.config.formats import EventShape
 from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
@@ -25,11 +27,11 @@ class InvokeCarrier(Protocol):
         self,
         payload: bytes,
         *,
-        client_context: str | None = None,
+        headers: HeaderPairs = (),
         account: Account | None = None,
     ) -> InvokeReply:
-        """Invoke the function and return its reply. Raises an RpcError for any other outcome. Cancellation aborts the
-        request.
+        """Invoke the function and return its reply. `headers`: more of the API. Raises an RpcError for any other
+        outcome. Cancellation aborts the request.
         """
         ...
 
@@ -44,7 +46,9 @@ class StreamedInvocation(Parts, Protocol):
 class StreamCarrier(Protocol):
     """Takes an event to the function, for a reply that arrives in parts."""
 
-    async def open(self, payload: bytes, *, account: Account | None = None) -> StreamedInvocation:
+    async def open(
+        self, payload: bytes, *, headers: HeaderPairs = (), account: Account | None = None
+    ) -> StreamedInvocation:
         """Invoke the function. The caller closes the reply. Raises an RpcError for any other outcome."""
         ...
 
@@ -66,7 +70,9 @@ class InvokeBackend:
     async def send(self, call: Call, metadata: Metadata, body: bytes, seconds_left: float | None) -> BackendReply:
         """See Backend.send."""
         event = self._encoder.encode(call, metadata, body, timeout=seconds_left, now=self._wall_clock())
-        reply = await self._carrier.invoke(event, account=call)
+        reply = await self._carrier.invoke(
+            event, headers=tenant_header(call.tenant) if call.tenant else (), account=call
+        )
         found = self._replies.read(reply.payload)
         return BackendReply(found.http_status, found.headers, found.body, reply.request_id)
 
@@ -88,7 +94,9 @@ class StreamBackend:
     async def send(self, call: Call, metadata: Metadata, body: bytes, seconds_left: float | None) -> BackendReply:
         """See Backend.send."""
         event = self._encoder.encode(call, metadata, body, timeout=seconds_left, now=self._wall_clock())
-        invocation = await self._carrier.open(event, account=call)
+        invocation = await self._carrier.open(
+            event, headers=tenant_header(call.tenant) if call.tenant else (), account=call
+        )
         call.request_id = invocation.request_id  # the log has it, even if the head never comes
         try:
             head, begun = await _head_of(call, invocation, StreamedReply(self._decode_reply))

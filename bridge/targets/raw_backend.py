@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bridge.aws.events.raw import encode_client_context, raised_status
+from bridge.aws.events.raw import CLIENT_CONTEXT, encode_client_context, raised_status
+from bridge.aws.tenancy import tenant_header
 from bridge.rpc.call import Call
 from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import Trailers
@@ -40,8 +41,11 @@ class RawBackend:
         context = encode_client_context(call, metadata, timeout=seconds_left)
         if not context.has_metadata:
             self._tell_dropped(call)
+        headers = tenant_header(call.tenant) if call.tenant else ()
+        if context.text is not None:
+            headers = (*headers, (CLIENT_CONTEXT, context.text))
         try:
-            reply = await self._carrier.invoke(body, client_context=context.text, account=call)
+            reply = await self._carrier.invoke(body, headers=headers, account=call)
         except FunctionFailed as error:
             status = raised_status(error)
             if status is None:

@@ -15,6 +15,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.sigv4 import Credentials
+from bridge.aws.tenancy import TENANT_HEADER
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.identity.credentials import AwsSettings, FixedCredentials
 from bridge.carriers.lambda_invoke import LambdaInvoke
@@ -23,6 +24,9 @@ from tests.support.upstream import Peer, ReceivedRequest, response, serving
 
 KEYS = Credentials("AKID", "secret/key+", "session/token+==")
 CONTEXT = "eyJjdXN0b20iOnsiYSI6ImIifX0="
+
+HEADERS = {"ClientContext": "x-amz-client-context", "TenantId": TENANT_HEADER}
+"""By the SDK's parameter."""
 
 
 def invoke_with_boto3(url: str, function: str, payload: bytes, options: dict[str, str]) -> bytes:
@@ -67,9 +71,17 @@ def expected_authorization(request: ReceivedRequest, monkeypatch: pytest.MonkeyP
         "arn:aws:lambda:eu-west-1:123456789012:function:greeter:7",
     ],
 )
-@pytest.mark.parametrize("context", [None, CONTEXT])
-async def test_request_is_boto3s(function: str, context: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same path, qualifier, context and payload, and a signature that botocore confirms."""
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"ClientContext": CONTEXT},
+        {"TenantId": "acme: blue/green=1+1 a-b_c.d@example.com"},
+        {"TenantId": "acme  two spaces", "ClientContext": CONTEXT},
+    ],
+)
+async def test_request_is_boto3s(function: str, more: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same path, qualifier, tenant, context and payload, and a signature that botocore confirms."""
     received: list[ReceivedRequest] = []
 
     async def script(peer: Peer) -> None:
@@ -81,22 +93,23 @@ async def test_request_is_boto3s(function: str, context: str | None, monkeypatch
     parsed = FunctionName.from_arn(function) if is_arn else FunctionName.from_name(function)
     name = function.removesuffix(f":{parsed.qualifier}") if parsed.qualifier else function
     options: dict[str, Any] = {"Qualifier": parsed.qualifier} if parsed.qualifier else {}
-    if context is not None:
-        options["ClientContext"] = context
+    options |= more
     async with serving(script) as upstream:
         url = str(upstream.origin)
         theirs_read = await asyncio.to_thread(invoke_with_boto3, url, name, b'{"a":1}', options)
         client = HttpClient(environment={})
         source = FixedCredentials(KEYS, AwsSettings(region="eu-west-1"))
         carrier = LambdaInvoke(parsed, client=client, credentials=source, endpoint_url=Url.parse(url))
-        ours_read = await carrier.invoke(b'{"a":1}', client_context=context)
+        ours_read = await carrier.invoke(
+            b'{"a":1}', headers=tuple((HEADERS[key], value) for key, value in more.items())
+        )
         await client.close()
     theirs, ours = received
 
     assert theirs_read == ours_read.payload
     assert theirs.line == ours.line
     assert theirs.body == ours.body
-    for name in ("host", "content-length", "x-amz-client-context", "x-amz-security-token"):
+    for name in ("host", "content-length", *HEADERS.values(), "x-amz-security-token"):
         assert theirs.fields.get(name) == ours.fields.get(name)
     assert expected_authorization(theirs, monkeypatch) == theirs.fields["authorization"]
     assert expected_authorization(ours, monkeypatch) == ours.fields["authorization"]

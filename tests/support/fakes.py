@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 from bridge.aws.invoke import InvokeReply
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.codecs.codec import ReplyOptions
 from bridge.rpc.buffers import Account, Buffers, OpenAccount
 from bridge.rpc.call import Arrival, Call, Peer, Route
@@ -45,17 +46,17 @@ class FakeCarrier:
         self._clock = clock
         self._takes = takes
         self.payloads: list[bytes] = []
-        self.client_contexts: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
 
     async def invoke(
         self,
         payload: bytes,
         *,
-        client_context: str | None = None,
+        headers: HeaderPairs = (),
         account: Account | None = None,
     ) -> InvokeReply:
         self.payloads.append(payload)
-        self.client_contexts.append(client_context)
+        self.headers.append(dict(headers))
         if self._clock is not None:
             self._clock.advance(self._takes)
         assert self._script, "the carrier was asked more often than its script says"
@@ -125,6 +126,7 @@ class RecordingCall(OpenAccount):
         self.attempts = self.throttles = 0
         self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
+        self.tenant = ""
 
         self.events: list[ResponseEvent] = []
         self.waits = 0

@@ -21,6 +21,9 @@ from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import CAMEL_CASE_NAMES, Status, StatusCode
 from bridge.rpc.value import FrozenValue
 
+CLIENT_CONTEXT = "x-amz-client-context"
+"""The header of Invoke."""
+
 METHOD = "grpc-method"
 """The entry with `/package.Service/Method`. No metadata has this name: `grpc-*` names are gRPC's own."""
 

@@ -64,9 +64,11 @@ class Meeting(Protocol):
 class Observer(Protocol):
     """What is counted."""
 
-    def attached(self, instances: int, *, seconds: float | None) -> None:
-        """Note that so many instances are attached. `seconds`: how long the newest took; None: one has left."""
+    def instance_came(self, seconds: float) -> None:
+        """Note that one more instance is attached, after so long."""
         ...
+
+    def instance_left(self) -> None: ...
 
     def call_began(self) -> None: ...
     def call_ended(self) -> None: ...
@@ -75,12 +77,13 @@ class Observer(Protocol):
 class Instance:
     """One attached invocation."""
 
-    __slots__ = ("connection", "ends", "invocation", "is_leaving", "leaves", "request_id", "timers")
+    __slots__ = ("connection", "ends", "invocation", "is_counted", "is_leaving", "leaves", "request_id", "timers")
 
     def __init__(self, arrival: Arrival, connection: Http2Connection, invocation: asyncio.Task[Reply]) -> None:
         self.request_id = arrival.request_id
         self.connection = connection
         self.invocation = invocation
+        self.is_counted = False
         self.is_leaving = False
         """Whether it takes no new calls."""
         self.timers: list[asyncio.TimerHandle] = []
@@ -154,7 +157,8 @@ class Instances:
             return
         for timer in instance.timers:
             timer.cancel()
-        self._observer.attached(len(self._instances), seconds=None)
+        if instance.is_counted:
+            self._observer.instance_left()
         self._serve()
 
     def close_idle(self) -> None:
@@ -268,7 +272,9 @@ class Instances:
         except RpcError as error:
             self._give_up(token, arrived, invocation, error)
         else:
-            self._observer.attached(len(self._instances), seconds=self._loop.time() - begun)
+            if instance.connection in self._instances:
+                instance.is_counted = True
+                self._observer.instance_came(self._loop.time() - begun)
             self._limit(instance, arrived.result().remaining)
             invocation.add_done_callback(lambda ended: self._invocation_ended(instance, ended))
             self._serve()

@@ -21,6 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
+from bridge.aws.tenancy import TENANT_HEADER, TENANT_RULE, is_tenant
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import event_stream, naming, refusals, signature
 from bridge.emulator.api.function_urls import PATH, FunctionUrls
@@ -119,6 +120,7 @@ class InvokeApi:
             trace_id=trace_id_of(request),
             client_context=_client_context(request),
             wants_log=_wants_log(request),
+            tenant=_tenant(request, function.config),
         )
         return function, invocation
 
@@ -281,6 +283,20 @@ def _client_context(request: web.Request) -> str | None:
     raise refusals.InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
 
 
+def _tenant(request: web.Request, config: FunctionConfig) -> str | None:
+    values = request.headers.getall(TENANT_HEADER, [])
+    if not values:
+        if config.tenants:
+            raise refusals.NoTenant
+        return None
+    if not config.tenants:
+        raise refusals.UnexpectedTenant
+    tenant = ",".join(values)
+    if not is_tenant(tenant):
+        raise refusals.InvalidParameter(f"X-Amz-Tenant-Id must be {TENANT_RULE}")
+    return tenant
+
+
 def _wants_log(request: web.Request) -> bool:
     log_type = request.headers.get("X-Amz-Log-Type", "None")
     if log_type not in ("None", "Tail"):
@@ -293,7 +309,9 @@ def _wants_log(request: web.Request) -> bool:
 
 def _described(config: FunctionConfig) -> dict[str, object]:
     """Return the members of FunctionConfiguration that have a meaning here. `env` stays out: it may hold secrets."""
+    tenancy = {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}} if config.tenants else {}
     return {
+        **tenancy,
         "FunctionName": config.name,
         "FunctionArn": FunctionId(config.name).arn,
         "Runtime": "provided.al2023" if config.command else "python",

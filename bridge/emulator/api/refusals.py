@@ -139,6 +139,34 @@ class TooManyRequests(ApiRefusal):
         return {"Retry-After": "1"}
 
 
+class TooManyEnvironments(TooManyRequests):
+    """The tenants of a function have all instances that there may be. AWS gives no reason of its own for it."""
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        return {"Type": "User"}
+
+
+class NoTenant(ApiRefusal):
+    """The function has tenants, and the invocation names none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The invoked function is enabled with tenancy configuration."
+            " Add a valid tenant ID in your request and try again."
+        )
+
+
+class UnexpectedTenant(ApiRefusal):
+    """The invocation names a tenant, and the function has none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The invoked function is not enabled with tenancy configuration."
+            " Remove the tenant ID from your request and try again."
+        )
+
+
 class ServiceException(ApiRefusal):
     """The local Lambda itself failed; its log says how."""
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TypeVar
@@ -26,6 +28,11 @@ _CLOSE_TIMEOUT = 2.0
 _EVENT_PAUSE = 0.1
 """Seconds until an event tries again. Room of the account and of a rate comes without notice."""
 
+ENVIRONMENTS_OF_TENANTS = 2.5
+"""Instances of a function with tenants, busy or idle, for each unit of its concurrency: AWS allows 2,500 for 1,000
+(AWS Lambda, "Troubleshooting tenant isolation").
+"""
+
 Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
@@ -44,8 +51,8 @@ class Function:
         """Those that take invocations, the last used at the end. Some are still on their way back from their last
         reply.
         """
-        self._unclaimed = 0
-        """Invocations that have begun, and have no instance yet."""
+        self._unclaimed: Counter[str | None] = Counter()
+        """By tenant: invocations that have begun, and have no instance yet."""
         self._quota = FunctionQuota(facilities.account)
         self._reserved: int | None = None
         """The concurrency that the API has set; None: that of the configuration."""
@@ -61,9 +68,12 @@ class Function:
 
     def begin(self, invocation: Invocation, reply: Reply) -> asyncio.Task[bytes]:
         """Run an invocation; the task ends after the reply and returns the tail of the log. Raise Throttled."""
-        now = asyncio.get_running_loop().time()
-        self._quota.begin(has_place=self._has_place, rate=self.config.rate, now=now)
-        self._unclaimed += 1
+        now, tenant = asyncio.get_running_loop().time(), invocation.tenant
+        has_place = self._has_place
+        if has_place and not self._has_environment(tenant):
+            raise refusals.TooManyEnvironments
+        self._quota.begin(has_place=has_place, rate=self.config.rate, now=now)
+        self._unclaimed[tenant] += 1
         return self._own(self._run(invocation, reply))
 
     def enqueue(self, invocation: Invocation) -> None:
@@ -138,10 +148,10 @@ class Function:
             self._has_room.set()
 
     async def _run_on_an_instance(self, invocation: Invocation, reply: Reply) -> bytes:
-        self._unclaimed -= 1
+        self._unclaimed[invocation.tenant] -= 1
         # Every turn but the last uses up a warm instance, so that this ends.
         while not self._is_closed:
-            instance = self._claim()
+            instance = self._claim(invocation.tenant)
             try:
                 return await instance.run(invocation, reply)
             except InstanceLost:
@@ -155,16 +165,33 @@ class Function:
         most, each = self.concurrency, self.config.instance_concurrency
         if self._quota.running >= most * each:
             return False
-        places = sum(max(0, instance.places) for instance in self._usable)
-        return places + max(0, most - len(self._usable)) * each > self._unclaimed
+        if self.config.tenants:
+            return True  # how many instances there may be is another limit
+        return self._places_of(None) + max(0, most - len(self._usable)) * each > self._unclaimed[None]
 
-    def _claim(self) -> Instance:
+    def _has_environment(self, tenant: str | None) -> bool:
+        """Whether one more invocation of this tenant finds an instance, or may start one. Idle instances of other
+        tenants count, as on AWS.
+        """
+        if not self.config.tenants:
+            return True
+        unclaimed = self._unclaimed + Counter((tenant,))
+        missing = sum(
+            math.ceil(max(0, count - self._places_of(each)) / self.config.instance_concurrency)
+            for each, count in unclaimed.items()
+        )
+        return not missing or len(self._usable) + missing <= int(self.concurrency * ENVIRONMENTS_OF_TENANTS)
+
+    def _places_of(self, tenant: str | None) -> int:
+        return sum(max(0, instance.places) for instance in self._usable if instance.tenant == tenant)
+
+    def _claim(self, tenant: str | None) -> Instance:
         """Return an instance with a place, the last used first: those that are not needed shall end."""
-        usable = [instance for instance in reversed(self._usable) if instance.places > 0]
+        usable = [each for each in reversed(self._usable) if each.tenant == tenant and each.places > 0]
         ready = next((instance for instance in usable if instance.is_ready), None)
         if ready is not None or usable:
             return ready or usable[0]
-        instance = Instance(self.config, self._shared_state, self, self._log)
+        instance = Instance(self.config, self._shared_state, self, self._log, tenant=tenant)
         self._instances.add(instance)
         self._usable.append(instance)
         return instance

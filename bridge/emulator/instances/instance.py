@@ -94,8 +94,16 @@ class Instance:
     """Starts with its first invocation; ends by failure, by idleness or by its owner."""
 
     def __init__(
-        self, config: FunctionConfig, facilities: SharedEmulatorState, owner: InstanceOwner, log: Callable[[str], None]
+        self,
+        config: FunctionConfig,
+        facilities: SharedEmulatorState,
+        owner: InstanceOwner,
+        log: Callable[[str], None],
+        *,
+        tenant: str | None = None,
     ) -> None:
+        self.tenant = tenant
+        """Whose invocations it takes, if the function has tenants."""
         self._config = config
         self._shared_state = facilities
         self._owner = owner

@@ -32,6 +32,8 @@ class Invocation(FrozenValue, frozen=True):
     """JSON in ASCII on one line."""
     wants_log: bool = False
     """Whether the reply comes with the tail of the function's log."""
+    tenant: str | None = None
+    """Whose it is, if the function has tenants."""
 
 
 class Reply:

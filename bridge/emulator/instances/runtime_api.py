@@ -358,6 +358,8 @@ class RuntimeConnection(asyncio.Protocol):
         }
         if invocation.client_context is not None:
             fields["Lambda-Runtime-Client-Context"] = invocation.client_context
+        if invocation.tenant is not None:
+            fields["Lambda-Runtime-Aws-Tenant-Id"] = invocation.tenant
         self._respond(HTTPStatus.OK, invocation.payload, fields)
 
     def _answer(self) -> None:

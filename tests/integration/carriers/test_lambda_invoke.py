@@ -7,12 +7,15 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST, InvokeReply
 from bridge.aws.sigv4 import Credentials, RequestSigner, SigningKey, payload_hash
+from bridge.aws.tenancy import TENANT_HEADER, tenant_header
+from bridge.carriers import lambda_api
 from bridge.carriers.http1.client import HttpClient
 from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.identity.credentials import AwsSettings
@@ -162,11 +165,32 @@ async def test_payload_goes_out_signed_and_the_reply_comes_back(client: HttpClie
 async def test_client_context_is_signed(client: HttpClient) -> None:
     api = FakeLambda(GOOD)
     async with serving(api) as upstream:
-        await carrier(client, upstream).invoke(b"{}", client_context="eyJhIjoxfQ==")
+        await carrier(client, upstream).invoke(b"{}", headers=(("x-amz-client-context", "eyJhIjoxfQ=="),))
     (request,) = api.received
 
     assert "eyJhIjoxfQ==" == request.fields["x-amz-client-context"]
     assert "host;x-amz-client-context;x-amz-date" in request.fields["authorization"]
+
+
+async def test_signers_of_tenants_are_kept_within_a_bound(client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant's second call makes no new signer, and many tenants do not fill the memory."""
+    made: list[str] = []
+
+    class Counting(RequestSigner):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(dict(options["headers"]).get(TENANT_HEADER, ""))
+
+    monkeypatch.setattr(lambda_api, "RequestSigner", Counting)
+    monkeypatch.setattr(lambda_api, "MAX_TENANTS", 2)
+    api = FakeLambda(GOOD)
+    async with serving(api) as upstream:
+        invoke = carrier(client, upstream)
+        for tenant in ("a", "b", "a", "b", "c", "a"):
+            await invoke.invoke(b"{}", headers=tenant_header(tenant))
+
+    assert ["a", "b", "a", "b", "c", "a"] == [request.fields[TENANT_HEADER] for request in api.received]
+    assert ["", "a", "b", "c", "a"] == made
 
 
 async def test_dry_run_runs_nothing(client: HttpClient) -> None:

@@ -444,6 +444,7 @@ VALUES = {
     "auth": "none",
     "duplex": "{calls: 3}",
     "half_close": "1m",
+    "tenant": "{metadata: x-tenant}",
 }
 """A value of each key that does not work everywhere."""
 
@@ -464,6 +465,7 @@ WORKS_ON = {
     "auth": HTTP,
     "duplex": LAMBDA,
     "half_close": LAMBDA | HTTP,
+    "tenant": LAMBDA,
 }
 
 

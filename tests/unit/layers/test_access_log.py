@@ -423,3 +423,18 @@ def test_console_line_cannot_be_broken_or_coloured(field: str, text: str) -> Non
     assert line.endswith("\n")
     assert line[:-1].isprintable()
     assert "\\" in line
+
+
+async def test_a_call_of_a_tenant_names_it(pipe: tuple[int, int]) -> None:
+    """In both formats, and only then."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(tenant="acme blue"), StatusCode.OK, 0.5)
+    log.write(_ended(), StatusCode.OK, 0.5)
+    log.flush()
+    first, second = [msgspec.json.decode(line) for line in _written(reader)]
+
+    assert "acme blue" == first["tenant"]
+    assert "tenant" not in second
+    assert b" tenant=acme blue\n" in console_lines([_entry(tenant="acme blue")])
+    assert b"tenant" not in console_lines([_entry()])

@@ -377,3 +377,14 @@ async def test_an_attempt_is_named_after_its_target(
 
     assert name == span.name
     assert {**expected, "rpc.grpc.status_code": 0} == dict(span.attributes)
+
+
+async def test_spans_name_the_tenant(traces: Traces) -> None:
+    """That of the call and that of each attempt; without one there is no attribute."""
+    call = RecordingCall()
+    call.tenant = "acme"
+    await traces.around_both(answer)(call)
+    await traces.around_both(answer)(RecordingCall())
+    spans = [span.attributes or {} for span in traces.spans.get_finished_spans()]
+
+    assert ["acme", "acme", None, None] == [attributes.get("aws.lambda.tenant_id") for attributes in spans]

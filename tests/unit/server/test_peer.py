@@ -106,3 +106,17 @@ def test_parts_of_one_relative_name_stay_together() -> None:
 
     assert peer.certificate is not None
     assert "O=O,CN=a+emailAddress=a@b" == peer.certificate.subject
+
+
+def test_certificate_tells_its_uris_and_common_names() -> None:
+    """No more than two of each, because a second one makes them useless as a name."""
+    names = tuple(("URI", f"spiffe://a/{number}") for number in range(1000))
+    fields = _certificate(
+        subject=((("commonName", "one"), ("commonName", "two")), (("commonName", "three"),)),
+        subjectAltName=(("DNS", "x"), ("email", "a@b"), *names),
+    )
+    certificate = peer_of(Transport(peername=("10.0.0.1", 1), ssl_object=Tls(fields))).certificate
+
+    assert certificate is not None
+    assert ("spiffe://a/0", "spiffe://a/1") == certificate.uris
+    assert ("one", "two") == certificate.common_names

@@ -49,7 +49,7 @@ class Bench:
         self.target = raw_target(self.carrier, transcode=Reversing(), clock=self.clock)
 
     def custom(self, number: int = -1) -> dict[str, str]:
-        context = self.carrier.client_contexts[number]
+        context = self.carrier.headers[number].get("x-amz-client-context")
         assert context is not None
         found: dict[str, str] = json.loads(b64decode(context))["custom"]
         return found

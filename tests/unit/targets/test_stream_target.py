@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 
+from bridge.aws.sigv4 import HeaderPairs
 from bridge.rpc.buffers import Account
 from bridge.rpc.envelope import TRAILERS, envelope
 from bridge.rpc.errors import (
@@ -94,7 +95,10 @@ class Bench:
             wall_clock=lambda: 1_773_341_838.25,
         )
 
-    async def open(self, payload: bytes, *, account: Account | None = None) -> ScriptedStream:
+    async def open(
+        self, payload: bytes, *, headers: HeaderPairs = (), account: Account | None = None
+    ) -> ScriptedStream:
+        assert not headers, "no call here has a tenant"
         self.payloads.append(payload)
         return ScriptedStream(self)
 
