@@ -32,7 +32,7 @@ _LONGEST_PUSHBACK = 10.0
 """Seconds after which a refused client may try again."""
 
 TenantOf = Callable[[Call], Hashable]
-"""The tenant of a call. Tenants take turns in the queue."""
+"""Returns the tenant of a call, the same each time. Tenants take turns in the queue."""
 
 
 class Gate:
@@ -50,7 +50,7 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
 
     def read_limit(self) -> int | None:
-        """How many calls at a time the function takes. None: nothing is known."""
+        """Return how many calls at a time the function takes. None: nothing is known."""
         self.line.forget_old(now=self._clock())
         return self.line.limits.concurrency
 
@@ -100,7 +100,7 @@ def admit(  # noqa: PLR0913 - the target's settings, and what all targets share
     """`buffers` are those of the process. `gathers` says that the target takes requests whole. Then a call takes its
     place once its request is complete, so that requests which never arrive block no other call. `clock` reads the
     monotonic time. `queue`: None refuses what cannot be sent at once. `repeats`: whether a throttled call waits for
-    another turn.
+    another turn. `tenant_of`: None means that all calls are of one tenant.
     """
     places = target.places
     calls = places.calls
@@ -144,7 +144,7 @@ def admit(  # noqa: PLR0913 - the target's settings, and what all targets share
 
 
 class _Entrance:
-    """What calls of one target do while they cannot simply pass."""
+    """The way of calls that cannot simply pass: to a place, into the queue, or back."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Entrance:
         if self._queue is None:
             self._refuse_beyond_places(call, now)
         elif not line.may_pass(member, tenant, now=now):
-            self._refuse_if_vain(call, tenant, self._queue, now)
+            self._refuse_if_hopeless(call, tenant, self._queue, now)
             turn = Turn(call, tenant)
             line.wait(member, turn)
             await self._wait(turn, self._queue)
@@ -228,7 +228,7 @@ class _Entrance:
         return seconds < left or seconds == math.inf
 
     async def _wait(self, turn: Turn, queue: QueueLimits, throttle: Throttled | None = None) -> None:
-        """Return when the turn has come. `throttle`: why the call's last turn was in vain. Raises QueueRefused."""
+        """Return when the turn has come. `throttle` ended the call's last turn. Raises QueueRefused."""
         call, target, began = turn.call, self._target, self._clock()
         target.queued += 1
         self._gate.go_on()
@@ -276,7 +276,7 @@ class _Entrance:
                 kind="max_concurrency",
             )
 
-    def _refuse_if_vain(self, call: Call, tenant: Hashable, queue: QueueLimits, now: float) -> None:
+    def _refuse_if_hopeless(self, call: Call, tenant: Hashable, queue: QueueLimits, now: float) -> None:
         """Raise QueueRefused if the call cannot wait, or would wait for longer than its deadline allows."""
         turns = self._member.turns
         if call.deadline is not None:
@@ -314,7 +314,7 @@ class _Entrance:
         `retry_after` are the seconds that AWS has said, if it did.
         """
         kind = self._count_refusal(reason)
-        if not self._member.has_room:
+        if not (self._gate.learns and self._member.has_room):
             return QueueRefused(f"{text}; {self._member.max_concurrency} are in flight (max_concurrency)", kind=kind)
         return QueueRefused(
             f"{text}; try again later",
@@ -329,7 +329,7 @@ class _Entrance:
         return f"queue_{reason}"
 
     def _seconds_to_stay_away(self) -> float:
-        """When there may be room again: half of the queue is over."""
+        """Return when there may be room again: half of the queue is over."""
         pace = self._member.pace
         seconds = 1.0 if pace is None else len(self._member.turns) / pace / 2
         return min(_LONGEST_PUSHBACK, max(_LEAST_PUSHBACK, seconds))

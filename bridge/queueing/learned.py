@@ -57,15 +57,13 @@ class LearnedLimits:
         return self._rate.rate
 
     def has_any(self, *, now: float) -> bool:
-        """Whether anything is known. Limits that nobody has met for FORGOTTEN_AFTER are forgotten here."""
-        if now - self._concurrency.reached_at > FORGOTTEN_AFTER:
-            self._concurrency = _Concurrency()
-        if now - self._rate.reached_at > FORGOTTEN_AFTER:
-            self._rate = _Rate()
+        """Whether anything is known."""
+        self._forget_old(now)
         return self._concurrency.limit is not None or self._rate.rate is not None or now < self._paused_until
 
     def seconds_until_open(self, in_flight: int, *, now: float) -> float:
         """When the next call may be sent: 0 now, NEVER before one of those in flight has ended."""
+        self._forget_old(now)
         limit = self._concurrency.limit
         if limit is not None and in_flight >= int(limit):
             self._concurrency.reached_at = now
@@ -99,6 +97,14 @@ class LearnedLimits:
             backoff = min(_LONGEST_BACKOFF, _FIRST_PAUSE * 2.0 ** min(self._vain_tries, 10))
             self._vain_tries += 1
             self._pause(now + max(wait, backoff * (1 + self._random()) / 2))
+
+    def _forget_old(self, now: float) -> None:
+        """Forget limits that nobody has met for FORGOTTEN_AFTER."""
+        concurrency, rate = self._concurrency, self._rate
+        if concurrency.limit is not None and now - concurrency.reached_at > FORGOTTEN_AFTER:
+            self._concurrency = _Concurrency()
+        if rate.rate is not None and now - rate.reached_at > FORGOTTEN_AFTER:
+            self._rate = _Rate()
 
     def _pause(self, until: float) -> None:
         self._paused_until = max(self._paused_until, until)

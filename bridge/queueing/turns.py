@@ -54,8 +54,8 @@ class Turns(Generic[W]):
         self._tenants.add(waiting, (waiting.tenant, waiting.connection))
 
     def put_back(self, waiting: W) -> None:
-        """Let a call wait again that had its turn in vain. It waits before all of its connection that began later, and
-        the turn is its connection's again.
+        """Let a call wait again that had its turn and was throttled. It waits before all of its connection that began
+        later, and the turn is its connection's again.
         """
         self._tenants.put_back(waiting, (waiting.tenant, waiting.connection))
 
@@ -89,7 +89,7 @@ class _Lane(Generic[W]):
 
     def __init__(self) -> None:
         self._returned: list[W] = []
-        """Those that had a turn in vain, by the time when they began."""
+        """Those that had a turn already, by the time when they began."""
         self._fresh: OrderedDict[W, None] = OrderedDict()
 
     def __len__(self) -> int:

@@ -82,6 +82,15 @@ def test_a_limit_that_nobody_meets_is_forgotten() -> None:
     assert limits.concurrency is None
 
 
+def test_a_burst_after_a_quiet_time_meets_no_old_limit() -> None:
+    """Meeting it now does not make it younger."""
+    limits = LearnedLimits()
+    _throttle(limits, 8, now=1.0)
+    _throttle(limits, 8, now=1.0, quota=Quota.RATE)
+
+    assert 0 == limits.seconds_until_open(50, now=2.0 + FORGOTTEN_AFTER)
+
+
 def test_a_limit_that_is_met_is_kept() -> None:
     limits = LearnedLimits()
     _throttle(limits, 8, now=1.0)
