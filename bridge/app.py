@@ -242,10 +242,10 @@ class Bridge:
         for task in tuple(self._former):
             task.cancel()
         await asyncio.gather(*self._former, return_exceptions=True)
+        if self._shared.attached is not None:
+            await self._shared.attached.close()  # before the connections on which the functions were invoked
         if self._stack is not None:
             await self._stack.close()
-        if self._shared.attached is not None:
-            await self._shared.attached.close()
         if self._rendezvous is not None:
             await self._rendezvous.close()
         await self._conversions.close()

@@ -27,11 +27,13 @@ from bridge.layers.retry import retry
 from bridge.layers.route import route
 from bridge.layers.route_table import RouteEntry
 from bridge.layers.tenant import tenant
+from bridge.queueing.learned import Pauses
 from bridge.routing.router import Router
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Handler
 from bridge.rpc.errors import TenantRefused
 from bridge.rpc.figures import BridgeFigures, TargetFigures
+from bridge.rpc.places import Places
 from bridge.services.builtin import REFLECTION, REFLECTION_ALPHA
 from bridge.services.configured import load_configured
 from bridge.services.descriptors import Descriptors
@@ -219,8 +221,15 @@ class Stack:
         if duplex is not None:
             admitted = choose_road(  # Sends calls whose client streams in full duplex, and gathers the others.
                 admitted,
-                # A limit on invocations says little about calls, of which many share an invocation.
-                self._admitted(service, leg, duplex, figures, Gate(clock=_clock, learns=False), gathers=False),
+                self._admitted(
+                    service,
+                    leg,
+                    duplex,
+                    figures,
+                    Gate(clock=_clock, learns=leg.target.tells_limits, new_limits=Pauses),
+                    gathers=False,
+                    places=figures.duplex_places,
+                ),
                 use=leg.duplex.use,
                 client_streams=self._client_streams,
                 clock=_clock,
@@ -243,6 +252,7 @@ class Stack:
         gate: Gate,
         *,
         gathers: bool,
+        places: Places | None = None,
     ) -> Handler:
         """Return the layers of a call on one road to its target."""
         return admit(  # Waits for the request, then for the call's turn. Repeats throttled calls.
@@ -263,6 +273,7 @@ class Stack:
             repeats=service.retry.attempts > 1,
             buffers=self._shared.figures.buffers,
             gathers=gathers,
+            places=places,
             clock=_clock,
             tenant_of=None if leg.tenant is None else attrgetter("tenant"),
         )

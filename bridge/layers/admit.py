@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable
 
+from bridge.queueing.learned import LearnedLimits
 from bridge.queueing.line import ONE_TENANT, Line, Member, Waiter
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
@@ -19,6 +20,7 @@ from bridge.rpc.errors import DeadlineExceeded, Overloaded, QueueRefused, RpcErr
 from bridge.rpc.events import Phase
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import QueueLimits
+from bridge.rpc.places import Places
 from bridge.rpc.status import StatusCode
 
 BUILTIN_CALLS = 10_000
@@ -41,9 +43,17 @@ class Gate:
     It is kept over a reload, and with it what was learned.
     """
 
-    def __init__(self, *, clock: Callable[[], float], learns: bool = True) -> None:
-        """`clock` reads the monotonic time. `learns`: whether throttles tell how many calls the target takes."""
-        self.line: Line[Turn] = Line()
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        learns: bool = True,
+        new_limits: Callable[[], LearnedLimits] = LearnedLimits,
+    ) -> None:
+        """`clock` reads the monotonic time. `learns`: whether throttles tell something about the target, in
+        `new_limits`.
+        """
+        self.line: Line[Turn] = Line(new_limits)
         self.learns = learns
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -96,13 +106,16 @@ def admit(  # noqa: PLR0913 - the target's settings, and what all targets share
     clock: Callable[[], float],
     repeats: bool = True,
     tenant_of: TenantOf | None = None,
+    places: Places | None = None,
 ) -> Handler:
     """`buffers` are those of the process. `gathers` says that the target takes requests whole. Then a call takes its
     place once its request is complete, so that requests which never arrive block no other call. `clock` reads the
     monotonic time. `queue`: None refuses what cannot be sent at once. `repeats`: whether a throttled call waits for
-    another turn. `tenant_of`: None means that all calls are of one tenant.
+    another turn. `tenant_of`: None means that all calls are of one tenant. `places`: those of the calls, if not the
+    target's own.
     """
-    places = target.places
+    if places is None:
+        places = target.places
     calls = places.calls
     line = gate.line
     member = line.member(places)

@@ -94,9 +94,13 @@ class LearnedLimits:
         self._concurrency.throttled(others, sent=sent, now=now, quiet=wait, is_shared=quota is Quota.ACCOUNT)
         if not others:
             # The end of a call says when there is room again. Without one in flight only time can tell.
-            backoff = min(_LONGEST_BACKOFF, _FIRST_PAUSE * 2.0 ** min(self._vain_tries, 10))
-            self._vain_tries += 1
-            self._pause(now + max(wait, backoff * (1 + self._random()) / 2))
+            self._back_off(now, wait)
+
+    def _back_off(self, now: float, wait: float) -> None:
+        """Let all calls wait, longer with each try in vain, and at least `wait` seconds."""
+        backoff = min(_LONGEST_BACKOFF, _FIRST_PAUSE * 2.0 ** min(self._vain_tries, 10))
+        self._vain_tries += 1
+        self._pause(now + max(wait, backoff * (1 + self._random()) / 2))
 
     def _forget_old(self, now: float) -> None:
         """Forget limits that nobody has met for FORGOTTEN_AFTER."""
@@ -108,6 +112,39 @@ class LearnedLimits:
 
     def _pause(self, until: float) -> None:
         self._paused_until = max(self._paused_until, until)
+
+
+class Pauses(LearnedLimits):
+    """What throttles teach about a function whose calls share invocations. How many calls it takes, they do not say:
+    it must not be invoked for a moment.
+    """
+
+    def __init__(self, random: Callable[[], float] = random.random) -> None:
+        super().__init__(random)
+        self._throttled_at = -NEVER
+
+    def accepted(self, in_flight: int, *, sent: float, now: float) -> None:  # noqa: ARG002 - as the other limits
+        """Note that the function takes calls."""
+        if sent > self._throttled_at:
+            self._vain_tries = 0
+
+    def throttled(
+        self,
+        others: int,  # noqa: ARG002 - as the other limits
+        *,
+        sent: float,
+        now: float,
+        retry_after: float | None,
+        quota: Quota,  # noqa: ARG002 - as the other limits
+    ) -> None:
+        """Let all calls wait a little. Many of them learn of one throttle, which counts once.
+
+        A long Retry-After is asked again before it is over, because instances that are attached take calls meanwhile.
+        """
+        if sent <= self._throttled_at:
+            return
+        self._throttled_at = now
+        self._back_off(now, min(retry_after or 0.0, _LONGEST_BACKOFF))
 
 
 class _Concurrency:

@@ -177,6 +177,8 @@ class TargetFigures(TargetCounts, eq=False):
     """The figures of one target."""
 
     places: Places = field(default_factory=Places)
+    duplex_places: Places = field(default_factory=Places)
+    """Of calls in full duplex. They wait in a queue of their own, because many share an invocation."""
     read_limit: Callable[[], int | None] | None = None
     """Reads how many calls at a time the function takes, as far as throttles have told. None: another target of the
     same function tells it, or nobody.
@@ -185,10 +187,10 @@ class TargetFigures(TargetCounts, eq=False):
     @property
     def in_flight(self) -> int:
         """Calls that have a place."""
-        return len(self.places.calls)
+        return len(self.places.calls) + len(self.duplex_places.calls)
 
     def instance_came(self, seconds: float) -> None:
-        """Note that one more instance is attached, after so long."""
+        """Note that an instance is attached. `seconds`: how long that took."""
         self.attached_instances += 1
         self.attach_seconds.observe((seconds,))
 

@@ -15,6 +15,7 @@ from bridge.aws.arn import FunctionName
 from bridge.aws.hosts import ALL_REGIONS
 from bridge.aws.invoke import MAX_REQUEST, InvokeReply
 from bridge.aws.tenancy import tenant_header
+from bridge.carriers.duplex.carrier import Invoker
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.carriers.http import HttpCarrier, Iam
@@ -138,7 +139,6 @@ class Targets:
         self._attached = attached
         self._to_give_back: list[Callable[[], None]] = []
         """Each gives back one of the carriers in full duplex, or those of all tenants."""
-        """The keys of our carriers in full duplex."""
         self._large = asyncio.Lock()
         """A target holds this lock while it inflates a large request."""
         self.credentials = _identities(config, environ)
@@ -202,16 +202,26 @@ class Targets:
         """Return the handler of this target in full duplex, or None if it never takes calls so."""
         if self._attached is None or not leg.may_connect:
             return None
-        # An instance never takes calls for another function, role, endpoint or entry.
-        role = leg.role_arn or self._config.aws.role_arn
-        key = (service.key, leg.target, role, leg.endpoint_url, leg.duplex, service.limits)
-        attached, invoker = self._attached, self._carrier(leg, LambdaInvoke)
+        aws, attached, invoker = self._config.aws, self._attached, self._carrier(leg, LambdaInvoke)
+        # An instance never takes calls for another function, account, role, endpoint or entry.
+        key = (
+            service.key,
+            leg.target,
+            leg.target.region or aws.region,
+            aws.profile,
+            leg.role_arn or aws.role_arn,
+            self._local_endpoint if leg.target.local_function else leg.endpoint_url or aws.endpoint_url,
+            leg.duplex,
+            service.limits,
+        )
+        invokers: dict[str, Invoker] = {}
 
         def take(tenant: str) -> Handler:
+            invokers[tenant] = _InvokerForTenant(invoker, tenant) if tenant else invoker
             carrier = attached.take(
                 (*key, tenant),
                 str(leg.target),
-                _InvokerForTenant(invoker, tenant) if tenant else invoker,
+                invokers[tenant],
                 settings=leg.duplex,
                 limits=service.limits,
                 observer=figures,
@@ -219,7 +229,7 @@ class Targets:
             return GrpcTarget(carrier, clock=_clock, metadata_of=with_facts).handle
 
         def give_back(tenant: str) -> None:
-            attached.release((*key, tenant))
+            attached.release((*key, tenant), invokers.pop(tenant))
 
         if leg.tenant is None:
             self._to_give_back.append(partial(give_back, ""))

@@ -79,7 +79,7 @@ class DuplexCarrier:
         self.clock = clock
         self.heads = HeadReader(name, throttled_as=limits.throttled_as)
         self.invoker = invoker
-        """Runs the function. A reload brings another one."""
+        """Runs the function. After a reload it is another one."""
         self._place = place
         self._settings = settings
         self._observer = observer
@@ -124,6 +124,11 @@ class DuplexCarrier:
     async def dry_run(self) -> None:
         """Check whether the function exists and may be called. Raises RpcError. The caller bounds the time."""
         await self.invoker.dry_run()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no instance is left and no call waits for one."""
+        return self.pool.is_unused
 
     def retire(self) -> None:
         """Let every instance end with its last call."""

@@ -18,12 +18,14 @@ from bridge.carriers.http2.connection import Http2Connection
 from bridge.carriers.http2.liveness import ConnectionTimes
 from bridge.config.schema import Duplex
 from bridge.rpc.errors import (
+    Bug,
     ConnectionLost,
     Draining,
     FunctionError,
     NotDuplex,
     Overloaded,
     RpcError,
+    Throttled,
     Unreachable,
 )
 from bridge.rpc.value import FrozenValue
@@ -36,6 +38,10 @@ LEAVES_EARLY_SECONDS = 30.0
 ENDS_EARLY = 1.0
 """Seconds before the end of an invocation at which the calls that outlive it are ended. The function ends the
 connection by itself half a second later.
+"""
+LAST_BYTES_SECONDS = 1.0
+"""How long the connection of an invocation that has returned may stay. The function has closed it, but what it sent
+last may not have been read yet.
 """
 
 _logger = logging.getLogger(__name__)
@@ -65,11 +71,10 @@ class Observer(Protocol):
     """What is counted."""
 
     def instance_came(self, seconds: float) -> None:
-        """Note that one more instance is attached, after so long."""
+        """Note that an instance is attached. `seconds`: how long that took."""
         ...
 
     def instance_left(self) -> None: ...
-
     def call_began(self) -> None: ...
     def call_ended(self) -> None: ...
 
@@ -77,13 +82,15 @@ class Observer(Protocol):
 class Instance:
     """One attached invocation."""
 
-    __slots__ = ("connection", "ends", "invocation", "is_counted", "is_leaving", "leaves", "request_id", "timers")
+    __slots__ = ("connection", "is_attached", "is_leaving", "remaining", "request_id", "timers")
 
-    def __init__(self, arrival: Arrival, connection: Http2Connection, invocation: asyncio.Task[Reply]) -> None:
+    def __init__(self, arrival: Arrival, connection: Http2Connection) -> None:
         self.request_id = arrival.request_id
+        self.remaining = arrival.remaining
+        """Seconds that the invocation had left when the function connected; None: nobody knows."""
         self.connection = connection
-        self.invocation = invocation
-        self.is_counted = False
+        self.is_attached = False
+        """Whether its server has spoken HTTP/2."""
         self.is_leaving = False
         """Whether it takes no new calls."""
         self.timers: list[asyncio.TimerHandle] = []
@@ -113,7 +120,10 @@ class Instances:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._instances: dict[Http2Connection, Instance] = {}
+        self._invocations: set[asyncio.Task[Reply]] = set()
         self._attempts: set[asyncio.Task[None]] = set()
+        self._most_attempts: int | None = None
+        """Attempts at once, after a throttle. It doubles with each success. None: AWS has throttled none of late."""
         self._waiting: deque[asyncio.Future[Http2Connection]] = deque()
         self._is_closed = False
         self._is_leaving = False
@@ -157,9 +167,14 @@ class Instances:
             return
         for timer in instance.timers:
             timer.cancel()
-        if instance.is_counted:
+        if instance.is_attached:
             self._observer.instance_left()
         self._serve()
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no instance and no attempt is left, and no call waits."""
+        return not (self._instances or self._attempts or self._invocations or self._waiting)
 
     def close_idle(self) -> None:
         """Let every instance end when its last call has."""
@@ -173,12 +188,15 @@ class Instances:
         self._is_closed = True
         stopping = Draining("the bridge stops")
         self._refuse(len(self._waiting), stopping)
-        for attempt in list(self._attempts):
+        for attempt in self._attempts:
             attempt.cancel()
         for instance in list(self._instances.values()):
             await instance.connection.end(stopping)
-        if self._attempts:
-            await asyncio.wait(self._attempts)
+        # The functions return by themselves, now that their connections have ended. Nobody waits for their replies.
+        for invocation in self._invocations:
+            invocation.cancel()
+        if self._attempts or self._invocations:
+            await asyncio.wait(self._attempts | self._invocations)
 
     def _room(self, connection: Http2Connection) -> int:
         """How many more calls the instance takes."""
@@ -240,30 +258,39 @@ class Instances:
         if self._is_closed or (self._is_leaving and not self._waiting):
             return
         needed = -(-len(self._waiting) // self._settings.calls)
+        if self._most_attempts is not None:
+            needed = min(needed, self._most_attempts)
         while len(self._attempts) < needed:
-            attempt = self._loop.create_task(self._attach())
-            self._attempts.add(attempt)
-            attempt.add_done_callback(self._attempts.discard)
+            self._begin_attempt()
+
+    def _begin_attempt(self) -> None:
+        attempt = self._loop.create_task(self._attach())
+        self._attempts.add(attempt)
+        attempt.add_done_callback(self._attempt_ended)
+
+    def _attempt_ended(self, attempt: asyncio.Task[None]) -> None:
+        self._attempts.discard(attempt)
+        self._serve()
 
     async def _attach(self) -> None:
         """Invoke the function and wait until it has connected."""
         begun = self._loop.time()
-        arrived: asyncio.Future[Arrival] = self._loop.create_future()
+        arrived: asyncio.Future[Instance] = self._loop.create_future()
 
         def take(arrival: Arrival) -> None:
             if arrived.done():
                 arrival.transport.abort()
             else:
-                arrived.set_result(arrival)
+                arrived.set_result(self._adopt(arrival))
 
         token = self._meeting.expect(take)
         invocation = self._loop.create_task(self._run(token))
+        self._invocations.add(invocation)
+        invocation.add_done_callback(self._invocations.discard)
         try:
             async with asyncio.timeout(self._settings.attach):
-                await asyncio.wait((arrived, invocation), return_when=asyncio.FIRST_COMPLETED)
-                if not arrived.done():
-                    raise self._not_attached(invocation.result())
-                instance = await self._adopt(arrived.result(), invocation)
+                instance = await self._arrival(arrived, invocation)
+                await instance.connection.wait_until_ready()
         except TimeoutError:
             self._give_up(token, arrived, invocation, self._too_late())
         except asyncio.CancelledError:
@@ -271,52 +298,67 @@ class Instances:
             raise
         except RpcError as error:
             self._give_up(token, arrived, invocation, error)
+        except Exception:  # the outermost frame: calls that wait must not wait for ever
+            _logger.exception("%s: an unexpected error while an instance was attached", self.name)
+            self._give_up(token, arrived, invocation, Bug("internal error"))
         else:
-            if instance.connection in self._instances:
-                instance.is_counted = True
+            instance.is_attached = instance.connection in self._instances
+            if instance.is_attached:
                 self._observer.instance_came(self._loop.time() - begun)
-            self._limit(instance, arrived.result().remaining)
+            if self._most_attempts is not None:
+                self._most_attempts *= 2
+            self._limit(instance)
             invocation.add_done_callback(lambda ended: self._invocation_ended(instance, ended))
-            self._serve()
+
+    async def _arrival(self, arrived: asyncio.Future[Instance], invocation: asyncio.Task[Reply]) -> Instance:
+        """Return the instance once it has connected. Raises what the invocation raises; NotDuplex, Unreachable."""
+        await asyncio.wait((arrived, invocation), return_when=asyncio.FIRST_COMPLETED)
+        if not arrived.done():
+            raise self._not_attached(invocation.result())
+        return arrived.result()
 
     async def _run(self, token: str) -> Reply:
         return await self._invoke(token)
 
-    async def _adopt(self, arrival: Arrival, invocation: asyncio.Task[Reply]) -> Instance:
-        """Speak HTTP/2 on the connection that the function opened. Raises Unreachable."""
+    def _adopt(self, arrival: Arrival) -> Instance:
+        """Speak HTTP/2 on the connection that the function opened. The next bytes that arrive are HTTP/2's, so this
+        happens before the loop reads again.
+        """
         times = ConnectionTimes(idle=self._settings.idle, look=min(1.0, self._settings.idle / 2))
         connection = Http2Connection(self, times=times)
+        instance = self._instances[connection] = Instance(arrival, connection)
         arrival.transport.set_protocol(connection)
         connection.connection_made(arrival.transport)
-        instance = Instance(arrival, connection, invocation)
-        self._instances[connection] = instance
         if arrival.rest:
             connection.data_received(arrival.rest)
-        try:
-            await connection.wait_until_ready()
-        except BaseException:
-            connection.abort(Unreachable(f"{self.name} connected and does not speak HTTP/2"))
-            raise
         return instance
 
     def _give_up(
         self,
         token: str,
-        arrived: asyncio.Future[Arrival],
+        arrived: asyncio.Future[Instance],
         invocation: asyncio.Task[Reply],
         error: RpcError,
     ) -> None:
         self._meeting.forget(token)
+        if arrived.done():
+            arrived.result().connection.abort(error)
         arrived.cancel()
         invocation.cancel()
         invocation.add_done_callback(_seen)
         # One attempt serves so many calls; others have attempts of their own.
-        self._refuse(self._settings.calls, error)
+        served = self._settings.calls
+        if isinstance(error, Throttled):
+            self._most_attempts = 1
+            served = max(served, len(self._waiting) - (len(self._attempts) - 1) * self._settings.calls)
+        self._refuse(served, error)
 
     def _not_attached(self, reply: Reply) -> RpcError:
         if not reply.knows_duplex:
+            because = f" ({reply.reason})" if reply.reason else ""
             return NotDuplex(
-                f"{self.name} does not connect to the bridge: it needs grpc-lambda-fn with LambdaServer or forward"
+                f"{self.name} does not connect to the bridge{because}: it needs grpc-lambda-fn with LambdaServer or"
+                " forward, and duplex not switched off there"
             )
         return Unreachable(f"{self.name} did not connect to {self._address}: {reply.reason or 'it does not say why'}")
 
@@ -329,15 +371,24 @@ class Instances:
 
     # -- the end of an instance ----------------------------------------------------------------------------------------
 
-    def _limit(self, instance: Instance, remaining: float | None) -> None:
+    def _limit(self, instance: Instance) -> None:
         """Send no new calls shortly before the invocation's time is over, and end those that outlive it."""
+        remaining = instance.remaining
         if remaining is None:
             return
-        leaves = remaining - max(ENDS_EARLY, min(LEAVES_EARLY * remaining, LEAVES_EARLY_SECONDS))
-        instance.timers = [
-            self._loop.call_later(max(0.0, leaves), self._leave, instance),
-            self._loop.call_later(max(0.0, remaining - ENDS_EARLY), self._out_of_time, instance),
-        ]
+        early = max(ENDS_EARLY, min(LEAVES_EARLY * remaining, LEAVES_EARLY_SECONDS))
+        times = [(remaining - early, self._leave), (remaining - ENDS_EARLY, self._out_of_time)]
+        if remaining > 2 * early:
+            times.append((remaining - 2 * early, self._replace))
+        instance.timers = [self._loop.call_later(max(0.0, seconds), act, instance) for seconds, act in times]
+
+    def _replace(self, instance: Instance) -> None:
+        """Invoke the next instance before this one leaves, if its calls would not find room elsewhere."""
+        if self._is_leaving or self._attempts or not instance.connection.open_streams:
+            return
+        room = sum(self._room(each) for each in self._instances if each is not instance.connection)
+        if room < instance.connection.open_streams:
+            self._begin_attempt()
 
     def _leave(self, instance: Instance) -> None:
         instance.is_leaving = True
@@ -363,7 +414,10 @@ class Instances:
         if isinstance(error, FunctionError):
             instance.connection.abort(ConnectionLost(f"{error}; the call may have run"))
         elif error is None:
-            instance.connection.abort(ConnectionLost(f"{self.name} returned before the call ended; it may have run"))
+            instance.is_leaving = True
+            returned = ConnectionLost(f"{self.name} returned before the call ended; it may have run")
+            instance.timers.append(self._loop.call_later(LAST_BYTES_SECONDS, instance.connection.abort, returned))
+            self._serve()
         else:
             _logger.warning("%s: the Invoke connection was lost, its calls go on: %s", self.name, error)
 

@@ -16,7 +16,10 @@ class KeptCarriers:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._carriers: dict[Hashable, DuplexCarrier] = {}
-        self._users: dict[Hashable, int] = {}
+        self._invokers: dict[Hashable, list[Invoker]] = {}
+        """Of those that have taken the carrier, the first one in front."""
+        self._retired: list[DuplexCarrier] = []
+        """Those whose last calls may still be under way."""
 
     def take(
         self,
@@ -28,24 +31,33 @@ class KeptCarriers:
         limits: Limits,
         observer: Observer,
     ) -> DuplexCarrier:
-        """Return the carrier for this key: the one that is there, or a new one. It invokes by `invoker` from now on."""
+        """Return the carrier for this key: the one that is there, or a new one.
+
+        It invokes by `invoker` once those who took it before have released it: a configuration that comes may be
+        refused.
+        """
         carrier = self._carriers.get(key)
         if carrier is None:
             carrier = self._carriers[key] = DuplexCarrier(
                 name, invoker, place=self._place, settings=settings, limits=limits, observer=observer
             )
-        carrier.invoker = invoker
-        self._users[key] = self._users.get(key, 0) + 1
+        self._invokers.setdefault(key, []).append(invoker)
         return carrier
 
-    def release(self, key: Hashable) -> None:
+    def release(self, key: Hashable, invoker: Invoker) -> None:
         """Let its instances end with their last calls, if nobody else has taken the carrier."""
-        self._users[key] -= 1
-        if not self._users[key]:
-            del self._users[key]
-            self._carriers.pop(key).retire()
+        left = self._invokers[key]
+        left.remove(invoker)
+        if left:
+            self._carriers[key].invoker = left[0]
+            return
+        del self._invokers[key]
+        self._retired = [each for each in self._retired if not each.is_unused]
+        carrier = self._carriers.pop(key)
+        carrier.retire()
+        self._retired.append(carrier)
 
     async def close(self) -> None:
         """End every instance. Calls under way end with UNAVAILABLE."""
-        for carrier in self._carriers.values():
+        for carrier in (*self._carriers.values(), *self._retired):
             await carrier.close()

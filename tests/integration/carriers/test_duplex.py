@@ -17,7 +17,10 @@ from bridge.aws.events.duplex_order import KEY, PinnedCertificate
 from bridge.aws.invoke import InvokeReply
 from bridge.carriers.duplex.carrier import DuplexCarrier, facts_of
 from bridge.carriers.duplex.certificate import make_certificate
-from bridge.carriers.duplex.rendezvous import MAX_STRANGERS_OF_ONE, Rendezvous
+from bridge.carriers.duplex.instances import Instances, Reply
+from bridge.carriers.duplex.kept import KeptCarriers
+from bridge.carriers.duplex.rendezvous import MAX_STRANGERS_OF_ONE, Arrival, Arrived, Rendezvous
+from bridge.carriers.http2.connection import Http2Connection
 from bridge.config.schema import Duplex
 from bridge.http2.native import NativeEngine
 from bridge.rpc.address import TcpAddress
@@ -42,7 +45,7 @@ class Functions:
         self._threads = ThreadPoolExecutor(64)
         self.invoked = 0
         self.running = 0
-        self.error: RpcError | None = None
+        self.error: Exception | None = None
         """Raised in place of an invocation."""
 
     async def invoke(self, payload: bytes) -> InvokeReply:
@@ -261,15 +264,9 @@ async def test_calls_that_outlive_the_invocation_end_and_say_why() -> None:
 
 async def test_the_end_of_the_invocation_ends_its_calls() -> None:
     """A function that dies in the middle of a stream: UNAVAILABLE, and nothing is repeated."""
-    sockets: list[socket.socket] = []
 
     def dies(event: Any, context: Any) -> Any:
-        order = event[KEY]
-        host, _, port = order["address"].rpartition(":")
-        opened = socket.create_connection((host, int(port)))
-        sockets.append(opened)
-        opened.sendall(f"GLB1 {order['token']} request-1 60000\n".encode())
-        opened.sendall(bytes.fromhex("000000040000000000"))  # SETTINGS
+        opened = _attached_by_hand(event)
         opened.recv(1 << 16)
         asyncio.run(asyncio.sleep(0.3))
         opened.close()
@@ -279,6 +276,193 @@ async def test_the_end_of_the_invocation_ends_its_calls() -> None:
         code, _ = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
         assert grpc.StatusCode.UNAVAILABLE is code
     assert 1 == bridge.functions.invoked
+
+
+async def test_an_unexpected_error_ends_the_calls_that_wait() -> None:
+    """They would wait for ever otherwise."""
+    async with bridged(METHODS) as bridge, bridge.channel() as channel:
+        bridge.functions.error = KeyError("a fault of ours")
+        code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+    assert (grpc.StatusCode.INTERNAL, "internal error") == (code, details)
+
+
+async def test_the_next_instance_is_invoked_before_it_is_needed() -> None:
+    """Calls that come when the first one leaves find the second attached."""
+    async with bridged(METHODS, remaining=2_600, settings=Duplex(calls=1, idle=30)) as bridge:
+        async with bridge.channel() as channel:
+            call = stream_stream(channel, "/test.Test/Chat")()
+            await call.write(b"x")
+            assert b"re: x" == await call.read()
+            await eventually(lambda: len(bridge.carrier.pool) == 2)
+            await call.write(b"y")
+            assert b"re: y" == await call.read()
+            call.cancel()
+        assert 2 == bridge.functions.invoked
+
+
+async def test_an_instance_without_calls_has_no_successor() -> None:
+    async with bridged(METHODS, remaining=2_400, settings=Duplex(idle=30)) as bridge, bridge.channel() as channel:
+        assert b"echo 1" == await unary_unary(channel, "/test.Test/Echo")(b"1")
+        await eventually(lambda: bridge.functions.running == 0)
+        assert 1 == bridge.functions.invoked
+
+
+async def test_what_a_function_sent_last_is_read_although_its_invocation_has_ended() -> None:
+    """The reply of the invocation may overtake the last bytes of the connection."""
+    sockets: list[socket.socket] = []
+    late = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def returns_early(event: Any, context: Any) -> Any:
+        opened = _attached_by_hand(event)
+        sockets.append(opened)
+        _read_until_headers(opened)
+        loop.call_soon_threadsafe(late.set)
+        return {"statusCode": 200, "headers": {"grpc-lambda-bridge-duplex": ""}}
+
+    async with bridged(returns_early) as bridge, bridge.channel() as channel:
+        call = unary_unary(channel, "/test.Test/Echo")(b"")
+        await late.wait()
+        await eventually(lambda: bridge.functions.running == 0)
+        (opened,) = sockets
+        opened.sendall(_trailers_only(status=b"5"))
+        code, _ = await _status(call)
+        opened.close()
+    assert grpc.StatusCode.NOT_FOUND is code
+
+
+def _attached_by_hand(event: Any) -> socket.socket:
+    """Follow the order as lambda_fn does, with a server that says nothing after its SETTINGS."""
+    order = event[KEY]
+    host, _, port = order["address"].rpartition(":")
+    opened = socket.create_connection((host, int(port)))
+    opened.sendall(f"GLB1 {order['token']} request-1 60000\n".encode())
+    opened.sendall(bytes.fromhex("000000040000000000"))  # SETTINGS
+    return opened
+
+
+def _read_until_headers(opened: socket.socket) -> None:
+    """Read the client's preface and its frames up to the first HEADERS."""
+    read = opened.makefile("rb").read
+    read(24)
+    kind = -1
+    while kind != 1:
+        head = read(9)
+        kind = head[3]
+        read(int.from_bytes(head[:3], "big"))
+
+
+def _trailers_only(*, status: bytes) -> bytes:
+    """A response on stream 1 that is over at once: :status 200, content-type, grpc-status."""
+    block = bytes([0x88])
+    for name, value in ((b"content-type", b"application/grpc"), (b"grpc-status", status)):
+        block += bytes([0, len(name)]) + name + bytes([len(value)]) + value
+    return len(block).to_bytes(3, "big") + bytes([1, 5]) + (1).to_bytes(4, "big") + block
+
+
+class MeetingDouble:
+    """Knows the last one that is expected."""
+
+    def __init__(self) -> None:
+        self.arrived: Arrived
+
+    def expect(self, arrived: Arrived) -> str:
+        self.arrived = arrived
+        return "token"
+
+    def forget(self, token: str) -> None: ...
+
+
+async def test_what_follows_the_line_at_once_is_read_as_http2() -> None:
+    """The server speaks first. Its bytes may come before any task has run since the line was read."""
+    meeting, invoked = MeetingDouble(), asyncio.Event()
+
+    async def invoke(token: str) -> Reply:
+        invoked.set()
+        await asyncio.sleep(30)
+        return Reply(reason="", knows_duplex=True)
+
+    pool = Instances(
+        "greeter",
+        invoke=invoke,
+        meeting=meeting,
+        address="127.0.0.1:1",
+        settings=Duplex(),
+        observer=TargetFigures("greeter"),
+    )
+    waiting = asyncio.get_running_loop().create_task(pool.connection())
+    await invoked.wait()
+    ours, theirs = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+    meeting.arrived(Arrival(transport, "request-1", 60.0, b""))
+
+    assert isinstance(transport.get_protocol(), Http2Connection)
+    theirs.sendall(bytes.fromhex("000000040000000000"))
+    await waiting
+    await pool.close()
+    theirs.close()
+
+
+# -- the end of the bridge, and reloads --------------------------------------------------------------------------------
+
+
+class _InvokerDouble:
+    """Never returns, and notes its end."""
+
+    def __init__(self) -> None:
+        self.invoked = 0
+        self.running = 0
+
+    async def invoke(self, payload: bytes) -> InvokeReply:
+        self.invoked += 1
+        self.running += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.running -= 1
+        raise AssertionError
+
+    async def dry_run(self) -> None: ...
+
+
+def _taken(kept: KeptCarriers, invoker: _InvokerDouble) -> DuplexCarrier:
+    return kept.take("key", "greeter", invoker, settings=Duplex(), limits=Limits(), observer=TargetFigures("greeter"))
+
+
+async def _kept() -> tuple[KeptCarriers, Rendezvous]:
+    rendezvous = Rendezvous(TcpAddress("127.0.0.1", 1))
+    return KeptCarriers(rendezvous), rendezvous
+
+
+async def test_a_configuration_that_is_refused_leaves_the_invoker_of_the_one_in_force() -> None:
+    kept, rendezvous = await _kept()
+    first, second, third = _InvokerDouble(), _InvokerDouble(), _InvokerDouble()
+    carrier = _taken(kept, first)
+    assert carrier is _taken(kept, second)
+    assert first is carrier.invoker
+    kept.release("key", second)
+    assert first is carrier.invoker
+    assert carrier is _taken(kept, third)
+    kept.release("key", first)
+    assert third is carrier.invoker
+    await kept.close()
+    await rendezvous.close()
+
+
+async def test_the_end_of_the_bridge_ends_what_a_former_configuration_has_begun() -> None:
+    """An instance of a target that is gone is still there while it has calls."""
+    kept, rendezvous = await _kept()
+    invoker = _InvokerDouble()
+    carrier = _taken(kept, invoker)
+    waiting = asyncio.get_running_loop().create_task(carrier.pool.connection())
+    await eventually(lambda: invoker.running == 1)
+    kept.release("key", invoker)
+    await kept.close()
+
+    with pytest.raises(RpcError, match="the bridge stops"):
+        await waiting
+    assert 0 == invoker.running
+    await rendezvous.close()
 
 
 # -- strangers ---------------------------------------------------------------------------------------------------------

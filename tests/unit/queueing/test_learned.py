@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.queueing.learned import FORGOTTEN_AFTER, LONGEST_PAUSE, NEVER, LearnedLimits
+from bridge.queueing.learned import FORGOTTEN_AFTER, LONGEST_PAUSE, NEVER, LearnedLimits, Pauses
 from bridge.rpc.errors import Quota
 from tests.support.simulated_function import Quotas, SimulatedFunction, Simulation
 
@@ -300,3 +300,37 @@ def test_nobody_is_forgotten(
 
     assert len(function.outcomes.waits) - before >= callers
     assert function.line.in_flight + len(function.member.turns) <= callers
+
+
+# -- calls that share invocations --------------------------------------------------------------------------------------
+
+
+def test_a_throttle_of_a_shared_invocation_is_a_pause_and_no_limit() -> None:
+    """It says nothing about how many calls the function takes."""
+    limits = Pauses(random=lambda: 1.0)
+    _throttle(limits, 10, now=1.0)
+
+    assert limits.concurrency is None
+    assert 0.05 == pytest.approx(limits.seconds_until_open(10_000, now=1.0))
+    assert 0 == limits.seconds_until_open(10_000, now=1.06)
+    assert not limits.has_any(now=1.06)
+
+
+def test_many_calls_learn_of_one_throttle_and_wait_once() -> None:
+    limits = Pauses(random=lambda: 1.0)
+    for _ in range(100):
+        _throttle(limits, 99, now=1.0, sent=0.5)
+    assert 0.05 == pytest.approx(limits.seconds_until_open(0, now=1.0))
+
+    _throttle(limits, 99, now=2.0, sent=1.5)
+    assert 0.1 == pytest.approx(limits.seconds_until_open(0, now=2.0))
+    limits.accepted(1, sent=2.5, now=3.0)
+    _throttle(limits, 99, now=4.0, sent=3.5)
+    assert 0.05 == pytest.approx(limits.seconds_until_open(0, now=4.0))
+
+
+def test_a_long_retry_after_does_not_keep_calls_from_instances_that_are_attached() -> None:
+    limits = Pauses()
+    _throttle(limits, 0, now=1.0, retry_after=30.0)
+
+    assert limits.seconds_until_open(0, now=1.0) <= 0.5
