@@ -28,6 +28,8 @@ _LONGEST_HOLD = 10.0
 """Seconds. Slow functions are tried again after this time."""
 _SHARED_HOLD = 0.5
 """Seconds between two tries for more of what is shared. It is a time, so that all gain the same."""
+_LEAST_PAUSE = 0.05
+"""Seconds after a throttle for too many calls a second, until the function has room for a few again."""
 _FIRST_PAUSE = 0.05
 _LONGEST_BACKOFF = 0.5
 """Seconds between tries while every call is throttled and AWS does not say how long to wait."""
@@ -89,7 +91,7 @@ class LearnedLimits:
         wait = min(retry_after or 0.0, LONGEST_PAUSE)
         if quota is Quota.RATE:
             self._rate.throttled(others, sent=sent, now=now, quiet=wait)
-            self._pause(now + wait)
+            self._pause(now + max(wait, _LEAST_PAUSE))
             return
         self._concurrency.throttled(others, sent=sent, now=now, quiet=wait, is_shared=quota is Quota.ACCOUNT)
         if not others:
@@ -235,16 +237,17 @@ _RISE_EVERY = 0.5
 """Seconds."""
 _FIRST_RISE = 0.01
 _LARGEST_RISE = 0.1
+_FIRST_GUESSED_RISE = 0.2
 _LARGEST_GUESSED_RISE = 0.4
-"""Parts of the rate by which it rises: the first time, later, and while the rate is only guessed. The part doubles each
-time nothing was throttled.
+"""Parts of the rate by which it rises, the first time and later. The part doubles each time nothing was throttled. It
+is larger while the rate is only guessed.
 """
 _RATE_HOLD = 1.0
 """Seconds after a throttle in which the rate does not rise."""
 _AT_ONCE = 0.02
 """Seconds of calls that may be sent together: timers are not finer than a millisecond."""
 _SHORTEST_MEASURE = 0.25
-"""Seconds between two throttles from which a rate can be told."""
+"""Seconds between two throttles from which a rate can be told. Those that come sooner tell nothing new."""
 
 
 class _Rate:
@@ -296,19 +299,18 @@ class _Rate:
         if self.rate is None:
             # Nothing was measured yet. Those that were not throttled came within a moment: take them for a second's.
             self.rate = self._before = max(_LEAST_RATE, float(others))
-        elif sent <= self._measured_since:
-            if not self._accepted:  # of the same burst
+        elif sent <= self._measured_since or now - self._measured_since < _SHORTEST_MEASURE:
+            if self._is_guessed and not self._accepted:  # of the same burst
                 self.rate = max(_LEAST_RATE, min(self.rate, float(others)))
             return
         elif not self._accepted:
             self.rate = max(_LEAST_RATE, self.rate * _VAIN_DECREASE)
         else:
-            elapsed, measured = now - self._measured_since, self.rate
-            if elapsed >= _SHORTEST_MEASURE:
-                measured, self._is_guessed = self._accepted / elapsed, False
+            measured, self._is_guessed = self._accepted / (now - self._measured_since), False
             self.rate = self._before = max(_LEAST_RATE, min(self.rate, measured) * _RATE_DECREASE)
         self._measured_since = self._counted_at = self.reached_at = now
-        self._accepted, self._rise, self._room = 0, _FIRST_RISE, 0.0
+        self._accepted, self._room = 0, 0.0
+        self._rise = _FIRST_GUESSED_RISE if self._is_guessed else _FIRST_RISE
         self._rises_at = now + max(_RATE_HOLD, quiet)
 
     def _count(self, now: float) -> None:
