@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,8 @@ from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import FILE_NAME, load, parse
 from bridge.config.problems import did_you_mean
-from bridge.config.schema import Config, Listener, Log
+from bridge.config.schema import Config, Listener, Log, Service, TargetShare
+from bridge.config.target import LocalWebTarget
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.url import Url
 from bridge.server.server import bind
@@ -53,7 +54,7 @@ def _config_for(config_file: Path | None, target: str) -> Config:
         base = load(Path(named or FILE_NAME), environ=os.environ)
     # The emulator's URL keeps the target from being looked for among functions that are not in this text.
     text = f'services: {{"*": {json.dumps(target)}}}\nemulator: http://127.0.0.1:1\n'
-    services = parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services
+    services = _as_configured(parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services, base)
     for leg in services["*"].legs:
         local = leg.target.local_function
         if local is not None and local not in base.functions:
@@ -67,6 +68,19 @@ def _config_for(config_file: Path | None, target: str) -> Config:
     )
     log = Log(level="warning", format=base.log.format, access=False)
     return replace(base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log)
+
+
+def _as_configured(services: Mapping[str, Service], base: Config) -> Mapping[str, Service]:
+    """Return the entries with the kind of target that the local functions of `base` are."""
+
+    def known(leg: TargetShare) -> TargetShare:
+        name = leg.target.local_function
+        function = None if name is None else base.functions.get(name)
+        if function is None or function.web is None:
+            return leg
+        return replace(leg, target=LocalWebTarget(function.name))
+
+    return {key: replace(entry, legs=tuple(map(known, entry.legs))) for key, entry in services.items()}
 
 
 class _BridgeThread:

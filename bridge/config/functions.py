@@ -13,7 +13,9 @@ from bridge.config.values import file, pattern, text
 handler = pattern(r"[\w./-]{1,126}\.\w{1,126}", "a handler: module.attribute")
 _variable = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
-_SET_BY_LAMBDA = frozenset({"_HANDLER", "AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT"})
+_SET_BY_LAMBDA = frozenset(
+    {"AWS_LAMBDA_HTTP_ENDPOINT", "_HANDLER", "AWS_LAMBDA_MAX_CONCURRENCY", "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT"}
+)
 
 
 def command(element: Element) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from bridge.config import functions
@@ -22,6 +23,7 @@ from bridge.config.iam import IamAuth, auth
 from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.tenant import TenantSource, tenant_source
+from bridge.config.units import format_duration
 from bridge.config.values import (
     DescriptorsPath,
     address,
@@ -264,6 +266,23 @@ class FunctionUrl:
 
 
 @dataclass(frozen=True, slots=True)
+class WebFunctionConfig:
+    """`web:` of a local function: it is a Web Function."""
+
+    command: Annotated[tuple[str, ...], functions.command]
+    """An HTTP/1.1 server that listens on AWS_LAMBDA_HTTP_ENDPOINT."""
+
+    keys: ClassVar = frozenset({"code", "web", "timeout", "concurrency", "instance_concurrency", "env", "reload"})
+    """The keys of a function that work on a Web Function."""
+    timeouts: ClassVar = (3.0, 900.0)
+    """Seconds that a request may take, at least and at most (botocore, ServiceConfig of lambda-web)."""
+    most_at_once: ClassVar = 128
+    """The largest `instance_concurrency` (botocore, ServiceConfig of lambda-web)."""
+    usual: ClassVar = MappingProxyType({"timeout": 30.0, "instance_concurrency": 64, "memory": 2048 * MIB})
+    """What AWS sets unless something else is said. The memory cannot be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionConfig:
     """One entry of `functions:`: what the local Lambda runs under this name."""
 
@@ -274,6 +293,7 @@ class FunctionConfig:
     """`module.attribute` of a Python handler; this or `command`."""
     command: Annotated[tuple[str, ...] | None, optional(functions.command)] = None
     """Any program that speaks the Runtime API."""
+    web: WebFunctionConfig | None = None
     python: Annotated[Path | None, optional(functions.program)] = None
     """The interpreter for `handler`; None: the bridge's own."""
     runtime: Literal["lambda_fn", "awslambdaric"] = "lambda_fn"
@@ -294,8 +314,10 @@ class FunctionConfig:
     url: FunctionUrl | None = None
 
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
-        if ("handler" in written) == ("command" in written):
-            yield "", 'needs either "handler" or "command"'
+        if "web" in written:
+            yield from () if self.web is None else self._web_misfits(self.web, written)
+        elif ("handler" in written) == ("command" in written):
+            yield "", 'needs either "handler" or "command" (or "web")'
         elif "command" in written:
             yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
         if self.tenants and self.url is not None:
@@ -303,6 +325,14 @@ class FunctionConfig:
                 "tenants",
                 "a function with tenants has no URL: AWS refuses it, because callers of URLs name no tenant",
             )
+
+    def _web_misfits(self, web: WebFunctionConfig, written: Collection[str]) -> Iterator[tuple[str, str]]:
+        yield from ((key, "has no effect on a Web Function") for key in written if key not in web.keys)
+        least, most = web.timeouts
+        if not least <= self.timeout <= most:
+            yield "timeout", f"a request to a Web Function may take {format_duration(least)} to {format_duration(most)}"
+        if self.instance_concurrency > web.most_at_once:
+            yield "instance_concurrency", f"a Web Function serves at most {web.most_at_once} requests at once"
 
 
 # -- the bridge itself -------------------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.reading import Plan, Settings, attempt, mapping
-from bridge.config.schema import Admin, Config, Emulator, FunctionConfig, Listener
+from bridge.config.schema import Admin, Config, Emulator, FunctionConfig, Listener, WebFunctionConfig
 from bridge.config.services import ServicesReader, read_service_defaults
 from bridge.config.target import FUNCTION_NAME
 from bridge.config.values import Read, ValueType, address, optional, tcp_address, url
@@ -30,7 +31,9 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
     functions = _elements(settings, "functions")
     inherited, defaults = read_service_defaults(settings.get("defaults", root), _elements(settings, "defaults"))
     services = _elements(settings, "services")
-    reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions)
+    local = _read_functions(functions)
+    web = {name for name, function in local.items() if function.web is not None}
+    reader = ServicesReader(inherited, None if isinstance(emulator, Url) else functions, web)
     config = plan.read(
         root,
         settings,
@@ -40,7 +43,7 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
         emulator=emulator,
         defaults=defaults,
         services=reader.read(services),
-        functions=_read_functions(functions),
+        functions=local,
     )
     _check_duplex(services, config)
     config = replace(config, warnings=tuple(_warnings(root.place, config, services)))
@@ -69,9 +72,10 @@ def _function(name: str, element: Element) -> FunctionConfig:
         raise element.refuse("a function's name is 1 to 64 of A-Z a-z 0-9 - _")
     plan = Plan.of(FunctionConfig)
     settings = plan.flatten(element.keys())
-    if "code" in settings:
-        return plan.read(element, settings, name=name)
-    return plan.read(element, settings, name=name, code=element.document.folder)
+    given: dict[str, Any] = {} if "code" in settings else {"code": element.document.folder}
+    if "web" in settings and not settings["web"].is_null:
+        given |= {key: value for key, value in WebFunctionConfig.usual.items() if key not in settings}
+    return plan.read(element, settings, name=name, **given)
 
 
 # -- listen, admin, emulator -------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from bridge.config.schema import (
     Service,
     TargetShare,
 )
-from bridge.config.target import Can, LocalTarget, TargetKind, parse_target, target
+from bridge.config.target import Can, LocalTarget, LocalWebTarget, TargetKind, parse_target, target
 from bridge.config.values import weight
 
 _LEG = Plan.of(TargetShare)
@@ -107,10 +107,14 @@ class Entry:
 class ServicesReader:
     """Reads `services` over `defaults`. All problems are noted in the document."""
 
-    def __init__(self, defaults: Settings, local_functions: Collection[str] | None) -> None:
+    def __init__(
+        self, defaults: Settings, local_functions: Collection[str] | None, web_functions: Collection[str] = ()
+    ) -> None:
         self._defaults = defaults
         self._local_functions = local_functions
         """The names `local:` may use; None: another local Lambda knows them."""
+        self._web_functions = web_functions
+        """Those of them that are Web Functions."""
         self._entries: dict[str, Entry] = {}
         self._broken: set[str] = set()
         """Keys of entries that cannot be read; what depends on them is not judged."""
@@ -220,6 +224,8 @@ class ServicesReader:
         local = found.local_function
         if local is not None and names is not None and local not in names:
             raise element.refuse(f"functions has no function named {shown(local)}{did_you_mean(local, names)}")
+        if local is not None and local in self._web_functions:
+            found = LocalWebTarget(local)
         document = entry.element.document
         problems = len(document.problems)
         working = {name: value for name, value in settings.items() if _works_on(_top(name), found)}

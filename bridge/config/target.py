@@ -240,6 +240,35 @@ class LocalTarget(TargetKind):
         return f"local:{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class LocalWebTarget(TargetKind):
+    """A Web Function of the local Lambda: an HTTP server. Its text is that of other local functions, and `functions`
+    tells which it is.
+    """
+
+    name: str
+
+    schemes = LocalTarget.schemes
+    expected = LocalTarget.expected
+    label = "a local: target that is a Web Function"
+    can = frozenset({Can.TAKE_BODIES, Can.TAKE_HEADERS})
+
+    @classmethod
+    def read(cls, element: Element, scheme: str, text: str) -> Self:
+        return cls(LocalTarget.read(element, scheme, text).name)
+
+    @property
+    def local_function(self) -> str:
+        return self.name
+
+    @property
+    def span(self) -> tuple[str, SpanAttributes]:
+        return self.name, {"faas.invoked_name": self.name}
+
+    def __str__(self) -> str:
+        return f"local:{self.name}"
+
+
 KINDS: tuple[type[TargetKind], ...] = (LambdaTargetSpec, HttpTargetSpec, GrpcTargetSpec, LocalTarget)
 """In the order in which messages list them."""
 

@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import web
 
 from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
-from bridge.emulator.api.function_urls import FunctionUrls
+from bridge.emulator.api.function_urls import PATH_PREFIX, FunctionUrls
 from bridge.emulator.api.invoke_api import InvokeApi, WebHandler
 from bridge.emulator.api.url_signature import known_keys
+from bridge.emulator.api.web_functions import PATH_PREFIX as WEB_PATH_PREFIX
+from bridge.emulator.api.web_functions import WebFunctions
 from bridge.emulator.instances.console import Console
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch
@@ -27,6 +30,7 @@ from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
+from bridge.emulator.instances.web_function import WebFunction
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
 
@@ -41,6 +45,9 @@ IDLE_TIMEOUT = 75.0
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds for the last responses to leave once every process is killed."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
+
+Kind = TypeVar("Kind", Function, WebFunction)
+MakeFunction = Callable[[FunctionConfig, SharedEmulatorState, Callable[[str], None]], Kind]
 
 
 class LocalLambda:
@@ -81,7 +88,8 @@ class LocalLambda:
             AccountQuota(concurrency),
         )
         self._functions: dict[str, Function] = {}
-        self._leaving: dict[asyncio.Task[None], Function] = {}
+        self._web_functions: dict[str, WebFunction] = {}
+        self._leaving: dict[asyncio.Task[None], Function | WebFunction] = {}
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
         self._watch = FileWatch(self._reload)
         self._runner: web.AppRunner | None = None
@@ -100,21 +108,22 @@ class LocalLambda:
         """The functions' URLs by name, for clients that find *.localhost on this machine, such as curl and browsers.
         `path_url` is for the others.
         """
-        return {
-            name: f"http://{naming.url_domain(name)}:{self._port}/"
-            for name, config in self._configured.items()
-            if config.url is not None
-        }
+        domains = {name: naming.url_domain(name) for name, each in self._configured.items() if each.url is not None}
+        domains |= {name: naming.web_domain(name) for name, each in self._configured.items() if each.web is not None}
+        return {name: f"http://{domain}:{self._port}/" for name, domain in domains.items()}
 
     def path_url(self, name: str) -> str:
         """Return a function's URL below the endpoint. Every client can use it."""
-        return f"{self._endpoint_url}/lambda-url/{name}/"
+        config = self._configured.get(name)
+        is_web = config is not None and config.web is not None
+        return f"{self._endpoint_url}{WEB_PATH_PREFIX if is_web else PATH_PREFIX}{name}/"
 
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port: the one chosen if 0 was asked for. Raises OSError if it cannot be bound."""
         urls = FunctionUrls(self._functions, known_keys(os.environ), self._hosts)
+        web_functions = WebFunctions(self._web_functions, self._hosts)
         self._runner = runner = web.AppRunner(
-            InvokeApi(self._functions, urls).application(self._serving),
+            InvokeApi(self._functions, urls, web_functions).application(self._serving),
             access_log=None,
             logger=HttpServerLog(),
             auto_decompress=False,
@@ -148,21 +157,30 @@ class LocalLambda:
     async def update(self, functions: Mapping[str, FunctionConfig]) -> None:
         """Serve these functions from now on. Invocations in flight go on. Unchanged functions keep their instances."""
         self._configured = dict(functions)
-        for name in self._functions.keys() - functions.keys():
-            self._retire(self._functions.pop(name))
-        for name, config in functions.items():
-            known = self._functions.get(name)
-            if known is None:
-                self._functions[name] = Function(config, self._shared_state, partial(self._log, name))
-            elif known.config != config:
-                known.renew(config)
+        web_functions = {name: config for name, config in functions.items() if config.web is not None}
+        self._update(self._web_functions, web_functions, WebFunction)
+        others = {name: config for name, config in functions.items() if config.web is None}
+        self._update(self._functions, others, Function)
         await self._watch.follow({config.code for config in functions.values() if config.reload})
+
+    def _update(
+        self, known: dict[str, Kind], functions: Mapping[str, FunctionConfig], make: MakeFunction[Kind]
+    ) -> None:
+        """Let `known` have these functions, all of one kind."""
+        for name in known.keys() - functions.keys():
+            self._retire(known.pop(name))
+        for name, config in functions.items():
+            function = known.get(name)
+            if function is None:
+                known[name] = make(config, self._shared_state, partial(self._log, name))
+            elif function.config != config:
+                function.renew(config)
 
     async def close(self) -> None:
         """Stop serving and kill every process, within a few seconds. It may be called again."""
         await self._watch.close()
         # The functions go first: invocations in flight fail, and their callers learn it before the server stops.
-        functions = [*self._functions.values(), *self._leaving.values()]
+        functions = [*self._all(), *self._leaving.values()]
         await asyncio.gather(*(function.close() for function in functions))
         await asyncio.gather(*self._leaving)
         if self._listening is not None:
@@ -171,16 +189,21 @@ class LocalLambda:
         if runner is not None:
             await runner.cleanup()
         self._functions.clear()
+        self._web_functions.clear()
         await self._shared_state.reaper.close()
         self._console.close()
 
-    def _retire(self, function: Function) -> None:
+    def _all(self) -> list[Function | WebFunction]:
+        return [*self._functions.values(), *self._web_functions.values()]
+
+    def _retire(self, function: Function | WebFunction) -> None:
         task = asyncio.get_running_loop().create_task(function.drain())
         self._leaving[task] = function
         task.add_done_callback(self._leaving.pop)
 
     def _reload(self, changed: set[Path]) -> None:
-        for name, function in self._functions.items():
+        for function in self._all():
+            name = function.config.name
             if function.config.reload and function.config.code in changed:
                 self._log(name, "files changed: the next invocation starts anew")
                 function.renew(function.config)

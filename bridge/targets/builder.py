@@ -34,7 +34,15 @@ from bridge.carriers.rie_invoke import RieInvoke
 from bridge.config.endpoint import endpoint_in
 from bridge.config.formats import EVENTS, PAYLOADS, RAW
 from bridge.config.schema import Aws, Config, Role, Service, TargetShare, TargetTls
-from bridge.config.target import Can, GrpcTargetSpec, HttpTargetSpec, LambdaTargetSpec, LocalTarget, TargetKind
+from bridge.config.target import (
+    Can,
+    GrpcTargetSpec,
+    HttpTargetSpec,
+    LambdaTargetSpec,
+    LocalTarget,
+    LocalWebTarget,
+    TargetKind,
+)
 from bridge.conversion.converter import Conversions, Converter
 from bridge.rpc.call import Handler
 from bridge.rpc.figures import TargetFigures
@@ -148,6 +156,7 @@ class Targets:
         self._builders: Mapping[type[TargetKind], _Builder] = {
             LambdaTargetSpec: self._build_lambda,
             LocalTarget: self._build_lambda,
+            LocalWebTarget: self._build_local_web,
             HttpTargetSpec: self._build_http,
             GrpcTargetSpec: self._build_grpc,
         }
@@ -264,9 +273,19 @@ class Targets:
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
         carrier = HttpCarrier(leg.target.url, client=self._client, tls=tls, iam=iam)
+        return carrier, self._over_http(carrier, service, leg, figures)
+
+    def _build_local_web(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
+        assert isinstance(leg.target, LocalWebTarget)
+        assert self._local_endpoint is not None, "the configuration refuses local: without"
+        url = Url(self._local_endpoint.origin, f"/lambda-web/{leg.target.name}")
+        carrier = HttpCarrier(url, client=self._client)
+        return carrier, self._over_http(carrier, service, leg, figures)
+
+    def _over_http(self, carrier: HttpCarrier, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler:
         payload = self._payload(leg)
         backend = HttpBackend(carrier, kind=payload.kind, headers=leg.headers, wall_clock=_wall_clock)
-        return carrier, self._gathering(backend, payload, service, figures)
+        return self._gathering(backend, payload, service, figures)
 
     def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
         assert isinstance(leg.target, GrpcTargetSpec)

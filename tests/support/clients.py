@@ -38,9 +38,9 @@ def tool(name: str) -> str:
     return str(found)
 
 
-def node_program(name: str, *, folder: Path = NODE) -> list[str]:
-    """The command that runs a script of a folder with npm packages of its own."""
-    if not (folder / "node_modules").exists():
+def node_program(name: str, *, folder: Path = NODE, needs: Sequence[str] = ("",)) -> list[str]:
+    """The command that runs a script of a folder with npm packages of its own. `needs`: those that the script uses."""
+    if not all((folder / "node_modules" / package).exists() for package in needs):
         _missing(f"the npm packages of {folder.relative_to(ROOT)}")
     return [tool("node"), str(folder / name)]
 

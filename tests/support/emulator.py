@@ -107,6 +107,11 @@ class Caller:
     """What the functions wrote, each line with the function's name."""
     written: asyncio.Event
 
+    @property
+    def log(self) -> str:
+        """All that was written, one line after the other."""
+        return "\n".join(line for _, line in self.lines)
+
     async def line(self, text: str, *, times: int = 1) -> None:
         """Return once the functions have written `text` that often."""
         while [line for _, line in self.lines].count(text) < times:

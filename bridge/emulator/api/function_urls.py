@@ -35,6 +35,9 @@ STREAMING_ADVICE = (
 PATH_PREFIX = "/lambda-url/"
 PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
 
+OPEN_TO_PAGES = (PATH_PREFIX, "/lambda-web/")
+"""The paths that pages of any origin may ask for, as on AWS."""
+
 BODILESS = (204, 304)
 """HTTP statuses whose responses end with their head (RFC 9110 6.4.1), as those to HEAD do."""
 
@@ -61,7 +64,7 @@ class FunctionUrls:
         match = _HOST.fullmatch(host)
         if match is not None and self._hosts.answer_to_url(host, match["suffix"]):
             return await self._serve(request, match["name"], _sent_path(request))
-        is_url = request.raw_path.startswith(PATH_PREFIX)
+        is_url = request.raw_path.startswith(OPEN_TO_PAGES)
         refusal = http_refusal_of(request, self._hosts, takes_any_origin=is_url)
         if refusal is not None:
             raise refusals.Misdirected(refusal)

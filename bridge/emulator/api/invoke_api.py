@@ -26,6 +26,8 @@ from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import event_stream, naming, refusals, signature
 from bridge.emulator.api.function_urls import PATH, FunctionUrls
 from bridge.emulator.api.naming import FunctionId
+from bridge.emulator.api.web_functions import PATH as WEB_PATH
+from bridge.emulator.api.web_functions import WebFunctions
 from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
@@ -45,8 +47,8 @@ SERVED = (
     "The local Lambda serves POST /2015-03-31/functions/NAME/invocations, "
     "POST /2021-11-15/functions/NAME/response-streaming-invocations, GET /2015-03-31/functions, "
     "GET /2015-03-31/functions/NAME, GET /2015-03-31/functions/NAME/configuration, "
-    "PUT and DELETE /2017-10-31/functions/NAME/concurrency, GET /2019-09-30/functions/NAME/concurrency "
-    "and /lambda-url/NAME/."
+    "PUT and DELETE /2017-10-31/functions/NAME/concurrency, GET /2019-09-30/functions/NAME/concurrency, "
+    "/lambda-url/NAME/ and /lambda-web/NAME/."
 )
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,12 +65,15 @@ class _Concurrency(msgspec.Struct):
 class InvokeApi:
     """`functions` is looked at anew for each request."""
 
-    def __init__(self, functions: Mapping[str, Function], urls: FunctionUrls) -> None:
+    def __init__(self, functions: Mapping[str, Function], urls: FunctionUrls, web_functions: WebFunctions) -> None:
         self._functions = functions
         self._urls = urls
+        self._web_functions = web_functions
 
     def application(self, *outermost: Middleware) -> web.Application:
-        application = web.Application(middlewares=[*outermost, _answer_refusals, self._urls.serve_by_host])
+        by_host = (self._web_functions.serve_by_host, self._urls.serve_by_host)
+        application = web.Application(middlewares=[*outermost, _answer_refusals, *by_host])
+        expect = self._web_functions.expect
         application.add_routes(
             [
                 web.post("/2015-03-31/functions/{name}/invocations", self._invoke),
@@ -83,7 +88,8 @@ class InvokeApi:
                     "/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream
                 ),
                 web.route("*", PATH, self._urls.serve_by_path),
-                web.route("*", "/{path:.*}", _unknown),
+                web.route("*", WEB_PATH, self._web_functions.serve_by_path, expect_handler=expect),
+                web.route("*", "/{path:.*}", _unknown, expect_handler=expect),
             ]
         )
         return application

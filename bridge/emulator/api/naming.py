@@ -28,6 +28,11 @@ def url_domain(name: str) -> str:
     return f"{name}.lambda-url.{REGION}.localhost"
 
 
+def web_domain(name: str) -> str:
+    """Return the host name of a Web Function's endpoint. On AWS it begins with two random parts."""
+    return f"{name}.lambda-web.{REGION}.localhost"
+
+
 class FunctionId(FrozenValue, frozen=True):
     """A function and, if the caller named one, the version or alias."""
 

@@ -86,6 +86,8 @@ def interpreter_of(config: FunctionConfig) -> str:
 
 def command_of(config: FunctionConfig) -> tuple[str, ...]:
     """Return the program and arguments of a function's process: its command, or a Python runtime with its handler."""
+    if config.web is not None:
+        return config.web.command
     if config.command is not None:
         return config.command
     assert config.handler is not None
@@ -101,8 +103,27 @@ def environment_of(
     log_socket: str | None = None,
 ) -> dict[str, str]:
     """Return the whole environment. `env:` may change anything in it but the address of the Runtime API."""
+    environment = _set_by_aws(config, log_stream)
+    if config.instance_concurrency > 1:
+        environment |= _for_many_calls(config.instance_concurrency)
+    if config.command is None:
+        environment |= _for_python(interpreter)
+    environment |= config.env
+    if config.command is None:
+        environment |= _python_path(config, interpreter)
+    if log_socket is not None:
+        environment["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"] = log_socket
+    return environment | {"AWS_LAMBDA_RUNTIME_API": runtime_api}
+
+
+def web_environment_of(config: FunctionConfig, *, endpoint: str, log_stream: str) -> dict[str, str]:
+    """Return the whole environment of a Web Function's server. `endpoint`: where it must listen (`host:port`)."""
+    return {**_set_by_aws(config, log_stream), **config.env, "AWS_LAMBDA_HTTP_ENDPOINT": endpoint}
+
+
+def _set_by_aws(config: FunctionConfig, log_stream: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in PASSED if name in os.environ}
-    set_by_aws = {
+    return inherited | {
         "AWS_LAMBDA_FUNCTION_NAME": config.name,
         "AWS_LAMBDA_FUNCTION_VERSION": naming.LATEST,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(math.ceil(config.memory / MIB)),
@@ -122,17 +143,6 @@ def environment_of(
         "TZ": ":UTC",
         "_HANDLER": config.handler or Path(command_of(config)[0]).name,
     }
-    environment = inherited | set_by_aws
-    if config.instance_concurrency > 1:
-        environment |= _for_many_calls(config.instance_concurrency)
-    if config.command is None:
-        environment |= _for_python(interpreter)
-    environment |= config.env
-    if config.command is None:
-        environment |= _python_path(config, interpreter)
-    if log_socket is not None:
-        environment["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"] = log_socket
-    return environment | {"AWS_LAMBDA_RUNTIME_API": runtime_api}
 
 
 def _for_many_calls(concurrency: int) -> Mapping[str, str]:

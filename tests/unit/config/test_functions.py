@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.schema import FunctionConfig, FunctionUrl
+from bridge.config.schema import FunctionConfig, FunctionUrl, WebFunctionConfig
 from bridge.rpc.limits import MIB
 from tests.support.configured import configured, problems
 
@@ -66,11 +66,55 @@ def test_an_interpreter_with_a_slash_is_a_file(tmp_path: Path) -> None:
     assert ['bridge.yaml:1: functions.f.python: no such file: "./python"'] == problems(text)
 
 
+def test_a_web_function_has_the_defaults_of_aws() -> None:
+    web = configured('functions: {w: {web: {command: ["node", "index.js"]}}}').functions["w"]
+
+    assert WebFunctionConfig(("node", "index.js")) == web.web
+    assert (30.0, 64, 2048 * MIB) == (web.timeout, web.instance_concurrency, web.memory)
+
+
+def test_the_keys_of_a_web_function(tmp_path: Path) -> None:
+    text = """
+functions:
+  w: {web: {command: [a]}, code: ., timeout: 15m, concurrency: 3, instance_concurrency: 128, env: {A: b}, reload: true}
+"""
+    expected = FunctionConfig(
+        "w",
+        tmp_path,
+        web=WebFunctionConfig(("a",)),
+        timeout=900,
+        memory=2048 * MIB,
+        concurrency=3,
+        instance_concurrency=128,
+        env={"A": "b"},
+        reload=True,
+    )
+    assert expected == configured(text, folder=tmp_path).functions["w"]
+
+
 @pytest.mark.parametrize(
     ("problem", "function"),
     [
-        (': needs either "handler" or "command"', "{}"),
-        (': needs either "handler" or "command"', "{handler: a.b, command: [c]}"),
+        (': needs either "handler" or "command" (or "web")', "{}"),
+        (': needs either "handler" or "command" (or "web")', "{handler: a.b, command: [c]}"),
+        (".handler: has no effect on a Web Function", "{web: {command: [c]}, handler: a.b}"),
+        (".command: has no effect on a Web Function", "{web: {command: [c]}, command: [c]}"),
+        (".memory: has no effect on a Web Function", "{web: {command: [c]}, memory: 1GiB}"),
+        (".url: has no effect on a Web Function", "{web: {command: [c]}, url: {}}"),
+        (".rate: has no effect on a Web Function", "{web: {command: [c]}, rate: 3}"),
+        (".timeout: a request to a Web Function may take 3s to 15m", "{web: {command: [c]}, timeout: 2s}"),
+        (".timeout: a request to a Web Function may take 3s to 15m", "{web: {command: [c]}, timeout: 16m}"),
+        (
+            ".instance_concurrency: a Web Function serves at most 128 requests at once",
+            "{web: {command: [c]}, instance_concurrency: 129}",
+        ),
+        (
+            ".env.AWS_LAMBDA_HTTP_ENDPOINT: the local Lambda sets this variable itself",
+            "{web: {command: [c]}, env: {AWS_LAMBDA_HTTP_ENDPOINT: x}}",
+        ),
+        ('.web: needs "command"', "{web: {}}"),
+        ('.web.command: expected a list such as ["./bootstrap"], found "node"', "{web: {command: node}}"),
+        ('.web.comand: unknown key, did you mean "command"?', "{web: {command: [c], comand: [c]}}"),
         (': expected a mapping, found "app.handler"', "app.handler"),
         ('.handler: expected a handler: module.attribute, found "handler"', "{handler: handler}"),
         ('.command: expected a list such as ["./bootstrap"], found "./bootstrap"', "{command: ./bootstrap}"),

@@ -18,7 +18,7 @@ from bridge.config.services import (
     matching_keys,
     parse_key,
 )
-from bridge.config.target import EXPECTED
+from bridge.config.target import EXPECTED, LocalTarget, LocalWebTarget
 from bridge.routing.router import Router
 from bridge.rpc.address import UnixAddress
 from bridge.rpc.limits import Limits, QueueLimits, RetryPolicy
@@ -595,6 +595,24 @@ def test_what_is_written_wins_over_the_host() -> None:
     text = f"services: {{a.B: {{target: '{URL_HOST}', auth: {{iam: {{region: us-east-1}}}}}}}}"
 
     assert IamAuth("lambda", "us-east-1") == leg(text).auth
+
+
+def test_a_local_web_function_is_an_http_target() -> None:
+    """What works on HTTP works on it, and what belongs to Invoke does not."""
+    functions = "functions: {w: {web: {command: [c]}}, f: {handler: a.b}}"
+    one, other = (leg(f"{functions}\nservices: {{a.B: 'local:{name}'}}").target for name in ("w", "f"))
+
+    assert (LocalWebTarget("w"), LocalTarget("f")) == (one, other)
+    assert "local:w" == str(one)
+    assert {"x-a": "1"} == leg(f"{functions}\nservices: {{a.B: {{target: 'local:w', headers: {{x-a: '1'}}}}}}").headers
+    for key, value in {
+        "event": "http-v1",
+        "invoke_mode": "response_stream",
+        "auth": "iam",
+        "tls": "{ca: null}",
+    }.items():
+        (problem,) = problems(f"{functions}\nservices: {{a.B: {{target: 'local:w', {key}: {value}}}}}")
+        assert "has no effect on a local: target that is a Web Function" in problem
 
 
 def test_no_auth_is_the_default() -> None:
