@@ -70,7 +70,7 @@ def of_request(headers: Headers) -> Metadata:
             continue
         elif name.endswith("-bin"):
             # gRPC PROTOCOL-HTTP2: values may have been joined with commas on the way; split before decoding.
-            metadata += [Metadatum(name, _decode(name, part)) for part in value.split(",")]
+            metadata += [Metadatum(name, decode_binary(name, part)) for part in value.split(",")]
         else:
             metadata.append(Metadatum(name, value))
     return tuple(metadata)
@@ -82,7 +82,8 @@ def _is_passed(name: str) -> bool:
     return name not in _TRANSPORT and name not in _FRONT_END
 
 
-def _decode(name: str, value: str) -> bytes:
+def decode_binary(name: str, value: str) -> bytes:
+    """Return the value of a name in `-bin`, from base64 with or without padding. Raises Refused."""
     stripped = value.strip(" ").rstrip("=")
     try:
         return b64decode(stripped + "=" * (-len(stripped) % 4), validate=True)

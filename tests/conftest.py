@@ -6,6 +6,8 @@ from hypothesis import settings
 
 from tests.support.ci import pytest_runtest_makereport  # noqa: F401 - a hook
 
+pytest_plugins = ["lambda_fn.testing.pytest"]
+
 # Tests start processes while gRPC's threads run. With its fork support on, gRPC's own handlers run in each child before
 # it has become another program; on a busy machine a child can hang in them. Whoever sets it must do so before grpc is
 # imported.

@@ -45,7 +45,7 @@ _USUAL_ALPHABET = bytes.maketrans(b"-_", b"+/")
 _PARAMETERS = ("base64", "compression", "connect", "encoding", "message")
 _is_get = re.compile(rf"(?:^|&)(?:{'|'.join(_PARAMETERS)})=").search
 
-_NAMES = (
+CODE_NAMES = (
     "",
     "canceled",
     "unknown",
@@ -248,7 +248,7 @@ def _timeout_of(value: str | None) -> float | None:
 
 
 def _error(status: Status, trailing: Metadata) -> dict[str, Any]:
-    error: dict[str, Any] = {"code": _NAMES[status.code]}
+    error: dict[str, Any] = {"code": CODE_NAMES[status.code]}
     if status.message:
         error["message"] = status.message
     details = [

@@ -79,7 +79,7 @@ def _json_codec(request: HttpRequest) -> Codec | None:
 
 
 def _decode_text_call(request: HttpRequest, codec: Codec | None, max_message: int | None) -> IncomingCall:
-    return _decode(request._replace(body=_decode_text(request.body)), codec, max_message)
+    return _decode(request._replace(body=decode_text(request.body)), codec, max_message)
 
 
 def _decode(request: HttpRequest, codec: Codec | None, max_message: int | None) -> IncomingCall:
@@ -104,7 +104,8 @@ def parse_timeout(value: str | None) -> float | None:
     return min(int(found[1]) * _SECONDS_IN[found[2]], _LONGEST_TIMEOUT) if found else None
 
 
-def _decode_text(body: bytes) -> bytes:
+def decode_text(body: bytes) -> bytes:
+    """Return the bytes of a body in base64. Raises Refused."""
     try:
         return b"".join([b64decode(part, validate=True) for part in _padded_parts(body)])
     except Base64Error as error:

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import pytest
 
-from lambda_fn.examples import ping, ping_pb2
+from lambda_fn.examples import ping, ping_pb2, ping_pb2_grpc
+from lambda_fn.testing.pytest import LambdaChannel
 from tests.support.http_events import FRONT_ENDS, HttpCaller
-from tests.support.lambda_channel import LambdaChannel
 
 pb: Any = ping_pb2
 
@@ -40,14 +39,11 @@ def test_ping_by_rest(front_end: Any, verb: str, path: str, body: bytes, expecte
     assert "application/json" == answer.headers["content-type"]
 
 
-def test_ping_by_grpc() -> None:
+def test_ping_by_grpc(lambda_channel: LambdaChannel) -> None:
     """As the bridge calls it."""
-    outcome = LambdaChannel(ping.server).call("/dev.Ping/Send", (b"",))
+    stub: Any = ping_pb2_grpc.PingStub(lambda_channel(ping.server))
 
-    assert (grpc.StatusCode.OK, "pong") == (
-        outcome.code,
-        pb.PingReply.FromString(outcome.messages[0]).message,
-    )
+    assert "pong" == stub.Send(pb.PingRequest()).message
 
 
 class Lines(logging.Handler):
@@ -59,12 +55,16 @@ class Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def test_the_interceptor_logs_both() -> None:
+def test_the_interceptor_logs_both(lambda_channel: LambdaChannel) -> None:
     """A REST call passes the same interceptors as a gRPC one."""
     log = Lines()
     ping._logger.addHandler(log)
     HttpCaller(ping.handler).send("GET", "/v1/ping", headers={"user-agent": "curl/8"})
-    LambdaChannel(ping.server).call("/dev.Ping/Send", (b"",), headers={"user-agent": "grpc-go/1"})
+    ch = lambda_channel(ping.server, options=[("grpc.primary_user_agent", "mine/1")])
+    stub: Any = ping_pb2_grpc.PingStub(ch)
+    stub.Send(pb.PingRequest())
     ping._logger.removeHandler(log)
 
-    assert ["call of /dev.Ping/Send by curl/8", "call of /dev.Ping/Send by grpc-go/1"] == log.lines
+    by_rest, by_grpc = log.lines
+    assert "call of /dev.Ping/Send by curl/8" == by_rest
+    assert by_grpc.startswith("call of /dev.Ping/Send by mine/1 ")

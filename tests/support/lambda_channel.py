@@ -243,16 +243,28 @@ def grpcio_outcome(
 ) -> Outcome:
     """The outcome of a call made by grpcio's client."""
     with grpc.insecure_channel(address) as channel:
-        requests: Iterator[Any] = iter(messages)
-        call: Any = channel.stream_stream(method)(requests, metadata=tuple(metadata), timeout=timeout)
-        received_messages: list[bytes] = []
-        with suppress(grpc.RpcError):
-            for message in call:
-                received_messages.append(message)  # noqa: PERF402 - what came before the error counts
-        return Outcome(
-            call.code(),
-            call.details(),
-            tuple(received_messages),
-            tuple((name, value) for name, value in call.initial_metadata()),
-            tuple((name, value) for name, value in call.trailing_metadata()),
-        )
+        return outcome_through(channel, method, messages, metadata=metadata, timeout=timeout)
+
+
+def outcome_through(
+    channel: grpc.Channel,
+    method: str,
+    messages: Sequence[bytes] = (b"request",),
+    *,
+    metadata: Sequence[tuple[str, str | bytes]] = (),
+    timeout: float = 10.0,
+) -> Outcome:
+    """The outcome of a call on this channel."""
+    requests: Iterator[Any] = iter(messages)
+    call: Any = channel.stream_stream(method)(requests, metadata=tuple(metadata), timeout=timeout)
+    received_messages: list[bytes] = []
+    with suppress(grpc.RpcError):
+        for message in call:
+            received_messages.append(message)  # noqa: PERF402 - what came before the error counts
+    return Outcome(
+        call.code(),
+        call.details(),
+        tuple(received_messages),
+        tuple((name, value) for name, value in call.initial_metadata()),
+        tuple((name, value) for name, value in call.trailing_metadata()),
+    )
