@@ -27,8 +27,9 @@ from bridge.aws.sigv4 import RequestSigner
 from bridge.carriers.http1.connection import Http1Connection as UpstreamConnection
 from bridge.http2.native import NativeEngine
 from bridge.layers.access_log import AccessLog
-from bridge.layers.admit import Gate, admit
+from bridge.layers.admit import admit
 from bridge.layers.deadline import Deadlines, deadline
+from bridge.layers.gate import Gate
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
 from bridge.rpc.call import Call, Handler

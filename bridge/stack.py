@@ -18,9 +18,10 @@ from bridge.config.target import MAX_CALL_SECONDS, TargetKind
 from bridge.conversion.converter import Conversions
 from bridge.layers import route_table
 from bridge.layers.access_log import AccessLog
-from bridge.layers.admit import Gate, admit
+from bridge.layers.admit import admit
 from bridge.layers.choose_road import choose_road
 from bridge.layers.deadline import Deadlines, deadline
+from bridge.layers.gate import Gate
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry

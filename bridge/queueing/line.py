@@ -42,10 +42,10 @@ class Waiter:
         """Whether its turn has come: the call is in flight."""
 
 
-W = TypeVar("W", bound=Waiter)
+WaiterType = TypeVar("WaiterType", bound=Waiter)
 
 
-class Member(Generic[W]):
+class Member(Generic[WaiterType]):
     """One target that leads to the function: its calls in flight, and its queue."""
 
     __slots__ = ("_ended", "max_concurrency", "places", "tenant_of", "turns")
@@ -54,7 +54,7 @@ class Member(Generic[W]):
         self.places = places
         self.max_concurrency = 1
         """Calls in flight, as the configuration in force says."""
-        self.turns: Turns[W] = Turns()
+        self.turns: Turns[WaiterType] = Turns()
         self.tenant_of: Callable[[Any], Hashable] | None = None
         """The tenant of a call. None: all calls are of one."""
         self._ended: deque[float] = deque(maxlen=_MEASURED)
@@ -90,14 +90,14 @@ class _Tenant:
         self.throttled_at = 0.0
 
 
-class Line(Generic[W]):
+class Line(Generic[WaiterType]):
     """All times are monotonic seconds."""
 
     def __init__(self, new_limits: Callable[[], LearnedLimits] = LearnedLimits) -> None:
         self._new_limits = new_limits
         self.limits = new_limits()
-        self.members: dict[int, Member[W]] = {}
-        self._waiting: OrderedDict[Member[W], None] = OrderedDict()
+        self.members: dict[int, Member[WaiterType]] = {}
+        self._waiting: OrderedDict[Member[WaiterType], None] = OrderedDict()
         """Members with waiting calls, in the order of their turns."""
         self._tenants: OrderedDict[Hashable, _Tenant] = OrderedDict()
         """Those that AWS has throttled, the last one at the end."""
@@ -106,7 +106,7 @@ class Line(Generic[W]):
         self.is_watched = False
         """Whether calls must ask for their place, and say when they end."""
 
-    def member(self, places: Places) -> Member[W]:
+    def member(self, places: Places) -> Member[WaiterType]:
         """Return the target that owns these places."""
         found = self.members.get(id(places))
         if found is None:
@@ -131,7 +131,7 @@ class Line(Generic[W]):
 
     # -- calls that come and go ---------------------------------------------------------------------------------------
 
-    def may_pass(self, member: Member[W], tenant: Hashable, *, now: float) -> bool:
+    def may_pass(self, member: Member[WaiterType], tenant: Hashable, *, now: float) -> bool:
         """Whether a new call may be sent at once. If so, call `send` next."""
         return (
             not member.turns
@@ -140,7 +140,7 @@ class Line(Generic[W]):
             and not self._seconds_until_tenant(tenant, now)
         )
 
-    def send(self, member: Member[W], call: Placed, tenant: Hashable, *, now: float) -> None:
+    def send(self, member: Member[WaiterType], call: Placed, tenant: Hashable, *, now: float) -> None:
         """Give the call a place."""
         member.places.calls.add(call)
         self._sent[call] = now
@@ -150,7 +150,9 @@ class Line(Generic[W]):
             state.calls.add(call)
             state.limits.sent(now=now)
 
-    def ended(self, member: Member[W], call: Placed, tenant: Hashable, *, now: float, is_accepted: bool) -> None:
+    def ended(
+        self, member: Member[WaiterType], call: Placed, tenant: Hashable, *, now: float, is_accepted: bool
+    ) -> None:
         """Note that a call has left its place without a throttle. `is_accepted`: the function took it."""
         sent = self._sent.pop(call, -NEVER)
         member.measure(now)
@@ -207,13 +209,13 @@ class Line(Generic[W]):
 
     # -- calls that wait ----------------------------------------------------------------------------------------------
 
-    def wait(self, member: Member[W], waiter: W) -> None:
+    def wait(self, member: Member[WaiterType], waiter: WaiterType) -> None:
         """Let the call wait behind the others of its connection."""
         member.turns.add(waiter)
         self._waiting.setdefault(member)
         self.is_watched = True
 
-    def wait_again(self, member: Member[W], waiter: W) -> None:
+    def wait_again(self, member: Member[WaiterType], waiter: WaiterType) -> None:
         """Let a throttled call wait at the head."""
         waiter.has_place = False
         member.turns.put_back(waiter)
@@ -221,13 +223,13 @@ class Line(Generic[W]):
         self._waiting.move_to_end(member, last=False)
         self.is_watched = True
 
-    def leave(self, member: Member[W], waiter: W) -> None:
+    def leave(self, member: Member[WaiterType], waiter: WaiterType) -> None:
         """Take out a call that gives up waiting."""
         member.turns.remove(waiter)
         if not member.turns:
             del self._waiting[member]
 
-    def next(self, *, now: float) -> W | None:
+    def next(self, *, now: float) -> WaiterType | None:
         """Return the call whose turn has come. It has its place, as after `send`."""
         if not self._waiting or self.limits.seconds_until_open(self.in_flight, now=now) > 0:
             return None
@@ -271,7 +273,7 @@ class Line(Generic[W]):
         state = self._tenants.get(tenant) if self._tenants else None
         return 0.0 if state is None else state.limits.seconds_until_open(len(state.calls), now=now)
 
-    def seconds_to_wait(self, member: Member[W], tenant: Hashable, connection: Hashable) -> float | None:
+    def seconds_to_wait(self, member: Member[WaiterType], tenant: Hashable, connection: Hashable) -> float | None:
         """How long a new call of this connection waits, as fast as the queue moves now. None: nobody knows yet."""
         pace = member.pace
         return None if pace is None else member.turns.ahead_of(tenant, connection) / pace

@@ -28,18 +28,18 @@ class Waiting(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Waiting)
+WaitingType = TypeVar("WaitingType", bound=Waiting)
 
 IsBlocked = Callable[[Hashable], bool]
 
 _arrived = attrgetter("arrived")
 
 
-class Turns(Generic[W]):
+class Turns(Generic[WaitingType]):
     """The waiting calls of one target."""
 
     def __init__(self) -> None:
-        self._tenants: _Group[W] = _Group(2)
+        self._tenants: _Group[WaitingType] = _Group(2)
 
     def __len__(self) -> int:
         return len(self._tenants)
@@ -49,25 +49,25 @@ class Turns(Generic[W]):
         """Those with waiting calls. The one whose turn is next comes first."""
         return tuple(self._tenants.members)
 
-    def add(self, waiting: W) -> None:
+    def add(self, waiting: WaitingType) -> None:
         """Let the call wait behind the others of its connection."""
         self._tenants.add(waiting, (waiting.tenant, waiting.connection))
 
-    def put_back(self, waiting: W) -> None:
+    def put_back(self, waiting: WaitingType) -> None:
         """Let a call wait again that had its turn and was throttled. It waits before all of its connection that began
         later, and the turn is its connection's again.
         """
         self._tenants.put_back(waiting, (waiting.tenant, waiting.connection))
 
-    def remove(self, waiting: W) -> None:
+    def remove(self, waiting: WaitingType) -> None:
         """Take out a call that no longer waits."""
         self._tenants.remove(waiting, (waiting.tenant, waiting.connection))
 
-    def take(self, is_blocked: IsBlocked | None = None) -> W | None:
+    def take(self, is_blocked: IsBlocked | None = None) -> WaitingType | None:
         """Take out the call whose turn it is. Tenants that are blocked keep their turn for later. None: all are."""
         return self._tenants.take(is_blocked)
 
-    def to_evict(self, tenant: Hashable, connection: Hashable) -> W | None:
+    def to_evict(self, tenant: Hashable, connection: Hashable) -> WaitingType | None:
         """Return the waiting call that makes room for a new one of this connection in a full queue.
 
         None: the new call's tenant and connection have as many waiting calls as any other.
@@ -82,45 +82,45 @@ class Turns(Generic[W]):
 _Path = tuple[Hashable, ...]
 
 
-class _Lane(Generic[W]):
+class _Lane(Generic[WaitingType]):
     """The waiting calls of one connection."""
 
     __slots__ = ("_fresh", "_returned")
 
     def __init__(self) -> None:
-        self._returned: list[W] = []
+        self._returned: list[WaitingType] = []
         """Those that had a turn already, by the time when they began."""
-        self._fresh: OrderedDict[W, None] = OrderedDict()
+        self._fresh: OrderedDict[WaitingType, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._returned) + len(self._fresh)
 
-    def add(self, waiting: W, _path: _Path) -> None:
+    def add(self, waiting: WaitingType, _path: _Path) -> None:
         self._fresh[waiting] = None
 
-    def put_back(self, waiting: W, _path: _Path) -> None:
+    def put_back(self, waiting: WaitingType, _path: _Path) -> None:
         insort(self._returned, waiting, key=_arrived)
 
-    def remove(self, waiting: W, _path: _Path) -> None:
+    def remove(self, waiting: WaitingType, _path: _Path) -> None:
         if waiting in self._fresh:
             del self._fresh[waiting]
         else:
             self._returned.remove(waiting)
 
-    def take(self, _is_blocked: IsBlocked | None = None) -> W:
+    def take(self, _is_blocked: IsBlocked | None = None) -> WaitingType:
         return self._returned.pop(0) if self._returned else self._fresh.popitem(last=False)[0]
 
-    def newest(self) -> W:
+    def newest(self) -> WaitingType:
         return next(reversed(self._fresh)) if self._fresh else self._returned[-1]
 
-    def to_evict(self, _path: _Path) -> W | None:
+    def to_evict(self, _path: _Path) -> WaitingType | None:
         return None
 
     def ahead_of(self, _path: _Path) -> int:
         return len(self)
 
 
-class _Group(Generic[W]):
+class _Group(Generic[WaitingType]):
     """Members that take turns: tenants with their connections, or connections with their calls."""
 
     __slots__ = ("_depth", "_length", "_sizes", "members")
@@ -130,26 +130,26 @@ class _Group(Generic[W]):
         self._depth = depth
         self._length = 0
         self._sizes = _Sizes()
-        self.members: OrderedDict[Hashable, _Group[W] | _Lane[W]] = OrderedDict()
+        self.members: OrderedDict[Hashable, _Group[WaitingType] | _Lane[WaitingType]] = OrderedDict()
         """In the order of their turns. None is empty."""
 
     def __len__(self) -> int:
         return self._length
 
-    def add(self, waiting: W, path: _Path) -> None:
+    def add(self, waiting: WaitingType, path: _Path) -> None:
         self._member(path[0]).add(waiting, path[1:])
         self._grew(path[0])
 
-    def put_back(self, waiting: W, path: _Path) -> None:
+    def put_back(self, waiting: WaitingType, path: _Path) -> None:
         self._member(path[0]).put_back(waiting, path[1:])
         self._grew(path[0])
         self.members.move_to_end(path[0], last=False)
 
-    def remove(self, waiting: W, path: _Path) -> None:
+    def remove(self, waiting: WaitingType, path: _Path) -> None:
         self.members[path[0]].remove(waiting, path[1:])
         self._shrank(path[0])
 
-    def take(self, is_blocked: IsBlocked | None = None) -> W | None:
+    def take(self, is_blocked: IsBlocked | None = None) -> WaitingType | None:
         for key, member in self.members.items():
             if is_blocked is None or not is_blocked(key):
                 found = member.take()
@@ -158,11 +158,11 @@ class _Group(Generic[W]):
                 return found
         return None
 
-    def newest(self) -> W:
+    def newest(self) -> WaitingType:
         """Of the member with the most."""
         return self.members[self._sizes.key_of_largest].newest()
 
-    def to_evict(self, path: _Path) -> W | None:
+    def to_evict(self, path: _Path) -> WaitingType | None:
         own = self.members.get(path[0])
         if not self.members:
             return None
@@ -177,7 +177,7 @@ class _Group(Generic[W]):
         before = own.ahead_of(path[1:])
         return before + self._sizes.sum_up_to(before) - min(len(own), before)
 
-    def _member(self, key: Hashable) -> _Group[W] | _Lane[W]:
+    def _member(self, key: Hashable) -> _Group[WaitingType] | _Lane[WaitingType]:
         found = self.members.get(key)
         if found is None:
             found = self.members[key] = _Group(self._depth - 1) if self._depth > 1 else _Lane()

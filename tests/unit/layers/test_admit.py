@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.layers.admit import Gate, admit, admit_builtin
+from bridge.layers.admit import admit, admit_builtin
+from bridge.layers.gate import Gate
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call, Handler
 from bridge.rpc.errors import Overloaded

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Hashable
 
 import pytest
 
-from bridge.layers.admit import Gate, admit
+from bridge.layers.admit import admit
+from bridge.layers.gate import Gate
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Call
 from bridge.rpc.errors import (

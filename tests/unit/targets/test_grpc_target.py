@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge.layers.admit import Gate, admit
+from bridge.layers.admit import admit
+from bridge.layers.gate import Gate
 from bridge.rpc.buffers import Account, Buffers
 from bridge.rpc.call import ClientCertificate, Peer
 from bridge.rpc.envelope import envelope
