@@ -88,6 +88,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from bridge.commands.routes import routes
 
             return routes(chosen)
+        case "iam":
+            from bridge.commands.iam import iam
+
+            return iam(chosen)
         case "emulate":
             from bridge.commands.emulate import emulate
 
@@ -113,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_check(commands)
     _add_routes(commands)
+    _add_iam(commands)
     _add_emulate(commands)
     _add_call(commands)
     return parser
@@ -183,6 +188,35 @@ def _add_routes(commands: _Commands[argparse.ArgumentParser]) -> None:
         "routes",
         "List each service or method with its target.",
         "grpc-lambda-bridge routes -c bridge.yaml",
+    )
+
+
+def _add_iam(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "iam",
+        "Print the least AWS permissions that the configuration needs, with the trust policies of its roles.",
+        "grpc-lambda-bridge iam -c bridge.yaml --account 123456789012 --runs-on ecs -o terraform",
+    )
+    command.add_argument("-o", "--output", choices=("json", "terraform"), default="json")
+    command.add_argument("--account", metavar="ID", help="the account of functions and APIs that are named without one")
+    command.add_argument("--region", metavar="NAME", help="their region, if the configuration does not say it")
+    command.add_argument(
+        "--function",
+        action="append",
+        default=[],
+        metavar="HOST=ARN",
+        help="the function behind a URL with this host; may be repeated",
+    )
+    command.add_argument(
+        "--runs-on",
+        choices=("ec2", "ecs", "pod-identity", "irsa"),
+        help="where the bridge runs: also print the trust policy of its own role",
+    )
+    command.add_argument("--oidc-provider", metavar="ARN", help="for irsa: the ARN of the cluster's OIDC provider")
+    command.add_argument("--service-account", metavar="NAMESPACE:NAME", help="for irsa and pod-identity: the pod's")
+    command.add_argument(
+        "--principal", metavar="ARN", help="who may assume the roles: the ARN of the bridge's own role"
     )
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from bridge.commands.failure import CommandFailed
+from bridge.commands.iam import filled, region_of_environment
 from bridge.commands.loading import load_config
+from bridge.config.permissions import Place, missing, role_of
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
 from bridge.layers.deadline import Deadlines
-from bridge.rpc.errors import RpcError
+from bridge.rpc.errors import AccessRefused, RpcError, StaleCredentials
 from bridge.rpc.figures import BridgeFigures
 from bridge.services.configured import load_configured, warnings_about
 from bridge.stack import Shared, Stack
@@ -37,13 +40,26 @@ def check(chosen: argparse.Namespace) -> int:
 
 async def _check_live(config: Config) -> int:
     refused = 0
-    async for key, error in _dry_runs(config):
+    async for destination, error in _dry_runs(config):
         refused += error is not None
-        print(f"  {key}: {error or 'may be called'}", flush=True)
+        print(f"  {destination.key}: {error or 'may be called'}", flush=True)
+        if isinstance(error, AccessRefused) and not isinstance(error, StaleCredentials):
+            for line in _lacks(config, destination):
+                print(f"    {line}", flush=True)
     return 1 if refused else 0
 
 
-async def _dry_runs(config: Config) -> AsyncIterator[tuple[str, str | None]]:
+def _lacks(config: Config, destination: Destination) -> Iterator[str]:
+    """Yield the statements that the refused identity needs. One of them is missing, or a policy denies the call."""
+    leg = destination.leg
+    role = role_of(leg, config)
+    yield f"add to the policy of {'the bridge' if role is None else role.arn}, or see whether another policy denies it:"
+    place = Place(region=region_of_environment())
+    for statement in missing(config.services[destination.key], leg, config, place):
+        yield filled(json.dumps(statement.document()))
+
+
+async def _dry_runs(config: Config) -> AsyncIterator[tuple[Destination, Exception | None]]:
     """Each function on AWS with what keeps us from calling it. Local functions are not asked: nothing runs them now."""
     figures = BridgeFigures()
     shared = Shared(
@@ -59,7 +75,7 @@ async def _dry_runs(config: Config) -> AsyncIterator[tuple[str, str | None]]:
         await _wait_for_credentials(stack)
         for invocation in stack.invocations:
             if not invocation.is_local:
-                yield invocation.key, await _dry_run(invocation)
+                yield invocation, await _dry_run(invocation)
     finally:
         await stack.close()
 
@@ -76,12 +92,12 @@ async def _wait_for_credentials(stack: Stack) -> None:
         raise CommandFailed(stack.credentials.missing)  # why is in the log
 
 
-async def _dry_run(invocation: Destination) -> str | None:
+async def _dry_run(invocation: Destination) -> Exception | None:
     try:
         async with asyncio.timeout(_DRY_RUN_SECONDS):
             await invocation.carrier.dry_run()
     except RpcError as error:
-        return str(error)
+        return error
     except TimeoutError:
-        return f"no answer within {_DRY_RUN_SECONDS:g} s"
+        return TimeoutError(f"no answer within {_DRY_RUN_SECONDS:g} s")
     return None

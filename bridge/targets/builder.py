@@ -78,6 +78,7 @@ class Destination:
 
     key: str
     """The entry's."""
+    leg: TargetShare
     carrier: Asked
     is_local: bool
 
@@ -204,7 +205,7 @@ class Targets:
             assert isinstance(carrier, LambdaInvoke | LambdaStream)
             carrier = _AskedForTenant(carrier, leg.tenant.constant or PROBING_TENANT)
         is_local = leg.target.local_function is not None
-        self.invocations.append(Destination(service.key, carrier, is_local))
+        self.invocations.append(Destination(service.key, leg, carrier, is_local))
         return handler
 
     def duplex_of(self, service: Service, leg: TargetShare, figures: TargetFigures) -> Handler | None:

@@ -6,7 +6,9 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,39 @@ def test_check_live_without_credentials_says_so_once(tmp_path: Path) -> None:
     assert 1 == ended.returncode
     assert "missing: AWS_SECRET_ACCESS_KEY" in first
     assert second.startswith("grpc-lambda-bridge: ")
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Lambda's API for credentials without permissions."""
+
+    def do_POST(self) -> None:
+        body = b'{"Message": "User is not authorized to perform: lambda:InvokeFunction"}'
+        self.send_response(403)
+        self.send_header("x-amzn-errortype", "AccessDeniedException")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_check_live_prints_the_statement_that_is_missing(tmp_path: Path) -> None:
+    """As a policy has it, under the line of the entry that AWS refuses."""
+    server = HTTPServer(("127.0.0.1", 0), _Refusing)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        aws = {"region": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{server.server_port}"}
+        (tmp_path / "bridge.yaml").write_text(yaml.safe_dump({"aws": aws, "services": {"a.B": "function:x:live"}}))
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        ended = bridge_command("check", "--live", folder=tmp_path, environ=keys)
+        server.shutdown()
+
+    assert 1 == ended.returncode, ended.stderr
+    _, refused, who, statement = ended.stdout.splitlines()
+    assert "a.B: " in refused
+    assert "the policy of the bridge" in who
+    assert ["arn:aws:lambda:eu-west-1:*:function:x:live"] == json.loads(statement)["Resource"]
+    assert "lambda:InvokeFunction" == json.loads(statement)["Action"]
 
 
 def test_routes_shows_what_goes_where(tmp_path: Path) -> None:
