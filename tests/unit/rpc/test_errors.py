@@ -32,6 +32,7 @@ _CAUSES = {
     "UnknownMethod": (StatusCode.UNIMPLEMENTED, False, False),
     "NoRoute": (StatusCode.UNIMPLEMENTED, False, False),
     "FullDuplexNeeded": (StatusCode.UNIMPLEMENTED, False, False),
+    "TenantRefused": (StatusCode.UNAUTHENTICATED, False, False),
     "NotDuplex": (StatusCode.UNIMPLEMENTED, False, False),
     "RequestStalled": (StatusCode.DEADLINE_EXCEEDED, False, False),
     "Overloaded": (StatusCode.RESOURCE_EXHAUSTED, False, False),
