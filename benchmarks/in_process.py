@@ -38,7 +38,7 @@ from bridge.layers.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import ConnectionLimits, PoolLimits
-from bridge.rpc.url import Origin
+from bridge.rpc.url import ConnectTo, Origin
 from bridge.server.connection import Connection, ServerContext
 from bridge.server.uploads import Uploads
 from bridge.stack import Shared, Stack, front
@@ -194,6 +194,8 @@ class CannedDialer(Dialer):
         origin: Origin,  # noqa: ARG002 - Dialer's signature
         tls: ssl.SSLContext | None,  # noqa: ARG002
         make_protocol: Any,
+        *,
+        connect_to: ConnectTo | None = None,  # noqa: ARG002
     ) -> Any:
         sock = socket.socket()
         connection = cast("UpstreamConnection", make_protocol(sock))
@@ -213,6 +215,8 @@ class CannedClient(HttpClient):
         self,
         origin: Origin,
         tls: ssl.SSLContext | None = None,  # noqa: ARG002 - HttpClient's signature
+        *,
+        connect_to: ConnectTo | None = None,  # noqa: ARG002
     ) -> Pool:
         if self._canned is None:
             buffer = memoryview(bytearray(BUFFER_SIZE))

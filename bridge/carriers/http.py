@@ -23,7 +23,7 @@ from bridge.carriers.lambda_api import HASHED_ON_LOOP, hash_in_thread
 from bridge.rpc.buffers import SMALL, Account
 from bridge.rpc.errors import AccessRefused, AwsRefusal, StaleCredentials
 from bridge.rpc.remembered import BoundedDict
-from bridge.rpc.url import Origin, Url
+from bridge.rpc.url import ConnectTo, Origin, Url
 from bridge.rpc.value import FrozenValue
 
 MAX_REFUSAL = 64 << 10
@@ -56,11 +56,13 @@ class HttpCarrier:
         client: HttpClient,
         tls: ssl.SSLContext | None = None,
         iam: Iam | None = None,
+        connect_to: ConnectTo | None = None,
     ) -> None:
-        """`tls`: instead of the system's authorities."""
+        """`tls`: instead of the system's authorities. `connect_to`: where connections lead, instead of to the host."""
         self._origin, self._prefix = url.origin, url.prefix
         self._client = client
         self._tls = tls
+        self._connect_to = connect_to
         self._signer = None if iam is None else _Signer(iam, self._origin)
         self.is_signed = iam is not None
         """Whether the carrier sets `authorization`."""
@@ -143,7 +145,7 @@ class HttpCarrier:
         return error
 
     def _find_pool(self) -> Pool:
-        self._pool = self._client.pool(self._origin, self._tls)
+        self._pool = self._client.pool(self._origin, self._tls, connect_to=self._connect_to)
         return self._pool
 
     def _head(self, path: str, fields: HeaderPairs, body: bytes) -> bytes:

@@ -26,7 +26,7 @@ from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Misconfigured, PayloadTooLarge, RpcError, StaleCredentials
 from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.remembered import Remembered
-from bridge.rpc.url import Origin, Url
+from bridge.rpc.url import ConnectTo, Origin, Url
 
 _SERVICE = "lambda"
 
@@ -50,6 +50,7 @@ class Access(TypedDict, total=False):
     client: Required[HttpClient]
     credentials: Required[CredentialSource]
     endpoint_url: Url | None
+    connect_to: ConnectTo | None
     clock: Callable[[], float]
 
 
@@ -64,14 +65,18 @@ class LambdaApi:
         client: HttpClient,
         credentials: CredentialSource,
         endpoint_url: Url | None = None,
+        connect_to: ConnectTo | None = None,
         clock: Callable[[], float] = time.time,  # noqa: TID251 - signatures carry the wall time
     ) -> None:
-        """`endpoint_url` comes before what the credentials' source says."""
+        """`endpoint_url` comes before what the credentials' source says. `connect_to` is where connections lead,
+        instead of to the endpoint's host.
+        """
         self._function = function
         self._path = path
         self._client = client
         self._signing = Signing(credentials, clock)
         self._endpoint = endpoint_url
+        self._connect_to = connect_to
         self._clock = clock
         self._way: _Way | None = None
 
@@ -135,7 +140,7 @@ class LambdaApi:
             raise Misconfigured(f"function {self._function} needs a region: set aws.region or use its ARN")
         try:
             endpoint = self._find_endpoint(region, settings)
-            pool = self._client.pool(endpoint.origin)
+            pool = self._client.pool(endpoint.origin, connect_to=self._connect_to)
         except ValueError as error:
             raise Misconfigured(f"the Lambda API of {self._function}: {error}") from error
         return _Way(

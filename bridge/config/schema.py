@@ -28,6 +28,7 @@ from bridge.config.values import (
     DescriptorsPath,
     address,
     choice,
+    connect_to,
     descriptors_path,
     duration,
     external_id,
@@ -52,7 +53,7 @@ from bridge.config.values import (
 from bridge.http2.interface import EngineLimits
 from bridge.rpc.address import Address, TcpAddress
 from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, MaxConnections, PoolLimits, QueueLimits, RetryPolicy
-from bridge.rpc.url import Url
+from bridge.rpc.url import ConnectTo, Url
 
 KIB = 1 << 10
 GIB = 1 << 30
@@ -157,6 +158,8 @@ class TargetShare:
     headers: Annotated[Mapping[str, str], headers, Can.TAKE_HEADERS] = field(default_factory=dict, repr=False)
     """Lower-case names; the values may be secrets."""
     auth: Annotated[IamAuth | None, auth, Can.CHECK_SIGNATURES] = None
+    connect_to: Annotated[ConnectTo | None, optional(connect_to), Can.BE_REACHED_BY_NAME] = None
+    """Where connections lead. None: to the target's own host."""
     duplex: Annotated[Duplex, Can.TAKE_EVENTS] = Duplex()
     tenant: Annotated[TenantSource | None, optional(tenant_source), Can.SERVE_TENANTS] = None
     """Where the tenant of a call comes from. None: the function has no tenants."""

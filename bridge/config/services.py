@@ -294,6 +294,8 @@ def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
             ("duplex.use", "duplex", "payload", "quirks"),
             f"duplex needs payload: grpc-web, and cannot go with {with_what}",
         )
+    if leg.connect_to is not None and leg.quirks is not None:
+        yield ("connect_to", "quirks"), f"connect_to has no effect with quirks: {leg.quirks}"
     if leg.tenant is not None and leg.quirks is not None:
         yield ("tenant", "quirks"), f"tenant has no effect with quirks: {leg.quirks}, which knows no tenants"
     if leg.auth is not None:

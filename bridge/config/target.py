@@ -42,6 +42,7 @@ class Can(Trait, Enum):
     BE_VERIFIED = "has a certificate"
     TAKE_HEADERS = "gets configured headers"
     CHECK_SIGNATURES = "may want its requests signed"
+    BE_REACHED_BY_NAME = "has a host name"
     SERVE_TENANTS = "has instances of its own for each tenant"
 
 
@@ -106,7 +107,7 @@ class LambdaTargetSpec(TargetKind):
     schemes = ("arn:", "function:")
     expected = "arn:…, function:NAME"
     label = "a Lambda target"
-    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS, Can.SERVE_TENANTS})
+    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS, Can.BE_REACHED_BY_NAME, Can.SERVE_TENANTS})
     max_call_seconds = MAX_CALL_SECONDS
     tells_limits = True
 
@@ -153,7 +154,7 @@ class HttpTargetSpec(TargetKind):
 
     @property
     def can(self) -> frozenset[Can]:
-        can = frozenset({Can.TAKE_BODIES, Can.TAKE_HEADERS, Can.CHECK_SIGNATURES})
+        can = frozenset({Can.TAKE_BODIES, Can.TAKE_HEADERS, Can.CHECK_SIGNATURES, Can.BE_REACHED_BY_NAME})
         return can | {Can.BE_VERIFIED} if self.url.origin.is_secure else can
 
     @property
@@ -192,7 +193,10 @@ class GrpcTargetSpec(TargetKind):
 
     @property
     def can(self) -> frozenset[Can]:
-        return frozenset({Can.TAKE_HEADERS, Can.BE_VERIFIED} if self.tls else {Can.TAKE_HEADERS})
+        if isinstance(self.address, UnixAddress):
+            return frozenset({Can.TAKE_HEADERS})
+        can = frozenset({Can.TAKE_HEADERS, Can.BE_REACHED_BY_NAME})
+        return can | {Can.BE_VERIFIED} if self.tls else can
 
     @property
     def span(self) -> tuple[str, SpanAttributes]:

@@ -24,7 +24,7 @@ from bridge.config.units import (
 )
 from bridge.rpc.address import Address, TcpAddress, UnixAddress
 from bridge.rpc.status import StatusCode
-from bridge.rpc.url import Url, is_host, is_host_name, is_ipv6
+from bridge.rpc.url import ConnectTo, Url, is_host, is_host_name, is_ipv6
 
 ValueType = TypeVar("ValueType")
 Word = TypeVar("Word", bound=str)
@@ -293,6 +293,17 @@ def reachable_address(element: Element) -> TcpAddress:
     if found.host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         raise element.refuse(f"{found.host} is no address that a function can dial")
     return found
+
+
+def connect_to(element: Element) -> ConnectTo:
+    """Read HOST or HOST:PORT."""
+    found = element.text("HOST or HOST:PORT")
+    if not found:
+        raise element.refuse("expected HOST or HOST:PORT")
+    if ":" in found and not found.endswith("]"):
+        place = _parse_tcp(element, found, least_port=1)
+        return ConnectTo(place.host, place.port)
+    return ConnectTo(_parse_tcp(element, f"{found}:1", least_port=1).host)
 
 
 def _parse_tcp(element: Element, found: str, *, least_port: int) -> TcpAddress:

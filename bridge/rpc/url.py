@@ -51,6 +51,23 @@ class Origin(FrozenValue, frozen=True):
         return f"{self.scheme}://{self.authority}"
 
 
+class ConnectTo(FrozenValue, frozen=True):
+    """Where connections to an origin lead instead: `HOST` or `HOST:PORT`. The origin keeps its name in every other
+    respect.
+    """
+
+    host: str
+    port: int | None = None
+    """None: that of the origin."""
+
+    def instead_of(self, origin: Origin) -> Origin:
+        """Return the server to connect to. Proxies pass on bytes to it, even for plain HTTP: its name is not that of
+        the origin, which a proxy would look for.
+        """
+        scheme = "https" if origin.scheme == "http" else origin.scheme
+        return Origin(scheme, self.host, self.port or origin.port)
+
+
 class Url(FrozenValue, frozen=True):
     """What the bridge may be given as a URL: an http or https origin, and what paths there begin with."""
 

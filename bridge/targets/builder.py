@@ -273,7 +273,7 @@ class Targets:
             credentials = self.credentials.of(self._config.aws.role_arn)
             iam = Iam(leg.auth.service, leg.auth.region, credentials, _wall_clock)
         tls = None if leg.tls is None else _tls_context(leg.tls)
-        carrier = HttpCarrier(leg.target.url, client=self._client, tls=tls, iam=iam)
+        carrier = HttpCarrier(leg.target.url, client=self._client, tls=tls, iam=iam, connect_to=leg.connect_to)
         return carrier, self._over_http(carrier, service, leg, figures)
 
     def _build_local_web(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
@@ -290,7 +290,8 @@ class Targets:
 
     def _build_grpc(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:  # noqa: ARG002 - all builders are called alike
         assert isinstance(leg.target, GrpcTargetSpec)
-        carrier = GrpcCarrier(leg.target, tls=leg.tls, limits=service.limits, dialer=self._client.dialer)
+        limits, dialer = service.limits, self._client.dialer
+        carrier = GrpcCarrier(leg.target, tls=leg.tls, connect_to=leg.connect_to, limits=limits, dialer=dialer)
         self._native.append(carrier)
         return carrier, GrpcTarget(carrier, clock=_clock, metadata_of=with_headers(leg.headers)).handle
 
@@ -357,6 +358,7 @@ class Targets:
                     client=self._client,
                     credentials=self.credentials.of(leg.role_arn or self._config.aws.role_arn),
                     endpoint_url=endpoint,
+                    connect_to=leg.connect_to,
                 )
             case _:
                 raise AssertionError(f"{leg.target}: the configuration refuses this target")

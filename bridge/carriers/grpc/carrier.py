@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bridge.carriers.grpc.call import UpstreamCall
 from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
@@ -31,7 +32,7 @@ from bridge.rpc.errors import Draining, Unreachable
 from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata, clean_value
-from bridge.rpc.url import Origin
+from bridge.rpc.url import ConnectTo, Origin
 
 _LONGEST_USER_AGENT = 256
 
@@ -47,13 +48,16 @@ class GrpcCarrier:
         target: GrpcTargetSpec,
         *,
         tls: TargetTls | None = None,
+        connect_to: ConnectTo | None = None,
         limits: Limits | None = None,
         dialer: Dialer | None = None,
         times: ConnectionTimes | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` reads the monotonic time (seconds). Raises OSError for TLS files that cannot be read."""
+        """`connect_to` is where connections lead, instead of to the target's host. `clock` reads the monotonic time
+        (seconds). Raises OSError for TLS files that cannot be read.
+        """
         self.name = str(target)
         self.limits = limits or Limits()
         self.clock = clock
@@ -61,6 +65,7 @@ class GrpcCarrier:
         self._connect_timeout = connect_timeout
         self._dialer = dialer or Dialer(Resolver(), Proxies(), timeout=connect_timeout)
         self._address = target.address
+        self._connect_to = connect_to
         self._tls = _context(tls or TargetTls()) if target.tls else None
         scheme = "https" if target.tls else "http"
         self._head: Fields = (
@@ -132,7 +137,8 @@ class GrpcCarrier:
         else:
             scheme = "grpc" if self._tls is None else "grpcs"
             origin = Origin(scheme, self._address.host, self._address.port)
-            made = await self._dialer.dial(origin, self._tls, lambda opened: _prepared(opened, make))
+            prepared = partial(_prepared, make=make)
+            made = await self._dialer.dial(origin, self._tls, prepared, connect_to=self._connect_to)
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await made.wait_until_ready()

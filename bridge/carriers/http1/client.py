@@ -21,7 +21,7 @@ from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import context_from_environment
 from bridge.rpc.errors import Misconfigured
 from bridge.rpc.limits import PoolLimits
-from bridge.rpc.url import Origin
+from bridge.rpc.url import ConnectTo, Origin
 
 BUFFER_SIZE = 64 << 10
 """Most bytes that one read returns."""
@@ -47,24 +47,25 @@ class HttpClient:
         self.dialer = Dialer(self._resolver, Proxies.from_environment(environment), timeout=connect_timeout)
         """The dialer that opens the connections."""
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
-        self._pools: dict[tuple[Origin, ssl.SSLContext | None], Pool] = {}
+        self._pools: dict[tuple[Origin, ssl.SSLContext | None, ConnectTo | None], Pool] = {}
         self._tls: ssl.SSLContext | None = None
         self._last_fault = ""
         self.turns = LargeReplyGate()
         """The gate that all readers of large bodies share."""
 
-    def pool(self, origin: Origin, tls: ssl.SSLContext | None = None) -> Pool:
-        """Return the pool of connections to this origin with this TLS context. None means the system's authorities.
-        Raises Misconfigured for bad CA files.
+    def pool(self, origin: Origin, tls: ssl.SSLContext | None = None, *, connect_to: ConnectTo | None = None) -> Pool:
+        """Return the pool of connections to this origin with this TLS context, which lead to `connect_to`. None means
+        the system's authorities. Raises Misconfigured for bad CA files.
         """
         if origin.is_secure and tls is None:
             tls = self._system_tls()
         elif not origin.is_secure:
             tls = None
-        found = self._pools.get((origin, tls))
+        found = self._pools.get((origin, tls, connect_to))
         if found is None:
-            found = Pool(origin, tls, dialer=self.dialer, limits=self._limits, buffer=self._buffer)
-            self._pools[origin, tls] = found
+            dialer, limits, buffer = self.dialer, self._limits, self._buffer
+            found = Pool(origin, tls, connect_to=connect_to, dialer=dialer, limits=limits, buffer=buffer)
+            self._pools[origin, tls, connect_to] = found
         return found
 
     def _system_tls(self) -> ssl.SSLContext:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from bridge.carriers.http1.proxies import Proxies, Proxy
 from bridge.carriers.http1.resolver import Resolver, SocketAddress
 from bridge.rpc.errors import CertificateRefused, Unreachable
-from bridge.rpc.url import Origin
+from bridge.rpc.url import ConnectTo, Origin
 
 CONNECT_TIMEOUT = 10.0
 """Seconds from the first lookup to the end of the TLS handshake."""
@@ -80,16 +80,20 @@ class Dialer:
         origin: Origin,
         tls: ssl.SSLContext | None,
         make_protocol: Callable[[socket.socket], Made],
+        *,
+        connect_to: ConnectTo | None = None,
     ) -> Made:
-        """Connect a protocol to the origin. It must not be closed before this returns.
+        """Connect a protocol to the origin, or to `connect_to` in its name. It must not be closed before this returns.
 
         uvloop ties the socket to the transport only after `connection_made`. A transport that is aborted inside it
         closes the descriptor. The socket later closes the same number again, which may then belong to another
         connection. Raises Unreachable, CertificateRefused.
         """
+        server = origin if connect_to is None else connect_to.instead_of(origin)
+        named = origin.address if connect_to is None else f"{server.address} (connect_to of {origin.address})"
         try:
             async with asyncio.timeout(self._timeout):
-                connected = await self._reach(origin)
+                connected = await self._reach(server)
                 # From here on the loop owns the socket, and closes it if the handshake fails.
                 _, protocol = await asyncio.get_running_loop().create_connection(
                     lambda: make_protocol(connected),
@@ -100,13 +104,13 @@ class Dialer:
                 return protocol
         except ssl.SSLCertVerificationError as error:
             fault = _CERTIFICATE_FAULTS.get(error.verify_code, "it does not verify")
-            raise CertificateRefused(f"the certificate of {origin.address} is refused: {fault}") from error
+            raise CertificateRefused(f"the certificate of {named} is refused: {fault}") from error
         except ssl.SSLError as error:
-            raise Unreachable(f"{origin.address} does not agree on TLS ({error.reason})") from error
+            raise Unreachable(f"{named} does not agree on TLS ({error.reason})") from error
         except TimeoutError as error:
-            raise Unreachable(f"{origin.address} accepted no connection within {self._timeout:g} s") from error
+            raise Unreachable(f"{named} accepted no connection within {self._timeout:g} s") from error
         except OSError as error:
-            raise Unreachable(f"cannot connect to {origin.address} ({_name_of(error)})") from error
+            raise Unreachable(f"cannot connect to {named} ({_name_of(error)})") from error
 
     async def dial_unix(self, path: Path, make_protocol: Callable[[], Made]) -> Made:
         """Connect a protocol to a Unix socket. Raises Unreachable."""

@@ -25,7 +25,7 @@ from bridge.carriers.http1.idle_times import IdleTimes
 from bridge.rpc.buffers import Account
 from bridge.rpc.errors import Draining, Overloaded, Unreachable
 from bridge.rpc.limits import PoolLimits
-from bridge.rpc.url import Origin
+from bridge.rpc.url import ConnectTo, Origin
 
 SURPLUS_KEPT = 1.0
 """Seconds that connections above `idle_connections` stay. With many short calls, closing each at once would mean
@@ -49,13 +49,17 @@ class Pool:
         origin: Origin,
         tls: ssl.SSLContext | None,
         *,
+        connect_to: ConnectTo | None = None,
         dialer: Dialer,
         limits: PoolLimits,
         buffer: memoryview,
     ) -> None:
-        """Belongs to the running loop. `tls` may be None for an http origin only."""
+        """Belongs to the running loop. `tls` may be None for an http origin only. `connect_to` is where the connections
+        lead, if not to the origin's own host.
+        """
         self.origin = origin
         self._tls = tls
+        self._connect_to = connect_to
         self._dialer = dialer
         self._idle_times = IdleTimes(limits)
         self._max_idle = limits.idle_connections
@@ -72,7 +76,7 @@ class Pool:
         self._is_closed = False
         self._emptied: asyncio.Future[None] | None = None
         proxy = dialer.proxy_for(origin)
-        self._plain_proxy = proxy if not origin.is_secure else None
+        self._plain_proxy = proxy if not origin.is_secure and connect_to is None else None
 
     @property
     def open_count(self) -> int:
@@ -289,7 +293,8 @@ class Pool:
         if self._is_closed:
             return
         while len(self._dials) < len(self._waiting) and len(self._open) + len(self._dials) < self._max_open:
-            dial = self._loop.create_task(self._dialer.dial(self.origin, self._tls, self._make_connection))
+            dialing = self._dialer.dial(self.origin, self._tls, self._make_connection, connect_to=self._connect_to)
+            dial = self._loop.create_task(dialing)
             self._dials.add(dial)
             dial.add_done_callback(self._dialled)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from bridge.routing.router import Router
 from bridge.rpc.address import UnixAddress
 from bridge.rpc.limits import Limits, QueueLimits, RetryPolicy
 from bridge.rpc.status import StatusCode
-from bridge.rpc.url import Origin, Url
+from bridge.rpc.url import ConnectTo, Origin, Url
 from tests.support.configured import configured, leg, problems, service
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function"
@@ -445,6 +446,7 @@ VALUES = {
     "duplex": "{calls: 3}",
     "half_close": "1m",
     "tenant": "{metadata: x-tenant}",
+    "connect_to": "h",
 }
 """A value of each key that does not work everywhere."""
 
@@ -466,6 +468,7 @@ WORKS_ON = {
     "duplex": LAMBDA,
     "half_close": LAMBDA | HTTP,
     "tenant": LAMBDA,
+    "connect_to": {"lambda", "grpc", "grpcs"} | HTTP,
 }
 
 
@@ -550,6 +553,57 @@ def test_a_file_of_descriptors_must_be_there() -> None:
     assert ['bridge.yaml:1: services.a.B.descriptors: no such file or folder: "d"'] == problems(
         "services: {a.B: {target: function:f, payload: json, descriptors: d}}"
     )
+
+
+# -- connect_to --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expected", "written"),
+    [
+        (ConnectTo("vpce-1.lambda.eu-west-1.vpce.amazonaws.com"), "vpce-1.lambda.eu-west-1.vpce.amazonaws.com"),
+        (ConnectTo("10.0.0.1", 8443), "10.0.0.1:8443"),
+        (ConnectTo("::1"), "[::1]"),
+        (ConnectTo("::1", 443), "[::1]:443"),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("target", ["https://h", "http://h", "grpcs://h:1", "grpc://h:1", "function:f", ARN + ":f"])
+def test_where_connections_lead(expected: ConnectTo | None, written: str | None, target: str) -> None:
+    text = f"services: {{a.B: {{target: '{target}', connect_to: {json.dumps(written)}}}}}"
+
+    assert expected == leg(text).connect_to
+
+
+@pytest.mark.parametrize(
+    ("problem", "written"),
+    [
+        ("expected HOST or HOST:PORT", '""'),
+        ("expected HOST:PORT, the port from 1 to 65535", "'h:0'"),
+        ("expected HOST:PORT, the port from 1 to 65535", "'h:'"),
+        ("an IPv6 address needs brackets", "'::1'"),
+        ("expected a host name or IP address", "'https//h'"),
+        ("expected HOST or HOST:PORT, found a list", "[h]"),
+    ],
+)
+def test_what_is_no_place_to_connect_to(problem: str, written: str) -> None:
+    (found,) = problems(f"services: {{a.B: {{target: 'https://h', connect_to: {written}}}}}")
+
+    assert found.startswith(f"bridge.yaml:1: services.a.B.connect_to: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("problem", "target"),
+    [
+        ("connect_to: has no effect on a unix: target", "target: 'unix:/run/x.sock'"),
+        ("connect_to: has no effect on a local: target", "target: 'local:f'"),
+        ("connect_to: connect_to has no effect with quirks: rie", "target: 'function:f', quirks: rie"),
+    ],
+)
+def test_where_connect_to_cannot_work(problem: str, target: str) -> None:
+    (found,) = problems(f"functions: {{f: {{handler: a.b}}}}\nservices: {{a.B: {{{target}, connect_to: h}}}}")
+
+    assert f"bridge.yaml:2: services.a.B.{problem}" == found
 
 
 # -- auth, headers, tls ------------------------------------------------------------------------------------------------
