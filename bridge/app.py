@@ -20,7 +20,7 @@ from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.duplex.rendezvous import Rendezvous, open_rendezvous
 from bridge.carriers.identity.assumed_role import CredentialSet
 from bridge.config.reload import after_reload
-from bridge.config.schema import Config
+from bridge.config.schema import AccessLines, Config
 from bridge.conversion.converter import Conversions
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.layers.access_log import AccessLog, console_lines, json_lines
@@ -94,7 +94,7 @@ class Bridge:
             loop=loop,
             wall_clock=time.time,  # noqa: TID251 - log lines carry the time of day
             line_format=console_lines if logs.is_console(config.log.format) else json_lines,
-            is_on=config.log.access,
+            is_on=config.log.access is not None,
         )
         self._health = HealthService(matches=self._serves, names=self._service_names)
         self._reflection = ReflectionService(lambda: self._in_force.sources)
@@ -190,7 +190,7 @@ class Bridge:
             log_format=config.log.format,
             redact=Redactor(config.secrets),
         )
-        self._access_log.is_on = config.log.access
+        self._access_log.is_on = config.log.access is not None
         self._retire(former)
 
     async def _wait_for_credentials(self, stack: Stack) -> None:
@@ -273,7 +273,12 @@ class Bridge:
         config = stack.config
         self._stack = stack
         stack.forget_other_gates()
-        self._table = RouteTable(stack.router, builtin=self._builtin(config), methods=self._methods)
+        self._table = RouteTable(
+            stack.router,
+            builtin=self._builtin(config),
+            methods=self._methods,
+            unlogged=_unlogged(config.log.access),
+        )
         # What is known of functions is kept only while somebody looks after it.
         self._health.routes_changed(config.services if config.health.functions else ())
         self._watch_functions(stack)
@@ -341,6 +346,15 @@ async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:
         listeners,
         credentials.identity,
     )
+
+
+def _unlogged(access: AccessLines | None) -> tuple[str, ...]:
+    """Return the names of the services whose calls have no line in the access log."""
+    if access is None:
+        return ()
+    health = () if access.health else (HEALTH,)
+    reflection = () if access.reflection else (REFLECTION, REFLECTION_ALPHA)
+    return (*health, *reflection)
 
 
 def _engine_type(config: Config) -> Callable[[EngineLimits], Engine]:

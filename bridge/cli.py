@@ -100,6 +100,8 @@ def _run(chosen: argparse.Namespace) -> int:
             # The local Lambda starts processes while gRPC's threads run. They exec at once, so nothing of gRPC needs to
             # survive.
             os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+            # gRPC's C code writes lines of its own to stderr, and `call` says what failed.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
             from bridge.commands.call import call
 
             return call(chosen)

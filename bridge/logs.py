@@ -1,4 +1,6 @@
-"""Formats the bridge's own log: one event per line to stderr, for people on a terminal, as JSON elsewhere.
+"""The log's lines: one event per line to stderr, for people on a terminal, as JSON elsewhere.
+
+All lines begin alike, those of calls too: time, level, logger. In JSON the time is RFC 3339 in UTC.
 
 Clients and functions choose part of what is logged, so nothing in it may begin a line or steer a terminal.
 """
@@ -11,11 +13,25 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from msgspec.json import encode
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Encoder
 
 from bridge.lossy_writer import LossyWriter
 
 Format = Literal["auto", "console", "json"]
+
+
+class LogLine(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A line in JSON. Its first fields are those of all lines."""
+
+    time: datetime
+    level: str
+    logger: str
+    message: str
+    traceback: str | UnsetType = UNSET
+
+
+_encode = Encoder().encode
 
 _LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
@@ -54,6 +70,11 @@ def _is_no_mistake_of_a_client(record: logging.LogRecord) -> bool:
     """
     error = record.exc_info[0] if record.exc_info else None
     return error is None or error.__module__ != "aiohttp.http_exceptions"
+
+
+def console_line(time: datetime, level: str, logger: str, text: str) -> str:
+    """Return a line for people, without its end: the local time of day, level, logger and text."""
+    return f"{time.astimezone():%H:%M:%S} {level:<7} {logger}: {one_line(text)}"
 
 
 def one_line(text: str) -> str:
@@ -111,22 +132,21 @@ class _Formatter(logging.Formatter):
 
 class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, str] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": encodable(self._redact(record.getMessage())),
-        }
-        if record.exc_info:
-            fields["traceback"] = encodable(self._redact(self.formatException(record.exc_info)))
-        return encode(fields).decode()
+        traceback = self.formatException(record.exc_info) if record.exc_info else ""
+        line = LogLine(
+            datetime.fromtimestamp(record.created, UTC),
+            record.levelname.lower(),
+            record.name,
+            encodable(self._redact(record.getMessage())),
+            encodable(self._redact(traceback)) or UNSET,
+        )
+        return _encode(line).decode()
 
 
 class _ConsoleFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        clock = f"{datetime.fromtimestamp(record.created).astimezone():%H:%M:%S}"
-        level = f" {record.levelname.lower()}:" if record.levelno >= logging.WARNING else ""
-        line = f"{clock}{level} {one_line(self._redact(record.getMessage()))}"
+        time, level = datetime.fromtimestamp(record.created, UTC), record.levelname.lower()
+        line = console_line(time, level, record.name, self._redact(record.getMessage()))
         if record.exc_info:
             # Indented: no line of a traceback, its exception's text among them, can pass for an event.
             traceback = self._redact(self.formatException(record.exc_info)).split("\n")

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from bridge import logs
 from bridge.config.schema import Config
 from bridge.config.units import format_duration
 from bridge.rpc.address import TcpAddress
@@ -56,7 +57,11 @@ class SharedServices:
             from bridge.emulator.local_lambda import LocalLambda
 
             local = LocalLambda(
-                config.functions, changed=self._changed, hosts=emulator.hosts, concurrency=emulator.concurrency
+                config.functions,
+                logs_json=not logs.is_console(config.log.format),
+                changed=self._changed,
+                hosts=emulator.hosts,
+                concurrency=emulator.concurrency,
             )
             await self._listen(
                 local.start(address.host, address.port),

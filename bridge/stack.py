@@ -163,6 +163,7 @@ class Stack:
                     leg.weight,
                     max_call_seconds=leg.target.max_call_seconds,
                     streams=leg.target.streams,
+                    name=str(leg.target),
                 )
             )
             asks.append((leg.weight, leg, target))

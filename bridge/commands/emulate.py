@@ -41,7 +41,12 @@ async def _emulate(config: Config, emulator: Emulator) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    local = LocalLambda(config.functions, hosts=emulator.hosts, concurrency=emulator.concurrency)
+    local = LocalLambda(
+        config.functions,
+        logs_json=not logs.is_console(config.log.format),
+        hosts=emulator.hosts,
+        concurrency=emulator.concurrency,
+    )
     try:
         try:
             port = await local.start(address.host, address.port)

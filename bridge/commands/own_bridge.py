@@ -66,7 +66,7 @@ def _config_for(config_file: Path | None, target: str) -> Config:
     emulator = (
         base.emulator if isinstance(base.emulator, Url) else replace(base.emulator, address=TcpAddress("127.0.0.1", 0))
     )
-    log = Log(level="warning", format=base.log.format, access=False)
+    log = Log(level="warning", format=base.log.format, access=None)
     return replace(base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log)
 
 

@@ -14,19 +14,20 @@ from enum import Enum
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from bridge.config import functions
 from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
-from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait
+from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait, mapping
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.tenant import TenantSource, tenant_source
 from bridge.config.units import format_duration
 from bridge.config.values import (
     DescriptorsPath,
     address,
+    boolean,
     choice,
     connect_to,
     descriptors_path,
@@ -54,6 +55,9 @@ from bridge.http2.interface import EngineLimits
 from bridge.rpc.address import Address, TcpAddress
 from bridge.rpc.limits import GRACE, MIB, ConnectionLimits, Limits, MaxConnections, PoolLimits, QueueLimits, RetryPolicy
 from bridge.rpc.url import ConnectTo, Url
+
+if TYPE_CHECKING:
+    from bridge.config.element import Element
 
 KIB = 1 << 10
 GIB = 1 << 30
@@ -484,10 +488,25 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessLines:
+    """Which calls have a line in the access log, besides those to functions."""
+
+    health: bool = True
+    reflection: bool = True
+
+
+def _access_lines(element: Element) -> AccessLines | None:
+    """Return which lines there are. `false` is None: no lines. `true` is all of them."""
+    if element.is_mapping:
+        return mapping(AccessLines)(element)
+    return AccessLines() if boolean(element) else None
+
+
+@dataclass(frozen=True, slots=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
-    access: bool = True
+    access: Annotated[AccessLines | None, _access_lines] = AccessLines()
 
 
 @dataclass(frozen=True, slots=True)

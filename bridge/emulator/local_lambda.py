@@ -58,6 +58,7 @@ class LocalLambda:
         functions: Mapping[str, FunctionConfig],
         *,
         log: Callable[[str, str], None] | None = None,
+        logs_json: bool = False,
         changed: Callable[[str], None] | None = None,
         hosts: Sequence[str] = (),
         concurrency: int | None = None,
@@ -66,13 +67,14 @@ class LocalLambda:
         max_connections: int = MAX_API_CONNECTIONS,
         max_streamed_reply: int = MAX_STREAMED_REPLY,
     ) -> None:
-        """`log` gets a function's name and a line of its output; by default they are written to stderr.
+        """`log` gets a function's name and a line of its output; by default they are written to stderr, as
+        JSON with `logs_json`.
 
         `changed` gets the name of a function whose files have changed (`reload`). `hosts` are more
         host names that it answers to. IP addresses, localhost and names without a dot always work. `concurrency` bounds
         the invocations of all functions at a time.
         """
-        self._console = Console(sys.stderr)
+        self._console = Console(sys.stderr, as_json=logs_json)
         self._log = log or self._console
         self._changed = changed
         self._configured = dict(functions)

@@ -34,6 +34,7 @@ class ViolationKind(StrEnum):
 
     NOT_HTTP2 = "not_http2"
     HTTP1 = "http1"
+    TLS = "tls"
     PROTOCOL = "protocol"
     FRAME_SIZE = "frame_size"
     FLOW_CONTROL = "flow_control"

@@ -20,7 +20,7 @@ from bridge.http2 import events, frames
 from bridge.http2.events import ErrorCode, Event, Fields, ViolationKind
 from bridge.http2.headers import checked_request, flaw_in, stripped, trailers_fault
 from bridge.http2.interface import BYTES_AT_ONCE, STREAMS_AT_ONCE, EngineLimits
-from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
+from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, TLS_REASON, Verdict, judge
 
 _NO_CHECKS = H2Configuration(
     client_side=False, validate_inbound_headers=False, normalize_inbound_headers=False, validate_outbound_headers=False
@@ -107,8 +107,8 @@ class H2Engine:
             self._h2.clear_outbound_data_buffer()
             self._events.append(events.Violation(ViolationKind.HTTP1))
             self._events.append(events.ConnectionFailed(ErrorCode.HTTP_1_1_REQUIRED, HTTP1_REASON))
-        elif verdict is Verdict.UNKNOWN:
-            self._fail(ErrorCode.PROTOCOL_ERROR, "not HTTP/2")
+        elif verdict in {Verdict.TLS, Verdict.UNKNOWN}:
+            self._fail(ErrorCode.PROTOCOL_ERROR, TLS_REASON if verdict is Verdict.TLS else "not HTTP/2")
         elif verdict is Verdict.HTTP2:
             self._has_preface, self._in = True, self._in[len(PREFACE) :]
             self._h2.receive_data(PREFACE)

@@ -57,7 +57,7 @@ from bridge.http2.frames import (
 )
 from bridge.http2.headers import HeaderList, trailers_fault
 from bridge.http2.interface import BYTES_AT_ONCE, STREAMS_AT_ONCE, EngineLimits
-from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, Verdict, judge
+from bridge.http2.preface import HTTP1_ANSWER, HTTP1_REASON, PREFACE, TLS_REASON, Verdict, judge
 from bridge.http2.streams import IGNORED, RULINGS, State, Stream
 
 _MAX_FRAME_IN = SMALLEST_MAX_FRAME
@@ -289,6 +289,8 @@ class NativeEngine:
         verdict = judge(data)
         if verdict is Verdict.HTTP1:
             raise ConnectionFault(ErrorCode.HTTP_1_1_REQUIRED, ViolationKind.HTTP1, HTTP1_REASON)
+        if verdict is Verdict.TLS:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, ViolationKind.TLS, TLS_REASON)
         if verdict is Verdict.UNKNOWN:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, ViolationKind.NOT_HTTP2, "not HTTP/2")
         if verdict is Verdict.UNDECIDED:

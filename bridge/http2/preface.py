@@ -1,4 +1,4 @@
-"""Recognises the first bytes of a connection: HTTP/2's preface, a misdirected HTTP/1 request, or neither.
+"""Recognises the first bytes of a connection: HTTP/2's preface, a misdirected HTTP/1 request or TLS client, or neither.
 
 Takes the bytes so far. The verdict does not depend on how they are cut. It does not know frames.
 """
@@ -11,6 +11,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 HTTP1_REASON = "an HTTP/1.x request"
 """The reason of the ConnectionFailed after an HTTP/1 request. Its code is HTTP_1_1_REQUIRED."""
+
+TLS_REASON = "a TLS client"
+"""The reason of the ConnectionFailed after a ClientHello on a port without TLS."""
 
 _BODY = b"this port speaks gRPC over HTTP/2\n"
 HTTP1_ANSWER = (
@@ -35,12 +38,17 @@ _HTTP1_BEGINNINGS = (
 )
 
 
+_CLIENT_HELLO = b"\x16\x03"
+"""How each TLS client begins (RFC 8446 5.1): a handshake record, and the first half of a version."""
+
+
 class Verdict(Enum):
     """The kinds of first bytes."""
 
     UNDECIDED = auto()
     HTTP2 = auto()
     HTTP1 = auto()
+    TLS = auto()
     UNKNOWN = auto()
 
 
@@ -50,6 +58,8 @@ def judge(data: bytes) -> Verdict:
         return Verdict.HTTP2
     if data.startswith(_HTTP1_BEGINNINGS):
         return Verdict.HTTP1
-    if any(beginning.startswith(data) for beginning in (PREFACE, *_HTTP1_BEGINNINGS)):
+    if data.startswith(_CLIENT_HELLO):
+        return Verdict.TLS
+    if any(beginning.startswith(data) for beginning in (PREFACE, _CLIENT_HELLO, *_HTTP1_BEGINNINGS)):
         return Verdict.UNDECIDED
     return Verdict.UNKNOWN

@@ -16,11 +16,11 @@ from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from weakref import WeakKeyDictionary
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
 from msgspec.json import Encoder
 
 from bridge.http2.abuse import Bucket
-from bridge.logs import encodable, one_line
+from bridge.logs import console_line, encodable
 from bridge.lossy_writer import MOST_WAITING, LossyWriter
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.metadata import EMPTY, Metadata
@@ -49,6 +49,9 @@ _MOST_COUNTED = 1000
 """Pairs of address and code that are counted apart in that time. All others are counted together."""
 _OTHERS = "others"
 
+_LEVEL = "info"
+_LOGGER = "bridge.access"
+
 _NAMES = tuple(code.name for code in CODES)
 """By code."""
 
@@ -59,6 +62,8 @@ class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     """The facts about a call at its end. Durations are in microseconds, sizes in bytes."""
 
     time: datetime
+    level: str
+    logger: str
     method: str
     code: str
     duration_us: int
@@ -67,15 +72,19 @@ class AccessLogEntry(Struct, frozen=True, gc=False, omit_defaults=True):
     received: int
     sent: int
     peer: str
-    message: str | UnsetType = UNSET
+    target: str = ""
+    """The one that answered, as the configuration writes it. Empty: the bridge itself."""
+    message: str = ""
     """The status message, for calls that failed."""
-    request_id: str | UnsetType = UNSET
+    request_id: str = ""
     """AWS's id of the last attempt."""
-    trace_id: str | UnsetType = UNSET
-    queued_us: int | UnsetType = UNSET
-    """How long the call waited for its turn, if it did."""
+    trace_id: str = ""
+    queued_us: int = 0
+    """How long the call waited for its turn."""
     tenant: str = ""
-    calls: int | UnsetType = UNSET
+    cold_start: bool = False
+    """Whether the call started a new instance. Only functions with `lambda_fn` report this."""
+    calls: int = 0
     """The number of calls that a summary line stands for. Its method is `*`."""
 
 
@@ -90,16 +99,21 @@ def console_lines(entries: list[AccessLogEntry]) -> bytes:
 
 
 def _console_line(entry: AccessLogEntry) -> str:
-    clock = f"{entry.time.astimezone():%H:%M:%S}"
-    attempts = f" attempts={entry.attempts}" if entry.attempts > 1 else ""
-    message = f"  {entry.message}" if entry.message is not UNSET else ""
-    if entry.calls is not UNSET:
-        return one_line(f"{clock} {entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing") + "\n"
-    milliseconds = entry.duration_us / 1000
-    queued = f" queued={entry.queued_us / 1000:.1f} ms" if entry.queued_us is not UNSET else ""
-    tenant = f" tenant={entry.tenant}" if entry.tenant else ""
-    line = f"{clock} {entry.code:<17} {entry.method}  {milliseconds:.1f} ms{queued}{attempts}{tenant}{message}"
-    return one_line(line) + "\n"
+    if entry.calls:
+        text = f"{entry.code:<17} {entry.calls} more calls from {entry.peer} that did nothing"
+        return console_line(entry.time, entry.level, entry.logger, text) + "\n"
+    facts = (
+        f"{entry.duration_us / 1000:.1f} ms",
+        f"queued={entry.queued_us / 1000:.1f} ms" if entry.queued_us else "",
+        f"attempts={entry.attempts}" if entry.attempts > 1 else "",
+        "cold" if entry.cold_start else "",
+        f"target={entry.target}" if entry.target else "",
+        f"tenant={entry.tenant}" if entry.tenant else "",
+    )
+    text = f"{entry.code:<17} {entry.method}  {' '.join(filter(None, facts))}"
+    if entry.message:
+        text = f"{text}  {entry.message}"
+    return console_line(entry.time, entry.level, entry.logger, text) + "\n"
 
 
 class AccessLog:
@@ -135,7 +149,8 @@ class AccessLog:
 
     def write(self, call: Call, code: StatusCode, seconds: float) -> None:
         """Write the line of a call that has ended, soon. A flood of calls that reached no target gets few lines."""
-        if not self.is_on:
+        route = call.route
+        if not (self.is_on and route.is_logged):
             return
         if code and not call.attempts and not self._allows_line(call.connection, call.peer, code):
             return
@@ -146,6 +161,8 @@ class AccessLog:
         self._add(
             AccessLogEntry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
+                _LEVEL,
+                _LOGGER,
                 call.path[:_LONGEST_TEXT],
                 _NAMES[code],
                 int(seconds * 1e6),
@@ -154,11 +171,13 @@ class AccessLog:
                 call.bytes_received,
                 call.bytes_sent,
                 call.peer.address,
-                encodable(status.message[:_LONGEST_TEXT]) if status and status.message else UNSET,
-                call.request_id[:_LONGEST_ID] or UNSET,
-                self._last_trace_id or UNSET,
-                int(call.queued_seconds * 1e6) if call.queued_seconds else UNSET,
+                route.target,
+                encodable(status.message[:_LONGEST_TEXT]) if status and status.message else "",
+                call.request_id[:_LONGEST_ID],
+                self._last_trace_id,
+                int(call.queued_seconds * 1e6),
                 call.tenant,
+                call.is_cold_start,
             )
         )
 
@@ -185,7 +204,7 @@ class AccessLog:
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
         without_line, self._without_line = self._without_line, Counter()
         for (address, code), count in without_line.items():
-            self._add(AccessLogEntry(now, "*", code, 0, 0, 0, 0, 0, address, calls=count))
+            self._add(AccessLogEntry(now, _LEVEL, _LOGGER, "*", code, 0, 0, 0, 0, 0, address, calls=count))
 
     def write_refused(self, path: str, status: Status, peer: Peer, connection: Hashable | None = None) -> None:
         """Write the line of a request that is not a gRPC call. `connection` bounds the number of its lines."""
@@ -195,6 +214,8 @@ class AccessLog:
             self._add(
                 AccessLogEntry(
                     now,
+                    _LEVEL,
+                    _LOGGER,
                     path[:_LONGEST_TEXT],
                     code,
                     0,
@@ -203,7 +224,7 @@ class AccessLog:
                     0,
                     0,
                     peer.address,
-                    encodable(status.message[:_LONGEST_TEXT]),
+                    message=encodable(status.message[:_LONGEST_TEXT]),
                 )
             )
 

@@ -25,7 +25,7 @@ _MAX_PATH_LENGTH = 512
 class WeightedTarget:
     """One target of an entry, and its share of the calls."""
 
-    __slots__ = ("handler", "max_call_seconds", "streams", "weight")
+    __slots__ = ("handler", "max_call_seconds", "name", "streams", "weight")
 
     def __init__(
         self,
@@ -34,7 +34,10 @@ class WeightedTarget:
         *,
         max_call_seconds: float | None = None,
         streams: bool = False,
+        name: str = "",
     ) -> None:
+        self.name = name
+        """As the configuration writes it."""
         self.streams = streams
         """Whether the target takes messages as they come."""
         self.handler = handler
@@ -102,12 +105,16 @@ class RouteTable:
         *,
         builtin: Mapping[str, Builtin],
         methods: MethodRegistry,
+        unlogged: Collection[str] = (),
         point: Callable[[], float] = random.random,
     ) -> None:
-        """`builtin` is keyed by service name. `point` gives a number from 0 to just under 1."""
+        """`builtin` is keyed by service name. Calls to the services `unlogged` have no line in the
+        access log. `point` gives a number from 0 to just under 1.
+        """
         self._router = router
         self._builtin = builtin
         self._methods = methods
+        self._unlogged = frozenset(unlogged)
         self._point = point
         self._known: BoundedDict[str, _Choice] = BoundedDict(most=_MAX_PATHS, largest=_MAX_PATH_LENGTH)
         self._unknown = _Choice((Route("unknown", _no_route, methods.unknown, Limits()),), (1,))
@@ -120,12 +127,14 @@ class RouteTable:
 
     def _find(self, path: str) -> _Choice:
         service, _, method = path[1:].rpartition("/")
+        is_logged = service not in self._unlogged
         builtin = self._builtin.get(service)
         if builtin is not None and not self._router.names(path):
             # Clients choose paths, so only methods that exist get their own figures.
             is_known = method in builtin.methods
             figures = self._methods.of(service, method) if is_known else self._methods.unknown
-            return self._known.remember(path, _Choice((Route(service, builtin.handler, figures, Limits()),), (1,)))
+            own = Route(service, builtin.handler, figures, Limits(), is_logged=is_logged)
+            return self._known.remember(path, _Choice((own,), (1,)))
         entry = self._router.match(path)
         if entry is None or not entry.legs:
             return self._unknown
@@ -139,6 +148,8 @@ class RouteTable:
                 entry.timeout,
                 leg.max_call_seconds,
                 streams=leg.streams,
+                target=leg.name,
+                is_logged=is_logged,
             )
             for leg in entry.legs
         ]

@@ -77,6 +77,8 @@ class Call(Account, Protocol):
     """How long the call has waited for its turn."""
     request_id: str
     """AWS's id of the last attempt."""
+    is_cold_start: bool
+    """Whether the call started a new instance of a function."""
     tenant: str
     """Whose call it is, as the layer `tenant` has found out. Empty: the target has no tenants."""
 
@@ -151,9 +153,19 @@ Handler = Callable[[Call], Awaitable[None]]
 class Route:
     """The result of looking up a call's path: its handler, its limits, and its figures."""
 
-    __slots__ = ("figures", "handler", "limits", "max_call_seconds", "name", "streams", "timeout")
+    __slots__ = (
+        "figures",
+        "handler",
+        "is_logged",
+        "limits",
+        "max_call_seconds",
+        "name",
+        "streams",
+        "target",
+        "timeout",
+    )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that is known of a call before it begins
         self,
         name: str,
         handler: Handler,
@@ -163,6 +175,8 @@ class Route:
         max_call_seconds: float | None = None,
         *,
         streams: bool = False,
+        target: str = "",
+        is_logged: bool = True,
     ) -> None:
         self.name = name
         """The configuration's key, or the built-in service."""
@@ -176,6 +190,10 @@ class Route:
         """
         self.streams = streams
         """Whether messages pass as they come, so that a client may be silent for as long as it likes."""
+        self.target = target
+        """The target's name, as the configuration writes it. Empty: the bridge itself answers."""
+        self.is_logged = is_logged
+        """Whether its calls have lines in the access log."""
 
 
 Resolve = Callable[[str], Route]

@@ -68,6 +68,7 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
     upstream_seconds: float = 0.0
     queued_seconds: float = 0.0
     request_id: str = ""
+    is_cold_start: bool = False
     tenant: str = ""
     task: asyncio.Task[None] | None = None
     """The task that runs `serve`. The connection creates it."""

@@ -24,6 +24,7 @@ from bridge.http2.events import (
     WindowOpened,
 )
 from bridge.http2.interface import Engine
+from bridge.http2.preface import TLS_REASON
 from bridge.rpc.call import Handler, Peer, Resolve
 from bridge.rpc.errors import ClientGone, Draining
 from bridge.rpc.figures import BridgeFigures
@@ -34,7 +35,7 @@ from bridge.server.fair_share import FairShare, Intake
 from bridge.server.open_calls import OpenCalls
 from bridge.server.outflow import Outflow
 from bridge.server.peer import peer_of
-from bridge.server.request import HTTP1_REFUSAL, Refusal, RequestHead, parse_request_head
+from bridge.server.request import HTTP1_REFUSAL, TLS_REFUSAL, Refusal, RequestHead, parse_request_head
 from bridge.server.response import ResponseFields
 from bridge.server.timeouts import ConnectionState, Due, Timeouts
 from bridge.server.uploads import Uploads
@@ -222,6 +223,8 @@ class Connection(asyncio.BufferedProtocol):
         self.calls.abort(ClientGone(_BROKEN))
         if code == ErrorCode.HTTP_1_1_REQUIRED:
             self._serving.refused(HTTP1_REFUSAL, self)
+        elif reason == TLS_REASON:
+            self._serving.refused(TLS_REFUSAL, self)
         elif code:
             _logger.debug("connection from %s ended: %s", self.peer.address, reason)
 

@@ -17,13 +17,14 @@ def peer_of(transport: Transport) -> Peer:
     """Return the client's address and, if it showed one, its certificate."""
     name = transport.get_extra_info("peername")
     tls = transport.get_extra_info("ssl_object")
-    return Peer(_address_of(name), None if tls is None else _certificate_of(tls))
+    return Peer(address_of(name), None if tls is None else _certificate_of(tls))
 
 
-def _address_of(name: tuple[str, int] | str | bytes | None) -> str:
+def address_of(name: object) -> str:
+    """Return the address of a peer without its port, or `unix`. `name`: as sockets give it."""
     if isinstance(name, tuple):
         # A listener on "::" sees IPv4 clients in mapped form (RFC 4291 2.5.5.2).
-        return name[0].removeprefix("::ffff:")
+        return str(name[0]).removeprefix("::ffff:")
     return "unknown" if name is None else "unix"  # None if the peer left before its address was read
 
 

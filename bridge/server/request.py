@@ -91,6 +91,14 @@ HTTP1_REFUSAL = Refusal(
 )
 """A request that the engine has answered itself. Its path was not read."""
 
+TLS_REFUSAL = Refusal(
+    400,
+    Status(StatusCode.INTERNAL, "a TLS client: this port speaks gRPC without TLS; `tls` on the listener turns TLS on"),
+    "tls",
+    "",
+)
+"""A ClientHello on a port without TLS."""
+
 
 class _Places(FrozenValue, frozen=True):
     """Where the facts of a usual call are in its list of fields. Names repeat from call to call, so this is worked out

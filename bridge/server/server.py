@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bridge.rpc.errors import Draining
 from bridge.rpc.limits import MaxConnections
 from bridge.server.admission import Admission, peer_key
 from bridge.server.connection import Connection, ServerContext
+from bridge.server.peer import address_of
 from bridge.server.tls import server_context, stamp_of
 
 _logger = logging.getLogger(__name__)
@@ -116,11 +118,21 @@ _PAUSE = 0.1
 _SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
+_arrival_of_context: ContextVar[_Arrival | None] = ContextVar("arrival", default=None)
+"""Whose TLS handshake runs. OpenSSL's objects know no peer, and one SSLContext serves all clients; the loops run a
+socket's callbacks in the context of the task that began it.
+"""
+
+
 class _Arrival:
     """What Admission counts: an accepted socket, and later its connection."""
 
-    def __init__(self, server: Server, sock: socket.socket, address: object) -> None:
+    def __init__(self, listener: _Listener, server: Server, sock: socket.socket, address: object) -> None:
         self.peer = peer_key(address)
+        self.address = address_of(address)
+        self.has_failed = False
+        """Whether its TLS handshake has failed."""
+        self._listener = listener
         self.task: asyncio.Task[None] | None = None
         self._server = server
         self._sock = sock
@@ -139,7 +151,8 @@ class _Arrival:
         self.task.add_done_callback(self._arrived)
 
     async def _connect(self) -> None:
-        tls = self._tls
+        tls, began = self._tls, asyncio.get_running_loop().time()
+        _arrival_of_context.set(self)
         try:
             await self._move_down()
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -150,8 +163,10 @@ class _Arrival:
                 ssl_shutdown_timeout=None if tls is None else _TLS_GOODBYE,
             )
         except OSError:
-            # The handshake failed or took too long, which `_handshake_failed` has counted, or the client has gone.
+            # The handshake failed, which the listener was told, or it took too long, or the client has gone.
             self._sock.close()
+            if not self.has_failed and asyncio.get_running_loop().time() - began >= _TLS_HANDSHAKE:
+                self._listener.handshake_failed(f"it was not over after {_TLS_HANDSHAKE:g} s", self)
 
     async def _move_down(self) -> None:
         """Swap a file descriptor that is kept for other uses for the one that an idle connection has freed."""
@@ -244,7 +259,7 @@ class _Listener:
             self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: object) -> None:
-        arrival = _Arrival(self._server, sock, address)
+        arrival = _Arrival(self, self._server, sock, address)
         now = asyncio.get_running_loop().time()
         if self._server.admission.admit(arrival, sock.fileno(), now=now):
             sock.setblocking(False)  # noqa: FBT003 - the name of the method says it
@@ -260,12 +275,22 @@ class _Listener:
         loop.call_later(_PAUSE, self._resume)
 
     def _handshake_failed(self, reason: str) -> None:
+        self.handshake_failed(reason, _arrival_of_context.get())
+
+    def handshake_failed(self, reason: str, arrival: _Arrival | None) -> None:
         """Count each failure, and log one a second, so that strangers cannot fill the log."""
+        if arrival is not None:
+            arrival.has_failed = True
         self._server.serving.figures.protocol_errors["tls_handshake"] += 1
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             self._quiet_until = now + 1.0
-            _logger.info("%s: a TLS handshake failed: %s", self._bound.listener.address, reason)
+            _logger.info(
+                "a TLS handshake of %s at %s failed: %s",
+                "a client" if arrival is None else arrival.address,
+                self.address,
+                reason,
+            )
 
     def reload_tls(self) -> None:
         tls = self._bound.listener.tls

@@ -8,13 +8,32 @@ from pathlib import Path
 
 from bridge.config.schema import TlsFiles
 
+_WORDS = {
+    "WRONG_VERSION_NUMBER": "a plaintext client: it must use TLS here",
+    "HTTP_REQUEST": "an HTTP/1.1 client without TLS: this port speaks gRPC over TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the client showed no certificate, and `client_ca` asks for one",
+    "TLSV1_ALERT_UNKNOWN_CA": "the client does not trust our certificate: it does not know who issued it",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the client refuses our certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "the client refuses our certificate: it does not support its kind",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "the client refuses our certificate: it is revoked",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client refuses our certificate: it has expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client refuses our certificate",
+    "TLSV1_ALERT_DECRYPT_ERROR": "the client refuses our certificate: its signature is wrong",
+    "TLSV1_ALERT_ACCESS_DENIED": "the client refuses us",
+    "UNSUPPORTED_PROTOCOL": "the client does not offer TLS 1.2 or 1.3",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the client does not offer TLS 1.2 or 1.3",
+    "NO_SHARED_CIPHER": "the client and we have no cipher in common",
+    "UNEXPECTED_EOF_WHILE_READING": "the client left in the middle of the handshake",
+}
+"""What OpenSSL's reasons mean for an operator. `man ERR_get_error` lists none of them: they are those of ssl_err.c."""
+
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST"))
 """OpenSSL's reasons for bytes that are not TLS."""
 
 
 def server_context(files: TlsFiles, failed: Callable[[str], None] | None = None) -> ssl.SSLContext:
     """Make a server context from the files as they are now. Raises an OSError that names the file at fault. `failed` is
-    called with the reason when a handshake failed, and then the client is as well.
+    called with what happened when a handshake failed, and then the client is told as well.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if failed is not None:
@@ -66,7 +85,7 @@ def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as error:
-                failed(error.reason or str(error))
+                failed(_explained(error))
                 if error.reason in _NO_TLS:
                     raise  # a client without TLS would not understand an alert
                 self._failure = error
@@ -75,6 +94,15 @@ def _telling(failed: Callable[[str], None]) -> type[ssl.SSLObject]:
                 raise ssl.SSLWantReadError from error
 
     return Telling
+
+
+def _explained(error: ssl.SSLError) -> str:
+    """Return what happened, and OpenSSL's own reason, by which it can be looked up."""
+    reason = error.reason or str(error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the client's certificate is not accepted: {error.verify_message} ({reason})"
+    words = _WORDS.get(reason)
+    return f"{words} ({reason})" if words else reason
 
 
 def _no_password() -> str:

@@ -135,7 +135,7 @@ class GatheringTarget:
         if reply.end is not None:
             call.send_all((reply.end,))
             return
-        headers = reply.headers if len(reply.headers) < 2 else strip_cold_start_mark(reply.headers, self._figures)
+        headers = reply.headers if len(reply.headers) < 2 else strip_cold_start_mark(reply.headers, self._figures, call)
         limit = call.route.limits.max_response
         options = ReplyOptions(call.path, message_format_of(call.content_type), metadata, limit, call)
         read = self._codec.read(reply.http_status, headers, reply.body, options)
@@ -169,7 +169,7 @@ class GatheringTarget:
             limit = largest_message(call.route.limits.max_response)
             reader = self._codec.reader(
                 reply.http_status,
-                strip_cold_start_mark(reply.headers, self._figures),
+                strip_cold_start_mark(reply.headers, self._figures, call),
                 ReplyOptions(call.path, message_format_of(call.content_type), metadata, limit, call),
             )
             arriving = UntilEnd(rest, reader)

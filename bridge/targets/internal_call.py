@@ -51,6 +51,7 @@ class InternalCall(OpenAccount):
         self.bytes_sent = self.attempts = self.throttles = 0
         self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
+        self.is_cold_start = False
         self.tenant = tenant
         self.messages: list[bytes] = []
         self._body = body

@@ -249,9 +249,12 @@ def with_request_id(events: list[ResponseEvent], request_id: str) -> list[Respon
     return events
 
 
-def strip_cold_start_mark(headers: Metadata, figures: TargetFigures) -> Metadata:
-    """Return a reply's headers without the mark. Counts a cold start if the mark was there."""
+def strip_cold_start_mark(headers: Metadata, figures: TargetFigures, call: Call) -> Metadata:
+    """Return a reply's headers without the mark. If the mark was there, notes a cold start in the figures and in the
+    call.
+    """
     if len(headers) < 2 or value_of(headers, COLD_START) is None:
         return headers
     figures.cold_starts += 1
+    call.is_cold_start = True
     return tuple([field for field in headers if field[0] != COLD_START])

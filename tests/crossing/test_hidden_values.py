@@ -68,7 +68,7 @@ def test_servers_and_functions_may_quote_what_they_like(port: int, tmp_path: Pat
                 said.append(str(caught.value.details()))
         bridge.stop()
     # What a local function prints is its own.
-    lines = "\n".join([line for line in bridge.lines if not line.startswith("f | ")])
+    lines = "\n".join([line for line in bridge.lines if '"function.f"' not in line])
 
     assert said[0].startswith("the function answered HTTP 401: no Bearer [hidden] at /[hidden]/web.S/Do, nor xxx")
     assert "f failed: ValueError: wrong password [hidden]" == said[1]

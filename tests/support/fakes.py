@@ -126,6 +126,7 @@ class RecordingCall(OpenAccount):
         self.attempts = self.throttles = 0
         self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
+        self.is_cold_start = False
         self.tenant = ""
 
         self.events: list[ResponseEvent] = []

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def test_json_line_has_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
         "logger": "bridge.server",
         "message": "listening on 127.0.0.1:50051",
     } == {key: value for key, value in line.items() if key != "time"}
-    assert line["time"].endswith("+00:00")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z", line["time"])
 
 
 def test_json_line_holds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +107,7 @@ def test_console_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> No
     _log_an_exception("harmless\n12:00:00 fake event\x1b[2J")
     first, *rest = capsys.readouterr().err.splitlines()
 
-    assert first.endswith("error: it broke")
+    assert first.endswith(" error   bridge: it broke")
     assert "  ZeroDivisionError: harmless" in rest
     assert all(line.startswith("  ") for line in rest)
     assert not any("\x1b" in line for line in rest)
@@ -123,7 +124,7 @@ def test_warnings_are_coloured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
     assert "\x1b" not in plain
     assert warning.startswith("\x1b[33m")
-    assert warning.endswith("warning: look here\x1b[0m")
+    assert warning.endswith(" warning bridge: look here\x1b[0m")
 
 
 @pytest.mark.parametrize(

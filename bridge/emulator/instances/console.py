@@ -1,11 +1,17 @@
-"""Functions' lines on a terminal: `greeter | text`, each function in its own colour if somebody looks."""
+"""Functions' lines on stderr: `greeter | text`, each function in its own colour if somebody looks. Where the log is
+JSON, they are lines of the log, of the logger `function.greeter`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TextIO
 from zlib import crc32
 
+from msgspec import json
+
+from bridge.logs import LogLine, encodable
 from bridge.lossy_writer import MOST_WAITING, LossyWriter
 
 COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
@@ -21,11 +27,12 @@ class Console:
     lost then.
     """
 
-    def __init__(self, stream: TextIO, *, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(self, stream: TextIO, *, as_json: bool = False, most_waiting: int = MOST_WAITING) -> None:
         """Take the stream. One without a descriptor (a test's) is simply written to. `most_waiting`: bytes that may
         wait for a reader that has stopped.
         """
         self._stream = stream
+        self._as_json = as_json
         self._is_coloured = stream.isatty()
         try:
             self._outlet: LossyWriter | None = LossyWriter(stream.fileno(), most_waiting=most_waiting)
@@ -35,7 +42,7 @@ class Console:
         self._retry: asyncio.TimerHandle | None = None
 
     def __call__(self, name: str, line: str) -> None:
-        text = f"{self._label(name)} | {line}\n"
+        text = self._json(f"function.{name}", line) if self._as_json else f"{self._label(name)} | {line}\n"
         if self._outlet is None:
             self._stream.write(text)
             self._stream.flush()
@@ -51,7 +58,8 @@ class Console:
         outlet.write_out()
         if self._lost and outlet.is_empty:
             lost, self._lost = self._lost, 0
-            outlet.add(f"{lost} lines of functions were lost: the reader was too slow\n".encode())
+            text = f"{lost} lines of functions were lost: the reader was too slow"
+            outlet.add((self._json("function", text) if self._as_json else f"{text}\n").encode())
             outlet.write_out()
         if not outlet.is_empty:
             loop = asyncio.get_running_loop()
@@ -64,6 +72,10 @@ class Console:
             self._retry = None
         if self._outlet is not None:
             self._outlet.write_out(patience=_LAST_PATIENCE)
+
+    def _json(self, logger: str, text: str) -> str:
+        line = LogLine(datetime.now(UTC), "info", logger, encodable(text))
+        return json.encode(line).decode() + "\n"
 
     def _label(self, name: str) -> str:
         if not self._is_coloured:

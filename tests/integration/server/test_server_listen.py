@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,6 +18,7 @@ from bridge.config.schema import Listener, TlsFiles
 from bridge.http2.h2_adapter import H2Engine
 from bridge.http2.interface import Engine, EngineLimits
 from bridge.http2.native import NativeEngine
+from bridge.http2.preface import PREFACE
 from bridge.rpc.address import Address, TcpAddress, UnixAddress
 from bridge.rpc.call import Call, Peer
 from bridge.rpc.envelope import envelope
@@ -215,7 +218,7 @@ async def test_garbage_is_cut_off(new_engine: Callable[[EngineLimits], Engine]) 
         await writer.wait_closed()
         await eventually(lambda: not server.connections)
 
-    assert 1 == served.figures.protocol_errors["not_http2"] + served.figures.protocol_errors["protocol"]
+    assert 1 == served.figures.protocol_errors["tls"] + served.figures.protocol_errors["protocol"]
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
@@ -374,11 +377,13 @@ async def test_failed_handshake_is_told_to_both_sides(
 
     assert all("ALERT" in reason for reason in told), told
     assert 3 == served.figures.protocol_errors["tls_handshake"]
-    assert 1 <= caplog.text.count("a TLS handshake failed: PEER_DID_NOT_RETURN_A_CERTIFICATE") < 3
+    assert 1 <= caplog.text.count("failed: the client showed no certificate") < 3
+    assert re.search(r"a TLS handshake of 127\.0\.0\.1 at 127\.0\.0\.1:\d+ failed", caplog.text)
 
 
-async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles) -> None:
-    """It would not know an alert, and may wait for ever."""
+async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles, caplog: pytest.LogCaptureFixture) -> None:
+    """It would not know an alert, and may wait for ever. The log names it, and says what it is."""
+    caplog.set_level("INFO", logger="bridge")
     served = serving()
     async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
@@ -388,6 +393,58 @@ async def test_what_is_no_tls_is_closed_at_once(files: TlsFiles) -> None:
         writer.close()
 
     assert 1 == served.figures.protocol_errors["tls_handshake"]
+    assert re.search(r"handshake of 127\.0\.0\.1 .* failed: an HTTP/1\.1 client without TLS", caplog.text)
+
+
+async def test_plaintext_grpc_at_a_tls_port_is_named(files: TlsFiles, caplog: pytest.LogCaptureFixture) -> None:
+    """HTTP/2's preface is what OpenSSL calls a wrong version."""
+    caplog.set_level("INFO", logger="bridge")
+    served = serving()
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        writer.write(PREFACE)
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+
+    assert re.search(r"handshake of 127\.0\.0\.1 .* failed: a plaintext client", caplog.text)
+
+
+async def test_a_client_that_does_not_trust_our_certificate_is_named(
+    files: TlsFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It tells us by an alert."""
+    caplog.set_level("INFO", logger="bridge")
+    stranger = ssl.create_default_context()
+    served = serving()
+
+    def shake_hands(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            stranger.wrap_socket(plain, server_hostname="localhost")
+
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await asyncio.to_thread(shake_hands, port_of(server))
+        await eventually(lambda: served.figures.protocol_errors["tls_handshake"] == 1)
+
+    assert re.search(r"handshake of 127\.0\.0\.1 .* failed: the client does not trust our certificate", caplog.text)
+
+
+async def test_tls_at_a_plaintext_port_has_one_line(new_engine: Callable[[EngineLimits], Engine]) -> None:
+    """As an HTTP/1.1 client has."""
+    refused: list[tuple[str, str]] = []
+    served = replace(
+        serving(new_engine=new_engine),
+        refused=lambda refusal, connection: refused.append((refusal.kind, connection.peer.address)),
+    )
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0))) as server:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.open_connection(
+                "127.0.0.1", port_of(server), ssl=ssl.create_default_context(), server_hostname="localhost"
+            )
+        await eventually(lambda: bool(refused))
+
+    assert [("tls", "127.0.0.1")] == refused
 
 
 _QUICK_RELOAD = ServerTimes(tick=0.01, tls_check_ticks=1)

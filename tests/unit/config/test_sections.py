@@ -6,7 +6,7 @@ import pytest
 
 from bridge.config.endpoint import endpoint_in
 from bridge.config.load import parse
-from bridge.config.schema import Admin, Aws, Config, Emulator, Health, Http2, Listener, Log, Role, TlsFiles
+from bridge.config.schema import AccessLines, Admin, Aws, Config, Emulator, Health, Http2, Listener, Log, Role, TlsFiles
 from bridge.http2.interface import EngineLimits
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.limits import ConnectionLimits, MaxConnections, PoolLimits
@@ -81,7 +81,7 @@ log: {level: debug, format: json, access: false}
         ),
         reflection=False,
         health=Health(functions=True),
-        log=Log("debug", "json", access=False),
+        log=Log("debug", "json", access=None),
         warnings=("bridge.yaml: services: none, so every call is UNIMPLEMENTED",),
     ) == configured(text)
 
@@ -361,3 +361,18 @@ def test_functions_beside_another_local_lambda_are_a_warning() -> None:
     assert (
         "bridge.yaml: functions: not run, because emulator names one that runs already: http://e:9001",
     ) == config.warnings
+
+
+@pytest.mark.parametrize(
+    ("text", "access"),
+    [
+        ("true", AccessLines()),
+        ("false", None),
+        ("{health: false}", AccessLines(health=False)),
+        ("{health: false, reflection: false}", AccessLines(health=False, reflection=False)),
+        ("{}", AccessLines()),
+    ],
+)
+def test_health_and_reflection_may_have_no_lines(text: str, access: AccessLines | None) -> None:
+    """The short forms are all lines, and none."""
+    assert access == configured(f"services: {{}}\nlog: {{access: {text}}}").log.access

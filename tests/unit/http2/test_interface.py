@@ -129,16 +129,20 @@ def test_http1_answer_is_whole() -> None:
     assert b"this port speaks gRPC over HTTP/2" in body
 
 
-def test_anything_else_than_http_gets_goaway(engine_class: EngineClass) -> None:
-    """A TLS ClientHello on a plain port, say."""
+@pytest.mark.parametrize(
+    ("first_bytes", "reason"),
+    [(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "a TLS client"), (b"SSH-2.0-OpenSSH_9.6\r\n", "not HTTP/2")],
+)
+def test_anything_else_than_http_gets_goaway(engine_class: EngineClass, first_bytes: bytes, reason: str) -> None:
+    """It is said what it looks like: a TLS client has to learn something else than a client of SSH."""
     engine = engine_class(EngineLimits())
-    events = engine.receive(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", now=0.0)
+    events = engine.receive(first_bytes, now=0.0)
     settings, _, goaway = parse(engine.bytes_to_send())
 
-    assert ConnectionFailed(ErrorCode.PROTOCOL_ERROR, "not HTTP/2") == events[-1]
+    assert ConnectionFailed(ErrorCode.PROTOCOL_ERROR, reason) == events[-1]
     assert isinstance(settings, SettingsFrame)
     assert isinstance(goaway, GoAwayFrame)
-    assert b"not HTTP/2" == goaway.additional_data
+    assert reason.encode() == goaway.additional_data
 
 
 def test_nothing_is_received_or_said_after_the_end(engine_class: EngineClass) -> None:

@@ -20,7 +20,10 @@ from bridge.http2.preface import PREFACE, Verdict, judge
         (b"GETTING", Verdict.UNKNOWN),
         (b"INVALID CONNECTION PREFACE", Verdict.UNKNOWN),
         (b"get / http/1.1", Verdict.UNKNOWN),
-        (b"\x16\x03\x01\x02", Verdict.UNKNOWN),
+        (b"\x16", Verdict.UNDECIDED),
+        (b"\x16\x03\x01\x02", Verdict.TLS),
+        (b"\x16\x03\x03\x02", Verdict.TLS),
+        (b"\x16\x02", Verdict.UNKNOWN),
         (bytes(24), Verdict.UNKNOWN),
     ],
 )
@@ -28,7 +31,19 @@ def test_verdicts(data: bytes, verdict: Verdict) -> None:
     assert verdict is judge(data)
 
 
-@pytest.mark.parametrize("data", [PREFACE, b"POST /a HTTP/1.1\r\n", b"PRIVATE", b"\0", b"DELETED files", b"HEAD"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        PREFACE,
+        b"\x16\x03\x01\x02\x00",
+        b"\x16\x04",
+        b"POST /a HTTP/1.1\r\n",
+        b"PRIVATE",
+        b"\0",
+        b"DELETED files",
+        b"HEAD",
+    ],
+)
 def test_verdict_never_changes_with_more_bytes(data: bytes) -> None:
     """The first byte that decides, decides: cutting differently changes nothing."""
     verdicts = [judge(data[:size]) for size in range(len(data) + 1)]

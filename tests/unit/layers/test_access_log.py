@@ -6,13 +6,16 @@ import select
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 
 from bridge.layers.access_log import AccessLog, AccessLogEntry, console_lines, json_lines
-from bridge.rpc.call import Peer
+from bridge.rpc.call import Call, Peer, Route
 from bridge.rpc.events import OK_TRAILERS, Trailers
+from bridge.rpc.figures import MethodFigures
+from bridge.rpc.limits import Limits
 from bridge.rpc.status import Status, StatusCode
 from tests.support.fakes import RecordingCall
 
@@ -50,9 +53,19 @@ def _ended(status: Status | None = None, **facts: object) -> RecordingCall:
     return call
 
 
+def _route(**options: Any) -> Route:
+    return Route("a.B", _nobody, MethodFigures("a.B", "C"), Limits(), **options)
+
+
+async def _nobody(call: Call) -> None:
+    raise AssertionError(f"{call.path} was served")
+
+
 def _entry(**facts: object) -> AccessLogEntry:
     plain: dict[str, object] = {
         "time": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "level": "info",
+        "logger": "bridge.access",
         "method": "/a.B/C",
         "code": "OK",
         "duration_us": 1234,
@@ -82,6 +95,8 @@ async def test_line_says_what_is_known_of_a_call(pipe: tuple[int, int]) -> None:
     assert [
         {
             "time": "2023-11-14T22:13:20Z",
+            "level": "info",
+            "logger": "bridge.access",
             "method": "/a.B/C",
             "code": "OK",
             "duration_us": 500_000,
@@ -108,6 +123,31 @@ async def test_a_call_that_waited_says_how_long(pipe: tuple[int, int]) -> None:
     assert 250_000 == waited["queued_us"]
     assert "queued_us" not in not_waited
     assert b" queued=250.0 ms" in console_lines([_entry(queued_us=250_000)])
+
+
+async def test_a_call_names_its_target_and_a_cold_start(pipe: tuple[int, int]) -> None:
+    """In both formats. A call that the bridge itself answered, or that found an instance, says nothing of it."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(route=_route(target="function:b"), is_cold_start=True), StatusCode.OK, 0.5)
+    log.write(_ended(), StatusCode.OK, 0.5)
+    log.flush()
+    cold, own = map(msgspec.json.decode, _written(reader))
+
+    assert ("function:b", True) == (cold["target"], cold["cold_start"])
+    assert not {"target", "cold_start"} & set(own)
+    assert b" cold target=function:b\n" in console_lines([_entry(target="function:b", cold_start=True)])
+
+
+async def test_a_route_may_have_no_lines(pipe: tuple[int, int]) -> None:
+    """Health checks, if the configuration says so, also those that fail."""
+    reader, writer = pipe
+    log = _log(writer)
+    log.write(_ended(route=_route(is_logged=False)), StatusCode.OK, 0.5)
+    log.write(_ended(Status(StatusCode.NOT_FOUND), route=_route(is_logged=False)), StatusCode.NOT_FOUND, 0.5)
+    log.flush()
+
+    assert [] == _written(reader)
 
 
 async def test_failed_call_has_its_message(pipe: tuple[int, int]) -> None:
@@ -402,13 +442,13 @@ def test_json_lines_are_one_a_call() -> None:
 
 
 def test_console_line_is_for_people() -> None:
-    """Clock, code, method, milliseconds; retries and the message if there are any."""
+    """Clock, level, logger, code, method, milliseconds; retries and the message if there are any."""
     plain, failed = (
         console_lines([_entry(), _entry(code="UNAVAILABLE", attempts=3, message="try later")]).decode().splitlines()
     )
 
-    assert "OK                /a.B/C  1.2 ms" == plain.split(" ", 1)[1]
-    assert "UNAVAILABLE       /a.B/C  1.2 ms attempts=3  try later" == failed.split(" ", 1)[1]
+    assert "info    bridge.access: OK                /a.B/C  1.2 ms" == plain.split(" ", 1)[1]
+    assert "info    bridge.access: UNAVAILABLE       /a.B/C  1.2 ms attempts=3  try later" == failed.split(" ", 1)[1]
 
 
 @pytest.mark.parametrize("field", ["method", "message"])

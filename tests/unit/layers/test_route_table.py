@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from bridge.layers.route_table import MethodRegistry, RouteEntry, RouteTable, WeightedTarget
+from bridge.layers.route_table import Builtin, MethodRegistry, RouteEntry, RouteTable, WeightedTarget
 from bridge.routing.router import Router
 from bridge.rpc.call import Call
 from bridge.rpc.limits import Limits
@@ -51,3 +51,34 @@ def test_a_leg_may_have_an_end_of_its_own() -> None:
 
     assert {1810.0, None} == {route.max_call_seconds for route in routes}
     assert {5.0} == {route.timeout for route in routes}
+
+
+def test_a_route_names_its_leg() -> None:
+    """The one that answers a call, not all that its entry has."""
+    split = RouteEntry(
+        "a.B",
+        [WeightedTarget(old, name="function:old"), WeightedTarget(new, name="function:new")],
+        limits=Limits(),
+        timeout=None,
+    )
+    names: dict[object, str] = {old: "function:old", new: "function:new"}
+    routes = [table(split, seed).resolve("/a.B/C") for seed in range(20)]
+
+    assert all(names[route.handler] == route.target for route in routes)
+    assert {"function:old", "function:new"} == {route.target for route in routes}
+
+
+def test_calls_of_some_services_have_no_lines() -> None:
+    """Those that the bridge answers itself, and those that it passes on, by the name of the service."""
+    entry = RouteEntry("*", [WeightedTarget(old)], limits=Limits(), timeout=None)
+    found = RouteTable(
+        Router({"*": entry}),
+        builtin={"x.Health": Builtin(old, {"Check"})},
+        methods=MethodRegistry(lambda path: "unknown"),
+        unlogged=("x.Health", "y.Reflection"),
+    )
+
+    assert [False, False, True, True] == [
+        found.resolve(path).is_logged
+        for path in ("/x.Health/Check", "/y.Reflection/Info", "/a.B/C", "/x.Healthy/Check")
+    ]

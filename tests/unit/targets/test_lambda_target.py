@@ -376,6 +376,7 @@ async def test_cold_starts_are_counted_and_go_no_further(answer: dict[str, str])
     await bench.target.handle(RecordingCall(body=HELLO))
 
     assert 1 == bench.figures.cold_starts
+    assert call.is_cold_start
     assert "x-lambda-fn-cold-start" not in dict(call.initial_metadata)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from io import StringIO
 
@@ -21,6 +22,17 @@ def test_a_line_is_prefixed_with_its_function() -> None:
     console("other", "")
 
     assert stream.getvalue() == "greeter | hello\nother | \n"
+
+
+def test_where_the_log_is_json_lines_are_too() -> None:
+    """With the fields of every line of the log; what is no UTF-8 is escaped."""
+    stream = StringIO()
+    console = Console(stream, as_json=True)
+    console("greeter", 'say "hello" caf\udce9')
+    line = json.loads(stream.getvalue())
+
+    assert ["time", "level", "logger", "message"] == list(line)
+    assert ("info", "function.greeter", 'say "hello" caf\\udce9') == (line["level"], line["logger"], line["message"])
 
 
 def test_only_a_terminal_gets_colours() -> None:
