@@ -21,6 +21,7 @@ from bridge.layers.access_log import AccessLog
 from bridge.layers.admit import admit
 from bridge.layers.choose_road import choose_road
 from bridge.layers.deadline import Deadlines, deadline
+from bridge.layers.durable import named, repeatable
 from bridge.layers.gate import Gate
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
@@ -241,6 +242,8 @@ class Stack:
             deadlines=self._shared.deadlines,
             clock=_clock,
         )
+        if leg.durable is not None:
+            bounded = named(bounded, metadata=leg.durable.name.metadata)  # Names the execution that the call becomes.
         if leg.tenant is None:
             return bounded
         return tenant(bounded, source=leg.tenant)  # Finds out whose call it is, or refuses it.
@@ -257,6 +260,8 @@ class Stack:
         places: Places | None = None,
     ) -> Handler:
         """Return the layers of a call on one road to its target."""
+        if leg.durable is not None:
+            target = repeatable(target)  # Says that an execution whose answer was lost may be asked for again.
         return admit(  # Waits for the request, then for the call's turn. Repeats throttled calls.
             retry(  # Repeats the call if it provably did not reach the function.
                 _traced_attempt(  # Gives each attempt a span. Not installed while traces are off.

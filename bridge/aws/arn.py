@@ -47,6 +47,9 @@ FUNCTION_PATTERN = rf"(?P<name>[A-Za-z0-9_.-]{{1,140}})(?::(?P<qualifier>{QUALIF
 _PARTITION = "|".join(_PARTITION_OF_NAME)
 ROLE_PATTERN = rf"arn:(?:{_PARTITION}):iam::[0-9]{{12}}:role/[\w+=,.@/-]{{1,576}}"
 
+LATEST = "$LATEST"
+"""The qualifier of the code that is not published."""
+
 _is_region = re.compile(REGION_PATTERN).fullmatch
 _read_name = re.compile(FUNCTION_PATTERN).fullmatch
 _read_arn = re.compile(

@@ -17,6 +17,7 @@ from msgspec.json import Decoder
 from bridge.aws.invoke import MAX_REPLY, MAX_REQUEST
 from bridge.rpc.errors import (
     AccessRefused,
+    AlreadyStarted,
     AwsRefusal,
     FunctionFailed,
     FunctionNotFound,
@@ -52,6 +53,10 @@ _MOUNT = "{function} cannot start ({cause}): its file system cannot be mounted"
 _CODE = "{function} cannot start ({cause}): its runtime or its code must be fixed"
 _CALL = "Lambda finds fault with the call to {function} ({cause})"
 _QUOTA = "a quota of the AWS account is used up, {function} was not called ({cause}): ask AWS to raise it, or call less"
+_STARTED = (
+    "another request has used the same execution name at {function} ({cause}): a repeat must be equal to the first"
+    " request, and a new request needs a new name"
+)
 _UNSURE = "Lambda failed while it served {function} ({cause}); the function may have run"
 
 _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
@@ -115,7 +120,7 @@ _REFUSALS: dict[str, tuple[type[AwsRefusal], str]] = {
     "RecursiveInvocation": (RequestRefused, _CALL),
     "UnsupportedMediaType": (RequestRefused, _CALL),
     "ModeNotSupported": (RequestRefused, _CALL),
-    "DurableExecutionAlreadyStarted": (RequestRefused, _CALL),
+    "DurableExecutionAlreadyStarted": (AlreadyStarted, _STARTED),
     "ServiceQuotaExceeded": (QuotaExceeded, _QUOTA),
     # Nothing proves that the function did not run.
     "Service": (ServiceFailed, _UNSURE),

@@ -23,3 +23,5 @@ class InvokeReply(FrozenValue, frozen=True):
     payload: bytes
     request_id: str
     """AWS's id of the invocation (x-amzn-RequestId)."""
+    execution_arn: str = ""
+    """Of the durable execution that it is."""

@@ -11,12 +11,15 @@ from __future__ import annotations
 from typing import Unpack
 
 from bridge.aws.arn import FunctionName
+from bridge.aws.durable import ARN_HEADER
 from bridge.aws.errors import failure_of
 from bridge.aws.invoke import InvokeReply
 from bridge.aws.sigv4 import HeaderPairs
 from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.lambda_api import Access, LambdaApi
 from bridge.rpc.buffers import Account
+
+_ARN = ARN_HEADER.encode()
 
 
 class LambdaInvoke:
@@ -48,7 +51,10 @@ class LambdaInvoke:
         if b"x-amz-function-error" in fields:
             failure = failure_of(response.body, function=str(self._function))
             failure.request_id = request_id
+            failure.execution_arn = fields.get(_ARN, b"").decode("latin-1")
             raise failure
+        if headers:
+            return InvokeReply(response.body, request_id, fields.get(_ARN, b"").decode("latin-1"))
         return InvokeReply(response.body, request_id)
 
     async def dry_run(self, headers: HeaderPairs = ()) -> None:

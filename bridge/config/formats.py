@@ -18,7 +18,7 @@ from bridge.codecs.grpc import Grpc
 from bridge.codecs.grpc_web import GrpcWeb
 from bridge.codecs.json import Json, Transcode
 from bridge.codecs.protobuf import Protobuf
-from bridge.rpc.call import Call
+from bridge.rpc.call import CallFacts
 from bridge.rpc.metadata import Metadata
 
 # -- payload formats ---------------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ PAYLOADS: Mapping[str, PayloadFormat] = {
 class EventEncoder(Protocol):
     """Encodes calls as events of one shape."""
 
-    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
+    def encode(self, call: CallFacts, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
         """Return the event's bytes. `metadata` and `body` are for the function, `timeout` is seconds left, `now` is
         wall time. Raises PayloadTooLarge.
         """

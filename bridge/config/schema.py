@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from bridge.config import functions
+from bridge.config.durable import Durable
 from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
@@ -165,14 +166,20 @@ class TargetShare:
     connect_to: Annotated[ConnectTo | None, optional(connect_to), Can.BE_REACHED_BY_NAME] = None
     """Where connections lead. None: to the target's own host."""
     duplex: Annotated[Duplex, Can.TAKE_EVENTS] = Duplex()
+    durable: Annotated[Durable | None, Can.BE_DURABLE] = None
+    """Which calls are durable executions. None: no call is."""
     tenant: Annotated[TenantSource | None, optional(tenant_source), Can.SERVE_TENANTS] = None
     """Where the tenant of a call comes from. None: the function has no tenants."""
 
     @property
     def may_connect(self) -> bool:
         """Whether the target is a function that may take calls in full duplex."""
-        has_road = Can.TAKE_EVENTS in self.target.can and self.payload == "grpc-web" and self.quirks is None
-        return has_road and self.duplex.use != "never"
+        return self.has_duplex_form and self.duplex.use != "never" and self.durable is None
+
+    @property
+    def has_duplex_form(self) -> bool:
+        """Whether calls in full duplex are what this function expects."""
+        return Can.TAKE_EVENTS in self.target.can and self.payload == "grpc-web" and self.quirks is None
 
 
 # -- services ----------------------------------------------------------------------------------------------------------

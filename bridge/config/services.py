@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from bridge.config.element import Element, shown
-from bridge.config.formats import PAYLOADS, can_carry
+from bridge.config.formats import PAYLOADS, RAW, can_carry
 from bridge.config.problems import Refused, did_you_mean
 from bridge.config.reading import Plan, Settings, Trait, attempt, flatten, laid_over
 from bridge.config.schema import (
@@ -231,7 +231,8 @@ class ServicesReader:
         working = {name: value for name, value in settings.items() if _works_on(_top(name), found)}
         leg = read_leg(element, working, found, weighed)
         if len(document.problems) == problems:
-            for keys, message in _crossings(leg):
+            written = [name for name, value in working.items() if value is not self._defaults.get(name)]
+            for keys, message in _crossings(leg, written):
                 own = (settings[key] for key in keys if key in entry.settings)
                 document.note(next(own, entry.element).refuse(message))
         return leg
@@ -282,13 +283,15 @@ def _note_unused_json(own: Settings, legs: tuple[TargetShare, ...]) -> None:
             element.document.note(element.refuse(f"has no effect without payload: {converting}"))
 
 
-def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what the leg asks for and cannot be: the keys that together are at fault, and why."""
+def _crossings(leg: TargetShare, written: Collection[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what the leg asks for and cannot be: the keys that together are at fault, and why. `written` are the keys
+    that are set, and not by `defaults` alone.
+    """
     if not can_carry(leg.event, leg.payload):
         yield ("event", "payload"), f"event: {leg.event} cannot carry payload: {leg.payload}"
     if PAYLOADS[leg.payload].needs_descriptors and leg.descriptors is None:
         yield ("payload",), f"payload: {leg.payload} needs descriptors"
-    if leg.duplex.use == "always" and not leg.may_connect:
+    if leg.duplex.use == "always" and not leg.has_duplex_form:
         with_what = "quirks: rie" if leg.quirks is not None else f"payload: {leg.payload}"
         yield (
             ("duplex.use", "duplex", "payload", "quirks"),
@@ -296,12 +299,35 @@ def _crossings(leg: TargetShare) -> Iterator[tuple[tuple[str, ...], str]]:
         )
     if leg.connect_to is not None and leg.quirks is not None:
         yield ("connect_to", "quirks"), f"connect_to has no effect with quirks: {leg.quirks}"
+    if leg.durable is not None:
+        yield from _durable_crossings(leg, written)
     if leg.tenant is not None and leg.quirks is not None:
         yield ("tenant", "quirks"), f"tenant has no effect with quirks: {leg.quirks}, which knows no tenants"
     if leg.auth is not None:
         for name in leg.headers:
             if name == "authorization" or name.startswith("x-amz-"):
                 yield ("headers", "auth"), f"auth: iam sets {name} itself"
+
+
+def _durable_crossings(leg: TargetShare, written: Collection[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    keys = ("durable.name.metadata", "durable.name", "durable")
+    if leg.invoke_mode == "response_stream":
+        yield ("invoke_mode", *keys), "durable needs invoke_mode: buffered, because streamed invocations take no name"
+    duplex = tuple(name for name in written if _top(name) == "duplex")
+    if leg.duplex.use == "always" or (duplex and leg.duplex.use != "never"):
+        yield (
+            ("duplex.use", *duplex, *keys),
+            "durable needs duplex: {use: never}, because calls in full duplex are no executions",
+        )
+    if leg.quirks is not None:
+        yield ("quirks", *keys), f"durable has no effect with quirks: {leg.quirks}, which keeps no executions"
+    if leg.tenant is not None and leg.event == RAW:
+        yield (
+            ("event", *keys),
+            "durable with a tenant cannot go with event: raw, in which equal calls of two tenants are one execution",
+        )
+    if not leg.target.is_qualified:
+        yield keys, f"durable needs a version or an alias: {leg.target}:ALIAS"
 
 
 # -- reading an entry's keys -------------------------------------------------------------------------------------------

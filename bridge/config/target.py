@@ -43,6 +43,7 @@ class Can(Trait, Enum):
     TAKE_HEADERS = "gets configured headers"
     CHECK_SIGNATURES = "may want its requests signed"
     BE_REACHED_BY_NAME = "has a host name"
+    BE_DURABLE = "keeps executions by their names"
     SERVE_TENANTS = "has instances of its own for each tenant"
 
 
@@ -88,6 +89,11 @@ class TargetKind(ABC):
         return None
 
     @property
+    def is_qualified(self) -> bool:
+        """Whether invocations name a version or an alias."""
+        return False
+
+    @property
     def host(self) -> str | None:
         """The host whose name may tell what requests are signed for."""
         return None
@@ -107,7 +113,16 @@ class LambdaTargetSpec(TargetKind):
     schemes = ("arn:", "function:")
     expected = "arn:…, function:NAME"
     label = "a Lambda target"
-    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_AWS, Can.BE_REACHED_BY_NAME, Can.SERVE_TENANTS})
+    can = frozenset(
+        {
+            Can.TAKE_BODIES,
+            Can.TAKE_EVENTS,
+            Can.BE_AWS,
+            Can.BE_REACHED_BY_NAME,
+            Can.BE_DURABLE,
+            Can.SERVE_TENANTS,
+        }
+    )
     max_call_seconds = MAX_CALL_SECONDS
     tells_limits = True
 
@@ -123,6 +138,10 @@ class LambdaTargetSpec(TargetKind):
     @property
     def region(self) -> str | None:
         return self.function.region
+
+    @property
+    def is_qualified(self) -> bool:
+        return self.function.qualifier is not None
 
     @property
     def span(self) -> tuple[str, SpanAttributes]:
@@ -221,7 +240,7 @@ class LocalTarget(TargetKind):
     schemes = ("local:",)
     expected = "local:NAME"
     label = "a local: target"
-    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.SERVE_TENANTS})
+    can = frozenset({Can.TAKE_BODIES, Can.TAKE_EVENTS, Can.BE_DURABLE, Can.SERVE_TENANTS})
     max_call_seconds = MAX_CALL_SECONDS
     tells_limits = True
 
@@ -235,6 +254,10 @@ class LocalTarget(TargetKind):
     @property
     def local_function(self) -> str:
         return self.name
+
+    @property
+    def is_qualified(self) -> bool:
+        return True  # by $LATEST, where that matters
 
     @property
     def span(self) -> tuple[str, SpanAttributes]:

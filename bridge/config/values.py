@@ -23,6 +23,8 @@ from bridge.config.units import (
     parse_size,
 )
 from bridge.rpc.address import Address, TcpAddress, UnixAddress
+from bridge.rpc.hop import AMAZON, Leg, not_passed
+from bridge.rpc.metadata import is_binary, is_name
 from bridge.rpc.status import StatusCode
 from bridge.rpc.url import ConnectTo, Url, is_host, is_host_name, is_ipv6
 
@@ -355,6 +357,25 @@ def read_url(element: Element, found: str) -> Url:
         return Url.parse(found, quoted=element.found)
     except ValueError as error:
         raise element.refuse(str(error)) from error
+
+
+# -- gRPC --------------------------------------------------------------------------------------------------------------
+
+_NOT_METADATA = not_passed(Leg.CALL)
+
+
+def metadata_name(element: Element) -> str:
+    """Read the name of a client's metadata, in lower case. Raises Refused for a name that never holds a value."""
+    name = element.text("the name of a metadata key").lower()
+    if not is_name(name):
+        raise element.refuse(f"expected the name of a metadata key, found {element.found}")
+    if is_binary(name):
+        raise element.refuse("the value must be text, and metadata whose name ends in -bin has bytes")
+    if name.startswith(AMAZON):
+        raise element.refuse("x-amz… names are AWS's: what a client sends under them never counts")
+    if name.startswith("grpc-") or name in _NOT_METADATA:
+        raise element.refuse(f"clients cannot send metadata named {element.found}")
+    return name
 
 
 # -- AWS ---------------------------------------------------------------------------------------------------------------

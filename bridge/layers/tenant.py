@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bridge.aws.tenancy import TENANT_RULE, is_tenant
+from bridge.aws.tenancy import TENANT_RULE, is_tenant, tenant_header
 from bridge.config.tenant import TenantSource
 from bridge.rpc.call import Call, Handler, Peer
 from bridge.rpc.errors import TenantRefused
@@ -18,7 +18,8 @@ def tenant(inner: Handler, *, source: TenantSource) -> Handler:
     find = finder_of(source)
 
     async def served(call: Call) -> None:
-        call.tenant = find(call)
+        call.tenant = found = find(call)
+        call.invoke_headers += tenant_header(found)
         await inner(call)
 
     return served

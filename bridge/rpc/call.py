@@ -38,6 +38,26 @@ class Peer(FrozenValue, frozen=True):
     certificate: ClientCertificate | None = None
 
 
+class CallFacts(Account, Protocol):
+    """What events tell of a call besides its metadata. They may be read only."""
+
+    @property
+    def path(self) -> str:
+        """`/package.Service/Method`, as sent."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """As sent: `application/grpc` or `application/grpc+…`, parameters and all."""
+        ...
+
+    @property
+    def authority(self) -> str: ...
+
+    @property
+    def peer(self) -> Peer: ...
+
+
 class Call(Account, Protocol):
     """One RPC. Code that sees a fact counts it in the call's figures, which are read once, at the end. A call is also
     an account: code that keeps more than buffers.SMALL bytes for it must call `hold`.
@@ -81,6 +101,10 @@ class Call(Account, Protocol):
     """Whether the call started a new instance of a function."""
     tenant: str
     """Whose call it is, as the layer `tenant` has found out. Empty: the target has no tenants."""
+    execution_name: str
+    """The name of the durable execution that the call becomes. Empty: it is an ordinary call."""
+    invoke_headers: tuple[tuple[str, str], ...]
+    """Headers of the Invoke API that the call adds: its tenant, its execution's name."""
 
     @property
     def messages_received(self) -> int: ...

@@ -8,11 +8,11 @@ secret or the bridge's identity.
     RpcError
       ClientGone  DeadlineExceeded  Draining  Bug  ConversionFailed
       RequestError     MalformedRequest  MessageTooLarge  UnsupportedCompression  UnsupportedCall  UnknownMethod
-                       NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex  TenantRefused
+                       NoRoute  RequestStalled  FullDuplexNeeded  NotDuplex  TenantRefused  BadExecutionName
       RefusedCall      Overloaded  BuffersFull  QueueRefused  NotReady
-      CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost
+      CarrierError     Unreachable  CertificateRefused  NotProcessed  ConnectionLost  AnswerLost
         AwsRefusal       Throttled  NotStarted  FunctionNotFound  Misconfigured  RequestRefused
-          PayloadTooLarge  QuotaExceeded  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
+          PayloadTooLarge  QuotaExceeded  AlreadyStarted  ServiceFailed  AccessRefused  StaleCredentials  HttpThrottled
         FunctionError    FunctionFailed  FunctionTimedOut  ReplyTooLarge
       ReplyError       NoStatus  CutReply  HttpRefusal  ServerReset
         BadReply         UnknownHttpStatus
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from bridge.rpc.metadata import EMPTY, REQUEST_ID, Metadata
+from bridge.rpc.metadata import EMPTY, EXECUTION_ARN, REQUEST_ID, Metadata
 from bridge.rpc.status import Status, StatusCode
 
 _LONGEST_PUSHBACK = 2**31 - 1
@@ -40,6 +40,8 @@ class RpcError(Exception):
     """Seconds that the other side asked us to wait, if it did."""
     request_id = ""
     """AWS's id of the request that failed, if it has one."""
+    execution_arn = ""
+    """That of the durable execution that failed, if it was one."""
 
     @property
     def reason(self) -> str:
@@ -53,7 +55,8 @@ class RpcError(Exception):
     @property
     def trailing(self) -> Metadata:
         """Metadata that goes with the status."""
-        return ((REQUEST_ID, self.request_id),) if self.request_id else EMPTY
+        request_id = ((REQUEST_ID, self.request_id),) if self.request_id else EMPTY
+        return (*request_id, (EXECUTION_ARN, self.execution_arn)) if self.execution_arn else request_id
 
 
 class ClientGone(RpcError):
@@ -170,6 +173,12 @@ class TenantRefused(RequestError):
     code = StatusCode.UNAUTHENTICATED
 
 
+class BadExecutionName(RequestError):
+    """What the client sent as the name of a durable execution is none."""
+
+    code = StatusCode.INVALID_ARGUMENT
+
+
 # -- what the bridge refuses -------------------------------------------------------------------------------------------
 
 
@@ -270,6 +279,15 @@ class ConnectionLost(CarrierError):
     """The connection ended after the request was sent, before the reply was whole."""
 
 
+class AnswerLost(ConnectionLost):
+    """The connection of a durable execution was lost. It may have run, but a repeat gets its result and runs nothing
+    twice.
+    """
+
+    may_have_run = False
+    is_transient = True
+
+
 class AwsRefusal(CarrierError):
     """The Lambda API refused to start the function."""
 
@@ -363,6 +381,12 @@ class QuotaExceeded(AwsRefusal):
     """A quota of the account is used up (HTTP 402). A moment later it still is, so nothing is repeated."""
 
     code = StatusCode.RESOURCE_EXHAUSTED
+
+
+class AlreadyStarted(AwsRefusal):
+    """A durable execution of this name has another payload."""
+
+    code = StatusCode.ALREADY_EXISTS
 
 
 class PayloadTooLarge(AwsRefusal):

@@ -37,6 +37,9 @@ PASSED_GRPC_RESPONSE = frozenset(("grpc-encoding", "grpc-accept-encoding", PUSHB
 REQUEST_ID = "x-amzn-requestid"
 """Trailing metadata: AWS's id of the request that a call became."""
 
+EXECUTION_ARN = "x-amzn-durable-execution-arn"
+"""Trailing metadata: the ARN of the durable execution that a call became."""
+
 _NAME = re.compile(r"[0-9a-z_.-]+").fullmatch
 _PUSHBACK = re.compile(r"-?[0-9]{1,9}").fullmatch
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?={0,2}").fullmatch

@@ -70,6 +70,8 @@ class ServedCall(msgspec.Struct, Holding, eq=False):
     request_id: str = ""
     is_cold_start: bool = False
     tenant: str = ""
+    execution_name: str = ""
+    invoke_headers: tuple[tuple[str, str], ...] = ()
     task: asyncio.Task[None] | None = None
     """The task that runs `serve`. The connection creates it."""
     _room: asyncio.Future[None] | None = None

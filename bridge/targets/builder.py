@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from bridge.aws import rie
-from bridge.aws.arn import FunctionName
+from bridge.aws.arn import LATEST, FunctionName
 from bridge.aws.hosts import ALL_REGIONS
 from bridge.aws.invoke import MAX_REQUEST, InvokeReply
 from bridge.aws.tenancy import tenant_header
@@ -51,6 +51,7 @@ from bridge.services.descriptors import Descriptors
 from bridge.services.transcode import MAX_MESSAGE
 from bridge.targets.duplex_metadata import with_facts
 from bridge.targets.duplex_tenants import DuplexTenants
+from bridge.targets.durable_backend import DurableBackend, RepeatableBackend
 from bridge.targets.gathering_target import Backend, GatheringTarget
 from bridge.targets.grpc_target import GrpcTarget, with_headers
 from bridge.targets.http_backend import HttpBackend
@@ -260,9 +261,10 @@ class Targets:
         carrier = self._rie(leg) if leg.quirks == "rie" else self._carrier(leg, LambdaInvoke)
         if leg.event == RAW:
             # The reply is one value, so it is read whole even if the function streams it.
-            backend = RawBackend(carrier, clock=_clock)
+            invoking: RepeatableBackend = RawBackend(carrier, clock=_clock)
         else:
-            backend = InvokeBackend(carrier, event=EVENTS[leg.event], kind=payload.kind, wall_clock=_wall_clock)
+            invoking = InvokeBackend(carrier, event=EVENTS[leg.event], kind=payload.kind, wall_clock=_wall_clock)
+        backend = invoking if leg.durable is None else DurableBackend(invoking)
         return carrier, self._gathering(backend, payload, service, figures)
 
     def _build_http(self, service: Service, leg: TargetShare, figures: TargetFigures) -> tuple[Asked, Handler]:
@@ -345,7 +347,7 @@ class Targets:
             case LocalTarget(name):
                 assert self._local_endpoint is not None, "the configuration refuses local: without"
                 return kind(
-                    FunctionName(name),
+                    FunctionName(name, LATEST if leg.durable is not None else None),
                     client=self._client,
                     credentials=local_credentials(),
                     endpoint_url=self._local_endpoint,

@@ -25,7 +25,7 @@ from bridge.rpc.call import Call
 from bridge.rpc.errors import HttpRefusal, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.figures import TargetFigures
-from bridge.rpc.metadata import Metadata
+from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.payload import Payload
 from bridge.targets.reply import (
     UntilEnd,
@@ -70,6 +70,8 @@ class BackendReply(Struct, frozen=True):
     """The parts that follow. None: the reply has arrived whole. The target closes it."""
     end: Trailers | None = None
     """The end of the call, from a backend that gives no reply. The other fields are then empty."""
+    trailing: Metadata = EMPTY
+    """What follows the request id in the trailing metadata, for a reply that has arrived whole."""
     explain: Callable[[HttpRefusal], RpcError] | None = None
     """Returns an error that says more than the HTTP status. None: the status says all."""
 
@@ -136,11 +138,12 @@ class GatheringTarget:
             call.send_all((reply.end,))
             return
         headers = reply.headers if len(reply.headers) < 2 else strip_cold_start_mark(reply.headers, self._figures, call)
-        limit = call.route.limits.max_response
-        options = ReplyOptions(call.path, message_format_of(call.content_type), metadata, limit, call)
+        options = ReplyOptions(
+            call.path, message_format_of(call.content_type), metadata, call.route.limits.max_response, call
+        )
         read = self._codec.read(reply.http_status, headers, reply.body, options)
         if isinstance(read, list):
-            call.send_all(with_request_id(read, reply.request_id))
+            call.send_all(with_request_id(read, reply.request_id, reply.trailing))
             return
         events: list[ResponseEvent] = []
         codings = content_codings(reply.headers)
@@ -152,7 +155,7 @@ class GatheringTarget:
         except RpcError:
             await send_in_slices(call, events)  # the client gets the reply up to its first fault
             raise
-        await send_in_slices(call, with_request_id(events, reply.request_id))
+        await send_in_slices(call, with_request_id(events, reply.request_id, reply.trailing))
 
     async def _encoded(self, call: Call, body: bytes, encode: Encode) -> bytes:
         """Return the body in the payload format. The call holds it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
+from bridge.aws.tenancy import tenant_header
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.call import Arrival, Handler, Peer, Route
 from bridge.rpc.envelope import EnvelopeReader, data_of, envelope
@@ -53,6 +54,8 @@ class InternalCall(OpenAccount):
         self.request_id = ""
         self.is_cold_start = False
         self.tenant = tenant
+        self.execution_name = ""
+        self.invoke_headers = tenant_header(tenant) if tenant else ()
         self.messages: list[bytes] = []
         self._body = body
         self._reader = EnvelopeReader(max_message=len(body))

@@ -12,12 +12,14 @@ from bridge.aws.events.reply_reader import ReplyReader
 from bridge.aws.events.streamed_reply import StreamedReply
 from bridge.aws.invoke import InvokeReply
 from bridge.aws.sigv4 import HeaderPairs
-from bridge.aws.tenancy import tenant_header
 from bridge.config.formats import EventShape
 from bridge.rpc.buffers import SMALL, Account, Portion
-from bridge.rpc.call import Call
-from bridge.rpc.metadata import Metadata
+from bridge.rpc.call import Call, CallFacts
+from bridge.rpc.metadata import EMPTY, EXECUTION_ARN, Metadata
 from bridge.targets.gathering_target import BackendReply, Parts
+
+_REPEATED = "durable"
+"""What the request ids in events of durable executions begin with."""
 
 
 class InvokeCarrier(Protocol):
@@ -56,13 +58,15 @@ class StreamCarrier(Protocol):
 class InvokeBackend:
     """Calls a function by Invoke, for every event shape that is an HTTP request."""
 
-    __slots__ = ("_carrier", "_encoder", "_replies", "_wall_clock")
+    __slots__ = ("_carrier", "_encoder", "_event", "_kind", "_replies", "_wall_clock")
 
     def __init__(
         self, carrier: InvokeCarrier, *, event: EventShape, kind: BodyKind, wall_clock: Callable[[], float]
     ) -> None:
         """`kind` is what an event says of its body. `wall_clock` reads the time of day (Unix seconds)."""
         self._carrier = carrier
+        self._event = event
+        self._kind = kind
         self._encoder = event.new_encoder(token_hex(6), kind)
         self._replies = ReplyReader(event.decode_reply)
         self._wall_clock = wall_clock
@@ -70,11 +74,18 @@ class InvokeBackend:
     async def send(self, call: Call, metadata: Metadata, body: bytes, seconds_left: float | None) -> BackendReply:
         """See Backend.send."""
         event = self._encoder.encode(call, metadata, body, timeout=seconds_left, now=self._wall_clock())
-        reply = await self._carrier.invoke(
-            event, headers=tenant_header(call.tenant) if call.tenant else (), account=call
-        )
+        reply = await self._carrier.invoke(event, headers=call.invoke_headers, account=call)
         found = self._replies.read(reply.payload)
         return BackendReply(found.http_status, found.headers, found.body, reply.request_id)
+
+    async def send_repeatable(self, call: Call, facts: CallFacts, metadata: Metadata, body: bytes) -> BackendReply:
+        """See RepeatableBackend.send_repeatable."""
+        # A new encoder counts its request ids from the beginning, so that each is the first.
+        encoder = self._event.new_encoder(_REPEATED, self._kind)
+        event = encoder.encode(facts, metadata, body, timeout=None, now=0.0)
+        reply = await self._carrier.invoke(event, headers=call.invoke_headers, account=call)
+        found = self._replies.read(reply.payload)
+        return BackendReply(found.http_status, found.headers, found.body, reply.request_id, trailing=trailing_of(reply))
 
 
 class StreamBackend:
@@ -94,9 +105,7 @@ class StreamBackend:
     async def send(self, call: Call, metadata: Metadata, body: bytes, seconds_left: float | None) -> BackendReply:
         """See Backend.send."""
         event = self._encoder.encode(call, metadata, body, timeout=seconds_left, now=self._wall_clock())
-        invocation = await self._carrier.open(
-            event, headers=tenant_header(call.tenant) if call.tenant else (), account=call
-        )
+        invocation = await self._carrier.open(event, headers=call.invoke_headers, account=call)
         call.request_id = invocation.request_id  # the log has it, even if the head never comes
         try:
             head, begun = await _head_of(call, invocation, StreamedReply(self._decode_reply))
@@ -104,6 +113,11 @@ class StreamBackend:
             invocation.close()
             raise
         return BackendReply(head.http_status, head.headers, begun, invocation.request_id, rest=invocation)
+
+
+def trailing_of(reply: InvokeReply) -> Metadata:
+    """Return the trailing metadata that a call gets with its reply."""
+    return ((EXECUTION_ARN, reply.execution_arn),) if reply.execution_arn else EMPTY
 
 
 async def _head_of(call: Call, chunks: Parts, reply: StreamedReply) -> tuple[HttpReply, bytes]:

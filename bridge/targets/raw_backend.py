@@ -10,14 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from bridge.aws.events.raw import CLIENT_CONTEXT, encode_client_context, raised_status
-from bridge.aws.tenancy import tenant_header
-from bridge.rpc.call import Call
+from bridge.aws.events.raw import CLIENT_CONTEXT, ClientContext, encode_client_context, raised_status
+from bridge.rpc.call import Call, CallFacts
 from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import Trailers
 from bridge.rpc.metadata import EMPTY, Metadata
 from bridge.targets.gathering_target import BackendReply
-from bridge.targets.lambda_backend import InvokeCarrier
+from bridge.targets.lambda_backend import InvokeCarrier, trailing_of
 
 DROPS_LOGGED_EVERY = 60.0
 """Seconds between two log lines about metadata that does not fit. Clients must not fill the log."""
@@ -38,10 +37,16 @@ class RawBackend:
 
     async def send(self, call: Call, metadata: Metadata, body: bytes, seconds_left: float | None) -> BackendReply:
         """See Backend.send."""
-        context = encode_client_context(call, metadata, timeout=seconds_left)
+        return await self._send(call, encode_client_context(call, metadata, timeout=seconds_left), body)
+
+    async def send_repeatable(self, call: Call, facts: CallFacts, metadata: Metadata, body: bytes) -> BackendReply:
+        """See RepeatableBackend.send_repeatable."""
+        return await self._send(call, encode_client_context(facts, metadata, timeout=None), body)
+
+    async def _send(self, call: Call, context: ClientContext, body: bytes) -> BackendReply:
         if not context.has_metadata:
             self._tell_dropped(call)
-        headers = tenant_header(call.tenant) if call.tenant else ()
+        headers = call.invoke_headers
         if context.text is not None:
             headers = (*headers, (CLIENT_CONTEXT, context.text))
         try:
@@ -51,7 +56,7 @@ class RawBackend:
             if status is None:
                 raise
             return BackendReply(0, EMPTY, b"", error.request_id, end=Trailers(status, error.trailing))
-        return BackendReply(200, EMPTY, reply.payload, reply.request_id)
+        return BackendReply(200, EMPTY, reply.payload, reply.request_id, trailing=trailing_of(reply))
 
     def _tell_dropped(self, call: Call) -> None:
         """Log that a call's metadata does not fit, at a limited rate."""

@@ -21,7 +21,7 @@ from bridge.rpc.errors import BadReply, ReplyTooLarge, RpcError
 from bridge.rpc.events import ResponseEvent, Trailers
 from bridge.rpc.figures import TargetFigures
 from bridge.rpc.limits import LARGEST_MESSAGE
-from bridge.rpc.metadata import REQUEST_ID, Metadata, value_of
+from bridge.rpc.metadata import EMPTY, REQUEST_ID, Metadata, value_of
 
 _MOST_AT_ONCE = 1000
 """Messages in one turn. Each takes some microseconds, and a reply of 6 MB (Lambda's limit) can hold a million."""
@@ -241,11 +241,13 @@ def in_pieces(body: bytes) -> Iterable[bytes]:
 # -- what AWS and lambda_fn add ----------------------------------------------------------------------------------------
 
 
-def with_request_id(events: list[ResponseEvent], request_id: str) -> list[ResponseEvent]:
-    """Return the same list with AWS's id of the invocation in its Trailers. An empty id adds nothing."""
+def with_request_id(events: list[ResponseEvent], request_id: str, more: Metadata = EMPTY) -> list[ResponseEvent]:
+    """Return the same list with AWS's id of the invocation in its Trailers, and `more` behind it. An empty id adds
+    nothing.
+    """
     end = events[-1]
     if request_id and isinstance(end, Trailers):
-        events[-1] = Trailers(end.status, (*end.metadata, (REQUEST_ID, request_id)))
+        events[-1] = Trailers(end.status, (*end.metadata, (REQUEST_ID, request_id), *more))
     return events
 
 

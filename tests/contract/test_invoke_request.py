@@ -14,6 +14,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from bridge.aws.arn import FunctionName
+from bridge.aws.durable import NAME_HEADER
 from bridge.aws.sigv4 import Credentials
 from bridge.aws.tenancy import TENANT_HEADER
 from bridge.carriers.http1.client import HttpClient
@@ -25,7 +26,7 @@ from tests.support.upstream import Peer, ReceivedRequest, response, serving
 KEYS = Credentials("AKID", "secret/key+", "session/token+==")
 CONTEXT = "eyJjdXN0b20iOnsiYSI6ImIifX0="
 
-HEADERS = {"ClientContext": "x-amz-client-context", "TenantId": TENANT_HEADER}
+HEADERS = {"ClientContext": "x-amz-client-context", "TenantId": TENANT_HEADER, "DurableExecutionName": NAME_HEADER}
 """By the SDK's parameter."""
 
 
@@ -77,6 +78,7 @@ def expected_authorization(request: ReceivedRequest, monkeypatch: pytest.MonkeyP
         {},
         {"ClientContext": CONTEXT},
         {"TenantId": "acme: blue/green=1+1 a-b_c.d@example.com"},
+        {"DurableExecutionName": "order_7-A"},
         {"TenantId": "acme  two spaces", "ClientContext": CONTEXT},
     ],
 )

@@ -127,7 +127,8 @@ class RecordingCall(OpenAccount):
         self.upstream_seconds = self.queued_seconds = 0.0
         self.request_id = ""
         self.is_cold_start = False
-        self.tenant = ""
+        self.tenant = self.execution_name = ""
+        self.invoke_headers: tuple[tuple[str, str], ...] = ()
 
         self.events: list[ResponseEvent] = []
         self.waits = 0

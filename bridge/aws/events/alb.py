@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, object_with_body
 from bridge.aws.events.event_headers import HeaderWriter
-from bridge.rpc.call import Call, ClientCertificate
+from bridge.rpc.call import CallFacts, ClientCertificate
 from bridge.rpc.metadata import Metadata, clean_value
 
 _TARGET_GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/bridge/0123456789abcdef"
@@ -32,7 +32,7 @@ class AlbEventEncoder:
 
     def encode(
         self,
-        call: Call,
+        call: CallFacts,
         metadata: Metadata,
         body: bytes,
         *,

@@ -12,7 +12,7 @@ from msgspec.structs import astuple
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, object_with_body
 from bridge.aws.events.event_headers import HeaderWriter
 from bridge.aws.events.http_reply import FieldValues, HttpReply, ReplyObject, reply_of
-from bridge.rpc.call import Call
+from bridge.rpc.call import CallFacts
 from bridge.rpc.hop import forwarded_cert
 from bridge.rpc.metadata import Metadata
 
@@ -28,7 +28,7 @@ class EnvoyEventEncoder:
 
     def encode(
         self,
-        call: Call,
+        call: CallFacts,
         metadata: Metadata,
         body: bytes,
         *,

@@ -11,7 +11,7 @@ from msgspec.json import Encoder
 
 from bridge.aws.events.event_body import BodyKind
 from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, read_authority
-from bridge.rpc.call import Call
+from bridge.rpc.call import CallFacts
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import AMAZON, TRACE_ID, Action, Leg, forwarded_for, names
 from bridge.rpc.metadata import Metadata, clean_value
@@ -45,7 +45,7 @@ class HeaderWriter:
         """Headers of every request, which `write` leaves out."""
 
     def write(
-        self, call: Call, metadata: Metadata, authority: Authority, *, timeout: float | None
+        self, call: CallFacts, metadata: Metadata, authority: Authority, *, timeout: float | None
     ) -> tuple[dict[str, str], bool]:
         """Return the headers, and whether a name repeats in the metadata, so that `listed` says more than they do.
 
@@ -67,7 +67,9 @@ class HeaderWriter:
             headers["grpc-timeout"] = format_timeout(timeout)
         return headers, repeats
 
-    def write_ready(self, call: Call, metadata: Metadata, *, timeout: float | None) -> tuple[Authority, dict[str, str]]:
+    def write_ready(
+        self, call: CallFacts, metadata: Metadata, *, timeout: float | None
+    ) -> tuple[Authority, dict[str, str]]:
         """Return the call's authority; the headers, which need nothing more. For events of which nothing is kept from
         call to call.
         """
@@ -75,7 +77,7 @@ class HeaderWriter:
         written, _ = self.write(call, metadata, authority, timeout=timeout)
         return authority, encode_headers(written)[0]
 
-    def authority_of(self, call: Call) -> Authority:
+    def authority_of(self, call: CallFacts) -> Authority:
         return self._authorities[call.authority]
 
     def listed(self, metadata: Metadata, headers: dict[str, str]) -> dict[str, list[str]]:

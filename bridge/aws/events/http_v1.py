@@ -9,7 +9,7 @@ from __future__ import annotations
 from bridge.aws.events.event_body import GRPC_WEB, BodyKind, object_with_body
 from bridge.aws.events.event_context import Authority, Stamps, client_cert
 from bridge.aws.events.event_headers import HeaderWriter
-from bridge.rpc.call import Call
+from bridge.rpc.call import CallFacts
 from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata
 
@@ -27,7 +27,7 @@ class HttpV1EventEncoder:
         self._is_text = kind.is_text
         self._stamps = Stamps(instance)
 
-    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
+    def encode(self, call: CallFacts, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
         """Return the event. The arguments are those of http_v2. Raises PayloadTooLarge."""
         authority, headers = self._headers.write_ready(call, metadata, timeout=timeout)
         event = {
@@ -45,7 +45,7 @@ class HttpV1EventEncoder:
         }
         return object_with_body(event, body, call, is_text=self._is_text)
 
-    def _context(self, call: Call, authority: Authority, user_agent: str, now: float) -> dict[str, object]:
+    def _context(self, call: CallFacts, authority: Authority, user_agent: str, now: float) -> dict[str, object]:
         identity: dict[str, object] = {"sourceIp": source_of(call.peer), "userAgent": user_agent}
         if call.peer.certificate is not None:
             identity["clientCert"] = client_cert(call.peer.certificate)

@@ -15,7 +15,7 @@ from bridge.aws.events.event_body import GRPC_WEB, BodyKind, with_body
 from bridge.aws.events.event_context import MAX_KEY, MAX_REMEMBERED, Authority, Stamps, client_cert, http_context
 from bridge.aws.events.event_headers import HeaderWriter, encode_headers
 from bridge.aws.events.sender import Sender
-from bridge.rpc.call import Call, ClientCertificate, Peer
+from bridge.rpc.call import CallFacts, ClientCertificate, Peer
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.hop import source_of
 from bridge.rpc.metadata import Metadata, clean_value, size_of
@@ -46,7 +46,7 @@ class HttpV2EventEncoder:
         self._senders: BoundedDict[tuple[Peer, str, str, int], Sender] = BoundedDict(most=_SENDERS)
         """By what the calls of a program have in common, and by how many metadata they have."""
 
-    def encode(self, call: Call, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
+    def encode(self, call: CallFacts, metadata: Metadata, body: bytes, *, timeout: float | None, now: float) -> bytes:
         """Return the event. `metadata` and `body` are the call's, as the function shall see them; `timeout`: seconds
         left for the call; `now`: wall time. Raises PayloadTooLarge.
         """
@@ -81,7 +81,7 @@ class HttpV2EventEncoder:
         else:
             self._senders.remember(key, sender)
 
-    def _encode_sender(self, call: Call, metadata: Metadata, last: Sender | None) -> Sender:
+    def _encode_sender(self, call: CallFacts, metadata: Metadata, last: Sender | None) -> Sender:
         """`last`: that of the last such call."""
         authority = self._headers.authority_of(call)
         headers, repeats = self._headers.write(call, metadata, authority, timeout=None)

@@ -13,7 +13,7 @@ from msgspec.json import Encoder
 
 from bridge.aws.events.event_headers import client_headers
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT
-from bridge.rpc.call import Call
+from bridge.rpc.call import CallFacts
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.hop import forwarded_for
@@ -47,7 +47,7 @@ class ClientContext(FrozenValue, frozen=True):
     """False: the metadata did not fit."""
 
 
-def encode_client_context(call: Call, metadata: Metadata, *, timeout: float | None) -> ClientContext:
+def encode_client_context(call: CallFacts, metadata: Metadata, *, timeout: float | None) -> ClientContext:
     """Return the call without its message, as one flat object of texts, because typed runtimes read no other form.
 
     Repeated names are joined with commas, `-bin` values stay base64. `timeout`: seconds left.

@@ -12,14 +12,15 @@ import logging
 import math
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from bridge.aws.durable import ARN_HEADER, NAME_HEADER, NAME_RULE, is_execution_name
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
 from bridge.aws.tenancy import TENANT_HEADER, TENANT_RULE, is_tenant
 from bridge.config.schema import FunctionConfig
@@ -29,6 +30,7 @@ from bridge.emulator.api.naming import FunctionId
 from bridge.emulator.api.web_functions import PATH as WEB_PATH
 from bridge.emulator.api.web_functions import WebFunctions
 from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
+from bridge.emulator.instances.executions import Outcome
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.rpc.limits import MIB
@@ -98,14 +100,19 @@ class InvokeApi:
 
     async def _invoke(self, request: web.Request) -> web.StreamResponse:
         function, invocation = await self._read(request, tuple(LIMITS))
+        name = _execution_name(request)
         match _invocation_type(request):
             case "DryRun":
                 return web.Response(status=204)
             case "Event":
+                if name is not None:
+                    raise refusals.InvalidParameter("The local Lambda runs no durable executions for events")
                 function.enqueue(msgspec.structs.replace(invocation, client_context=None))
                 return web.Response(status=202)
+            case _ if name is not None:
+                return await _run_once(function, invocation, name)
             case _:
-                return await _run(function, invocation)
+                return _answer(await _begin(function, invocation), invocation)
 
     async def _invoke_with_response_stream(self, request: web.Request) -> web.StreamResponse:
         function, invocation = await self._read(request, STREAMED)
@@ -177,22 +184,40 @@ class InvokeApi:
         return web.json_response({"ReservedConcurrentExecutions": function.concurrency})
 
 
-async def _run(function: Function, invocation: Invocation) -> web.StreamResponse:
+def _begin(function: Function, invocation: Invocation) -> Coroutine[Any, Any, Outcome]:
+    """Start an invocation. It goes on, whatever becomes of the one who waits for its outcome. Raise Throttled."""
     reply = Reply()
-    task = function.begin(invocation, reply)
+    return _outcome(reply, function.begin(invocation, reply))
+
+
+async def _outcome(reply: Reply, task: asyncio.Task[bytes]) -> Outcome:
     body = await reply.whole()
-    # The invocation goes on, whatever becomes of the one who waits for it.
     log_tail = await asyncio.shield(task)
+    return Outcome(body, "application/json" if reply.failure else reply.content_type, reply.failure, log_tail)
+
+
+async def _run_once(function: Function, invocation: Invocation, name: str) -> web.Response:
+    """Run a durable execution, or wait for the one of this name."""
+    executions = function.executions
+    execution = executions.find(name, invocation)
+    if execution is None:
+        execution = executions.begin(name, invocation, _begin(function, invocation))
+    response = _answer(await asyncio.shield(execution.outcome), invocation)
+    arn = FunctionId(function.config.name, naming.LATEST).arn
+    response.headers[ARN_HEADER] = f"{arn}/durable-execution/{name}/{execution.id}"
+    return response
+
+
+def _answer(outcome: Outcome, invocation: Invocation) -> web.Response:
     headers = {
         "X-Amz-Executed-Version": naming.LATEST,
         "X-Amzn-Trace-Id": invocation.trace_id,
     }
-    if reply.failure is not None:
+    if outcome.failure is not None:
         headers["X-Amz-Function-Error"] = "Unhandled"
     if invocation.wants_log:
-        headers["X-Amz-Log-Result"] = b64encode(log_tail).decode()
-    content_type = "application/json" if reply.failure else reply.content_type
-    return web.Response(body=body, headers={**headers, "Content-Type": content_type})
+        headers["X-Amz-Log-Result"] = b64encode(outcome.log_tail).decode()
+    return web.Response(body=outcome.body, headers={**headers, "Content-Type": outcome.content_type})
 
 
 async def _unknown(request: web.Request) -> web.StreamResponse:
@@ -287,6 +312,20 @@ def _client_context(request: web.Request) -> str | None:
     except (NotBase64, ValueError, RecursionError):
         pass
     raise refusals.InvalidRequestContent("Client context must be a valid Base64-encoded JSON object.")
+
+
+def _execution_name(request: web.Request) -> str | None:
+    name = request.headers.get(NAME_HEADER)
+    if name is None:
+        return None
+    if not is_execution_name(name):
+        raise refusals.InvalidParameter(f"X-Amz-Durable-Execution-Name must be {NAME_RULE}")
+    function_id = naming.parse_function_name(request.match_info["name"], request.query.get("Qualifier"))
+    if function_id.qualifier is None:
+        raise refusals.InvalidParameter(
+            "A durable execution needs a qualified function: a version, an alias or $LATEST"
+        )
+    return name
 
 
 def _tenant(request: web.Request, config: FunctionConfig) -> str | None:

@@ -167,6 +167,17 @@ class UnexpectedTenant(ApiRefusal):
         )
 
 
+class AlreadyStarted(ApiRefusal):
+    """A durable execution of this name began with another payload."""
+
+    http_status = 409
+    error_type = "DurableExecutionAlreadyStartedException"
+    message_key = "Message"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"A durable execution named {name} has already been started with another payload")
+
+
 class ServiceException(ApiRefusal):
     """The local Lambda itself failed; its log says how."""
 

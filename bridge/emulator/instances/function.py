@@ -16,6 +16,7 @@ from typing import TypeVar
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import refusals
 from bridge.emulator.instances import failures
+from bridge.emulator.instances.executions import Executions
 from bridge.emulator.instances.instance import Instance, InstanceLost, SharedEmulatorState
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.quotas import FunctionQuota
@@ -59,6 +60,7 @@ class Function:
         self._has_room = asyncio.Event()
         self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)
         self._event_worker: asyncio.Task[None] | None = None
+        self.executions = Executions()
         self._tasks: set[asyncio.Task[object]] = set()
         self._is_closed = False
 

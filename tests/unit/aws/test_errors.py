@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bridge.aws.errors import failure_of, refusal_of, web_failure_of
 from bridge.rpc.errors import (
     AccessRefused,
+    AlreadyStarted,
     AwsRefusal,
     FunctionFailed,
     FunctionNotFound,
@@ -96,8 +97,8 @@ SEVERAL = {
         "NoPublishedVersionException",
         "RecursiveInvocationException",
         "UnsupportedMediaTypeException",
-        "DurableExecutionAlreadyStartedException",
     ],
+    AlreadyStarted: ["DurableExecutionAlreadyStartedException"],
     QuotaExceeded: ["ServiceQuotaExceededException"],
     AccessRefused: ["AccessDeniedException", "AccessDenied", "MissingAuthenticationTokenException"],
     StaleCredentials: [

@@ -31,7 +31,7 @@ ARN = "arn:aws:lambda:eu-west-1:123456789012:function"
 URL_HOST = "https://abc.lambda-url.eu-west-1.on.aws"
 
 TARGETS = {
-    "lambda": "function:f",
+    "lambda": "function:f:live",
     "local": "local:f",
     "http": "http://h",
     "https": "https://h",
@@ -447,6 +447,7 @@ VALUES = {
     "half_close": "1m",
     "tenant": "{metadata: x-tenant}",
     "connect_to": "h",
+    "durable": "{name: {metadata: x-key}}",
 }
 """A value of each key that does not work everywhere."""
 
@@ -469,6 +470,7 @@ WORKS_ON = {
     "half_close": LAMBDA | HTTP,
     "tenant": LAMBDA,
     "connect_to": {"lambda", "grpc", "grpcs"} | HTTP,
+    "durable": LAMBDA,
 }
 
 
