@@ -1,0 +1,301 @@
+"""Full duplex through a bridge of its own process, with functions of the local Lambda: what becomes of 200 calls that
+are under way when something ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import yaml
+
+from tests.support.bridge_process import RunningBridge, plain_environment, running_bridge
+from tests.support.byte_methods import stream_stream, unary_unary
+from tests.support.clients import ROOT
+from tests.support.programs import free_port
+
+pytestmark = pytest.mark.slow
+
+CALLS = 200
+OF_ONE_INSTANCE = 50
+CHAT, SLEEP = "/test.Test/Chat", "/test.Test/Sleep"
+_RETURNS_SECONDS = 1.0
+"""Within which a function returns when its bridge is gone."""
+
+
+def function(**keys: Any) -> dict[str, Any]:
+    return {"handler": "tests.support.duplex_function.handler", "code": str(ROOT), "timeout": "60s", **keys}
+
+
+def configured(target: str = "local:chat", /, *, calls: int = OF_ONE_INSTANCE, **keys: Any) -> dict[str, Any]:
+    return {
+        "duplex": {"listen": f"127.0.0.1:{free_port()}"},
+        "services": {"test.Test": {"target": target, "duplex": {"use": "always", "calls": calls}}},
+        "functions": {"chat": function()},
+        **keys,
+    }
+
+
+class Chat:
+    """One call, which asks again and again."""
+
+    def __init__(self, channel: grpc.aio.Channel, name: int) -> None:
+        self._call = stream_stream(channel, CHAT)()
+        self._name = name
+        self._asked = 0
+        self.process = 0
+        """Of the function that answered."""
+
+    async def ask(self) -> None:
+        """Send a message and wait for its answer: of the same process, and of this call."""
+        self._asked += 1
+        text = b"%d.%d" % (self._name, self._asked)
+        await self._call.write(text)
+        answer = await self._call.read()
+        assert isinstance(answer, bytes), self._call.code()
+        process, _, echoed = answer.partition(b" ")
+        assert text == echoed
+        assert self.process in {0, int(process)}
+        self.process = int(process)
+
+    async def end(self) -> tuple[grpc.StatusCode, str]:
+        """The call's status, once its client has ended."""
+        await self._call.done_writing()
+        return await self.status()
+
+    async def status(self) -> tuple[grpc.StatusCode, str]:
+        return await self._call.code(), await self._call.details() or ""
+
+
+@asynccontextmanager
+async def chatting(address: str, count: int = CALLS) -> AsyncIterator[list[Chat]]:
+    """So many calls that are under way."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        chats = [Chat(channel, number) for number in range(count)]
+        await all_of(chat.ask() for chat in chats)
+        yield chats
+
+
+async def all_of(tasks: Any, seconds: float = 60) -> list[Any]:
+    async with asyncio.timeout(seconds):
+        return list(await asyncio.gather(*tasks))
+
+
+def statuses(found: list[tuple[grpc.StatusCode, str]]) -> Counter[grpc.StatusCode]:
+    return Counter(code for code, _ in found)
+
+
+def metric(bridge: RunningBridge, name: str) -> float:
+    values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", bridge.get("/metrics"), re.MULTILINE)
+    return sum(map(float, values))
+
+
+def warnings_of(bridge: RunningBridge) -> list[str]:
+    quiet = ('"level":"info"', '"method":', "chat | ")
+    return [line for line in bridge.lines if not any(each in line for each in quiet)]
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
+    folder: Path = tmp_path_factory.mktemp("bridge")
+    with running_bridge(folder, configured()) as running:
+        yield running
+
+
+async def test_many_streams_share_few_instances_and_leave_none_behind(bridge: RunningBridge) -> None:
+    async with chatting(bridge.address) as chats:
+        assert [OF_ONE_INSTANCE] * 4 == list(Counter(chat.process for chat in chats).values())
+        assert 4 == metric(bridge, "bridge_attached_instances")
+        assert CALLS == metric(bridge, "bridge_instance_calls")
+        assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
+    bridge.wait_until(lambda: metric(bridge, "bridge_attached_instances") == 0)
+    assert 0 == metric(bridge, "bridge_instance_calls")
+    entries = bridge.wait_for_log(CHAT, CALLS)
+    assert 4 == len({entry["request_id"] for entry in entries})
+    assert {1} == {entry["attempts"] for entry in entries}
+
+
+async def test_a_function_that_is_killed_ends_its_own_calls_alone(bridge: RunningBridge) -> None:
+    async with chatting(bridge.address) as chats:
+        victim = chats[0].process
+        os.kill(victim, signal.SIGKILL)
+        dead = [chat for chat in chats if chat.process == victim]
+        alive = [chat for chat in chats if chat.process != victim]
+        ended = await all_of(chat.status() for chat in dead)
+        assert {grpc.StatusCode.UNAVAILABLE: OF_ONE_INSTANCE} == statuses(ended)
+        assert all("may have run" in text for _, text in ended)
+        await all_of(chat.ask() for chat in alive)
+        assert {grpc.StatusCode.OK: CALLS - OF_ONE_INSTANCE} == statuses(await all_of(chat.end() for chat in alive))
+    bridge.wait_until(lambda: metric(bridge, "bridge_attached_instances") == 0)
+
+
+async def test_a_bridge_that_drains_lets_its_calls_end(tmp_path: Path) -> None:
+    with running_bridge(tmp_path, configured(drain="30s")) as bridge:
+        async with chatting(bridge.address) as chats:
+            bridge.process.send_signal(signal.SIGTERM)
+            bridge.wait_for_line("draining")
+            await all_of(chat.ask() for chat in chats)
+            assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
+        assert 0 == bridge.process.wait(30)
+        bridge.stop()
+        assert [] == warnings_of(bridge)
+
+
+async def test_calls_that_outlast_the_drain_end_unavailable(tmp_path: Path) -> None:
+    """One status each, and the functions return before the bridge has ended: nobody pays for them."""
+    with running_bridge(tmp_path, configured(drain="500ms")) as bridge:
+        async with chatting(bridge.address) as chats:
+            bridge.process.send_signal(signal.SIGTERM)
+            assert {grpc.StatusCode.UNAVAILABLE: CALLS} == statuses(await all_of(chat.status() for chat in chats))
+        assert 0 == bridge.process.wait(30)
+        bridge.stop()
+        assert not any("Invoke connection was lost" in line for line in bridge.lines)
+        assert not any("Traceback" in line for line in bridge.lines)
+
+
+async def test_a_reload_keeps_the_instances_of_unchanged_targets(tmp_path: Path) -> None:
+    """Calls of targets that have changed go on to their end, on the instances that they began on."""
+    config = configured(calls=2 * CALLS)
+    config["services"] |= {"test.Test/Sleep": "local:other"}
+    config["functions"]["other"] = function()
+    with running_bridge(tmp_path, config) as bridge:
+        async with chatting(bridge.address) as chats, grpc.aio.insecure_channel(bridge.address) as channel:
+            (kept,) = {chat.process for chat in chats}
+            file = tmp_path / "bridge.yaml"
+            file.write_text(file.read_text().replace("local:other", "local:chat"))
+            _reload(bridge, 1)
+            more = Chat(channel, CALLS)
+            await more.ask()
+            assert kept == more.process
+
+            changed = yaml.safe_load(file.read_text())
+            changed["services"]["test.Test"]["duplex"]["calls"] = CALLS
+            file.write_text(yaml.safe_dump(changed))
+            _reload(bridge, 2)
+            latest = Chat(channel, CALLS + 1)
+            await latest.ask()
+            assert kept != latest.process
+            everybody = [*chats, more, latest]
+            await all_of(chat.ask() for chat in everybody)
+            assert {grpc.StatusCode.OK: CALLS + 2} == statuses(await all_of(chat.end() for chat in everybody))
+        bridge.wait_until(lambda: metric(bridge, "bridge_attached_instances") == 0)
+
+
+def _reload(bridge: RunningBridge, times: int) -> None:
+    bridge.process.send_signal(signal.SIGHUP)
+    bridge.wait_until(lambda: sum("reloaded" in line for line in tuple(bridge.lines)) == times)
+
+
+async def test_throttled_calls_wait_for_their_turn(tmp_path: Path) -> None:
+    """The account lets two instances run, so 20 calls at a time: the others wait, and all are served once."""
+    config = configured(calls=10, functions={"chat": function(concurrency=2)})
+    with running_bridge(tmp_path, config) as bridge:
+        async with grpc.aio.insecure_channel(bridge.address) as channel:
+            sleep = unary_unary(channel, SLEEP)
+            answers = await all_of(_one(sleep(b"0.05")) for _ in range(CALLS))
+        assert 2 >= len(set(answers))
+        assert CALLS == len(bridge.wait_for_log(SLEEP, CALLS))
+        assert metric(bridge, "bridge_throttles_total") > 0
+
+
+async def _one(call: Any) -> bytes:
+    answer: bytes = await call
+    return answer
+
+
+async def test_functions_that_never_connect_end_each_call_once(tmp_path: Path) -> None:
+    config = configured(functions={"chat": function(env={"NEVER_CONNECTS": "1"})})
+    config["services"]["test.Test"] |= {"retry": {"attempts": 1}}
+    config["services"]["test.Test"]["duplex"]["attach"] = "1s"
+    with running_bridge(tmp_path, config) as bridge:
+        async with grpc.aio.insecure_channel(bridge.address) as channel:
+            calls = [stream_stream(channel, CHAT)() for _ in range(CALLS)]
+            ended = await all_of(call.code() for call in calls)
+            text = await calls[0].details()
+        assert {grpc.StatusCode.UNAVAILABLE: CALLS} == Counter(ended)
+        assert config["duplex"]["listen"] in (text or "")
+        assert CALLS == len(bridge.wait_for_log(CHAT, CALLS))
+
+
+async def test_each_worker_meets_its_functions_at_a_port_of_its_own(tmp_path: Path) -> None:
+    while True:
+        port = free_port()
+        if _is_free(port + 1) and _is_free(port + 2):
+            break
+    config = configured(calls=CALLS, workers=2, duplex={"listen": f"127.0.0.1:{port}"})
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with running_bridge(tmp_path, config) as bridge:
+        channels = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
+        chats = [Chat(channels[number % 20], number) for number in range(CALLS)]
+        await all_of(chat.ask() for chat in chats)
+        assert _is_free(port)
+        assert not _is_free(port + 1)
+        assert not _is_free(port + 2)
+        assert 2 == len({chat.process for chat in chats})
+        assert 2 == metric(bridge, "bridge_attached_instances")
+        assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
+        for channel in channels:
+            await channel.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+# -- a bridge that is killed -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _local_lambda(folder: Path) -> Iterator[tuple[str, Path]]:
+    """A local Lambda of a process of its own: its URL, and its log."""
+    file, log = folder / "emulator.yaml", folder / "emulator.log"
+    file.write_text(yaml.safe_dump({"functions": {"chat": function()}}))
+    command = [sys.executable, "-m", "bridge", "emulate", "-c", str(file), "--emulator", "127.0.0.1:0"]
+    with log.open("w") as out, subprocess.Popen(command, stdout=out, stderr=out, env=plain_environment()) as process:
+        try:
+            until = time.monotonic() + 60
+            while (found := re.search(r"local Lambda on (http://[^\s:]+:\d+)", log.read_text())) is None:
+                assert process.poll() is None
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.05)
+            yield found[1], log
+        finally:
+            process.terminate()
+
+
+async def test_a_function_returns_at_once_when_its_bridge_is_killed(tmp_path: Path) -> None:
+    """Nobody pays for an invocation that serves nobody."""
+    with _local_lambda(tmp_path) as (url, log):
+        config = configured(emulator=url)
+        del config["functions"]
+        with running_bridge(tmp_path, config) as bridge:
+            async with chatting(bridge.address) as chats:
+                processes = {chat.process for chat in chats}
+                killed = time.monotonic()
+                bridge.process.kill()
+                while processes - set(map(int, re.findall(r"returned (\d+)", log.read_text()))):
+                    assert time.monotonic() - killed < 30, log.read_text()
+                    await asyncio.sleep(0.02)
+                took = time.monotonic() - killed
+                assert {grpc.StatusCode.UNAVAILABLE: CALLS} == statuses(await all_of(chat.status() for chat in chats))
+        assert 4 == len(processes)
+        assert took < _RETURNS_SECONDS
