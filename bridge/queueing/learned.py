@@ -21,6 +21,7 @@ LONGEST_PAUSE = 60.0
 _DECREASE = 0.9
 _SHARED_DECREASE = 0.9
 _AFTER_OUTAGE = 0.95
+_AT_ONCE_AFTER_OUTAGE = 0.5
 _HOLD_ROUNDS = 8
 _HOLD_CALLS = 24
 """Rounds, and calls, that are accepted at the learned limit before more is tried. Each try costs a throttled call."""
@@ -175,6 +176,8 @@ class _Concurrency:
         self._peak = 1
         """Calls in flight at the first throttle after an accepted call."""
         self._is_new_episode = True
+        self._was_alone = False
+        """Whether the last throttle found no other call in flight."""
         self._is_shared = False
         """Whether others use the same quota."""
 
@@ -188,7 +191,7 @@ class _Concurrency:
         self.limit = max(1.0, min(limit, others))
         # A call that is throttled alone says nothing of what the function took before: find that again quickly.
         self._proven = max(1.0, others or self._peak * _AFTER_OUTAGE)
-        self._is_shared = is_shared
+        self._is_shared, self._was_alone = is_shared, not others
         if is_shared:
             # Let others have some. Those with less rise as fast, so that all come to the same share.
             self.limit = self._proven = max(1.0, min(self.limit, others * _SHARED_DECREASE))
@@ -201,6 +204,12 @@ class _Concurrency:
             return
         if sent > self._throttled_at:
             self._is_new_episode = True
+            if self._was_alone:
+                # The outage is over: half of what was taken before it is most likely taken again.
+                self._was_alone = False
+                self.limit = max(self.limit, self._proven * _AT_ONCE_AFTER_OUTAGE)
+                self.changed_at = now
+                return
         if in_flight < int(self.limit):
             return  # it was not reached, so nothing is known of it
         self.reached_at = now

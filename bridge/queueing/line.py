@@ -71,6 +71,10 @@ class Member(Generic[WaiterType]):
         elif self._ended:
             self._ended.clear()
 
+    def forget_pace(self) -> None:
+        """Measure anew: the queue has stood still, which says nothing about the time to come."""
+        self._ended.clear()
+
     @property
     def pace(self) -> float | None:
         """Calls a second that the queue moves on. None: fewer than MEASURED_FROM were measured."""
@@ -186,6 +190,9 @@ class Line(Generic[WaiterType]):
         else:
             limits, others = self.limits, self.in_flight
         limits.throttled(others, sent=sent, now=now, retry_after=retry_after, quota=quota)
+        if not others:
+            for member in self.members.values():
+                member.forget_pace()
         self.is_watched = True
 
     def _throttled_tenant(self, tenant: Hashable, now: float) -> _Tenant:

@@ -182,7 +182,8 @@ def test_an_outage_is_asked_about_now_and_then(retry_after: float | None) -> Non
     simulation.run(2)
 
     assert down <= 0.2 * (answered + 200)
-    assert function.outcomes.answered(end, end + 2) >= 200
+    assert function.outcomes.answered(end, end + 2) >= 900
+    assert function.outcomes.answered(end + 1.5, end + 2) >= 0.8 * 0.5 * 1000
 
 
 def test_a_lone_call_that_is_throttled_is_not_repeated_at_once() -> None:

@@ -258,3 +258,19 @@ def test_what_was_measured_before_a_quiet_time_does_not_count() -> None:
     target.wait(Call("a"))
 
     assert line.seconds_to_wait(target.member, ONE_TENANT, "a") is None
+
+
+def test_an_outage_does_not_count_as_the_pace_of_the_queue() -> None:
+    """Afterwards nobody is refused for the time in which every call was throttled."""
+    line = _line()
+    target = Target(line)
+    for _ in range(20):
+        target.wait(Call("a"))
+    _move_on(target, MEASURED_FROM, every=0.1)
+    target.throttle(target.send(), now=20.0)
+    during = line.seconds_to_wait(target.member, ONE_TENANT, "a")
+    for number in range(MEASURED_FROM):
+        target.end(target.send(), now=1000.0 + number * 0.1)
+
+    assert during is None
+    assert pytest.approx(2.0) == line.seconds_to_wait(target.member, ONE_TENANT, "a")
