@@ -20,6 +20,8 @@ class Partition:
 
     name: str
     dns_suffix: str
+    dual_stack_suffix: str
+    """The end of host names that have IPv6 addresses too."""
     region_prefix: str
     """What the names of its regions begin with."""
     home_region: str
@@ -27,14 +29,14 @@ class Partition:
 
 
 PARTITIONS = (
-    Partition("aws-cn", "amazonaws.com.cn", "cn-", "cn-north-1"),
-    Partition("aws-us-gov", "amazonaws.com", "us-gov-", "us-gov-west-1"),
-    Partition("aws-iso", "c2s.ic.gov", "us-iso-", "us-iso-east-1"),
-    Partition("aws-iso-b", "sc2s.sgov.gov", "us-isob-", "us-isob-east-1"),
-    Partition("aws-iso-e", "cloud.adc-e.uk", "eu-isoe-", "eu-isoe-west-1"),
-    Partition("aws-iso-f", "csp.hci.ic.gov", "us-isof-", "us-isof-south-1"),
-    Partition("aws-eusc", "amazonaws.eu", "eusc-", "eusc-de-east-1"),
-    Partition("aws", "amazonaws.com", "", "us-east-1"),  # last: its prefix fits any region
+    Partition("aws-cn", "amazonaws.com.cn", "api.amazonwebservices.com.cn", "cn-", "cn-north-1"),
+    Partition("aws-us-gov", "amazonaws.com", "api.aws", "us-gov-", "us-gov-west-1"),
+    Partition("aws-iso", "c2s.ic.gov", "api.aws.ic.gov", "us-iso-", "us-iso-east-1"),
+    Partition("aws-iso-b", "sc2s.sgov.gov", "api.aws.scloud", "us-isob-", "us-isob-east-1"),
+    Partition("aws-iso-e", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk", "eu-isoe-", "eu-isoe-west-1"),
+    Partition("aws-iso-f", "csp.hci.ic.gov", "api.aws.hci.ic.gov", "us-isof-", "us-isof-south-1"),
+    Partition("aws-eusc", "amazonaws.eu", "api.amazonwebservices.eu", "eusc-", "eusc-de-east-1"),
+    Partition("aws", "amazonaws.com", "api.aws", "", "us-east-1"),  # last: its prefix fits any region
 )
 
 _PARTITION_OF_NAME = {partition.name: partition for partition in PARTITIONS}
@@ -111,14 +113,20 @@ class FunctionName:
         """As messages to clients name it: without account and region."""
         return self.name if self.qualifier is None else f"{self.name}:{self.qualifier}"
 
-    def endpoint_host(self, default_region: str | None = None) -> str:
-        """Return the Lambda API's host for this function. An ARN's region wins. Raises ValueError without any."""
+    def endpoint_host(
+        self, default_region: str | None = None, *, uses_fips: bool = False, uses_dual_stack: bool = False
+    ) -> str:
+        """Return the Lambda API's host for this function: the usual one, or that with FIPS 140 cryptography, with IPv6
+        addresses, or both. An ARN's region wins. Raises ValueError without any.
+        """
         region = self.region or default_region
         if region is None:
             raise ValueError(f"function {self} needs a region: set aws.region or use its ARN")
         if _is_region(region) is None:
             raise ValueError(f"{region!r} is not the name of a region, such as eu-west-1")
-        return f"lambda.{region}.{self._partition_in(region).dns_suffix}"
+        partition = self._partition_in(region)
+        suffix = partition.dual_stack_suffix if uses_dual_stack else partition.dns_suffix
+        return f"{'lambda-fips' if uses_fips else 'lambda'}.{region}.{suffix}"
 
     def _partition_in(self, region: str) -> Partition:
         if self.partition is not None:

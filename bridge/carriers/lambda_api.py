@@ -156,9 +156,9 @@ class LambdaApi:
             return self._endpoint
         if settings.lambda_endpoint is not None:
             return Url.parse(settings.lambda_endpoint)
-        host = self._function.endpoint_host(region)
-        if settings.uses_fips:
-            host = host.replace("lambda.", "lambda-fips.", 1)
+        host = self._function.endpoint_host(
+            region, uses_fips=settings.uses_fips, uses_dual_stack=settings.uses_dual_stack
+        )
         return Url(Origin("https", host, 443))
 
     async def _refusal(self, answer: Response | StreamedResponse) -> RpcError:

@@ -487,6 +487,10 @@ class Aws:
     pool: Annotated[
         PoolLimits, FieldReaders({"idle_connections": integer(0, 100_000), "idle_timeout": duration(0)})
     ] = field(default_factory=PoolLimits)
+    dual_stack: bool = False
+    """Use AWS's hosts that have IPv6 addresses too. False: as the environment and the profile say."""
+    fips: bool = False
+    """Use AWS's hosts with FIPS 140 cryptography. False: as the environment and the profile say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.reading import Plan, Settings, attempt, mapping
-from bridge.config.schema import Admin, Config, Emulator, FunctionConfig, Listener, WebFunctionConfig
+from bridge.config.schema import Admin, Aws, Config, Emulator, FunctionConfig, Listener, WebFunctionConfig
 from bridge.config.services import ServicesReader, read_service_defaults
 from bridge.config.target import FUNCTION_NAME
 from bridge.config.values import Read, ValueType, address, optional, tcp_address, url
@@ -46,6 +46,7 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
         functions=local,
     )
     _check_duplex(services, config)
+    _note_kinds_of_endpoint(settings, config.aws)
     config = replace(config, warnings=tuple(_warnings(root.place, config, services)))
     if not root.document.problems:
         _note_shared_addresses(root, settings, config)
@@ -193,6 +194,15 @@ def _check_duplex(elements: Mapping[str, Element], config: Config) -> None:
             element.document.note(
                 element.refuse("duplex.use: always needs the section duplex, with the address where functions connect")
             )
+
+
+def _note_kinds_of_endpoint(settings: Settings, aws: Aws) -> None:
+    """Refuse what botocore refuses too (its rule set of Lambda's endpoints): a configured endpoint is used as it is."""
+    if aws.endpoint_url is None:
+        return
+    for name, is_set in (("aws.dual_stack", aws.dual_stack), ("aws.fips", aws.fips)):
+        if is_set:
+            settings[name].document.note(settings[name].refuse("has no effect with endpoint_url"))
 
 
 def _note_shared_addresses(root: Element, settings: Settings, config: Config) -> None:

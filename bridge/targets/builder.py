@@ -379,13 +379,16 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
     aws: Aws = config.aws
     # botocore reads only AWS_DEFAULT_REGION. Containers and every other SDK use AWS_REGION.
     region = aws.region or environ.get("AWS_REGION")
-    own = RefreshingCredentials(BotocoreSearch(profile=aws.profile, region=region, environment=environ))
+    search = BotocoreSearch(
+        profile=aws.profile, region=region, uses_fips=aws.fips, uses_dual_stack=aws.dual_stack, environment=environ
+    )
+    own = RefreshingCredentials(search)
     roles: dict[Role, RefreshingCredentials] = {}
     for leg in signed:
         role = leg.role_arn or aws.role_arn
         if role is not None and role not in roles:
-            search = AssumeRole(role, base=own, region=_region_of(leg), profile=aws.profile)
-            roles[role] = RefreshingCredentials(search, none_yet=assumed_role.NO_ROLE_YET)
+            assuming = AssumeRole(role, base=own, region=_region_of(leg), profile=aws.profile)
+            roles[role] = RefreshingCredentials(assuming, none_yet=assumed_role.NO_ROLE_YET)
     return CredentialSet(own, roles)
 
 

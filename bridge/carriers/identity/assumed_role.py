@@ -106,7 +106,10 @@ class AssumeRole:
         from botocore.config import Config
         from botocore.session import Session
 
-        return Session(profile=self._profile).create_client(
+        session = Session(profile=self._profile)
+        session.set_config_variable(credentials.FIPS, base.settings.uses_fips)
+        session.set_config_variable(credentials.DUAL_STACK, base.settings.uses_dual_stack)
+        return session.create_client(
             "sts",
             region_name=self._region_for(base.settings.region),
             aws_access_key_id=base.credentials.access_key,

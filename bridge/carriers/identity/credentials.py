@@ -53,6 +53,10 @@ NOWHERE = (
 
 _logger = logging.getLogger(__name__)
 
+FIPS = "use_fips_endpoint"
+DUAL_STACK = "use_dualstack_endpoint"
+"""botocore's settings, which it reads from AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT and the profile."""
+
 FetchResult = TypeVar("FetchResult")
 
 
@@ -64,6 +68,8 @@ class AwsSettings(FrozenValue, frozen=True):
     """The URL of the Lambda API, if it is not AWS's default."""
     uses_fips: bool = False
     """Whether AWS's endpoint with FIPS 140 cryptography is used."""
+    uses_dual_stack: bool = False
+    """Whether AWS's endpoint with IPv6 addresses is used."""
 
 
 class Found(FrozenValue, frozen=True):
@@ -299,12 +305,16 @@ class BotocoreSearch:
         profile: str | None = None,
         region: str | None = None,
         environment: Mapping[str, str] = os.environ,
+        uses_fips: bool = False,
+        uses_dual_stack: bool = False,
     ) -> None:
-        """`profile` and `region` take precedence over botocore's own settings. `environment` is read for endpoints
-        only.
+        """`profile` and `region` take precedence over botocore's own settings. So do `uses_fips` and `uses_dual_stack`
+        if they are true. `environment` is read for endpoints only.
         """
         self._profile = profile
         self._region = region
+        self._uses_fips = uses_fips
+        self._uses_dual_stack = uses_dual_stack
         self._environment = environment
         self._session: Session | None = None
         self._kept: Kept | None = None
@@ -316,6 +326,11 @@ class BotocoreSearch:
 
         self._session = None  # a new session, because the old one's state may be the cause
         session = Session(profile=self._profile)
+        # Requests to STS, which some providers make, go by the same settings.
+        if self._uses_fips:
+            session.set_config_variable(FIPS, value=True)
+        if self._uses_dual_stack:
+            session.set_config_variable(DUAL_STACK, value=True)
         resolver = session.get_component("credential_provider")
         places = ", ".join(provider.METHOD for provider in resolver.providers)
         profile = session.get_config_variable("profile") or "default"
@@ -363,7 +378,8 @@ class BotocoreSearch:
             settings=AwsSettings(
                 region=self._region or session.get_config_variable("region") or None,
                 lambda_endpoint=configured_endpoint(session, self._environment),
-                uses_fips=bool(session.get_config_variable("use_fips_endpoint")),
+                uses_fips=bool(session.get_config_variable(FIPS)),
+                uses_dual_stack=bool(session.get_config_variable(DUAL_STACK)),
             ),
             place=kept.method or "unknown",
         )

@@ -441,6 +441,8 @@ async def test_unreadable_authorities_say_so(caplog: pytest.LogCaptureFixture) -
     [
         (AwsSettings(), "lambda.eu-west-1.amazonaws.com"),
         (AwsSettings(uses_fips=True), "lambda-fips.eu-west-1.amazonaws.com"),
+        (AwsSettings(uses_dual_stack=True), "lambda.eu-west-1.api.aws"),
+        (AwsSettings(uses_fips=True, uses_dual_stack=True), "lambda-fips.eu-west-1.api.aws"),
         (AwsSettings(region="us-east-1"), "lambda.eu-west-1.amazonaws.com"),
     ],
 )

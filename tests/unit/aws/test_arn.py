@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from importlib import resources
 
+import botocore.session
 import pytest
+from botocore.endpoint_provider import EndpointProvider
 
 from bridge.aws.arn import PARTITIONS, FunctionName, partition_in, partition_of
 
@@ -109,7 +111,10 @@ def test_bare_name_without_a_region(region: str | None) -> None:
 def test_partitions_are_those_of_botocore() -> None:
     """The independent check of our table."""
     text = resources.files("botocore").joinpath("data/partitions.json").read_text()
-    theirs = {(partition["id"], partition["outputs"]["dnsSuffix"]) for partition in json.loads(text)["partitions"]}
+    theirs = {
+        (partition["id"], partition["outputs"]["dnsSuffix"], partition["outputs"]["dualStackDnsSuffix"])
+        for partition in json.loads(text)["partitions"]
+    }
     partition_of_region = {
         region: partition["id"]
         for partition in json.loads(text)["partitions"]
@@ -117,7 +122,7 @@ def test_partitions_are_those_of_botocore() -> None:
         if "global" not in region
     }
 
-    assert theirs == {(partition.name, partition.dns_suffix) for partition in PARTITIONS}
+    assert theirs == {(each.name, each.dns_suffix, each.dual_stack_suffix) for each in PARTITIONS}
     assert partition_of_region == {region: partition_of(region).name for region in partition_of_region}
     assert all(FunctionName("x").endpoint_host(region) for region in partition_of_region)
     for partition in PARTITIONS:
@@ -149,3 +154,24 @@ def test_query_without_a_qualifier() -> None:
 
 def test_text_for_clients_hides_the_account() -> None:
     assert "greeter:live" == str(FunctionName.from_arn(f"{ARN}:live"))
+
+
+@pytest.mark.parametrize("uses_dual_stack", [False, True])
+@pytest.mark.parametrize("uses_fips", [False, True])
+def test_endpoints_are_those_of_botocores_rules(*, uses_fips: bool, uses_dual_stack: bool) -> None:
+    """In every region of every partition."""
+    loader = botocore.session.get_session().get_component("data_loader")
+    rules = loader.load_service_model("lambda", "endpoint-rule-set-1")
+    partitions = loader.load_data("partitions")
+    provider = EndpointProvider(rules, partitions)
+    regions = [name for each in partitions["partitions"] for name in each["regions"] if "global" not in name]
+    theirs = {
+        region: provider.resolve_endpoint(Region=region, UseFIPS=uses_fips, UseDualStack=uses_dual_stack).url
+        for region in regions
+    }
+
+    assert theirs == {
+        region: "https://"
+        + FunctionName("f").endpoint_host(region, uses_fips=uses_fips, uses_dual_stack=uses_dual_stack)
+        for region in regions
+    }

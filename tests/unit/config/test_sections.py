@@ -86,6 +86,12 @@ log: {level: debug, format: json, access: false}
     ) == configured(text)
 
 
+def test_hosts_of_aws_that_are_asked_for() -> None:
+    aws = configured("aws: {dual_stack: true, fips: true}\nservices:").aws
+
+    assert (True, True) == (aws.dual_stack, aws.fips)
+
+
 def test_empty_sections_hold_their_defaults() -> None:
     """What is left when everything under a key is commented out."""
     text = "http2:\naws:\ndefaults:\nservices:\nfunctions:\nhealth:\nlog:\n"
@@ -96,6 +102,8 @@ def test_empty_sections_hold_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("problem", "text"),
     [
+        ("aws.fips: has no effect with endpoint_url", "aws: {fips: true, endpoint_url: 'http://h'}"),
+        ("aws.dual_stack: has no effect with endpoint_url", "aws: {dual_stack: true, endpoint_url: 'http://h'}"),
         ('lissten: unknown key, did you mean "listen"?', "lissten: a:1"),
         ('http2.keepalive.time-out: unknown key, did you mean "timeout"?', "http2: {keepalive: {time-out: 1s}}"),
         ('http2: expected a mapping, found "h2"', "http2: h2"),

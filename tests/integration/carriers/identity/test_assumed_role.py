@@ -104,6 +104,25 @@ def test_the_lambda_endpoint_is_not_that_of_sts(sts: Sts) -> None:
     assert 1 == len(sts.asked)
 
 
+@pytest.mark.parametrize(
+    ("host", "settings"),
+    [
+        ("sts.eu-west-1.amazonaws.com", AwsSettings("eu-west-1")),
+        ("sts-fips.us-east-1.amazonaws.com", AwsSettings("us-east-1", uses_fips=True)),
+        ("sts.eu-west-1.api.aws", AwsSettings("eu-west-1", uses_dual_stack=True)),
+    ],
+)
+def test_sts_is_asked_at_the_same_kind_of_host(
+    monkeypatch: pytest.MonkeyPatch, host: str, settings: AwsSettings
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL_STS", raising=False)
+    base = Base(Found(OWN.credentials, settings, "env"))
+    client = AssumeRole(ROLE, base=base)._client(base.found())
+
+    assert f"https://{host}" == client.meta.endpoint_url
+    client.close()
+
+
 def test_credentials_are_replaced_before_they_expire(sts: Sts) -> None:
     """Not while they are fresh; from a quarter of an hour before their end."""
     clock = FakeClock(time.time())  # noqa: TID251 - credentials expire by the wall clock

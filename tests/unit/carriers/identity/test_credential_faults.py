@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fault(**search: str) -> str:
+def fault(**search: Any) -> str:
     with pytest.raises(NoCredentials) as caught:
         BotocoreSearch(environment={}, **search).find()
     told = str(caught.value)

@@ -280,6 +280,7 @@ def aws_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "AWS_DEFAULT_REGION",
         "AWS_ENDPOINT_URL",
         "AWS_ENDPOINT_URL_LAMBDA",
+        "AWS_USE_DUALSTACK_ENDPOINT",
         "AWS_USE_FIPS_ENDPOINT",
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -302,6 +303,36 @@ def test_environment_is_searched(aws_folder: Path, monkeypatch: pytest.MonkeyPat
     found = BotocoreSearch(environment={}).find()
 
     assert Found(Credentials("AKID", "secret", "token"), AwsSettings("eu-central-1"), "env") == found
+
+
+@pytest.mark.parametrize(
+    ("expected", "environment", "profile", "flags"),
+    [
+        ((False, False), {}, "", {}),
+        ((True, False), {"AWS_USE_FIPS_ENDPOINT": "true"}, "", {}),
+        ((False, True), {"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "", {}),
+        ((True, True), {}, "use_fips_endpoint = true\nuse_dualstack_endpoint = true\n", {}),
+        ((False, True), {"AWS_USE_FIPS_ENDPOINT": "false"}, "use_fips_endpoint = true\n", {"uses_dual_stack": True}),
+        ((True, False), {"AWS_USE_FIPS_ENDPOINT": "false"}, "", {"uses_fips": True}),
+    ],
+)
+def test_which_hosts_are_used(
+    aws_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected: tuple[bool, bool],
+    environment: dict[str, str],
+    profile: str,
+    flags: Any,
+) -> None:
+    """The configuration can turn them on. Otherwise the environment says it, then the profile."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    (aws_folder / "config").write_text(f"[default]\n{profile}")
+    settings = BotocoreSearch(environment={}, **flags).find().settings
+
+    assert expected == (settings.uses_fips, settings.uses_dual_stack)
 
 
 def test_profile_is_searched_with_its_region(aws_folder: Path) -> None:
