@@ -21,6 +21,9 @@ Start with `grpc-lambda-bridge serve -c bridge.yaml`, where bridge.yaml holds
 """
 
 
+_COMPLETE = "__complete"
+"""Asked by the scripts of `completion`, not by people."""
+
 _STARTING = ("serve", "emulate")
 """The commands that would have started something."""
 
@@ -29,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code."""
     _open_what_is_closed()
     try:
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        if words[:1] == [_COMPLETE]:
+            return _complete(" ".join(words[1:]))
         chosen = _parser().parse_args(arguments)
         return _run(chosen)
     except ConfigErrors as errors:
@@ -48,6 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _let_go_of(stream)
+
+
+def _complete(line: str) -> int:
+    """Print the words with which the shell may complete the line. Returns 0."""
+    from bridge.commands.completion import complete
+
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    for word in complete(line, _commands().choices):
+        print(word)
+    return 0
 
 
 def _open_what_is_closed() -> None:
@@ -96,6 +112,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from bridge.commands.emulate import emulate
 
             return emulate(chosen)
+        case "completion":
+            from bridge.commands.completion import completion
+
+            return completion(chosen)
         case _:
             # The local Lambda starts processes while gRPC's threads run. They exec at once, so nothing of gRPC needs to
             # survive.
@@ -107,7 +127,20 @@ def _run(chosen: argparse.Namespace) -> int:
             return call(chosen)
 
 
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - the type has no public name
+
+
 def _parser() -> argparse.ArgumentParser:
+    parser = _bare_parser()
+    _add_commands(parser)
+    return parser
+
+
+def _commands() -> _Commands[argparse.ArgumentParser]:
+    return _add_commands(_bare_parser())
+
+
+def _bare_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="grpc-lambda-bridge",
         description="Lets unmodified gRPC clients call AWS Lambda functions.",
@@ -115,6 +148,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version("grpc-lambda-bridge"))
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser) -> _Commands[argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_check(commands)
@@ -122,10 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_iam(commands)
     _add_emulate(commands)
     _add_call(commands)
-    return parser
-
-
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - the type has no public name
+    _add_completion(commands)
+    return commands
 
 
 def _add(
@@ -238,14 +273,15 @@ def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
         "call",
         "Call a method with JSON, through a running bridge or directly at a target.",
         'grpc-lambda-bridge call helloworld.Greeter/SayHello \'{"name": "world"}\'\n'
-        "  grpc-lambda-bridge call --target function:greeter helloworld.Greeter/SayHello '{}'",
+        "  grpc-lambda-bridge call --target function:greeter helloworld.Greeter/SayHello -d @request.json\n"
+        "  grpc-lambda-bridge call list\n"
+        "  grpc-lambda-bridge call describe helloworld.Greeter",
     )
     where = command.add_mutually_exclusive_group()
     where.add_argument(
         "--to",
-        default="localhost:50051",
         metavar="ADDRESS",
-        help="a running bridge (default: %(default)s)",
+        help="a running bridge, or another gRPC server (default: localhost:50051)",
     )
     where.add_argument(
         "--target",
@@ -261,12 +297,60 @@ def _add_call(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="an entry of the call's metadata; may be repeated",
     )
     command.add_argument("--timeout", metavar="TIME", help="the call's deadline, such as 5s")
-    command.add_argument("--tls", action="store_true", help="use TLS to the bridge at --to")
-    command.add_argument("method", metavar="SERVICE/METHOD")
-    command.add_argument(
-        "messages",
-        nargs="?",
-        default="{}",
-        metavar="JSON",
-        help="one message, or several in a row for client streaming; - reads standard input",
+    tls = command.add_argument_group("TLS", "Each of these flags but --authority asks for TLS.")
+    tls.add_argument("--tls", action="store_true", help="use TLS to the server at --to")
+    tls.add_argument("--cacert", type=Path, metavar="FILE", help="the authorities to trust (PEM), not the system's")
+    tls.add_argument("--cert", type=Path, metavar="FILE", help="the client's certificate (PEM)")
+    tls.add_argument("--key", type=Path, metavar="FILE", help="the key of --cert (PEM)")
+    tls.add_argument("--insecure", action="store_true", help="do not check the server's certificate")
+    tls.add_argument(
+        "--authority", metavar="NAME", help="the :authority of the call, and the name that the certificate must have"
     )
+    described = command.add_argument_group("descriptors", "Without these flags the server is asked (reflection).")
+    described.add_argument(
+        "--protoset",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a FileDescriptorSet; may be repeated",
+    )
+    described.add_argument(
+        "--proto", type=Path, action="append", default=[], metavar="FILE", help="a .proto file; may be repeated"
+    )
+    described.add_argument(
+        "-I",
+        "--import-path",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="where --proto and its imports are; may be repeated (default: the working directory)",
+    )
+    command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="json: one JSON object")
+    command.add_argument("-v", "--verbose", action="store_true", help="also print the method, and when what happened")
+    command.add_argument(
+        "-d",
+        "--data",
+        metavar="JSON",
+        help="the message, or several in a row for a request stream; @FILE reads a file, @ reads standard input",
+    )
+    command.add_argument("method", metavar="SERVICE/METHOD", help="what to call; or the word list, or describe")
+    command.add_argument(
+        "argument",
+        nargs="?",
+        metavar="JSON",
+        help="as -d; - reads standard input. After list: a service. After describe: any name of a .proto file",
+    )
+
+
+def _add_completion(commands: _Commands[argparse.ArgumentParser]) -> None:
+    summary = "Print a script with which a shell completes commands, services and methods."
+    command = commands.add_parser(
+        "completion",
+        help=summary,
+        description=summary,
+        epilog='example:\n  eval "$(grpc-lambda-bridge completion bash)"',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("shell", choices=("bash", "zsh", "fish"))

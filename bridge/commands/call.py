@@ -1,5 +1,5 @@
-"""`call`: one RPC with JSON in and out, through a running bridge or straight at a target; the messages' types come by
-reflection.
+"""`call`: one RPC with JSON in and out, through a running bridge or straight at a target. `call list` and
+`call describe` show what can be called.
 
 Messages go to standard output, one JSON document each; metadata, trailers and status to standard error.
 """
@@ -8,125 +8,248 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from queue import Empty, SimpleQueue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from bridge.commands.call_address import Security
+from bridge.commands.call_report import CallEnd, JsonReport, Report, TextReport, details_of
+from bridge.commands.call_requests import documents_in, is_stdin, only_request, requests_in
+from bridge.commands.call_server import Server, connected
+from bridge.commands.call_symbols import Metadata, ReflectionSource, SymbolSource, file_source, find_method
 from bridge.commands.failure import CommandFailed
-from bridge.commands.own_bridge import own_bridge
-from bridge.config.problems import did_you_mean
 from bridge.config.units import parse_duration
-from bridge.services import protojson
-from bridge.services.builtin import message_class
-from bridge.services.descriptors import Descriptors, imports_of, well_known_file
+from bridge.services.descriptors import Descriptors
+from bridge.services.proto_text import symbol_text
 
-_REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-_REFLECTION_SECONDS = 30.0
-_CONNECT_SECONDS = 10.0
+DEFAULT_ADDRESS = "localhost:50051"
+
+_FIRST_STATUS = 64
+"""The exit code of a call that fails is this and its status code, as grpcurl's."""
 
 
 def call(chosen: argparse.Namespace) -> int:
-    """Make the call. Returns 0 if its status is OK, else 1. Raises CommandFailed."""
+    """Make the call, or list or describe. Returns 0 if its status is OK, else 64 and the code. Raises CommandFailed."""
+    metadata = tuple(_parse_header(header) for header in chosen.header)
+    match chosen.method:
+        case "list":
+            with _symbols(chosen, metadata) as symbols:
+                return _list(symbols, chosen.argument, is_json=chosen.output == "json")
+        case "describe":
+            with _symbols(chosen, metadata) as symbols:
+                return _describe(symbols, chosen.argument, is_json=chosen.output == "json")
+        case _:
+            return _call_method(chosen, metadata)
+
+
+# -- list and describe -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _symbols(chosen: argparse.Namespace, metadata: Metadata) -> Iterator[SymbolSource]:
+    """Yield the files that are named, or else the server's reflection. With files no server is needed."""
+    if chosen.data is not None:
+        raise CommandFailed(f"-d has no effect on {chosen.method}", exit_code=2)
+    files = named_files(chosen)
+    if files is not None:
+        yield files
+        return
+    with _server(chosen) as server:
+        yield ReflectionSource(server, metadata)
+
+
+def named_files(chosen: argparse.Namespace) -> SymbolSource | None:
+    """Return what the files of --proto and --protoset describe; None without them. Raises CommandFailed."""
+    if not chosen.protoset and not chosen.proto:
+        return None
+    return file_source(chosen.protoset, chosen.proto, chosen.import_path)
+
+
+def _list(symbols: SymbolSource, service: str | None, *, is_json: bool) -> int:
+    if service is None:
+        names = symbols.services()
+    else:
+        descriptors = symbols.describing(service)
+        if service not in descriptors.services:
+            raise CommandFailed(f"{service} is not a service; call describe {service} shows it", exit_code=1)
+        names = [f"{service}/{method.name}" for method in descriptors.pool.FindServiceByName(service).methods]
+    print(json.dumps(names) if is_json else "\n".join(names))
+    return 0
+
+
+def _describe(symbols: SymbolSource, symbol: str | None, *, is_json: bool) -> int:
+    names = symbols.services() if symbol is None else [symbol.lstrip("./").replace("/", ".")]
+    described = []
+    for name in names:
+        kind, text = _text_of(symbols.describing(name), name)
+        described.append({"symbol": name, "kind": kind, "proto": text})
+    if is_json:
+        print(json.dumps(described, ensure_ascii=False))
+    else:
+        print("\n".join(f"// {each['symbol']}\n{each['proto']}" for each in described), end="")
+    return 0
+
+
+def _text_of(descriptors: Descriptors, name: str) -> tuple[str, str]:
+    for file in descriptors.files:
+        found = symbol_text(file, descriptors.pool, name)
+        if found is not None:
+            return found
+    raise CommandFailed(f"{name} is defined, but it has no text of its own")
+
+
+# -- one call ----------------------------------------------------------------------------------------------------------
+
+
+def _call_method(chosen: argparse.Namespace, metadata: Metadata) -> int:
     service, slash, method = chosen.method.lstrip("/").partition("/")
     if not slash or not service or not method:
         raise CommandFailed(
-            f"{chosen.method!r} is not SERVICE/METHOD, such as helloworld.Greeter/SayHello",
+            f"{chosen.method!r} is not SERVICE/METHOD, such as helloworld.Greeter/SayHello"
+            " (list and describe show what there is)",
             exit_code=2,
         )
-    metadata = [_parse_header(header) for header in chosen.header]
     seconds = _parse_timeout(chosen.timeout)
-    if chosen.target is None:
-        with _channel(chosen.to, tls=chosen.tls) as channel:
-            return _call(channel, service, method, _text(chosen.messages), metadata, seconds)
-    with (
-        own_bridge(chosen.config, chosen.target) as address,
-        _channel(address, tls=False) as channel,
-    ):
-        return _call(channel, service, method, _text(chosen.messages), metadata, seconds)
+    data = _data_of(chosen)
+    files = named_files(chosen)
+    timings = _Timings()
+    report: Report = JsonReport() if chosen.output == "json" else TextReport(is_verbose=chosen.verbose)
+    with _server(chosen) as server:
+        symbols = files or ReflectionSource(server, metadata)
+        described = find_method(symbols, service, method)
+        timings.note("described")
+        requests = requests_in(documents_in(data), described)
+        if not described.client_streaming:
+            requests = iter([only_request(requests, described)])
+        elif not is_stdin(data):
+            requests = iter(list(requests))  # what is wrong with them is said before the call
+        report.request(described, metadata)
+        return _make_call(server, described, requests, metadata, seconds, report, timings, symbols)
 
 
-def _call(
-    channel: grpc.Channel,
-    service: str,
-    method: str,
-    text: str,
-    metadata: Sequence[tuple[str, str | bytes]],
+def _data_of(chosen: argparse.Namespace) -> str:
+    if chosen.data is not None and chosen.argument is not None:
+        raise CommandFailed("the message is given twice: after the method and with -d", exit_code=2)
+    if chosen.data is not None:
+        return str(chosen.data)
+    return "{}" if chosen.argument is None else str(chosen.argument)
+
+
+class _Timings:
+    """When what happened, in seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def note(self, what: str) -> None:
+        """Note that this has happened. Only the first time counts."""
+        self.seconds.setdefault(what, time.monotonic() - self._began)
+
+
+class _Requests:
+    """The request stream as gRPC reads it, in a thread of its own. A message that cannot be read cancels the call."""
+
+    def __init__(self, requests: Iterator[Message]) -> None:
+        self._requests = requests
+        self._cancel: Callable[[], object] | None = None
+        self.failure: CommandFailed | None = None
+
+    def cancel_with(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+        if self.failure is not None:
+            cancel()
+
+    def __iter__(self) -> Iterator[Message]:
+        return self
+
+    def __next__(self) -> Message:
+        try:
+            return next(self._requests)
+        except CommandFailed as failure:
+            self.failure = failure
+            if self._cancel is not None:
+                self._cancel()
+            raise StopIteration from failure
+
+
+def _make_call(
+    server: Server,
+    method: MethodDescriptor,
+    requests: Iterator[Message],
+    metadata: Metadata,
     seconds: float | None,
+    report: Report,
+    timings: _Timings,
+    symbols: SymbolSource,
 ) -> int:
-    described = _describe(channel, service, method)
-    requests = list(_parse_messages(text, described))
-    invoke: grpc.StreamStreamMultiCallable[Message, Message] = channel.stream_stream(
-        f"/{service}/{method}",
+    invoke: grpc.StreamStreamMultiCallable[Message, Message] = server.channel.stream_stream(
+        f"/{method.containing_service.full_name}/{method.name}",
         request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=GetMessageClass(described.output_type).FromString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
     )
-    responses = invoke(iter(requests), timeout=seconds, metadata=tuple(metadata))
+    sent = _Requests(requests)
+    responses = invoke(sent, timeout=seconds, metadata=tuple(metadata))
+    sent.cancel_with(responses.cancel)
+    failure: CommandFailed | None = None
     try:
-        _print_metadata("<", responses.initial_metadata())
+        report.headers(_pairs(responses.initial_metadata()))
+        timings.note("headers")
         for response in responses:
-            print(json_of(response), flush=True)
+            timings.note("first message")
+            report.message(response)
     except grpc.RpcError:
         pass  # the status tells it
-    _print_metadata("<<", responses.trailing_metadata() or ())
+    except CommandFailed as unprintable:
+        failure = unprintable
+        responses.cancel()
+    except BaseException:
+        responses.cancel()
+        raise
+    timings.note("status")
+    trailers = _pairs(responses.trailing_metadata())
     code: grpc.StatusCode = responses.code()
-    details = responses.details()
-    print(f"{code.name}{': ' + details if details else ''}", file=sys.stderr)
-    return 0 if code is grpc.StatusCode.OK else 1
+    details = details_of(trailers, lambda name: symbols.describing(name).pool)
+    report.end(CallEnd(code, responses.details() or "", trailers, details, timings.seconds))
+    if code is grpc.StatusCode.UNAVAILABLE and not trailers:
+        server.check_reachable()
+    failure = sent.failure or failure
+    if failure is not None:
+        raise failure
+    number: int = code.value[0]
+    return 0 if code is grpc.StatusCode.OK else _FIRST_STATUS + number
 
 
-def json_of(message: Message) -> str:
-    """Return the message as JSON. Raises CommandFailed for a message that has no JSON form."""
-    try:
-        # Its own pool knows the types that an Any of it may hold.
-        pool: Any = message.DESCRIPTOR.file.pool
-        return json_format.MessageToJson(message, descriptor_pool=pool)
-    except (json_format.Error, DecodeError, TypeError, ValueError, RecursionError) as error:
-        raise CommandFailed(f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}") from error
+def _pairs(metadata: Any) -> Metadata:
+    return [(entry[0], entry[1]) for entry in metadata or ()]
 
 
-def _channel(address: str, *, tls: bool) -> grpc.Channel:
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_metadata_size", 64 << 10)]
-    channel = (
-        grpc.secure_channel(address, grpc.ssl_channel_credentials(), options)
-        if tls
-        else grpc.insecure_channel(address, options)
-    )
-    if not _connects(channel):
-        channel.close()
-        raise CommandFailed(f"nothing answers gRPC at {address}; is the bridge running there?")
-    return channel
+# -- the server --------------------------------------------------------------------------------------------------------
 
 
-def _connects(channel: grpc.Channel) -> bool:
-    """Whether the first attempt on all of the name's addresses succeeds: gRPC itself would go on trying."""
-    settled: SimpleQueue[bool] = SimpleQueue()
-    ends = {
-        grpc.ChannelConnectivity.READY: True,
-        grpc.ChannelConnectivity.TRANSIENT_FAILURE: False,
-    }
+@contextmanager
+def _server(chosen: argparse.Namespace) -> Iterator[Server]:
+    """Yield the bridge at --to, or a private one for --target."""
+    security = Security.of(chosen)
+    if chosen.target is None:
+        with connected(chosen.to or DEFAULT_ADDRESS, security) as server:
+            yield server
+        return
+    if security.tls:
+        raise CommandFailed("--target runs a bridge of its own, which needs no flags for TLS", exit_code=2)
+    from bridge.commands.own_bridge import own_bridge
 
-    def note(state: grpc.ChannelConnectivity) -> None:
-        if state in ends:
-            settled.put(ends[state])
-
-    channel.subscribe(note, try_to_connect=True)
-    try:
-        return settled.get(timeout=_CONNECT_SECONDS)
-    except Empty:
-        return False
-    finally:
-        channel.unsubscribe(note)
+    with own_bridge(chosen.config, chosen.target) as address, connected(address, security) as server:
+        yield server
 
 
-def _text(messages: str) -> str:
-    return sys.stdin.read() if messages == "-" else messages
+# -- arguments ---------------------------------------------------------------------------------------------------------
 
 
 def _parse_header(header: str) -> tuple[str, str | bytes]:
@@ -152,86 +275,3 @@ def _parse_timeout(text: str | None) -> float | None:
         return parse_duration(text)
     except ValueError as error:
         raise CommandFailed(f"--timeout {text}: {error}", exit_code=2) from error
-
-
-def _parse_messages(text: str, method: MethodDescriptor) -> Iterator[Message]:
-    decoder, reader = json.JSONDecoder(), protojson.Reader()
-    rest = text.strip()
-    while rest:
-        try:
-            _, end = decoder.raw_decode(rest)
-            message = GetMessageClass(method.input_type)()
-            reader.fill(message, protojson.loads(rest[:end].encode()), ignore_unknown=False)
-        except (ValueError, RecursionError) as error:
-            place = getattr(error, "path", "")
-            raise CommandFailed(
-                f"{rest[:60]!r} is not a {method.input_type.full_name} in JSON{place and f' (at {place})'}: {error}",
-                exit_code=2,
-            ) from error
-        yield message
-        rest = rest[end:].lstrip()
-
-
-def _describe(channel: grpc.Channel, service: str, method: str) -> MethodDescriptor:
-    descriptors = Descriptors(_files_of(channel, service), name="reflection")
-    found = descriptors.find_method(service, method)
-    if found is None:
-        known = descriptors.pool.FindServiceByName(service).methods_by_name
-        raise CommandFailed(f"{service} has no method {method}{did_you_mean(method, known)}")
-    return found
-
-
-def _files_of(channel: grpc.Channel, service: str) -> list[bytes]:
-    """Return the file that defines the service and all that it imports, asked for until nothing is missing."""
-    answer = _ask(channel, file_containing_symbol=service)
-    if answer.HasField("error_response"):
-        nearest = did_you_mean(service, _services_of(channel))
-        raise CommandFailed(f"{service} is not described: {answer.error_response.error_message}{nearest}")
-    files = {imports_of(file)[0]: file for file in _files_in(answer)}
-    while True:
-        imported = {name for file in files.values() for name in imports_of(file)[1]}
-        missing = sorted(name for name in imported - files.keys() if well_known_file(name) is None)
-        if not missing:
-            return list(files.values())
-        for file in _files_in(_ask(channel, file_by_filename=missing[0])):
-            files[imports_of(file)[0]] = file
-        if missing[0] not in files:
-            raise CommandFailed(f"the server does not give {missing[0]}, which its files import")
-
-
-def _services_of(channel: grpc.Channel) -> list[str]:
-    """Return the names of the services that the server lists."""
-    return [service.name for service in _ask(channel, list_services="*").list_services_response.service]
-
-
-def _files_in(answer: Any) -> list[bytes]:
-    return list(answer.file_descriptor_response.file_descriptor_proto)
-
-
-def _ask(channel: grpc.Channel, **question: str) -> Any:
-    """Return the ServerReflectionResponse to one question. Raises CommandFailed without an answer."""
-    request = message_class("grpc.reflection.v1.ServerReflectionRequest")(**question)
-    ask: grpc.StreamStreamMultiCallable[Any, Any] = channel.stream_stream(
-        _REFLECTION,
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=message_class("grpc.reflection.v1.ServerReflectionResponse").FromString,
-    )
-    try:
-        answers: list[Any] = list(ask(iter([request]), timeout=_REFLECTION_SECONDS))
-    except grpc.RpcError as error:
-        raise CommandFailed(f"reflection failed: {_reason(error)}") from error
-    if not answers:
-        raise CommandFailed("reflection failed: no answer")
-    return answers[0]
-
-
-def _reason(error: grpc.RpcError) -> str:
-    if isinstance(error, grpc.Call):
-        return f"{error.code().name}: {error.details()}"
-    return type(error).__name__
-
-
-def _print_metadata(mark: str, metadata: Any) -> None:
-    for name, value in metadata or ():
-        shown = value if isinstance(value, str) else f"(binary) {value.hex()}"
-        print(f"{mark} {name}: {shown}", file=sys.stderr)

@@ -39,7 +39,7 @@ def _definitions(source: Descriptors) -> Iterator[tuple[str, bytes]]:
     """Each top-level symbol, and what it says in a form that can be compared."""
     for file in source.parsed_files():
         for message in file.message_type:
-            _drop_default_json_names(message)
+            _dropdefault_json_names(message)
         prefix = f"{file.package}." if file.package else ""
         definitions: list[DescriptorProto | EnumDescriptorProto | FieldDescriptorProto | ServiceDescriptorProto] = [
             *file.message_type,
@@ -51,18 +51,18 @@ def _definitions(source: Descriptors) -> Iterator[tuple[str, bytes]]:
             yield prefix + definition.name, definition.SerializeToString(deterministic=True)
 
 
-def _drop_default_json_names(message: DescriptorProto) -> None:
+def _dropdefault_json_names(message: DescriptorProto) -> None:
     """Drop JSON names that are the default. A FileDescriptorSet of protoc has every field's JSON name, generated code
     only the ones that were chosen.
     """
     for field in message.field:
-        if field.json_name == _default_json_name(field):
+        if field.json_name == default_json_name(field):
             field.ClearField("json_name")
     for nested in message.nested_type:
-        _drop_default_json_names(nested)
+        _dropdefault_json_names(nested)
 
 
-def _default_json_name(field: FieldDescriptorProto) -> str:
+def default_json_name(field: FieldDescriptorProto) -> str:
     """Return the name in lowerCamelCase as protobuf's "ProtoJSON format" makes it: a letter after an underscore becomes
     a capital.
     """

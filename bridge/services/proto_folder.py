@@ -94,24 +94,29 @@ def _ascii(name: bytes) -> str:
     return name.decode("ascii", "replace")
 
 
+def compile_files(files: Collection[Path], import_paths: Collection[Path] = ()) -> bytes:
+    """Return the FileDescriptorSet of these .proto files, imports and comments included. It blocks.
+
+    A file and its imports are sought in `import_paths`, or else in the working directory. A file that is in none of
+    these folders brings its own. Raises BadDescriptors.
+    """
+    roots = [path.absolute() for path in import_paths or (Path(),)]
+    sources = [_existing(file, roots) for file in files]
+    for source in sources:
+        if not any(source.is_relative_to(root) for root in roots):
+            roots.append(source.parent)
+    return _run_protoc(roots, sources, name=", ".join(map(str, files)))
+
+
+def _existing(file: Path, roots: Collection[Path]) -> Path:
+    for path in (file.absolute(), *(root / file for root in roots)):
+        if path.is_file():
+            return path
+    raise BadDescriptors(f"{file}: no such file")
+
+
 def _compile(folder: Path, sources: Collection[Path]) -> bytes:
-    with TemporaryDirectory(prefix="bridge-descriptors-") as scratch:
-        output = Path(scratch, "set.binpb")
-        # protoc takes arguments from a file, one a line: a large folder's would not fit on a command line.
-        arguments = Path(scratch, "arguments")
-        arguments.write_text(
-            "\n".join(
-                [
-                    *(f"--proto_path={path}" for path in (folder, *_googleapis())),
-                    f"--descriptor_set_out={output}",
-                    "--include_imports",
-                    "--include_source_info",
-                    *map(str, sources),
-                ]
-            )
-        )
-        _run_protoc(arguments, folder)
-        return output.read_bytes()
+    return _run_protoc((folder,), sources, name=str(folder), prefix=f"{folder}/")
 
 
 def _sources(folder: Path) -> Iterator[Path]:
@@ -136,29 +141,46 @@ def _googleapis() -> list[str]:
     return [*map(str, roots), *renamed]
 
 
-def _run_protoc(arguments: Path, folder: Path) -> None:
-    # -P: the working directory must not lend modules to the child.
-    command = [sys.executable, "-P", "-m", "grpc_tools.protoc", f"@{arguments}"]
-    try:
-        run = subprocess.run(  # noqa: S603 - our own interpreter, with arguments we wrote
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
+def _run_protoc(roots: Collection[Path], sources: Collection[Path], *, name: str, prefix: str = "") -> bytes:
+    """`name` stands for the sources in messages. `prefix` is put before the names that protoc reports."""
+    with TemporaryDirectory(prefix="bridge-descriptors-") as scratch:
+        output = Path(scratch, "set.binpb")
+        # protoc takes arguments from a file, one a line: a large folder's would not fit on a command line.
+        arguments = Path(scratch, "arguments")
+        arguments.write_text(
+            "\n".join(
+                [
+                    *(f"--proto_path={path}" for path in (*roots, *_googleapis())),
+                    f"--descriptor_set_out={output}",
+                    "--include_imports",
+                    "--include_source_info",
+                    *map(str, sources),
+                ]
+            )
         )
-    except subprocess.TimeoutExpired as error:
-        raise BadDescriptors(f"{folder}: protoc did not finish in {_TIMEOUT:g} s") from error
-    if run.returncode:
-        raise BadDescriptors(f"{folder} does not compile:\n{_complaints(run.stderr, folder)}")
+        # -P: the working directory must not lend modules to the child.
+        command = [sys.executable, "-P", "-m", "grpc_tools.protoc", f"@{arguments}"]
+        try:
+            run = subprocess.run(  # noqa: S603 - our own interpreter, with arguments we wrote
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BadDescriptors(f"{name}: protoc did not finish in {_TIMEOUT:g} s") from error
+        if run.returncode:
+            raise BadDescriptors(f"{name} does not compile:\n{_complaints(run.stderr, prefix)}")
+        return output.read_bytes()
 
 
-def _complaints(output: str, folder: Path) -> str:
+def _complaints(output: str, prefix: str) -> str:
     """Return the errors as `folder/file.proto:line:column: text`, without its warnings."""
     lines = [line for line in output.splitlines() if line and ": warning: " not in line]
-    shown = [f"  {folder}/{line}" if _is_located(line) else f"  {line}" for line in lines]
+    shown = [f"  {prefix}{line}" if _is_located(line) else f"  {line}" for line in lines]
     if len(shown) > MAX_COMPLAINTS:
         shown[MAX_COMPLAINTS:] = [f"  and {len(shown) - MAX_COMPLAINTS} more"]
     return "\n".join(shown)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from bridge.rpc.errors import RpcError
+from bridge.rpc.errors import FunctionNotFound, RpcError
 from bridge.rpc.status import StatusCode
 from bridge.services.errors import BadDescriptors, NotDescribed
 
@@ -112,7 +112,8 @@ class ReflectedTarget:
             return NotDescribed(text, code=StatusCode.INTERNAL)
         assert isinstance(error, RpcError)
         code = error.status.code
-        if code is StatusCode.UNIMPLEMENTED:
+        # A function that does not exist has this code, too, and then descriptors do not help.
+        if code is StatusCode.UNIMPLEMENTED and not isinstance(error, FunctionNotFound):
             return NotDescribed(
                 f"{self.name} does not answer reflection: `descriptors` in the configuration can speak for it"
             )

@@ -162,7 +162,7 @@ def documents(text: str) -> Iterator[dict[str, Any]]:
 
 
 def test_call_tells_the_status(bridge: RunningBridge, tmp_path: Path) -> None:
-    """A failed call is exit code 1 and its status the last line."""
+    """A failed call is exit code 64 and its code, and its status the last line."""
     ended = bridge_command(
         "call",
         "--to",
@@ -172,7 +172,7 @@ def test_call_tells_the_status(bridge: RunningBridge, tmp_path: Path) -> None:
         folder=tmp_path,
     )
 
-    assert 1 == ended.returncode
+    assert 64 + 5 == ended.returncode
     assert "NOT_FOUND: no such order" == ended.stderr.splitlines()[-1]
 
 
@@ -189,7 +189,7 @@ def test_call_bounds_its_time(bridge: RunningBridge, tmp_path: Path) -> None:
         folder=tmp_path,
     )
 
-    assert 1 == ended.returncode
+    assert 64 + 4 == ended.returncode
     assert "DEADLINE_EXCEEDED" in ended.stderr
 
 
@@ -321,3 +321,16 @@ def test_emulate_serves_the_sdk(endpoint_url: str) -> None:
     assert 204 == dry["StatusCode"]
     assert ["echo", "greeter"] == sorted(names)
     assert "ResourceNotFoundException" == caught.value.response["Error"]["Code"]
+
+
+def test_call_says_that_a_function_is_not_there_and_not_what_follows_from_it(endpoint_url: str, tmp_path: Path) -> None:
+    """The cause is the function's name, not that nobody answers reflection."""
+    aws = {"endpoint_url": endpoint_url, "region": "eu-west-1"}
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump({"aws": aws, "services": {"a.B": "function:x"}}))
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+    ended = bridge_command("call", "--target", "function:ordes", "a.B/C", folder=tmp_path, environ=keys)
+
+    assert 1 == ended.returncode
+    assert "does not answer reflection" not in ended.stderr
+    assert "ordes" in ended.stderr
+    assert "Lambda has no function ordes" in ended.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from bridge.commands.call import json_of
+from bridge.commands.call_report import json_of
 from bridge.commands.failure import CommandFailed
 from bridge.services.descriptors import load_descriptors
 
