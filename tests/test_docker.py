@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -34,7 +35,8 @@ REPOSITORY = Path(__file__).parent.parent
 DOCKER = REPOSITORY / "docker"
 BRIDGE = DOCKER / "bridge.Dockerfile"
 FUNCTION = DOCKER / "function.Dockerfile"
-DOCKERFILES = (BRIDGE, FUNCTION)
+RUNTIME = DOCKER / "runtime.Dockerfile"
+DOCKERFILES = (BRIDGE, FUNCTION, RUNTIME)
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
@@ -440,6 +442,26 @@ def test_an_argument_goes_before_the_handler_of_the_image(
     )
 
     assert f"-m lambda_fn.runtime {handler}\n" == result.stdout
+
+
+# -- the runtime's image -----------------------------------------------------------------------------------------------
+
+
+def test_the_runtime_starts_with_the_file_that_lambda_starts() -> None:
+    [entry_point] = (json.loads(text) for text in last_stage(RUNTIME, "ENTRYPOINT"))
+    bootstrap = DOCKER / "runtime" / "bootstrap"
+
+    assert ["/var/runtime/bootstrap"] == entry_point
+    assert "docker/runtime/bootstrap /var/runtime/" in last_stage(RUNTIME, "COPY")
+    assert os.access(bootstrap, os.X_OK)
+    assert "/var/lang/bin/python -m lambda_fn.runtime" in bootstrap.read_text()
+
+
+def test_the_runtime_leaves_the_places_of_zip_and_layers_empty() -> None:
+    """Lambda puts the function's zip into /var/task and its layers into /opt."""
+    places = [text.split()[-1] for text in last_stage(RUNTIME, "COPY")]
+
+    assert ["/var/lang", "/var/runtime/"] == places
 
 
 # -- docs/docker.md ----------------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support.clients import tool
+from tests.support.clients import ROOT, tool
 from tests.support.programs import free_port, wait_until_listening
 
 
@@ -42,6 +43,34 @@ def managed_instances_emulator(folder: Path, *, concurrency: int, timeout: int) 
         pytest.skip("needs root and mount namespaces")
     environment = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout), "AWS_LAMBDA_MAX_CONCURRENCY": str(concurrency)}
     with _running(("unshare", "-m", "sh", "-c", _IN_A_VAR_OF_ITS_OWN, "sh"), (), folder, environment) as url:
+        yield f"{url}/2015-03-31/functions/function/invocations"
+
+
+_AS_A_RUNTIME = """
+mount -t tmpfs none /var && mkdir -p /var/task /var/runtime && cp -r ./. /var/task || exit 9
+cp "$RUNTIME/bootstrap" /var/runtime/ && ln -s "$LANG_FOLDER" /var/lang && cd / || exit 9
+exec "$@"
+"""
+"""What Lambda makes of a customer-managed runtime and a zip, with an environment of this machine as /var/lang."""
+
+
+def as_a_runtime(*command: str) -> list[str]:
+    """A command that runs in a mount namespace of its own, where the current folder's content is in /var/task and
+    docker/runtime in /var/runtime. Skips the test where that is not allowed.
+    """
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs root and mount namespaces")
+    places = [f"RUNTIME={ROOT / 'docker' / 'runtime'}", f"LANG_FOLDER={sys.prefix}"]
+    return ["env", *places, "unshare", "-m", "sh", "-c", _AS_A_RUNTIME, "sh", *command]
+
+
+@contextmanager
+def runtime_in_the_emulator(
+    folder: Path, handler: str, *, timeout: int, environment: Mapping[str, str]
+) -> Iterator[str]:
+    """The URL of AWS's emulator, which starts our runtime. `folder`: what the zip holds."""
+    whole = {"AWS_LAMBDA_FUNCTION_TIMEOUT": str(timeout), **environment}
+    with _running(as_a_runtime(), ["/var/runtime/bootstrap", handler], folder, whole) as url:
         yield f"{url}/2015-03-31/functions/function/invocations"
 
 
