@@ -446,7 +446,7 @@ class ChunkedBody:
             self._watch_silence()
             return
         self._failure = FullDuplexNeeded(
-            f"full duplex needs a grpc:// target: {self._body.route.name} takes its input whole, and the"
+            f"full duplex needs a grpc:// target or `duplex`: {self._body.route.name} takes its input whole, and the"
             f" client sent a message but did not end its side within {allowed:g} s (half_close)"
         )
         self._wake_reader()

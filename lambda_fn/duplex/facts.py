@@ -56,11 +56,10 @@ class AttachedCall:
         self._ends = ends
         self._event: Mapping[str, Any] | None = None
 
-    @property
-    def event(self) -> Mapping[str, Any]:
-        """The call as an event of a function URL, without a body."""
+    def event(self, of_the_call: float | None) -> Mapping[str, Any]:
+        """Return the call as an event of a function URL, without a body. `of_the_call`: seconds until its deadline."""
         if self._event is None:
-            self._event = _event(self)
+            self._event = _event(self, of_the_call)
         return self._event
 
     @property
@@ -110,13 +109,16 @@ def _peer(facts: Mapping[str, Any]) -> Peer:
     )
 
 
-def _event(call: AttachedCall) -> Mapping[str, Any]:
+def _event(call: AttachedCall, of_the_call: float | None) -> Mapping[str, Any]:
     """In the form of the function-URL event, payload version 2.0, as the bridge writes it over Invoke."""
     facts = call.facts
     headers: dict[str, str] = {}
     for name, value in call.metadata:
         text = base64.b64encode(value).decode().rstrip("=") if isinstance(value, bytes) else value
         headers[name] = f"{headers[name]},{text}" if name in headers else text
+    headers.setdefault("content-type", "application/grpc")
+    if of_the_call is not None and of_the_call < _LONGEST_TIMEOUT:
+        headers["grpc-timeout"] = f"{of_the_call:.0f}S" if of_the_call > 10_000 else f"{of_the_call * 1000:.0f}m"
     authority = str(facts.get("authority") or "localhost")
     seconds = call.arrived
     domain = authority.partition(":")[0]
@@ -153,6 +155,8 @@ def _event(call: AttachedCall) -> Mapping[str, Any]:
     }
 
 
+_LONGEST_TIMEOUT = 99_999_999
+"""Seconds: `grpc-timeout` has at most eight digits. grpcio tells a call without a deadline a larger number."""
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -185,6 +189,10 @@ class AttachedContext(CallFacts):
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    @property
+    def lambda_event(self) -> Mapping[str, Any]:
+        return self._attached.event(self._inner.time_remaining())
 
     def disable_next_message_compression(self) -> None:
         self._inner.disable_next_message_compression()

@@ -1,11 +1,12 @@
-"""gRPC's interop cases with grpc-go's own client: through a grpc:// target all of them, through Invoke what its nature
-allows.
+"""gRPC's interop cases with grpc-go's own client: through a grpc:// target and with functions in full duplex all of
+them, through Invoke what its nature allows.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ NEED_FULL_DUPLEX = {
     "cancel_after_first_response": "the client waits for an answer before it ends its side",
     "custom_metadata": "its second half is a full-duplex call",
 }
-"""Cases that no function can pass: Lambda takes its input whole."""
+"""Cases that no function can pass over Invoke: Lambda takes its input whole."""
 
 
 def play(case: str, bridge: RunningBridge) -> subprocess.CompletedProcess[str]:
@@ -85,20 +86,31 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
             server.terminate()
 
 
-@pytest.fixture(scope="module")
-def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
-    """A bridge before the interop service as a function."""
-    config = {
-        "services": {SERVICE: {"target": "local:interop", "half_close": "500ms"}},
+def _function(**keys: Any) -> dict[str, Any]:
+    """The configuration of a bridge before the interop service as a function."""
+    return {
+        "services": {SERVICE: {"target": "local:interop", "half_close": "500ms", **keys}},
         "functions": {
             "interop": {
                 "handler": "tests.support.interop_function.handler",
                 "code": str(ROOT),
-                "timeout": "20s",
+                "timeout": "60s",
             }
         },
     }
-    with running_bridge(tmp_path_factory.mktemp("function"), config) as bridge:
+
+
+@pytest.fixture(scope="module")
+def function(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
+    with running_bridge(tmp_path_factory.mktemp("function"), _function()) as bridge:
+        yield bridge
+
+
+@pytest.fixture(scope="module", params=["auto", "always"])
+def duplex(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
+    """The same function, which may connect to the bridge."""
+    config = _function(duplex={"use": request.param}) | {"duplex": {"listen": f"127.0.0.1:{free_port()}"}}
+    with running_bridge(tmp_path_factory.mktemp("duplex"), config) as bridge:
         yield bridge
 
 
@@ -112,6 +124,13 @@ def test_over_native_grpc(native: RunningBridge, case: str) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case not in NEED_FULL_DUPLEX])
 def test_over_invoke(function: RunningBridge, case: str) -> None:
     played = play(case, function)
+
+    assert 0 == played.returncode, played.stderr
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_in_full_duplex(duplex: RunningBridge, case: str) -> None:
+    played = play(case, duplex)
 
     assert 0 == played.returncode, played.stderr
 

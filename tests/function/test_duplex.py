@@ -174,6 +174,8 @@ def _told(request: bytes, context: Any) -> bytes:
         "subject": context.lambda_event["requestContext"]["authentication"]["clientCert"]["subjectDN"],
         "host": context.lambda_event["headers"]["host"],
         "header": context.lambda_event["headers"]["x-one"],
+        "type": context.lambda_event["headers"]["content-type"],
+        "timeout": context.lambda_event["headers"].get("grpc-timeout", ""),
         "time": context.lambda_event["requestContext"]["timeEpoch"],
         "remaining": context.time_remaining(),
         "is_sync": isinstance(context, grpc.ServicerContext),
@@ -195,7 +197,7 @@ def test_the_context_tells_of_the_client_and_of_lambda(behaviour: Any, with_asyn
         metadata = (facts_of(FACTS), REQUEST, ("x-one", "1"), ("x-one", "2"))
         told = json.loads(unary_unary(channel, "/test.Test/Told")(b"", metadata=metadata, timeout=100))
 
-    remaining, sent = told.pop("remaining"), told.pop("time") / 1000
+    remaining, sent, timeout = told.pop("remaining"), told.pop("time") / 1000, told.pop("timeout")
     assert told == {
         "peer": "ipv4:192.0.2.7:0",
         "key": "x509_common_name",
@@ -208,10 +210,26 @@ def test_the_context_tells_of_the_client_and_of_lambda(behaviour: Any, with_asyn
         "subject": "CN=client,O=Acme",
         "host": "shop.example:443",
         "header": "1,2",
+        "type": "application/grpc",
         "is_sync": True,
     }
     assert before <= sent + 0.001
+    assert timeout.endswith("m")
+    assert 60_000 < int(timeout[:-1]) <= 102_000  # grpc.server rounds up
     assert 0 < remaining <= 60  # the invocation has less left than the call
+
+
+@pytest.mark.parametrize("behaviour", [_told, _told_async], ids=["sync", "async"])
+def test_a_call_without_a_deadline_has_none_in_its_event(behaviour: Any) -> None:
+    with (
+        _attached({"Told": ("unary_unary", behaviour)}) as found,
+        grpc.insecure_channel(found.address) as channel,
+    ):
+        metadata = (facts_of(FACTS), REQUEST, ("x-one", "1"))
+        told = json.loads(unary_unary(channel, "/test.Test/Told")(b"", metadata=metadata))
+
+    assert "" == told["timeout"]
+    assert 0 < told["remaining"] <= 60
 
 
 def test_interceptors_see_the_client_s_metadata_alone() -> None:

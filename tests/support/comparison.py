@@ -299,6 +299,15 @@ class Row:
     """With its reason. Empty: none."""
     expected: Callable[[Outcome], Outcome] = lambda outcome: outcome
     """From grpcio's outcome to the one that LambdaServer has to have."""
+    is_as_grpcio_in_duplex: bool = False
+    """Whether nothing differs in full duplex. Otherwise the same differs."""
+
+    @property
+    def difference_in_duplex(self) -> str:
+        return "" if self.is_as_grpcio_in_duplex else self.difference
+
+    def expected_in_duplex(self, outcome: Outcome) -> Outcome:
+        return outcome if self.is_as_grpcio_in_duplex else self.expected(outcome)
 
 
 METADATA: Pairs = (
@@ -335,6 +344,7 @@ ROWS = (
         tuple(Sent(name, messages) for name in ("Gather", "GatherRead") for messages in (_SEVERAL, _SPOILT, ())),
         "Replies and order are the same. The requests arrive together when the client half-closes, "
         "since Lambda takes its input whole.",
+        is_as_grpcio_in_duplex=True,
     ),
     Row(
         "bidirectional streaming",
@@ -342,6 +352,7 @@ ROWS = (
         tuple(Sent("Each", messages) for messages in (_SEVERAL, _SPOILT, ())),
         "The call is half duplex, as above. A client that waits for an answer before it ends its side gets "
         "UNIMPLEMENTED after `half_close`.",
+        is_as_grpcio_in_duplex=True,
     ),
     Row("handlers registered by name", _calls("Echo"), _calls("Echo")),
     Row("generic handlers", _calls("/generic.Any/Thing"), _calls("/generic.Any/Thing")),
@@ -357,18 +368,21 @@ ROWS = (
         (Sent("Echo", (b"1", b"2")),),
         "UNIMPLEMENTED, as gRPC's specification says. grpcio's servers take the first and never read the others.",
         expected=lambda _: Outcome(grpc.StatusCode.UNIMPLEMENTED, _NO_REQUEST),
+        is_as_grpcio_in_duplex=True,
     ),
     Row(
         "none for a unary method: `grpc.server`",
         sync=(Sent("Echo", ()),),
-        difference="The message names the method. grpcio prints an empty bytes literal instead.",
+        difference="The message names the method. grpcio prints a bytes literal instead, which may be empty.",
         expected=_with_details(_NO_REQUEST),
+        is_as_grpcio_in_duplex=True,
     ),
     Row(
         "none for a unary method: `grpc.aio.server`",
         asynchronous=(Sent("Echo", (), timeout=1.0),),
         difference="UNIMPLEMENTED at once. grpc.aio lets the caller wait for its deadline.",
         expected=lambda _: Outcome(grpc.StatusCode.UNIMPLEMENTED, _NO_REQUEST),
+        is_as_grpcio_in_duplex=True,
     ),
     Row("interceptors: chained, context variables passed on", _calls("Trail"), _calls("Trail")),
     Row(
@@ -414,6 +428,7 @@ ROWS = (
         "A plain function runs on as under `grpc.server`, until "
         "Lambda freezes the instance. A client's own cancellation does not reach the function, "
         "because Lambda cannot pass it on.",
+        is_as_grpcio_in_duplex=True,
     ),
     Row("`cancel`", sync=_calls("Cancels")),
     Row("`is_active`", sync=_calls("IsActive")),
@@ -460,6 +475,9 @@ Outside Lambda use `server.serve(max_workers=…)`. |
 | size of all replies of a call | Lambda takes 6 MiB of JSON, about 4.5 MiB of messages. \
 A larger reply ends RESOURCE_EXHAUSTED. |
 
+In full duplex all of grpcio's options have an effect, replies may be of any size, and a client's cancellation reaches
+the servicer.
+
 ## Many calls at once (Lambda Managed Instances)
 
 An instance on Managed Instances gets up to `AWS_LAMBDA_MAX_CONCURRENCY` calls at the same time. AWS's Python runtime
@@ -500,8 +518,10 @@ A test runs the same servicers, interceptors and client calls against three serv
 message, details, initial and trailing metadata, reply messages and their order. The test is
 `tests/crossing/test_lambda_server.py`. It runs every row and checks that this page says what it found.
 
-| Feature | Calls, sync | Calls, async | Difference and reason |
-|---|---|---|---|
+The last column is about calls in [full duplex](duplex.md), which a grpcio server inside the function serves.
+
+| Feature | Calls, sync | Calls, async | Difference and reason | In full duplex |
+|---|---|---|---|---|
 """
 
 
@@ -509,6 +529,7 @@ def page() -> str:
     """docs/lambda-server.md."""
     lines = [
         f"| {row.feature} | {_listed(row.sync)} | {_listed(row.asynchronous)} | {row.difference or 'none'} |"
+        f" {'the same' if row.difference_in_duplex else 'none'} |"
         for row in ROWS
     ]
     return _HEAD + "\n".join(lines) + "\n" + _BESIDES

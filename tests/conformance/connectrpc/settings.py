@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.conformance.connectrpc.server import FUNCTION, SERVICE
+from tests.support.programs import free_port
 
 KNOWN = Path(__file__).with_name("known")
 """For each setting that has any, the cases that fail, or that fail at times, each with its reason."""
@@ -16,7 +17,8 @@ KNOWN = Path(__file__).with_name("known")
 Features = dict[str, Any]
 """What the suite shall try: the message of that name in its config.proto."""
 
-# The client of all these settings is the suite's; a call through Invoke cannot answer before its request is whole.
+# The client of all these settings is the suite's. A call through Invoke cannot answer before its request is whole,
+# unless the function connects to the bridge.
 _STREAMS = ("UNARY", "CLIENT_STREAM", "SERVER_STREAM", "HALF_DUPLEX_BIDI_STREAM")
 
 
@@ -54,6 +56,8 @@ class Setting:
     config: dict[str, Any] = field(default_factory=dict)
     """The rest of the bridge's configuration."""
     mode: Literal["server", "client"] = "server"
+    connects: bool = False
+    """Whether the function takes calls in full duplex."""
 
     @property
     def known(self) -> dict[str, Path]:
@@ -63,10 +67,15 @@ class Setting:
     def bridge(self, emulator: str) -> dict[str, Any]:
         """The configuration of the bridge, with the local Lambda that runs the function at `emulator`."""
         config = {"emulator": emulator, **self.config}
+        if self.connects:
+            config["duplex"] = {"listen": f"127.0.0.1:{free_port()}"}
         if self.target is None:
             return config
         url = f"{emulator}/lambda-url/{FUNCTION}"
-        target = {name: value.replace("{url}", url) for name, value in self.target.items()}
+        target = {
+            name: value.replace("{url}", url) if isinstance(value, str) else value
+            for name, value in self.target.items()
+        }
         return {**config, "services": {SERVICE: target}}
 
 
@@ -88,6 +97,13 @@ SETTINGS = (
     _invoke("engine-h2", config={"http2": {"engine": "h2"}}),
     Setting("http-target", "bridge", _grpc(), {"target": "{url}"}),
     Setting("grpc-target", "bridge-to-grpc", _FULL_DUPLEX),
+    Setting(
+        "duplex",
+        "bridge",
+        _FULL_DUPLEX,
+        {"target": f"local:{FUNCTION}", "duplex": {"use": "always"}},
+        connects=True,
+    ),
     Setting(
         "function-url",
         "function-url",

@@ -465,7 +465,7 @@ RULES: tuple[Rule, ...] = (
         ("bidi-full-duplex",),
         {
             **UNSENT,
-            "message": "full duplex needs a grpc:// target: {service}/BidiStream takes its input whole, "
+            "message": "full duplex needs a grpc:// target or `duplex`: {service}/BidiStream takes its input whole, "
             "and the client sent a message but did not end its side within 0.3 s (half_close)",
         },
         "The target takes its input whole",
