@@ -92,6 +92,10 @@ def _let_go_of(stream: TextIO) -> None:
 def _run(chosen: argparse.Namespace) -> int:
     # Each command is imported when it is asked for: `--help` and `check` must not wait for what `serve` needs.
     match chosen.command:
+        case "new":
+            from bridge.commands.new import new
+
+            return new(chosen)
         case "serve":
             from bridge.commands.serve import serve
 
@@ -153,6 +157,7 @@ def _bare_parser() -> argparse.ArgumentParser:
 
 def _add_commands(parser: argparse.ArgumentParser) -> _Commands[argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_new(commands)
     _add_serve(commands)
     _add_check(commands)
     _add_routes(commands)
@@ -181,6 +186,27 @@ def _add(
         help="the configuration file (default: BRIDGE_CONFIG, else ./bridge.yaml)",
     )
     return command
+
+
+def _add_new(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "new",
+        help="Create a folder with a function that answers gRPC calls.",
+        description="Create a folder with a function that answers gRPC calls, and all it needs to run, be tested and be"
+        " deployed. No file is overwritten.",
+        epilog="examples:\n  grpc-lambda-bridge new greeter\n  grpc-lambda-bridge new orders --proto orders.proto",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("name", type=Path, metavar="NAME", help="the function's name, or a path that ends in it")
+    command.add_argument(
+        "--proto",
+        type=Path,
+        metavar="FILE",
+        help="serve the services of this .proto file; the files that it imports are copied, too",
+    )
+    command.add_argument(
+        "--language", choices=("python",), default="python", help="what it is written in (default: %(default)s)"
+    )
 
 
 def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -129,7 +129,7 @@ def _sources(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _googleapis() -> list[str]:
+def googleapis_paths() -> list[str]:
     """Where google/api, google/rpc, google/type and google/longrunning are imported from, as protoc's --proto_path."""
     spec = find_spec("google.api")  # of googleapis-common-protos
     assert spec is not None
@@ -150,7 +150,7 @@ def _run_protoc(roots: Collection[Path], sources: Collection[Path], *, name: str
         arguments.write_text(
             "\n".join(
                 [
-                    *(f"--proto_path={path}" for path in (*roots, *_googleapis())),
+                    *(f"--proto_path={path}" for path in (*roots, *googleapis_paths())),
                     f"--descriptor_set_out={output}",
                     "--include_imports",
                     "--include_source_info",
