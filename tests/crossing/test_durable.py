@@ -118,7 +118,7 @@ def _new() -> tuple[bytes, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("service", ["d.Durable", "d.V1", "d.Alb"])
-@pytest.mark.parametrize("moments", [("request",), ("reply",), ("request", "reply")])
+@pytest.mark.parametrize("moments", [("request",), ("head",), ("body",), ("request", "body")])
 def test_a_lost_answer_is_asked_for_again(served: Served, service: str, moments: tuple[Moment, ...]) -> None:
     """With the same bytes, so that the function runs once and the client gets its answer."""
     request, key = _new()
@@ -137,7 +137,7 @@ def test_a_lost_answer_is_asked_for_again(served: Served, service: str, moments:
 def test_without_a_name_a_lost_answer_is_lost(served: Served) -> None:
     """The function may have run, so nothing is repeated."""
     request, _ = _new()
-    served.proxy.lose("reply")
+    served.proxy.lose("body")
     error = served.failure(request)
 
     assert grpc.StatusCode.UNAVAILABLE is error.code()
@@ -211,7 +211,7 @@ def test_a_local_target_is_durable_too(served: Served) -> None:
 def test_grpcurl(served: Served) -> None:
     """A repeat with grpcurl has the same answer."""
     name = uuid4().hex
-    served.proxy.lose("reply")
+    served.proxy.lose("body")
     options = ["-plaintext", "-import-path", str(served.folder), "-proto", "durable.proto", "-H", f"{KEY}: {name}"]
     called = [run([tool("grpcurl"), *options, served.running.address, "d.Durable/Run"]) for _ in range(2)]
 

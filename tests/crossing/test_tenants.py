@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 import trustme
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.bridge_process import RunningBridge, running_bridge
 from tests.support.byte_methods import stream_stream, unary_unary
@@ -103,6 +104,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     config = {
         "services": SERVICES,
         "functions": {"f": function},
+        "health": {"functions": True},
         "duplex": {"listen": f"127.0.0.1:{free_port()}"},
         "listen": [{"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "tls": tls}],
     }
@@ -245,6 +247,27 @@ def test_the_log_names_tenants_and_the_metrics_do_not(served: Served) -> None:
 
     served.running.wait_until(lambda: any(each.get("tenant") == "logged" for each in served.running.access_log()))
     assert "logged" not in served.running.get("/metrics")
+
+
+@pytest.mark.parametrize(
+    ("service", "is_serving"), [("t.ByMetadata", True), ("t.ByUri", True), ("t.Fixed", True), ("t.Plain", False)]
+)
+def test_health_of_functions_names_a_tenant(served: Served, service: str, is_serving: bool) -> None:
+    """A DryRun without one would be refused. No instance is started for it."""
+    asked = health_pb2.HealthCheckRequest(service=service)
+
+    def answer() -> int:
+        with served.channel() as channel:
+            return int(health_pb2_grpc.HealthStub(channel).Check(asked, timeout=10).status)
+
+    wanted = health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
+    served.running.wait_until(lambda: answer() == wanted)
+
+
+def test_a_function_is_not_asked_for_descriptors_without_a_tenant(served: Served) -> None:
+    described = run([tool("grpcurl"), "-plaintext", served.addresses[0], "describe", "t.ByMetadata"])
+
+    assert "calls bring its tenants, and the bridge itself has none: set descriptors" in described.stderr
 
 
 def test_grpcurl(served: Served) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-Moment = Literal["request", "reply"]
-"""When a connection is cut: as soon as the request has been passed on, or when the first byte of its reply is there."""
+Moment = Literal["request", "head", "body"]
+"""When a connection is cut: as soon as the request has been passed on, within the head of its reply, or before the last
+byte of its reply.
+"""
 
 
 class CuttingProxy:
@@ -54,10 +56,9 @@ class CuttingProxy:
                     _message(server)  # whose invocation goes on to its end
                     return
                 reply = _message(server)
-                if cut == "reply":
-                    client.sendall(reply[:20])
+                client.sendall(reply[: {None: len(reply), "head": 20, "body": -1}[cut]])
+                if cut is not None:
                     return
-                client.sendall(reply)
 
 
 def _message(source: socket.socket) -> bytes:
