@@ -238,8 +238,22 @@ def _warnings(place: Place, config: Config, services: Mapping[str, Element]) -> 
         if isinstance(listener.address, UnixAddress) and listener.mode & _EVERYBODY:
             what = f"every user of this machine may connect to {listener.address} (mode {listener.mode:04o})"
             warnings.append(f"{place.key('listen', None)}: {what}")
-    warnings += [f"{place.key('listen', None)}: {what}" for what in _believed_tenants(config)]
+    tenants = (*_believed_tenants(config), *_unseen_tenants(config))
+    warnings += [f"{place.key('listen', None)}: {what}" for what in tenants]
     return warnings
+
+
+def _unseen_tenants(config: Config) -> Iterator[str]:
+    """Yield a warning if certificates name tenants, and no listener asks for any."""
+    if any(listener.tls is not None and listener.tls.client_ca is not None for listener in config.listen):
+        return
+    for service in config.services.values():
+        if any(leg.tenant is not None and leg.tenant.certificate is not None for leg in service.legs):
+            yield (
+                "no listener asks clients for a certificate (tls.client_ca), so calls that take their tenant from it"
+                f" end UNAUTHENTICATED: {service.key}"
+            )
+            return
 
 
 def _believed_tenants(config: Config) -> Iterator[str]:

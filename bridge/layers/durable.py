@@ -1,7 +1,7 @@
 """durable: names the execution that a call becomes. With a name, a call whose answer was lost may be sent again.
 
 AWS runs an execution once. An invocation with the same name and the same payload gets its result. So two things hold
-only for calls with a name: a repeat sends the same bytes (`bridge/targets/durable_backend.py`), and a connection that
+only for calls with a name. A repeat sends the same bytes (`bridge/targets/durable_backend.py`). And a connection that
 was lost after sending is a reason to repeat.
 """
 

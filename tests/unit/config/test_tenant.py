@@ -102,6 +102,24 @@ def test_believing_every_client_is_a_warning(tmp_path: Path, warned: bool, liste
     )
 
 
-@pytest.mark.parametrize("tenant", ["{certificate: uri}", "acme"])
-def test_what_no_client_can_claim_is_no_warning(tenant: str) -> None:
-    assert () == configured(f"listen: '0.0.0.0:1'\n{_written(tenant)}").warnings
+def test_what_no_client_can_claim_is_no_warning() -> None:
+    assert () == configured(f"listen: '0.0.0.0:1'\n{_written('acme')}").warnings
+
+
+@pytest.mark.parametrize(
+    ("warned", "listen"),
+    [
+        (True, "127.0.0.1:1"),
+        (True, "{address: '10.0.0.1:1', tls: {cert: c, key: c}}"),
+        (False, "127.0.0.1:1, {address: '10.0.0.1:1', tls: {cert: c, key: c, client_ca: c}}"),
+    ],
+)
+def test_certificates_that_nobody_asks_for_are_a_warning(tmp_path: Path, warned: bool, listen: str) -> None:
+    (tmp_path / "c").touch()
+    warnings = configured(f"listen: [{listen}]\n{_written('{certificate: uri}')}", folder=tmp_path).warnings
+    text = (
+        "bridge.yaml: listen: no listener asks clients for a certificate (tls.client_ca), so calls that take their"
+        " tenant from it end UNAUTHENTICATED: a.B"
+    )
+
+    assert ((text,) if warned else ()) == warnings
