@@ -4,23 +4,41 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RUNS   := $(VENV)/.runs
 # Python keeps what it compiled. Otherwise pytest rewrites each test module anew, in each of its processes: 5 of 8 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check format lint types imports fast conformance generate lock wheels lambda-zip bench bench-check hostile fuzz clean
+.PHONY: help run test check format lint types imports fast conformance generate lock dist wheels lambda-zip bench bench-check hostile fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(READY): pyproject.toml requirements-dev.lock
-	@echo "setting up $(VENV) (first time: about half a minute) ..."
+# What running needs, and no more. pip comes from PYTHON if it has one, and bytecode is made when it is first needed.
+RUN_LOCKS := docker/bridge.lock docker/build.lock
+$(RUNS): pyproject.toml $(RUN_LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/python || { echo "1/3 making $(VENV) ..."; \
+	  if $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(VENV); else $(PYTHON) -m venv $(VENV); fi; }
+	@echo "2/3 installing $$(cat $(RUN_LOCKS) | grep -c ==) packages ..."
+	@$(PIP) --no-deps --only-binary :all: --no-compile --require-hashes $(addprefix -r ,$(RUN_LOCKS)) > $(VENV)/install.log & pip=$$!; \
+	  while kill -0 $$pip 2>/dev/null; do sleep 0.2; printf '\r    %s found' "$$(grep -c '^Collecting' $(VENV)/install.log)"; done; echo; \
+	  wait $$pip || { tail -n 20 $(VENV)/install.log; exit 1; }
+	@echo "3/3 installing the bridge ..."
+	@$(PIP) --quiet --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(READY) ## the bridge with the example functions, on localhost:50051
+PIP = $$(if $(BIN)/python -m pip --version >/dev/null 2>&1; then echo $(BIN)/python -m pip; else echo $(PYTHON) -m pip --python $(BIN)/python; fi) install --disable-pip-version-check
+
+$(READY): pyproject.toml requirements-dev.lock
+	@echo "setting up $(VENV) for development (first time: about half a minute) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(RUNS)
+
+run: $(RUNS) ## the bridge with the example functions, on localhost:50051
 	@$(BIN)/grpc-lambda-bridge serve --config lambda_fn/examples/bridge.yaml
 
 test: $(READY) ## everything that must pass
@@ -59,9 +77,12 @@ lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 	@$(BIN)/uv pip compile lambda_fn/pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/function/requirements.txt
 	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile - $(LOCKED) -c requirements-dev.lock -o docker/build.lock
 
-wheels: $(READY) ## dist/: grpc-lambda-bridge and grpc-lambda-fn
-	@$(BIN)/python -m build --quiet --wheel --outdir dist .
-	@$(BIN)/python -m build --quiet --wheel --outdir dist lambda_fn
+dist: $(READY) ## dist/: wheels and sdists of grpc-lambda-bridge and grpc-lambda-fn
+	@rm -rf dist/grpc_lambda_*
+	@$(BIN)/python -m build --quiet --no-isolation --outdir dist .
+	@$(BIN)/python -m build --quiet --no-isolation --outdir dist lambda_fn
+
+wheels: dist
 
 BENCH ?= --pairs 5
 bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pairs 2 --only cpu")

@@ -29,6 +29,8 @@ _GLIBC_OF_AL2023 = ("manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manyl
 
 _LEFT_OUT_FOLDERS = frozenset(("tests", "test", "bin"))
 _LEFT_OUT_SUFFIXES = (".pyc", ".pyi", ".proto", ".pyx", ".pxd", ".pxi", ".c", ".h")
+_FOR_BUILDING = ("pyproject.toml", "hatch_build.py")
+"""Files of lambda_fn that only the build of its package reads."""
 _NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc")
 _MAX_UNZIPPED = 250 << 20
 """Bytes that Lambda takes, layers included (Lambda quotas, "Deployment package size")."""
@@ -82,7 +84,8 @@ def gather(function: Path, into: Path) -> None:
     shutil.copytree(function, into, dirs_exist_ok=True, ignore=_NOT_CODE)
     (into / "requirements.txt").unlink(missing_ok=True)
     shutil.copytree(ROOT / "lambda_fn", into / "lambda_fn", dirs_exist_ok=True, ignore=_NOT_CODE)
-    (into / "lambda_fn" / "pyproject.toml").unlink()
+    for name in _FOR_BUILDING:
+        (into / "lambda_fn" / name).unlink()
     shutil.copy(ROOT / "deploy" / WRAPPER, into / WRAPPER)
 
 

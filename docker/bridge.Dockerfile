@@ -5,6 +5,8 @@
 # docs/docker.md says how to run it.
 
 ARG BASE=python:3.15-slim
+# A release's version; the build context has no git to ask.
+ARG VERSION=0.1.0+local
 
 # -- build: /opt/bridge, a virtual environment with nothing in it that the bridge does not need ------------------------
 FROM ${BASE} AS build
@@ -27,7 +29,8 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
 COPY pyproject.toml README.md LICENSE ./
 COPY bridge bridge
 COPY lambda_fn lambda_fn
-RUN /opt/build/bin/hatchling build -t wheel -d /wheels \
+ARG VERSION
+RUN PACKAGE_VERSION="${VERSION}" /opt/build/bin/hatchling build -t wheel -d /wheels \
  && /opt/build/bin/pip --python /opt/bridge install --no-index --no-deps /wheels/*.whl \
  && /opt/build/bin/pip --python /opt/bridge check
 COPY docker/healthcheck.py /opt/bridge/
@@ -53,9 +56,10 @@ ENV PATH=/opt/bridge/bin:$PATH \
     BRIDGE_LISTEN=0.0.0.0:50051 \
     BRIDGE_ADMIN=0.0.0.0:9901
 
+ARG VERSION
 LABEL org.opencontainers.image.title="grpc-lambda-bridge" \
       org.opencontainers.image.description="Unmodified gRPC clients call AWS Lambda functions." \
-      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 
 WORKDIR /etc/grpc-lambda-bridge

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from lambda_fn.server import LambdaServer
     from lambda_fn.streaming import StreamingReply
 
-__version__ = "0.1.0"
 __all__ = ["LambdaServer", "StreamingReply", "forward"]
+
+_LAST_RELEASE = "0.1.0"
+"""The version where no installed package says it, as in a function's zip. A release changes it before its tag."""
 
 
 def __getattr__(name: str) -> object:
@@ -35,4 +37,11 @@ def __getattr__(name: str) -> object:
         from lambda_fn.forwarding import forward
 
         return forward
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("grpc-lambda-fn")
+        except PackageNotFoundError:
+            return f"{_LAST_RELEASE}+local"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

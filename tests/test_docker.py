@@ -30,6 +30,7 @@ from bridge.config.target import LocalTarget
 from bridge.config.units import parse_duration
 from bridge.rpc.url import Origin, Url
 from lambda_fn import runtime
+from lambda_fn.hatch_build import last_release
 
 REPOSITORY = Path(__file__).parent.parent
 DOCKER = REPOSITORY / "docker"
@@ -197,9 +198,10 @@ def test_the_labels_say_what_the_project_says() -> None:
     assert {
         prefix + "title": PROJECT["name"],
         prefix + "description": PROJECT["description"],
-        prefix + "version": PROJECT["version"],
+        prefix + "version": "${VERSION}",
         prefix + "licenses": PROJECT["license"],
     } == pairs(BRIDGE, "LABEL")
+    assert [f"VERSION={last_release()}+local"] == [text for text in texts(BRIDGE, "ARG") if "VERSION=" in text]
 
 
 # -- locks -------------------------------------------------------------------------------------------------------------
@@ -479,7 +481,7 @@ def test_the_document_names_files_that_exist() -> None:
 def test_the_document_names_every_build_argument_with_its_default(dockerfile: Path) -> None:
     text = (REPOSITORY / "docs" / "docker.md").read_text()
 
-    for name, default in (argument.split("=") for argument in texts(dockerfile, "ARG")):
+    for name, default in (argument.split("=") for argument in texts(dockerfile, "ARG") if "=" in argument):
         assert f"| `{name}` | `{default}` |" in text
 
 

@@ -134,3 +134,17 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     targets = re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text())
 
     assert [] == [target for target in targets if not (page.parent / target).exists()]
+
+
+# -- security ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_promise_of_security_has_tests_that_exist() -> None:
+    """A row that names none, or one that was renamed, is no promise."""
+    rows = [line for line in (REPOSITORY / "SECURITY.md").read_text().splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if "`tests/" in row]
+    named = [name for row in promises for name in re.findall(r"`(tests/[^`]+)::(\w+)`", row)]
+    lost = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (REPOSITORY / file).read_text()]
+
+    assert [] == lost
+    assert len(named) >= len(promises) >= 10

@@ -28,6 +28,7 @@ from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.instance import SharedEmulatorState
+from bridge.emulator.instances.logs import advice_on
 from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.web_function import WebFunction
@@ -174,9 +175,15 @@ class LocalLambda:
         for name, config in functions.items():
             function = known.get(name)
             if function is None:
-                known[name] = make(config, self._shared_state, partial(self._log, name))
+                known[name] = make(config, self._shared_state, partial(self._write_line, name))
             elif function.config != config:
                 function.renew(config)
+
+    def _write_line(self, name: str, line: str) -> None:
+        self._log(name, line)
+        advice = advice_on(line)
+        if advice is not None:
+            self._log(name, advice)
 
     async def close(self) -> None:
         """Stop serving and kill every process, within a few seconds. It may be called again."""

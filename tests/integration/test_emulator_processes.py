@@ -616,3 +616,15 @@ async def test_the_endpoint_url_can_be_called(tmp_path: Path) -> None:
     finally:
         await local.close()
         await local.close()
+
+
+async def test_a_program_that_lacks_lambda_fn_is_told_what_to_install(tmp_path: Path) -> None:
+    """Its log says so once, behind Python's own line. `-S` leaves out what is installed."""
+    (tmp_path / "app.py").write_text("import lambda_fn\n")
+    config = FunctionConfig(name="fn", code=tmp_path, command=(sys.executable, "-I", "-S", "app.py"))
+    async with local_lambda(config) as caller:
+        await caller.invoke()
+        output = caller.log
+
+    assert "No module named 'lambda_fn'" in output
+    assert "pip install grpc-lambda-fn" in output

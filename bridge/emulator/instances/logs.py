@@ -15,6 +15,8 @@ MAX_LINE = 16 * 1024
 MAX_TAIL = 4 * 1024
 """Bytes of `X-Amz-Log-Result` before base64."""
 
+_lacks_lambda_fn = re.compile(r"No module named '?lambda_fn\b").search
+
 
 class LineSplitter:
     """Bytes in any chunking → lines. A carriage return breaks a line, too: AWS's Python runtime joins tracebacks with
@@ -121,3 +123,13 @@ def end_line(request_id: str) -> str:
 def failed_init_line(duration: float, outcome: str) -> str:
     """Return what AWS writes when an instance does not get as far as its first invocation."""
     return f"INIT_REPORT Init Duration: {duration * 1000:.2f} ms\tPhase: init\t{outcome}"
+
+
+def advice_on(line: str) -> str | None:
+    """Return what to do about a line that says that Python does not find lambda_fn, or None for other lines.
+
+    Functions with a `handler` get the bridge's copy. Programs of their own (`command`) have only what is installed.
+    """
+    if _lacks_lambda_fn(line) is None:
+        return None
+    return "lambda_fn is not installed there: pip install grpc-lambda-fn (from a checkout: pip install ./lambda_fn)"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, InvocationReport, LineSplitter, LogTail
+from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, InvocationReport, LineSplitter, LogTail, advice_on
 from bridge.rpc.limits import MIB
 
 
@@ -69,3 +70,21 @@ def test_a_report_is_written_as_aws_writes_it() -> None:
         "Max Memory Used: 31 MB\tInit Duration: 200.00 ms\tStatus: timeout\t"
     )
     assert "Init Duration" not in InvocationReport("id", 0, 1, 1).line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ModuleNotFoundError: No module named 'lambda_fn'",
+        "ModuleNotFoundError: No module named 'lambda_fn.server'",
+        "[ERROR] Runtime.ImportModuleError: Unable to import module 'app': No module named 'lambda_fn'",
+        "/usr/bin/python3: No module named lambda_fn",
+    ],
+)
+def test_a_program_without_lambda_fn_is_told_what_to_install(line: str) -> None:
+    assert "pip install grpc-lambda-fn" in (advice_on(line) or "")
+
+
+@pytest.mark.parametrize("line", ["ModuleNotFoundError: No module named 'lambda_fns'", "lambda_fn", ""])
+def test_other_lines_need_no_advice(line: str) -> None:
+    assert advice_on(line) is None
