@@ -35,7 +35,8 @@ from bridge.codecs.grpc_web import GrpcWeb, GrpcWebReader
 from bridge.config.load import parse
 from bridge.config.problems import ConfigErrors
 from bridge.config.target import GrpcTargetSpec
-from bridge.http2.client import ClientEngine, ClientLimits
+from bridge.http2.client import ClientEngine
+from bridge.http2.client_limits import ClientLimits
 from bridge.http2.events import ConnectionFailed, DataReceived, Event, RequestReceived
 from bridge.http2.faults import ConnectionFault
 from bridge.http2.hpack import Decoder

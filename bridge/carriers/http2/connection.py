@@ -15,14 +15,9 @@ from typing import Any, Protocol, cast
 from bridge.carriers.http2.liveness import ConnectionTimes, Liveness, LivenessDue
 from bridge.carriers.http2.sending import Backpressure, SentStreams
 from bridge.carriers.http2.sinks import STREAM_EVENTS, Sink, Sinks
-from bridge.http2.client import (
-    CapacityChanged,
-    ClientEngine,
-    ClientEvent,
-    ClientLimits,
-    ConnectionReady,
-    GoingAway,
-)
+from bridge.http2.client import ClientEngine
+from bridge.http2.client_events import CapacityChanged, ClientEvent, ConnectionReady, GoingAway
+from bridge.http2.client_limits import ClientLimits
 from bridge.http2.events import (
     ConnectionFailed,
     ErrorCode,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bridge.http2.client import (
+from bridge.http2.client_events import (
     ClientEvent,
     ResponseReceived,
     StreamFailed,

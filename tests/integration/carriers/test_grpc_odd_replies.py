@@ -12,7 +12,7 @@ import pytest
 
 from bridge.carriers.grpc.carrier import GrpcCarrier
 from bridge.config.target import GrpcTargetSpec as Server
-from bridge.http2.client import MAX_INTERIM
+from bridge.http2.client_responses import MAX_INTERIM
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.call import Handler
 from bridge.rpc.envelope import envelope

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from bridge.http2.client import (
     MAX_FRAME_IN,
-    MAX_INTERIM,
-    CapacityChanged,
     ClientEngine,
+)
+from bridge.http2.client_events import (
+    CapacityChanged,
     ClientEvent,
-    ClientLimits,
     ConnectionReady,
     GoingAway,
     ResponseReceived,
@@ -31,6 +31,8 @@ from bridge.http2.client import (
     StreamNotProcessed,
     TrailersReceived,
 )
+from bridge.http2.client_limits import ClientLimits
+from bridge.http2.client_responses import MAX_INTERIM
 from bridge.http2.events import (
     ConnectionFailed,
     DataReceived,
