@@ -138,10 +138,14 @@ class GatheringTarget:
             call.send_all((reply.end,))
             return
         headers = reply.headers if len(reply.headers) < 2 else strip_cold_start_mark(reply.headers, self._figures, call)
-        options = ReplyOptions(
-            call.path, message_format_of(call.content_type), metadata, call.route.limits.max_response, call
+        read = self._codec.read(
+            reply.http_status,
+            headers,
+            reply.body,
+            ReplyOptions(
+                call.path, message_format_of(call.content_type), metadata, call.route.limits.max_response, call
+            ),
         )
-        read = self._codec.read(reply.http_status, headers, reply.body, options)
         if isinstance(read, list):
             call.send_all(with_request_id(read, reply.request_id, reply.trailing))
             return
