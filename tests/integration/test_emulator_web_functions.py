@@ -274,6 +274,31 @@ async def test_interim_responses_are_passed_over(tmp_path: Path) -> None:
         assert "x-hint" not in response.headers
 
 
+async def test_a_response_may_end_with_its_connection(tmp_path: Path) -> None:
+    source = """
+    def action(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\\r\\nconnection: close\\r\\n\\r\\nwhole")
+        self.close_connection = True
+    serve(action)
+    """
+    async with serving(tmp_path, source) as (session, url, _):
+        assert (200, b"whole") == await _ask(session, url)
+
+
+async def test_a_client_that_leaves_frees_its_place(tmp_path: Path) -> None:
+    """In the middle of its request."""
+    async with serving(tmp_path, SHOW, concurrency=1, instance_concurrency=1) as (session, url, caller):
+        assert 200 == (await _ask(session, url))[0]
+        host, port = caller.local.endpoint_url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /lambda-web/fn/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf")
+        while (await _ask(session, url))[0] != 429:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+        while (await _ask(session, url))[0] == 429:
+            await asyncio.sleep(0.01)
+
+
 HALF_DUPLEX = """
 def action(self):
     self.send_response(200)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -47,15 +46,16 @@ class WebExchange:
         return cls(reader, writer, has_body=has_body)
 
     async def send(self, head: bytes, body: AsyncIterator[bytes]) -> None:
-        """Forward the request. A server that closes before it has read all of it may have answered, so that is no
-        error.
+        """Forward the request. Raises what `body` raises. A server that closes before it has read all of it may have
+        answered, so that is no error.
         """
-        with suppress(ConnectionError):
-            self._writer.write(head)
-            async for part in body:
-                self._writer.write(part)
+        self._writer.write(head)
+        async for part in body:
+            self._writer.write(part)
+            try:
                 await self._writer.drain()
-            await self._writer.drain()
+            except ConnectionError:
+                return
 
     async def read_head(self) -> None:
         """Read until `status` and `fields` are there. Raises BadResponse."""

@@ -174,10 +174,13 @@ def _is_chunked(request: web.Request) -> bool:
 
 
 async def _body_of(request: web.Request) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, framed as the head says."""
+    """Yield the body as it comes, framed as the head says. Raises RequestPayloadError if it ends too early."""
     is_chunked = _is_chunked(request)
-    while part := await request.content.readany():
-        yield b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part
+    try:
+        while part := await request.content.readany():
+            yield b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part
+    except ConnectionError as error:
+        raise web.RequestPayloadError("the client has gone") from error
     if is_chunked:
         yield b"0\r\n\r\n"
 

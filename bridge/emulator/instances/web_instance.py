@@ -56,6 +56,7 @@ class WebInstance:
         self.is_retired = False
         self._life = asyncio.get_running_loop().create_task(self._live())
         self._started = asyncio.get_running_loop().create_task(self._start())
+        self._started.add_done_callback(_retrieve)  # whoever waited may have left
 
     @property
     def is_usable(self) -> bool:
@@ -100,7 +101,7 @@ class WebInstance:
 
     async def gone(self) -> None:
         """Return when nothing of the process is left."""
-        await asyncio.wait([self._life])
+        await asyncio.wait([self._life, self._started])
 
     # -- from start to end
 
@@ -165,6 +166,11 @@ class WebInstance:
     def _write(self, output: bytes) -> None:
         for line in self._lines.feed(output):
             self._log(line)
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _free_port() -> int:
