@@ -81,6 +81,12 @@ def http_refusal_of(request: web.BaseRequest, hosts: Hosts, *, takes_any_origin:
     return hosts.refusal(authorities, origins)
 
 
+def cut(request: web.BaseRequest) -> None:
+    """End the connection without the end of the body, so that the client knows. What was sent still arrives."""
+    if request.transport is not None:
+        request.transport.close()
+
+
 class HttpServerLog(logging.LoggerAdapter[logging.Logger]):
     """A logger for `web.Server` and `web.AppRunner`.
 

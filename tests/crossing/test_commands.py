@@ -193,6 +193,19 @@ def test_call_bounds_its_time(bridge: RunningBridge, tmp_path: Path) -> None:
     assert "DEADLINE_EXCEEDED" in ended.stderr
 
 
+def test_call_reaches_a_local_web_function(tmp_path: Path) -> None:
+    """A server for gRPC-Web over HTTP/1.1, here one in Python."""
+    served = "-m lambda_fn lambda_fn.examples.greeter:server --http $AWS_LAMBDA_HTTP_ENDPOINT"
+    web = {"command": ["sh", "-c", f"exec {sys.executable} {served}"]}
+    config = {"functions": {"shop": {"web": web}}, "services": {"helloworld.Greeter": "local:shop"}}
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(config))
+    ended = bridge_command(
+        "call", "--target", "local:shop", "helloworld.Greeter/SayHello", '{"name": "web"}', folder=tmp_path
+    )
+
+    assert (0, "Hello, web!") == (ended.returncode, json.loads(ended.stdout)["message"]), ended.stderr
+
+
 def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
     """--target local:NAME, by the functions of the configuration; nothing but the answer is written."""
     ended = bridge_command(

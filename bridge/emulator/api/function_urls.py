@@ -17,7 +17,7 @@ from aiohttp import web
 from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
 from bridge.aws.invoke import MAX_REQUEST
 from bridge.config.schema import FunctionUrl
-from bridge.emulator.api import refusals, url_event, url_reply, url_signature
+from bridge.emulator.api import naming, refusals, url_event, url_reply, url_signature
 from bridge.emulator.api.naming import FunctionId
 from bridge.emulator.api.url_event import UrlRequest
 from bridge.emulator.api.url_reply import Head, InvalidUrlReply, Prelude
@@ -26,7 +26,7 @@ from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.server.hosts import Hosts
-from bridge.server.http_port import http_refusal_of
+from bridge.server.http_port import cut, http_refusal_of
 
 STREAMING_ADVICE = (
     "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"
@@ -101,11 +101,7 @@ class FunctionUrls:
         return await _answer_streamed(request, function, invocation)
 
     def _find(self, name: str) -> tuple[Function, FunctionUrl]:
-        """Host names have no case, functions' names have."""
-        function = self._functions.get(name)
-        if function is None:
-            folded = {known.lower(): function for known, function in self._functions.items()}
-            function = folded.get(name.lower())
+        function = naming.by_host_name(self._functions, name)
         if function is None or function.config.url is None:
             raise refusals.NoUrl
         return function, function.config.url
@@ -198,7 +194,7 @@ async def _answer_streamed(request: web.Request, function: Function, invocation:
     finally:
         reply.abandon()
     if reply.failure is not None:
-        _cut(request)
+        cut(request)
     return response
 
 
@@ -239,9 +235,3 @@ async def _read_head(reply: Reply, chunks: AsyncIterator[bytes]) -> tuple[Head, 
 def _headers(head: Head, invocation: Invocation) -> tuple[tuple[str, str], ...]:
     own = (("x-amzn-RequestId", invocation.request_id), ("X-Amzn-Trace-Id", invocation.trace_id))
     return (*head.headers, *own)
-
-
-def _cut(request: web.Request) -> None:
-    """End the connection without the end of the body, so that the client knows; what was sent still arrives."""
-    if request.transport is not None:
-        request.transport.close()

@@ -6,10 +6,14 @@ Account and region of an ARN are not compared: configurations written for AWS ru
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TypeVar
 
 from bridge.aws.arn import FUNCTION_PATTERN, QUALIFIER_PATTERN, REGION_PATTERN
 from bridge.emulator.api import refusals
 from bridge.rpc.value import FrozenValue
+
+Kind = TypeVar("Kind")
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
@@ -31,6 +35,13 @@ def url_domain(name: str) -> str:
 def web_domain(name: str) -> str:
     """Return the host name of a Web Function's endpoint. On AWS it begins with two random parts."""
     return f"{name}.lambda-web.{REGION}.localhost"
+
+
+def by_host_name(functions: Mapping[str, Kind], name: str) -> Kind | None:
+    """Return the function that a host name means. Host names have no case, functions' names have."""
+    if name in functions:
+        return functions[name]
+    return next((function for known, function in functions.items() if known.lower() == name.lower()), None)
 
 
 class FunctionId(FrozenValue, frozen=True):

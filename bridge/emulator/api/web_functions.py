@@ -16,11 +16,13 @@ from contextlib import aclosing
 from aiohttp import web
 
 from bridge.emulator.api import naming
+from bridge.emulator.api.function_urls import BODILESS
 from bridge.emulator.api.web_exchange import BadResponse, WebExchange
 from bridge.emulator.identity import REQUEST_ID_KEY
 from bridge.emulator.instances.web_function import NoEnvironment, WebFunction
 from bridge.emulator.instances.web_instance import LOOPBACK, NotServing, WebInstance
 from bridge.server.hosts import Hosts
+from bridge.server.http_port import cut
 
 PATH_PREFIX = "/lambda-web/"
 PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
@@ -42,9 +44,6 @@ _OF_CONNECTION = frozenset(
 )
 _REMOVED = _OF_CONNECTION | {"expect", "host", "x-real-ip", "x-forwarded-for"}
 _REMOVED_PREFIXES = ("proxy-", "x-http-method", "lambda-web-")
-_BODILESS = (204, 304)
-"""HTTP statuses whose responses end with their head (RFC 9110 6.4.1), as those to HEAD do."""
-
 _HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-web\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(r"/lambda-web/[^/?]+(?P<path>.*)", re.DOTALL)
 
@@ -86,11 +85,7 @@ class WebFunctions:
         return found["name"]
 
     async def _serve(self, request: web.Request, name: str, target: str) -> web.StreamResponse:
-        function = self._functions.get(name)
-        if function is None:
-            # Host names have no case, functions' names have.
-            folded = {known.lower(): function for known, function in self._functions.items()}
-            function = folded.get(name.lower())
+        function = naming.by_host_name(self._functions, name)
         if function is None:
             return web.Response(status=404)
         if request.version < (1, 1):
@@ -126,7 +121,7 @@ async def _forward(
         function.note(f"Web Function: the request took longer than {function.config.timeout:g} s")
         if response is None or not response.prepared:
             return _failed(request, 504, TIMED_OUT)
-        _cut(request)
+        cut(request)
     except (BadResponse, OSError) as failure:
         if response is None or not response.prepared:
             why = failure if isinstance(failure, BadResponse) else "its server does not accept connections"
@@ -134,7 +129,7 @@ async def _forward(
             has_ended = await instance.has_ended(within=_EXIT_SECONDS)
             return _failed(request, 502, EXITED if has_ended else NO_RESPONSE)
         function.note(f"Web Function: {failure}")
-        _cut(request)
+        cut(request)
     return response
 
 
@@ -201,7 +196,7 @@ async def _send(request: web.Request, response: web.StreamResponse, exchange: We
     """Send the response as it comes. A client that leaves ends the exchange."""
     try:
         await response.prepare(request)
-        if request.method == "HEAD" or response.status in _BODILESS:
+        if request.method == "HEAD" or response.status in BODILESS:
             return
         async with aclosing(exchange.body()) as parts:
             async for part in parts:
@@ -218,9 +213,3 @@ def _failed(request: web.Request, status: int, error_type: str) -> web.Response:
     if error_type:
         response.headers["lambda-web-error-type"] = error_type
     return response
-
-
-def _cut(request: web.Request) -> None:
-    """End the connection without the end of the body, so that the client knows; what was sent still arrives."""
-    if request.transport is not None:
-        request.transport.close()
