@@ -96,6 +96,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from bridge.commands.new import new
 
             return new(chosen)
+        case "invoke":
+            from bridge.commands.invoke import invoke
+
+            return invoke(chosen)
         case "serve":
             from bridge.commands.serve import serve
 
@@ -158,6 +162,7 @@ def _bare_parser() -> argparse.ArgumentParser:
 def _add_commands(parser: argparse.ArgumentParser) -> _Commands[argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_new(commands)
+    _add_invoke(commands)
     _add_serve(commands)
     _add_check(commands)
     _add_routes(commands)
@@ -206,6 +211,28 @@ def _add_new(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--language", choices=("python",), default="python", help="what it is written in (default: %(default)s)"
+    )
+
+
+def _add_invoke(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "invoke",
+        "Run a function with an event. Print its result, the end of its log, and what it took.",
+        'grpc-lambda-bridge invoke greeter \'{"name": "world"}\'\n'
+        "  grpc-lambda-bridge invoke function:greeter:live @event.json",
+    )
+    command.add_argument(
+        "name",
+        metavar="NAME",
+        help="one of the `functions` of the file, which runs here, or a function on AWS: NAME, function:NAME or an ARN",
+    )
+    command.add_argument(
+        "event",
+        nargs="?",
+        default="{}",
+        metavar="EVENT",
+        help="JSON, or @FILE; - reads standard input (default: %(default)s)",
     )
 
 

@@ -25,3 +25,13 @@ class InvokeReply(FrozenValue, frozen=True):
     """AWS's id of the invocation (x-amzn-RequestId)."""
     execution_arn: str = ""
     """Of the durable execution that it is."""
+
+
+class InvocationWithLog(FrozenValue, frozen=True):
+    """What a function returned, or its error, and the end of its log."""
+
+    payload: bytes
+    function_error: str
+    """Empty if the function did not fail (X-Amz-Function-Error)."""
+    log: str
+    """The last 4 KB (X-Amz-Log-Result). Empty if there are none."""

@@ -8,12 +8,14 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 
 from __future__ import annotations
 
+from base64 import b64decode
+from binascii import Error as Base64Error
 from typing import Unpack
 
 from bridge.aws.arn import FunctionName
 from bridge.aws.durable import ARN_HEADER
 from bridge.aws.errors import failure_of
-from bridge.aws.invoke import InvokeReply
+from bridge.aws.invoke import InvocationWithLog, InvokeReply
 from bridge.aws.sigv4 import HeaderPairs
 from bridge.carriers.http1.large_replies import LARGE
 from bridge.carriers.lambda_api import Access, LambdaApi
@@ -57,6 +59,26 @@ class LambdaInvoke:
             return InvokeReply(response.body, request_id, fields.get(_ARN, b"").decode("latin-1"))
         return InvokeReply(response.body, request_id)
 
+    async def invoke_with_log(self, payload: bytes) -> InvocationWithLog:
+        """Run the function and return what it returned or how it failed, with the end of its log.
+
+        Raises as `invoke` does, but no FunctionErrors.
+        """
+        response = await self._api.exchange(payload, (("x-amz-log-type", "Tail"),))
+        return InvocationWithLog(
+            payload=response.body,
+            function_error=response.field(b"x-amz-function-error"),
+            log=_text_of(response.field(b"x-amz-log-result")),
+        )
+
     async def dry_run(self, headers: HeaderPairs = ()) -> None:
         """Check whether the function exists and the credentials may call it. It is not run. Raises as `invoke` does."""
         await self._api.dry_run(headers)
+
+
+def _text_of(log: str) -> str:
+    """Return the text of an X-Amz-Log-Result. What cannot be read is no reason to lose the result."""
+    try:
+        return b64decode(log).decode("utf-8", "replace")
+    except (Base64Error, ValueError):
+        return ""

@@ -72,7 +72,7 @@ async def _dry_runs(config: Config) -> AsyncIterator[tuple[Destination, Exceptio
     stack = Stack(config, shared, local_endpoint="http://127.0.0.1:1")
     await stack.open()
     try:
-        await _wait_for_credentials(stack)
+        await wait_for_credentials(stack)
         for invocation in stack.invocations:
             if not invocation.is_local:
                 yield invocation, await _dry_run(invocation)
@@ -80,7 +80,8 @@ async def _dry_runs(config: Config) -> AsyncIterator[tuple[Destination, Exceptio
         await stack.close()
 
 
-async def _wait_for_credentials(stack: Stack) -> None:
+async def wait_for_credentials(stack: Stack) -> None:
+    """Wait until the stack has the credentials that it needs. Raises CommandFailed."""
     if stack.credentials is None:
         return
     try:

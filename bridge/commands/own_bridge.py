@@ -36,7 +36,7 @@ def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="grpc-lambda-bridge-") as folder:
         socket_path = Path(folder) / "bridge.sock"
-        config = _config_for(config_file, target)
+        config = config_for(config_file, target)
         logs.set_up(level="warning", log_format="auto")
         thread = _BridgeThread(config, socket_path)
         thread.start()
@@ -47,11 +47,17 @@ def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
             thread.stop()
 
 
-def _config_for(config_file: Path | None, target: str) -> Config:
+def base_config(config_file: Path | None) -> Config:
+    """Return what the file says, or the defaults if there is none. Raises ConfigErrors."""
     named = config_file or os.environ.get("BRIDGE_CONFIG")
-    base = Config()
     if named or Path(FILE_NAME).exists():
-        base = load(Path(named or FILE_NAME), environ=os.environ)
+        return load(Path(named or FILE_NAME), environ=os.environ)
+    return Config()
+
+
+def config_for(config_file: Path | None, target: str) -> Config:
+    """Return the configuration, with every service leading to `target`. Raises ConfigErrors and CommandFailed."""
+    base = base_config(config_file)
     # The emulator's URL keeps the target from being looked for among functions that are not in this text.
     text = f'services: {{"*": {json.dumps(target)}}}\nemulator: http://127.0.0.1:1\n'
     services = _as_configured(parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services, base)
@@ -59,7 +65,7 @@ def _config_for(config_file: Path | None, target: str) -> Config:
         local = leg.target.local_function
         if local is not None and local not in base.functions:
             raise CommandFailed(
-                f"{target} is not among the `functions` of {named or FILE_NAME}"
+                f"{target} is not among the `functions` of {config_file or os.environ.get('BRIDGE_CONFIG', FILE_NAME)}"
                 f"{did_you_mean(local, base.functions) or '; name the file with -c'}",
                 exit_code=2,
             )
