@@ -34,6 +34,7 @@ from bridge.http2.native import NativeEngine
 from bridge.http2.preface import PREFACE
 from bridge.layers.access_log import AccessLog
 from bridge.layers.deadline import Deadlines
+from bridge.layers.notable import NotableCalls
 from bridge.layers.route_table import MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.figures import BridgeFigures, TargetFigures
@@ -253,6 +254,7 @@ class InProcess:
         self._nowhere = os.open(os.devnull, os.O_WRONLY)
         self.figures = BridgeFigures(Buffers(self._config.buffers))
         self.log = AccessLog(loop=loop, wall_clock=time.time, descriptor=self._nowhere)  # noqa: TID251 - as the command does
+        self.notable = NotableCalls(wall_clock=time.time)  # noqa: TID251 - as the command does
         self.targets: dict[tuple[str, str], TargetFigures] = {}
         shared = Shared(self.figures, self.targets, Deadlines(loop), {})
         self.stack = CannedStack(self._config, shared)
@@ -264,7 +266,7 @@ class InProcess:
         table = RouteTable(self.stack.router, builtin={}, methods=methods)
         self.route = table.resolve(PATH)
         serving = ServerContext(
-            handler=front(log=self.log, figures=self.figures),
+            handler=front(log=self.log, notable=self.notable, figures=self.figures),
             resolve=table.resolve,
             figures=self.figures,
             new_engine=partial(NativeEngine, EngineLimits()),

@@ -26,12 +26,14 @@ from bridge.http2.interface import Engine, EngineLimits
 from bridge.layers.access_log import AccessLog, console_lines, json_lines
 from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
+from bridge.layers.notable import NotableCalls
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import MaxConnections
+from bridge.rpc.recent import MOST_CALLS, Recent, RecentSlots, newest
 from bridge.rpc.redaction import Redactor
 from bridge.server.connection import ServerContext
 from bridge.server.server import BoundSocket, Server
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
 
 _logger = logging.getLogger(__name__)
+
+_wall_clock = time.time  # noqa: TID251 - lines of the log and of the status page carry the time of day
 
 CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
@@ -92,10 +96,13 @@ class Bridge:
         )
         self._access_log = AccessLog(
             loop=loop,
-            wall_clock=time.time,  # noqa: TID251 - log lines carry the time of day
+            wall_clock=_wall_clock,
             line_format=console_lines if logs.is_console(config.log.format) else json_lines,
             is_on=config.log.access is not None,
         )
+        self._slots = RecentSlots()
+        self._notable = NotableCalls(wall_clock=_wall_clock, redact=self._redacted)
+        self._noting: asyncio.Task[None] | None = None
         self._health = HealthService(matches=self._serves, names=self._service_names)
         self._reflection = ReflectionService(lambda: self._in_force.sources)
         self._stack: Stack | None = None
@@ -108,6 +115,7 @@ class Bridge:
             ServerContext(
                 handler=front(
                     log=self._access_log,
+                    notable=self._notable,
                     figures=self.figures,
                     tracing=self._tracing,
                     redact=self._redacted,
@@ -140,8 +148,8 @@ class Bridge:
             reasons.append("no AWS credentials yet")
         return reasons
 
-    def snapshot(self) -> Snapshot:
-        """All figures of this process, now."""
+    def snapshot(self, *, recent: bool = False) -> Snapshot:
+        """All figures of this process, now. `recent`: with the last minutes."""
         from bridge.admin.process import process_snapshot
         from bridge.admin.snapshot import take_snapshot
 
@@ -152,7 +160,30 @@ class Bridge:
             targets=self._targets.values(),
             credentials_age=None if credentials is None else credentials.age,
             process=process_snapshot(helpers=self._conversions.resident_bytes),
+            recent=self._recent() if recent else None,
         )
+
+    def _recent(self) -> Recent:
+        """Return the last minutes of this process."""
+        now = _wall_clock()
+        self._slots.note(self._methods.all(), now=now)
+        credentials, notable = self._in_force.credentials, self._notable
+        return Recent(
+            slots=self._slots.within(now=now),
+            failures=newest(notable.failures),
+            refusals=newest(notable.refusals),
+            slow=list(notable.slow),
+            open_calls=self._server.open_calls(most=MOST_CALLS),
+            last_failures=notable.last_failures.copy(),
+            credentials=[] if credentials is None else [credentials.identity],
+        )
+
+    async def _keep_recent(self) -> None:
+        """Note once a second which calls have ended."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._slots.note(self._methods.all(), now=_wall_clock())
+            self._notable.forget_old()
 
     def forget(self, function: str) -> None:
         """Drop what a local function said of itself, because its files have changed."""
@@ -171,6 +202,7 @@ class Bridge:
             self._shared = replace(self._shared, attached=KeptCarriers(self._rendezvous))
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()
+        self._noting = asyncio.get_running_loop().create_task(self._keep_recent())
 
     async def reload(self, config: Config, *, local_endpoint: str) -> None:
         """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""
@@ -235,7 +267,7 @@ class Bridge:
 
     async def close(self) -> None:
         """End everything now. Fine at any time, and twice."""
-        for task in (self._probe, self._exposure):
+        for task in (self._probe, self._exposure, self._noting):
             if task is not None:
                 task.cancel()
         await self._server.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bridge import logs
 from bridge.config.schema import Config
+from bridge.config.shown import configuration_text
 from bridge.config.units import format_duration
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.url import Url
@@ -21,8 +22,7 @@ from bridge.server.hosts import Hosts
 
 if TYPE_CHECKING:
     from bridge.admin.overview import RouteLine
-    from bridge.admin.server import AdminServer
-    from bridge.admin.snapshot import Snapshot
+    from bridge.admin.server import AdminServer, FunctionReport, TakeSnapshot
     from bridge.emulator.local_lambda import LocalLambda
 
 _logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class SharedServices:
         *,
         listeners: Callable[[], Sequence[str]],
         unready: Callable[[], Sequence[str]],
-        snapshot: Callable[[], Awaitable[Snapshot]],
+        snapshot: TakeSnapshot,
     ) -> None:
         """Serve the admin port, if there is to be one. Raises OSError if the address cannot be had."""
         admin = self._config.admin
@@ -97,6 +97,9 @@ class SharedServices:
                 unready=unready,
                 routes=lambda: _route_lines(self._config),
                 snapshot=snapshot,
+                wall_clock=time.time,  # noqa: TID251 - the page shows the time of day
+                functions=self._functions,
+                configuration=lambda: configuration_text(self._config),
             ),
             Hosts.of_this_machine("admin.hosts", admin.hosts),
         )
@@ -106,6 +109,11 @@ class SharedServices:
             "--admin chooses another address, `admin: null` does without",
         )
         _logger.info("admin on http://%s/", TcpAddress(address.host, port))
+
+    def _functions(self) -> list[FunctionReport]:
+        from bridge.admin.server import FunctionReport
+
+        return [] if self._local is None else [FunctionReport(*report) for report in self._local.report()]
 
     async def _listen(self, starting: Awaitable[int], failed: str, remedy: str) -> int:
         try:

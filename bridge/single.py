@@ -54,8 +54,8 @@ class SingleProcess:
             snapshot=self._snapshot,
         )
 
-    async def _snapshot(self) -> Snapshot:
-        return self._bridge.snapshot()
+    async def _snapshot(self, *, recent: bool = False) -> Snapshot:
+        return self._bridge.snapshot(recent=recent)
 
     async def reload(self, config: Config) -> None:
         """Read the configuration again. Raises what is wrong with the new one; then the old one stays."""

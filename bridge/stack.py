@@ -23,6 +23,7 @@ from bridge.layers.choose_road import choose_road
 from bridge.layers.deadline import Deadlines, deadline
 from bridge.layers.durable import named, repeatable
 from bridge.layers.gate import Gate
+from bridge.layers.notable import NotableCalls
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
 from bridge.layers.retry import retry
@@ -51,6 +52,7 @@ _clock = time.monotonic
 def front(
     *,
     log: AccessLog,
+    notable: NotableCalls,
     figures: BridgeFigures,
     tracing: Tracing | None = None,
     redact: Callable[[str], str] = str,
@@ -64,6 +66,7 @@ def front(
                 redact=redact,
             ),
             log=log,
+            notable=notable,
             clock=_clock,
         ),
         tracing,

@@ -73,7 +73,7 @@ class Supervisor:
         workers = [] if self._workers is None else self._workers.unready
         return ["draining", *workers] if self._is_draining else workers
 
-    async def _snapshot(self) -> Snapshot:
+    async def _snapshot(self, *, recent: bool = False) -> Snapshot:
         from msgspec.json import decode, encode
 
         from bridge.admin.process import process_snapshot
@@ -82,7 +82,7 @@ class Supervisor:
         whole = Snapshot(process=process_snapshot())
         if self._workers is None:
             return whole
-        serving = await self._workers.report()
+        serving = await self._workers.report(recent=recent)
         departed = decode(self._departed, type=Snapshot) if self._departed else Snapshot()
         for encoded in self._workers.take_last_words():
             departed.add(decode(encoded, type=Snapshot).counts())

@@ -1,4 +1,5 @@
-"""The admin server: GET /healthz /readyz /metrics for other hosts too, /routes and / for people on the same host.
+"""The admin server: GET /healthz /readyz /metrics for other hosts too; /routes, the status page at / and what its
+script asks for (/events /status /functions /configuration) for people on the same host.
 
 What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but
 GET and HEAD, and no path with an effect. aiohttp is imported when a server is started.
@@ -7,20 +8,17 @@ GET and HEAD, and no path with an effect. aiohttp is imported when a server is s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from msgspec import json
+from msgspec import Struct, json
 
-from bridge.admin.overview import (
-    Overview,
-    RouteLine,
-    routes_as_json,
-    routes_as_text,
-    status_page,
-)
+from bridge.admin.dashboard import Filter, dashboard
+from bridge.admin.overview import RouteLine, routes_as_json, routes_as_text
 from bridge.admin.snapshot import Snapshot
 from bridge.rpc.address import TcpAddress
 from bridge.server.hosts import Hosts
@@ -37,11 +35,20 @@ _HTML = "text/html; charset=utf-8"
 
 _FOR_THIS_HOST = b"only /healthz, /readyz and /metrics are answered to other hosts\n"
 
+_PAGE = Path(__file__).with_name("page")
+_FILES = {
+    "/": ("index.html", _HTML),
+    "/page/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+"""The status page, by path."""
+
 _HEADERS = {
     "Server": "grpc-lambda-bridge",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
 
@@ -57,7 +64,27 @@ class AdminLimits:
     idle: float = 75.0
     """Seconds without a whole request after which a connection ends; scrapes usually come every 15 to 60."""
     answer: float = 10.0
-    """Seconds that an answer may take, a slow reader included."""
+    """Seconds that an answer may take, or one event of /events, a slow reader included."""
+    pause: float = 2.0
+    """Seconds between two events."""
+
+
+class TakeSnapshot(Protocol):
+    """Returns all figures, those of every worker included. `recent`: with the last minutes."""
+
+    def __call__(self, *, recent: bool = False) -> Awaitable[Snapshot]: ...
+
+
+class FunctionReport(Struct, frozen=True):
+    """A local function."""
+
+    name: str
+    running: int
+    """Invocations."""
+    concurrency: int
+    instances: int
+    lines: Sequence[tuple[float, str]]
+    """The last ones that it has written, each with its Unix time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +99,13 @@ class Reports:
     unready: Callable[[], Sequence[str]]
     """Why the bridge should get no calls, in a few words each; empty: it should."""
     routes: Callable[[], Sequence[RouteLine]]
-    snapshot: Callable[[], Awaitable[Snapshot]]
-    """All figures, those of every worker included."""
+    snapshot: TakeSnapshot
+    wall_clock: Callable[[], float]
+    """Unix time."""
+    functions: Callable[[], Sequence[FunctionReport]] = tuple
+    """The local functions."""
+    configuration: Callable[[], str] = str
+    """As it was loaded, without secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +113,8 @@ class _Answer:
     body: bytes
     content_type: str
     status: int = 200
+    events: AsyncIterator[bytes] | None = None
+    """What follows, without an end."""
 
 
 class AdminServer:
@@ -103,14 +137,19 @@ class AdminServer:
         self._hosts = hosts or Hosts("admin.hosts")
         self._runner: web.ServerRunner | None = None
         self._rendering = asyncio.Lock()
+        self._closing = asyncio.Event()
         self._public: dict[str, Callable[[web.BaseRequest], Awaitable[_Answer]]] = {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._metrics,
         }
         self._local: dict[str, Callable[[web.BaseRequest], Awaitable[_Answer]]] = {
-            "/": self._page,
+            **dict.fromkeys(_FILES, self._file),
             "/routes": self._routes,
+            "/status": self._status,
+            "/events": self._events,
+            "/functions": self._functions,
+            "/configuration": self._configuration,
         }
 
     async def start(self, address: TcpAddress) -> int:
@@ -130,6 +169,7 @@ class AdminServer:
 
     async def close(self) -> None:
         """Stop listening and end all connections."""
+        self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -144,6 +184,9 @@ class AdminServer:
             async with asyncio.timeout(self._limits.answer):
                 answer = await self._answer(request)
                 headers = {**_HEADERS, "Content-Type": answer.content_type}
+            if answer.events is not None:
+                return await self._send_events(request, headers, answer.events)
+            async with asyncio.timeout(self._limits.answer):
                 response = web.Response(body=answer.body, status=answer.status, headers=headers)
                 if answer.status == 405:
                     response.headers["Allow"] = "GET, HEAD"
@@ -200,17 +243,76 @@ class AdminServer:
             return _Answer(routes_as_text(routes).encode(), _TEXT)
         return _Answer(routes_as_json(routes), _JSON)
 
-    async def _page(self, _: web.BaseRequest) -> _Answer:
+    async def _file(self, request: web.BaseRequest) -> _Answer:
+        name, content_type = _FILES[request.path]
+        return _Answer(await asyncio.to_thread((_PAGE / name).read_bytes), content_type)
+
+    async def _status(self, request: web.BaseRequest) -> _Answer:
+        return _Answer(await self._dashboard(_filter_in(request)), _JSON)
+
+    async def _functions(self, _: web.BaseRequest) -> _Answer:
+        return _Answer(json.encode(self._reports.functions()), _JSON)
+
+    async def _configuration(self, _: web.BaseRequest) -> _Answer:
+        return _Answer(self._reports.configuration().encode(), _TEXT)
+
+    async def _events(self, request: web.BaseRequest) -> _Answer:
+        events = None if request.method == "HEAD" else self._dashboards(_filter_in(request))
+        return _Answer(b"", "text/event-stream", events=events)
+
+    async def _dashboards(self, selected: Filter) -> AsyncIterator[bytes]:
+        """Yield the dashboard again and again, as server-sent events."""
+        while not self._closing.is_set():
+            yield b"data: %b\n\n" % await self._dashboard(selected)
+            try:
+                async with asyncio.timeout(self._limits.pause):
+                    await self._closing.wait()
+            except TimeoutError:
+                pass
+
+    async def _dashboard(self, selected: Filter) -> bytes:
         reports = self._reports
-        overview = Overview(
-            version=reports.version,
-            uptime=reports.uptime(),
-            listeners=tuple(reports.listeners()),
-            unready=tuple(reports.unready()),
-            routes=tuple(reports.routes()),
-            figures=await reports.snapshot(),
+        snapshot = await reports.snapshot(recent=True)
+        now, uptime, listeners, unready = (
+            reports.wall_clock(),
+            reports.uptime(),
+            reports.listeners(),
+            reports.unready(),
         )
-        return _Answer(status_page(overview).encode(), _HTML)
+
+        def rendered() -> bytes:
+            return json.encode(
+                dashboard(
+                    snapshot,
+                    selected=selected,
+                    now=now,
+                    version=reports.version,
+                    uptime=uptime,
+                    listeners=listeners,
+                    unready=unready,
+                )
+            )
+
+        async with self._rendering:
+            return await asyncio.to_thread(rendered)
+
+    async def _send_events(
+        self, request: web.BaseRequest, headers: dict[str, str], events: AsyncIterator[bytes]
+    ) -> web.StreamResponse:
+        """Send events until the client has gone or the server closes. Raises TimeoutError for a slow client."""
+        from aiohttp import web
+
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        async with aclosing(events):  # type: ignore[type-var]  # it is a generator
+            async for event in events:
+                async with asyncio.timeout(self._limits.answer):
+                    await response.write(event)
+        return response
+
+
+def _filter_in(request: web.BaseRequest) -> Filter:
+    return Filter(request.query.get("method", ""), request.query.get("target", ""))
 
 
 def _render(snapshot: Snapshot, version: str, accept: str) -> tuple[bytes, str]:

@@ -21,6 +21,7 @@ from bridge.rpc.figures import (
     TargetCounts,
     TargetFigures,
 )
+from bridge.rpc.recent import Recent
 
 
 class TargetSnapshot(TargetCounts):
@@ -85,6 +86,8 @@ class Snapshot(BridgeCounts, kw_only=True):
     ] = None
     """Seconds since the oldest credentials in use were fetched, or None without credentials."""
     process: ProcessSnapshot = field(default_factory=ProcessSnapshot)
+    recent: Recent | None = None
+    """The last minutes, if they were asked for."""
 
 
 def take_snapshot(
@@ -94,8 +97,9 @@ def take_snapshot(
     targets: Iterable[TargetFigures],
     credentials_age: float | None = None,
     process: ProcessSnapshot | None = None,
+    recent: Recent | None = None,
 ) -> Snapshot:
-    """Return the figures as they are now. Targets of the same name are summed."""
+    """Return the figures as they are now. Targets of the same name are summed, and the parts of a method."""
     snapshot = bridge.taken(
         Snapshot,
         methods={},
@@ -103,6 +107,7 @@ def take_snapshot(
         buffered_bytes=bridge.buffers.held,
         credentials_age=credentials_age,
         process=process or ProcessSnapshot(),
+        recent=recent,
     )
     for method in methods:
         method.tally()

@@ -124,8 +124,8 @@ class _Worker:
                     await self._reload(bridge, local_endpoint)
                 case Changed(function):
                     bridge.forget(function)
-                case Report(number):
-                    self._channel.send(WorkerFigures(number, Raw(encode(bridge.snapshot()))))
+                case Report(number, recent):
+                    self._channel.send(WorkerFigures(number, Raw(encode(bridge.snapshot(recent=recent)))))
                 case _:
                     _logger.error("the supervisor sent an unexpected message")
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +47,9 @@ IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends."""
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds for the last responses to leave once every process is killed."""
+_LAST_LINES = 100
+_LONGEST_LAST_LINE = 500
+"""What is kept of a function's output for the status page: lines, and characters of each."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
 
 Kind = TypeVar("Kind", Function, WebFunction)
@@ -76,7 +81,9 @@ class LocalLambda:
         the invocations of all functions at a time.
         """
         self._console = Console(sys.stderr, as_json=logs_json)
-        self._log = log or self._console
+        self._write = log or self._console
+        self._last_lines: dict[str, deque[tuple[float, str]]] = {}
+        """By function: its last lines, each with the time."""
         self._changed = changed
         self._configured = dict(functions)
         self._max_connections = max_connections
@@ -150,6 +157,23 @@ class LocalLambda:
         self._endpoint_url = f"http://[{shown}]:{actual}" if ":" in shown else f"http://{shown}:{actual}"
         return actual
 
+    def report(self) -> list[tuple[str, int, int, int, list[tuple[float, str]]]]:
+        """Return for each function: its name, the invocations that run, how many may, its instances, and its last
+        lines, each with its Unix time.
+        """
+        functions: list[tuple[str, Function | WebFunction]] = [*self._functions.items(), *self._web_functions.items()]
+        return [
+            (name, function.running, function.most_running, function.instances, list(self._last_lines.get(name, ())))
+            for name, function in functions
+        ]
+
+    def _log(self, name: str, line: str) -> None:
+        kept = self._last_lines.get(name)
+        if kept is None:
+            kept = self._last_lines[name] = deque(maxlen=_LAST_LINES)
+        kept.append((datetime.now(UTC).timestamp(), line[:_LONGEST_LAST_LINE]))
+        self._write(name, line)
+
     @web.middleware
     async def _serving(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
         """Keep the connection while its request is served."""
@@ -172,6 +196,7 @@ class LocalLambda:
         """Let `known` have these functions, all of one kind."""
         for name in known.keys() - functions.keys():
             self._retire(known.pop(name))
+            self._last_lines.pop(name, None)
         for name, config in functions.items():
             function = known.get(name)
             if function is None:

@@ -154,10 +154,10 @@ class AccessLog:
             return
         if code and not call.attempts and not self._allows_line(call.connection, call.peer, code):
             return
-        status, metadata = call.status, call.metadata
+        metadata = call.metadata
         if metadata is not self._last_metadata:
             # Calls with the same header block share their metadata.
-            self._last_metadata, self._last_trace_id = metadata, _trace_id_in(metadata)
+            self._last_metadata, self._last_trace_id = metadata, trace_id_in(metadata)
         self._add(
             AccessLogEntry(
                 datetime.fromtimestamp(self._wall_clock(), UTC),
@@ -172,10 +172,10 @@ class AccessLog:
                 call.bytes_sent,
                 call.peer.address,
                 route.target,
-                encodable(status.message[:_LONGEST_TEXT]) if status and status.message else "",
+                _message_of(call.status) if code else "",
                 call.request_id[:_LONGEST_ID],
                 self._last_trace_id,
-                int(call.queued_seconds * 1e6),
+                int(call.queued_seconds * 1e6) if call.queued_seconds else 0,
                 call.tenant,
                 call.is_cold_start,
             )
@@ -262,7 +262,12 @@ class AccessLog:
             self._timer.cancel()
 
 
-def _trace_id_in(metadata: Metadata) -> str:
+def _message_of(status: Status | None) -> str:
+    return "" if status is None else encodable(status.message[:_LONGEST_TEXT])
+
+
+def trace_id_in(metadata: Metadata) -> str:
+    """Return the id of the trace that the client began, or an empty text."""
     for name, value in metadata:
         if name == "traceparent":
             return value[3:35]  # W3C Trace Context: version-traceid-parentid-flags

@@ -205,7 +205,7 @@ class _Entrance:
         finally:
             seconds = self._clock() - began
             target.queued -= 1
-            target.queue_seconds.observe((seconds,))
+            target.waited(seconds)
             call.queued_seconds += seconds
 
     def _give_up(self, turn: Turn) -> None:

@@ -53,6 +53,7 @@ def rescue(
             cause = call.cause or Bug(_SEE_LOG)
         if isinstance(cause, RequestError | RefusedCall):
             figures.refused[cause.reason] += 1
+        call.cause = cause
         if cause.request_id:
             call.request_id = cause.request_id
         if cause.retry_after is not None:

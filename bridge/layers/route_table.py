@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 
 from bridge.routing.router import Router, pick
 from bridge.rpc.call import Call, Handler, Route
@@ -70,30 +71,36 @@ class Builtin:
 
 
 class MethodRegistry:
-    """The figures of each method, kept over reloads."""
+    """The figures of each method and target, kept over reloads. Snapshots add up those of a method."""
 
     def __init__(self, kind_of: Callable[[str], str]) -> None:
         self._kind_of = kind_of
-        self._methods: dict[tuple[str, str], MethodFigures] = {}
+        self._methods: dict[tuple[str, str], dict[str, MethodFigures]] = {}
+        """By service and method, then by the target's name."""
         self.unknown = MethodFigures("unknown", "unknown")
         """The figures of calls without a route."""
         self.other = MethodFigures("other", "other")
         """The shared figures of methods beyond the bound."""
 
-    def of(self, service: str, method: str) -> MethodFigures:
-        """Return the figures of a method. Methods beyond the bound share one entry."""
-        key = (service, method)
-        found = self._methods.get(key)
-        if found is None:
+    def of(self, service: str, method: str, target: str = "") -> MethodFigures:
+        """Return the figures of the calls of a method that this target answers. Methods beyond the bound share one
+        entry.
+        """
+        by_target = self._methods.get((service, method))
+        if by_target is None:
             if len(self._methods) >= _MAX_METHODS:
                 return self.other
+            by_target = self._methods[service, method] = {}
+        found = by_target.get(target)
+        if found is None:
             kind = self._kind_of(f"/{service}/{method}")
-            found = self._methods[key] = MethodFigures(service, method, kind)
+            found = by_target[target] = MethodFigures(service, method, kind, target=target)
         return found
 
     def all(self) -> list[MethodFigures]:
+        """Return those of all methods and targets."""
         rare = [figures for figures in (self.unknown, self.other) if figures.started]
-        return [*self._methods.values(), *rare]
+        return [*chain.from_iterable(each.values() for each in self._methods.values()), *rare]
 
 
 class RouteTable:
@@ -138,12 +145,11 @@ class RouteTable:
         entry = self._router.match(path)
         if entry is None or not entry.legs:
             return self._unknown
-        figures = self._methods.of(service, method)
         routes = [
             Route(
                 entry.name,
                 leg.handler,
-                figures,
+                self._methods.of(service, method, leg.name),
                 entry.limits,
                 entry.timeout,
                 leg.max_call_seconds,

@@ -81,7 +81,7 @@ class Call(Account, Protocol):
     status: Status | None
     """None until the call has ended."""
     cause: RpcError | None
-    """Why the call was aborted, if it was."""
+    """Why the call was aborted, if it was. Once it has failed in the bridge: why."""
 
     has_ended: bool
     """Whether the client has ended its side: the request is complete."""

@@ -14,6 +14,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 
 from msgspec import Struct, field
 
+from bridge.rpc.spread import Spread
 from bridge.rpc.value import FrozenValue
 
 
@@ -68,22 +69,6 @@ class Histogram(Struct):
     def copy(self) -> Histogram:
         return Histogram(self.bounds, self.counts.copy(), self.total)
 
-    def quantile(self, part: float) -> float | None:
-        """Return the value that this part (0 to 1) of all lie below, estimated within its bucket; infinity above the
-        last bound.
-
-        None if nothing was observed.
-        """
-        mark = part * self.count
-        if not self.count:
-            return None
-        below, lower = 0, 0.0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            if count and below + count >= mark:
-                return lower + (bound - lower) * (mark - below) / count
-            below, lower = below + count, bound
-        return float("inf")
-
 
 F = TypeVar("F", bound="Figures")
 
@@ -109,7 +94,7 @@ class Figures(Struct):
         for name in kind.__struct_fields__:
             if name not in read:
                 value = getattr(self, name)
-                is_shared = isinstance(value, (list, dict, Histogram))
+                is_shared = isinstance(value, (list, dict, Histogram, Spread))
                 values[name] = value.copy() if is_shared else value
         return kind(**values, **read)
 

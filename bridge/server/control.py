@@ -46,6 +46,8 @@ class Report(Struct, frozen=True, tag=True):
     """Asks a worker for a Snapshot."""
 
     number: int
+    recent: bool = False
+    """Whether it should hold the last minutes too."""
 
 
 class Serving(Struct, frozen=True, tag=True):

@@ -10,12 +10,16 @@ import ssl
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
+from time import monotonic
 
 from bridge.config.schema import Listener
 from bridge.rpc.address import TcpAddress, UnixAddress
 from bridge.rpc.errors import Draining
+from bridge.rpc.events import Phase
 from bridge.rpc.limits import MaxConnections
+from bridge.rpc.recent import OpenCall
 from bridge.server.admission import Admission, peer_key
 from bridge.server.connection import Connection, ServerContext
 from bridge.server.peer import address_of
@@ -28,6 +32,7 @@ _LOOKED_AT_ONCE = 50
 """Connections that are looked at in one turn of the loop; each takes about 10 µs."""
 _FINAL_FLUSH_SECONDS = 1.0
 """Seconds that the last trailers have to be sent after the drain's end."""
+_LONGEST_PATH = 300
 _TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
 """Seconds that a client has to answer the end of TLS before the socket is closed."""
@@ -335,6 +340,23 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         return [listener.address for listener in self._listeners]
+
+    def open_calls(self, *, most: int) -> list[OpenCall]:
+        """Return the calls under way that have taken the longest, the longest first."""
+        calls = (call for connection in self.connections for call in connection.calls.values())
+        now = monotonic()
+        return [
+            OpenCall(
+                call.path[:_LONGEST_PATH],
+                now - call.started,
+                "replies" if call.phase is not Phase.NEW else "at the target" if call.attempts else "waits",
+                call.route.target,
+                call.tenant,
+                call.peer.address,
+                call.attempts,
+            )
+            for call in nsmallest(most, calls, key=lambda call: call.started)
+        ]
 
     async def start(self) -> None:
         """Begin to accept. If certificate files cannot be used, raises OSError and listens nowhere."""

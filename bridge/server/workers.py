@@ -156,15 +156,17 @@ class Workers:
         """Set the first message for workers that start from now on."""
         self._begin = begin
 
-    async def report(self) -> list[Raw]:
-        """Return the encoded snapshots of all workers, the last one of a worker that does not answer in time."""
+    async def report(self, *, recent: bool = False) -> list[Raw]:
+        """Return the encoded snapshots of all workers, the last one of a worker that does not answer in time. `recent`:
+        with the last minutes.
+        """
         loop = asyncio.get_running_loop()
         self._reports += 1
         number = self._reports
         asked: list[asyncio.Future[Raw]] = []
         for worker in self._workers.values():
             answer = worker.reports[number] = loop.create_future()
-            worker.channel.send(Report(number))
+            worker.channel.send(Report(number, recent))
             asked.append(answer)
         if asked:
             await asyncio.wait(asked, timeout=_REPORT_TIMEOUT)

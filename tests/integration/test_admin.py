@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.admin.overview import RouteLine, RouteTarget
-from bridge.admin.server import AdminLimits, AdminServer, Reports
+from bridge.admin.server import AdminLimits, AdminServer, FunctionReport, Reports
 from bridge.admin.snapshot import Snapshot
 from bridge.rpc.address import TcpAddress
 from bridge.server.hosts import Hosts
@@ -31,8 +32,10 @@ class Bridge:
     def __init__(self) -> None:
         self.unready: list[str] = []
         self.gate: asyncio.Event | None = None
+        self.was_recent = False
 
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, *, recent: bool = False) -> Snapshot:
+        self.was_recent = recent
         if self.gate is not None:
             await self.gate.wait()
         return full_snapshot()
@@ -46,6 +49,9 @@ class Bridge:
             unready=lambda: self.unready,
             routes=lambda: (RouteLine("a.B", (RouteTarget("function:b"),)),),
             snapshot=self.snapshot,
+            wall_clock=lambda: 1_000_000.0,
+            functions=lambda: (FunctionReport("f", 1, 4, 2, ((1_000_000.0, "<b>hello</b>"),)),),
+            configuration=lambda: "workers: 1\n",
         )
 
 
@@ -142,14 +148,100 @@ async def test_routes_are_text_for_people(admin: ClientSession) -> None:
         assert "text/plain" == response.content_type
 
 
-async def test_the_status_page(admin: ClientSession) -> None:
-    """The page is HTML that may load nothing and be framed by nobody."""
-    async with admin.get("/") as response:
-        assert "helloworld.Greeter/SayHello" in await response.text()
+PAGE_FILES = ["/", "/page/page.js", "/page/page.css"]
 
-    assert "text/html" == response.content_type
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+@pytest.mark.parametrize("path", PAGE_FILES)
+async def test_the_status_page(admin: ClientSession, path: str) -> None:
+    """The page may load nothing from elsewhere, have no scripts in its text, and be framed by nobody."""
+    async with admin.get(path) as response:
+        text = await response.text()
+
+    assert 200 == response.status
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'; script-src 'self';" in policy
+    assert "unsafe" not in policy
     assert "nosniff" == response.headers["X-Content-Type-Options"]
+    assert not re.search(r"(src|href)=\"(https?:)?//|url\(|@import|innerHTML|insertAdjacentHTML|eval\(", text)
+
+
+async def test_the_page_gets_its_figures(admin: ClientSession, bridge: Bridge) -> None:
+    """Those of one method, if it asks for one."""
+    async with admin.get("/status", params={"method": "/a.B/C"}) as response:
+        status = await response.json()
+
+    assert bridge.was_recent
+    assert ("1.2.3", ["127.0.0.1:50051"], 9) == (status["version"], status["listeners"], status["totals"]["in_flight"])
+    assert ["/helloworld.Greeter/SayHello"] == [row["method"] for row in status["methods"]]
+    assert {"method": "/a.B/C", "target": ""} == status["selected"]
+
+
+async def test_scrapes_do_not_gather_the_last_minutes(admin: ClientSession, bridge: Bridge) -> None:
+    """Workers would send megabytes for nothing."""
+    async with admin.get("/metrics") as response:
+        await response.read()
+
+    assert not bridge.was_recent
+
+
+async def test_functions_and_configuration_are_told(admin: ClientSession) -> None:
+    """Lines of a function are data, not HTML."""
+    async with admin.get("/functions") as response:
+        (function,) = await response.json()
+        assert "application/json" == response.content_type
+    async with admin.get("/configuration") as response:
+        assert ("text/plain", "workers: 1\n") == (response.content_type, await response.text())
+
+    assert ("f", 1, 4, 2) == tuple(function[key] for key in ("name", "running", "concurrency", "instances"))
+    assert [[1_000_000.0, "<b>hello</b>"]] == function["lines"]
+
+
+async def test_events_come_again_and_again(bridge: Bridge) -> None:
+    """Each is the whole state, as it is then (HTML, 9.2: server-sent events)."""
+    async with (
+        serving(bridge, limits=AdminLimits(pause=0.01)) as port,
+        ClientSession(f"http://127.0.0.1:{port}") as session,
+        session.get("/events") as response,
+    ):
+        assert "text/event-stream" == response.content_type
+        first = await response.content.readuntil(b"\n\n")
+        bridge.unready = ["draining"]
+        while b'"draining"' not in (later := await response.content.readuntil(b"\n\n")):
+            pass
+
+    for event in (first, later):
+        assert event.startswith(b"data: {")
+        assert 1 == event.strip().count(b"data:")
+    assert [] == json.loads(first.removeprefix(b"data: "))["unready"]
+    assert ["draining"] == json.loads(later.removeprefix(b"data: "))["unready"]
+
+
+async def test_a_page_that_does_not_read_its_events_is_given_up(bridge: Bridge) -> None:
+    """It holds no memory, and its connection ends."""
+    bridge.unready = ["x" * (1 << 20)]
+    async with serving(bridge, limits=AdminLimits(pause=0.0, answer=0.2)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.0)  # as above
+        async with asyncio.timeout(10):
+            try:
+                while await reader.read(1 << 20):
+                    pass
+            except ConnectionError:
+                pass  # cut off
+        writer.close()
+
+
+async def test_events_end_with_the_server(bridge: Bridge) -> None:
+    """An open page does not hold up the end of the bridge."""
+    server = AdminServer(bridge.reports, HOSTS, limits=AdminLimits(pause=3600))
+    port = await server.start(ANY_PORT)
+    async with ClientSession(f"http://127.0.0.1:{port}") as session, session.get("/events") as response:
+        await response.content.readuntil(b"\n\n")
+        async with asyncio.timeout(5):
+            await server.close()
+            assert b"" == await response.content.read()
 
 
 async def test_what_is_not_there_is_not_found(admin: ClientSession) -> None:
@@ -183,6 +275,11 @@ async def test_head_is_get_without_a_body(admin: ClientSession) -> None:
         ("/metrics", 200),
         ("/", 403),
         ("/routes", 403),
+        ("/page/page.js", 403),
+        ("/status", 403),
+        ("/events", 403),
+        ("/functions", 403),
+        ("/configuration", 403),
         ("/else", 403),
     ],
 )
@@ -197,7 +294,7 @@ async def test_other_hosts_see_health_and_metrics_only(bridge: Bridge, path: str
         assert status == response.status
 
 
-@pytest.mark.parametrize("path", ["/", "/routes"])
+@pytest.mark.parametrize("path", ["/", "/routes", "/events", "/configuration"])
 async def test_names_of_others_are_refused(admin: ClientSession, path: str) -> None:
     """A page that has rebound its name to this host cannot read the configuration."""
     async with admin.get(path, headers={"Host": "evil.example"}) as response:
@@ -249,7 +346,18 @@ async def test_a_client_that_does_not_read_is_given_up(bridge: Bridge, caplog: p
     assert [] == caplog.records
 
 
-ALL_PATHS = ["/healthz", "/readyz", "/metrics", "/routes", "/", "/nothing"]
+ALL_PATHS = [
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/routes",
+    "/",
+    "/status",
+    "/events",
+    "/functions",
+    "/configuration",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("path", ALL_PATHS)
@@ -302,7 +410,7 @@ async def test_a_probe_without_a_host_is_answered(port: int) -> None:
     assert (await raw(port, "GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.0 200 ")
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/"])
+@pytest.mark.parametrize("path", ["/metrics", "/status", "/events"])
 async def test_a_client_that_hangs_up_is_no_error(bridge: Bridge, path: str, caplog: pytest.LogCaptureFixture) -> None:
     """It goes while its answer is made: nothing is logged."""
     bridge.gate = asyncio.Event()

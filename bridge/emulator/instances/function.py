@@ -93,6 +93,16 @@ class Function:
         return self._quota.running
 
     @property
+    def instances(self) -> int:
+        """Processes that run for it."""
+        return len(self._instances)
+
+    @property
+    def most_running(self) -> int:
+        """How many invocations may run at a time."""
+        return self.concurrency
+
+    @property
     def concurrency(self) -> int:
         """How many invocations may run at a time."""
         return self.config.concurrency if self._reserved is None else self._reserved

@@ -38,6 +38,21 @@ class WebFunction:
         self._is_idle.set()
         self._running = 0
 
+    @property
+    def running(self) -> int:
+        """Requests in flight."""
+        return self._running
+
+    @property
+    def most_running(self) -> int:
+        """How many requests may run at a time."""
+        return self.config.concurrency * self.config.instance_concurrency
+
+    @property
+    def instances(self) -> int:
+        """Processes that run for it."""
+        return len(self._instances)
+
     def note(self, line: str) -> None:
         """Write a line of our own where the function's lines go."""
         self._log(line)

@@ -4,8 +4,9 @@ import pytest
 from msgspec import msgpack
 
 from bridge.admin.snapshot import ProcessSnapshot, Snapshot, take_snapshot
-from bridge.rpc.families import Histogram
 from bridge.rpc.figures import SECONDS_BUCKETS, BridgeFigures, MethodFigures, TargetFigures
+from bridge.rpc.status import StatusCode
+from tests.support.fakes import RecordingCall
 from tests.support.figures import full_snapshot
 
 
@@ -128,17 +129,11 @@ def test_targets_of_one_name_are_one() -> None:
     assert 3 == snapshot.targets["t"].retries
 
 
-@pytest.mark.parametrize(
-    ("counts", "part", "value"),
-    [
-        ([0, 0, 0], 0.5, None),
-        ([4, 0, 0], 0.5, 5.0),
-        ([0, 4, 0], 0.5, 15.0),
-        ([2, 2, 0], 0.5, 10.0),
-        ([1, 0, 1], 0.99, float("inf")),
-        ([0, 1, 0], 1.0, 20.0),
-    ],
-)
-def test_quantiles_are_estimated_within_their_bucket(counts: list[int], part: float, value: float | None) -> None:
-    """Between two bounds values are taken to lie evenly; above the last nothing is known."""
-    assert value == Histogram((10.0, 20.0), counts).quantile(part)
+def test_a_method_is_the_sum_of_what_its_targets_answer() -> None:
+    """Metrics have one row for it."""
+    parts = [MethodFigures("a.B", "C", target=name) for name in ("t", "u")]
+    for part in parts:
+        part.finished(RecordingCall(), StatusCode.OK, 0.1)
+    snapshot = take_snapshot(BridgeFigures(), methods=parts, targets=[])
+
+    assert [2] == [method.handled[0] for method in snapshot.methods.values()]

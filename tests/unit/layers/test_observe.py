@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from bridge.layers.access_log import AccessLog
+from bridge.layers.notable import NotableCalls
 from bridge.layers.observe import observe
 from bridge.layers.rescue import rescue
 from bridge.rpc.call import Call, Handler
@@ -36,7 +37,11 @@ async def _observed(
     log = AccessLog(loop=asyncio.get_running_loop(), wall_clock=lambda: 1_700_000_000.0, descriptor=writer)
     call = RunningCall()
     call.started = 8.5
-    task = call.run(observe(rescue(inner, figures=BridgeFigures()), log=log, clock=clock))
+    task = call.run(
+        observe(
+            rescue(inner, figures=BridgeFigures()), log=log, notable=NotableCalls(wall_clock=FakeClock()), clock=clock
+        )
+    )
     if abort == "late":
         await asyncio.sleep(0)
     if abort:
@@ -99,7 +104,7 @@ async def test_call_without_a_status_counts_as_cancelled(pipe: tuple[int, int]) 
     reader, writer = pipe
     log = AccessLog(loop=asyncio.get_running_loop(), wall_clock=lambda: 0.0, descriptor=writer)
     call = RunningCall()
-    task = call.run(observe(_wait_for_ever, log=log, clock=FakeClock()))
+    task = call.run(observe(_wait_for_ever, log=log, notable=NotableCalls(wall_clock=FakeClock()), clock=FakeClock()))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])

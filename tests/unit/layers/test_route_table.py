@@ -27,15 +27,18 @@ def table(entry: RouteEntry, seed: int = 1) -> RouteTable:
 
 
 def test_calls_fall_on_the_legs_by_weight() -> None:
-    """95 to 5 in 10,000 calls, within what chance leaves; all calls of a method share its figures."""
-    split = RouteEntry("a.B", [WeightedTarget(old, 95), WeightedTarget(new, 5)], limits=Limits(), timeout=None)
+    """95 to 5 in 10,000 calls, within what chance leaves. Each leg has its own part of the method's figures."""
+    split = RouteEntry(
+        "a.B", [WeightedTarget(old, 95, name="old"), WeightedTarget(new, 5, name="new")], limits=Limits(), timeout=None
+    )
     routes = table(split)
     picked = [routes.resolve("/a.B/C") for _ in range(10_000)]
     count = Counter(route.handler for route in picked)
 
     assert 400 <= count[new] <= 600
     assert 10_000 == count.total()
-    assert 1 == len({id(route.figures) for route in picked})
+    assert {("old", "C"), ("new", "C")} == {(route.figures.target, route.figures.method) for route in picked}
+    assert 2 == len({id(route.figures) for route in picked})
 
 
 def test_a_leg_may_have_an_end_of_its_own() -> None:
