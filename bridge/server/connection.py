@@ -221,10 +221,8 @@ class Connection(asyncio.BufferedProtocol):
         self.outflow.flush()
         self.close()
         self.calls.abort(ClientGone(_BROKEN))
-        if code == ErrorCode.HTTP_1_1_REQUIRED:
-            self._serving.refused(HTTP1_REFUSAL, self)
-        elif reason == TLS_REASON:
-            self._serving.refused(TLS_REFUSAL, self)
+        if (refusal := _refusal_of(code, reason)) is not None:
+            self._serving.refused(refusal, self)
         elif code:
             _logger.debug("connection from %s ended: %s", self.peer.address, reason)
 
@@ -369,3 +367,10 @@ class Connection(asyncio.BufferedProtocol):
         self.outflow.flush()
         self.close()
         self.calls.abort(ClientGone(f"the connection was closed: {kind}"))
+
+
+def _refusal_of(code: int, reason: str) -> Refusal | None:
+    """Return the refusal for a client that spoke HTTP/1.1, or TLS to a port without it."""
+    if code == ErrorCode.HTTP_1_1_REQUIRED:
+        return HTTP1_REFUSAL
+    return TLS_REFUSAL if reason == TLS_REASON else None
