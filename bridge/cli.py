@@ -96,6 +96,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from bridge.commands.new import new
 
             return new(chosen)
+        case "init":
+            from bridge.commands.init import init
+
+            return init(chosen)
         case "invoke":
             from bridge.commands.invoke import invoke
 
@@ -162,6 +166,7 @@ def _bare_parser() -> argparse.ArgumentParser:
 def _add_commands(parser: argparse.ArgumentParser) -> _Commands[argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_new(commands)
+    _add_init(commands)
     _add_invoke(commands)
     _add_serve(commands)
     _add_check(commands)
@@ -211,6 +216,33 @@ def _add_new(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     command.add_argument(
         "--language", choices=("python",), default="python", help="what it is written in (default: %(default)s)"
+    )
+
+
+def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser(
+        "init",
+        help="Write a commented configuration for ARNs, URLs or folders of .proto.",
+        description="Write a commented configuration. No file is overwritten.",
+        epilog="examples:\n"
+        "  grpc-lambda-bridge init arn:aws:lambda:eu-west-1:123456789012:function:greeter\n"
+        "  grpc-lambda-bridge init protos https://abc123.lambda-url.eu-west-1.on.aws\n"
+        "  grpc-lambda-bridge init helloworld.Greeter=function:greeter shop.v1.*=grpc://shop:50051",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "what",
+        nargs="*",
+        metavar="TARGET|SERVICE=TARGET|FOLDER",
+        help="a target for all services or for one, or a folder of .proto whose services need a target",
+    )
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("bridge.yaml"),
+        metavar="FILE",
+        help="the file to write (default: %(default)s); - prints it",
     )
 
 

@@ -128,7 +128,7 @@ def _descriptors(root: Path, path: Path) -> FileDescriptorSet | str:
 
 
 def _protoc(root: Path, arguments: Sequence[str]) -> str:
-    """Run protoc. Returns its complaints: an empty text if there are none."""
+    """Run protoc. Returns its complaints, or an empty text."""
     paths = [f"--proto_path={path}" for path in (str(root), *googleapis_paths())]
     try:
         run = subprocess.run(  # noqa: S603 - our own interpreter; the names are those of files
