@@ -295,7 +295,15 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands,
         "check",
         "Report all problems of a configuration. Nothing is started.",
-        "grpc-lambda-bridge check -c bridge.yaml --live",
+        "grpc-lambda-bridge check bridge.yaml --live\n  grpc-lambda-bridge check - < bridge.yaml",
+    )
+    command.add_argument("file", nargs="?", metavar="FILE", help="as -c; - reads standard input")
+    command.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json", "github", "sarif"),
+        default="text",
+        help="how problems are printed; github: as annotations of a workflow",
     )
     command.add_argument(
         "--live",

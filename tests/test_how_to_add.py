@@ -29,10 +29,20 @@ class Addition(NamedTuple):
     """A configuration that only a tree with the patch takes."""
 
 
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:f"
+
 ADDITIONS = {
-    "payload-format": Addition("A payload format", 2, "services: {a.B: {target: function:f, payload: grpc-web-text}}"),
+    "payload-format": Addition(
+        "A payload format",
+        2,
+        f"services: {{a.B: {{target: '{ARN}', payload: grpc-web-text}}}}",
+    ),
     "target": Addition("A kind of target", 4, "services: {a.B: 'status:UNAVAILABLE'}"),
-    "event-shape": Addition("An event shape", 2, "services: {a.B: {target: function:f, event: lattice}}"),
+    "event-shape": Addition(
+        "An event shape",
+        2,
+        f"services: {{a.B: {{target: '{ARN}', event: lattice}}}}",
+    ),
     "configuration-key": Addition("A configuration key", 2, "services:\nhealth: {interval: 1m}"),
     "metric": Addition("A metric", 2),
     "command": Addition("A command", 2),

@@ -1,104 +1,78 @@
-"""`check`: reports what is wrong with a configuration. With --live it also asks AWS about each function."""
+"""`check`: reports what is wrong with a configuration, and with the functions that it names, as far as can be seen
+without running anything. With --live it also asks AWS about each function.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import json
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
-from bridge.commands.failure import CommandFailed
-from bridge.commands.iam import filled, region_of_environment
-from bridge.commands.loading import load_config
-from bridge.config.permissions import Place, missing, role_of
+from bridge.commands.check_functions import problems_of_functions
+from bridge.commands.check_report import Finding, printed
+from bridge.commands.loading import refuse_missing_regions
+from bridge.config.element import MAX_FILE
+from bridge.config.load import find_config, load, parse
+from bridge.config.problems import ConfigErrors, Problem
 from bridge.config.schema import Config
-from bridge.conversion.converter import Conversions
-from bridge.layers.deadline import Deadlines
-from bridge.rpc.errors import AccessRefused, RpcError, StaleCredentials
-from bridge.rpc.figures import BridgeFigures
-from bridge.services.configured import load_configured, warnings_about
-from bridge.stack import Shared, Stack
-from bridge.targets.builder import Destination
 
-_CREDENTIALS_SECONDS = 20.0
-_DRY_RUN_SECONDS = 20.0
+STDIN = "-"
+_STDIN_NAME = "<stdin>"
 
 
 def check(chosen: argparse.Namespace) -> int:
-    """Check the configuration. Returns 0 if all is well, 1 if AWS would refuse a call. Raises ConfigErrors and
-    CommandFailed.
+    """Check the configuration. Returns 0 if all is well, 1 if AWS would refuse a call, 2 for an error in the file or in
+    a function. Warnings change nothing. Raises CommandFailed, and ConfigErrors if no file is found.
     """
-    path, config = load_config(chosen)
-    for warning in (*config.warnings, *warnings_about(config, load_configured(config))):
-        print(f"warning: {warning}", file=sys.stderr)
+    file = chosen.file or chosen.config
+    path = _STDIN_NAME if file == STDIN else str(find_config(file, os.environ, Path.cwd()))
+    text = sys.stdin.read(MAX_FILE + 1) if path == _STDIN_NAME else None
+    findings: list[Finding] = []
+    config = None
+    try:
+        config = _load(path, text)
+        findings += [Finding("warning", warning) for warning in (*config.warnings, *_about_descriptors(config))]
+    except ConfigErrors as errors:
+        findings += [Finding("error", problem) for problem in errors.problems]
+    if config is not None:
+        findings += [Finding("error", problem) for problem in problems_of_functions(config, path)]
+        try:
+            refuse_missing_regions(config)
+        except ConfigErrors as errors:
+            findings += [Finding("error", problem) for problem in errors.problems]
+    is_wrong = any(finding.severity == "error" for finding in findings)
+    printed(findings, path, text, chosen.output)
+    if chosen.output == "text":
+        _conclude(path, config, findings)
+    if config is None or is_wrong:
+        return 2
+    if not chosen.live:
+        return 0
+    from bridge.commands.check_live import check_live
+
+    return check_live(config)
+
+
+def _load(path: str, text: str | None) -> Config:
+    if text is None:
+        return load(Path(path), environ=os.environ)
+    return parse(text, file=path, folder=Path.cwd(), environ=os.environ)
+
+
+def _about_descriptors(config: Config) -> list[Problem]:
+    """Load all descriptors, and return what is odd about them. Raises ConfigErrors."""
+    if not any(leg.descriptors for service in config.services.values() for leg in service.legs):
+        return []  # protobuf is not imported for nothing
+    from bridge.services.configured import load_configured, warnings_about
+
+    return warnings_about(config, load_configured(config))
+
+
+def _conclude(path: str, config: Config | None, findings: list[Finding]) -> None:
+    errors = sum(finding.severity == "error" for finding in findings)
+    if errors or config is None:
+        print(f"{errors} problem{'s' if errors > 1 else ''}", file=sys.stderr)
+        return
     count = len(config.services)
     print(f"{path}: fine, {count} service entr{'y' if count == 1 else 'ies'}")
-    return asyncio.run(_check_live(config)) if chosen.live else 0
-
-
-async def _check_live(config: Config) -> int:
-    refused = 0
-    async for destination, error in _dry_runs(config):
-        refused += error is not None
-        print(f"  {destination.key}: {error or 'may be called'}", flush=True)
-        if isinstance(error, AccessRefused) and not isinstance(error, StaleCredentials):
-            for line in _lacks(config, destination):
-                print(f"    {line}", flush=True)
-    return 1 if refused else 0
-
-
-def _lacks(config: Config, destination: Destination) -> Iterator[str]:
-    """Yield the statements that the refused identity needs. One of them is missing, or a policy denies the call."""
-    leg = destination.leg
-    role = role_of(leg, config)
-    yield f"add to the policy of {'the bridge' if role is None else role.arn}, or see whether another policy denies it:"
-    place = Place(region=region_of_environment())
-    for statement in missing(config.services[destination.key], leg, config, place):
-        yield filled(json.dumps(statement.document()))
-
-
-async def _dry_runs(config: Config) -> AsyncIterator[tuple[Destination, Exception | None]]:
-    """Each function on AWS with what keeps us from calling it. Local functions are not asked: nothing runs them now."""
-    figures = BridgeFigures()
-    shared = Shared(
-        figures,
-        {},
-        Deadlines(asyncio.get_running_loop()),
-        os.environ,
-        conversions=Conversions(buffers=figures.buffers),
-    )
-    stack = Stack(config, shared, local_endpoint="http://127.0.0.1:1")
-    await stack.open()
-    try:
-        await wait_for_credentials(stack)
-        for invocation in stack.invocations:
-            if not invocation.is_local:
-                yield invocation, await _dry_run(invocation)
-    finally:
-        await stack.close()
-
-
-async def wait_for_credentials(stack: Stack) -> None:
-    """Wait until the stack has the credentials that it needs. Raises CommandFailed."""
-    if stack.credentials is None:
-        return
-    try:
-        async with asyncio.timeout(_CREDENTIALS_SECONDS):
-            await stack.credentials.wait_until_searched()
-    except TimeoutError as error:
-        raise CommandFailed(stack.credentials.missing) from error
-    if not stack.credentials.is_ready:
-        raise CommandFailed(stack.credentials.missing)  # why is in the log
-
-
-async def _dry_run(invocation: Destination) -> Exception | None:
-    try:
-        async with asyncio.timeout(_DRY_RUN_SECONDS):
-            await invocation.carrier.dry_run()
-    except RpcError as error:
-        return error
-    except TimeoutError:
-        return TimeoutError(f"no answer within {_DRY_RUN_SECONDS:g} s")
-    return None

@@ -19,7 +19,7 @@ from pathlib import Path
 from bridge import logs
 from bridge.aws.invoke import InvocationWithLog
 from bridge.carriers.lambda_invoke import LambdaInvoke
-from bridge.commands.check import wait_for_credentials
+from bridge.commands.check_live import wait_for_credentials
 from bridge.commands.failure import CommandFailed
 from bridge.commands.own_bridge import base_config, config_for
 from bridge.config.problems import did_you_mean

@@ -17,7 +17,7 @@ from bridge import logs, tracing
 from bridge.commands import collector
 from bridge.commands.failure import CommandFailed
 from bridge.commands.listening import bind_all
-from bridge.commands.loading import load_config, overrides_of
+from bridge.commands.loading import load_to_serve, overrides_of
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import changed_sections
 from bridge.rpc.redaction import Redactor
@@ -31,7 +31,7 @@ Running = SingleProcess | Supervisor
 
 def serve(chosen: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT. Raises ConfigErrors and CommandFailed."""
-    path, config = load_config(chosen)
+    path, config = load_to_serve(chosen)
     logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     for warning in config.warnings:
         _logger.warning("%s", warning)
@@ -121,7 +121,7 @@ async def _reload_when_asked(bridge: Running, asked: asyncio.Event, chosen: argp
         asked.clear()
         try:
             # Reading files and compiling .proto folders blocks: calls go on meanwhile.
-            _, config = await asyncio.to_thread(load_config, chosen)
+            _, config = await asyncio.to_thread(load_to_serve, chosen)
             changes = changed_sections(bridge.config, config)
             await bridge.reload(config)
         except (ConfigErrors, OSError, ValueError) as error:

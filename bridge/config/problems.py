@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
 
@@ -17,12 +17,14 @@ class Place:
     line: int | None = None
     """From 1; None where lines mean nothing."""
     key_path: str = ""
+    columns: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+    """The first column of the key in its line, from 1, and the first one after it. None where that is not known."""
 
-    def key(self, name: str, line: int | None) -> Place:
-        return Place(self.file, line, f"{self.key_path}.{name}" if self.key_path else name)
+    def key(self, name: str, line: int | None, columns: tuple[int, int] | None = None) -> Place:
+        return Place(self.file, line, f"{self.key_path}.{name}" if self.key_path else name, columns)
 
-    def item(self, index: int, line: int | None) -> Place:
-        return Place(self.file, line, f"{self.key_path}[{index}]")
+    def item(self, index: int, line: int | None, columns: tuple[int, int] | None = None) -> Place:
+        return Place(self.file, line, f"{self.key_path}[{index}]", columns)
 
     def __str__(self) -> str:
         file = self.file if self.line is None else f"{self.file}:{self.line}"
@@ -37,10 +39,12 @@ class Problem:
     line: int | None
     key_path: str
     message: str
+    columns: tuple[int, int] | None = field(default=None, compare=False, repr=False)
+    """As those of `Place`."""
 
     @classmethod
     def at(cls, place: Place, message: str) -> Problem:
-        return cls(place.file, place.line, place.key_path, message)
+        return cls(place.file, place.line, place.key_path, message, place.columns)
 
     def __str__(self) -> str:
         return f"{Place(self.file, self.line, self.key_path)}: {self.message}"

@@ -21,6 +21,7 @@ from bridge.config.durable import Durable
 from bridge.config.formats import EVENT_NAMES, PAYLOADS
 from bridge.config.headers import headers
 from bridge.config.iam import IamAuth, auth
+from bridge.config.problems import Place, Problem
 from bridge.config.reading import ByHand, FieldReaders, Key, NullableFields, Trait, mapping
 from bridge.config.target import LONGEST_RUN, Can, TargetKind
 from bridge.config.tenant import TenantSource, tenant_source
@@ -149,6 +150,8 @@ class TargetShare:
 
     target: TargetKind
     weight: float = 1.0
+    place: Place | None = field(default=None, compare=False, repr=False)
+    """Where the target is written."""
     payload: Annotated[str, choice(*PAYLOADS), Can.TAKE_BODIES] = "grpc-web"
     event: Annotated[str, choice(*EVENT_NAMES), Can.TAKE_EVENTS] = "http-v2"
     invoke_mode: Annotated[InvokeMode, Can.TAKE_EVENTS] = "buffered"
@@ -326,6 +329,8 @@ class FunctionConfig:
     reload: bool = False
     """Restart instances when a file under `code` changes."""
     url: FunctionUrl | None = None
+    places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
+    """Where each key is written, by dotted name; under the empty name, the function."""
 
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
         if "web" in written:
@@ -555,8 +560,8 @@ class Config:
     reflection: bool = True
     health: Health = Health()
     log: Log = Log()
-    warnings: tuple[str, ...] = ()
-    """What an operator should know although it is no error; each names its place."""
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
+    """What an operator should know although it is no error."""
     filled: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """What `${…}` has brought in from the environment: no message to a client shows it."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)

@@ -47,7 +47,7 @@ def read_config(root: Element, environ: Mapping[str, str]) -> Config:
     )
     _check_duplex(services, config)
     _note_kinds_of_endpoint(settings, config.aws)
-    config = replace(config, warnings=tuple(_warnings(root.place, config, services)))
+    config = replace(config, warnings=tuple(_warnings(root, config, settings)))
     if not root.document.problems:
         _note_shared_addresses(root, settings, config)
     return config
@@ -76,7 +76,8 @@ def _function(name: str, element: Element) -> FunctionConfig:
     given: dict[str, Any] = {} if "code" in settings else {"code": element.document.folder}
     if "web" in settings and not settings["web"].is_null:
         given |= {key: value for key, value in WebFunctionConfig.usual.items() if key not in settings}
-    return plan.read(element, settings, name=name, **given)
+    places = {"": element.place} | {key: each.place for key, each in settings.items()}
+    return plan.read(element, settings, name=name, places=places, **given)
 
 
 # -- listen, admin, emulator -------------------------------------------------------------------------------------------
@@ -227,20 +228,21 @@ _EVERYBODY = 0o002
 """The permission that connecting to a Unix socket takes (unix(7)), for all users."""
 
 
-def _warnings(place: Place, config: Config, services: Mapping[str, Element]) -> list[str]:
-    warnings = []
-    if not services:
-        warnings.append(f"{place.key('services', None)}: none, so every call is UNIMPLEMENTED")
+def _warnings(root: Element, config: Config, settings: Settings) -> Iterator[Problem]:
+    def at(name: str, message: str) -> Problem:
+        place = settings[name].place if name in settings else root.place.key(name, None)
+        return Problem.at(place, message)
+
+    if not config.services and not _elements(settings, "services"):
+        yield at("services", "none, so every call is UNIMPLEMENTED")
     if config.functions and isinstance(config.emulator, Url):
-        what = f"not run, because emulator names one that runs already: {config.emulator}"
-        warnings.append(f"{place.key('functions', None)}: {what}")
+        yield at("functions", f"not run, because emulator names one that runs already: {config.emulator}")
     for listener in config.listen:
         if isinstance(listener.address, UnixAddress) and listener.mode & _EVERYBODY:
             what = f"every user of this machine may connect to {listener.address} (mode {listener.mode:04o})"
-            warnings.append(f"{place.key('listen', None)}: {what}")
-    tenants = (*_believed_tenants(config), *_unseen_tenants(config))
-    warnings += [f"{place.key('listen', None)}: {what}" for what in tenants]
-    return warnings
+            yield at("listen", what)
+    for what in (*_believed_tenants(config), *_unseen_tenants(config)):
+        yield at("listen", what)
 
 
 def _unseen_tenants(config: Config) -> Iterator[str]:

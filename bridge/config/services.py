@@ -229,7 +229,7 @@ class ServicesReader:
         document = entry.element.document
         problems = len(document.problems)
         working = {name: value for name, value in settings.items() if _works_on(_top(name), found)}
-        leg = read_leg(element, working, found, weighed)
+        leg = replace(read_leg(element, working, found, weighed), place=element.place)
         if len(document.problems) == problems:
             written = [name for name, value in working.items() if value is not self._defaults.get(name)]
             for keys, message in _crossings(leg, written):

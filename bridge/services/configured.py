@@ -36,10 +36,11 @@ def load_configured(config: Config) -> dict[str, Descriptors]:
     return loaded
 
 
-def warnings_about(config: Config, loaded: Mapping[str, Descriptors]) -> list[str]:
+def warnings_about(config: Config, loaded: Mapping[str, Descriptors]) -> list[Problem]:
     """Return what is probably wrong with the descriptors but keeps nothing from working."""
-    missing = (str(problem) for service, named, problem in _undescribed(config, loaded) if not _needs(service, named))
-    return [*missing, *conflicts(loaded.values())]
+    missing = (problem for service, named, problem in _undescribed(config, loaded) if not _needs(service, named))
+    first = {str(named.path): named.place for named in _first_named(config)}
+    return [*missing, *(Problem.at(first[name], found) for name, found in conflicts(loaded.values()))]
 
 
 def _first_named(config: Config) -> Iterable[DescriptorsPath]:

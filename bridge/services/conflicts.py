@@ -20,18 +20,18 @@ from bridge.services.descriptors import Descriptors
 _EVERYBODY_HAS_THEIR_OWN = "google.protobuf."
 
 
-def conflicts(sources: Iterable[Descriptors]) -> list[str]:
-    """One sentence for each message, enum, extension or service that two of the sources define differently."""
+def conflicts(sources: Iterable[Descriptors]) -> list[tuple[str, str]]:
+    """Return a sentence for each message, enum, extension or service that two of the sources define differently, after
+    the name of the second source.
+    """
     first: dict[str, tuple[str, bytes]] = {}
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for source in {id(source): source for source in sources}.values():
         for symbol, definition in _definitions(source):
             name, known = first.setdefault(symbol, (source.name, definition))
             if known != definition and not symbol.startswith(_EVERYBODY_HAS_THEIR_OWN):
-                found.append(
-                    f"{symbol} is not the same in {name} and in {source.name}: "
-                    "reflection answers with that of the route"
-                )
+                told = f"{symbol} is not the same in {name} and in {source.name}: "
+                found.append((source.name, told + "reflection answers with that of the route"))
     return found
 
 

@@ -14,6 +14,10 @@ from bridge.rpc.url import Origin, Url
 from tests.support.configured import configured, problems
 
 
+def warnings(text: str) -> list[str]:
+    return [*map(str, configured(text).warnings)]
+
+
 def test_what_is_not_written_has_its_default() -> None:
     config = configured("services:")
 
@@ -21,7 +25,7 @@ def test_what_is_not_written_has_its_default() -> None:
 
 
 def test_nothing_to_serve_is_a_warning() -> None:
-    assert ("bridge.yaml: services: none, so every call is UNIMPLEMENTED",) == configured("drain: 5s").warnings
+    assert ["bridge.yaml: services: none, so every call is UNIMPLEMENTED"] == warnings("drain: 5s")
 
 
 def test_every_key_outside_services_and_functions() -> None:
@@ -82,7 +86,6 @@ log: {level: debug, format: json, access: false}
         reflection=False,
         health=Health(functions=True),
         log=Log("debug", "json", access=None),
-        warnings=("bridge.yaml: services: none, so every call is UNIMPLEMENTED",),
     ) == configured(text)
 
 
@@ -277,9 +280,9 @@ def test_a_file_may_have_a_name_like_an_abstract_socket() -> None:
 def test_a_socket_for_everybody_is_a_warning(mode: str, is_open: bool) -> None:
     """Connecting takes the right to write."""
     text = f"services: {{a.B: null}}\nlisten: [{{address: 'unix:/a', mode: '{mode}'}}]"
-    warning = f"bridge.yaml: listen: every user of this machine may connect to unix:/a (mode {mode})"
+    warning = f"bridge.yaml:2: listen: every user of this machine may connect to unix:/a (mode {mode})"
 
-    assert ((warning,) if is_open else ()) == configured(text).warnings
+    assert ([warning] if is_open else []) == warnings(text)
 
 
 def test_a_flag_moves_a_listener_and_leaves_it_its_mode() -> None:
@@ -364,11 +367,10 @@ def test_a_bad_aws_variable_is_named() -> None:
 
 
 def test_functions_beside_another_local_lambda_are_a_warning() -> None:
-    config = configured("emulator: http://e:9001\nfunctions: {f: {handler: a.b}}\nservices: {a.B: local:f}")
+    text = "emulator: http://e:9001\nfunctions: {f: {handler: a.b}}\nservices: {a.B: local:f}"
+    warning = "bridge.yaml:2: functions: not run, because emulator names one that runs already: http://e:9001"
 
-    assert (
-        "bridge.yaml: functions: not run, because emulator names one that runs already: http://e:9001",
-    ) == config.warnings
+    assert [warning] == warnings(text)
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,12 @@ def test_a_function_with_tenants_has_no_url() -> None:
 )
 def test_believing_every_client_is_a_warning(tmp_path: Path, warned: bool, listen: str) -> None:
     (tmp_path / "c").touch()
-    warnings = configured(f"listen: [{listen}]\n{_written('{metadata: x-tenant}')}", folder=tmp_path).warnings
+    config = configured(f"listen: [{listen}]\n{_written('{metadata: x-tenant}')}", folder=tmp_path)
+    warnings = [*map(str, config.warnings)]
 
     assert warned is bool(warnings)
     assert all(
-        line.startswith("bridge.yaml: listen: every client that reaches ")
+        line.startswith("bridge.yaml:1: listen: every client that reaches ")
         and line.endswith("(tls.client_ca), and a.B takes the tenant from the metadata x-tenant")
         for line in warnings
     )
@@ -118,8 +119,8 @@ def test_certificates_that_nobody_asks_for_are_a_warning(tmp_path: Path, warned:
     (tmp_path / "c").touch()
     warnings = configured(f"listen: [{listen}]\n{_written('{certificate: uri}')}", folder=tmp_path).warnings
     text = (
-        "bridge.yaml: listen: no listener asks clients for a certificate (tls.client_ca), so calls that take their"
+        "bridge.yaml:1: listen: no listener asks clients for a certificate (tls.client_ca), so calls that take their"
         " tenant from it end UNAUTHENTICATED: a.B"
     )
 
-    assert ((text,) if warned else ()) == warnings
+    assert ((text,) if warned else ()) == tuple(map(str, warnings))

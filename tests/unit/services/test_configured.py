@@ -72,7 +72,7 @@ def test_a_service_that_descriptors_for_reflection_lack_is_a_warning(tmp_path: P
 
     assert () == loaded[str(tmp_path / "good")].services
     (warning,) = warnings_about(config, loaded)
-    assert warning.startswith("bridge.yaml:1: services.a.A.descriptors: ")
+    assert str(warning).startswith("bridge.yaml:1: services.a.A.descriptors: ")
 
 
 @pytest.mark.parametrize("key", ["good.Good", "good.Good/Do", "good.*", "*"])

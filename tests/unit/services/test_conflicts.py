@@ -14,7 +14,10 @@ def test_two_versions_of_a_message_are_told() -> None:
     found = conflicts([Descriptors((CART, MONEY), name="new.binpb"), Descriptors((OLD_MONEY,), name="old.binpb")])
 
     assert found == [
-        "shop.Money is not the same in new.binpb and in old.binpb: reflection answers with that of the route"
+        (
+            "old.binpb",
+            "shop.Money is not the same in new.binpb and in old.binpb: reflection answers with that of the route",
+        )
     ]
 
 
