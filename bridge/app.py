@@ -161,6 +161,8 @@ class Bridge:
             credentials_age=None if credentials is None else credentials.age,
             process=process_snapshot(helpers=self._conversions.resident_bytes),
             recent=self._recent() if recent else None,
+            slow=self._notable.slow,
+            failures=(*self._notable.failures, *self._notable.refusals),
         )
 
     def _recent(self) -> Recent:

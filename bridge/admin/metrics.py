@@ -5,7 +5,7 @@ It knows no metric by name but the version's: the fields of the figures declare 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import (
@@ -17,10 +17,12 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
+from prometheus_client.samples import Exemplar as SampleExemplar
 
 from bridge.admin.snapshot import ProcessSnapshot, Snapshot, TargetSnapshot
 from bridge.rpc.families import Family, Figures, Histogram, families_of
 from bridge.rpc.figures import Counts, MethodCounts
+from bridge.rpc.recent import Exemplar
 from bridge.rpc.status import CAMEL_CASE_NAMES, OK
 
 METHOD_LABELS = ("grpc_type", "grpc_service", "grpc_method")
@@ -49,16 +51,29 @@ class SnapshotCollector(Collector):
         methods = [((each.kind, each.service, each.method), each) for each in whole.methods.values()]
         targets = [((name,), each) for name, each in whole.targets.items()]
         yield InfoMetricFamily("bridge_build", "The bridge's version.", {"version": self._version})
-        yield from _metrics(MethodCounts, METHOD_LABELS, methods)
+        exemplars: _Exemplars = {
+            (name, (each.kind, each.service, each.method)): found[path]
+            for name, found in (("seconds", whole.slow_exemplars), ("handled", whole.failure_exemplars))
+            for path, each in whole.methods.items()
+            if path in found
+        }
+        yield from _metrics(MethodCounts, METHOD_LABELS, methods, exemplars)
         yield from _metrics(TargetSnapshot, ("target",), targets)
         yield from _metrics(Snapshot, (), [((), whole)])
         yield from _metrics(ProcessSnapshot, (), [((), whole.process)])
 
 
 _Labels = tuple[str, ...]
+_NO_EXEMPLARS: Mapping[tuple[str, _Labels], Mapping[str, Exemplar]] = {}
 
 
-def _metrics(kind: type[Figures], labels: _Labels, rows: Sequence[tuple[_Labels, Figures]]) -> Iterator[Metric]:
+_Exemplars = Mapping[tuple[str, _Labels], Mapping[str, Exemplar]]
+"""By field and label values, then by bucket or by the entry of a counter."""
+
+
+def _metrics(
+    kind: type[Figures], labels: _Labels, rows: Sequence[tuple[_Labels, Figures]], exemplars: _Exemplars = _NO_EXEMPLARS
+) -> Iterator[Metric]:
     """One metric for each declared field; none for a field whose value nobody knows."""
     empty = kind()
     for field, family in families_of(kind).items():
@@ -67,15 +82,16 @@ def _metrics(kind: type[Figures], labels: _Labels, rows: Sequence[tuple[_Labels,
         if not known and rows:
             continue
         if isinstance(getattr(empty, field), Histogram):
-            yield _histogram(family, labels, known)
+            yield _histogram(family, labels, known, {each: exemplars.get((field, each), {}) for each, _ in known})
         else:
-            yield _numbers(family, labels, known)
+            yield _numbers(family, labels, known, {each: exemplars.get((field, each), {}) for each, _ in known})
 
 
 def _numbers(
     family: Family,
     labels: _Labels,
     values: Iterable[tuple[_Labels, int | float | Counts | list[int]]],
+    exemplars: Mapping[_Labels, Mapping[str, Exemplar]],
 ) -> Metric:
     kind = GaugeMetricFamily if family.is_gauge else CounterMetricFamily
     names = (*labels, family.label) if family.label else labels
@@ -85,7 +101,11 @@ def _numbers(
             case dict() | list():
                 counts = _by_code(value) if isinstance(value, list) else value
                 for entry, count in counts.items():
-                    metric.add_metric((*label_values, entry), count)
+                    found = exemplars[label_values].get(entry)
+                    if found is None or not isinstance(metric, CounterMetricFamily):
+                        metric.add_metric((*label_values, entry), count)
+                    else:
+                        metric.add_metric((*label_values, entry), count, exemplar=_exemplar(found, 1.0))
             case _:
                 metric.add_metric(label_values, value)
     return metric
@@ -96,14 +116,31 @@ def _by_code(handled: list[int]) -> Counts:
     return {CAMEL_CASE_NAMES[code]: count for code, count in enumerate(handled) if count or code == OK.code}
 
 
-def _histogram(family: Family, labels: _Labels, values: Iterable[tuple[_Labels, Histogram]]) -> Metric:
+def _histogram(
+    family: Family,
+    labels: _Labels,
+    values: Iterable[tuple[_Labels, Histogram]],
+    exemplars: Mapping[_Labels, Mapping[str, Exemplar]],
+) -> Metric:
     metric = HistogramMetricFamily(family.name, family.text, labels=labels)
     for label_values, value in values:
-        metric.add_metric(label_values, _buckets(value), value.total)
+        metric.add_metric(label_values, _buckets(value, exemplars[label_values]), value.total)
     return metric
 
 
-def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Prometheus's form: at each bound the count of all below it."""
+def _buckets(
+    histogram: Histogram, exemplars: Mapping[str, Exemplar]
+) -> list[tuple[str, float] | tuple[str, float, SampleExemplar]]:
+    """Prometheus's form: at each bound the count of all below it, and perhaps a call as an example."""
     bounds = [*(str(bound) for bound in histogram.bounds), "+Inf"]
-    return list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
+    buckets: list[tuple[str, float] | tuple[str, float, SampleExemplar]] = []
+    for place, (bound, count) in enumerate(zip(bounds, accumulate(histogram.counts), strict=True)):
+        found = exemplars.get(str(place))
+        bucket = (bound, float(count))
+        buckets.append(bucket if found is None else (*bucket, _exemplar(found, found.seconds)))
+    return buckets
+
+
+def _exemplar(found: Exemplar, value: float) -> SampleExemplar:
+    """Return it as prometheus_client has it. Formats without exemplars leave it out."""
+    return SampleExemplar({"trace_id": found.trace_id}, value, found.time)

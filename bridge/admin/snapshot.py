@@ -7,13 +7,15 @@ at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from msgspec import field
 
 from bridge.rpc.families import Family, Figures
 from bridge.rpc.figures import (
+    SECONDS_BUCKETS,
     BridgeCounts,
     BridgeFigures,
     MethodCounts,
@@ -21,7 +23,8 @@ from bridge.rpc.figures import (
     TargetCounts,
     TargetFigures,
 )
-from bridge.rpc.recent import Recent
+from bridge.rpc.recent import CallRecord, Exemplar, Recent, exemplars_of
+from bridge.rpc.status import CAMEL_CASE_NAMES, StatusCode
 
 
 class TargetSnapshot(TargetCounts):
@@ -88,6 +91,10 @@ class Snapshot(BridgeCounts, kw_only=True):
     process: ProcessSnapshot = field(default_factory=ProcessSnapshot)
     recent: Recent | None = None
     """The last minutes, if they were asked for."""
+    slow_exemplars: dict[str, dict[str, Exemplar]] = field(default_factory=dict)
+    """Calls that were slow or failed, by method, then by the bucket of `grpc_server_handling_seconds`."""
+    failure_exemplars: dict[str, dict[str, Exemplar]] = field(default_factory=dict)
+    """Calls that failed, by method, then by the name of their code in `grpc_server_handled`."""
 
 
 def take_snapshot(
@@ -98,6 +105,8 @@ def take_snapshot(
     credentials_age: float | None = None,
     process: ProcessSnapshot | None = None,
     recent: Recent | None = None,
+    slow: Sequence[CallRecord] = (),
+    failures: Sequence[CallRecord] = (),
 ) -> Snapshot:
     """Return the figures as they are now. Targets of the same name are summed, and the parts of a method."""
     snapshot = bridge.taken(
@@ -108,6 +117,8 @@ def take_snapshot(
         credentials_age=credentials_age,
         process=process or ProcessSnapshot(),
         recent=recent,
+        slow_exemplars=exemplars_of((*slow, *failures), _bucket_of),
+        failure_exemplars=exemplars_of(failures, lambda record: CAMEL_CASE_NAMES[StatusCode[record.code]]),
     )
     for method in methods:
         method.tally()
@@ -122,3 +133,8 @@ def take_snapshot(
         if first is not sums:
             first.add(sums)
     return snapshot
+
+
+def _bucket_of(record: CallRecord) -> str:
+    """Return the place of the bucket, counted from 0: JSON's keys are texts."""
+    return str(bisect_left(SECONDS_BUCKETS, record.seconds))

@@ -7,7 +7,7 @@ that the slots of several processes are the same.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
 
@@ -44,6 +44,18 @@ class CallRecord(Struct, frozen=True, omit_defaults=True):
     upstream: float = 0.0
     attempts: int = 0
     cold_start: bool = False
+
+
+class Exemplar(Struct, frozen=True):
+    """A call that stands for a number of a metric. Of two the newer one is kept."""
+
+    trace_id: str
+    seconds: float
+    time: float
+    """Unix time."""
+
+    def __add__(self, other: Exemplar) -> Exemplar:
+        return self if self.time >= other.time else other
 
 
 class OpenCall(Struct, frozen=True, omit_defaults=True):
@@ -132,6 +144,17 @@ class Recent(Figures):
     def counts(self) -> Recent:
         """Return what stays of a process that has ended: all but its open calls and credentials."""
         return Recent(self.slots, self.failures, self.refusals, self.slow, [], self.last_failures)
+
+
+def exemplars_of(records: Iterable[CallRecord], key: Callable[[CallRecord], str]) -> dict[str, dict[str, Exemplar]]:
+    """Return by method, and then by `key`, the newest call that has a trace."""
+    found: dict[str, dict[str, Exemplar]] = {}
+    for record in records:
+        if record.trace_id:
+            by_key, name = found.setdefault(record.method, {}), key(record)
+            exemplar = Exemplar(record.trace_id, record.seconds, record.time)
+            by_key[name] = exemplar + by_key.get(name, exemplar)
+    return found
 
 
 def newest(records: Iterable[CallRecord]) -> list[CallRecord]:

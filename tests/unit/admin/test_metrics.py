@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
 import pytest
 from prometheus_client import REGISTRY, Metric
 from prometheus_client.openmetrics.parser import (
@@ -12,7 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from bridge.admin.metrics import render
 from bridge.admin.snapshot import Snapshot, take_snapshot
 from bridge.rpc.figures import BridgeFigures, MethodFigures
-from tests.support.figures import FULL_SNAPSHOT
+from bridge.rpc.recent import CallRecord
+from bridge.rpc.status import StatusCode
+from tests.support.figures import FULL_SNAPSHOT, CountedCall
 
 METHOD = {
     "grpc_type": "unary",
@@ -128,3 +131,36 @@ def test_labels_are_escaped() -> None:
 def test_the_global_registry_is_left_alone() -> None:
     """Other users of prometheus_client in the process see nothing of ours."""
     assert [] == [family.name for family in REGISTRY.collect() if family.name.startswith(("bridge_", "grpc_"))]
+
+
+def test_openmetrics_names_traces_of_slow_and_failed_calls() -> None:
+    """In the bucket and at the code of the call; of two calls the newer one. The older format has no exemplars."""
+    method = MethodFigures("a.B", "C", "unary")
+    method.finished(CountedCall(), StatusCode.OK, 0.07)
+    method.finished(CountedCall(), StatusCode.UNAVAILABLE, 2.0)
+    slow = [
+        CallRecord(1.0, "/a.B/C", "OK", 0.07, trace_id="older"),
+        CallRecord(2.0, "/a.B/C", "OK", 0.08, trace_id="t1"),
+    ]
+    failed = [
+        CallRecord(3.0, "/a.B/C", "UNAVAILABLE", 2.0, trace_id="t2"),
+        CallRecord(4.0, "/a.B/C", "UNAVAILABLE", 2.0),
+    ]
+    snapshot = take_snapshot(BridgeFigures(), methods=[method], targets=[], slow=slow, failures=failed)
+    whole = msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot)
+    whole.add(take_snapshot(BridgeFigures(), methods=[], targets=[]))
+    text, _ = render(whole, version="1", accept="application/openmetrics-text; version=1.0.0")
+    plain, _ = render(whole, version="1")
+    exemplars = {
+        (sample.labels.get("le"), sample.labels.get("grpc_code")): (sample.exemplar.labels, sample.exemplar.value)
+        for family in parse_openmetrics(text.decode())  # type: ignore[no-untyped-call]  # it has no types
+        for sample in family.samples
+        if sample.exemplar
+    }
+
+    assert {
+        ("0.1", None): ({"trace_id": "t1"}, 0.08),
+        ("2.5", None): ({"trace_id": "t2"}, 2.0),
+        (None, "Unavailable"): ({"trace_id": "t2"}, 1.0),
+    } == exemplars
+    assert b"trace_id" not in plain
