@@ -264,7 +264,12 @@ def _own_address() -> str:
 
 @contextmanager
 def _bridge(
-    folder: Path, name: str, command: str, config: Mapping[str, Any], tells: str = r"serving gRPC on ([0-9.:]+)", *more: str
+    folder: Path,
+    name: str,
+    command: str,
+    config: Mapping[str, Any],
+    tells: str = r"serving gRPC on ([0-9.:]+)",
+    *more: str,
 ) -> Iterator[tuple[int, str]]:
     """A bridge, or the local Lambda: its process, and what it tells of itself."""
     file = folder / f"{name}.yaml"

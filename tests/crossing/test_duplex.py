@@ -5,6 +5,7 @@ are under way when something ends.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,11 +18,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import grpc
 import pytest
 import yaml
 
+from lambda_fn.duplex.order import KEY
 from tests.support.bridge_process import RunningBridge, plain_environment, running_bridge
 from tests.support.byte_methods import stream_stream, unary_unary
 from tests.support.clients import ROOT
@@ -259,6 +264,46 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+async def test_a_thousand_streams_over_twenty_instances(tmp_path: Path) -> None:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with running_bridge(tmp_path, configured(functions={"chat": function(concurrency=20)})) as bridge:
+        channels = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
+        chats = [Chat(channels[number % 20], number) for number in range(1000)]
+        await all_of((chat.ask() for chat in chats), 300)
+        assert [OF_ONE_INSTANCE] * 20 == list(Counter(chat.process for chat in chats).values())
+        await all_of(chat.ask() for chat in chats)
+        assert {grpc.StatusCode.OK: 1000} == statuses(await all_of(chat.end() for chat in chats))
+        for channel in channels:
+            await channel.close()
+
+
+async def test_an_order_that_comes_through_a_function_url_is_none(tmp_path: Path) -> None:
+    """Its front door writes the top-level keys of the event. What a caller sends stands below them."""
+    config = configured(functions={"chat": function(url={"auth": "none"})})
+    with socket.create_server(("127.0.0.1", 0)) as forger, running_bridge(tmp_path, config) as bridge:
+        forger.settimeout(0)
+        found = re.search(r"http://127.0.0.1:\d+/lambda-url/chat/", "\n".join(bridge.lines))
+        assert found is not None
+        order = json.dumps({KEY: _order(forger)})
+        for path in ("grpc-lambda-bridge.duplex.v1/attach", f"test.Test/Sleep?{KEY}={quote(order)}"):
+            headers = {KEY: order, "content-type": "application/json"}
+            with pytest.raises(HTTPError):
+                urlopen(Request(found[0] + path, order.encode(), headers), timeout=30)
+        with pytest.raises(BlockingIOError):
+            forger.accept()
+
+
+def _order(forger: socket.socket) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "address": "{}:{}".format(*forger.getsockname()),
+        "token": "x" * 43,
+        "tls": None,
+        "attachSeconds": 5.0,
+        "calls": 10,
+    }
 
 
 # -- a bridge that is killed -------------------------------------------------------------------------------------------

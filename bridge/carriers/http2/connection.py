@@ -216,7 +216,10 @@ class Http2Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, data: bytes) -> None:
+        waiting = self._engine.queued_bytes if self._backpressure.is_choked else 0
         events = self._engine.receive(data, now=self._liveness.last_received)
+        if waiting:
+            self._backpressure.allowed(waiting - self._engine.queued_bytes)
         for event in events:
             pass_on = STREAM_EVENTS.get(type(event))
             if pass_on is None:

@@ -113,6 +113,12 @@ class Backpressure:
             self._bytes += size
         return not self.is_choked or self._bytes <= MAX_CHOKED
 
+    def allowed(self, size: int) -> None:
+        """Note that the server has opened its windows for so many waiting body bytes: it reads. These bytes do not
+        count.
+        """
+        self._bytes -= size
+
     def stalled_for(self, transport: asyncio.Transport, now: float) -> float:
         """Seconds since the server last took anything, as far as this is called often. 0 while the transport is not
         choked.

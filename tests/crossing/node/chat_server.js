@@ -1,4 +1,5 @@
-// A server of grpc-js with dev.Echo's BidiStream, which answers each message when it comes. Usage: chat_server.js ADDRESS
+// A server of grpc-js with dev.Echo's BidiStream, which answers each message when it comes.
+// Usage: chat_server.js ADDRESS
 const path = require('path');
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');

@@ -30,7 +30,7 @@ from bridge.rpc.limits import Limits
 from bridge.targets.grpc_target import GrpcTarget, passed_metadata
 from lambda_fn import LambdaServer
 from tests.support.behaviours import Method, add
-from tests.support.byte_methods import stream_stream, unary_unary
+from tests.support.byte_methods import stream_stream, unary_stream, unary_unary
 from tests.support.lambda_channel import LambdaContextDouble
 from tests.support.listening import eventually, listening, port_of
 from tests.support.serving import serving
@@ -202,6 +202,39 @@ async def test_a_cancellation_reaches_the_servicer() -> None:
         await begun.wait()
         call.cancel()
         await cancelled.wait()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_messages_of_64_mib_pass_both_ways(tls: bool) -> None:
+    large = bytes(range(256)) * (256 << 10)
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    async with (
+        bridged(METHODS, tls=tls, options=options) as bridge,
+        grpc.aio.insecure_channel(bridge.address, options=options) as channel,
+    ):
+        assert b"echo " + large[5:] == await unary_unary(channel, "/test.Test/Echo")(large[5:])
+
+
+async def test_a_client_that_does_not_read_holds_the_function_back() -> None:
+    """Flow control reaches the servicer: what it yields waits there, and not in the bridge."""
+    yielded = 0
+
+    async def flood(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        nonlocal yielded
+        for _ in range(1000):
+            yielded += 1
+            yield bytes(1 << 20)
+
+    async with bridged({"Flood": ("unary_stream", flood)}) as bridge, bridge.channel() as channel:
+        call = unary_stream(channel, "/test.Test/Flood")(b"")
+        assert bytes(1 << 20) == await call.read()
+        before = -1
+        while yielded != before:
+            before = yielded
+            await asyncio.sleep(0.5)
+        assert yielded < 40
+        assert bytes(1 << 20) == await call.read()
+        call.cancel()
 
 
 async def _status(call: Any) -> tuple[grpc.StatusCode, str]:
@@ -513,6 +546,39 @@ async def test_a_token_serves_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert b"echo 2" == await unary_unary(channel, "/test.Test/Echo")(b"2")
         assert 1 == bridge.functions.invoked
     server.close()
+
+
+async def test_a_token_that_comes_late_gets_nothing() -> None:
+    """Its invocation has been given up."""
+    lines: list[bytes] = []
+
+    def sleeps(event: Any, context: Any) -> Any:
+        lines.append(f"GLB1 {event[KEY]['token']} request-1 60000\n".encode())
+        return asyncio.run(asyncio.sleep(0.5))
+
+    async with bridged(sleeps, settings=Duplex(attach=0.2)) as bridge, bridge.channel() as channel:
+        code, _ = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+        assert grpc.StatusCode.UNAVAILABLE is code
+        assert b"" == await _sends(bridge.rendezvous.address, lines[0])
+        await eventually(lambda: bridge.rendezvous.refused == 1)
+
+
+async def test_a_token_of_another_function_or_bridge_serves_that_one_alone() -> None:
+    """Two functions of a bridge: each token leads to the calls of its own. Another bridge does not know it."""
+    lines: list[bytes] = []
+
+    def tells(event: Any, context: Any) -> Any:
+        lines.append(f"GLB1 {event[KEY]['token']} request-1 60000\n".encode())
+        return asyncio.run(asyncio.sleep(1.0))
+
+    async with bridged(tells, settings=Duplex(attach=0.8)) as bridge, bridged(METHODS) as other:
+        async with bridge.channel() as channel, other.channel() as other_channel:
+            call = unary_unary(channel, "/test.Test/Echo")(b"")
+            await eventually(lambda: bool(lines))
+            assert b"" == await _sends(other.rendezvous.address, lines[0])
+            assert b"echo 1" == await unary_unary(other_channel, "/test.Test/Echo")(b"1")
+            assert grpc.StatusCode.UNAVAILABLE is (await _status(call))[0]
+        assert 1 == other.functions.invoked
 
 
 async def test_strangers_do_not_keep_a_function_out() -> None:

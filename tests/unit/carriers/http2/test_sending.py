@@ -72,6 +72,17 @@ def test_what_is_written_while_choked_is_bounded() -> None:
     assert not backpressure.wrote(1)
 
 
+def test_what_the_server_asks_for_while_choked_does_not_count() -> None:
+    """A server that opens its windows reads, though the transport is slow."""
+    backpressure = Backpressure()
+    backpressure.begin(UnixTransport(5), 0)  # type: ignore[arg-type]  # a double of the transport
+    for _ in range(3):
+        backpressure.allowed(MAX_CHOKED)
+        assert backpressure.wrote(MAX_CHOKED)
+
+    assert not backpressure.wrote(MAX_CHOKED + 1)
+
+
 def test_a_stall_begins_anew_when_the_server_takes_something() -> None:
     backpressure, transport = Backpressure(), UnixTransport(10)
     assert backpressure.stalled_for(transport, 0) == 0  # type: ignore[arg-type]  # a double of the transport
