@@ -25,7 +25,7 @@ from lambda_fn.contexts import (
     unexpected,
 )
 from lambda_fn.interceptors import Handler
-from lambda_fn.rpc import CANCELLED, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
+from lambda_fn.status import CANCELLED, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
 from lambda_fn.sync_servicer import behaviour_of
 from lambda_fn.threads import Workers
 

@@ -13,17 +13,8 @@ from threading import Condition
 from typing import Any
 
 from lambda_fn.http import Peer
-from lambda_fn.rpc import (
-    IDENTITY,
-    UNKNOWN,
-    IncomingCall,
-    Metadata,
-    Refused,
-    Responder,
-    Status,
-    WholeReply,
-    reply_too_large,
-)
+from lambda_fn.rpc import IDENTITY, IncomingCall, Responder, WholeReply, reply_too_large
+from lambda_fn.status import UNKNOWN, Metadata, Refused, Status
 
 _logger = logging.getLogger("lambda_fn")
 

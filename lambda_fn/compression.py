@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import zlib
 
-from lambda_fn.rpc import (
-    IDENTITY,
-    INTERNAL,
-    RESOURCE_EXHAUSTED,
-    UNIMPLEMENTED,
-    Refused,
-    Unannounced,
-)
+from lambda_fn.rpc import IDENTITY
+from lambda_fn.status import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Refused, Unannounced
 
 SUPPORTED = (IDENTITY, "deflate", "gzip")
 ACCEPT_ENCODING = ", ".join(SUPPORTED)

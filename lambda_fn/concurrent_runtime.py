@@ -16,9 +16,9 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from lambda_fn.invocation import Invocation
-from lambda_fn.runtime import TRACE_ID, Handler, Runtime
 from lambda_fn.runtime_api import NextRefused, RuntimeApi, RuntimeApiError
 from lambda_fn.runtime_logs import RuntimeLog
+from lambda_fn.runtime_loop import TRACE_ID, Handler, Runtime
 from lambda_fn.threads import run_until_stopped
 
 _logger = logging.getLogger("lambda_fn")

@@ -11,7 +11,7 @@ import grpc
 
 from lambda_fn import metadata
 from lambda_fn.call import Call
-from lambda_fn.rpc import INTERNAL, UNKNOWN, Metadata, Status
+from lambda_fn.status import INTERNAL, UNKNOWN, Metadata, Status
 
 _logger = logging.getLogger("lambda_fn")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from lambda_fn.rpc import DEADLINE_EXCEEDED, Status
+from lambda_fn.status import DEADLINE_EXCEEDED, Status
 
 MARGIN = 0.5
 """Seconds before Lambda ends an invocation at which we answer: time to encode the reply and hand it over."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from lambda_fn.rpc import Metadata
+from lambda_fn.status import Metadata
 from lambda_fn.threads import Workers
 
 Handler = Any

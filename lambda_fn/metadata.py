@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lambda_fn.http import Headers
-from lambda_fn.rpc import INTERNAL, Metadata, Refused
+from lambda_fn.status import INTERNAL, Metadata, Refused
 
 _TRANSPORT = frozenset(
     (

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from lambda_fn.rpc import INVALID_ARGUMENT, Refused
+from lambda_fn.status import INVALID_ARGUMENT, Refused
 
 _broken = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 _slash = re.compile("(%2[Ff])").split

@@ -8,48 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from lambda_fn.http import HttpReply, Peer
-
-Metadata = tuple[tuple[str, str | bytes], ...]
-"""Names in lower case; values of names in `-bin` are bytes, all others text."""
-
-# The codes of gRPC's statuscodes.md that this package gives by itself.
-OK = 0
-CANCELLED = 1
-UNKNOWN = 2
-INVALID_ARGUMENT = 3
-DEADLINE_EXCEEDED = 4
-RESOURCE_EXHAUSTED = 8
-UNIMPLEMENTED = 12
-INTERNAL = 13
+from lambda_fn.status import RESOURCE_EXHAUSTED, Metadata, Status
 
 IDENTITY = "identity"
-
-
-class Status(NamedTuple):
-    """How a call ended."""
-
-    code: int
-    message: str = ""
-
-
-class Refused(Exception):
-    """The request cannot be served. The error carries the status that says why."""
-
-    def __init__(self, code: int, message: str, trailing: Metadata = ()) -> None:
-        super().__init__(message)
-        self.status = Status(code, message)
-        self.trailing = trailing
-
-
-class Unannounced(Refused):
-    """A message is flagged as compressed where no compression is named: INTERNAL, in gRPC and in Connect."""
-
-    def __init__(self) -> None:
-        super().__init__(INTERNAL, "a message is flagged as compressed, and grpc-encoding names no compression")
-
-
-class CutOff(Exception):
-    """A streamed body ends early, because its protocol has no form for how the call ended."""
 
 
 class IncomingCall(NamedTuple):

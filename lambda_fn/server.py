@@ -27,18 +27,8 @@ from lambda_fn.interceptors import CallDetails, Chain, Handler
 from lambda_fn.invocation import fresh_context
 from lambda_fn.protocols import Protocols
 from lambda_fn.registry import Registry
-from lambda_fn.rpc import (
-    CANCELLED,
-    IDENTITY,
-    UNIMPLEMENTED,
-    UNKNOWN,
-    IncomingCall,
-    Refused,
-    Responder,
-    Status,
-    WholeReply,
-    reply_too_large,
-)
+from lambda_fn.rpc import IDENTITY, IncomingCall, Responder, WholeReply, reply_too_large
+from lambda_fn.status import CANCELLED, UNIMPLEMENTED, UNKNOWN, Refused, Status
 from lambda_fn.streaming import StreamingReply
 from lambda_fn.threads import LoopThread, Saturated, Workers, usual_workers
 

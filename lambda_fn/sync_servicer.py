@@ -22,7 +22,7 @@ from lambda_fn.contexts import (
     refuse_metadata,
 )
 from lambda_fn.interceptors import Handler
-from lambda_fn.rpc import CANCELLED, INTERNAL, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
+from lambda_fn.status import CANCELLED, INTERNAL, OK, UNIMPLEMENTED, UNKNOWN, Refused, Status
 
 _logger = logging.getLogger("lambda_fn")
 

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import TypeVar
 
-from lambda_fn.rpc import RESOURCE_EXHAUSTED, Refused
+from lambda_fn.status import RESOURCE_EXHAUSTED, Refused
 
 _logger = logging.getLogger("lambda_fn")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lambda_fn.rpc import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, Refused
+from lambda_fn.status import INTERNAL, INVALID_ARGUMENT, UNIMPLEMENTED, Refused
 
 if TYPE_CHECKING:
     from lambda_fn.protojson import NotProtoJson, Reader

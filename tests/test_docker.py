@@ -29,7 +29,7 @@ from bridge.config.schema import Emulator
 from bridge.config.target import LocalTarget
 from bridge.config.units import parse_duration
 from bridge.rpc.url import Origin, Url
-from lambda_fn import runtime
+from lambda_fn import runtime_loop
 from lambda_fn.hatch_build import last_release
 
 REPOSITORY = Path(__file__).parent.parent
@@ -416,7 +416,7 @@ def test_the_example_function_has_the_handler_that_the_image_runs(
 
     from lambda_fn.examples import greeter
 
-    assert greeter.handler == runtime.load(default.partition("=")[2])
+    assert greeter.handler == runtime_loop.load(default.partition("=")[2])
 
 
 def test_the_example_function_has_the_requirements_that_the_image_installs() -> None:

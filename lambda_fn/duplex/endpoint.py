@@ -13,7 +13,7 @@ from lambda_fn.duplex.connection import CannotAttach, connect
 from lambda_fn.duplex.copying import copy
 from lambda_fn.duplex.facts import AttachedCall
 from lambda_fn.duplex.order import Allowed, BadOrder, Order, networks, read_order
-from lambda_fn.rpc import Metadata
+from lambda_fn.status import Metadata
 
 _logger = logging.getLogger("lambda_fn")
 

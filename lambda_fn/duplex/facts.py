@@ -21,7 +21,7 @@ from lambda_fn import async_servicer
 from lambda_fn.contexts import CallFacts
 from lambda_fn.http import Certificate, Peer
 from lambda_fn.interceptors import CallDetails, Handler
-from lambda_fn.rpc import Metadata
+from lambda_fn.status import Metadata
 from lambda_fn.sync_servicer import behaviour_of
 
 _logger = logging.getLogger("lambda_fn")

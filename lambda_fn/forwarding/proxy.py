@@ -18,7 +18,7 @@ from lambda_fn.forwarding.channel import KeptChannel
 from lambda_fn.forwarding.process import NotServing, ServerProcess
 from lambda_fn.interceptors import Handler
 from lambda_fn.library_internals import tells_of_no_connection, tells_of_unreadable_headers
-from lambda_fn.rpc import Metadata
+from lambda_fn.status import Metadata
 
 
 class Upstream(NamedTuple):

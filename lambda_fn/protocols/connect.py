@@ -20,18 +20,8 @@ from lambda_fn.percent import pairs_in
 from lambda_fn.protocols.grpc_web import frame, messages_in
 from lambda_fn.protocols.http_status import HTTP_STATUS, details_in, without_details
 from lambda_fn.protocols.protocol import Accepted, Exchange, callers_fault, method_of
-from lambda_fn.rpc import (
-    IDENTITY,
-    INVALID_ARGUMENT,
-    OK,
-    RESOURCE_EXHAUSTED,
-    UNIMPLEMENTED,
-    IncomingCall,
-    Metadata,
-    Refused,
-    Status,
-    WholeReply,
-)
+from lambda_fn.rpc import IDENTITY, IncomingCall, WholeReply
+from lambda_fn.status import INVALID_ARGUMENT, OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Metadata, Refused, Status
 from lambda_fn.transcode import Codec
 
 _STREAMS = "application/connect+"

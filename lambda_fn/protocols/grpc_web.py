@@ -16,17 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from lambda_fn import compression, metadata
 from lambda_fn.http import Headers, HttpReply, HttpRequest, plain_reply
 from lambda_fn.protocols.protocol import Accepted, Exchange, method_of
-from lambda_fn.rpc import (
-    IDENTITY,
-    INTERNAL,
-    OK,
-    RESOURCE_EXHAUSTED,
-    IncomingCall,
-    Metadata,
-    Refused,
-    Status,
-    WholeReply,
-)
+from lambda_fn.rpc import IDENTITY, IncomingCall, WholeReply
+from lambda_fn.status import INTERNAL, OK, RESOURCE_EXHAUSTED, Metadata, Refused, Status
 
 if TYPE_CHECKING:
     from lambda_fn.transcode import Codec

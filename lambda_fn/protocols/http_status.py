@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lambda_fn import wire
-from lambda_fn.rpc import Metadata
+from lambda_fn.status import Metadata
 
 HTTP_STATUS = {
     0: 200,

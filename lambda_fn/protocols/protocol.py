@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lambda_fn.http import HttpReply
-from lambda_fn.rpc import INTERNAL, INVALID_ARGUMENT, IncomingCall, Refused, Responder, Unannounced
+from lambda_fn.rpc import IncomingCall, Responder
+from lambda_fn.status import INTERNAL, INVALID_ARGUMENT, Refused, Unannounced
 
 
 class Exchange(NamedTuple):

@@ -20,18 +20,8 @@ from lambda_fn.http_rules import Binding, bindings_of
 from lambda_fn.protocols.grpc_web import parse_timeout
 from lambda_fn.protocols.http_status import HTTP_STATUS, Detail, details_in, without_details
 from lambda_fn.protocols.protocol import Accepted, Exchange, callers_fault
-from lambda_fn.rpc import (
-    IDENTITY,
-    OK,
-    RESOURCE_EXHAUSTED,
-    UNIMPLEMENTED,
-    CutOff,
-    IncomingCall,
-    Metadata,
-    Refused,
-    Status,
-    WholeReply,
-)
+from lambda_fn.rpc import IDENTITY, IncomingCall, WholeReply
+from lambda_fn.status import OK, RESOURCE_EXHAUSTED, UNIMPLEMENTED, CutOff, Metadata, Refused, Status
 
 _HTTP_BODY = "google.api.HttpBody"
 """A message that stands for a body of any content type: its bytes travel as they are."""

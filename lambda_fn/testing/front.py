@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import grpc
 
 from lambda_fn.interceptors import Handler
-from lambda_fn.rpc import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Refused, Status
+from lambda_fn.status import INTERNAL, RESOURCE_EXHAUSTED, UNIMPLEMENTED, Refused, Status
 from lambda_fn.testing.events import MAX_EVENT
 from lambda_fn.testing.function import Function
 from lambda_fn.testing.protocols import End, Initial, Message, OutgoingCall

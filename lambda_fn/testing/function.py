@@ -16,8 +16,8 @@ from lambda_fn import invocation
 from lambda_fn.http import Headers, HttpRequest, Peer
 from lambda_fn.invocation import Invocation
 from lambda_fn.lambda_context import LambdaContext
-from lambda_fn.rpc import INTERNAL, RESOURCE_EXHAUSTED, Refused
 from lambda_fn.server import LambdaServer
+from lambda_fn.status import INTERNAL, RESOURCE_EXHAUSTED, Refused
 from lambda_fn.streaming import StreamingReply
 from lambda_fn.testing import events, protocols
 from lambda_fn.testing.events import MAX_EVENT, EventName

@@ -16,7 +16,8 @@ from lambda_fn import compression, metadata, transcode, wire
 from lambda_fn.http import Headers
 from lambda_fn.protocols.connect import CODE_NAMES
 from lambda_fn.protocols.grpc_web import decode_text, frame
-from lambda_fn.rpc import IDENTITY, INTERNAL, OK, UNIMPLEMENTED, UNKNOWN, Metadata, Refused, Status
+from lambda_fn.rpc import IDENTITY
+from lambda_fn.status import INTERNAL, OK, UNIMPLEMENTED, UNKNOWN, Metadata, Refused, Status
 from lambda_fn.transcode import Codec
 
 ProtocolName = Literal["grpc-web", "grpc-web-text", "grpc-web+json", "connect", "connect+json"]

@@ -21,9 +21,10 @@ import pytest
 from lambda_fn import LambdaServer, invocation
 from lambda_fn.concurrent_runtime import MAX_FAILURES, ManyAtOnce, Poller
 from lambda_fn.lambda_context import LambdaContext
-from lambda_fn.runtime import Runtime, concurrency_in
+from lambda_fn.runtime import concurrency_in
 from lambda_fn.runtime_api import RuntimeApi
 from lambda_fn.runtime_logs import RuntimeLog
+from lambda_fn.runtime_loop import Runtime
 from lambda_fn.streaming import StreamingReply
 from lambda_fn.threads import SPARE_WORKERS, usual_workers
 from tests.support.lambda_channel import http_v2_event

@@ -12,7 +12,7 @@ from lambda_fn import LambdaServer
 from lambda_fn.events import shape_of
 from lambda_fn.events.shape import BadEvent, paths_of
 from lambda_fn.http import Certificate, HttpReply, HttpRequest, Peer
-from lambda_fn.rpc import Refused
+from lambda_fn.status import Refused
 from tests.support.lambda_channel import LambdaContextDouble, frame, http_v2_event
 
 BODY = b64encode(frame(b"hi")).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lambda_fn.http_rules import compile_template
-from lambda_fn.rpc import INVALID_ARGUMENT, Refused
+from lambda_fn.status import INVALID_ARGUMENT, Refused
 
 
 @pytest.mark.parametrize(

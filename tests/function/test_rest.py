@@ -16,7 +16,7 @@ from lambda_fn.events import shape_of
 from lambda_fn.protocols.http_status import HTTP_STATUS
 from lambda_fn.protocols.protocol import Exchange
 from lambda_fn.protocols.rest import Rest
-from lambda_fn.rpc import CutOff
+from lambda_fn.status import CutOff
 from tests.support import library
 from tests.support.http_events import FRONT_ENDS, HttpCaller, Request, function_url, rest_api
 from tests.support.lambda_channel import LambdaContextDouble

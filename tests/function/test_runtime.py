@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from lambda_fn.lambda_context import LambdaContext
-from lambda_fn.runtime import LoadError, Runtime, load
 from lambda_fn.runtime_api import RuntimeApi, RuntimeApiError
+from lambda_fn.runtime_loop import LoadError, Runtime, load
 from lambda_fn.streaming import StreamingReply
 from tests.support.runtime_api_double import (
     REQUEST_ID,

@@ -15,7 +15,8 @@ import pytest
 
 from lambda_fn.events.shape import LAMBDA_MAX_REPLY, UnknownEvent
 from lambda_fn.protocols.grpc_web import GrpcWebResponder
-from lambda_fn.rpc import Status, WholeReply
+from lambda_fn.rpc import WholeReply
+from lambda_fn.status import Status
 from tests.support.behaviours import SYNC
 from tests.support.lambda_channel import (
     LambdaContextDouble,
