@@ -35,7 +35,7 @@ _encode = Encoder().encode
 
 _LEVEL_COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m"}
 _RESET = "\x1b[0m"
-PATIENCE = 0.1
+LINE_WAIT = 0.1
 """Seconds that a line may wait."""
 
 
@@ -44,7 +44,7 @@ def is_console(log_format: Format) -> bool:
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str, patience: float = PATIENCE) -> None:
+def set_up(*, level: str, log_format: Format, redact: Callable[[str], str] = str, patience: float = LINE_WAIT) -> None:
     """Send the bridge's log to stderr; what libraries say matters from WARNING up. `redact`: takes out what no line may
     show. `patience`: seconds that a line may wait for a slow reader.
     """

@@ -35,7 +35,7 @@ _SIZES = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}
 """Sizes of the others: true, false, byte, short, integer, long, timestamp, UUID."""
 
 
-class Event(FrozenValue, frozen=True):
+class StreamedEvent(FrozenValue, frozen=True):
     """One event with valid checksums."""
 
     headers: tuple[tuple[str, str], ...]
@@ -73,7 +73,7 @@ class EventStreamReader:
             self._at = 0
         self._buffer += data
 
-    def next_event(self) -> Event | None:
+    def next_event(self) -> StreamedEvent | None:
         """Return the next whole event, or None if it is incomplete. After a BadReply the stream cannot be used."""
         buffer, at = self._buffer, self._at
         if len(buffer) - at < _LENGTHS.size:
@@ -102,12 +102,12 @@ def _checked_lengths(buffer: bytearray, at: int) -> tuple[int, int]:
     return size, headers_size
 
 
-def _event(whole: bytes, headers_size: int) -> Event:
+def _event(whole: bytes, headers_size: int) -> StreamedEvent:
     end = len(whole) - CHECKSUM.size
     if crc32(memoryview(whole)[:end]) != CHECKSUM.unpack_from(whole, end)[0]:
         raise BadReply("an event of AWS's event stream has a wrong checksum")
     start = _LENGTHS.size + headers_size
-    return Event(tuple(_headers(whole[_LENGTHS.size : start])), whole[start:end])
+    return StreamedEvent(tuple(_headers(whole[_LENGTHS.size : start])), whole[start:end])
 
 
 def _headers(block: bytes) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder, Encoder
 
 from bridge.aws.errors import failure_of
-from bridge.aws.event_stream import Event, EventStreamReader
+from bridge.aws.event_stream import EventStreamReader, StreamedEvent
 from bridge.rpc.errors import BadReply, CutReply, RpcError, ServiceFailed
 from bridge.rpc.json_text import without_mark
 
@@ -67,7 +67,7 @@ class ResponseStream:
             return written, error
         return written, None
 
-    def _read(self, event: Event, written: list[bytes]) -> RpcError | None:
+    def _read(self, event: StreamedEvent, written: list[bytes]) -> RpcError | None:
         if self._is_complete:
             return BadReply(f"AWS's event stream for {self._function} goes on behind its end")
         if event.header(":message-type") in ("exception", "error"):
@@ -97,7 +97,7 @@ class ResponseStream:
             return None
         return failure_of(_reported(code, details), function=self._function)
 
-    def _broken_off(self, event: Event) -> RpcError:
+    def _broken_off(self, event: StreamedEvent) -> RpcError:
         """Return an error of Lambda's own in the middle of a stream. The function has run, whatever it is called."""
         name = event.header(":exception-type") or event.header(":error-code")
         cause = f" ({name[:80]})" if name.isprintable() and name else ""

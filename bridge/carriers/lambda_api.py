@@ -38,7 +38,7 @@ other calls for a millisecond.
 MAX_INVOKE_BODY = MAX_REPLY + (4 << 10)
 """The largest reply read whole (bytes). Lambda's limit is MAX_REPLY. Emulators count a little differently."""
 
-MAX_TENANTS = 256
+MAX_TENANT_SIGNERS = 256
 """Tenants of one function whose signers are kept. Each takes some KiB."""
 
 Answer = TypeVar("Answer", Response, StreamedResponse)
@@ -187,7 +187,7 @@ class _Way:
         self._key = key
         self._path = path
         self._query = query
-        self._of_tenants: Remembered[HeaderPairs, RequestSigner] = Remembered(self._new_signer, most=MAX_TENANTS)
+        self._of_tenants: Remembered[HeaderPairs, RequestSigner] = Remembered(self._new_signer, most=MAX_TENANT_SIGNERS)
         self.signer = self._new_signer(())
 
     def signer_for(self, extra: HeaderPairs) -> RequestSigner:

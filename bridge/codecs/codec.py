@@ -42,7 +42,7 @@ class ReplyOptions(FrozenValue, frozen=True):
         return value_of(self.metadata, "grpc-accept-encoding")
 
 
-class Reader(Protocol):
+class BodyReader(Protocol):
     """Reads one reply: `feed` it the body in any chunks, then `convert`, then `finish`. The events and the outcome do
     not depend on the chunks.
 
@@ -108,13 +108,13 @@ class Codec(Protocol):
         """
         ...
 
-    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> BodyReader:
         """For the reply to one call. `headers`: names in lower case."""
         ...
 
     def read(
         self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions
-    ) -> list[ResponseEvent] | Reader:
+    ) -> list[ResponseEvent] | BodyReader:
         """Read a reply that is whole. Returns its events, or a reader for the body: if reading it may take long, or may
         fail.
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from bridge.codecs.codec import Reader, ReplyOptions
+from bridge.codecs.codec import BodyReader, ReplyOptions
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.error_excerpts import broken_off, excerpt, http_refusal
 from bridge.codecs.fields import sort_fields
@@ -105,7 +105,7 @@ class Grpc:
     convert = None
     reader = GrpcReader
 
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - the reader takes the body in parts
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> BodyReader:  # noqa: ARG002 - the reader takes the body in parts
         return GrpcReader(http_status, headers, options)
 
 

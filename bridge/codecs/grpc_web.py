@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from binascii import a2b_base64
 
-from bridge.codecs.codec import Reader, ReplyOptions
+from bridge.codecs.codec import BodyReader, ReplyOptions
 from bridge.codecs.enveloped import EnvelopedBody, wrong_format
 from bridge.codecs.error_excerpts import broken_off, http_refusal
 from bridge.codecs.fields import ReplyFields, sort_fields
@@ -184,7 +184,7 @@ class GrpcWeb:
 
     def read(
         self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions
-    ) -> list[ResponseEvent] | Reader:
+    ) -> list[ResponseEvent] | BodyReader:
         """See Codec.read. The common reply is one message that is not compressed, then status OK. Its events are those
         that the reader would return, for a fifth of the cost.
         """

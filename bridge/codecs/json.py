@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bridge.codecs.codec import Reader, ReplyOptions
+from bridge.codecs.codec import BodyReader, ReplyOptions
 from bridge.codecs.unary import MAX_BODY, UnaryReader, only_message
 from bridge.rpc.buffers import Account
 from bridge.rpc.json_text import without_mark
@@ -49,7 +49,7 @@ class Json:
         """See Codec.convert."""
         return await self._transcode.to_json(path, body, max_size=self._max_request, account=account)
 
-    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> BodyReader:
         path, limit, account = options.path, options.max_response, options.account
         max_size = MAX_BODY if limit is None else limit
 
@@ -59,7 +59,7 @@ class Json:
 
         return UnaryReader(http_status, headers, decode=_decode, convert=convert, max_response=limit)
 
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - nothing is looked at before `feed`
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> BodyReader:  # noqa: ARG002 - nothing is looked at before `feed`
         return self.reader(http_status, headers, options)
 
 

@@ -6,7 +6,7 @@ message and details.
 
 from __future__ import annotations
 
-from bridge.codecs.codec import Reader, ReplyOptions
+from bridge.codecs.codec import BodyReader, ReplyOptions
 from bridge.codecs.unary import UnaryReader, only_message
 from bridge.rpc.errors import NoStatus
 from bridge.rpc.metadata import Metadata
@@ -20,10 +20,10 @@ class Protobuf:
     def encode(self, path: str, message_format: str, body: bytes) -> bytes:  # noqa: ARG002 - the same for every method
         return only_message(body, message_format, payload="protobuf")
 
-    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> Reader:
+    def reader(self, http_status: int, headers: Metadata, options: ReplyOptions) -> BodyReader:
         return UnaryReader(http_status, headers, decode=_decode, max_response=options.max_response)
 
-    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> Reader:  # noqa: ARG002 - nothing is looked at before `feed`
+    def read(self, http_status: int, headers: Metadata, body: bytes, options: ReplyOptions) -> BodyReader:  # noqa: ARG002 - nothing is looked at before `feed`
         return self.reader(http_status, headers, options)
 
 

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from bridge.commands.call_address import Security
 from bridge.commands.call_report import CallEnd, JsonReport, Report, TextReport, details_of
 from bridge.commands.call_requests import documents_in, is_stdin, only_request, requests_in
-from bridge.commands.call_server import Server, connected
+from bridge.commands.call_server import CalledServer, connected
 from bridge.commands.call_symbols import Metadata, ReflectionSource, SymbolSource, file_source, find_method
 from bridge.commands.failure import CommandFailed
 from bridge.config.units import parse_duration
@@ -180,7 +180,7 @@ class _Requests:
 
 
 def _make_call(
-    server: Server,
+    server: CalledServer,
     method: MethodDescriptor,
     requests: Iterator[Message],
     metadata: Metadata,
@@ -234,7 +234,7 @@ def _pairs(metadata: Any) -> Metadata:
 
 
 @contextmanager
-def _server(chosen: argparse.Namespace) -> Iterator[Server]:
+def _server(chosen: argparse.Namespace) -> Iterator[CalledServer]:
     """Yield the bridge at --to, or a private one for --target."""
     security = Security.of(chosen)
     if chosen.target is None:

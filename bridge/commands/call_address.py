@@ -74,14 +74,14 @@ def checked_address(text: str) -> str:
         )
     if text.startswith(_NAME_SYNTAX):
         return text
-    if host_and_port(text) is None:
+    if split_address(text) is None:
         raise CommandFailed(
             f"--to takes HOST:PORT, such as localhost:50051 or [::1]:50051, or unix:PATH; found {text!r}", exit_code=2
         )
     return text
 
 
-def host_and_port(address: str) -> tuple[str, int] | None:
+def split_address(address: str) -> tuple[str, int] | None:
     """Return the parts of HOST:PORT, or None for other names."""
     found = _HOST_AND_PORT.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 1 << 16:

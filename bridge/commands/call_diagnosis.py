@@ -9,7 +9,7 @@ import socket
 import ssl
 from pathlib import Path
 
-from bridge.commands.call_address import Security, host_and_port
+from bridge.commands.call_address import Security, split_address
 
 _SECONDS = 3.0
 """For one look: to connect, and to read the first bytes."""
@@ -46,7 +46,7 @@ def explain(address: str, security: Security) -> str | None:
     try:
         opened = _connect(address)
     except socket.gaierror:
-        found = host_and_port(address)
+        found = split_address(address)
         return f"nothing answers gRPC at {address}: no host has the name {found[0] if found else address}"
     except ConnectionRefusedError:
         return f"nothing answers gRPC at {address}: the connection is refused; {IS_IT_RUNNING}"
@@ -74,7 +74,7 @@ def _connect(address: str) -> socket.socket | None:
             opened.close()
             raise
         return opened
-    found = host_and_port(address)
+    found = split_address(address)
     return None if found is None else socket.create_connection(found, timeout=_SECONDS)
 
 
@@ -268,5 +268,5 @@ def _again(address: str) -> socket.socket | None:
 
 
 def _host_of(address: str) -> str:
-    found = host_and_port(address)
+    found = split_address(address)
     return "localhost" if found is None else found[0]

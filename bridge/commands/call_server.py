@@ -16,7 +16,7 @@ _CONNECT_MILLISECONDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class CalledServer:
     """A server that calls can be made to. Whether it is there, the first call tells."""
 
     channel: grpc.Channel
@@ -35,7 +35,7 @@ class Server:
 
 
 @contextmanager
-def connected(address: str, security: Security) -> Iterator[Server]:
+def connected(address: str, security: Security) -> Iterator[CalledServer]:
     """Yield the server at an address. Raises CommandFailed for an address that cannot be read.
 
     A call on it does not wait: if the first attempt to connect fails, it ends with UNAVAILABLE.
@@ -62,7 +62,7 @@ def connected(address: str, security: Security) -> Iterator[Server]:
             if security.authority is None:
                 options.append(("grpc.default_authority", address))
             channel = grpc.insecure_channel(relay, options)
-        yield Server(stack.enter_context(channel), address, security)
+        yield CalledServer(stack.enter_context(channel), address, security)
 
 
 def _credentials(security: Security) -> grpc.ChannelCredentials:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from bridge.commands.call_server import Server
+from bridge.commands.call_server import CalledServer
 from bridge.commands.failure import CommandFailed
 from bridge.config.problems import did_you_mean
 from bridge.services.builtin import message_class
@@ -93,7 +93,7 @@ def file_source(protosets: Sequence[Path], protos: Sequence[Path], import_paths:
 class ReflectionSource:
     """What the server says of itself."""
 
-    def __init__(self, server: Server, metadata: Metadata, *, seconds: float = _REFLECTION_SECONDS) -> None:
+    def __init__(self, server: CalledServer, metadata: Metadata, *, seconds: float = _REFLECTION_SECONDS) -> None:
         """`metadata` goes with each question, because a server may ask for a token here, too. `seconds` bounds one."""
         self._server = server
         self._metadata = tuple(metadata)

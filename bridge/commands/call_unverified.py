@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bridge.commands.call_address import Security, host_and_port
+from bridge.commands.call_address import Security, split_address
 
 _PIECE = 1 << 16
 _CONNECT_SECONDS = 10.0
@@ -60,7 +60,7 @@ def _accept(listener: socket.socket, address: str, security: Security, context: 
 
 def _relay(near: socket.socket, address: str, security: Security, context: ssl.SSLContext) -> None:
     with near:
-        found = host_and_port(address)
+        found = split_address(address)
         if found is None:
             return
         with (

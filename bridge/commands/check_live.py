@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from bridge.commands.failure import CommandFailed
 from bridge.commands.iam import filled, region_of_environment
-from bridge.config.permissions import Place, missing, role_of
+from bridge.config.permissions import AccountPlace, missing, role_of
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
 from bridge.layers.deadline import Deadlines
@@ -45,7 +45,7 @@ def _lacks(config: Config, destination: Destination) -> Iterator[str]:
     leg = destination.leg
     role = role_of(leg, config)
     yield f"add to the policy of {'the bridge' if role is None else role.arn}, or see whether another policy denies it:"
-    place = Place(region=region_of_environment())
+    place = AccountPlace(region=region_of_environment())
     for statement in missing(config.services[destination.key], leg, config, place):
         yield filled(json.dumps(statement.document()))
 

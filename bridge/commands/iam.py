@@ -20,19 +20,19 @@ from bridge.config.permissions import (
     THIS_REGION,
     UNNAMED_ENDPOINT,
     UNNAMED_FUNCTION,
+    AccountPlace,
     Identity,
-    Place,
     identities,
     unnamed,
 )
 
-VERSION = "2012-10-17"
+POLICY_LANGUAGE = "2012-10-17"
 """Of the policy language (IAM User Guide, "IAM JSON policy elements: Version")."""
 
 INLINE_POLICY_SIZE = 10_240
 """Characters without white space that the inline policies of a role may have together (IAM quotas)."""
 
-Document: TypeAlias = dict[str, object]
+Policy: TypeAlias = dict[str, object]
 
 _IN_JSON = {THIS_ACCOUNT: "*", THIS_REGION: "*", THIS_PARTITION: "aws"}
 _IN_TERRAFORM = {
@@ -53,7 +53,7 @@ _ROLE_OF_BRIDGE = "${aws_iam_role.bridge.arn}"
 def iam(chosen: argparse.Namespace) -> int:
     """Print the policies. Returns 0, or 1 if a target's permission is unknown. Raises ConfigErrors, CommandFailed."""
     path, config = load_config(chosen)
-    place = Place(
+    place = AccountPlace(
         region=chosen.region or region_of_environment(),
         account=chosen.account or THIS_ACCOUNT,
         owners=dict(map(_owner, chosen.function)),
@@ -89,7 +89,7 @@ def _owner(text: str) -> tuple[str, FunctionName]:
 # -- trust -------------------------------------------------------------------------------------------------------------
 
 
-def _trust_of_bridge(chosen: argparse.Namespace) -> Document | None:
+def _trust_of_bridge(chosen: argparse.Namespace) -> Policy | None:
     """Return who may take on the bridge's role, or None if --runs-on does not say. Raises CommandFailed."""
     match chosen.runs_on:
         case "ec2" | "ecs":
@@ -136,7 +136,7 @@ def _service_account(chosen: argparse.Namespace, *, needed: bool) -> tuple[str, 
     return namespace, name
 
 
-def _trust_of_role(identity: Identity, principal: str) -> Document:
+def _trust_of_role(identity: Identity, principal: str) -> Policy:
     ids = identity.external_ids
     return _trust({"AWS": principal}, {"StringEquals": {"sts:ExternalId": list(ids)}} if ids else {})
 
@@ -145,15 +145,15 @@ def _trust(
     principal: Mapping[str, str],
     condition: Mapping[str, object] | None = None,
     actions: tuple[str, ...] = ("sts:AssumeRole",),
-) -> Document:
-    statement: Document = {
+) -> Policy:
+    statement: Policy = {
         "Effect": "Allow",
         "Principal": dict(principal),
         "Action": list(actions) if len(actions) > 1 else actions[0],
     }
     if condition:
         statement["Condition"] = dict(condition)
-    return {"Version": VERSION, "Statement": [statement]}
+    return {"Version": POLICY_LANGUAGE, "Statement": [statement]}
 
 
 def _principal(identity: Identity, chosen: argparse.Namespace) -> str:
@@ -168,13 +168,13 @@ def _principal(identity: Identity, chosen: argparse.Namespace) -> str:
 # -- what is printed ---------------------------------------------------------------------------------------------------
 
 
-def _policy(identity: Identity) -> Document:
-    return {"Version": VERSION, "Statement": [statement.document() for statement in identity.statements]}
+def _policy(identity: Identity) -> Policy:
+    return {"Version": POLICY_LANGUAGE, "Statement": [statement.document() for statement in identity.statements]}
 
 
-def _json(found: tuple[Identity, ...], bridge_trust: Document | None, chosen: argparse.Namespace) -> str:
+def _json(found: tuple[Identity, ...], bridge_trust: Policy | None, chosen: argparse.Namespace) -> str:
     """One object for each identity: `bridge`, and the ARN of each role that it assumes."""
-    printed: dict[str, Document] = {}
+    printed: dict[str, Policy] = {}
     for identity in found:
         trust = bridge_trust
         if identity.roles:
@@ -190,14 +190,14 @@ def filled(text: str) -> str:
     return text
 
 
-def _terraform(found: tuple[Identity, ...], bridge_trust: Document | None, chosen: argparse.Namespace) -> str:
+def _terraform(found: tuple[Identity, ...], bridge_trust: Policy | None, chosen: argparse.Namespace) -> str:
     blocks = list(_blocks(found, bridge_trust, chosen))
     text = "\n".join(blocks)
     sources = [block(("data", _SOURCES[part], "current"), {}) for part in _SOURCES if _IN_TERRAFORM[part] in text]
     return "\n".join((*sources, *blocks))
 
 
-def _blocks(found: tuple[Identity, ...], bridge_trust: Document | None, chosen: argparse.Namespace) -> Iterator[str]:
+def _blocks(found: tuple[Identity, ...], bridge_trust: Policy | None, chosen: argparse.Namespace) -> Iterator[str]:
     for identity in found:
         arn = identity.role_arn
         label = "bridge" if arn is None else "role_" + re.sub(r"[^A-Za-z0-9_-]+", "_", arn.partition(":iam::")[2])
@@ -230,7 +230,7 @@ def _blocks(found: tuple[Identity, ...], bridge_trust: Document | None, chosen: 
         )
 
 
-def _encoded(document: Document | None) -> Expression:
+def _encoded(document: Policy | None) -> Expression:
     return Expression.call("jsonencode", document, {**_IN_TERRAFORM, "<bridge>": _ROLE_OF_BRIDGE})
 
 

@@ -46,7 +46,7 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AccountPlace:
     """What the configuration does not say about the AWS account that it is for."""
 
     region: str = THIS_REGION
@@ -82,7 +82,7 @@ class Identity:
         return tuple(sorted({one for one in ids if one is not None})) if None not in ids else ()
 
 
-def identities(config: Config, place: Place) -> tuple[Identity, ...]:
+def identities(config: Config, place: AccountPlace) -> tuple[Identity, ...]:
     """Return each identity with the statements of its policy. The bridge's own is the first."""
     own: list[Statement] = []
     assumed: dict[str, list[Statement]] = {}
@@ -110,7 +110,7 @@ def role_of(leg: TargetShare, config: Config) -> Role | None:
     return leg.role_arn or config.aws.role_arn
 
 
-def statements_for(service: Service, leg: TargetShare, config: Config, place: Place) -> list[Statement]:
+def statements_for(service: Service, leg: TargetShare, config: Config, place: AccountPlace) -> list[Statement]:
     """Return what calls of this entry to this target need. Empty: AWS asks no permission for them."""
     match leg.target:
         case LambdaTargetSpec(function) if leg.quirks is None:
@@ -136,7 +136,7 @@ def unnamed(config: Config) -> tuple[str, ...]:
     )
 
 
-def missing(service: Service, leg: TargetShare, config: Config, place: Place) -> tuple[Statement, ...]:
+def missing(service: Service, leg: TargetShare, config: Config, place: AccountPlace) -> tuple[Statement, ...]:
     """Return what the identity that calls this target lacks if AWS refuses its calls."""
     return _merged(statements_for(service, leg, config, place))
 
@@ -145,7 +145,7 @@ def _assume(role_arn: str) -> Statement:
     return Statement("AssumeRoles", "sts:AssumeRole", (role_arn,))
 
 
-def _function_arn(function: FunctionName, region: str, place: Place) -> str:
+def _function_arn(function: FunctionName, region: str, place: AccountPlace) -> str:
     """Invoke and InvokeWithResponseStream are one action. AWS compares the ARN with the qualifier that a call names."""
     resource = f"function:{function}"
     account = function.account or place.account
@@ -161,7 +161,7 @@ class _SignedUrl:
     service: Service
 
 
-def _function_url(signed: _SignedUrl, place: Place) -> list[Statement]:
+def _function_url(signed: _SignedUrl, place: AccountPlace) -> list[Statement]:
     """URLs need two actions since October 2025.
 
     https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html
@@ -188,7 +188,7 @@ def _function_url(signed: _SignedUrl, place: Place) -> list[Statement]:
     ]
 
 
-def _web_function(signed: _SignedUrl, place: Place) -> list[Statement]:
+def _web_function(signed: _SignedUrl, place: AccountPlace) -> list[Statement]:
     """Return the one statement. The ARN's form is that of AWS's policy AWSLambdaInvokeWebFunctionEndpointAccess."""
     owner = place.owners.get(signed.url.origin.host.lower())
     name = UNNAMED_ENDPOINT if owner is None else f"{owner.name}/endpoint/*"
@@ -197,7 +197,7 @@ def _web_function(signed: _SignedUrl, place: Place) -> list[Statement]:
     return [Statement("InvokeWebFunctions", "lambda:InvokeWebFunctionEndpoint", (arn,))]
 
 
-def _api_gateway(signed: _SignedUrl, place: Place) -> list[Statement]:
+def _api_gateway(signed: _SignedUrl, place: AccountPlace) -> list[Statement]:
     """`API/STAGE/METHOD/PATH`. An own domain does not tell API, stage and path, since its mappings decide them.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-control-access-using-iam-policies-to-invoke-api.html
@@ -229,7 +229,7 @@ def _methods(service: Service) -> str:
             return "*"
 
 
-_SIGNED: Mapping[str, Callable[[_SignedUrl, Place], list[Statement]]] = {
+_SIGNED: Mapping[str, Callable[[_SignedUrl, AccountPlace], list[Statement]]] = {
     "lambda:InvokeFunctionUrl": _function_url,
     "lambda:InvokeWebFunctionEndpoint": _web_function,
     "execute-api:Invoke": _api_gateway,

@@ -84,7 +84,7 @@ class ByHand:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class KeySlot:
     """One key of a mapping."""
 
     name: str
@@ -101,18 +101,18 @@ class Plan(Generic[SchemaType]):
     def __init__(
         self,
         made: Callable[..., SchemaType],
-        parts: Mapping[str, Slot | Plan[Any]],
+        parts: Mapping[str, KeySlot | Plan[Any]],
         *,
-        null: Slot | None = None,
+        null: KeySlot | None = None,
     ) -> None:
         """`parts` stand under the names of the class's fields. `null` is the key that may be null."""
         self._made = made
         self._parts = parts
         self._null = null
         slots = [
-            slot for part in parts.values() for slot in ([part] if isinstance(part, Slot) else part.slots.values())
+            slot for part in parts.values() for slot in ([part] if isinstance(part, KeySlot) else part.slots.values())
         ]
-        self.slots: Mapping[str, Slot] = {slot.name: slot for slot in ([null] if null else []) + slots}
+        self.slots: Mapping[str, KeySlot] = {slot.name: slot for slot in ([null] if null else []) + slots}
         """All keys, by dotted name."""
 
     @staticmethod
@@ -159,7 +159,7 @@ class Plan(Generic[SchemaType]):
         for field, part in self._parts.items():
             if field in given:
                 continue
-            if isinstance(part, Slot):
+            if isinstance(part, KeySlot):
                 values[field] = _value(part, element, settings, overrides, refused)
             else:
                 values[field] = part._make(element, settings, overrides, {}, refused)
@@ -176,7 +176,7 @@ class Plan(Generic[SchemaType]):
 
 
 def _value(
-    slot: Slot, element: Element, settings: Settings, overrides: Mapping[str, Element], refused: list[Refused]
+    slot: KeySlot, element: Element, settings: Settings, overrides: Mapping[str, Element], refused: list[Refused]
 ) -> Any:
     """Return the value of a flag or variable, else of the file, else the default."""
     assert slot.read is not None, f"{slot.name} is read by hand"
@@ -256,7 +256,7 @@ def _plan_of(made: Hashable) -> Plan[Any]:
 
 def _plan(made: type[SchemaType], usual: SchemaType | None, prefix: str, traits: tuple[Trait, ...]) -> Plan[SchemaType]:
     """`usual` has the defaults; None: those of the class."""
-    parts: dict[str, Slot | Plan[Any]] = {}
+    parts: dict[str, KeySlot | Plan[Any]] = {}
     for name, hint in get_type_hints(made, include_extras=True).items():
         if name in _field_names(made):
             default = _default(made, name) if usual is None else getattr(usual, name)
@@ -266,7 +266,7 @@ def _plan(made: type[SchemaType], usual: SchemaType | None, prefix: str, traits:
     return Plan(made, parts)
 
 
-def _part(hint: Any, name: str, default: Any, prefix: str, traits: tuple[Trait, ...]) -> Slot | Plan[Any] | None:
+def _part(hint: Any, name: str, default: Any, prefix: str, traits: tuple[Trait, ...]) -> KeySlot | Plan[Any] | None:
     """How a field is read; None: it is no key."""
     kind, *notes = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     traits = (*traits, *(note for note in notes if isinstance(note, Trait)))
@@ -279,21 +279,21 @@ def _part(hint: Any, name: str, default: Any, prefix: str, traits: tuple[Trait, 
         case None:
             return None
         case ByHand():
-            return Slot(prefix + name, None, default, traits)
+            return KeySlot(prefix + name, None, default, traits)
         case FieldReaders(keys, under):
             inner = f"{prefix}{under}." if under else prefix
             return Plan(
                 type(default),
                 {each: _slot(key, each, getattr(default, each), inner, traits) for each, key in keys.items()},
-                null=Slot(prefix + under, None, None, traits) if isinstance(how, NullableFields) else None,
+                null=KeySlot(prefix + under, None, None, traits) if isinstance(how, NullableFields) else None,
             )
         case _:
             return _slot(how, name, default, prefix, traits)
 
 
-def _slot(how: Key | Read[Any], name: str, default: Any, prefix: str, traits: tuple[Trait, ...]) -> Slot:
+def _slot(how: Key | Read[Any], name: str, default: Any, prefix: str, traits: tuple[Trait, ...]) -> KeySlot:
     key = how if isinstance(how, Key) else Key(how)
-    return Slot(prefix + (key.name or name), key.read, default, (*traits, *key.traits))
+    return KeySlot(prefix + (key.name or name), key.read, default, (*traits, *key.traits))
 
 
 def _reader_of(kind: Any) -> Read[Any] | None:

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
-from bridge.emulator.api.function_urls import PATH_PREFIX, FunctionUrls
-from bridge.emulator.api.invoke_api import InvokeApi, WebHandler
+from bridge.emulator.api.function_urls import URL_PATH_PREFIX, FunctionUrls
+from bridge.emulator.api.invoke_api import InvokeApi
 from bridge.emulator.api.url_signature import known_keys
-from bridge.emulator.api.web_functions import PATH_PREFIX as WEB_PATH_PREFIX
-from bridge.emulator.api.web_functions import WebFunctions
+from bridge.emulator.api.web_functions import WEB_PATH_PREFIX, WebFunctions
 from bridge.emulator.instances.console import Console
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch
@@ -52,8 +52,8 @@ _LONGEST_LAST_LINE = 500
 """What is kept of a function's output for the status page: lines, and characters of each."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared with, not bound to
 
-Kind = TypeVar("Kind", Function, WebFunction)
-MakeFunction = Callable[[FunctionConfig, SharedEmulatorState, Callable[[str], None]], Kind]
+AnyFunction = TypeVar("AnyFunction", Function, WebFunction)
+MakeFunction = Callable[[FunctionConfig, SharedEmulatorState, Callable[[str], None]], AnyFunction]
 
 
 class LocalLambda:
@@ -126,7 +126,7 @@ class LocalLambda:
         """Return a function's URL below the endpoint. Every client can use it."""
         config = self._configured.get(name)
         is_web = config is not None and config.web is not None
-        return f"{self._endpoint_url}{WEB_PATH_PREFIX if is_web else PATH_PREFIX}{name}/"
+        return f"{self._endpoint_url}{WEB_PATH_PREFIX if is_web else URL_PATH_PREFIX}{name}/"
 
     async def start(self, host: str, port: int) -> int:
         """Serve, and return the port: the one chosen if 0 was asked for. Raises OSError if it cannot be bound."""
@@ -175,7 +175,7 @@ class LocalLambda:
         self._write(name, line)
 
     @web.middleware
-    async def _serving(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    async def _serving(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keep the connection while its request is served."""
         assert self._connections is not None
         with self._connections.serving(request):
@@ -191,7 +191,7 @@ class LocalLambda:
         await self._watch.follow({config.code for config in functions.values() if config.reload})
 
     def _update(
-        self, known: dict[str, Kind], functions: Mapping[str, FunctionConfig], make: MakeFunction[Kind]
+        self, known: dict[str, AnyFunction], functions: Mapping[str, FunctionConfig], make: MakeFunction[AnyFunction]
     ) -> None:
         """Let `known` have these functions, all of one kind."""
         for name in known.keys() - functions.keys():

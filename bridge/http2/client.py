@@ -15,7 +15,7 @@ from bridge.http2.client_events import ClientEvent, StreamFailed
 from bridge.http2.client_limits import ClientLimits, Patience
 from bridge.http2.client_responses import ResponseReceiver
 from bridge.http2.client_sender import ClientSender, ClientStream
-from bridge.http2.client_streams import ClientStreams, ResponseFault
+from bridge.http2.client_streams import ResponseFault, StreamTable
 from bridge.http2.events import ConnectionFailed, ErrorCode, Fields, ViolationKind
 from bridge.http2.faults import ConnectionFault, protocol_fault
 from bridge.http2.frames import CONTINUATION, HEAD_SIZE, MAX_STREAM_ID, SMALLEST_MAX_FRAME, parse_head
@@ -48,7 +48,7 @@ class ClientEngine:
         self._partial = b""
         self._is_over = False
         self._sender = ClientSender()
-        self._streams = ClientStreams(self._sender)
+        self._streams = StreamTable(self._sender)
         self._by_id = self._streams.by_id
         self._patience = Patience(limits, self._sender)
         self._responses = responses = ResponseReceiver(limits, self._streams, self._sender, self._patience)

@@ -14,7 +14,7 @@ from bridge.http2.client_events import (
 )
 from bridge.http2.client_limits import Patience
 from bridge.http2.client_sender import ClientSender, ClientStream
-from bridge.http2.client_streams import ClientStreams, ResponseFault
+from bridge.http2.client_streams import ResponseFault, StreamTable
 from bridge.http2.events import ErrorCode, PingAcknowledged, WindowOpened
 from bridge.http2.faults import flow_fault, protocol_fault, size_fault
 from bridge.http2.frames import ACK, MAX_STREAM_ID, MAX_WINDOW, SMALLEST_MAX_FRAME, frame
@@ -25,7 +25,7 @@ class ControlReceiver:
 
     __slots__ = ("_goaway_last", "_patience", "_pings_sent", "_sender", "_streams")
 
-    def __init__(self, streams: ClientStreams, sender: ClientSender, patience: Patience) -> None:
+    def __init__(self, streams: StreamTable, sender: ClientSender, patience: Patience) -> None:
         self._streams = streams
         self._sender = sender
         self._patience = patience

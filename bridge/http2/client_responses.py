@@ -8,7 +8,7 @@ from bridge.http2 import frames, hpack
 from bridge.http2.client_events import ClientEvent, ResponseReceived, TrailersReceived
 from bridge.http2.client_limits import ClientLimits, Patience
 from bridge.http2.client_sender import ClientSender, ClientStream
-from bridge.http2.client_streams import ClientStreams, ResponseFault
+from bridge.http2.client_streams import ResponseFault, StreamTable
 from bridge.http2.events import DataReceived, ErrorCode, Fields, StreamReset, ViolationKind
 from bridge.http2.faults import ConnectionFault, flow_fault, protocol_fault, size_fault
 from bridge.http2.frames import CONTINUATION, END_HEADERS, END_STREAM, HAS_PRIORITY, PADDED
@@ -53,7 +53,7 @@ class ResponseReceiver:
         "_window_in",
     )
 
-    def __init__(self, limits: ClientLimits, streams: ClientStreams, sender: ClientSender, patience: Patience) -> None:
+    def __init__(self, limits: ClientLimits, streams: StreamTable, sender: ClientSender, patience: Patience) -> None:
         self._streams = streams
         self._by_id = streams.by_id
         self._sender = sender

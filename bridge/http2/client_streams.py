@@ -22,7 +22,7 @@ class ResponseFault(Exception):
         """The rule is the engine's own limit on header lists."""
 
 
-class ClientStreams:
+class StreamTable:
     """What both halves of the engine know: what it reads, and what it sends."""
 
     __slots__ = (

@@ -13,7 +13,7 @@ from bridge.rpc.errors import Quota
 
 NEVER = float("inf")
 
-FORGOTTEN_AFTER = 60.0
+LIMIT_FORGOTTEN_AFTER = 60.0
 """Seconds. A limit that nobody has met for so long says nothing about the function any more."""
 LONGEST_PAUSE = 60.0
 """Seconds that a Retry-After may stop all calls. A longer one is asked again."""
@@ -106,11 +106,11 @@ class LearnedLimits:
         self._pause(now + max(wait, backoff * (1 + self._random()) / 2))
 
     def _forget_old(self, now: float) -> None:
-        """Forget limits that nobody has met for FORGOTTEN_AFTER."""
+        """Forget limits that nobody has met for LIMIT_FORGOTTEN_AFTER."""
         concurrency, rate = self._concurrency, self._rate
-        if concurrency.limit is not None and now - concurrency.reached_at > FORGOTTEN_AFTER:
+        if concurrency.limit is not None and now - concurrency.reached_at > LIMIT_FORGOTTEN_AFTER:
             self._concurrency = _Concurrency()
-        if rate.rate is not None and now - rate.reached_at > FORGOTTEN_AFTER:
+        if rate.rate is not None and now - rate.reached_at > LIMIT_FORGOTTEN_AFTER:
             self._rate = _Rate()
 
     def _pause(self, until: float) -> None:

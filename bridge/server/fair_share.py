@@ -35,7 +35,7 @@ _MOST_DROPPED = 16 << 20
 _CLOSED = ConnectionState.CLOSED
 
 
-class Waiting(Protocol):
+class WaitingConnection(Protocol):
     """A connection that waits for its turn."""
 
     def go_on(self, until: float) -> int:
@@ -54,7 +54,7 @@ class FairShare:
     """The queue that all connections of a server share."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[WaitingConnection] = deque()
         self._turn = -1.0
         """The loop's time when the current turn began. It counts milliseconds, so short turns share one value."""
         self._turn_ends = 0.0
@@ -87,7 +87,7 @@ class FairShare:
             took += calls * _CALL_COST
         return ended + took * _LIGHT_SHARE if took > _BRIEF else 0.0
 
-    def wait(self, connection: Waiting) -> None:
+    def wait(self, connection: WaitingConnection) -> None:
         """Serve the connection when its turn comes. It must not be waiting already."""
         self._waiting.append(connection)
         self._schedule()
@@ -251,7 +251,7 @@ class Intake:
         self._share.wait(self)
 
     def go_on(self, until: float) -> int:
-        """Serve some of what waits. See Waiting."""
+        """Serve some of what waits. See WaitingConnection."""
         consumer = self._consumer
         if consumer is None:
             self.is_behind = False

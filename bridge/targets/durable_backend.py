@@ -15,7 +15,7 @@ from bridge.rpc.call import Call, CallFacts, Peer
 from bridge.rpc.metadata import Metadata
 from bridge.targets.gathering_target import Backend, BackendReply
 
-NOWHERE = "0.0.0.0"  # noqa: S104 - written into events, not bound
+NO_ADDRESS = "0.0.0.0"  # noqa: S104 - written into events, not bound
 """The client's address in events."""
 
 _LEFT_OUT = frozenset(
@@ -92,4 +92,4 @@ class RepeatableFacts(OpenAccount):
         self.path = call.path
         self.content_type = call.content_type
         self.authority = call.authority
-        self.peer = Peer(NOWHERE, call.peer.certificate)
+        self.peer = Peer(NO_ADDRESS, call.peer.certificate)

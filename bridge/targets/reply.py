@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Self, TypeVar
 
 from bridge.aws.invoke import MAX_REPLY
-from bridge.codecs.codec import Reader
+from bridge.codecs.codec import BodyReader
 from bridge.codecs.content_coding import ContentDecoder
 from bridge.rpc.buffers import SMALL, Account, Portion
 from bridge.rpc.call import Call
@@ -41,7 +41,7 @@ _Item = TypeVar("_Item")
 # -- a reply that has arrived whole ------------------------------------------------------------------------------------
 
 
-async def read_in_slices(reader: Reader, body: bytes, *, into: list[ResponseEvent]) -> None:
+async def read_in_slices(reader: BodyReader, body: bytes, *, into: list[ResponseEvent]) -> None:
     """Add all events of this whole body to `into`. Raises what the reader raises. The events before the error have then
     been added.
     """
@@ -58,7 +58,7 @@ async def read_in_slices(reader: Reader, body: bytes, *, into: list[ResponseEven
 
 
 async def read_decoded(
-    reader: Reader,
+    reader: BodyReader,
     codings: tuple[str, ...],
     body: bytes,
     account: Account,
@@ -108,7 +108,7 @@ def largest_message(max_response: int | None) -> int:
 
 
 async def stream_reply(
-    call: Call, reader: Reader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
+    call: Call, reader: BodyReader, parts: AsyncIterator[bytes], *, begun: bytes = b"", request_id: str
 ) -> None:
     """Send the whole response. `begun` holds the bytes of the body that have arrived. `request_id` is AWS's, or empty.
 
@@ -136,7 +136,7 @@ class UntilEnd:
 
     __slots__ = ("_parts", "_reader")
 
-    def __init__(self, parts: AsyncIterator[bytes], reader: Reader) -> None:
+    def __init__(self, parts: AsyncIterator[bytes], reader: BodyReader) -> None:
         """Yield these parts, which this reader will read."""
         self._parts = parts
         self._reader = reader
@@ -153,7 +153,7 @@ class UntilEnd:
             raise StopAsyncIteration from None
 
 
-async def _pass_on(call: Call, reader: Reader, part: bytes, held: Portion) -> None:
+async def _pass_on(call: Call, reader: BodyReader, part: bytes, held: Portion) -> None:
     """`held` is the part of the call's account for bytes in the reader."""
     for piece in in_pieces(part):
         before = call.held
@@ -183,7 +183,7 @@ async def _send(call: Call, events: list[ResponseEvent]) -> None:
 # -- for both ----------------------------------------------------------------------------------------------------------
 
 
-async def finish(reader: Reader) -> list[ResponseEvent]:
+async def finish(reader: BodyReader) -> list[ResponseEvent]:
     """Return the last events of a body that has ended. Raises what the reader raises."""
     convert = reader.convert
     if convert is not None:

@@ -26,7 +26,7 @@ from bridge.rpc.value import FrozenValue
 GRPC_CONTENT_TYPE = "application/grpc"
 HTTP_OK = 200
 
-MOST_VALUES = 1000
+MAX_TRAILER_VALUES = 1000
 """Values of one `-bin` field that are passed on."""
 
 _DETAILS = "grpc-status-details-bin"
@@ -109,7 +109,7 @@ def to_wire(metadata: Metadata) -> Metadata:
     fields: list[tuple[str, str]] = []
     for name, value in metadata:
         if is_binary(name):
-            fields += [(name, part) for part in binary_values(value, MOST_VALUES)]
+            fields += [(name, part) for part in binary_values(value, MAX_TRAILER_VALUES)]
         else:
             fields.append((name, clean_value(value)))
     return tuple(fields)
@@ -161,7 +161,7 @@ def _from_wire(fields: Fields) -> Metadata:
             if name == PUSHBACK:
                 metadata.append((name, valid_pushback(value)))
         elif is_binary(name):
-            metadata += [(name, part) for part in binary_values(value, MOST_VALUES)]
+            metadata += [(name, part) for part in binary_values(value, MAX_TRAILER_VALUES)]
         elif is_name(name):
             metadata.append((name, clean_value(value)))
     return tuple(metadata)

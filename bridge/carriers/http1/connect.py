@@ -27,7 +27,7 @@ CONNECT_TIMEOUT = 10.0
 STAGGER = 0.25
 """Seconds that an address may stay silent before the next one is tried too (RFC 8305 5)."""
 
-KEPT_DESCRIPTORS = 24
+ADMIN_DESCRIPTORS = 24
 """File descriptors that connections to targets never take: the admin port needs some when all others are in use."""
 
 MAX_PROXY_HEAD = 16 << 10
@@ -211,7 +211,7 @@ def _check_descriptor(descriptor: int) -> None:
     kept for other uses.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and descriptor >= files - KEPT_DESCRIPTORS:
+    if files != resource.RLIM_INFINITY and descriptor >= files - ADMIN_DESCRIPTORS:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 

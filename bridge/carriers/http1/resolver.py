@@ -23,7 +23,7 @@ Lookup = Callable[[str, int], Awaitable[list[SocketAddress]]]
 FRESH = 60.0
 """Seconds for which an answer is used without asking again."""
 
-PATIENCE = 1.0
+LOOKUP_PATIENCE = 1.0
 """Seconds that a lookup may take before the last answer is used instead."""
 
 PAUSE = 5.0
@@ -78,7 +78,7 @@ class Resolver:
             self._lookups[place] = lookup
             lookup.add_done_callback(lambda _: self._lookups.pop(place, None))
         # All waiting callers share a lookup. One that gives up does not end it.
-        await asyncio.wait((lookup,), timeout=None if answer is None else PATIENCE)
+        await asyncio.wait((lookup,), timeout=None if answer is None else LOOKUP_PATIENCE)
         answer = self._answers.get(place)
         if answer is None:
             raise Unreachable(f"no address is known for {host}")

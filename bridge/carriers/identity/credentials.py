@@ -37,7 +37,7 @@ CHECKED_EVERY = 60.0
 """Seconds between two checks of the credentials. botocore renews them from 15 minutes before they expire."""
 
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
+MAX_SEARCH_PAUSE = 60.0
 """Seconds until the next search after one that found nothing, doubled each time."""
 
 FORCED_EVERY = 10.0
@@ -46,7 +46,7 @@ FORCED_EVERY = 10.0
 NONE_YET = "the bridge has no AWS credentials yet; its log says why"
 """What a caller learns. Only the operator can do something about it, so the advice is in the log."""
 
-NOWHERE = (
+NO_CREDENTIALS_FOUND = (
     "no place holds any; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws sso login`,"
     " or give the machine or container a role"
 )
@@ -244,7 +244,7 @@ class RefreshingCredentials:
             else:
                 look = self._search.find
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - not a secret
-                pause = min(pause * 2, LONGEST_PAUSE)
+                pause = min(pause * 2, MAX_SEARCH_PAUSE)
 
     async def _update(self, look: Callable[[], Found]) -> bool:
         """Search once, and publish the result. Returns False if nothing was found; earlier credentials then stay."""
@@ -356,7 +356,7 @@ class BotocoreSearch:
             if kept is not None:
                 self._kept = kept
                 return kept
-        raise NoCredentials(NOWHERE)
+        raise NoCredentials(NO_CREDENTIALS_FOUND)
 
     def _fault(self, session: Session, provider: str, error: Exception) -> NoCredentials:
         place = place_of(provider, session, os.environ)

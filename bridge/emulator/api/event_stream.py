@@ -13,8 +13,8 @@ from contextlib import aclosing
 import msgspec
 from aiohttp import web
 
+from bridge.aws.arn import LATEST
 from bridge.aws.event_stream_encoder import EVENT_STREAM_TYPE, encode_event
-from bridge.emulator.api import naming
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
@@ -30,7 +30,7 @@ async def run(request: web.Request, function: Function, invocation: Invocation) 
     response = web.StreamResponse(
         headers={
             "Content-Type": EVENT_STREAM_TYPE,
-            "X-Amz-Executed-Version": naming.LATEST,
+            "X-Amz-Executed-Version": LATEST,
             "X-Amzn-Trace-Id": invocation.trace_id,
             "x-amzn-RequestId": invocation.request_id,
         }

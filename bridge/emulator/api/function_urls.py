@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bridge.aws.events.prelude import HTTP_CONTENT_TYPE
 from bridge.aws.invoke import MAX_REQUEST
@@ -32,10 +33,10 @@ STREAMING_ADVICE = (
     "; the function streams: give its URL invoke_mode: response_stream, or LambdaServer stream_replies=False"
 )
 
-PATH_PREFIX = "/lambda-url/"
-PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
+URL_PATH_PREFIX = "/lambda-url/"
+URL_PATH = URL_PATH_PREFIX + "{name}{path:(?:/.*)?}"
 
-OPEN_TO_PAGES = (PATH_PREFIX, "/lambda-web/")
+OPEN_TO_PAGES = (URL_PATH_PREFIX, "/lambda-web/")
 """The paths that pages of any origin may ask for, as on AWS."""
 
 BODILESS = (204, 304)
@@ -43,8 +44,6 @@ BODILESS = (204, 304)
 
 _HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-url\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(r"/lambda-url/[^/?]+(?P<path>[^?]*)")
-
-WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class FunctionUrls:
@@ -59,7 +58,7 @@ class FunctionUrls:
         self._hosts = hosts
 
     @web.middleware
-    async def serve_by_host(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    async def serve_by_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
         match = _HOST.fullmatch(host)
         if match is not None and self._hosts.answer_to_url(host, match["suffix"]):
@@ -163,14 +162,14 @@ async def _answer_whole(function: Function, invocation: Invocation) -> web.Strea
     function.begin(invocation, reply)
     payload = await reply.whole()
     if reply.failure is not None:
-        raise refusals.FunctionError
+        raise refusals.NoHttpReply
     try:
         inferred = url_reply.infer(payload)
     except InvalidUrlReply as bad:
         is_http = reply.is_streamed and reply.content_type == HTTP_CONTENT_TYPE
         advice = STREAMING_ADVICE if is_http else ""
         function.note(f"URL: 502, {bad}{advice}")
-        raise refusals.FunctionError from None
+        raise refusals.NoHttpReply from None
     return web.Response(
         status=inferred.head.http_status,
         headers=_headers(inferred.head, invocation),
@@ -188,7 +187,7 @@ async def _answer_streamed(request: web.Request, function: Function, invocation:
                 head, begun = await _read_head(reply, chunks)
             except InvalidUrlReply as bad:
                 function.note(f"URL: 502, {bad}")
-                raise refusals.FunctionError from None
+                raise refusals.NoHttpReply from None
             response = web.StreamResponse(status=head.http_status, headers=_headers(head, invocation))
             await _send(request, response, begun, chunks)
     finally:

@@ -12,23 +12,23 @@ import logging
 import math
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Annotated, Any
 from uuid import uuid4
 
 import msgspec
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 
+from bridge.aws.arn import LATEST
 from bridge.aws.durable import ARN_HEADER, NAME_HEADER, NAME_RULE, is_execution_name
 from bridge.aws.invoke import MAX_CLIENT_CONTEXT, MAX_REQUEST
 from bridge.aws.tenancy import TENANT_HEADER, TENANT_RULE, is_tenant
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import event_stream, naming, refusals, signature
-from bridge.emulator.api.function_urls import PATH, FunctionUrls
+from bridge.emulator.api.function_urls import URL_PATH, FunctionUrls
 from bridge.emulator.api.naming import FunctionId
-from bridge.emulator.api.web_functions import PATH as WEB_PATH
-from bridge.emulator.api.web_functions import WebFunctions
+from bridge.emulator.api.web_functions import WEB_PATH, WebFunctions
 from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
 from bridge.emulator.instances.executions import Outcome
 from bridge.emulator.instances.function import Function
@@ -53,7 +53,6 @@ SERVED = (
     "/lambda-url/NAME/ and /lambda-web/NAME/."
 )
 
-WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _logger = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class InvokeApi:
                 web.post(
                     "/2021-11-15/functions/{name}/response-streaming-invocations", self._invoke_with_response_stream
                 ),
-                web.route("*", PATH, self._urls.serve_by_path),
+                web.route("*", URL_PATH, self._urls.serve_by_path),
                 web.route("*", WEB_PATH, self._web_functions.serve_by_path, expect_handler=expect),
                 web.route("*", "/{path:.*}", _unknown, expect_handler=expect),
             ]
@@ -203,14 +202,14 @@ async def _run_once(function: Function, invocation: Invocation, name: str) -> we
     if execution is None:
         execution = executions.begin(name, invocation, _begin(function, invocation))
     response = _answer(await asyncio.shield(execution.outcome), invocation)
-    arn = FunctionId(function.config.name, naming.LATEST).arn
+    arn = FunctionId(function.config.name, LATEST).arn
     response.headers[ARN_HEADER] = f"{arn}/durable-execution/{name}/{execution.id}"
     return response
 
 
 def _answer(outcome: Outcome, invocation: Invocation) -> web.Response:
     headers = {
-        "X-Amz-Executed-Version": naming.LATEST,
+        "X-Amz-Executed-Version": LATEST,
         "X-Amzn-Trace-Id": invocation.trace_id,
     }
     if outcome.failure is not None:
@@ -225,7 +224,7 @@ async def _unknown(request: web.Request) -> web.StreamResponse:
 
 
 @web.middleware
-async def _answer_refusals(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+async def _answer_refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID_KEY] = request_id = str(uuid4())
     try:
         response = await handler(request)
@@ -363,7 +362,7 @@ def _described(config: FunctionConfig) -> dict[str, object]:
         "Handler": config.handler or "bootstrap",
         "Timeout": math.ceil(config.timeout),
         "MemorySize": math.ceil(config.memory / MIB),
-        "Version": naming.LATEST,
+        "Version": LATEST,
         "PackageType": "Zip",
         "State": "Active",
         "LastUpdateStatus": "Successful",

@@ -17,14 +17,13 @@ Kind = TypeVar("Kind")
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"
-LATEST = "$LATEST"
 
 # botocore's shape NamespacedFunctionName: a name, a partial ARN or an ARN, each with or without a qualifier.
 NAME = re.compile(
     rf"(?:arn:aws[a-z-]*:lambda:)?(?:{REGION_PATTERN}:)?(?:[0-9]{{12}}:)?(?:function:)?{FUNCTION_PATTERN}"
 )
 QUALIFIER = re.compile(QUALIFIER_PATTERN)
-VERSION = re.compile(r"[0-9]+")
+NUMBERED_VERSION = re.compile(r"[0-9]+")
 
 
 def url_domain(name: str) -> str:
@@ -59,7 +58,7 @@ class FunctionId(FrozenValue, frozen=True):
     @property
     def is_published_version(self) -> bool:
         """The request names a version number, but nothing is ever published here. Any alias means $LATEST."""
-        return self.qualifier is not None and VERSION.fullmatch(self.qualifier) is not None
+        return self.qualifier is not None and NUMBERED_VERSION.fullmatch(self.qualifier) is not None
 
 
 def parse_function_name(text: str, qualifier: str | None) -> FunctionId:

@@ -167,7 +167,7 @@ class UnexpectedTenant(ApiRefusal):
         )
 
 
-class AlreadyStarted(ApiRefusal):
+class ExecutionExists(ApiRefusal):
     """A durable execution of this name began with another payload."""
 
     http_status = 409
@@ -236,7 +236,7 @@ class UrlRequestTooLarge(UrlRefusal):
         super().__init__(f"Request must be smaller than {MAX_REQUEST} bytes for the InvokeFunction operation")
 
 
-class FunctionError(UrlRefusal):
+class NoHttpReply(UrlRefusal):
     """The function failed, or its reply is not an HTTP response."""
 
     http_status = 502

@@ -12,11 +12,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-MAX_HEAD = 64 << 10
+MAX_WEB_HEAD = 64 << 10
 """Bytes of a response's head."""
 _READ_SIZE = 64 << 10
 
-Fields = list[tuple[str, str]]
+WebFields = list[tuple[str, str]]
 
 
 class BadResponse(Exception):
@@ -37,7 +37,7 @@ class WebExchange:
         self._has_head = False
         self._is_whole = False
         self.status = 0
-        self.fields: Fields = []
+        self.fields: WebFields = []
 
     @classmethod
     async def open(cls, host: str, port: int, *, has_body: bool) -> WebExchange:
@@ -62,8 +62,8 @@ class WebExchange:
         while not self._has_head:
             if not await self._read():
                 raise BadResponse("the server closed the connection without a response")
-            if self._head_size > MAX_HEAD:
-                raise BadResponse(f"the head of the response has more than {MAX_HEAD} bytes")
+            if self._head_size > MAX_WEB_HEAD:
+                raise BadResponse(f"the head of the response has more than {MAX_WEB_HEAD} bytes")
 
     async def body(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes. Raises BadResponse if it ends too early."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from bridge.emulator.api import naming
 from bridge.emulator.api.function_urls import BODILESS
@@ -24,14 +25,14 @@ from bridge.emulator.instances.web_instance import LOOPBACK, NotServing, WebInst
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import cut
 
-PATH_PREFIX = "/lambda-web/"
-PATH = PATH_PREFIX + "{name}{path:(?:/.*)?}"
+WEB_PATH_PREFIX = "/lambda-web/"
+WEB_PATH = WEB_PATH_PREFIX + "{name}{path:(?:/.*)?}"
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "DELETE"})
+HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "DELETE"})
 ENDPOINT_NAME = "default"
 """The name of the endpoint. On AWS a function may have several."""
 
-TIMED_OUT = "Runtime.RequestTimeout"
+REQUEST_TIMED_OUT = "Runtime.RequestTimeout"
 """The one error type of these that AWS documents."""
 EXITED = "Runtime.ExitError"
 NO_RESPONSE = "Runtime.InvalidResponse"
@@ -47,8 +48,6 @@ _REMOVED_PREFIXES = ("proxy-", "x-http-method", "lambda-web-")
 _HOST = re.compile(r"(?P<name>[^.:]+)\.lambda-web\.[^.:]+\.(?P<suffix>[^:]+)(?::\d+)?", re.IGNORECASE)
 _PATH = re.compile(r"/lambda-web/[^/?]+(?P<path>.*)", re.DOTALL)
 
-WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class WebFunctions:
     """`functions` is looked at anew for each request. Pages of any origin may ask, as on AWS."""
@@ -58,7 +57,7 @@ class WebFunctions:
         self._hosts = hosts
 
     @web.middleware
-    async def serve_by_host(self, request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    async def serve_by_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         name = self._name_in_host(request)
         if name is None:
             return await handler(request)
@@ -71,7 +70,7 @@ class WebFunctions:
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
         """Answer `Expect: 100-continue`: AWS's front does not know it (417). Elsewhere it is answered as usual."""
-        if self._name_in_host(request) is not None or request.raw_path.startswith(PATH_PREFIX):
+        if self._name_in_host(request) is not None or request.raw_path.startswith(WEB_PATH_PREFIX):
             return web.Response(status=417)
         if request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -90,7 +89,7 @@ class WebFunctions:
             return web.Response(status=404)
         if request.version < (1, 1):
             return web.Response(status=505)
-        if request.method not in METHODS:
+        if request.method not in HTTP_METHODS:
             return web.Response(status=405)
         try:
             async with function.place() as instance:
@@ -120,7 +119,7 @@ async def _forward(
     except TimeoutError:
         function.note(f"Web Function: the request took longer than {function.config.timeout:g} s")
         if response is None or not response.prepared:
-            return _failed(request, 504, TIMED_OUT)
+            return _failed(request, 504, REQUEST_TIMED_OUT)
         cut(request)
     except (BadResponse, OSError) as failure:
         if response is None or not response.prepared:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from bridge.aws.arn import LATEST
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
 from bridge.rpc.limits import MIB
@@ -125,7 +126,7 @@ def _set_by_aws(config: FunctionConfig, log_stream: str) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in PASSED if name in os.environ}
     return inherited | {
         "AWS_LAMBDA_FUNCTION_NAME": config.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": naming.LATEST,
+        "AWS_LAMBDA_FUNCTION_VERSION": LATEST,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(math.ceil(config.memory / MIB)),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{config.name}",

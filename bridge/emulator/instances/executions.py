@@ -64,7 +64,7 @@ class Executions:
         """Return the execution of this name, if there is one. Raises AlreadyStarted if it is of another invocation."""
         found = self._by_name.get(name)
         if found is not None and not found.is_of(invocation):
-            raise refusals.AlreadyStarted(name)
+            raise refusals.ExecutionExists(name)
         return found
 
     def begin(self, name: str, invocation: Invocation, run: Coroutine[Any, Any, Outcome]) -> Execution:

@@ -182,7 +182,7 @@ async def test_signers_of_tenants_are_kept_within_a_bound(client: HttpClient, mo
             made.append(dict(options["headers"]).get(TENANT_HEADER, ""))
 
     monkeypatch.setattr(lambda_api, "RequestSigner", Counting)
-    monkeypatch.setattr(lambda_api, "MAX_TENANTS", 2)
+    monkeypatch.setattr(lambda_api, "MAX_TENANT_SIGNERS", 2)
     api = FakeLambda(GOOD)
     async with serving(api) as upstream:
         invoke = carrier(client, upstream)

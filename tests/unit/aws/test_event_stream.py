@@ -11,7 +11,7 @@ from botocore.eventstream import EventStreamBuffer, ParserError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.aws.event_stream import MAX_HEADERS, MAX_PAYLOAD, Event, EventStreamReader
+from bridge.aws.event_stream import MAX_HEADERS, MAX_PAYLOAD, EventStreamReader, StreamedEvent
 from bridge.rpc.errors import BadReply, CutReply
 from tests.support.event_stream import CHUNK, event, raw_event, string_header
 from tests.support.fakes import in_chunks
@@ -24,13 +24,13 @@ EVENTS = [
 STREAM = b"".join(EVENTS)
 
 
-def fed(reader: EventStreamReader, data: bytes) -> list[Event]:
+def fed(reader: EventStreamReader, data: bytes) -> list[StreamedEvent]:
     """The events that these bytes complete."""
     reader.feed(data)
     return list(iter(reader.next_event, None))
 
 
-def read(stream: bytes) -> list[Event]:
+def read(stream: bytes) -> list[StreamedEvent]:
     reader = EventStreamReader()
     events = fed(reader, stream)
     reader.finish()

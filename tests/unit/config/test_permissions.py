@@ -9,10 +9,10 @@ import yaml
 
 from bridge.aws.arn import FunctionName
 from bridge.config.load import load
-from bridge.config.permissions import Identity, Place, Statement, identities, unnamed
+from bridge.config.permissions import AccountPlace, Identity, Statement, identities, unnamed
 from bridge.config.schema import Config
 
-PLACE = Place(region="eu-west-1", account="123456789012")
+PLACE = AccountPlace(region="eu-west-1", account="123456789012")
 ROLE = "arn:aws:iam::210987654321:role/orders"
 BY_URL = {"Bool": {"lambda:InvokedViaFunctionUrl": "true"}}
 OF_URL = {"StringEquals": {"lambda:FunctionUrlAuthType": "AWS_IAM"}}
@@ -29,7 +29,7 @@ def configured(folder: Path, services: object, **keys: object) -> Config:
     return load(path, environ={})
 
 
-def own(folder: Path, services: object, place: Place = PLACE, **keys: object) -> tuple[Statement, ...]:
+def own(folder: Path, services: object, place: AccountPlace = PLACE, **keys: object) -> tuple[Statement, ...]:
     """The statements of the bridge's own policy."""
     return identities(configured(folder, services, **keys), place)[0].statements
 
@@ -89,7 +89,7 @@ def test_a_function_url_needs_both_actions_with_their_conditions(folder: Path) -
 def test_the_function_of_a_url_can_be_named(folder: Path) -> None:
     """By host, in any case of its letters."""
     arn = "arn:aws:lambda:us-east-2:210987654321:function:orders:live"
-    place = Place(owners={"abc.lambda-url.us-east-2.on.aws": FunctionName.from_arn(arn)})
+    place = AccountPlace(owners={"abc.lambda-url.us-east-2.on.aws": FunctionName.from_arn(arn)})
     found = own(folder, {"a.B": {"target": "https://ABC.lambda-url.us-east-2.on.aws", "auth": "iam"}}, place)
 
     assert [(arn,), (arn,)] == [statement.resources for statement in found]

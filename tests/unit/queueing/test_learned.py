@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.queueing.learned import FORGOTTEN_AFTER, LONGEST_PAUSE, NEVER, LearnedLimits, Pauses
+from bridge.queueing.learned import LIMIT_FORGOTTEN_AFTER, LONGEST_PAUSE, NEVER, LearnedLimits, Pauses
 from bridge.rpc.errors import Quota
 from tests.support.simulated_function import Quotas, SimulatedFunction, Simulation
 
@@ -77,8 +77,8 @@ def test_a_limit_that_nobody_meets_is_forgotten() -> None:
     limits = LearnedLimits()
     _throttle(limits, 8, now=1.0)
 
-    assert limits.has_any(now=1.0 + FORGOTTEN_AFTER)
-    assert not limits.has_any(now=2.0 + FORGOTTEN_AFTER)
+    assert limits.has_any(now=1.0 + LIMIT_FORGOTTEN_AFTER)
+    assert not limits.has_any(now=2.0 + LIMIT_FORGOTTEN_AFTER)
     assert limits.concurrency is None
 
 
@@ -88,7 +88,7 @@ def test_a_burst_after_a_quiet_time_meets_no_old_limit() -> None:
     _throttle(limits, 8, now=1.0)
     _throttle(limits, 8, now=1.0, quota=Quota.RATE)
 
-    assert 0 == limits.seconds_until_open(50, now=2.0 + FORGOTTEN_AFTER)
+    assert 0 == limits.seconds_until_open(50, now=2.0 + LIMIT_FORGOTTEN_AFTER)
 
 
 def test_a_limit_that_is_met_is_kept() -> None:

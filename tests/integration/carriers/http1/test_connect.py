@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from bridge.carriers.http1.connect import KEPT_DESCRIPTORS, open_socket_to
+from bridge.carriers.http1.connect import ADMIN_DESCRIPTORS, open_socket_to
 
 
 async def test_sockets_outlive_silent_invocations() -> None:
@@ -38,7 +38,7 @@ async def test_the_last_descriptors_are_kept_for_the_admin_port() -> None:
     os.close(lowest_free)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = (socket.AF_INET, server.getsockname())
-        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + KEPT_DESCRIPTORS, former[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + ADMIN_DESCRIPTORS, former[1]))
         try:
             with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
                 await open_socket_to(address)
