@@ -307,13 +307,14 @@ class FunctionConfig:
     code: Annotated[Path, folder]
     """The function's folder: LAMBDA_TASK_ROOT, working directory, first on the Python path."""
     handler: Annotated[str | None, optional(functions.handler)] = None
-    """`module.attribute` of a Python handler; this or `command`."""
+    """`module.attribute` of a handler in Python or JavaScript; this or `command`."""
     command: Annotated[tuple[str, ...] | None, optional(functions.command)] = None
     """Any program that speaks the Runtime API."""
     web: WebFunctionConfig | None = None
     python: Annotated[Path | None, optional(functions.program)] = None
     """The interpreter for `handler`; None: the bridge's own."""
-    runtime: Literal["lambda_fn", "awslambdaric"] = "lambda_fn"
+    runtime: Literal["lambda_fn", "awslambdaric", "node"] | None = None
+    """What calls the handler. None: `node` if the handler's file is in JavaScript, else `lambda_fn`."""
     timeout: Annotated[float, duration(_AN_INSTANT, LONGEST_RUN)] = 3.0
     """Seconds an invocation may take."""
     memory: Annotated[int, size(MIB, 10_240 * MIB)] = 128 * MIB
@@ -339,6 +340,8 @@ class FunctionConfig:
             yield "", 'needs either "handler" or "command" (or "web")'
         elif "command" in written:
             yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
+        elif "python" in written and self.runtime == "node":
+            yield "python", "has no effect on runtime: node"
         if self.tenants and self.url is not None:
             yield (
                 "tenants",

@@ -21,6 +21,8 @@ from bridge.rpc.value import FrozenValue
 
 PASSED = ("PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 RUNTIMES = {"lambda_fn": "lambda_fn.runtime", "awslambdaric": "awslambdaric"}
+NODE_RUNTIME = Path(__file__).resolve().parents[1] / "node" / "runtime.mjs"
+_JAVASCRIPT = (".js", ".mjs", ".cjs")
 
 PROBE = """
 import sys, importlib.util as u
@@ -86,13 +88,31 @@ def interpreter_of(config: FunctionConfig) -> str:
 
 
 def command_of(config: FunctionConfig) -> tuple[str, ...]:
-    """Return the program and arguments of a function's process: its command, or a Python runtime with its handler."""
+    """Return the program and arguments of a function's process: its command, or a runtime with its handler."""
     if config.web is not None:
         return config.web.command
     if config.command is not None:
         return config.command
     assert config.handler is not None
-    return interpreter_of(config), "-m", RUNTIMES[config.runtime], config.handler
+    if is_node(config):
+        return "node", str(NODE_RUNTIME), config.handler
+    return interpreter_of(config), "-m", RUNTIMES[config.runtime or "lambda_fn"], config.handler
+
+
+def is_python(config: FunctionConfig) -> bool:
+    """Whether a Python interpreter runs the function's handler."""
+    return config.handler is not None and not is_node(config)
+
+
+def is_node(config: FunctionConfig) -> bool:
+    """Whether Node.js runs the handler: the configuration says so, or the handler's file is in JavaScript."""
+    if config.handler is None or config.runtime is not None or config.python is not None:
+        return config.handler is not None and config.runtime == "node"
+    folder, _, name = config.handler.rpartition("/")
+    scripts = [config.code / folder / f"{name.partition('.')[0]}{ending}" for ending in _JAVASCRIPT]
+    module = config.code / config.handler.rpartition(".")[0].replace(".", "/")
+    is_in_python = module.with_name(f"{module.name}.py").is_file() or module.is_dir()
+    return not is_in_python and any(script.is_file() for script in scripts)
 
 
 def environment_of(
@@ -107,10 +127,10 @@ def environment_of(
     environment = _set_by_aws(config, log_stream)
     if config.instance_concurrency > 1:
         environment |= _for_many_calls(config.instance_concurrency)
-    if config.command is None:
+    if is_python(config):
         environment |= _for_python(interpreter)
     environment |= config.env
-    if config.command is None:
+    if is_python(config):
         environment |= _python_path(config, interpreter)
     if log_socket is not None:
         environment["_LAMBDA_TELEMETRY_LOG_FD_PROVIDER_SOCKET"] = log_socket

@@ -17,7 +17,7 @@ from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.concurrent_session import ConcurrentSession
-from bridge.emulator.instances.environment import Interpreter, Interpreters
+from bridge.emulator.instances.environment import Interpreter, Interpreters, is_python
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.log_socket import LogSocket
@@ -229,7 +229,7 @@ class Instance:
     async def _start_process(self) -> FunctionProcess:
         config = self._config
         # A command of the user's own needs no interpreter.
-        interpreter = Interpreter() if config.command else await self._shared_state.interpreters.ask(config)
+        interpreter = await self._shared_state.interpreters.ask(config) if is_python(config) else Interpreter()
         runtime_api = await self._api.open()
         log_socket = None if self._is_single else await self._log_socket.open()
         return await start_process(

@@ -121,6 +121,7 @@ functions:
         (".command: expected a program, and its arguments after it", "{command: []}"),
         (".python: has no effect on a command", "{command: [c], python: p}"),
         (".runtime: has no effect on a command", "{command: [c], runtime: lambda_fn}"),
+        (".python: has no effect on runtime: node", "{handler: a.b, runtime: node, python: python3}"),
         ('.code: no such folder: "none"', "{handler: a.b, code: none}"),
         ('.timeout: expected a duration from 1ms to 30m, found "31m"', "{handler: a.b, timeout: 31m}"),
         ('.memory: expected a size from 1MiB to 10GiB, found "11GiB"', "{handler: a.b, memory: 11GiB}"),
