@@ -181,13 +181,21 @@ def plots(recent: Recent, selected: Filter, *, now: float) -> Plots:
 
 def _sums(recent: Recent) -> tuple[dict[str, _Sum], dict[str, _Sum]]:
     """By method, and by target."""
-    methods: dict[str, _Sum] = {}
-    targets: dict[str, _Sum] = {}
+    # Most of the work is in the slots, of which there are many: they are added up once.
+    whole: dict[tuple[str, str], Row] = {}
     for slot in recent.slots:
         for row in slot.rows:
-            methods.setdefault(row.method, _Sum()).add(row)
-            if row.target:
-                targets.setdefault(row.target, _Sum()).add(row)
+            key = row.method, row.target
+            known = whole.get(key)
+            if known is None:
+                known = whole[key] = Row(*key)
+            known.add(row)
+    methods: dict[str, _Sum] = {}
+    targets: dict[str, _Sum] = {}
+    for row in whole.values():
+        methods.setdefault(row.method, _Sum()).add(row)
+        if row.target:
+            targets.setdefault(row.target, _Sum()).add(row)
     return methods, targets
 
 

@@ -31,9 +31,13 @@ class Spread(Struct):
 
     def add(self, other: Spread) -> None:
         """Take in another one's values."""
+        counts, largest, theirs = self.counts, self.largest, other.largest
         for bucket, count in other.counts.items():
-            self.counts[bucket] = self.counts.get(bucket, 0) + count
-            self.largest[bucket] = max(self.largest.get(bucket, 0.0), other.largest[bucket])
+            if bucket in counts:
+                counts[bucket] += count
+                largest[bucket] = max(largest[bucket], theirs[bucket])
+            else:
+                counts[bucket], largest[bucket] = count, theirs[bucket]
 
     def observe(self, values: Iterable[float]) -> None:
         """Count these values."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -177,11 +178,14 @@ async def test_what_the_queue_does_can_be_seen(tmp_path: Path) -> None:
             refused = [unary_unary(channel, "/q.full/Call")(b"", timeout=30) for _ in range(3)]
             codes = sorted([(await call.code()).name for call in refused])
         entries = await asyncio.to_thread(running.wait_for_log, "/q.f/Call", 3)
-        page = await asyncio.to_thread(running.get, "/")
+        page = json.loads(await asyncio.to_thread(running.get, "/status"))
         metrics = await asyncio.to_thread(running.get, "/metrics")
 
     assert ["OK", "OK", "RESOURCE_EXHAUSTED"] == codes
     assert 2 == sum(entry.get("queued_us", 0) > 100_000 for entry in entries)
-    assert "Learned limit" in page
+    (target,) = page["targets"]
+    assert (1, {"full": 1}) == (target["limit"], target["refused"])
+    assert sum(target["throttled"].values()) >= 1
+    assert target["waits"][0] > 0.1
     assert 'bridge_queue_refused_total{reason="full",target="local:f"} 1.0' in metrics
     assert 'bridge_concurrency_limit{target="local:f"} 1.0' in metrics

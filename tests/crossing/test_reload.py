@@ -4,6 +4,7 @@ ConfigMap.
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import threading
@@ -341,3 +342,21 @@ def test_reflection_follows_a_function_that_changes(tmp_path: Path, workers: int
     assert "No module named 'no_such_module'" in before.stderr
     assert (0, "") == (after.returncode, after.stderr.replace("OK", "").partition("<<")[0].strip())
     assert "Hello, you!" in after.stdout
+
+
+def test_a_reload_may_leave_out_the_lines_of_health_checks(bridge: RunningBridge, folder: Path) -> None:
+    """Other calls keep theirs."""
+
+    def check() -> None:
+        with grpc.insecure_channel(bridge.address) as channel:
+            unary_unary(channel, "/grpc.health.v1.Health/Check")(b"", timeout=20)
+            unary_unary(channel, "/t.First/Do")(b"", timeout=20)
+
+    check()
+    reload(bridge, folder, rewritten(folder, log={"access": {"health": False}}), says="reloaded: log")
+    check()
+    bridge.stop()
+    methods = [found[1] for line in bridge.lines if (found := re.search(r'"method":"([^"]+)"', line))]
+
+    assert 1 == methods.count("/grpc.health.v1.Health/Check")
+    assert 2 == methods.count("/t.First/Do")
