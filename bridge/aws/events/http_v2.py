@@ -53,7 +53,7 @@ class HttpV2EventEncoder:
         before_headers, path = self._paths.get(call.path) or self._encode_path(call.path)
         key = (call.peer, call.authority, call.content_type, len(metadata))
         sender = self._senders.get(key)
-        if sender is None or not sender.sends(metadata):
+        if sender is None or (metadata != sender.metadata and not sender.follow(metadata)):
             sender = self._encode_sender(call, metadata, sender)
             self._remember(key, sender)
         request_id, time = self._stamps.stamp(now)

@@ -74,12 +74,10 @@ class Sender:
         """From behind the headers to the path in requestContext."""
         self.template = template
 
-    def sends(self, metadata: Metadata) -> bool:
-        """Whether `headers` and `context` are those of a call with this metadata. If only known values differ, the
-        headers are made from the template. `metadata` has as many fields as that of the last call.
+    def follow(self, metadata: Metadata) -> bool:
+        """Make `headers` from the template for a call whose metadata differ from the last one's in known values only.
+        Returns False if they differ in more. `metadata` has as many fields as that of the last call.
         """
-        if metadata == self.metadata:
-            return True
         template = self.template
         headers = None if template is None else template.fill(metadata)
         if headers is None:
