@@ -306,6 +306,11 @@ def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="how problems are printed; github: as annotations of a workflow",
     )
     command.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the JSON Schema of the configuration, for editors, and check nothing",
+    )
+    command.add_argument(
         "--live",
         action="store_true",
         help="also ask AWS which functions the credentials may call (DryRun: no function runs)",

@@ -5,6 +5,7 @@ without running anything. With --live it also asks AWS about each function.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ def check(chosen: argparse.Namespace) -> int:
     """Check the configuration. Returns 0 if all is well, 1 if AWS would refuse a call, 2 for an error in the file or in
     a function. Warnings change nothing. Raises CommandFailed, and ConfigErrors if no file is found.
     """
+    if chosen.schema:
+        return _print_schema()
     file = chosen.file or chosen.config
     path = _STDIN_NAME if file == STDIN else str(find_config(file, os.environ, Path.cwd()))
     text = sys.stdin.read(MAX_FILE + 1) if path == _STDIN_NAME else None
@@ -52,6 +55,13 @@ def check(chosen: argparse.Namespace) -> int:
     from bridge.commands.check_live import check_live
 
     return check_live(config)
+
+
+def _print_schema() -> int:
+    from bridge.config.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+    return 0
 
 
 def _load(path: str, text: str | None) -> Config:

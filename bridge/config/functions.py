@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.config.element import Element
 from bridge.config.problems import Refused
-from bridge.config.values import file, pattern, text
+from bridge.config.values import TEXTS, file, pattern, shaped, text
 
 handler = pattern(r"[\w./-]{1,126}\.\w{1,126}", "a handler: module.attribute")
 _variable = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
@@ -53,3 +53,7 @@ def variables(element: Element) -> Mapping[str, str]:
         except Refused as refused:
             element.document.note(refused)
     return found
+
+
+shaped(command, {"type": "array", "items": {"type": "string"}, "minItems": 1})
+shaped(variables, TEXTS)

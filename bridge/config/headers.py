@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from bridge.config.element import Element
 from bridge.config.problems import Refused
+from bridge.config.values import TEXTS, shaped
 from bridge.rpc.hop import Leg, not_passed
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
@@ -38,3 +39,6 @@ def headers(element: Element) -> Mapping[str, str]:
             continue
         found[name] = text
     return found
+
+
+shaped(headers, TEXTS)

@@ -9,7 +9,7 @@ from typing import Annotated
 from bridge.aws.hosts import ALL_REGIONS, signed_host
 from bridge.config.element import Element, shown
 from bridge.config.reading import mapping
-from bridge.config.values import Read, choice, pattern, region
+from bridge.config.values import Read, choice, pattern, region, shape_of, shaped
 
 _service = pattern(r"[a-z0-9-]{1,64}", "the name AWS signs the service under, such as lambda")
 
@@ -54,3 +54,6 @@ def auth(element: Element) -> IamAuth | None:
     if element.is_mapping:
         return mapping(_Auth)(element).iam
     return None if choice("none", "iam")(element) == "none" else IamAuth()
+
+
+shaped(auth, lambda: {"anyOf": [{"enum": ["none", "iam"]}, shape_of(mapping(_Auth))]})

@@ -27,7 +27,7 @@ from typing import (
 
 from bridge.config.element import Element
 from bridge.config.problems import Refused, did_you_mean
-from bridge.config.values import Read, boolean, choice, optional
+from bridge.config.values import Read, Shape, boolean, choice, optional, shape_of, shaped
 
 SchemaType = TypeVar("SchemaType")
 
@@ -243,7 +243,28 @@ def mapping(made: type[SchemaType]) -> Read[SchemaType]:
             return plan.read(element, {short: element})
         return plan.read(element, plan.flatten(element.keys()))
 
-    return read_mapping
+    return shaped(read_mapping, lambda: shape_of_class(made))
+
+
+def shape_of_class(made: type[Any], *, without: Collection[str] = ()) -> Shape:
+    """Return what a mapping of this class looks like, or the text that stands for it."""
+    whole = shape_of_keys({name: slot for name, slot in Plan.of(made).slots.items() if name not in without})
+    return whole if getattr(made, "text_is", None) is None else {"anyOf": [{"type": "string"}, whole]}
+
+
+def shape_of_keys(slots: Mapping[str, KeySlot]) -> Shape:
+    """Return what a mapping with these keys looks like. Keys that are read by hand take anything."""
+    keys: dict[str, Shape] = {}
+    for top in dict.fromkeys(name.partition(".")[0] for name in slots):
+        own = slots.get(top)
+        inner = {name.partition(".")[2]: slot for name, slot in slots.items() if name.startswith(f"{top}.")}
+        if not inner:
+            keys[top] = {} if own is None or own.read is None else shape_of(own.read)
+        else:
+            keys[top] = {**shape_of_keys(inner), "type": ["object", "null"]}  # nothing written is null for YAML
+    shape: dict[str, object] = {"type": "object", "properties": keys, "additionalProperties": False}
+    needed = [name for name, slot in slots.items() if slot.default is MISSING and "." not in name and slot.read]
+    return shape | {"required": needed} if needed else shape
 
 
 @cache

@@ -47,6 +47,8 @@ from bridge.config.values import (
     role_arn,
     server_name,
     session_name,
+    shape_of,
+    shaped,
     size,
     socket_mode,
     tcp_address,
@@ -519,6 +521,9 @@ def _access_lines(element: Element) -> AccessLines | None:
     if element.is_mapping:
         return mapping(AccessLines)(element)
     return AccessLines() if boolean(element) else None
+
+
+shaped(_access_lines, lambda: {"anyOf": [shape_of(boolean), shape_of(mapping(AccessLines))]})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from bridge.aws.tenancy import TENANT_RULE, is_tenant
 from bridge.config.element import Element
 from bridge.config.reading import mapping
-from bridge.config.values import metadata_name, optional
+from bridge.config.values import metadata_name, optional, shape_of, shaped
 
 _EXPECTED = "the name of a tenant, {metadata: NAME}, {certificate: uri} or {certificate: cn}"
 
@@ -41,3 +41,6 @@ def tenant_source(element: Element) -> TenantSource:
     if not is_tenant(found):
         raise element.refuse(f"expected {_EXPECTED}; a tenant is {TENANT_RULE}; found {element.found}")
     return TenantSource(constant=found)
+
+
+shaped(tenant_source, lambda: {"anyOf": [{"type": "string"}, shape_of(_read_mapping)]})

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from bridge.aws.arn import REGION_PATTERN, ROLE_PATTERN
 from bridge.config.element import Element
 from bridge.config.problems import Place, did_you_mean
 from bridge.config.units import (
+    BYTES,
+    SECONDS,
     format_duration,
     format_percentage,
     format_size,
@@ -42,6 +44,28 @@ _BOOLEANS = {
 }
 
 
+# -- what a value looks like, for editors ------------------------------------------------------------------------------
+
+Shape: TypeAlias = Mapping[str, object]
+"""The JSON Schema of a value."""
+
+_TEXT: Shape = {"type": "string"}
+TEXTS: Shape = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+"""A mapping of texts."""
+
+
+def shaped(read: Read[ValueType], shape: Shape | Callable[[], Shape]) -> Read[ValueType]:
+    """Note what the reader takes. The function makes a shape that is known only later."""
+    setattr(read, "shape", shape)  # noqa: B010 - a function's attribute, which no type knows
+    return read
+
+
+def shape_of(read: Read[Any]) -> Shape:
+    """Return what the reader takes. Without a note it takes text."""
+    shape: Shape | Callable[[], Shape] = getattr(read, "shape", _TEXT)
+    return shape() if callable(shape) else shape
+
+
 # -- readers of plain values -------------------------------------------------------------------------------------------
 
 
@@ -51,7 +75,7 @@ def optional(read: Read[ValueType]) -> Read[ValueType | None]:
     def read_optional(element: Element) -> ValueType | None:
         return None if element.is_null else read(element)
 
-    return read_optional
+    return shaped(read_optional, lambda: {"anyOf": [shape_of(read), {"type": "null"}]})
 
 
 def text(element: Element) -> str:
@@ -81,7 +105,7 @@ def choice(*words: Word) -> Read[Word]:
                 return word
         raise element.refuse(f"expected {expected}, found {element.found}" + did_you_mean(found, words))
 
-    return read_choice
+    return shaped(read_choice, {"enum": [*words]})
 
 
 def integer(least: int, most: int) -> Read[int]:
@@ -95,7 +119,7 @@ def integer(least: int, most: int) -> Read[int]:
             return int(found)
         raise element.refuse(f"expected {expected}, found {element.found}")
 
-    return read_integer
+    return shaped(read_integer, {"type": "integer", "minimum": least, "maximum": most})
 
 
 def weight(element: Element) -> float:
@@ -117,7 +141,7 @@ def duration(least: float, most: float = MAX_CONFIG_DURATION) -> Read[float]:
             raise element.refuse(f"expected a duration {bounds}, found {element.found}")
         return seconds
 
-    return read_duration
+    return shaped(read_duration, {"type": "string", "pattern": f"^([0-9.]+({'|'.join(SECONDS)}))+$"})
 
 
 def size(least: int, most: int) -> Read[int]:
@@ -130,7 +154,7 @@ def size(least: int, most: int) -> Read[int]:
             raise element.refuse(f"expected a size {bounds}, found {element.found}")
         return found
 
-    return read_size
+    return shaped(read_size, {"type": "string", "pattern": f"^[0-9.]+ ?({'|'.join(BYTES)})$"})
 
 
 def percentage(element: Element) -> float:
@@ -141,8 +165,17 @@ def percentage(element: Element) -> float:
     return found
 
 
+shaped(boolean, {"enum": [True, False, *_BOOLEANS]})
+shaped(weight, {"type": "number", "exclusiveMinimum": 0})
+shaped(percentage, {"type": "string", "pattern": "^[0-9.]+ ?%$"})
+
+
 def throttled_as(element: Element) -> StatusCode:
-    return StatusCode[choice("UNAVAILABLE", "RESOURCE_EXHAUSTED")(element)]
+    return StatusCode[_throttled_as(element)]
+
+
+_throttled_as = choice("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+shaped(throttled_as, shape_of(_throttled_as))
 
 
 def _parsed(element: Element, parse: Callable[[str], ValueType], expected: str) -> ValueType:
@@ -164,7 +197,8 @@ def pattern(expression: str, expected: str) -> Read[str]:
             raise element.refuse(f"expected {expected}, found {element.found}")
         return found
 
-    return read_pattern
+    is_common = "(?P<" not in expression  # what JavaScript reads, too
+    return shaped(read_pattern, {"type": "string", "pattern": f"^(?:{expression})$"} if is_common else _TEXT)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -336,6 +370,9 @@ def server_name(element: Element) -> str:
 def host_names(element: Element) -> tuple[str, ...]:
     """Return a list of host names; `*.NAME` stands for all names below NAME."""
     return tuple(_host_name(item) for item in element.items())
+
+
+shaped(host_names, {"type": "array", "items": _TEXT})
 
 
 def _host_name(element: Element) -> str:
