@@ -13,6 +13,7 @@ from operator import attrgetter
 
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.identity.assumed_role import CredentialSet
+from bridge.carriers.lambda_configuration import LambdaConfiguration
 from bridge.config.schema import Config, Service, TargetShare
 from bridge.config.target import MAX_CALL_SECONDS, TargetKind
 from bridge.conversion.converter import Conversions
@@ -122,6 +123,10 @@ class Stack:
     @property
     def invocations(self) -> Sequence[Destination]:
         return self._targets.invocations
+
+    def configuration_of(self, leg: TargetShare) -> LambdaConfiguration:
+        """Return the one that tells the configuration of this target, a function on AWS."""
+        return self._targets.configuration_of(leg)
 
     async def open(self) -> None:
         """Read descriptors, build the targets, seek credentials. Raises ConfigErrors, OSError for TLS files."""

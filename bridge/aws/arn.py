@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 _INVOKE_PATH = "/2015-03-31/functions/{}/invocations"
+_CONFIGURATION_PATH = "/2015-03-31/functions/{}/configuration"
 _STREAM_PATH = "/2021-11-15/functions/{}/response-streaming-invocations"
 
 
@@ -137,6 +138,11 @@ class FunctionName:
     def invoke_path(self) -> str:
         """The path of Invoke. With an account it holds the ARN, so that a function of another account is found."""
         return _INVOKE_PATH.format(quote(self._unqualified_arn or self.name, safe=""))
+
+    @property
+    def configuration_path(self) -> str:
+        """The path of GetFunctionConfiguration; its query is that of Invoke."""
+        return _CONFIGURATION_PATH.format(quote(self._unqualified_arn or self.name, safe=""))
 
     @property
     def stream_path(self) -> str:

@@ -62,6 +62,7 @@ class LambdaApi:
         function: FunctionName,
         path: str,
         *,
+        method: str = "POST",
         client: HttpClient,
         credentials: CredentialSource,
         endpoint_url: Url | None = None,
@@ -73,6 +74,7 @@ class LambdaApi:
         """
         self._function = function
         self._path = path
+        self._method = method
         self._client = client
         self._signing = Signing(credentials, clock)
         self._endpoint = endpoint_url
@@ -146,6 +148,7 @@ class LambdaApi:
         return _Way(
             pool=pool,
             key=SigningKey(credentials, region=region, service=_SERVICE),
+            method=self._method,
             path=endpoint.prefix + self._path,
             query=self._function.invoke_query,
         )
@@ -181,10 +184,11 @@ async def hash_in_thread(payload: bytes) -> str:
 class _Way:
     """The way requests reach the function with one pair of keys."""
 
-    def __init__(self, *, pool: Pool, key: SigningKey, path: str, query: str) -> None:
+    def __init__(self, *, pool: Pool, key: SigningKey, method: str, path: str, query: str) -> None:
         self.pool = pool
         self.credentials = key.credentials
         self._key = key
+        self._method = method
         self._path = path
         self._query = query
         self._of_tenants: Remembered[HeaderPairs, RequestSigner] = Remembered(self._new_signer, most=MAX_TENANT_SIGNERS)
@@ -200,7 +204,7 @@ class _Way:
     def _new_signer(self, extra: HeaderPairs) -> RequestSigner:
         return RequestSigner(
             self._key,
-            method="POST",
+            method=self._method,
             path=self._path,
             query=self._query,
             headers=(

@@ -28,6 +28,7 @@ from bridge.carriers.identity.credentials import (
     RefreshingCredentials,
     local_credentials,
 )
+from bridge.carriers.lambda_configuration import LambdaConfiguration
 from bridge.carriers.lambda_invoke import LambdaInvoke
 from bridge.carriers.lambda_stream import LambdaStream
 from bridge.carriers.rie_invoke import RieInvoke
@@ -62,7 +63,7 @@ from bridge.targets.raw_backend import RawBackend
 _clock = time.monotonic
 _wall_clock = time.time  # noqa: TID251 - AWS wants the time of day
 
-_Carrier = TypeVar("_Carrier", LambdaInvoke, LambdaStream)
+_Carrier = TypeVar("_Carrier", LambdaInvoke, LambdaStream, LambdaConfiguration)
 
 
 class Asked(Protocol):
@@ -248,6 +249,10 @@ class Targets:
         tenants = DuplexTenants(str(leg.target), take=take, give_back=give_back, idle=leg.duplex.idle)
         self._to_give_back.append(tenants.close)
         return tenants.handle
+
+    def configuration_of(self, leg: TargetShare) -> LambdaConfiguration:
+        """Return the one that tells the configuration of this target, a function on AWS."""
+        return self._carrier(leg, LambdaConfiguration)
 
     # -- one builder for each kind of target ---------------------------------------------------------------------------
 

@@ -96,6 +96,61 @@ def test_check_live_prints_the_statement_that_is_missing(tmp_path: Path) -> None
     assert "lambda:InvokeFunction" == json.loads(statement)["Action"]
 
 
+class _Short(BaseHTTPRequestHandler):
+    """Lambda's API with a function that may be called and runs for 10 s. Another's configuration is nobody's matter."""
+
+    def do_POST(self) -> None:
+        self._answer(204, b"")
+
+    def do_GET(self) -> None:
+        if self.path == "/2015-03-31/functions/short/configuration?Qualifier=live":
+            self._answer(200, b'{"FunctionName": "short", "Timeout": 10}')
+        else:
+            self._answer(403, b'{"message": "not authorized to perform: lambda:GetFunctionConfiguration"}')
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(status)
+        if status != 204:
+            self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_check_live_warns_of_functions_whose_streams_end_early(tmp_path: Path) -> None:
+    """Where it may know the timeout, and the function takes calls in full duplex."""
+    server = HTTPServer(("127.0.0.1", 0), _Short)
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        config = {
+            "aws": {"region": "eu-west-1", "endpoint_url": f"http://127.0.0.1:{server.server_port}"},
+            "duplex": {"listen": "127.0.0.1:50052"},
+            "services": {
+                "a.Short": "function:short:live",
+                "a.Unknown": "function:unknown",
+                "a.Never": {"target": "function:short:live", "duplex": {"use": "never"}},
+                "a.Here": "local:here",
+                "a.Long": "local:long",
+            },
+            "functions": {
+                "here": {"handler": "lambda_fn.examples.echo.handler", "timeout": "59s"},
+                "long": {"handler": "lambda_fn.examples.echo.handler", "timeout": "60s"},
+            },
+        }
+        (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(config))
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        ended = bridge_command("check", "--live", folder=tmp_path, environ=keys)
+        server.shutdown()
+
+    warnings = [line for line in ended.stderr.splitlines() if "the function's timeout is" in line]
+    assert 0 == ended.returncode, ended.stderr
+    assert ["a.Here: the function's timeout is 59 s", "a.Short: the function's timeout is 10 s"] == sorted(
+        line.removeprefix("warning: ").partition(",")[0] for line in warnings
+    )
+
+
 def test_routes_shows_what_goes_where(tmp_path: Path) -> None:
     """A line for each entry with its targets."""
     services = {
