@@ -188,6 +188,14 @@ async def test_python_stays_python(tmp_path: Path) -> None:
     )
 
 
+async def test_the_api_describes_the_runtime(tmp_path: Path) -> None:
+    """As AWS names it, without a version."""
+    async with local_lambda(function(tmp_path, "index.async")) as caller:
+        described = await asyncio.to_thread(caller.client.get_function_configuration, FunctionName="fn")
+
+    assert ("nodejs", "index.async") == (described["Runtime"], described["Handler"])
+
+
 async def test_log_lines_are_as_aws_writes_them(tmp_path: Path) -> None:
     """Time, request id, level and text, with tabs between them."""
     async with local_lambda(function(tmp_path, "index.logs")) as caller:

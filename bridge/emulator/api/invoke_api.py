@@ -30,6 +30,7 @@ from bridge.emulator.api.function_urls import URL_PATH, FunctionUrls
 from bridge.emulator.api.naming import FunctionId
 from bridge.emulator.api.web_functions import WEB_PATH, WebFunctions
 from bridge.emulator.identity import REQUEST_ID_KEY, trace_id_of
+from bridge.emulator.instances.environment import is_node, is_python
 from bridge.emulator.instances.executions import Outcome
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.invocation import Invocation, Reply
@@ -358,7 +359,7 @@ def _described(config: FunctionConfig) -> dict[str, object]:
         **tenancy,
         "FunctionName": config.name,
         "FunctionArn": FunctionId(config.name).arn,
-        "Runtime": "provided.al2023" if config.command else "python",
+        "Runtime": _runtime_of(config),
         "Handler": config.handler or "bootstrap",
         "Timeout": math.ceil(config.timeout),
         "MemorySize": math.ceil(config.memory / MIB),
@@ -367,3 +368,9 @@ def _described(config: FunctionConfig) -> dict[str, object]:
         "State": "Active",
         "LastUpdateStatus": "Successful",
     }
+
+
+def _runtime_of(config: FunctionConfig) -> str:
+    if is_node(config):
+        return "nodejs"
+    return "python" if is_python(config) else "provided.al2023"
