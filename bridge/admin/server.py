@@ -1,5 +1,5 @@
-"""The admin server: GET /healthz /readyz /metrics for other hosts too; /routes, the status page at / and what its
-script asks for (/events /status /functions /configuration) for people on the same host.
+"""The admin server. Other hosts may GET /healthz /readyz /metrics. People on the same host may also GET /routes, the
+status page at /, and what its script asks for: /events /status /functions /configuration.
 
 What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but
 GET and HEAD, and no path with an effect. aiohttp is imported when a server is started.

@@ -33,7 +33,6 @@ _LOOKED_AT_ONCE = 50
 _FINAL_FLUSH_SECONDS = 1.0
 """Seconds that the last trailers have to be sent after the drain's end."""
 _LONGEST_PATH = 300
-_TLS_HANDSHAKE = 10.0
 _TLS_GOODBYE = 5.0
 """Seconds that a client has to answer the end of TLS before the socket is closed."""
 
@@ -46,6 +45,8 @@ class ServerTimes:
     """Seconds between two looks at every connection's time limits."""
     tls_check_ticks: int = 10
     """Ticks between two looks at the certificate files."""
+    tls_handshake: float = 10.0
+    """Seconds that a TLS handshake may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class _Arrival:
         self.task.add_done_callback(self._arrived)
 
     async def _connect(self) -> None:
-        tls, began = self._tls, asyncio.get_running_loop().time()
+        tls, seconds = self._tls, self._server.times.tls_handshake
         _arrival_of_context.set(self)
         try:
             await self._move_down()
@@ -164,14 +165,15 @@ class _Arrival:
                 self._make_connection,
                 self._sock,
                 ssl=tls,
-                ssl_handshake_timeout=None if tls is None else _TLS_HANDSHAKE,
+                ssl_handshake_timeout=None if tls is None else seconds,
                 ssl_shutdown_timeout=None if tls is None else _TLS_GOODBYE,
             )
-        except OSError:
+        except OSError as error:
             # The handshake failed, which the listener was told, or it took too long, or the client has gone.
             self._sock.close()
-            if not self.has_failed and asyncio.get_running_loop().time() - began >= _TLS_HANDSHAKE:
-                self._listener.handshake_failed(f"it was not over after {_TLS_HANDSHAKE:g} s", self)
+            # Both loops abort a handshake that takes too long. A client that leaves has another error.
+            if tls is not None and not self.has_failed and isinstance(error, ConnectionAbortedError):
+                self._listener.handshake_failed(f"it was not over after {seconds:g} s", self)
 
     async def _move_down(self) -> None:
         """Swap a file descriptor that is kept for other uses for the one that an idle connection has freed."""
@@ -329,7 +331,7 @@ class Server:
         times: ServerTimes | None = None,
     ) -> None:
         self.serving = serving
-        self._times = times or ServerTimes()
+        self.times = times or ServerTimes()
         self.connections: set[Connection] = set()
         self.admission = Admission(max_connections or MaxConnections(), serving.figures.connections_refused)
         self.arriving: set[_Arrival] = set()
@@ -371,11 +373,11 @@ class Server:
     async def _tick(self) -> None:
         ticks = 0
         while True:
-            await asyncio.sleep(self._times.tick)
+            await asyncio.sleep(self.times.tick)
             ticks += 1
             try:
                 await self._check_time()
-                if ticks % self._times.tls_check_ticks == 0:
+                if ticks % self.times.tls_check_ticks == 0:
                     for listener in self._listeners:
                         listener.reload_tls()
             except Exception:  # the task's outermost frame: one bug must not end all time limits
@@ -407,7 +409,7 @@ class Server:
             for connection in tuple(self.connections):
                 connection.leave()  # repeated, because a TLS handshake may have been under way
             closed = [each.closed for each in self.connections]
-            await asyncio.wait([*closed, *self._arrivals()], timeout=self._times.tick)
+            await asyncio.wait([*closed, *self._arrivals()], timeout=self.times.tick)
 
     def _arrivals(self) -> list[asyncio.Task[None]]:
         return [arrival.task for arrival in self.arriving if arrival.task is not None]

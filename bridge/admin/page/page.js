@@ -64,7 +64,8 @@ function linkTo(changes) {
   return `#?${query}`;
 }
 
-const methodLink = (method) => method && make("a", { href: linkTo({ method }), "data-key": `m ${method}` }, method);
+// Calls without a route are counted together, under a name that is no call's own: it selects nothing.
+const methodLink = (method) => method === "/unknown/unknown" ? method : method && make("a", { href: linkTo({ method }), "data-key": `m ${method}` }, method);
 const targetLink = (target) => target && make("a", { href: linkTo({ target }), "data-key": `t ${target}` }, target);
 
 // -- tables -----------------------------------------------------------------------------------------------------------

@@ -410,6 +410,21 @@ async def test_plaintext_grpc_at_a_tls_port_is_named(files: TlsFiles, caplog: py
     assert re.search(r"handshake of 127\.0\.0\.1 .* failed: a plaintext client", caplog.text)
 
 
+async def test_a_handshake_that_takes_too_long_is_told(files: TlsFiles, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that connects and says nothing."""
+    caplog.set_level("INFO", logger="bridge")
+    served = serving()
+    quick = ServerTimes(tls_handshake=0.05)
+    async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files), times=quick) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+        await eventually(lambda: served.figures.protocol_errors["tls_handshake"] == 1)
+
+    assert re.search(r"handshake of 127\.0\.0\.1 .* failed: it was not over after 0\.05 s", caplog.text)
+
+
 async def test_a_client_that_does_not_trust_our_certificate_is_named(
     files: TlsFiles, caplog: pytest.LogCaptureFixture
 ) -> None:
