@@ -13,20 +13,24 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# What running needs, and no more. pip comes from PYTHON if it has one, and bytecode is made when it is first needed.
+# What running needs, and no more. pip comes from PYTHON if it has one, bytecode is made when it is first needed, and two
+# pips share the work: each needs one core.
 RUN_LOCKS := docker/bridge.lock docker/build.lock
 $(RUNS): pyproject.toml $(RUN_LOCKS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || { echo "1/3 making $(VENV) ..."; \
 	  if $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(VENV); else $(PYTHON) -m venv $(VENV); fi; }
 	@echo "2/3 installing $$(cat $(RUN_LOCKS) | grep -c ==) packages ..."
-	@$(PIP) --no-deps --only-binary :all: --no-compile --require-hashes $(addprefix -r ,$(RUN_LOCKS)) > $(VENV)/install.log & pip=$$!; \
-	  while kill -0 $$pip 2>/dev/null; do sleep 0.2; printf '\r    %s found' "$$(grep -c '^Collecting' $(VENV)/install.log)"; done; echo; \
-	  wait $$pip || { tail -n 20 $(VENV)/install.log; exit 1; }
+	@awk '/^[^ #]/ { n++ } { print > ("$(VENV)/half" n % 2 ".txt") }' $(RUN_LOCKS)
+	@$(RUN_PIP) -r $(VENV)/half0.txt > $(VENV)/half0.log 2>&1 & one=$$!; $(RUN_PIP) -r $(VENV)/half1.txt > $(VENV)/half1.log 2>&1 & other=$$!; \
+	  while kill -0 $$one 2>/dev/null || kill -0 $$other 2>/dev/null; do \
+	    sleep 0.2; printf '\r    %s found' "$$(cat $(VENV)/half?.log | grep -c '^Collecting')"; done; echo; \
+	  wait $$one && wait $$other || { tail -n 20 $(VENV)/half?.log; exit 1; }
 	@echo "3/3 installing the bridge ..."
 	@$(PIP) --quiet --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
+RUN_PIP = $(PIP) --no-deps --only-binary :all: --no-compile --require-hashes
 PIP = $$(if $(BIN)/python -m pip --version >/dev/null 2>&1; then echo $(BIN)/python -m pip; else echo $(PYTHON) -m pip --python $(BIN)/python; fi) install --disable-pip-version-check
 
 $(READY): pyproject.toml requirements-dev.lock
