@@ -353,24 +353,25 @@ class Bridge:
             self._probe = None
         if stack.config.health.functions:
             loop = asyncio.get_running_loop()
-            self._probe = loop.create_task(self._probe_functions(stack))
+            self._probe = loop.create_task(_probe_functions(stack, self._health))
 
-    async def _probe_functions(self, stack: Stack) -> None:
-        """Ask AWS again and again. A service is SERVING only while AWS would let us call all its functions."""
-        while True:
-            is_serving: dict[str, bool] = {}
-            for invocation in stack.invocations:
-                try:
-                    async with asyncio.timeout(_HEALTH_INTERVAL):
-                        await invocation.carrier.dry_run()
-                except (RpcError, TimeoutError) as error:
-                    _logger.warning("%s is not serving: %s", invocation.key, error)
-                    is_serving[invocation.key] = False
-                else:
-                    is_serving.setdefault(invocation.key, True)
-            for key, answer in is_serving.items():
-                self._health.set_serving(key, answer)
-            await asyncio.sleep(_HEALTH_INTERVAL)
+
+async def _probe_functions(stack: Stack, health: HealthService) -> None:
+    """Ask AWS again and again. A service is SERVING only while AWS would let us call all its functions."""
+    while True:
+        is_serving: dict[str, bool] = {}
+        for invocation in stack.invocations:
+            try:
+                async with asyncio.timeout(_HEALTH_INTERVAL):
+                    await invocation.carrier.dry_run()
+            except (RpcError, TimeoutError) as error:
+                _logger.warning("%s is not serving: %s", invocation.key, error)
+                is_serving[invocation.key] = False
+            else:
+                is_serving.setdefault(invocation.key, True)
+        for key, answer in is_serving.items():
+            health.set_serving(key, answer)
+        await asyncio.sleep(_HEALTH_INTERVAL)
 
 
 async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:

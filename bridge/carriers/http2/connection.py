@@ -183,13 +183,9 @@ class Http2Connection(asyncio.Protocol):
         self._look = self.loop.call_later(self._liveness.look, self._look_around)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
+            lacks = "does not offer HTTP/2 in its TLS handshake (ALPN h2), which gRPC needs"
             # Not at once: see Dialer.dial.
-            self.loop.call_soon(
-                self._lose,
-                Unreachable(
-                    f"{self._owner.name} does not offer HTTP/2 in its TLS handshake (ALPN h2), which gRPC needs"
-                ),
-            )
+            self.loop.call_soon(self._lose, Unreachable(f"{self._owner.name} {lacks}"))
             return
         self._flush()
 
