@@ -16,9 +16,9 @@ from bridge.config.problems import Place, Problem, did_you_mean
 from bridge.config.schema import Config, FunctionConfig
 
 _MAX_SOURCE = 16 << 20
-_PYTHON = frozenset({"lambda_fn", "awslambdaric"})
-"""The runtimes whose handlers are Python."""
-_OTHER_LANGUAGES = {".js": "node", ".mjs": "node", ".cjs": "node", ".ts": "node", ".rb": "ruby"}
+_JAVASCRIPT = (".js", ".mjs", ".cjs")
+_OTHER_LANGUAGES = (".ts", ".rb")
+"""Which no runtime of the local Lambda runs as they are."""
 
 
 def problems_of_functions(config: Config, file: str) -> Iterator[Problem]:
@@ -38,10 +38,20 @@ def _problems(function: FunctionConfig) -> Iterator[tuple[str, str | Problem]]:
     if command:
         key = "command" if function.web is None else "web.command"
         yield from ((key, message) for message in _of_program(command[0], function))
-    elif function.handler is not None and function.runtime in _PYTHON:
+    elif function.handler is not None:
+        yield from _of_runtime(function.handler, function)
+
+
+def _of_runtime(handler: str, function: FunctionConfig) -> Iterator[tuple[str, str | Problem]]:
+    from bridge.emulator.instances.environment import is_node
+
+    if is_node(function):
+        messages = (*_of_program("node", function), *_of_script(handler, function))
+        yield from (("handler", message) for message in messages)
+    else:
         if function.python is not None:
             yield from (("python", message) for message in _of_program(str(function.python), function))
-        yield from (("handler", message) for message in _of_handler(function.handler, function))
+        yield from (("handler", message) for message in _of_handler(handler, function))
 
 
 # -- programs ----------------------------------------------------------------------------------------------------------
@@ -90,6 +100,18 @@ def _nearest_file(path: Path) -> str:
     return did_you_mean(path.name, names)
 
 
+# -- handlers in JavaScript --------------------------------------------------------------------------------------------
+
+
+def _of_script(handler: str, function: FunctionConfig) -> Iterator[str]:
+    """Yield a message if no script is there. Its exports are not looked at."""
+    folder, _, name = handler.rpartition("/")
+    stem = function.code / folder / name.partition(".")[0]
+    if not any(stem.with_name(stem.name + ending).is_file() for ending in _JAVASCRIPT):
+        near = _nearest_file(stem.with_name(f"{stem.name}.js"))
+        yield f"there is no script {stem}.js, .mjs or .cjs{near}"
+
+
 # -- handlers in Python ------------------------------------------------------------------------------------------------
 
 
@@ -133,13 +155,11 @@ def _module_file(parts: list[str], function: FunctionConfig) -> Path | None:
 
 def _no_module(parts: list[str], function: FunctionConfig) -> str:
     stem = function.code.joinpath(*parts)
-    for suffix, language in _OTHER_LANGUAGES.items():
+    for suffix in (*_JAVASCRIPT, *_OTHER_LANGUAGES):
         other = stem.with_name(stem.name + suffix)
         if other.exists():
-            return (
-                f"{stem}.py is not there, and a handler is taken for Python; {other.name} needs"
-                f' command: ["{language}", …], a program that speaks the Runtime API'
-            )
+            needed = "runtime: node" if suffix in _JAVASCRIPT else "command, a program that speaks the Runtime API"
+            return f"{stem}.py is not there, and the handler is taken for Python; {other.name} needs {needed}"
     near = _nearest_file(stem.with_name(f"{stem.name}.py"))
     return f"there is no module {'.'.join(parts)}: {stem}.py is not there{near}"
 

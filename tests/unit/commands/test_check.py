@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,16 @@ def test_a_handler_that_is_there(check: Check, tmp_path: Path, source: str, attr
     assert (0, "") == check(function(f"handler: app.{attribute}"))[::2]
 
 
+def test_a_handler_in_javascript(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "index.js").touch()
+    (tmp_path / "node").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert (0, "") == check(function("handler: index.handler"))[::2]
+    (tmp_path / "node").unlink()
+    assert "no program node on PATH" in check(function("handler: index.handler"))[2]
+
+
 def test_the_examples_are_found_on_the_path(check: Check) -> None:
     assert 0 == check(function("handler: lambda_fn.examples.greeter.handler"))[0]
 
@@ -239,7 +250,9 @@ def test_the_examples_are_found_on_the_path(check: Check) -> None:
             'there is no module ap: {0}/ap.py is not there, did you mean "app.py"?',
         ),
         ("handler: pkg.mod.handler", "bridge.yaml:3:7", "there is no module pkg.mod"),
-        ("handler: index.handler", "bridge.yaml:3:7", "index.js needs command"),
+        ("handler: index.handler, runtime: lambda_fn", "bridge.yaml:3:7", "index.js needs runtime: node"),
+        ("handler: idx.handler, runtime: node", "bridge.yaml:3:7", "there is no script {0}/idx.js, .mjs or .cjs"),
+        ("handler: tsmod.handler", "bridge.yaml:3:7", "tsmod.ts needs command, a program that"),
         ("handler: broken.handler", "{0}/broken.py:2:10", "not Python: "),
         ("command: [./bootstrap]", "bridge.yaml:3:7", "{0}/bootstrap is not executable: chmod +x {0}/bootstrap"),
         ("command: [./botstrap]", "bridge.yaml:3:7", '{0}/botstrap is not there, did you mean "bootstrap"?'),
@@ -251,10 +264,15 @@ def test_the_examples_are_found_on_the_path(check: Check) -> None:
         ("web: {command: [./nope]}", "bridge.yaml:3:7", "/nope is not there"),
     ],
 )
-def test_a_function_that_cannot_start(check: Check, tmp_path: Path, settings: str, place: str, message: str) -> None:
+def test_a_function_that_cannot_start(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str, place: str, message: str
+) -> None:
     (tmp_path / "app.py").write_text("def handler(event, context): ...\n")
     (tmp_path / "broken.py").write_text("def handler():\n  return (\n")
     (tmp_path / "index.js").touch()
+    (tmp_path / "tsmod.ts").touch()
+    (tmp_path / "node").symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "folder").mkdir()
     (tmp_path / "bootstrap").touch()
     for name, first in (("script", "#!/no/such/python"), ("windows", "#!/bin/sh\r")):
