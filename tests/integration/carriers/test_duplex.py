@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -391,6 +392,57 @@ def _trailers_only(*, status: bytes) -> bytes:
     for name, value in ((b"content-type", b"application/grpc"), (b"grpc-status", status)):
         block += bytes([0, len(name)]) + name + bytes([len(value)]) + value
     return len(block).to_bytes(3, "big") + bytes([1, 5]) + (1).to_bytes(4, "big") + block
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        bytes.fromhex("00000403000000000100000007"),  # RST_STREAM of stream 1: REFUSED_STREAM
+        bytes.fromhex("0000080700000000000000000000000000"),  # GOAWAY: nothing was processed, NO_ERROR
+    ],
+    ids=["REFUSED_STREAM", "GOAWAY"],
+)
+async def test_a_call_that_the_server_has_not_begun_may_be_repeated(refusal: bytes) -> None:
+    """The layer retry does it. Here is none, so the client learns that its call has not run."""
+
+    def refuses(event: Any, context: Any) -> Any:
+        opened = _attached_by_hand(event)
+        _read_until_headers(opened)
+        opened.sendall(refusal)
+        opened.recv(1 << 16)
+        opened.close()
+        return {"statusCode": 200}
+
+    async with bridged(refuses) as bridge, bridge.channel() as channel:
+        code, details = await _status(unary_unary(channel, "/test.Test/Echo")(b""))
+    assert grpc.StatusCode.UNAVAILABLE is code
+    assert "may have run" not in details
+
+
+async def test_a_server_that_says_goaway_gets_no_more_calls_and_ends_those_it_has() -> None:
+    """The next call goes to another instance."""
+
+    def leaves(event: Any, context: Any) -> Any:
+        opened = _attached_by_hand(event)
+        _read_until_headers(opened)
+        opened.sendall(bytes.fromhex("0000080700000000000000000100000000"))  # GOAWAY: stream 1 is processed
+        leaving.set()
+        goes_on.wait(10)
+        opened.sendall(_trailers_only(status=b"5"))
+        opened.recv(1 << 16)
+        opened.close()
+        return {"statusCode": 200}
+
+    leaving, goes_on = threading.Event(), threading.Event()
+    async with bridged(leaves) as bridge, bridge.channel() as channel:
+        first = unary_unary(channel, "/test.Test/Echo")(b"")
+        await eventually(leaving.is_set)
+        await asyncio.sleep(0.1)  # the GOAWAY is read
+        second = unary_unary(channel, "/test.Test/Echo")(b"")
+        await eventually(lambda: bridge.functions.invoked == 2)
+        goes_on.set()
+        assert grpc.StatusCode.NOT_FOUND is (await _status(first))[0]
+        assert grpc.StatusCode.NOT_FOUND is (await _status(second))[0]
 
 
 class MeetingDouble:
