@@ -74,6 +74,16 @@ def test_descriptors_are_found_from_the_file(tmp_path: Path) -> None:
     assert leg.descriptors is not None
 
 
+def test_a_dollar_sign_in_a_folders_name_is_kept(tmp_path: Path) -> None:
+    """A configuration would take it for a variable."""
+    Path("${HOME}").mkdir()
+    Path("${HOME}/a.proto").write_text(PROTO)
+
+    assert 0 == main(["init", "${HOME}", ARN])
+    (cart, _) = load(tmp_path / "bridge.yaml", environ={}).services.values()
+    assert [tmp_path / "${HOME}"] == [leg.descriptors.path for leg in cart.legs if leg.descriptors is not None]
+
+
 def test_each_example_in_a_comment_can_be_used() -> None:
     """Without its mark, the file is still a configuration."""
     main(["init", ARN])
