@@ -29,12 +29,13 @@ def load_to_serve(chosen: argparse.Namespace) -> tuple[Path, Config]:
 
 
 def refuse_missing_regions(config: Config) -> None:
-    """Raise ConfigErrors for each target `function:NAME` without a region."""
+    """Raise ConfigErrors for each target `function:NAME` without a region. AWS's local emulator needs none."""
     named = [
         leg.place
         for service in config.services.values()
         for leg in service.legs
         if isinstance(leg.target, LambdaTargetSpec) and leg.target.region is None and leg.place is not None
+        if leg.quirks is None
     ]
     if named and config.aws.region is None and region_of(config.aws.profile, os.environ) is None:
         message = "no region is known: set aws.region or AWS_REGION, or write the function's ARN"
