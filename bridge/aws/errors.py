@@ -237,6 +237,15 @@ _TIMEOUT_TYPES = frozenset(("Sandbox.Timedout", "Sandbox.Timeout"))
 _OUT_OF_MEMORY_TYPES = frozenset(("Runtime.OutOfMemory",))
 _TOO_LARGE_TYPES = frozenset(("Function.ResponseSizeTooLarge",))
 
+_INIT_SECONDS = 10.0
+"""Lambda's limit for starting (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html). The error
+is that of a timeout of 10 s.
+"""
+_IF_STARTING = (
+    "; if it was still starting, that does not help, because Lambda gives it 10 s to start: import less, import later,"
+    " or use SnapStart"
+)
+
 _TIMED_OUT = re.compile(r"Task timed out after (\d{1,9}(?:\.\d{1,6})?) seconds")
 _REQUEST_ID_PREFIX = re.compile(r"^RequestId: [0-9A-Za-z-]{1,64} (?:Error: )?")
 
@@ -246,8 +255,10 @@ def failure_of(payload: bytes, *, function: str) -> RpcError:
     error_type, message = _read_failure(payload)
     timed_out = _TIMED_OUT.search(message)
     if error_type in _TIMEOUT_TYPES or (timed_out and not error_type):
-        after = f" after {float(timed_out[1]):g} s" if timed_out else ""
-        return FunctionTimedOut(f"{function} ran out of its own time{after}: raise the function's timeout")
+        seconds = float(timed_out[1]) if timed_out else None
+        after = "" if seconds is None else f" after {seconds:g} s"
+        text = f"{function} ran out of its own time{after}: raise the function's timeout"
+        return FunctionTimedOut(text + _IF_STARTING if seconds == _INIT_SECONDS else text)
     if error_type in _TOO_LARGE_TYPES:
         return ReplyTooLarge(f"the reply of {function} is above Lambda's limit of {MAX_REPLY} bytes")
     if error_type in _OUT_OF_MEMORY_TYPES or _was_killed(error_type, message):

@@ -439,3 +439,15 @@ def test_platform_errors_of_web_functions(
 )
 def test_unknown_platform_errors_leave_it_to_the_http_status(http_status: int, error_type: str) -> None:
     assert web_failure_of(http_status, error_type, function="https://w") is None
+
+
+@pytest.mark.parametrize(("seconds", "is_said"), [("10.00", True), ("3.00", False), ("30.01", False)])
+def test_the_limit_for_starting_is_said_where_it_may_have_passed(seconds: str, is_said: bool) -> None:
+    """A raised timeout does not help a function that takes more than 10 s to start."""
+    message = f"RequestId: 1f0c Error: Task timed out after {seconds} seconds"
+    error = failure_of(
+        json.dumps({"errorType": "Sandbox.Timedout", "errorMessage": message}).encode(), function="orders"
+    )
+
+    assert is_said is ("Lambda gives it 10 s to start" in str(error))
+    assert "raise the function's timeout" in str(error)
