@@ -628,3 +628,12 @@ async def test_a_program_that_lacks_lambda_fn_is_told_what_to_install(tmp_path: 
 
     assert "No module named 'lambda_fn'" in output
     assert "pip install grpc-lambda-fn" in output
+
+
+async def test_a_command_that_is_not_executable_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "bootstrap").touch(mode=0o644)
+    async with local_lambda(FunctionConfig(name="fn", code=tmp_path, command=("./bootstrap",))) as caller:
+        answer = await caller.invoke()
+
+    assert "fork/exec ./bootstrap: permission denied" in answer.result["errorMessage"]
+    assert f"chmod +x {tmp_path}/bootstrap" in answer.result["errorMessage"]

@@ -41,4 +41,8 @@ def why_not_started(error: OSError, config: FunctionConfig) -> str:
     # The error for a folder that is gone looks like the one for a program that is not there, and may name neither.
     folder_is_there = config.code.is_dir()
     at = f"fork/exec {error.filename or config.name}" if folder_is_there else f"chdir {config.code}"
-    return f"{at}: {(error.strerror or 'failed').lower()}"
+    reason = f"{at}: {(error.strerror or 'failed').lower()}"
+    if isinstance(error, PermissionError) and folder_is_there and config.command is not None:
+        program = config.code / config.command[0]
+        return f"{reason} (if the file is not executable: chmod +x {program})"
+    return reason
