@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from lambda_fn import LambdaServer
+from lambda_fn import LambdaServer, invocation
 from tests.support.behaviours import Method, add
 from tests.support.lambda_channel import LambdaChannel, Serve
+
+
+@pytest.fixture(autouse=True)
+def _outside_of_invocations() -> None:
+    """Begin each test outside of an invocation: a runtime that ran in this thread leaves its last one behind."""
+    invocation.enter(invocation.NONE)
 
 
 @pytest.fixture
