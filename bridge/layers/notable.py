@@ -11,6 +11,8 @@ from bridge.rpc.recent import MOST_CALLS, CallRecord, slowest
 from bridge.rpc.status import CODES, StatusCode
 
 MOST_SLOW = 50
+LEAST_SLOW_SECONDS = 0.02
+"""A call that took less is not slow, even if it is among the slowest. So a fast service pays nothing for this list."""
 SLOW_SECONDS = 600.0
 """How long a slow call is kept."""
 _MOST_TARGETS = 1000
@@ -24,7 +26,7 @@ class NotableCalls:
 
     def __init__(self, *, wall_clock: Callable[[], float], redact: Callable[[str], str] = str) -> None:
         """`redact` takes out of a cause what nobody may read."""
-        self.slow_from = 0.0
+        self.slow_from = LEAST_SLOW_SECONDS
         """Seconds. Calls that took as long are worth a look."""
         self.failures: deque[CallRecord] = deque(maxlen=MOST_CALLS)
         self.refusals: deque[CallRecord] = deque(maxlen=MOST_CALLS)
@@ -53,7 +55,8 @@ class NotableCalls:
         self._set_threshold()
 
     def _set_threshold(self) -> None:
-        self.slow_from = self.slow[-1].seconds if len(self.slow) >= MOST_SLOW else 0.0
+        is_full = len(self.slow) >= MOST_SLOW
+        self.slow_from = self.slow[-1].seconds if is_full else LEAST_SLOW_SECONDS
 
     def _record(self, call: Call, code: StatusCode, seconds: float) -> CallRecord:
         return CallRecord(

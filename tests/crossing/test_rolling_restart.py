@@ -160,7 +160,7 @@ def test_a_rolling_restart_loses_no_call(tmp_path: Path) -> None:
     def bridge(number: int, name: str) -> AbstractContextManager[RunningBridge]:
         folder = tmp_path / name
         folder.mkdir()
-        listen = {"listen": f"127.0.0.1:{ports[number]}", "drain": "20s", "drain_delay": "1s"}
+        listen = {"listen": f"127.0.0.1:{ports[number]}", "drain": "20s", "drain_delay": "3s"}
         return running_bridge(folder, {**EXAMPLES, **listen})
 
     with ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.layers.notable import MOST_SLOW, SLOW_SECONDS, NotableCalls
+from bridge.layers.notable import LEAST_SLOW_SECONDS, MOST_SLOW, SLOW_SECONDS, NotableCalls
 from bridge.rpc.call import Call, Peer, Route
 from bridge.rpc.errors import FunctionFailed
 from bridge.rpc.events import OK_TRAILERS, Trailers
@@ -91,7 +91,7 @@ def test_the_slowest_calls_are_kept() -> None:
     assert not notable.failures
     clock.advance(SLOW_SECONDS + 1)
     notable.forget_old()
-    assert ([], 0.0) == (notable.slow, notable.slow_from)
+    assert ([], LEAST_SLOW_SECONDS) == (notable.slow, notable.slow_from)
 
 
 def test_calls_of_the_bridge_itself_are_not_slow() -> None:
