@@ -34,4 +34,4 @@ class InvocationWithLog(FrozenValue, frozen=True):
     function_error: str
     """Empty if the function did not fail (X-Amz-Function-Error)."""
     log: str
-    """The last 4 KB (X-Amz-Log-Result). Empty if there are none."""
+    """The last 4 KB of the log (X-Amz-Log-Result). Empty without a log."""

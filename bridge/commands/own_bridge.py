@@ -48,7 +48,7 @@ def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
 
 
 def base_config(config_file: Path | None) -> Config:
-    """Return what the file says, or the defaults if there is none. Raises ConfigErrors."""
+    """Return what the file says, or the defaults without a file. Raises ConfigErrors."""
     named = config_file or os.environ.get("BRIDGE_CONFIG")
     if named or Path(FILE_NAME).exists():
         return load(Path(named or FILE_NAME), environ=os.environ)

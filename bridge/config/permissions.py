@@ -64,7 +64,7 @@ class AccountPlace:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom AWS sees: the bridge itself (`roles` is empty), or a role that the bridge assumes."""
+    """The identity that AWS sees: the bridge itself (`roles` is empty), or a role that the bridge assumes."""
 
     statements: tuple[Statement, ...]
     roles: tuple[Role, ...] = ()

@@ -88,7 +88,7 @@ class WindowOpened(FrozenValue, frozen=True):
 
 
 class PingAcknowledged(FrozenValue, frozen=True):
-    """The peer answered a PING of ours."""
+    """The peer answered a PING that we sent."""
 
     data: bytes
 

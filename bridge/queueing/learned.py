@@ -100,7 +100,7 @@ class LearnedLimits:
             self._back_off(now, wait)
 
     def _back_off(self, now: float, wait: float) -> None:
-        """Let all calls wait, longer with each try in vain, and at least `wait` seconds."""
+        """Let all calls wait, longer with each try that fails, and at least `wait` seconds."""
         backoff = min(_LONGEST_BACKOFF, _FIRST_PAUSE * 2.0 ** min(self._vain_tries, 10))
         self._vain_tries += 1
         self._pause(now + max(wait, backoff * (1 + self._random()) / 2))

@@ -174,7 +174,7 @@ class TenantRefused(RequestError):
 
 
 class BadExecutionName(RequestError):
-    """What the client sent as the name of a durable execution is none."""
+    """The client sent a text that cannot be the name of a durable execution."""
 
     code = StatusCode.INVALID_ARGUMENT
 

@@ -13,7 +13,7 @@ SEPARATOR = b"\0" * 8
 """The bytes between a prelude and its body."""
 
 MAX_PRELUDE = 64 << 10
-"""Bytes searched for the end of a prelude. API Gateway wants it within 16 KiB. Beyond, there is none."""
+"""Bytes searched for the end of a prelude. API Gateway wants it within 16 KiB, so no prelude is longer."""
 
 
 def find_end_of_prelude(held: bytes | bytearray) -> int:

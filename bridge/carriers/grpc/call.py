@@ -60,7 +60,7 @@ class Connections(Protocol):
         ...
 
     def request_id_of(self, connection: Http2Connection) -> str:
-        """Return AWS's id of the invocation behind the connection; empty if there is none."""
+        """Return AWS's id of the invocation behind the connection. Empty for a server."""
         ...
 
 

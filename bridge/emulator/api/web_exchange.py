@@ -20,7 +20,7 @@ WebFields = list[tuple[str, str]]
 
 
 class BadResponse(Exception):
-    """What came is no HTTP response, or ends too early. `str` says what, for the function's log."""
+    """The answer is not an HTTP response, or it ends too early. `str` says what, for the function's log."""
 
 
 class WebExchange:
