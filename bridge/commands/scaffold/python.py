@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import keyword
 import re
+import sysconfig
 from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from tempfile import TemporaryDirectory
@@ -78,6 +79,14 @@ def _generated(interface: Interface) -> dict[str, str]:
         return {path.relative_to(scratch).as_posix(): path.read_text() for path in paths}
 
 
+def _installed(name: str) -> ModuleSpec | None:
+    """Return the package of this name that comes with Python or is installed. What this process has loaded from
+    elsewhere does not count.
+    """
+    paths = sysconfig.get_paths()
+    return PathFinder.find_spec(name, [paths["stdlib"], paths["purelib"], paths["platlib"]])
+
+
 def _check_importable(file: str) -> None:
     """Check that Python can import the generated code of a file. Raises CommandFailed."""
     folders = _stem(file).split("/")[:-1]
@@ -88,7 +97,7 @@ def _check_importable(file: str) -> None:
                 " imports that name it",
                 exit_code=2,
             )
-    found = find_spec(folders[0]) if folders else None
+    found = _installed(folders[0]) if folders else None
     if found is not None and found.origin is not None:
         raise CommandFailed(
             f"{file}: Python would import its own package {folders[0]!r} in place of the folder with generated code;"
