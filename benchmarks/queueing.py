@@ -295,7 +295,7 @@ async def warm(running: Bridge, service: str, callers: int, *, seconds: float = 
 
 
 async def overload(seconds: float) -> str:
-    """8 instances and 64 callers, beside 8 callers that never wait."""
+    """8 instances and 64 callers, compared with 8 callers that never wait."""
     with bridge({"f": {"concurrency": 8}}) as running:
         await warm(running, "q.f", 8)
         async with Load(running.address, "q.f", 8) as alone:

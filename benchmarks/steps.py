@@ -1,4 +1,4 @@
-"""How many bytecodes of ours a call runs through: the same on every machine, however busy it is.
+"""Count the bytecodes of the bridge that a call runs through: the same on every machine, however busy it is.
 
 Nearly all of the path's time is the interpreter's, so a step more is time more; what one step of C costs, only a clock
 can tell. Batches are counted one by one, and their median counts: what happens once a second disturbs only a few.

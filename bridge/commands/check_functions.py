@@ -1,5 +1,5 @@
-"""What can be seen of the local functions without running them: whether their files are there, can be read as Python,
-have what `handler` names, and may be executed.
+"""Look at the local functions without running them. Are their files there? Can Python read them? Do they have what
+`handler` names? May they be executed?
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def _lacks(config: Config, destination: Destination) -> Iterator[str]:
 
 
 async def _dry_runs(config: Config) -> AsyncIterator[tuple[Destination, Exception | None, float | None]]:
-    """Each function on AWS with what keeps us from calling it, and the timeout of those that may take calls in full
-    duplex, as far as AWS tells it. Local functions are not asked: nothing runs them now.
+    """Each function on AWS with what keeps us from calling it. Those that may take calls in full duplex have their
+    timeout too, as far as AWS tells it. Local functions are not asked: nothing runs them now.
     """
     figures = BridgeFigures()
     shared = Shared(

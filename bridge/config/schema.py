@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
@@ -390,10 +389,7 @@ class Listener:
             return False
         if self.tls is not None and self.tls.client_ca is not None:
             return False
-        try:
-            return not ip_address(self.address.host).is_loopback
-        except ValueError:
-            return self.address.host != "localhost"
+        return not self.address.is_loopback
 
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
         if "mode" in written and isinstance(self.address, TcpAddress):
@@ -422,11 +418,6 @@ class DuplexListener:
     def dialled(self) -> TcpAddress:
         """The address that functions dial."""
         return self.advertise or self.listen
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether functions run on this machine. Their connections then need no TLS."""
-        return self.dialled.host in ("127.0.0.1", "::1", "localhost")
 
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
         if "advertise" in written:

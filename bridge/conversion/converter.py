@@ -190,7 +190,7 @@ class Converter:
         return cheap
 
     async def _look(self, path: str, message: bytes) -> tuple[Message | None, float]:
-        """Return the message, parsed, and what printing it costs. The message is None if it costs too much."""
+        """Return the message, parsed, and what printing it costs. A message that costs too much is left out."""
         if len(message) > _TINY:
             await self._share.take(_LOOK_PER_BYTE * len(message))
         request = self._transcoder.parse_request(path, message)

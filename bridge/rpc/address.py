@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +15,14 @@ class TcpAddress:
     host: str
     """A name or an IP address; IPv6 without brackets."""
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it. Of the names, `localhost` alone counts."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

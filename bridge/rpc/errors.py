@@ -89,6 +89,18 @@ def pushback(seconds: float | None) -> Metadata:
     return (("grpc-retry-pushback-ms", str(milliseconds)),)
 
 
+def copy_of(error: BaseException) -> BaseException:
+    """Copy an error of ours that several calls get, because one that is raised again and again collects tracebacks."""
+    if not isinstance(error, RpcError):
+        return error
+    again = type(error)(*error.args)
+    again.__dict__.update(error.__dict__)
+    if hasattr(error, "__notes__"):
+        again.__notes__ = [*error.__notes__]
+    again.__cause__ = error.__cause__
+    return again
+
+
 def forget_frames(error: BaseException) -> None:
     """Release what the frames of this error and its causes hold. It is for errors whose traceback is no longer needed.
 

@@ -21,14 +21,13 @@ from bridge.aws.events.duplex_order import (
 )
 from bridge.aws.invoke import InvokeReply
 from bridge.carriers.duplex.instances import Instances, Meeting, Observer, Reply
-from bridge.carriers.grpc.call import UpstreamCall
-from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
+from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, request_fields
+from bridge.carriers.grpc.response import HeadReader
 from bridge.config.schema import Duplex
 from bridge.http2.events import Fields
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.buffers import Account
 from bridge.rpc.call import Call, ClientCertificate, Peer
-from bridge.rpc.compression import ACCEPT_ENCODING
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata, clean_value
 
@@ -37,9 +36,11 @@ FACTS = "grpc-lambda-bridge-facts"
 
 _MOST_PEM = 4 << 10
 """Bytes of a client certificate that travel with each call. A larger one travels without its PEM."""
-_LONGEST_USER_AGENT = 256
-
 _encode = Encoder().encode
+
+
+_TARGET: Fields = ((":method", "POST"), (":scheme", "http"), (":authority", "localhost"))
+"""The beginning of each request. The function's server is at the other end of the connection, whatever its name."""
 
 
 class Place(Meeting, Protocol):
@@ -109,17 +110,8 @@ class DuplexCarrier:
         `account` counts what is held of the response; `timeout`: seconds; `user_agent`: the client's.
         """
         self._observer.call_began()
-        begin: Fields = (
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":authority", "localhost"),
-            (":path", path),
-            ("te", "trailers"),
-            ("content-type", GRPC_CONTENT_TYPE),
-            ("user-agent", clean_value(user_agent)[:_LONGEST_USER_AGENT]),
-            ("grpc-accept-encoding", ACCEPT_ENCODING),
-        )
-        return UpstreamCall(self, begin + to_wire(metadata), timeout, account)
+        agent = clean_value(user_agent)[:LONGEST_USER_AGENT]
+        return UpstreamCall(self, request_fields(_TARGET, path, agent, metadata), timeout, account)
 
     async def dry_run(self) -> None:
         """Check whether the function exists and may be called. Raises RpcError. The caller bounds the time."""
@@ -195,7 +187,7 @@ def facts_of(call: Call) -> Metadata:
 @lru_cache(256)
 def _facts(peer: Peer, authority: str) -> str:
     """Encode the facts. They are the same for all calls of a client connection."""
-    facts: dict[str, object] = {"peer": peer.address, "authority": authority[:_LONGEST_USER_AGENT]}
+    facts: dict[str, object] = {"peer": peer.address, "authority": authority[:LONGEST_USER_AGENT]}
     if peer.certificate is not None:
         facts["cert"] = _certificate(peer.certificate)
     return base64.urlsafe_b64encode(_encode(facts)).rstrip(b"=").decode("ascii")

@@ -27,6 +27,7 @@ from bridge.rpc.errors import (
     RpcError,
     Throttled,
     Unreachable,
+    copy_of,
 )
 from bridge.rpc.value import FrozenValue
 
@@ -250,7 +251,7 @@ class Instances:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 calls -= 1
-                waiter.set_exception(_copy(error))
+                waiter.set_exception(copy_of(error))
 
     # -- attaching -----------------------------------------------------------------------------------------------------
 
@@ -426,13 +427,3 @@ def _seen(task: asyncio.Task[Reply]) -> None:
     """Mark the task's exception as seen."""
     if not task.cancelled():
         task.exception()
-
-
-def _copy(error: BaseException) -> BaseException:
-    """Copy the error, because one that is raised again and again would collect tracebacks."""
-    if not isinstance(error, RpcError):
-        return error
-    again = type(error)(*error.args)
-    again.__dict__.update(error.__dict__)
-    again.__cause__ = error.__cause__
-    return again

@@ -17,6 +17,7 @@ from typing import NamedTuple, cast
 
 from bridge.aws.events.duplex_order import NamedCertificate, PinnedCertificate
 from bridge.carriers.duplex.certificate import make_certificate, server_context
+from bridge.carriers.http1.connect import give_up_unread, keep_alive
 from bridge.config.schema import DuplexListener
 from bridge.rpc.address import TcpAddress
 
@@ -28,6 +29,8 @@ MAX_STRANGERS = 512
 """Connections without a valid token, in all and above the number of functions that are expected."""
 MAX_STRANGERS_OF_ONE = 64
 """The same for one address."""
+_USER_TIMEOUT = 60_000
+"""Milliseconds after which a function counts as dead if it acknowledges nothing that it was sent."""
 _BACKLOG = 1024
 _PAUSE = 0.1
 """Seconds without accepting after the system had no file descriptor for a connection."""
@@ -132,7 +135,8 @@ class Rendezvous:
         """Bring the connection up to its first byte."""
         has_begun = False
         try:
-            _keep_alive(accepted)
+            keep_alive(accepted)
+            give_up_unread(accepted, _USER_TIMEOUT)
             async with asyncio.timeout(self._line_seconds):
                 await self._loop.connect_accepted_socket(lambda: stranger, accepted, ssl=self._tls)
             has_begun = True
@@ -194,7 +198,7 @@ def open_rendezvous(settings: DuplexListener, worker: int) -> Rendezvous:
     if settings.tls is not None:
         tls = server_context(settings.tls.cert, settings.tls.key)
         certificate = NamedCertificate(advertised.host)
-    elif not settings.is_loopback:
+    elif not advertised.is_loopback:  # functions on this machine need no TLS
         tls, pem = make_certificate()
         certificate = PinnedCertificate(pem)
     rendezvous = Rendezvous(advertised, certificate=certificate, tls=tls)
@@ -261,17 +265,3 @@ def _seconds(milliseconds: str) -> float | None:
     except ValueError:
         return None
     return None if found < 0 else found / 1000
-
-
-def _keep_alive(accepted: socket.socket) -> None:
-    """Notice a dead function, and keep NAT gateways from forgetting the connection, which they do after 350 s."""
-    accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", 60),
-        ("TCP_KEEPINTVL", 15),
-        ("TCP_KEEPCNT", 4),
-        ("TCP_USER_TIMEOUT", 60_000),
-    ):
-        if hasattr(socket, name):
-            accepted.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bridge.carriers.grpc.messages import MessageReader
-from bridge.carriers.grpc.response import HTTP_OK, HeadReader, ResponseHead
+from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HTTP_OK, HeadReader, ResponseHead, to_wire
 from bridge.carriers.http2.connection import Http2Connection, name_of
 from bridge.http2.events import ErrorCode, Fields
 from bridge.rpc.buffers import Account
+from bridge.rpc.compression import ACCEPT_ENCODING
 from bridge.rpc.deadline import NO_TIMER_BEYOND, format_timeout
 from bridge.rpc.errors import (
     BadReply,
@@ -28,7 +29,7 @@ from bridge.rpc.errors import (
 )
 from bridge.rpc.events import Headers, Message, ResponseEvent, Trailers
 from bridge.rpc.limits import LARGEST_MESSAGE, Limits
-from bridge.rpc.metadata import size_of
+from bridge.rpc.metadata import Metadata, size_of
 from bridge.rpc.status import StatusCode
 
 _MOST_AT_ONCE = 128
@@ -46,6 +47,23 @@ _CODE_OF_RESET: dict[int, StatusCode] = {
     ErrorCode.INADEQUATE_SECURITY: StatusCode.PERMISSION_DENIED,
 }
 """gRPC PROTOCOL-HTTP2, "Errors"; REFUSED_STREAM is not among them, the others are INTERNAL."""
+
+
+LONGEST_USER_AGENT = 256
+"""Characters of the client's user agent that are passed on."""
+
+
+def request_fields(target: Fields, path: str, user_agent: str, metadata: Metadata) -> Fields:
+    """Return the header list of a request without its timeout. `target` has `:method`, `:scheme` and `:authority`."""
+    return (
+        *target,
+        (":path", path),
+        ("te", "trailers"),
+        ("content-type", GRPC_CONTENT_TYPE),
+        ("user-agent", user_agent),
+        ("grpc-accept-encoding", ACCEPT_ENCODING),
+        *to_wire(metadata),
+    )
 
 
 class Connections(Protocol):

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from bridge.carriers.grpc.call import UpstreamCall
-from bridge.carriers.grpc.response import GRPC_CONTENT_TYPE, HeadReader, to_wire
-from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer
+from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, request_fields
+from bridge.carriers.grpc.response import HeadReader
+from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer, give_up_unread
 from bridge.carriers.http1.proxies import Proxies
 from bridge.carriers.http1.resolver import Resolver
 from bridge.carriers.http1.tls import HTTP_2, client_context
@@ -27,14 +27,11 @@ from bridge.config.target import GrpcTargetSpec
 from bridge.http2.events import Fields
 from bridge.rpc.address import UnixAddress
 from bridge.rpc.buffers import Account
-from bridge.rpc.compression import ACCEPT_ENCODING
 from bridge.rpc.errors import Draining, Unreachable
 from bridge.rpc.hop import USER_AGENT
 from bridge.rpc.limits import Limits
 from bridge.rpc.metadata import Metadata, clean_value
 from bridge.rpc.url import ConnectTo, Origin
-
-_LONGEST_USER_AGENT = 256
 
 _USER_TIMEOUT = 30_000
 """Milliseconds after which a server counts as dead if it acknowledges nothing that it was sent (RFC 5482)."""
@@ -92,16 +89,8 @@ class GrpcCarrier:
         `account` counts what is held of the response; `timeout`: seconds; `user_agent`: the client's.
         """
         self._in_flight += 1
-        agent = f"{clean_value(user_agent)[:_LONGEST_USER_AGENT]} {USER_AGENT}".lstrip()
-        begin = (
-            *self._head,
-            (":path", path),
-            ("te", "trailers"),
-            ("content-type", GRPC_CONTENT_TYPE),
-            ("user-agent", agent),
-            ("grpc-accept-encoding", ACCEPT_ENCODING),
-        )
-        return UpstreamCall(self, begin + to_wire(metadata), timeout, account)
+        agent = f"{clean_value(user_agent)[:LONGEST_USER_AGENT]} {USER_AGENT}".lstrip()
+        return UpstreamCall(self, request_fields(self._head, path, agent, metadata), timeout, account)
 
     async def dry_run(self) -> None:
         """Connect without making a call. Raises RpcError. The caller bounds the time."""
@@ -179,7 +168,5 @@ def _context(files: TargetTls) -> ssl.SSLContext:
 
 def _prepared(opened: socket.socket, make: Callable[[], Http2Connection]) -> Http2Connection:
     """Set up a socket so that it notices a dead server soon. A call may wait hours for an answer."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
-    if option is not None:
-        opened.setsockopt(socket.IPPROTO_TCP, option, _USER_TIMEOUT)
+    give_up_unread(opened, _USER_TIMEOUT)
     return make()

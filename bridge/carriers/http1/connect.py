@@ -193,17 +193,31 @@ async def open_socket_to(address: SocketAddress) -> socket.socket:
     try:
         _check_descriptor(opened.fileno())
         opened.settimeout(0)  # asyncio requires a non-blocking socket
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE.items():
-            option = getattr(socket, name, None)  # each system has only some of these options
-            if option is not None:
-                opened.setsockopt(socket.IPPROTO_TCP, option, value)
+        keep_alive(opened)
         await asyncio.get_running_loop().sock_connect(opened, place)
     except BaseException:
         opened.close()
         raise
     return opened
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Send small writes at once, notice a dead peer, and keep NAT gateways from forgetting the connection."""
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        _set_tcp_option(connected, name, value)
+
+
+def give_up_unread(connected: socket.socket, milliseconds: int) -> None:
+    """End the connection if the peer acknowledges nothing that it was sent for so long (RFC 5482)."""
+    _set_tcp_option(connected, "TCP_USER_TIMEOUT", milliseconds)
+
+
+def _set_tcp_option(connected: socket.socket, name: str, value: int) -> None:
+    option = getattr(socket, name, None)  # each system has only some of these options
+    if option is not None:
+        connected.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _check_descriptor(descriptor: int) -> None:

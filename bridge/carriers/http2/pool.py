@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from bridge.carriers.http2.connection import Http2Connection
-from bridge.rpc.errors import Draining, Overloaded, RpcError, Unreachable
+from bridge.rpc.errors import Draining, Overloaded, Unreachable, copy_of
 from bridge.rpc.value import FrozenValue
 
 Dial = Callable[[Callable[[], Http2Connection]], Awaitable[Http2Connection]]
@@ -114,7 +114,7 @@ class Http2Pool:
             and not self._connections
             and self._loop.time() < self._next_attempt_at
         ):
-            raise _copy(self._failure)
+            raise copy_of(self._failure)
 
     def _free(self) -> Http2Connection | None:
         for connection in self._connections:
@@ -178,7 +178,7 @@ class Http2Pool:
         waiting, self._waiting = self._waiting, OrderedDict()
         for waiter in waiting:
             if not waiter.done():
-                waiter.set_exception(_copy(error))
+                waiter.set_exception(copy_of(error))
 
     # -- for the connections -------------------------------------------------------------------------------------------
 
@@ -208,12 +208,3 @@ class Http2Pool:
             await asyncio.wait((self._attempt,))
         for connection in list(self._connections):
             await connection.end(stopping)
-
-
-def _copy(error: BaseException) -> BaseException:
-    """Copy the failure, because an exception that is raised again and again would collect tracebacks."""
-    if not isinstance(error, RpcError):
-        return error
-    again = type(error)(*error.args)
-    again.__cause__ = error.__cause__
-    return again

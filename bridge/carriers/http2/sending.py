@@ -51,7 +51,7 @@ class SentStreams:
 
     def loss_of(self, stream_id: int, name: str, error: RpcError | None, cause: BaseException | None) -> RpcError:
         """Return the error for a stream that ends with its connection. Each stream gets its own, because a shared
-        exception would collect tracebacks. `name` is the server's. `error` is None if the connection was lost.
+        exception would collect tracebacks. `name` is the server's. A lost connection has no `error`.
         """
         loss: RpcError
         if stream_id > self._last:

@@ -158,3 +158,17 @@ def test_http_refusal_takes_its_code_from_the_status() -> None:
     refusal = errors.HttpRefusal("403 Forbidden", code=StatusCode.PERMISSION_DENIED)
 
     assert StatusCode.PERMISSION_DENIED is refusal.status.code
+
+
+def test_a_copy_says_what_the_error_said_and_shares_nothing() -> None:
+    """Several calls may get the failure of one attempt. What one of them adds is not the others'."""
+    error = errors.Throttled("busy", error_type="TooManyRequestsException", retry_after=2.0)
+    error.request_id = "r-1"
+    error.__cause__ = OSError("refused")
+    error.add_note("AWS: busy")
+
+    again = errors.copy_of(error)
+    again.add_note("later")
+    assert isinstance(again, errors.Throttled)
+    assert ("busy", 2.0, "r-1", error.__cause__) == (str(again), again.retry_after, again.request_id, again.__cause__)
+    assert (["AWS: busy"], None) == (error.__notes__, again.__traceback__)
