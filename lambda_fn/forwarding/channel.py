@@ -74,6 +74,12 @@ class KeptChannel:
                 self._users -= 1
                 self._used_at = self._now()
 
+    def reach(self, target: Target) -> None:
+        """Dial this target from now on, which is of the same kind. Calls in flight end as CANCELLED."""
+        with self._lock:
+            self.target = target
+            self._drop()
+
     def close(self) -> None:
         """Close the channel; the next call opens another. Calls in flight end as CANCELLED."""
         with self._lock:

@@ -30,6 +30,10 @@ class NotServing(Exception):
     """The program does not accept connections; the text says why."""
 
 
+class EndedEarly(NotServing):
+    """The program ended before it accepted a connection."""
+
+
 class ServerProcess:
     """Starts at once: Lambda gives the most processor time while a function loads. May be used from any thread."""
 
@@ -44,10 +48,10 @@ class ServerProcess:
             raise ValueError(
                 f"a command serves plaintext in this function: unix:PATH or localhost:PORT, not {target.address}"
             )
-        if not target.socket and target.port == 0:
-            target = target.at_port(_free_port())
         self.target = target
-        self._command = [_filled(argument, target) for argument in command]
+        """Where the program serves. After another start it may have another port."""
+        self._chooses_port = not target.socket and target.port == 0
+        self._command = tuple(command)
         self._start_timeout = start_timeout
         self._lock = Lock()
         self._is_closed = False
@@ -62,9 +66,17 @@ class ServerProcess:
         """
         with self._lock:
             is_new = self._revive()
-            if not self._is_ready:
+            if self._is_ready:
+                return is_new
+            try:
                 self._await_accepting(timeout)
-                self._is_ready = True
+            except EndedEarly:
+                # The port was free when it was chosen. Another program may have taken it since.
+                if not self._chooses_port:
+                    raise
+                is_new = self._revive()
+                self._await_accepting(timeout)
+            self._is_ready = True
             return is_new
 
     def close(self) -> None:
@@ -101,6 +113,9 @@ class ServerProcess:
         return Path(self._command[0]).name
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self._chooses_port:  # anew each time: somebody may have taken the port before the program did
+            self.target = self.target.at_port(_free_port())
+        command = [_filled(argument, self.target) for argument in self._command]
         _remove_socket(self.target)  # of a program that was killed: most servers refuse to bind again
         environment = dict(os.environ, GRPC_SERVER_ADDRESS=self.target.address)
         if self.target.socket:
@@ -108,7 +123,7 @@ class ServerProcess:
         else:
             environment["PORT"] = str(self.target.port)
         # It writes where we do: on Lambda both streams are the function's log.
-        return subprocess.Popen(self._command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - the author's own command
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)  # noqa: S603 - the author's own command
 
     def _await_accepting(self, timeout: float | None) -> None:
         allowed = self._start_timeout if timeout is None else min(timeout, self._start_timeout)
@@ -116,7 +131,7 @@ class ServerProcess:
         wait = _FIRST_WAIT
         while not _accepts(self.target):
             if (code := self._process.poll()) is not None:
-                raise NotServing(f"the server {self.name} ended with exit code {code} before it accepted a connection")
+                raise EndedEarly(f"the server {self.name} ended with exit code {code} before it accepted a connection")
             if time.monotonic() > until:
                 raise NotServing(
                     f"the server {self.name} accepts no connection on {self.target.address} after {allowed:.1f} s"

@@ -28,6 +28,11 @@ class Upstream(NamedTuple):
     process: ServerProcess | None = None
     """The server's, if it is ours to start."""
 
+    def ready(self, timeout: float | None) -> None:
+        """Return when the server can be reached. `timeout` is what the call has left (seconds). Raises NotServing."""
+        if self.process is not None and self.process.ensure(timeout):
+            self.channel.reach(self.process.target)  # it waits to reconnect to the process that ended
+
 
 def forwarding_handlers(upstream: Upstream, services: Sequence[str]) -> list[grpc.GenericRpcHandler]:
     """Return a handler for every method there is, and one more for each service known by name, which is how JSON
@@ -60,12 +65,10 @@ class _Named(_Everything, grpc.ServiceRpcHandler):
 
 
 def _forward(upstream: Upstream, method: str, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
-    if upstream.process is not None:
-        try:
-            if upstream.process.ensure(context.time_remaining()):
-                upstream.channel.close()  # it waits to reconnect to the process that ended
-        except NotServing as error:
-            context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+    try:
+        upstream.ready(context.time_remaining())
+    except NotServing as error:
+        context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     with upstream.channel.use() as channel:
         call = _begin(channel, method, requests, context)
         if not context.add_callback(call.cancel):

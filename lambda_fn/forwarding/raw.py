@@ -14,11 +14,10 @@ def connect_to(upstream: Upstream, timeout: float) -> socket.socket:
 
     Raises OSError, CannotAttach.
     """
-    if upstream.process is not None:
-        try:
-            upstream.process.ensure(timeout)
-        except NotServing as error:
-            raise CannotAttach(str(error)) from error
+    try:
+        upstream.ready(timeout)
+    except NotServing as error:
+        raise CannotAttach(str(error)) from error
     target = upstream.channel.target
     if target.credentials is not None:
         raise CannotAttach(f"forward reaches {target.address} with TLS, and full duplex needs a plaintext target")

@@ -89,6 +89,19 @@ def test_a_program_that_ends_at_once_is_unavailable() -> None:
     assert [(grpc.StatusCode.UNAVAILABLE, expected)] * 2 == [(outcome.code, outcome.details) for outcome in outcomes]
 
 
+def test_a_program_whose_port_was_taken_gets_another_one(tmp_path: Path) -> None:
+    """Between the choice of a port and the program's bind, somebody else may take the port."""
+    script = f'echo "$PORT" >> {tmp_path}/ports; test "$(wc -l < {tmp_path}/ports)" -gt 1 || exit 98; exec "$@"'
+    with forwarding("localhost:0", command=["sh", "-c", script, "sh", *PROGRAM, "localhost:{port}"]) as channel:
+        _, address, _, port = facts(channel)
+        outcome = channel.call("/test.Test/Echo")
+
+    taken, chosen = (tmp_path / "ports").read_text().split()
+    assert (chosen, f"localhost:{chosen}") == (port, address)
+    assert taken != chosen
+    assert Outcome(OK, messages=(b"request",)) == outcome
+
+
 def test_a_program_that_never_listens_is_unavailable() -> None:
     """After start_timeout, saying the address."""
     with forwarding("localhost:0", command=[*PROGRAM, "deaf"], start_timeout=0.3) as channel:
