@@ -24,7 +24,7 @@ $(RUNS): pyproject.toml $(RUN_LOCKS)
 	@awk '/^[^ #]/ { n++ } { print > ("$(VENV)/half" n % 2 ".txt") }' $(RUN_LOCKS)
 	@$(RUN_PIP) -r $(VENV)/half0.txt > $(VENV)/half0.log 2>&1 & one=$$!; $(RUN_PIP) -r $(VENV)/half1.txt > $(VENV)/half1.log 2>&1 & other=$$!; \
 	  while kill -0 $$one 2>/dev/null || kill -0 $$other 2>/dev/null; do \
-	    sleep 0.2; printf '\r    %s found' "$$(cat $(VENV)/half?.log | grep -c '^Collecting')"; done; echo; \
+	    sleep 0.2; test ! -t 1 || printf '\r    %s fetched' "$$(cat $(VENV)/half?.log | grep -c '^Collecting')"; done; test ! -t 1 || echo; \
 	  wait $$one && wait $$other || { tail -n 20 $(VENV)/half?.log; exit 1; }
 	@echo "3/3 installing the bridge ..."
 	@$(PIP) --quiet --no-compile --no-deps --no-build-isolation -e .
