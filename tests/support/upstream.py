@@ -128,8 +128,6 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
     writers: list[asyncio.StreamWriter] = []
 
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream.connections += 1
-        writers.append(writer)
         try:
             await script(Peer(reader, writer))
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -140,6 +138,8 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
             writer.close()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream.connections += 1
+        writers.append(writer)  # here: a task that is cancelled before its first step never runs its `finally`
         task = asyncio.get_running_loop().create_task(run(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
