@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bridge import logs, tracing
+from bridge import logs
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.duplex.rendezvous import Rendezvous, open_rendezvous
 from bridge.carriers.identity.assumed_role import CredentialSet
@@ -28,6 +28,7 @@ from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
 from bridge.layers.notable import NotableCalls
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
+from bridge.otel import traces
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
@@ -81,7 +82,7 @@ class Bridge:
         self.figures = BridgeFigures(Buffers(config.buffers))
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
-        self._tracing = tracing.start(environ)
+        self._tracing = traces.start(environ)
         self._conversions = Conversions(
             buffers=self.figures.buffers,
             max_processes=2 if config.workers == 1 else 1,  # each worker has its own

@@ -31,6 +31,7 @@ from bridge.layers.retry import retry
 from bridge.layers.route import route
 from bridge.layers.route_table import RouteEntry
 from bridge.layers.tenant import tenant
+from bridge.otel.traces import Tracing
 from bridge.queueing.learned import Pauses
 from bridge.routing.router import Router
 from bridge.rpc.buffers import Buffers
@@ -45,7 +46,6 @@ from bridge.services.reflected_target import TIMEOUT, Ask, ReflectedTarget, firs
 from bridge.services.sources import Source, Sources
 from bridge.targets.builder import Destination, Targets
 from bridge.targets.internal_call import exchange
-from bridge.tracing import Tracing
 
 _clock = time.monotonic
 

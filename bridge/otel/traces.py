@@ -2,7 +2,7 @@
 than it may.
 
 The standard OTEL_ variables alone say all of it. Most of them the SDK reads itself; it is imported only if traces are
-on. Knows nothing of calls: `proxy/trace.py` makes the spans.
+on. Knows nothing of calls: `layers/trace.py` makes the spans.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from bridge import tracing
-from bridge.tracing import Tracing
+from bridge.otel import traces
+from bridge.otel.traces import Tracing
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
@@ -53,10 +53,10 @@ class Collector(SpanExporter):
 )
 def test_traces_are_off_unless_they_are_asked_for(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is even looked for."""
-    monkeypatch.delattr(tracing, "entry_points")
+    monkeypatch.delattr(traces, "entry_points")
 
-    assert tracing.problem(environ) is None
-    assert tracing.start(environ) is None
+    assert traces.problem(environ) is None
+    assert traces.start(environ) is None
 
 
 def test_nothing_is_imported_while_traces_are_off() -> None:
@@ -81,12 +81,12 @@ def test_nothing_is_imported_while_traces_are_off() -> None:
     ],
 )
 def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracing.problem(environ) is None
+    assert traces.problem(environ) is None
 
-    monkeypatch.setattr(tracing, "entry_points", lambda **_: ())
+    monkeypatch.setattr(traces, "entry_points", lambda **_: ())
 
-    assert "pip install 'grpc-lambda-bridge[otel]'" in str(tracing.problem(environ))
-    assert tracing.start(environ) is None
+    assert "pip install 'grpc-lambda-bridge[otel]'" in str(traces.problem(environ))
+    assert traces.start(environ) is None
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
     ],
 )
 def test_an_exporter_that_nobody_installed_is_named(environ: Mapping[str, str], missing: str) -> None:
-    assert f"no exporter {missing} is installed" in str(tracing.problem(environ))
-    assert tracing.start(environ) is None
+    assert f"no exporter {missing} is installed" in str(traces.problem(environ))
+    assert traces.start(environ) is None
 
 
 def test_what_only_the_sdk_can_know_is_logged(
@@ -117,18 +117,18 @@ def test_what_only_the_sdk_can_know_is_logged(
     def refuse(exporters: object) -> None:
         raise ValueError("Propagator smoke not found")
 
-    monkeypatch.setattr(tracing, "Tracing", refuse)
+    monkeypatch.setattr(traces, "Tracing", refuse)
 
-    assert tracing.start(ENDPOINT) is None
+    assert traces.start(ENDPOINT) is None
     assert ["the OTEL_ variables cannot be used, there are no traces: Propagator smoke not found"] == caplog.messages
 
 
 def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
-    unnamed = tracing._resource().attributes
+    unnamed = traces._resource().attributes
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=edge,team=a")
-    named = tracing._resource().attributes
+    named = traces._resource().attributes
 
     assert ("grpc-lambda-bridge", "edge") == (unnamed["service.name"], named["service.name"])
     assert "a" == named["team"]
@@ -138,10 +138,10 @@ def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.M
 @pytest.mark.real_clock  # the exporter has a thread
 async def test_closing_sends_what_is_left() -> None:
     collector = Collector(is_open=True)
-    traces = Tracing([cast("EntryPoint", collector)])
-    traces.tracer.start_span("last").end()
-    await traces.close(seconds=30)
-    await traces.close(seconds=30)
+    tracing = Tracing([cast("EntryPoint", collector)])
+    tracing.tracer.start_span("last").end()
+    await tracing.close(seconds=30)
+    await tracing.close(seconds=30)
 
     assert ["last"] == collector.names
 
@@ -150,9 +150,9 @@ async def test_closing_does_not_wait_for_a_collector_that_hangs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     collector = Collector(is_open=False)
-    traces = Tracing([cast("EntryPoint", collector)])
-    traces.tracer.start_span("last").end()
-    await traces.close(seconds=0.01)
+    tracing = Tracing([cast("EntryPoint", collector)])
+    tracing.tracer.start_span("last").end()
+    await tracing.close(seconds=0.01)
     collector.may_take.set()
 
     assert ["the last spans could not be sent within 0.01 s"] == caplog.messages
