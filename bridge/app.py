@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from bridge import logs
 from bridge.carriers.duplex.kept import KeptCarriers
@@ -28,7 +29,7 @@ from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
 from bridge.layers.notable import NotableCalls
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
-from bridge.otel import traces
+from bridge.otel import metrics, traces
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
@@ -53,8 +54,9 @@ _wall_clock = time.time  # noqa: TID251 - lines of the log and of the status pag
 
 CREDENTIALS_PATIENCE = 30.0
 """Seconds that a reload waits for credentials."""
-_LAST_SPANS = 3.0
-"""Seconds that a collector has for the spans that are left at the end: less than a supervisor waits beyond the drain.
+_LAST_EXPORT = 3.0
+"""Seconds that a collector has for the spans and metrics that are left at the end: less than a supervisor waits beyond
+the drain.
 """
 _HEALTH_INTERVAL = 30.0
 """Seconds between two looks at every function (health.functions)."""
@@ -82,7 +84,9 @@ class Bridge:
         self.figures = BridgeFigures(Buffers(config.buffers))
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
-        self._tracing = traces.start(environ)
+        self._instance = str(uuid4())
+        self._tracing = traces.start(environ, instance=self._instance)
+        self._exported: metrics.MetricsExport[Snapshot] | None = None
         self._conversions = Conversions(
             buffers=self.figures.buffers,
             max_processes=2 if config.workers == 1 else 1,  # each worker has its own
@@ -206,6 +210,13 @@ class Bridge:
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()
         self._noting = asyncio.get_running_loop().create_task(self._keep_recent())
+        self._exported = metrics.start(self._shared.environ, self._reading)
+
+    def _reading(self) -> metrics.Reading[Snapshot]:
+        """Return how the metrics of this process are read for OpenTelemetry."""
+        from bridge.admin.otel_metrics import reading
+
+        return metrics.Reading(self.snapshot, reading(self._instance, wall_clock=_wall_clock))
 
     async def reload(self, config: Config, *, local_endpoint: str) -> None:
         """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""
@@ -283,9 +294,9 @@ class Bridge:
             await self._stack.close()
         if self._rendezvous is not None:
             await self._rendezvous.close()
+        exports = [each.close(seconds=_LAST_EXPORT) for each in (self._tracing, self._exported) if each is not None]
+        await asyncio.gather(*exports)
         await self._conversions.close()
-        if self._tracing is not None:
-            await self._tracing.close(seconds=_LAST_SPANS)
         self._access_log.close()
 
     # -- one configuration --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from bridge.commands.listening import bind_all
 from bridge.commands.loading import load_to_serve, overrides_of
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import changed_sections
-from bridge.otel import traces
+from bridge.otel.environment import problems
 from bridge.rpc.redaction import Redactor
 from bridge.single import SingleProcess
 from bridge.supervisor import Supervisor
@@ -36,7 +36,7 @@ def serve(chosen: argparse.Namespace) -> int:
     logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
     for warning in config.warnings:
         _logger.warning("%s", warning)
-    if (why := traces.problem(os.environ)) is not None:
+    for why in problems(os.environ):
         _logger.warning("%s", why)
     _raise_file_limit()
     sockets = bind_all(config)

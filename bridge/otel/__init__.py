@@ -1,1 +1,1 @@
-"""OpenTelemetry: what the OTEL_ variables ask for, and the export of spans."""
+"""OpenTelemetry: what the OTEL_ variables ask for, and the export of spans and metrics."""

@@ -198,10 +198,10 @@ def test_a_collector_that_fails_harms_no_call(tmp_path: Path) -> None:
 
 
 def test_a_collector_that_never_answers_delays_the_end_by_seconds_only(tmp_path: Path) -> None:
-    """It accepts and says nothing: the last spans get three seconds."""
+    """It accepts and says nothing: the last spans and the last metrics get the same three seconds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": address}
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": address}
         with running_bridge(tmp_path, EXAMPLES, environ=environ) as bridge:
             call_many(bridge, 3)
             began = time.monotonic()
@@ -209,7 +209,8 @@ def test_a_collector_that_never_answers_delays_the_end_by_seconds_only(tmp_path:
 
     assert 0 == exit_code
     assert time.monotonic() - began > 2.5
-    assert any("the last spans could not be sent within 3 s" in line for line in bridge.lines)
+    for what in ("spans", "metrics"):
+        assert any(f"the last {what} could not be sent within 3 s" in line for line in bridge.lines)
 
 
 def test_traces_that_cannot_be_had_cost_one_warning(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -37,6 +39,7 @@ class Collector:
         self.status = 200
         self.requests = 0
         self._spans: list[Received] = []
+        self._metrics: dict[str, dict[str, Metric]] = {}
         self._arrived = threading.Condition()
 
     def take(self, body: bytes) -> None:
@@ -45,6 +48,24 @@ class Collector:
             if self.status == 200:
                 self._spans += _decode(body)
             self._arrived.notify_all()
+
+    def take_metrics(self, body: bytes) -> None:
+        with self._arrived:
+            for of_process in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                instance = str(_values(of_process.resource.attributes)["service.instance.id"])
+                self._metrics[instance] = {each.name: each for each in of_process.scope_metrics[0].metrics}
+            self._arrived.notify_all()
+
+    def wait_for_metrics(
+        self, wanted: Callable[[list[dict[str, Metric]]], bool], *, seconds: float = 15
+    ) -> list[dict[str, Metric]]:
+        """The newest metrics of each process by name, once they are what is wanted."""
+        until = time.monotonic() + seconds
+        with self._arrived:
+            while not wanted(found := [*self._metrics.values()]):
+                if not self._arrived.wait(until - time.monotonic()):
+                    raise AssertionError(f"these metrics are not wanted: {found}")
+            return found
 
     def wait_for(self, wanted: Callable[[Received], bool], count: int = 1, *, seconds: float = 15) -> list[Received]:
         """The spans that are wanted, once there are so many."""
@@ -81,13 +102,16 @@ def _values(attributes: Iterable[KeyValue]) -> dict[str, str | int]:
 
 @contextmanager
 def collecting() -> Iterator[tuple[Collector, dict[str, str]]]:
-    """A collector, and the variables that send spans to it at once."""
+    """A collector, and the variables that send spans and metrics to it at once."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            collector.take(self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(collector.status if self.path == "/v1/traces" else 404)
+            body = self.rfile.read(int(self.headers["content-length"]))
+            takes = {"/v1/traces": collector.take, "/v1/metrics": collector.take_metrics}.get(self.path)
+            if takes is not None:
+                takes(body)
+            self.send_response(collector.status if takes else 404)
             self.send_header("content-length", "0")
             self.end_headers()
 
@@ -101,7 +125,11 @@ def collecting() -> Iterator[tuple[Collector, dict[str, str]]]:
         address = f"http://127.0.0.1:{server.server_address[1]}"
         yield (
             collector,
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_BSP_SCHEDULE_DELAY": "50"},
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+                "OTEL_BSP_SCHEDULE_DELAY": "50",
+                "OTEL_METRIC_EXPORT_INTERVAL": "100",
+            },
         )
     finally:
         server.shutdown()

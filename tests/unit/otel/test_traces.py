@@ -13,7 +13,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from bridge.otel import traces
+from bridge.otel import environment, traces
+from bridge.otel.environment import TRACES
 from bridge.otel.traces import Tracing
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
@@ -53,10 +54,10 @@ class Collector(SpanExporter):
 )
 def test_traces_are_off_unless_they_are_asked_for(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is even looked for."""
-    monkeypatch.delattr(traces, "entry_points")
+    monkeypatch.delattr(environment, "entry_points")
 
-    assert traces.problem(environ) is None
-    assert traces.start(environ) is None
+    assert TRACES.problem(environ) is None
+    assert traces.start(environ, instance="1") is None
 
 
 def test_nothing_is_imported_while_traces_are_off() -> None:
@@ -81,12 +82,12 @@ def test_nothing_is_imported_while_traces_are_off() -> None:
     ],
 )
 def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert traces.problem(environ) is None
+    assert TRACES.problem(environ) is None
 
-    monkeypatch.setattr(traces, "entry_points", lambda **_: ())
+    monkeypatch.setattr(environment, "entry_points", lambda **_: ())
 
-    assert "pip install 'grpc-lambda-bridge[otel]'" in str(traces.problem(environ))
-    assert traces.start(environ) is None
+    assert "pip install 'grpc-lambda-bridge[otel]'" in str(TRACES.problem(environ))
+    assert traces.start(environ, instance="1") is None
 
 
 @pytest.mark.parametrize(
@@ -105,8 +106,8 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
     ],
 )
 def test_an_exporter_that_nobody_installed_is_named(environ: Mapping[str, str], missing: str) -> None:
-    assert f"no exporter {missing} is installed" in str(traces.problem(environ))
-    assert traces.start(environ) is None
+    assert f"no exporter {missing} is installed" in str(TRACES.problem(environ))
+    assert traces.start(environ, instance="1") is None
 
 
 def test_what_only_the_sdk_can_know_is_logged(
@@ -114,31 +115,31 @@ def test_what_only_the_sdk_can_know_is_logged(
 ) -> None:
     """A value that it refuses costs the traces, not the bridge."""
 
-    def refuse(exporters: object) -> None:
+    def refuse(exporters: object, *, instance: str) -> None:
         raise ValueError("Propagator smoke not found")
 
     monkeypatch.setattr(traces, "Tracing", refuse)
 
-    assert traces.start(ENDPOINT) is None
+    assert traces.start(ENDPOINT, instance="1") is None
     assert ["the OTEL_ variables cannot be used, there are no traces: Propagator smoke not found"] == caplog.messages
 
 
 def test_the_service_is_named_unless_the_variables_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"):
         monkeypatch.delenv(name, raising=False)
-    unnamed = traces._resource().attributes
+    unnamed = environment.resource("1").attributes
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.name=edge,team=a")
-    named = traces._resource().attributes
+    named = environment.resource("2").attributes
 
     assert ("grpc-lambda-bridge", "edge") == (unnamed["service.name"], named["service.name"])
     assert "a" == named["team"]
-    assert unnamed["service.instance.id"] != named["service.instance.id"]  # a process, an instance
+    assert ("1", "2") == (unnamed["service.instance.id"], named["service.instance.id"])
 
 
 @pytest.mark.real_clock  # the exporter has a thread
 async def test_closing_sends_what_is_left() -> None:
     collector = Collector(is_open=True)
-    tracing = Tracing([cast("EntryPoint", collector)])
+    tracing = Tracing([cast("EntryPoint", collector)], instance="1")
     tracing.tracer.start_span("last").end()
     await tracing.close(seconds=30)
     await tracing.close(seconds=30)
@@ -150,7 +151,7 @@ async def test_closing_does_not_wait_for_a_collector_that_hangs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     collector = Collector(is_open=False)
-    tracing = Tracing([cast("EntryPoint", collector)])
+    tracing = Tracing([cast("EntryPoint", collector)], instance="1")
     tracing.tracer.start_span("last").end()
     await tracing.close(seconds=0.01)
     collector.may_take.set()
