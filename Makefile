@@ -8,7 +8,7 @@ RUNS   := $(VENV)/.runs
 # Python keeps what it compiled. Otherwise pytest rewrites each test module anew, in each of its processes: 5 of 8 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check format lint types imports fast conformance generate lock dist wheels lambda-zip bench bench-check hostile fuzz clean
+.PHONY: help run test check format lint types imports fast conformance generate lock dist wheels lambda-zip docs bench bench-check hostile fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -80,6 +80,7 @@ lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra otel $(LOCKED) -c requirements-dev.lock -o docker/bridge-otel.lock
 	@$(BIN)/uv pip compile lambda_fn/pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/function/requirements.txt
 	@echo 'hatchling>=1.27' | $(BIN)/uv pip compile - $(LOCKED) -c requirements-dev.lock -o docker/build.lock
+	@$(BIN)/uv pip compile --group docs $(LOCKED) -c requirements-dev.lock -o $(DOCS_LOCK)
 
 dist: $(READY) ## dist/: wheels and sdists of grpc-lambda-bridge and grpc-lambda-fn
 	@rm -rf dist/grpc_lambda_*
@@ -87,6 +88,24 @@ dist: $(READY) ## dist/: wheels and sdists of grpc-lambda-bridge and grpc-lambda
 	@$(BIN)/python -m build --quiet --no-isolation --outdir dist lambda_fn
 
 wheels: dist
+
+# The site's packages have an environment of their own: neither running nor developing waits for them.
+DOCS := .cache/docs
+DOCS_LOCK := docs/mkdocs/requirements.lock
+$(DOCS)/.ready: $(DOCS_LOCK)
+	@echo "1/3 making $(DOCS) ..."
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@echo "2/3 installing $$(grep -c == $(DOCS_LOCK)) packages ..."
+	@$(DOCS)/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $(DOCS_LOCK) > $(DOCS)/install.log 2>&1 & pip=$$!; \
+	  while kill -0 $$pip 2>/dev/null; do \
+	    sleep 0.2; test ! -t 1 || printf '\r    %s fetched' "$$(grep -c '^Collecting' $(DOCS)/install.log)"; done; test ! -t 1 || echo; \
+	  wait $$pip || { tail -n 20 $(DOCS)/install.log; exit 1; }
+	@touch $@
+
+docs: $(DOCS)/.ready ## the documentation site, into build/site; fails for links that lead nowhere
+	@echo "3/3 building the site ..."
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 BENCH ?= --pairs 5
 bench: ## speed beside Envoy and nghttpx, into benchmarks/results/ (BENCH="--pairs 2 --only cpu")
@@ -118,4 +137,4 @@ lambda-zip: $(READY) ## dist/greeter.zip for Lambda (ARCH=arm64, PYTHON_VERSION=
 	 $$builder deploy/lambda_zip.py --arch $(ARCH) --python $(PYTHON_VERSION)
 
 clean: ## remove what the targets made
-	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf $(VENV) $(DOCS) dist build .mypy_cache .ruff_cache .pytest_cache
