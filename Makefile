@@ -75,7 +75,7 @@ generate: $(READY) ## make the generated code of the examples anew
 LOCKED := --universal --python-version 3.11 --quiet --no-header --generate-hashes --no-annotate
 lock: $(READY) ## resolve the locked dependencies anew from pyproject.toml
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local --extra otel --extra sigv4a $(LOCKED) -o requirements-dev.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --extra local --extra package --extra otel --extra sigv4a $(LOCKED) -o requirements-dev.lock
 	@$(BIN)/uv pip compile pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/bridge.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra otel $(LOCKED) -c requirements-dev.lock -o docker/bridge-otel.lock
 	@$(BIN)/uv pip compile lambda_fn/pyproject.toml $(LOCKED) -c requirements-dev.lock -o docker/function/requirements.txt
