@@ -301,10 +301,6 @@ class Connection(asyncio.BufferedProtocol):
         """Begin a drain. No call is lost, and the client sends new ones elsewhere (RFC 9113 6.8, two GOAWAYs)."""
         if self.state is not ConnectionState.OPEN:
             return
-        if not self.engine.has_handshaken:
-            self._enter(ConnectionState.CLOSED)
-            self._transport.close()  # it has no calls, and could not read a GOAWAY
-            return
         self._enter(ConnectionState.LEAVING)
         self.engine.announce_goaway(reason)
         self.engine.ping(_DRAIN_PING)

@@ -252,18 +252,20 @@ class _Listener:
         if self._is_accepting:
             asyncio.get_running_loop().add_reader(self._sock, self._accept_some)
 
-    def _accept_some(self) -> None:
+    def _accept_some(self) -> bool:
+        """Take sockets that wait. Returns whether more may wait."""
         for _ in range(_AT_ONCE):
             try:
                 sock, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                return  # no socket waits, or another worker was faster
+                return False  # no socket waits, or another worker was faster
             except OSError as error:
                 if error.errno in _SHORT:
                     self._pause()
-                    return
+                    return False
                 continue  # accept(2): this is an error of a connection that is already gone
             self._take(sock, address)
+        return True
 
     def _take(self, sock: socket.socket, address: object) -> None:
         arrival = _Arrival(self, self._server, sock, address)
@@ -312,6 +314,16 @@ class _Listener:
             _logger.warning("%s: the new certificate cannot be used, the old one stays: %s", tls.cert, error)
         else:
             _logger.info("%s: new certificate taken up", tls.cert)
+
+    def drain(self) -> None:
+        """Accept what waits in the kernel's queue, and stop. Closing the socket would reset those connections, and a
+        client that had sent a call on one of them could not know whether it was served.
+        """
+        if self._is_accepting:
+            for _ in range(BACKLOG // _AT_ONCE):
+                if not self._accept_some():
+                    break
+        self.stop()
 
     def stop(self) -> None:
         if self._is_accepting:
@@ -395,7 +407,7 @@ class Server:
     async def drain(self, *, allowed: float) -> None:
         """Stop accepting, let calls finish for `allowed` seconds, end the others with UNAVAILABLE, and close."""
         for listener in self._listeners:
-            listener.stop()
+            listener.drain()
         try:
             async with asyncio.timeout(allowed):
                 await self._all_closed()

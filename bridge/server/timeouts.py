@@ -14,6 +14,9 @@ _AGE_JITTER = 0.1
 _DRAIN_PING_WAIT = 5.0
 """Seconds until the second GOAWAY if the client does not answer the PING (as grpc-go waits)."""
 
+_GREETING_WAIT = 0.5
+"""The same for a client that has not said a word. Its first call may be on its way."""
+
 
 class ConnectionState(Enum):
     OPEN = auto()
@@ -93,7 +96,7 @@ class Timeouts:
         if self.block_since is not None and now - self.block_since > limits.handshake:
             return Due.HEADER_BLOCK
         if state is ConnectionState.LEAVING:
-            return Due.SECOND_GOAWAY if in_state > _DRAIN_PING_WAIT else None
+            return Due.SECOND_GOAWAY if in_state > (_GREETING_WAIT if is_new else _DRAIN_PING_WAIT) else None
         if state is ConnectionState.DRAINING:
             return Due.END_OF_GRACE if in_state > limits.grace else None
         if self._max_age is not None and now - self._opened > self._max_age:

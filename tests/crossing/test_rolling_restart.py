@@ -1,4 +1,4 @@
-"""A rolling restart loses no call: two bridges behind Envoy, replaced one after the other."""
+"""A rolling restart loses no call: two bridges behind a load balancer, replaced one after the other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -95,6 +95,40 @@ def envoy(folder: Path, ports: tuple[int, ...]) -> AbstractContextManager[str]:
     return running([binary, "-c", str(file), "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"], port)
 
 
+# -- nginx -------------------------------------------------------------------------------------------------------------
+
+
+def nginx(folder: Path, ports: tuple[int, ...]) -> AbstractContextManager[str]:
+    """It asks nobody: it notices that a bridge is gone when it cannot connect, and goes to the other one."""
+    port = free_port()
+    servers = "".join(f"server 127.0.0.1:{one} max_fails=1 fail_timeout=1s; " for one in ports)
+    file = folder / "nginx.conf"
+    file.write_text(
+        f"""
+        daemon off;
+        worker_processes 1;
+        pid {folder}/nginx.pid;
+        error_log {folder}/nginx.log;
+        events {{ worker_connections 1024; }}
+        http {{
+          access_log off;
+          client_body_temp_path {folder}/body;
+          proxy_temp_path {folder}/proxy;
+          fastcgi_temp_path {folder}/fastcgi;
+          uwsgi_temp_path {folder}/uwsgi;
+          scgi_temp_path {folder}/scgi;
+          upstream bridges {{ {servers} keepalive 8; }}
+          server {{
+            listen 127.0.0.1:{port} http2;
+            keepalive_requests 100000;
+            location / {{ grpc_pass grpc://bridges; }}
+          }}
+        }}
+        """
+    )
+    return running([str(tool("nginx")), "-p", str(folder), "-c", str(file), "-e", str(folder / "nginx.log")], port)
+
+
 # -- the calls ---------------------------------------------------------------------------------------------------------
 
 
@@ -151,7 +185,10 @@ class Callers:
                     self.outcomes[f"{error.code().name}: {error.details()}"] += 1
 
 
-def test_a_rolling_restart_loses_no_call(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("balancer", "drain_delay"), [(envoy, "3s"), (nginx, "200ms")], ids=["envoy", "nginx"])
+def test_a_rolling_restart_loses_no_call(
+    balancer: Callable[[Path, tuple[int, ...]], AbstractContextManager[str]], drain_delay: str, tmp_path: Path
+) -> None:
     """Each bridge ends by SIGTERM, as an orchestrator ends it, and another one takes its port. The next one ends when
     that one serves calls.
     """
@@ -160,19 +197,19 @@ def test_a_rolling_restart_loses_no_call(tmp_path: Path) -> None:
     def bridge(number: int, name: str) -> AbstractContextManager[RunningBridge]:
         folder = tmp_path / name
         folder.mkdir()
-        listen = {"listen": f"127.0.0.1:{ports[number]}", "drain": "20s", "drain_delay": "3s"}
+        listen = {"listen": f"127.0.0.1:{ports[number]}", "drain": "20s", "drain_delay": drain_delay}
         return running_bridge(folder, {**EXAMPLES, **listen})
 
     with ExitStack() as stack:
         first, second = (stack.enter_context(bridge(number, f"old-{number}")) for number in (0, 1))
-        target = stack.enter_context(envoy(tmp_path, ports))
+        target = stack.enter_context(balancer(tmp_path, ports))
         callers = stack.enter_context(Callers(target))
         callers.wait_for(200)
         for number, old in enumerate((first, second)):
             assert 0 == old.stop()
             callers.wait_for(100)
             new = stack.enter_context(bridge(number, f"new-{number}"))
-            new.wait_for_log("/helloworld.Greeter/SayHello")  # ready, and Envoy knows it
+            new.wait_for_log("/helloworld.Greeter/SayHello")  # ready, and the load balancer knows it
             callers.wait_for(200)
         callers.stop()
 

@@ -1,6 +1,7 @@
 """How connections and servers end: drain, age, idleness, silence; on real sockets with tiny limits."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from bridge.rpc.limits import ConnectionLimits
 from bridge.rpc.status import StatusCode
 from bridge.server.server import Server, ServerTimes, bind
 from tests.support.byte_methods import unary_unary
-from tests.support.listening import dialled, eventually, listening, port_of
+from tests.support.h2_client import H2Client
+from tests.support.listening import SocketClient, dialled, eventually, listening, port_of
 from tests.support.serving import echo, serving
 
 _METHOD = "/a.B/C"
@@ -159,6 +161,24 @@ async def test_connection_that_comes_up_during_the_drain_is_told_too() -> None:
             await draining
 
     assert set() == server.connections
+
+
+async def test_call_on_a_connection_that_the_kernel_has_accepted_is_served(
+    new_engine: Callable[[EngineLimits], Engine],
+) -> None:
+    """The client has connected and sent its call. The bridge drains before it has looked at its socket."""
+    async with listening(serving(new_engine=new_engine), times=_QUICK) as server:
+        client = H2Client()
+        stream = client.call(_HELLO)
+        opened = socket.create_connection(("127.0.0.1", port_of(server)))
+        opened.sendall(client.bytes_to_send())
+        draining = asyncio.get_running_loop().create_task(server.drain(allowed=10))
+        connected = SocketClient(client, *await asyncio.open_connection(sock=opened))
+        await connected.until_closed()
+        connected.writer.close()
+        await draining
+
+    assert (StatusCode.OK, "") == client.replies[stream].status
 
 
 async def test_clients_move_from_old_connections_without_losing_a_call(

@@ -298,12 +298,30 @@ async def test_call_after_the_second_goaway_is_refused(
     await wire.close()
 
 
-async def test_connection_that_never_spoke_is_not_waited_for() -> None:
-    """It has no call to lose."""
+async def test_connection_that_never_spoke_is_hardly_waited_for() -> None:
+    """It has no call to lose, but its first one may be on its way."""
     wire = _wire(client=H2Client())
     wire.connection.leave()
+    wire.later(0.4)
+    early = wire.transport.is_closing()
+    wire.later(0.6)
+    await wire.settle()
 
-    assert wire.transport.is_closing()
+    assert (False, True) == (early, wire.transport.is_closing())
+    await wire.close()
+
+
+async def test_first_call_that_crosses_the_drain_is_served(new_engine: Callable[[EngineLimits], Engine]) -> None:
+    """The client connected, and the drain began before its first bytes arrived."""
+    wire = _wire(client=H2Client(), engine=new_engine)
+    wire.client.answers_pings = False
+    wire.connection.leave()
+    client = await wire.open()
+    first = client.call(_HELLO)
+    await wire.settle()
+
+    assert (0, "") == client.replies[first].status
+    assert [(_ALL_STREAMS, 0, b"")] == client.goaways
     await wire.close()
 
 
