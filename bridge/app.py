@@ -16,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from msgspec import structs
+
 from bridge import logs
 from bridge.carriers.duplex.kept import KeptCarriers
 from bridge.carriers.duplex.rendezvous import Rendezvous, open_rendezvous
@@ -182,7 +184,9 @@ class Bridge:
             slow=list(notable.slow),
             open_calls=self._server.open_calls(most=MOST_CALLS),
             last_failures=notable.last_failures.copy(),
-            credentials=[] if credentials is None else [credentials.identity],
+            credentials=[]
+            if credentials is None
+            else [structs.replace(state, fault=self._redact(state.fault)) for state in credentials.states(now=now)],
         )
 
     async def _keep_recent(self) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from bridge.admin.snapshot import Snapshot, TargetSnapshot
 from bridge.rpc.figures import MethodCounts
-from bridge.rpc.recent import SLOT_SECONDS, SLOTS, CallRecord, OpenCall, Recent, Row
+from bridge.rpc.recent import SLOT_SECONDS, SLOTS, CallRecord, IdentityState, OpenCall, Recent, Row
 from bridge.rpc.spread import Spread
 from bridge.rpc.status import CODES, OK
 
@@ -90,8 +90,7 @@ class Dashboard(Struct):
     listeners: Sequence[str]
     unready: Sequence[str]
     totals: dict[str, int]
-    credentials: Sequence[str]
-    credentials_age: float | None
+    credentials: Sequence[IdentityState]
     window: float
     """Seconds that "recent" means."""
     plots: Plots
@@ -139,7 +138,6 @@ def dashboard(
         unready=unready,
         totals=_totals(snapshot),
         credentials=recent.credentials,
-        credentials_age=snapshot.credentials_age,
         window=SLOT_SECONDS * SLOTS,
         plots=plots(recent, selected, now=now),
         methods=_method_rows(snapshot.methods, by_method)[:_MOST_ROWS],

@@ -71,6 +71,21 @@ class OpenCall(Struct, frozen=True, omit_defaults=True):
     attempts: int = 0
 
 
+class IdentityState(Struct, frozen=True, omit_defaults=True):
+    """What the bridge presents to AWS, and who needs it. Holds no secret."""
+
+    identity: str
+    """`access key ID (place)`, `role ARN`, or `unknown`."""
+    targets: tuple[str, ...] = ()
+    """Of those whose requests it signs. Empty: it only assumes roles."""
+    found: float | None = None
+    """Unix time of the last successful search."""
+    expires: float | None = None
+    """Unix time. None: never, or not known."""
+    fault: str = ""
+    """Why the last search failed. Empty: it did not."""
+
+
 class Row(Struct):
     """The calls of one method that one target answered, within a slot."""
 
@@ -115,8 +130,8 @@ class Recent(Figures):
     """The oldest first."""
     last_failures: dict[str, CallRecord] = field(default_factory=dict)
     """By target."""
-    credentials: list[str] = field(default_factory=list)
-    """What is known of the credentials in use, each once."""
+    credentials: list[IdentityState] = field(default_factory=list)
+    """The credentials in use, each once."""
 
     def add(self, other: Recent) -> None:
         """Take in another process's minutes."""
@@ -139,7 +154,9 @@ class Recent(Figures):
             known_record = self.last_failures.get(target)
             if known_record is None or known_record.time < record.time:
                 self.last_failures[target] = record
-        self.credentials = list(dict.fromkeys([*self.credentials, *other.credentials]))
+        # Each process searches for itself. Of several with the same identity, one in trouble is shown.
+        states = sorted([*self.credentials, *other.credentials], key=lambda state: not state.fault)
+        self.credentials = list({state.identity: state for state in reversed(states)}.values())
 
     def counts(self) -> Recent:
         """Return what stays of a process that has ended: all but its open calls and credentials."""

@@ -389,12 +389,14 @@ def _identities(config: Config, environ: Mapping[str, str]) -> CredentialSet | N
     )
     own = RefreshingCredentials(search)
     roles: dict[Role, RefreshingCredentials] = {}
+    signed_for: dict[Role | None, dict[str, None]] = {}
     for leg in signed:
         role = leg.role_arn or aws.role_arn
+        signed_for.setdefault(role, {})[str(leg.target)] = None
         if role is not None and role not in roles:
             assuming = AssumeRole(role, base=own, region=_region_of(leg), profile=aws.profile)
             roles[role] = RefreshingCredentials(assuming, none_yet=assumed_role.NO_ROLE_YET)
-    return CredentialSet(own, roles)
+    return CredentialSet(own, roles, {role: tuple(targets) for role, targets in signed_for.items()})
 
 
 def _is_signed(leg: TargetShare) -> bool:

@@ -94,6 +94,11 @@ const FAILURE = [
 const LATENCIES = [0, 1, 2].map((at) => [
   ["p50", "p90", "p99"][at], (row) => (row.seconds ? duration(row.seconds[at]) : ""), "n",
 ]);
+const stateOf = ({ found, fault }) => {
+  if (fault) return `${found ? "renewal fails" : "none yet"}: ${fault}`;
+  return found ? "good" : "being sought";
+};
+
 const TABLES = {
   methods: [
     ["Method", (row) => methodLink(row.method), "name"],
@@ -124,6 +129,13 @@ const TABLES = {
       const last = row.last_failure;
       return last ? `${clock(last.time)} ${last.code}: ${last.message ?? ""}` : "";
     }, "long"],
+  ],
+  credentials: [
+    ["Identity", (row) => row.identity, "name"],
+    ["Signs for", (row) => (row.targets ?? []).join(", ") || "assuming roles", "long"],
+    ["State", (row) => stateOf(row), "long"],
+    ["Found", (row) => (row.found ? clock(row.found) : "")],
+    ["Expires", (row) => (row.expires ? clock(row.expires) : "")],
   ],
   failures: FAILURE,
   refusals: FAILURE,
@@ -315,9 +327,6 @@ function render() {
     make("div", {}, make("dt", {}, name), make("dd", {}, String(value)))));
   const { method, target } = latest.selected;
   element("selected").textContent = [method, target].filter(Boolean).join(" at ");
-  const found = latest.credentials_age === null ? "" : `, found ${age(latest.credentials_age)} ago`;
-  element("credentials").textContent = latest.credentials.length
-    ? `AWS credentials: ${latest.credentials.join(" and ")}${found}` : "";
   plot(latest.plots);
   for (const name of Object.keys(TABLES)) fill(name, latest[name]);
   known("methods-known", latest.methods.map((row) => row.method));

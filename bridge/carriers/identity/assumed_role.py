@@ -15,6 +15,7 @@ from bridge.aws.sigv4 import Credentials
 from bridge.carriers.identity import credentials
 from bridge.carriers.identity.credentials import CredentialSource, Found, RefreshingCredentials
 from bridge.config.schema import Role
+from bridge.rpc.recent import IdentityState
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
@@ -132,9 +133,16 @@ class AssumeRole:
 class CredentialSet:
     """The credentials that the bridge presents to AWS: its own, and those of the roles that it assumes with them."""
 
-    def __init__(self, own: RefreshingCredentials, roles: Mapping[Role, RefreshingCredentials]) -> None:
+    def __init__(
+        self,
+        own: RefreshingCredentials,
+        roles: Mapping[Role, RefreshingCredentials],
+        targets: Mapping[Role | None, tuple[str, ...]] | None = None,
+    ) -> None:
+        """`targets`: those that each identity signs for, by role. None is the bridge itself."""
         self._own = own
         self._roles = dict(roles)
+        self._targets = targets or {}
 
     def of(self, role: Role | None) -> CredentialSource:
         """Return the source of credentials for this role, or the bridge's own for None."""
@@ -180,6 +188,15 @@ class CredentialSet:
     def identity(self) -> str:
         """The identity behind the credentials, as far as it is known without asking AWS."""
         return " and ".join([self._own.identity, *[f"role {role.arn}" for role in self._roles]])
+
+    def states(self, *, now: float) -> list[IdentityState]:
+        """Return how the search for each identity stands. `now`: Unix time."""
+        own = self._own.state(self._own.identity, self._targets.get(None, ()), now=now)
+        roles = [
+            source.state(f"role {role.arn}", self._targets.get(role, ()), now=now)
+            for role, source in self._roles.items()
+        ]
+        return [own, *roles]
 
     def _all(self) -> list[RefreshingCredentials]:
         return [self._own, *self._roles.values()]

@@ -26,6 +26,7 @@ from bridge.carriers.identity.credential_faults import (
 )
 from bridge.config.endpoint import endpoint_in
 from bridge.rpc.errors import NotReady
+from bridge.rpc.recent import IdentityState
 from bridge.rpc.value import FrozenValue
 
 if TYPE_CHECKING:
@@ -194,6 +195,17 @@ class RefreshingCredentials:
         if self._found is None:
             return "unknown"
         return f"access key {self._found.credentials.access_key} ({self._found.place})"
+
+    def state(self, identity: str, targets: tuple[str, ...], *, now: float) -> IdentityState:
+        """Return how the search stands. `now`: Unix time."""
+        found = self._found
+        return IdentityState(
+            identity,
+            targets,
+            None if found is None else now - (self._clock() - self._found_at),
+            None if found is None else found.credentials.expires_at,
+            self._last_fault,
+        )
 
     @property
     def age(self) -> float | None:

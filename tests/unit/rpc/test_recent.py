@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from bridge.rpc.figures import MethodFigures
-from bridge.rpc.recent import MOST_CALLS, SLOT_SECONDS, SLOTS, CallRecord, OpenCall, Recent, RecentSlots
+from bridge.rpc.recent import MOST_CALLS, SLOT_SECONDS, SLOTS, CallRecord, IdentityState, OpenCall, Recent, RecentSlots
 from bridge.rpc.spread import Spread
 from bridge.rpc.status import StatusCode
 from tests.support.fakes import RecordingCall
@@ -98,7 +98,7 @@ def test_two_processes_add_up() -> None:
                 slow=[record(NOW, seconds=5.0 + late)],
                 open_calls=[OpenCall("/a.B/C", 1.0 + late, "waits")],
                 last_failures={"t": record(NOW + late), f"own{late}": record(NOW)},
-                credentials=["profile x"],
+                credentials=[IdentityState("role x", fault="late" if late else "")],
             )
         )
     travelled = msgspec.json.decode(msgspec.json.encode(processes[1]), type=Recent)
@@ -113,7 +113,7 @@ def test_two_processes_add_up() -> None:
     assert [6.0, 5.0] == [each.seconds for each in whole.slow]
     assert [2.0, 1.0] == [each.seconds for each in whole.open_calls]
     assert {"t": NOW + 1, "own0": NOW, "own1": NOW} == {key: each.time for key, each in whole.last_failures.items()}
-    assert ["profile x"] == whole.credentials
+    assert [IdentityState("role x", fault="late")] == whole.credentials  # trouble is not hidden by the other process
 
 
 def test_sums_are_bounded() -> None:
@@ -128,7 +128,9 @@ def test_sums_are_bounded() -> None:
 
 def test_a_process_that_has_ended_leaves_what_happened() -> None:
     """Its failures may say why it ended. Its open calls and credentials went with it."""
-    former = Recent(failures=[record(NOW)], open_calls=[OpenCall("/a.B/C", 1.0, "waits")], credentials=["x"])
+    former = Recent(
+        failures=[record(NOW)], open_calls=[OpenCall("/a.B/C", 1.0, "waits")], credentials=[IdentityState("x")]
+    )
     left = former.counts()
 
     assert ([record(NOW)], [], []) == (left.failures, left.open_calls, left.credentials)

@@ -176,7 +176,7 @@ async def test_a_role_that_cannot_be_assumed_leaves_the_bridge_unready(
     sts.refuses.add(ROLE.arn)
     own = RefreshingCredentials(FixedSearch())
     role = RefreshingCredentials(AssumeRole(ROLE, base=own), none_yet=NO_ROLE_YET)
-    identities = CredentialSet(own, {ROLE: role})
+    identities = CredentialSet(own, {ROLE: role}, {ROLE: ("orders", "bills")})
     identities.start()
     try:
         async with asyncio.timeout(10):
@@ -188,5 +188,9 @@ async def test_a_role_that_cannot_be_assumed_leaves_the_bridge_unready(
             identities.of(ROLE).current()
         assert ROLE.arn not in str(refused.value)
         assert ROLE.arn in caplog.text
+        us, assumed = identities.states(now=1000.0)
+        assert ("access key AKIAOWN (env)", (), "", True) == (us.identity, us.targets, us.fault, bool(us.found))
+        assert (f"role {ROLE.arn}", ("orders", "bills"), None) == (assumed.identity, assumed.targets, assumed.found)
+        assert "AccessDenied" in assumed.fault
     finally:
         await identities.close()

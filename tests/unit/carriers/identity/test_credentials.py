@@ -29,6 +29,7 @@ from bridge.carriers.identity.credentials import (
     local_credentials,
 )
 from bridge.rpc.errors import NotReady
+from bridge.rpc.recent import IdentityState
 
 pytestmark = pytest.mark.real_clock  # searches run in threads
 
@@ -62,7 +63,7 @@ class FakeSearch:
         if isinstance(result, Exception):
             raise result
         # A new object each time, as botocore makes them.
-        copy = Credentials(result.access_key, result.secret_key, result.token)
+        copy = Credentials(result.access_key, result.secret_key, result.token, result.expires_at)
         return Found(copy, SETTINGS, "env")
 
 
@@ -121,6 +122,24 @@ async def test_failed_search_is_logged_and_tried_again(caplog: pytest.LogCapture
 
     assert ["find", "find"] == search.calls
     assert "no AWS credentials found: no place holds any (looked in: env, sso; profile default)" in caplog.text
+
+
+async def test_state_says_when_they_were_found_and_why_a_renewal_fails() -> None:
+    """For the status page: times of day, and nothing secret."""
+    clock = Clock()
+    lasting = Credentials("AKID1", "secret-1", expires_at=5000.0)
+    search = FakeSearch(lasting, NoCredentials("the login has expired"))
+    source = RefreshingCredentials(search, clock=clock, checked_every=0.001)
+    before = source.state("x", (), now=4000.0)
+    source.start()
+    await source.wait_until_ready()
+    clock.now += 60
+    await until(lambda: source.state("x", (), now=0.0).fault != "")
+    after = source.state("x", ("orders",), now=4060.0)
+    await source.close()
+
+    assert IdentityState("x") == before
+    assert IdentityState("x", ("orders",), 4000.0, 5000.0, "the login has expired") == after
 
 
 async def test_each_reason_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
