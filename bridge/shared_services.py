@@ -59,6 +59,7 @@ class SharedServices:
             local = LocalLambda(
                 config.functions,
                 logs_json=not logs.is_console(config.log.format),
+                shows_reports=config.log.shows_info,
                 changed=self._changed,
                 hosts=emulator.hosts,
                 concurrency=emulator.concurrency,

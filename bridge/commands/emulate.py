@@ -13,6 +13,7 @@ from bridge import logs
 from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.config.schema import Config, Emulator
+from bridge.emulator.api import naming
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.redaction import Redactor
@@ -44,6 +45,7 @@ async def _emulate(config: Config, emulator: Emulator) -> None:
     local = LocalLambda(
         config.functions,
         logs_json=not logs.is_console(config.log.format),
+        shows_reports=config.log.shows_info,
         hosts=emulator.hosts,
         concurrency=emulator.concurrency,
     )
@@ -55,13 +57,21 @@ async def _emulate(config: Config, emulator: Emulator) -> None:
                 f"cannot listen on {address}: {unready_reason(error)}; --emulator chooses another address"
             ) from error
         names = ", ".join(config.functions)
-        print(
-            f"local Lambda on http://{TcpAddress(address.host, port)}: {names}\n"
-            f"  aws lambda invoke --endpoint-url {local.endpoint_url} --function-name NAME out.json",
-            *(f"  {name}: {url} or {local.path_url(name)}" for name, url in local.urls.items()),
-            sep="\n",
-            file=sys.stderr,
-        )
+        lines = [f"local Lambda on http://{TcpAddress(address.host, port)}: {names}"]
+        lines += [f"  {_command(local.endpoint_url, name)}" for name in _invokable(config)[:1]]
+        lines += [f"  {name}: {url} or {local.path_url(name)}" for name, url in local.urls.items()]
+        print(*lines, sep="\n", file=sys.stderr)
         await stopping.wait()
     finally:
         await local.close()
+
+
+def _invokable(config: Config) -> list[str]:
+    """Return the names of the functions that take events: a Web Function takes HTTP requests."""
+    return [name for name, function in config.functions.items() if function.web is None]
+
+
+def _command(endpoint_url: str, name: str) -> str:
+    """Return a command for the AWS CLI that works as it is printed. The CLI wants keys and a region; any will do."""
+    settings = f"AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={naming.REGION}"
+    return f"{settings} aws lambda invoke --endpoint-url {endpoint_url} --function-name {name} out.json"

@@ -1,6 +1,7 @@
 """`invoke`: runs one function with an event, here or on AWS.
 
-The result goes to standard output. The end of the function's log goes to standard error, and then what it took.
+The result goes to standard output. The end of the function's log goes to standard error. Its REPORT line says what the
+invocation took.
 """
 
 from __future__ import annotations
@@ -34,8 +35,7 @@ from bridge.stack import Shared, Stack
 
 _KINDS = ("arn:", "function:", "local:")
 
-_report = re.compile(r"^REPORT RequestId: .*$", re.MULTILINE).search
-_figures = re.compile(r"(Init Duration|Billed Duration|Duration|Memory Size|Max Memory Used): ([\d.]+ \w+)").findall
+_report = re.compile(r"^REPORT RequestId: ", re.MULTILINE).search
 
 
 def invoke(chosen: argparse.Namespace) -> int:
@@ -132,14 +132,10 @@ async def _local_endpoint(config: Config) -> AsyncIterator[str]:
 
 
 def _described(invoked: InvocationWithLog, seconds: float) -> str:
-    """Return the end of the log, and a line with what the invocation took."""
-    lines = [line for line in invoked.log.splitlines() if line.strip() and not line.startswith("REPORT RequestId: ")]
+    """Return the end of the log. Its last lines say what the invocation took; without them, say how long this was."""
+    lines = [line.rstrip() for line in invoked.log.splitlines() if line.strip()]
     if invoked.function_error:
         lines.append(f"the function failed ({invoked.function_error})")
-    report = _report(invoked.log)
-    told = dict(_figures(report[0])) if report is not None else {}
-    if told:
-        lines.append("\t".join(f"{name}: {value}" for name, value in told.items()))
-    else:
+    if _report(invoked.log) is None:
         lines.append(f"Duration: {seconds * 1000:.0f} ms from start to end of this command; the log has no REPORT")
     return "\n".join(lines)

@@ -523,6 +523,11 @@ class Log:
     format: Literal["auto", "console", "json"] = "auto"
     access: Annotated[AccessLines | None, _access_lines] = AccessLines()
 
+    @property
+    def shows_info(self) -> bool:
+        """Whether lines of the level info are written."""
+        return self.level in ("debug", "info")
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

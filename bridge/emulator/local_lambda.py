@@ -65,6 +65,7 @@ class LocalLambda:
         *,
         log: Callable[[str, str], None] | None = None,
         logs_json: bool = False,
+        shows_reports: bool = True,
         changed: Callable[[str], None] | None = None,
         hosts: Sequence[str] = (),
         concurrency: int | None = None,
@@ -74,7 +75,7 @@ class LocalLambda:
         max_streamed_reply: int = MAX_STREAMED_REPLY,
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr, as
-        JSON with `logs_json`.
+        JSON with `logs_json`. `shows_reports`: also AWS's lines about each invocation (START, END, REPORT).
 
         `changed` gets the name of a function whose files have changed (`reload`). `hosts` are more
         host names that it answers to. IP addresses, localhost and names without a dot always work. `concurrency` bounds
@@ -96,6 +97,7 @@ class LocalLambda:
             self._hosts,
             max_streamed_reply,
             AccountQuota(concurrency),
+            shows_reports,
         )
         self._functions: dict[str, Function] = {}
         self._web_functions: dict[str, WebFunction] = {}

@@ -345,8 +345,8 @@ def test_call_does_not_wait_where_nothing_listens(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def endpoint_url(folder: Path) -> Iterator[str]:
-    """The local Lambda alone; afterwards it must end with exit code 0."""
+def greeting(folder: Path) -> Iterator[list[str]]:
+    """The first lines of the local Lambda alone; afterwards it must end with exit code 0."""
     emulating = subprocess.Popen(
         [sys.executable, "-m", "bridge", "emulate", "-c", str(folder / "bridge.yaml"), "--emulator", "127.0.0.1:0"],
         stderr=subprocess.PIPE,
@@ -354,13 +354,47 @@ def endpoint_url(folder: Path) -> Iterator[str]:
         env=plain_environment(),
     )
     assert emulating.stderr is not None
-    greeting = emulating.stderr.readline()
     try:
-        yield greeting.removeprefix("local Lambda on ").partition(": ")[0]
+        yield [emulating.stderr.readline().rstrip() for _ in range(2)]
     finally:
         emulating.send_signal(signal.SIGTERM)
         emulating.communicate(timeout=10)
     assert 0 == emulating.returncode
+
+
+@pytest.fixture
+def endpoint_url(greeting: list[str]) -> str:
+    return greeting[0].removeprefix("local Lambda on ").partition(": ")[0]
+
+
+AWS_CLI = """
+import argparse, sys, boto3
+parser = argparse.ArgumentParser()
+parser.add_argument("service")
+parser.add_argument("operation")
+parser.add_argument("--endpoint-url", required=True)
+parser.add_argument("--function-name", required=True)
+parser.add_argument("out")
+given = parser.parse_args()
+client = getattr(boto3.client(given.service, endpoint_url=given.endpoint_url), given.operation)
+with open(given.out, "wb") as out:
+    out.write(client(FunctionName=given.function_name)["Payload"].read())
+"""
+"""Stands for the AWS CLI: its SDK, which finds keys and region in the same places."""
+
+
+def test_the_command_that_emulate_prints_works_as_it_is_printed(greeting: list[str], tmp_path: Path) -> None:
+    """It brings the keys and the region that the AWS CLI insists on."""
+    (tmp_path / "cli.py").write_text(AWS_CLI)
+    (tmp_path / "aws").write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/cli.py "$@"\n')
+    (tmp_path / "aws").chmod(0o755)
+    nothing_configured = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "1"}
+    ended = subprocess.run(
+        ["sh", "-ec", greeting[1]], cwd=tmp_path, env=nothing_configured, capture_output=True, text=True, timeout=60
+    )
+
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert "errorMessage" in json.loads((tmp_path / "out.json").read_text())  # the event is not one of HTTP
 
 
 def test_emulate_serves_the_sdk(endpoint_url: str) -> None:

@@ -36,8 +36,9 @@ def wordy(event, context):
     print("x" * 10_000)
 """
 FIGURES = re.compile(
-    r"Duration: [\d.]+ ms\tBilled Duration: \d+ ms\tMemory Size: \d+ MB\tMax Memory Used: \d+ MB"
-    r"(\tInit Duration: [\d.]+ ms)?"
+    r"REPORT RequestId: [0-9a-f-]{36}\tDuration: [\d.]+ ms\tBilled Duration: \d+ ms\tMemory Size: \d+ MB"
+    r"\tMax Memory Used: \d+ MB"
+    r"(\tInit Duration: [\d.]+ ms)?(\tStatus: (timeout|error\tError Type: [\w.]+))?"
 ).fullmatch
 
 
@@ -85,7 +86,7 @@ def test_a_function_that_fails_tells_how(folder: Path, name: str, error: str, te
     assert 1 == ended.returncode
     assert error == json.loads(ended.stdout)["errorType"]
     assert text in json.loads(ended.stdout)["errorMessage"]
-    *_, failed, figures = ended.stderr.splitlines()
+    *_, figures, failed = ended.stderr.splitlines()
     assert "the function failed (Unhandled)" == failed
     assert FIGURES(figures)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -363,6 +365,70 @@ async def test_the_log_tail_has_the_lines_that_aws_writes(tmp_path: Path) -> Non
         part.rpartition(": ")[0] if n else part for n, part in enumerate(report.rstrip("\t").split("\t"))
     ]
     assert "x-amz-log-result" not in without.headers
+
+
+TRACED = "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+async def test_the_log_has_the_lines_that_aws_writes(tmp_path: Path) -> None:
+    """Whether or not the invoker wants them, and the same as in the tail. A sampled invocation has one of X-Ray."""
+    source = """
+    while True:
+        request_id, event, _ = next_invocation()
+        print("said", flush=True)
+        answer(request_id, None)
+    """
+    async with local_lambda(runtime(tmp_path, source)) as caller:
+        await caller.invoke()
+        before = [line for _, line in caller.lines]
+        caller.lines.clear()
+        caller.client.meta.events.register("before-sign.lambda.Invoke", _add_trace)
+        traced = await caller.invoke(LogType="Tail")
+        after = [line for _, line in caller.lines]
+
+    assert ["START", "said", "END", "REPORT"] == [line.partition(" ")[0] for line in before]
+    assert re.fullmatch(
+        r"REPORT RequestId: [0-9a-f-]{36}\tDuration: \d+\.\d\d ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB"
+        r"\tMax Memory Used: [1-9]\d* MB\tInit Duration: \d+\.\d\d ms\t",
+        before[-1],
+    )
+    assert traced.log.splitlines() == after
+    assert (
+        "XRAY TraceId: 1-67891233-abcdef012345678912345678\tSegmentId: 53995c3f42cd8ad8\tSampled: true\t" == after[-1]
+    )
+
+
+def _add_trace(request: Any, **_: object) -> None:
+    request.headers["X-Amzn-Trace-Id"] = TRACED
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("next_invocation()\ntime.sleep(60)", ["START", "RequestId:", "END", "REPORT"]),
+        ("sys.exit(3)", ["INIT_REPORT", "START", "RequestId:", "END", "REPORT"]),
+    ],
+)
+async def test_the_log_of_a_failure_has_the_lines_that_aws_writes(
+    tmp_path: Path, source: str, words: list[str]
+) -> None:
+    """A time limit, and a process that ends before its first invocation."""
+    async with local_lambda(runtime(tmp_path, source, timeout=0.5)) as caller:
+        answer = await caller.invoke(LogType="Tail")
+        lines = [line for _, line in caller.lines]
+
+    assert words == [line.partition(" ")[0] for line in lines]
+    assert "\tStatus: " in lines[-1]
+    assert answer.log.splitlines() == lines
+
+
+async def test_reports_may_be_left_out(tmp_path: Path) -> None:
+    """For `call`, and above the level info. Log tails have them all the same."""
+    async with local_lambda(runtime(tmp_path, ECHO), shows_reports=False) as caller:
+        answer = await caller.invoke(LogType="Tail")
+
+    assert [] == caller.lines
+    assert "REPORT RequestId: " in answer.log
 
 
 async def test_the_log_tail_is_the_last_four_kilobytes(tmp_path: Path) -> None:

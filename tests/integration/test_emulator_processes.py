@@ -554,7 +554,7 @@ async def test_close_kills_everything(tmp_path: Path) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(caller.invoke())
             busy = tasks.create_task(caller.invoke({"sleep": 60}))
-            while len(caller.lines) < 2:
+            while sum(line.startswith("[") for _, line in caller.lines) < 2:
                 caller.written.clear()
                 await caller.written.wait()
             await caller.local.close()

@@ -62,6 +62,8 @@ class SharedEmulatorState:
     max_streamed_reply: int = MAX_STREAMED_REPLY
     """Bytes."""
     account: AccountQuota = field(default_factory=AccountQuota)
+    shows_reports: bool = True
+    """Whether AWS's lines about each invocation (START, END, REPORT) are shown. Log tails always have them."""
 
 
 class InstanceOwner(Protocol):
@@ -104,7 +106,7 @@ class Instance:
         self._session: Session = RuntimeSession(self) if self._is_single else ConcurrentSession(self, self._concurrency)
         self._api = RuntimeApi(self._session, facilities.hosts, concurrency=self._concurrency)
         self._memory = MemoryWatch(config.memory, is_busy=self._is_starting_or_serving, on_excess=self._out_of_memory)
-        self._output = InstanceOutput(config, self._memory, log)
+        self._output = InstanceOutput(config, self._memory, log, shows_reports=facilities.shows_reports)
         self._log_socket = LogSocket(
             self._output.write_line, max_streams=MAX_RUNTIME_CONNECTIONS + 2 * self._concurrency
         )
@@ -165,8 +167,10 @@ class Instance:
                 await self._queue.wait(self._has_worker_or_end)
         except TimeoutError:
             failure = failures.timed_out(invocation.request_id, self._config.timeout)
+            tail = self._output.begin(invocation.request_id)
+            self._output.end(invocation.request_id)
             reply.fail(failure)
-            return self._report(invocation, self._output.tail_of_failed(), failure, self._config.timeout)
+            return self._report(invocation, tail, failure, self._config.timeout)
         if self._end is None:
             return await self._serve(invocation, reply)
         if self._ready_at is not None and not is_cold:

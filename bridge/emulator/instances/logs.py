@@ -98,10 +98,12 @@ class InvocationReport(FrozenValue, frozen=True):
 
     @property
     def line(self) -> str:
+        """AWS bills the init, too, since August 2025 (Lambda pricing, "INIT phase")."""
+        billed = self.duration + (self.init_duration or 0.0)
         parts = [
             f"REPORT RequestId: {self.request_id}",
             f"Duration: {self.duration * 1000:.2f} ms",
-            f"Billed Duration: {math.ceil(self.duration * 1000)} ms",
+            f"Billed Duration: {math.ceil(billed * 1000)} ms",
             f"Memory Size: {math.ceil(self.memory_size / MIB)} MB",
             f"Max Memory Used: {math.ceil(self.memory_used / MIB)} MB",
         ]
@@ -118,6 +120,16 @@ def start_line(request_id: str) -> str:
 
 def end_line(request_id: str) -> str:
     return f"END RequestId: {request_id}"
+
+
+def trace_line(trace_id: str) -> str | None:
+    """Return the line that follows the report of a sampled invocation, from the trace header that the runtime got. None
+    for others (AWS X-Ray, "Tracing header").
+    """
+    fields = dict(part.strip().partition("=")[::2] for part in trace_id.split(";"))
+    if fields.get("Sampled") != "1" or not fields.get("Root") or not fields.get("Parent"):
+        return None
+    return f"XRAY TraceId: {fields['Root']}\tSegmentId: {fields['Parent']}\tSampled: true\t"
 
 
 def failed_init_line(duration: float, outcome: str) -> str:

@@ -17,12 +17,15 @@ class InstanceOutput:
     invocations, a line belongs to those whose request ids it names.
     """
 
-    def __init__(self, config: FunctionConfig, memory: MemoryWatch, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: FunctionConfig, memory: MemoryWatch, log: Callable[[str], None], *, shows_reports: bool = True
+    ) -> None:
         self.init_duration: float | None = None
         """Seconds. The first invocation reports it."""
         self._memory_size = config.memory
         self._memory = memory
         self._log = log
+        self._shows_reports = shows_reports
         self._lines = LineSplitter()
         self._only_tail = LogTail() if config.instance_concurrency == 1 else None
         """The one tail of an instance that serves one invocation at a time. It holds the output of init, too."""
@@ -51,27 +54,23 @@ class InstanceOutput:
 
     def begin(self, request_id: str) -> LogTail:
         """Return the tail for an invocation that the runtime gets now. It collects until `end`."""
-        tail = self._tails[request_id] = self.tail_of_failed()
-        tail.add_line(logs.start_line(request_id))
+        tail = self._tails[request_id] = self._tail()
+        self._write(logs.start_line(request_id), tail)
         return tail
 
     def end(self, request_id: str) -> None:
         """Collect no more for this invocation."""
         del self._tails[request_id]
 
-    def tail_of_failed(self) -> LogTail:
-        """Return the tail for an invocation that the runtime never got."""
-        return LogTail() if self._only_tail is None else self._only_tail
-
     def begin_failed(self, request_id: str, init_duration: float, failure: Failure) -> LogTail:
         """Return the tail for an invocation whose instance failed before it got that far. Duration in seconds."""
-        tail = self.tail_of_failed()
-        tail.add_line(logs.failed_init_line(init_duration, _outcome(failure)))
-        tail.add_line(logs.start_line(request_id))
+        tail = self._tail()
+        self._write(logs.failed_init_line(init_duration, _outcome(failure)), tail)
+        self._write(logs.start_line(request_id), tail)
         return tail
 
     def report(self, invocation: Invocation, tail: LogTail, failure: Failure | None, duration: float) -> bytes:
-        """Return the end of the invocation's log, with AWS's report. It is empty unless the invoker wants it.
+        """Write the end of the invocation's log, with AWS's report. Return the tail, empty unless the invoker wants it.
 
         The duration is in seconds.
         """
@@ -79,9 +78,6 @@ class InstanceOutput:
         if failure is not None and failure.notice:
             self._log(failure.notice)
             tail.add_line(failure.notice)
-        if not invocation.wants_log:
-            tail.take()
-            return b""
         self._memory.look()
         report = InvocationReport(
             request_id=invocation.request_id,
@@ -91,9 +87,21 @@ class InstanceOutput:
             init_duration=init_duration,
             outcome=_outcome(failure) if failure is not None and failure.notice else "",
         )
-        tail.add_line(logs.end_line(invocation.request_id))
-        tail.add_line(report.line)
-        return tail.take()
+        self._write(logs.end_line(invocation.request_id), tail)
+        self._write(report.line, tail)
+        if (trace := logs.trace_line(invocation.trace_id)) is not None:
+            self._write(trace, tail)
+        kept = tail.take()
+        return kept if invocation.wants_log else b""
+
+    def _tail(self) -> LogTail:
+        return LogTail() if self._only_tail is None else self._only_tail
+
+    def _write(self, line: str, tail: LogTail) -> None:
+        """Write a line of AWS's own into the log and into an invocation's tail."""
+        if self._shows_reports:
+            self._log(line)
+        tail.add_line(line)
 
 
 def _outcome(failure: Failure) -> str:

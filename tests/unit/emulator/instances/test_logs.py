@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.emulator.instances.logs import MAX_LINE, MAX_TAIL, InvocationReport, LineSplitter, LogTail, advice_on
+from bridge.emulator.instances.logs import (
+    MAX_LINE,
+    MAX_TAIL,
+    InvocationReport,
+    LineSplitter,
+    LogTail,
+    advice_on,
+    trace_line,
+)
 from bridge.rpc.limits import MIB
 
 
@@ -62,14 +70,30 @@ def test_the_tail_keeps_the_end() -> None:
 
 
 def test_a_report_is_written_as_aws_writes_it() -> None:
-    """Milliseconds, rounded up for the bill; megabytes; what is not known left out."""
+    """Milliseconds, rounded up for the bill, which has the init; megabytes; what is not known left out."""
     report = InvocationReport("id", 0.01234, 128 * MIB, 30 * MIB + 1, 0.2, "Status: timeout")
 
     assert report.line == (
-        "REPORT RequestId: id\tDuration: 12.34 ms\tBilled Duration: 13 ms\tMemory Size: 128 MB\t"
+        "REPORT RequestId: id\tDuration: 12.34 ms\tBilled Duration: 213 ms\tMemory Size: 128 MB\t"
         "Max Memory Used: 31 MB\tInit Duration: 200.00 ms\tStatus: timeout\t"
     )
-    assert "Init Duration" not in InvocationReport("id", 0, 1, 1).line
+    warm = InvocationReport("id", 0.01234, 1, 1).line
+    assert "Billed Duration: 13 ms" in warm
+    assert "Init Duration" not in warm
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("Root=1-5d-ab;Parent=3d752;Sampled=1", "XRAY TraceId: 1-5d-ab\tSegmentId: 3d752\tSampled: true\t"),
+        ("Root=1-5d-ab; Sampled=1; Parent=3d752;Self=x", "XRAY TraceId: 1-5d-ab\tSegmentId: 3d752\tSampled: true\t"),
+        ("Root=1-5d-ab;Parent=3d752;Sampled=0", None),
+        ("Root=1-5d-ab;Sampled=1", None),
+        ("", None),
+    ],
+)
+def test_only_a_sampled_invocation_has_a_line_of_xray(header: str, line: str | None) -> None:
+    assert line == trace_line(header)
 
 
 @pytest.mark.parametrize(
