@@ -55,5 +55,24 @@ def variables(element: Element) -> Mapping[str, str]:
     return found
 
 
+def file_patterns(element: Element) -> tuple[str, ...]:
+    """Return a list of patterns of files, as `.gitignore` has them. Raises Refused."""
+    return tuple(map(_file_pattern, element.items()))
+
+
+def _file_pattern(element: Element) -> str:
+    from bridge.source_files.patterns import FilePatterns  # few configurations have any
+
+    found = text(element)
+    try:
+        FilePatterns([found])
+    except ValueError as error:
+        raise element.refuse(
+            f"expected a pattern as .gitignore has them, such as *.py, found {element.found}"
+        ) from error
+    return found
+
+
+shaped(file_patterns, {"type": "array", "items": {"type": "string"}})
 shaped(command, {"type": "array", "items": {"type": "string"}, "minItems": 1})
 shaped(variables, TEXTS)

@@ -301,6 +301,25 @@ class WebFunctionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """Which files restart a function's instances when they change. Patterns are those of `.gitignore`."""
+
+    include: Annotated[tuple[str, ...], functions.file_patterns] = ()
+    """Only these files count, ignored ones too. Empty: all that `.gitignore` leaves, without logs."""
+    exclude: Annotated[tuple[str, ...], functions.file_patterns] = ()
+
+
+def _reload(element: Element) -> Reload | None:
+    """Read `true` as all source files, `false` as none."""
+    if element.is_mapping:
+        return mapping(Reload)(element)
+    return Reload() if boolean(element) else None
+
+
+shaped(_reload, lambda: {"anyOf": [shape_of(boolean), shape_of(mapping(Reload))]})
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionConfig:
     """One entry of `functions:`: what the local Lambda runs under this name."""
 
@@ -328,8 +347,8 @@ class FunctionConfig:
     rate: Annotated[int | None, optional(integer(1, 1_000_000))] = None
     """Invocations that may begin in a second; beyond it they are throttled. None: no limit."""
     env: Annotated[Mapping[str, str], functions.variables] = field(default_factory=dict, repr=False)
-    reload: bool = False
-    """Restart instances when a file under `code` changes."""
+    reload: Annotated[Reload | None, _reload] = None
+    """Restart instances when a source file under `code` changes."""
     url: FunctionUrl | None = None
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
     """Where each key is written, by dotted name; under the empty name, the function."""

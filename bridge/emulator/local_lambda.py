@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
@@ -25,14 +24,16 @@ from bridge.emulator.api.function_urls import URL_PATH_PREFIX, FunctionUrls
 from bridge.emulator.api.invoke_api import InvokeApi
 from bridge.emulator.api.url_signature import known_keys
 from bridge.emulator.api.web_functions import WEB_PATH_PREFIX, WebFunctions
+from bridge.emulator.instances.busy_times import WrittenFiles
 from bridge.emulator.instances.console import Console
 from bridge.emulator.instances.environment import Interpreters
-from bridge.emulator.instances.file_watch import FileWatch
+from bridge.emulator.instances.file_watch import FileWatch, Followed
 from bridge.emulator.instances.function import Function
 from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.logs import advice_on
 from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
+from bridge.emulator.instances.source_tree import FileChange
 from bridge.emulator.instances.web_function import WebFunction
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
@@ -47,6 +48,8 @@ IDLE_TIMEOUT = 75.0
 """Seconds without a whole request after which a connection ends."""
 SHUTDOWN_TIMEOUT = 1.0
 """Seconds for the last responses to leave once every process is killed."""
+_NAMED = 3
+"""Changed files that a line names."""
 _LAST_LINES = 100
 _LONGEST_LAST_LINE = 500
 """What is kept of a function's output for the status page: lines, and characters of each."""
@@ -104,6 +107,7 @@ class LocalLambda:
         self._leaving: dict[asyncio.Task[None], Function | WebFunction] = {}
         """Functions that the configuration no longer has, by the task that sees their last invocations end."""
         self._watch = FileWatch(self._reload)
+        self._written = WrittenFiles()
         self._runner: web.AppRunner | None = None
         self._connections: IdleGiveWay | None = None
         self._listening: asyncio.Server | None = None
@@ -190,7 +194,8 @@ class LocalLambda:
         self._update(self._web_functions, web_functions, WebFunction)
         others = {name: config for name, config in functions.items() if config.web is None}
         self._update(self._functions, others, Function)
-        await self._watch.follow({config.code for config in functions.values() if config.reload})
+        followed = {Followed(config.code, config.reload) for config in functions.values() if config.reload is not None}
+        await self._watch.follow(followed)
 
     def _update(
         self, known: dict[str, AnyFunction], functions: Mapping[str, FunctionConfig], make: MakeFunction[AnyFunction]
@@ -237,11 +242,32 @@ class LocalLambda:
         self._leaving[task] = function
         task.add_done_callback(self._leaving.pop)
 
-    def _reload(self, changed: set[Path]) -> None:
-        for function in self._all():
-            name = function.config.name
-            if function.config.reload and function.config.code in changed:
-                self._log(name, "files changed: the next invocation starts anew")
-                function.renew(function.config)
+    def _reload(self, followed: Followed, changes: list[FileChange]) -> None:
+        functions = self._all()
+        by_authors = changes
+        if not followed.rules.include:  # what is named there counts, whoever writes it
+            running = [(function.config.code, function.busy) for function in functions]
+            by_authors = self._written.without(changes, followed.folder, running)
+        if changes and not by_authors:
+            return
+        line = f"{_named(by_authors)}: the next invocation starts anew"
+        for function in functions:
+            config = function.config
+            if (config.code, config.reload) == (followed.folder, followed.rules):
+                self._log(config.name, line)
+                function.renew(config)
                 if self._changed is not None:
-                    self._changed(name)
+                    self._changed(config.name)
+
+
+def _named(changes: Sequence[FileChange]) -> str:
+    """Say which files have changed, by their paths in the function's folder."""
+    names = [change.name for change in changes]
+    match names:
+        case []:
+            return "the folder was made anew"
+        case [only]:
+            return f"{only} changed"
+        case _ if len(names) <= _NAMED:
+            return f"{', '.join(names[:-1])} and {names[-1]} changed"
+    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more files changed"

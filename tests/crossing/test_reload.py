@@ -336,7 +336,7 @@ def test_reflection_follows_a_function_that_changes(tmp_path: Path, workers: int
         call = ("call", "--to", bridge.address, *greet)
         before = bridge_command(*call, folder=tmp_path)
         (tmp_path / "app.py").write_text("from lambda_fn.examples.greeter import handler")
-        bridge.wait_for_line("files changed")
+        bridge.wait_for_line("app.py changed: the next invocation starts anew")
         after = bridge_command(*call, folder=tmp_path)
 
     assert "No module named 'no_such_module'" in before.stderr

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from bridge.config.schema import FunctionConfig
+from bridge.config.schema import FunctionConfig, Reload
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.limits import MIB
 from tests.support.emulator import handler, local_lambda, runtime
@@ -484,7 +484,7 @@ async def test_an_instance_that_died_idle_is_not_missed(tmp_path: Path) -> None:
 async def test_a_changed_file_brings_fresh_processes(tmp_path: Path) -> None:
     """New invocations run the new code; the one in flight finishes with the old."""
     source = "V = 1" + PID.replace("os.getpid()", "V")
-    config = runtime(tmp_path, source, reload=True)
+    config = runtime(tmp_path, source, reload=Reload())
     async with local_lambda(config) as caller:
         first = await caller.invoke()
         async with asyncio.TaskGroup() as tasks:
@@ -493,7 +493,7 @@ async def test_a_changed_file_brings_fresh_processes(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             path = tmp_path / "fn.py"
             path.write_text(path.read_text().replace("V = 1", "V = 2"))
-            await caller.line("files changed: the next invocation starts anew")
+            await caller.line("fn.py changed: the next invocation starts anew")
             fresh = await caller.invoke()
         after = await caller.invoke()
 
@@ -572,7 +572,7 @@ async def test_no_process_outlives_a_bridge_that_is_killed(tmp_path: Path) -> No
 import asyncio, sys, threading
 from pathlib import Path
 from tests.support.emulator import local_lambda
-from bridge.config.schema import FunctionConfig
+from bridge.config.schema import FunctionConfig, Reload
 
 async def main():
     fn = FunctionConfig(name="fn", code=Path({str(tmp_path)!r}), command=({sys.executable!r}, "-S", "fn.py"))

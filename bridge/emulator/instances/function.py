@@ -16,6 +16,7 @@ from typing import TypeVar
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import refusals
 from bridge.emulator.instances import failures
+from bridge.emulator.instances.busy_times import BusyTimes
 from bridge.emulator.instances.executions import Executions
 from bridge.emulator.instances.instance import Instance, InstanceLost, SharedEmulatorState
 from bridge.emulator.instances.invocation import Invocation, Reply
@@ -61,6 +62,7 @@ class Function:
         self._events: asyncio.Queue[Invocation] = asyncio.Queue(MAX_EVENTS)
         self._event_worker: asyncio.Task[None] | None = None
         self.executions = Executions()
+        self.busy = BusyTimes()
         self._tasks: set[asyncio.Task[object]] = set()
         self._is_closed = False
 
@@ -76,6 +78,7 @@ class Function:
             raise refusals.TooManyEnvironments
         self._quota.begin(has_place=has_place, rate=self.config.rate, now=now)
         self._unclaimed[tenant] += 1
+        self.busy.begin()
         return self._own(self._run(invocation, reply))
 
     def enqueue(self, invocation: Invocation) -> None:
@@ -157,6 +160,7 @@ class Function:
         finally:
             reply.fail(failures.emulator_failed(invocation.request_id))  # unless it is over
             self._quota.end()
+            self.busy.end()
             self._has_room.set()
 
     async def _run_on_an_instance(self, invocation: Invocation, reply: Reply) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from bridge.config.schema import FunctionConfig
+from bridge.emulator.instances.busy_times import BusyTimes
 from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.web_instance import WebInstance
 
@@ -37,6 +38,7 @@ class WebFunction:
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._running = 0
+        self.busy = BusyTimes()
 
     @property
     def running(self) -> int:
@@ -63,6 +65,7 @@ class WebFunction:
         instance = self._claim()
         instance.take()
         self._running += 1
+        self.busy.begin()
         self._is_idle.clear()
         try:
             await instance.ready()
@@ -70,6 +73,7 @@ class WebFunction:
         finally:
             instance.release()
             self._running -= 1
+            self.busy.end()
             if not self._running:
                 self._is_idle.set()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.schema import FunctionConfig, FunctionUrl, WebFunctionConfig
+from bridge.config.schema import FunctionConfig, FunctionUrl, Reload, WebFunctionConfig
 from bridge.rpc.limits import MIB
 from tests.support.configured import configured, problems
 
@@ -43,7 +43,7 @@ functions:
             memory=512 * MIB,
             concurrency=3,
             env={"STAGE": "dev", "PORT": "8080", "FLAG": "on"},
-            reload=True,
+            reload=Reload(),
             url=FunctionUrl("iam", "response_stream"),
         )
         == configured(text, folder=tmp_path).functions["echo"]
@@ -87,7 +87,7 @@ functions:
         concurrency=3,
         instance_concurrency=128,
         env={"A": "b"},
-        reload=True,
+        reload=Reload(),
     )
     assert expected == configured(text, folder=tmp_path).functions["w"]
 
@@ -154,3 +154,34 @@ def test_names_are_those_that_aws_allows() -> None:
 
 def test_a_function_that_no_service_uses_is_fine() -> None:
     assert [] == problems("functions: {f: {handler: a.b}}")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("true", Reload()),
+        ("false", None),
+        ("{}", Reload()),
+        ('{include: ["*.py", "a/**"]}', Reload(include=("*.py", "a/**"))),
+        ('{exclude: ["data/**"]}', Reload(exclude=("data/**",))),
+    ],
+)
+def test_reload_is_a_switch_or_says_which_files(written: str, expected: Reload | None) -> None:
+    config = configured(f"functions: {{f: {{handler: a.b, reload: {written}}}}}")
+
+    assert expected == config.functions["f"].reload
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("maybe", 'functions.f.reload: expected true or false, found "maybe"'),
+        ('{inclde: ["*"]}', "did you mean"),
+        ("{include: '*.py'}", "functions.f.reload.include: expected a list"),
+        ('{include: [""]}', "functions.f.reload.include[0]: must not be empty"),
+        ('{exclude: ["# x"]}', "functions.f.reload.exclude[0]: expected a pattern as .gitignore has them"),
+        ('{exclude: ["!"]}', "functions.f.reload.exclude[0]: expected a pattern as .gitignore has them"),
+    ],
+)
+def test_patterns_of_reload_are_checked(written: str, message: str) -> None:
+    assert message in "\n".join(problems(f"functions: {{f: {{handler: a.b, reload: {written}}}}}"))
