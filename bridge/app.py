@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from msgspec import structs
 
@@ -31,7 +30,8 @@ from bridge.layers.admit import admit_builtin
 from bridge.layers.deadline import Deadlines
 from bridge.layers.notable import NotableCalls
 from bridge.layers.route_table import Builtin, MethodRegistry, RouteTable
-from bridge.otel import metrics, traces
+from bridge.otel.exports import Exports
+from bridge.otel.metrics import Reading
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
 from bridge.rpc.errors import RpcError
@@ -86,9 +86,7 @@ class Bridge:
         self.figures = BridgeFigures(Buffers(config.buffers))
         self._targets: dict[tuple[str, str], TargetFigures] = {}
         self._methods = MethodRegistry(self._kind_of)
-        self._instance = str(uuid4())
-        self._tracing = traces.start(environ, instance=self._instance)
-        self._exported: metrics.MetricsExport[Snapshot] | None = None
+        self._exports = Exports(environ)
         self._conversions = Conversions(
             buffers=self.figures.buffers,
             max_processes=2 if config.workers == 1 else 1,  # each worker has its own
@@ -98,7 +96,7 @@ class Bridge:
             self._targets,
             Deadlines(loop),
             environ,
-            self._tracing,
+            self._exports.tracing,
             self._conversions,
         )
         self._access_log = AccessLog(
@@ -124,7 +122,7 @@ class Bridge:
                     log=self._access_log,
                     notable=self._notable,
                     figures=self.figures,
-                    tracing=self._tracing,
+                    tracing=self._exports.tracing,
                     redact=self._redacted,
                 ),
                 resolve=self._resolve,
@@ -214,13 +212,7 @@ class Bridge:
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()
         self._noting = asyncio.get_running_loop().create_task(self._keep_recent())
-        self._exported = metrics.start(self._shared.environ, self._reading)
-
-    def _reading(self) -> metrics.Reading[Snapshot]:
-        """Return how the metrics of this process are read for OpenTelemetry."""
-        from bridge.admin.otel_metrics import reading
-
-        return metrics.Reading(self.snapshot, reading(self._instance, wall_clock=_wall_clock))
+        self._exports.start_metrics(partial(_reading, self.snapshot))
 
     async def reload(self, config: Config, *, local_endpoint: str) -> None:
         """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""
@@ -298,8 +290,7 @@ class Bridge:
             await self._stack.close()
         if self._rendezvous is not None:
             await self._rendezvous.close()
-        exports = [each.close(seconds=_LAST_EXPORT) for each in (self._tracing, self._exported) if each is not None]
-        await asyncio.gather(*exports)
+        await self._exports.close(seconds=_LAST_EXPORT)
         await self._conversions.close()
         self._access_log.close()
 
@@ -397,6 +388,13 @@ async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:
         listeners,
         credentials.identity,
     )
+
+
+def _reading(take: Callable[[], Snapshot], instance: str) -> Reading[Snapshot]:
+    """Return how the metrics of this process are read for OpenTelemetry."""
+    from bridge.admin.otel_metrics import reading_of
+
+    return reading_of(take, instance=instance, wall_clock=_wall_clock)
 
 
 def _unlogged(access: AccessLines | None) -> tuple[str, ...]:

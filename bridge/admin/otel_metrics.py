@@ -29,7 +29,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from bridge.admin.snapshot import Snapshot
 from bridge.admin.tables import Distribution, Distributions, Labels, Number, Numbers, tables_of
-from bridge.otel.environment import NAME, resource
+from bridge.otel.environment import SERVICE, resource
+from bridge.otel.metrics import Reading
 
 _UNITS = {"_seconds": "s", "_bytes": "By"}
 _UNKNOWN: Any = None
@@ -49,16 +50,19 @@ def metrics_of(
     return MetricsData([ResourceMetrics(resource=resource, scope_metrics=[of_scope], schema_url="")])
 
 
-def reading(instance: str, *, wall_clock: Callable[[], float]) -> Callable[[Snapshot], MetricsData]:
-    """Return what makes the metrics of each later snapshot of this process, which has just started. `wall_clock`: Unix
-    time in seconds.
+def reading_of(take: Callable[[], Snapshot], *, instance: str, wall_clock: Callable[[], float]) -> Reading[Snapshot]:
+    """Return how the metrics of this process are read from now on. `instance` is its name (service.instance.id),
+    `wall_clock` is Unix time in seconds.
     """
     started = _nanoseconds(wall_clock())
     who = resource(instance)
-    scope = InstrumentationScope(NAME, version(NAME))
-    return lambda snapshot: metrics_of(
-        snapshot, resource=who, scope=scope, started=started, now=_nanoseconds(wall_clock())
-    )
+    scope = InstrumentationScope(SERVICE, version(SERVICE))
+
+    def convert(snapshot: Snapshot) -> MetricsData:
+        now = _nanoseconds(wall_clock())
+        return metrics_of(snapshot, resource=who, scope=scope, started=started, now=now)
+
+    return Reading(take, convert)
 
 
 def _nanoseconds(seconds: float) -> int:

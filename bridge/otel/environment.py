@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
-NAME = "grpc-lambda-bridge"
+SERVICE = "grpc-lambda-bridge"
 
 
 class Signal(NamedTuple):
@@ -86,7 +86,7 @@ def resource(instance: str) -> Resource:
     """
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-    ours = {"service.name": NAME, "service.version": version(NAME), "service.instance.id": instance}
+    ours = {"service.name": SERVICE, "service.version": version(SERVICE), "service.instance.id": instance}
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 

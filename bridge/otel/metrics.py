@@ -28,19 +28,19 @@ _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _DEFAULTS = {_INTERVAL: 60_000, _TIMEOUT: 30_000}
 """Milliseconds, as OpenTelemetry's specification has them."""
 
-Figures = TypeVar("Figures")
+Taken = TypeVar("Taken")
 
 
-class Reading(Generic[Figures]):
+class Reading(Generic[Taken]):
     """Where the figures come from."""
 
-    def __init__(self, take: Callable[[], Figures], convert: Callable[[Figures], MetricsData]) -> None:
+    def __init__(self, take: Callable[[], Taken], convert: Callable[[Taken], MetricsData]) -> None:
         """`take` is called on the loop, and `convert` in a thread."""
         self.take = take
         self.convert = convert
 
 
-def start(environ: Mapping[str, str], reading: Callable[[], Reading[Figures]]) -> MetricsExport[Figures] | None:
+def start_metrics(environ: Mapping[str, str], reading: Callable[[], Reading[Taken]]) -> MetricsExport[Taken] | None:
     """Return what sends this process's metrics, or None if they are off or cannot be had. `reading` is called, and the
     SDK imported, only if they are on. Belongs to the running loop.
     """
@@ -86,17 +86,17 @@ def _seconds(name: str, environ: Mapping[str, str]) -> float:
     return milliseconds / 1000
 
 
-class MetricsExport(Generic[Figures]):
+class MetricsExport(Generic[Taken]):
     """Sends one process's metrics. `close` comes last."""
 
     def __init__(
-        self, exporters: list[MetricExporter], reading: Reading[Figures], *, interval: float, timeout: float
+        self, exporters: list[MetricExporter], reading: Reading[Taken], *, interval: float, timeout: float
     ) -> None:
         """Start sending, first after one `interval`. `interval` and `timeout` (of one sending) are in seconds."""
         self._exporters = exporters
         self._reading = reading
         self._timeout = timeout
-        self._to_send: SimpleQueue[Figures | None] = SimpleQueue()
+        self._to_send: SimpleQueue[Taken | None] = SimpleQueue()
         """At most the figures of one interval and those of the end. None: no more will come."""
         self._is_sending = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="metrics", daemon=True)
@@ -131,7 +131,7 @@ class MetricsExport(Generic[Figures]):
         for exporter in self._exporters:
             exporter.shutdown(timeout_millis=self._timeout * 1000)
 
-    def _send(self, figures: Figures) -> None:
+    def _send(self, figures: Taken) -> None:
         metrics = self._reading.convert(figures)
         for exporter in self._exporters:
             try:

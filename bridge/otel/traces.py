@@ -9,12 +9,12 @@ import logging
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, version
 
-from bridge.otel.environment import NAME, TRACES, ends_within, resource
+from bridge.otel.environment import SERVICE, TRACES, ends_within, resource
 
 _logger = logging.getLogger(__name__)
 
 
-def start(environ: Mapping[str, str], *, instance: str) -> Tracing | None:
+def start_tracing(environ: Mapping[str, str], *, instance: str) -> Tracing | None:
     """Return what takes this process's spans, or None if traces are off or cannot be had. `instance`: the process's
     name among others.
     """
@@ -41,7 +41,7 @@ class Tracing:
         self._provider = TracerProvider(resource=resource(instance), shutdown_on_exit=False)
         for exporter in exporters:
             self._provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
-        self.tracer = self._provider.get_tracer(NAME, version(NAME))
+        self.tracer = self._provider.get_tracer(SERVICE, version(SERVICE))
         self.propagator = propagate.get_global_textmap()
         self._is_closed = False
 

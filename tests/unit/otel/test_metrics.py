@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from bridge.otel import environment, metrics
-from bridge.otel.metrics import MetricsExport, Reading, start
+from bridge.otel.metrics import MetricsExport, Reading, start_metrics
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
@@ -81,7 +81,7 @@ async def test_metrics_are_off_unless_they_are_asked_for(environ: Mapping[str, s
     def never() -> Reading[int]:
         raise AssertionError
 
-    assert start(environ, never) is None
+    assert start_metrics(environ, never) is None
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_without_the_extra_one_sentence_says_so(
     assert about_metrics in environment.problems(environ)
     assert "ask for metrics" in str(about_metrics)
     assert "pip install 'grpc-lambda-bridge[otel]'" in str(about_metrics)
-    assert start(environ, counting) is None
+    assert start_metrics(environ, counting) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ async def test_without_the_extra_one_sentence_says_so(
 )
 async def test_a_time_that_is_none_is_named(variable: str, value: str, caplog: pytest.LogCaptureFixture) -> None:
     """It costs the metrics, not the bridge."""
-    assert start({**ENDPOINT, variable: value}, counting) is None
+    assert start_metrics({**ENDPOINT, variable: value}, counting) is None
     assert f"no metrics are sent: {variable}={value} is not a number of milliseconds above 0" in caplog.text
 
 
@@ -119,13 +119,13 @@ async def test_an_exporter_that_waits_to_be_asked_is_refused(
     asked = EntryPoint("prometheus", "builtins:object", "opentelemetry_metrics_exporter")
     monkeypatch.setattr(environment, "entry_points", lambda **_: (asked,))
 
-    assert start({"OTEL_METRICS_EXPORTER": "prometheus"}, counting) is None
+    assert start_metrics({"OTEL_METRICS_EXPORTER": "prometheus"}, counting) is None
     assert "the admin address has /metrics" in caplog.text
 
 
 async def test_differences_instead_of_totals_are_refused_in_words(caplog: pytest.LogCaptureFixture) -> None:
     environ = {"OTEL_METRICS_EXPORTER": "console", metrics._TEMPORALITY: "delta", metrics._INTERVAL: "60000"}
-    started = start(environ, lambda: Reading(lambda: 1, lambda figures: cast("Any", _Text())))
+    started = start_metrics(environ, lambda: Reading(lambda: 1, lambda figures: cast("Any", _Text())))
     assert started is not None
     await started.close(seconds=30)
 

@@ -57,7 +57,7 @@ def test_traces_are_off_unless_they_are_asked_for(environ: Mapping[str, str], mo
     monkeypatch.delattr(environment, "entry_points")
 
     assert TRACES.problem(environ) is None
-    assert traces.start(environ, instance="1") is None
+    assert traces.start_tracing(environ, instance="1") is None
 
 
 def test_nothing_is_imported_while_traces_are_off() -> None:
@@ -87,7 +87,7 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
     monkeypatch.setattr(environment, "entry_points", lambda **_: ())
 
     assert "pip install 'grpc-lambda-bridge[otel]'" in str(TRACES.problem(environ))
-    assert traces.start(environ, instance="1") is None
+    assert traces.start_tracing(environ, instance="1") is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_without_the_extra_one_sentence_says_so(environ: Mapping[str, str], monk
 )
 def test_an_exporter_that_nobody_installed_is_named(environ: Mapping[str, str], missing: str) -> None:
     assert f"no exporter {missing} is installed" in str(TRACES.problem(environ))
-    assert traces.start(environ, instance="1") is None
+    assert traces.start_tracing(environ, instance="1") is None
 
 
 def test_what_only_the_sdk_can_know_is_logged(
@@ -120,7 +120,7 @@ def test_what_only_the_sdk_can_know_is_logged(
 
     monkeypatch.setattr(traces, "Tracing", refuse)
 
-    assert traces.start(ENDPOINT, instance="1") is None
+    assert traces.start_tracing(ENDPOINT, instance="1") is None
     assert ["the OTEL_ variables cannot be used, there are no traces: Propagator smoke not found"] == caplog.messages
 
 
