@@ -15,11 +15,12 @@ import threading
 from queue import SimpleQueue
 
 # Ctrl-C and a service manager's SIGTERM reach all processes of a bridge. Calls in flight may finish: the bridge
-# decides.
-for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    signal.signal(_number, signal.SIG_IGN)
+# decides. Whoever only imports this module keeps its signals.
+if __name__ == "__main__":
+    for _number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(_number, signal.SIG_IGN)
 
-from bridge.conversion.jobs import (  # noqa: E402 - after the signals
+from bridge.conversion.jobs import (
     JOB_SECONDS,
     SIZES,
     Describe,
@@ -35,9 +36,9 @@ from bridge.conversion.jobs import (  # noqa: E402 - after the signals
     decode_question,
     frame_job,
 )
-from bridge.rpc.errors import RpcError, forget_frames  # noqa: E402 - after the signals
-from bridge.services.descriptors import Descriptors  # noqa: E402
-from bridge.services.transcode import Transcoder  # noqa: E402
+from bridge.rpc.errors import RpcError, forget_frames
+from bridge.services.descriptors import Descriptors
+from bridge.services.transcode import Transcoder
 
 _ALARM_BEYOND = 2.0
 """Seconds after a job's time in which the bridge ends this process; then it ends itself, in case the bridge stands

@@ -58,3 +58,21 @@ def test_modules_of_a_package_import_each_other_in_no_circle(package: str, at_le
 
     order.prepare()  # raises CycleError, which names the circle
     assert len(modules) > at_least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["bridge", "lambda_fn"])
+def test_importing_a_module_changes_no_signal(package: str) -> None:
+    """Signals belong to the program. One that ignores SIGTERM passes that on to every process that it starts."""
+    names = [name for name in _modules(package) if not name.endswith("__main__") and ".examples" not in name]
+    program = (
+        "import importlib, signal\n"
+        "numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGALRM)\n"
+        "before = [signal.getsignal(number) for number in numbers]\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
+        "    assert before == [signal.getsignal(number) for number in numbers], name\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
