@@ -23,7 +23,7 @@ from lambda_fn.forwarding.channel import KeptChannel
 from lambda_fn.forwarding.process import ServerProcess
 from lambda_fn.forwarding.proxy import Upstream, forwarding_handlers
 from lambda_fn.forwarding.raw import connect_to
-from lambda_fn.forwarding.target import Target, parse
+from lambda_fn.forwarding.target import PID, Target, parse
 from lambda_fn.server import LambdaServer, Reply
 
 _START_TIMEOUT = 10.0
@@ -120,7 +120,9 @@ def forward(  # noqa: PLR0913 - options by keyword, each with its default
     closing: list[Callable[[], None]] = []
     if server is not None:
         from lambda_fn.forwarding.server import start
+        from lambda_fn.forwarding.sockets import remove_leftovers
 
+        remove_leftovers(where)
         where, stop = start(server, where.of_process(os.getpid()))
         closing.append(stop)
     elif command is not None:
@@ -142,4 +144,4 @@ def forward(  # noqa: PLR0913 - options by keyword, each with its default
 
 
 def _filled(where: Target) -> Target:
-    return where.of_process(os.getpid()) if "{pid}" in where.address else where
+    return where.of_process(os.getpid()) if PID in where.address else where

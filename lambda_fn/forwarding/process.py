@@ -8,14 +8,14 @@ import atexit
 import logging
 import os
 import socket
-import stat
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
-from lambda_fn.forwarding.target import Target
+from lambda_fn.forwarding.sockets import remove_leftovers, remove_socket
+from lambda_fn.forwarding.target import PID, Target
 
 _logger = logging.getLogger("lambda_fn")
 
@@ -42,7 +42,8 @@ class ServerProcess:
         if isinstance(command, str) or not command:
             raise ValueError("command is a list: the program and its arguments")
         is_told = any(name in argument for argument in command for name in _PLACEHOLDERS)
-        if is_told or "{pid}" in target.address:
+        if is_told or PID in target.address:
+            remove_leftovers(target)
             target = target.of_process(os.getpid())
         if not target.is_here or target.credentials is not None:
             raise ValueError(
@@ -85,7 +86,7 @@ class ServerProcess:
         with self._lock:
             self._is_closed = True
             self._stop()
-            _remove_socket(self.target)
+            remove_socket(self.target)
 
     def _stop(self) -> None:
         self._process.terminate()
@@ -116,7 +117,7 @@ class ServerProcess:
         if self._chooses_port:  # anew each time: somebody may have taken the port before the program did
             self.target = self.target.at_port(_free_port())
         command = [_filled(argument, self.target) for argument in self._command]
-        _remove_socket(self.target)  # of a program that was killed: most servers refuse to bind again
+        remove_socket(self.target)  # of a program that was killed
         environment = dict(os.environ, GRPC_SERVER_ADDRESS=self.target.address)
         if self.target.socket:
             environment["GRPC_SERVER_SOCKET"] = self.target.socket
@@ -142,7 +143,7 @@ class ServerProcess:
 
 def _filled(argument: str, target: Target) -> str:
     """Return the argument with what it asks for. Braces of any other kind are the program's own."""
-    filled = argument.replace("{address}", target.address).replace("{pid}", str(os.getpid()))
+    filled = argument.replace("{address}", target.address).replace(PID, str(os.getpid()))
     if target.socket:
         return filled.replace("{socket}", target.socket)
     return filled.replace("{port}", str(target.port))
@@ -166,12 +167,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _remove_socket(target: Target) -> None:
-    path = Path(target.socket)
-    try:
-        if target.socket and stat.S_ISSOCK(path.stat().st_mode):
-            path.unlink()
-    except OSError:
-        return

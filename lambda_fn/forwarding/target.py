@@ -8,6 +8,8 @@ from typing import NamedTuple
 import grpc
 
 _UNIX = "unix:"
+PID = "{pid}"
+"""Stands for the process's number in the path of a socket."""
 _host_and_port = re.compile(r"(\[[^\]/]+\]|[^\s/:\[\]]+):([0-9]{1,5})").fullmatch
 _LOOPBACK = ("localhost", "127.", "[::1]")
 
@@ -42,16 +44,23 @@ class Target(NamedTuple):
     def at_port(self, port: int) -> Target:
         return self._replace(address=f"{self.address.rpartition(':')[0]}:{port}")
 
+    @property
+    def socket_of_each_process(self) -> str:
+        """The path of the Unix socket with `{pid}` in its name: where it was asked for, or before the suffix. Empty for
+        TCP.
+        """
+        path = self.socket
+        if not path or PID in path:
+            return path
+        folder, slash, name = path.rpartition("/")
+        stem, dot, suffix = name.rpartition(".")
+        return f"{folder}{slash}{stem}.{PID}.{suffix}" if dot else f"{path}.{PID}"
+
     def of_process(self, pid: int) -> Target:
-        """Return the target with the process's number in the socket's name: at `{pid}`, or before the suffix."""
+        """Return the target with the process's number in the socket's name."""
         if not self.socket:
             return self
-        path = self.socket
-        if "{pid}" not in path:
-            folder, slash, name = path.rpartition("/")
-            stem, dot, suffix = name.rpartition(".")
-            path = f"{folder}{slash}{stem}.{{pid}}.{suffix}" if dot else f"{path}.{{pid}}"
-        return self._replace(address=_UNIX + path.replace("{pid}", str(pid)))
+        return self._replace(address=_UNIX + self.socket_of_each_process.replace(PID, str(pid)))
 
 
 def parse(text: str, *, tls: bool | grpc.ChannelCredentials) -> Target:

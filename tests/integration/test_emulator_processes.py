@@ -468,6 +468,93 @@ async def test_idle_instances_end(tmp_path: Path) -> None:
     assert first != second
 
 
+KEEPS_A_FILE = """
+import os, tempfile, time
+from pathlib import Path
+
+def handler(event, context):
+    folder = Path(tempfile.gettempdir())
+    print(folder, flush=True)
+    before = [path.name for path in folder.iterdir()] if "TMPDIR" in os.environ else []
+    (folder / "folder").mkdir(exist_ok=True)
+    (folder / "folder" / "file").write_text("x")
+    if "exit" in event:
+        os._exit(1)
+    time.sleep(event.get("sleep", 0))
+    return {"folder": str(folder), "before": before, "mode": folder.stat().st_mode & 0o777}
+"""
+
+
+async def test_temporary_files_last_as_long_as_their_instance(tmp_path: Path) -> None:
+    """As /tmp does on Lambda: warm invocations find them, other instances do not, and nobody else may look."""
+    async with local_lambda(handler(tmp_path, KEEPS_A_FILE), concurrency=2) as caller:
+        first = (await caller.invoke()).result
+        warm = (await caller.invoke()).result
+        pair = await asyncio.gather(*(caller.invoke({"sleep": 0.5}) for _ in range(2)))
+        folders = {answer.result["folder"] for answer in pair}
+        there = [Path(folder).is_dir() for folder in folders]
+
+    assert ([], ["folder"]) == (first["before"], warm["before"])
+    assert (first["folder"], 0o700) == (warm["folder"], first["mode"])
+    assert [True, True] == there
+    assert [] == [folder for folder in folders if Path(folder).exists()]
+
+
+@pytest.mark.parametrize(
+    ("event", "options"),
+    [({"exit": True}, {}), ({"sleep": 60}, {"timeout": 1.0}), ({}, {"idle_timeout": 0.05})],
+    ids=["it exits", "its time runs out", "it is idle"],
+)
+async def test_temporary_files_go_however_the_instance_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: dict[str, object], options: dict[str, float]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    config = handler(tmp_path, KEEPS_A_FILE, timeout=options.pop("timeout", 5.0))
+    async with local_lambda(config, **options) as caller:
+        await caller.invoke(event)
+        while caller.local._functions["fn"]._instances:
+            await asyncio.sleep(0.01)
+        left = list((tmp_path / "t").iterdir())
+
+    assert f"{tmp_path}/t/lambda-tmp-" in caller.log
+    assert [] == left
+
+
+async def test_a_command_that_does_not_start_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "code").mkdir()
+    async with local_lambda(FunctionConfig(name="fn", code=tmp_path / "code", command=("./none",))) as caller:
+        await caller.invoke()
+
+    assert ["code"] == [path.name for path in tmp_path.iterdir()]
+
+
+async def test_a_function_may_choose_where_its_temporary_files_go(tmp_path: Path) -> None:
+    """The folder is then its own to tidy up."""
+    chosen = tmp_path / "chosen"
+    chosen.mkdir()
+    async with local_lambda(handler(tmp_path, KEEPS_A_FILE, env={"TMPDIR": str(chosen)})) as caller:
+        used = (await caller.invoke()).result["folder"]
+
+    assert str(chosen) == used
+    assert (chosen / "folder" / "file").exists()
+
+
+async def test_a_function_starts_where_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container whose file system is read-only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    source = """
+    while True:
+        request_id, event, _ = next_invocation()
+        answer(request_id, os.environ.get("TMPDIR"))
+    """
+    async with local_lambda(runtime(tmp_path, source)) as caller:
+        answer = await caller.invoke()
+
+    assert (None, None) == (answer.function_error, answer.result)
+
+
 async def test_an_instance_that_died_idle_is_not_missed(tmp_path: Path) -> None:
     """The next invocation gets another process and no error."""
     async with local_lambda(runtime(tmp_path, PID)) as caller:

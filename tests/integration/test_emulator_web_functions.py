@@ -467,6 +467,25 @@ async def test_idle_processes_end(tmp_path: Path) -> None:
         assert pid != (await _ask(session, url))[1]
 
 
+async def test_temporary_files_go_with_their_process(tmp_path: Path) -> None:
+    """As an environment on Lambda has a /tmp of its own."""
+    source = """
+    import tempfile
+    def answer(self):
+        handle, path = tempfile.mkstemp()
+        os.close(handle)
+        self.reply(path.encode())
+    serve(answer)
+    """
+    async with serving(tmp_path, source) as (session, url, _):
+        _, made = await _ask(session, url)
+        path = Path(made.decode())
+        was_there = path.exists()
+
+    assert was_there
+    assert not path.parent.exists()
+
+
 async def test_a_change_lets_requests_in_flight_end(tmp_path: Path) -> None:
     """New requests get a new process. A function that is gone ends when its last request has."""
     async with serving(tmp_path, MEET, concurrency=5) as (session, url, caller):

@@ -257,6 +257,7 @@ class Instance:
             self._api.close()
             self._log_socket.close()
             self._stop_timers()
+            await process.tidy_up()
             self._owner.instance_gone(self)
 
     def _finish(self, end: Callable[[str], Failure]) -> None:

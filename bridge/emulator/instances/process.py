@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,10 +23,20 @@ PROC = Path("/proc")
 
 
 class FunctionProcess:
-    """A process in a group of its own. Its stdout and stderr share one pipe, so that lines keep their order."""
+    """A process in a group of its own. Its stdout and stderr share one pipe, so that lines keep their order.
 
-    def __init__(self, process: asyncio.subprocess.Process, output: int, on_output: Callable[[bytes], None]) -> None:
+    It has a folder for temporary files, as an instance on Lambda has its own /tmp: it is killed, and cannot tidy up.
+    """
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: int,
+        on_output: Callable[[bytes], None],
+        temporary: Path | None,
+    ) -> None:
         self._process = process
+        self._temporary = temporary
         self._output = output
         self._on_output = on_output
         self._is_open = True
@@ -40,13 +52,15 @@ class FunctionProcess:
         environment: Mapping[str, str],
         on_output: Callable[[bytes], None],
     ) -> FunctionProcess:
-        """Raise OSError if the command cannot be run."""
+        """Raise OSError if the command cannot be run. `environment` may name another folder in TMPDIR."""
+        temporary = None if "TMPDIR" in environment else _temporary_folder()
+        own = {} if temporary is None else {"TMPDIR": str(temporary)}
         output, child_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=folder,
-                env=environment,
+                env={**environment, **own},
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=child_end,
@@ -54,10 +68,11 @@ class FunctionProcess:
             )
         except BaseException:
             os.close(output)
+            _remove(temporary)
             raise
         finally:
             os.close(child_end)
-        return cls(process, output, on_output)
+        return cls(process, output, on_output, temporary)
 
     async def run(self, reaper: Reaper) -> str:
         """Wait until the process has ended and return how, in AWS's words: `exit status 1`, `signal: killed`."""
@@ -71,6 +86,10 @@ class FunctionProcess:
             reaper.release(group)
             self.drain()
             self._close()
+
+    async def tidy_up(self) -> None:
+        """Remove the temporary files of a process that has ended. They may be many."""
+        await asyncio.to_thread(_remove, self._temporary)
 
     def kill(self) -> None:
         try:
@@ -106,6 +125,19 @@ class FunctionProcess:
             self._is_open = False
             asyncio.get_running_loop().remove_reader(self._output)
             os.close(self._output)
+
+
+def _temporary_folder() -> Path | None:
+    """Return a new folder. None where nothing can be written, as in a container with a read-only file system."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="lambda-tmp-"))  # 0700: of this user alone
+    except OSError:
+        return None
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _described(return_code: int) -> str:

@@ -136,6 +136,7 @@ class WebInstance:
             self._end = self._end or "signal: killed"
             for line in self._lines.finish():
                 self._log(line)
+            await process.tidy_up()
 
     async def _start(self) -> None:
         """Wait until the process accepts connections. Raises NotServing."""
