@@ -86,7 +86,7 @@ def _decoded(text: str) -> bytes:
 @pytest.fixture(scope="module")
 def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     command = [*node_program("chat_server.js"), "{address}"]
-    with bridged(tmp_path_factory.mktemp("node"), "dev.Echo", "unix:/tmp/chat.sock", command) as bridge:
+    with bridged(tmp_path_factory.mktemp("node"), "dev.Echo", "unix:chat.sock", command) as bridge:
         yield bridge
 
 

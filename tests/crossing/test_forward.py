@@ -33,7 +33,7 @@ class Log(grpc.ServerInterceptor):
 
 server = grpc.server(ThreadPoolExecutor(4), interceptors=[Log()])
 helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
-handler = forward("unix:/tmp/greeter.sock", server=server)
+handler = forward("unix:greeter.sock", server=server)
 """
 
 AIO = """
@@ -48,7 +48,7 @@ class Greeter(helloworld_pb2_grpc.GreeterServicer):
 
 server = grpc.aio.server()
 helloworld_pb2_grpc.add_GreeterServicer_to_server(Greeter(), server)
-handler = forward("unix:/tmp/greeter.sock", server=server)
+handler = forward("unix:greeter.sock", server=server)
 """
 
 COMMAND = '''
@@ -68,7 +68,7 @@ server.start()
 print("the program listens", file=sys.stderr, flush=True)
 server.wait_for_termination()
 """
-handler = forward("unix:/tmp/echo.sock", command=[sys.executable, "-c", PROGRAM, "{address}"])
+handler = forward("unix:echo.sock", command=[sys.executable, "-c", PROGRAM, "{address}"])
 '''
 
 GO = """
