@@ -11,6 +11,7 @@ from pathlib import Path
 from hpack import Decoder
 
 from tests.support.frames import PREFACE, RESPONSE, TRAILERS, FrameFactory
+from tests.support.stream_server import stream_server
 
 END = ("END_HEADERS", "END_STREAM")
 
@@ -132,7 +133,6 @@ class FrameServer:
         self.opens_windows = opens_windows
         self.connections: list[ServerConnection] = []
         self.address = ""
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = ServerConnection(self, reader, writer)
@@ -164,18 +164,6 @@ async def frame_server(
         answers_pings=answers_pings,
         opens_windows=opens_windows,
     )
-    if path is not None:
-        listener = await asyncio.start_unix_server(server.accept, path)
-        server.address = f"unix:{path}"
-    else:
-        listener = await asyncio.start_server(server.accept, "127.0.0.1", port, ssl=tls)
-        server.address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    try:
+    async with stream_server(server.accept, port=port, path=path, tls=tls) as listener:
+        server.address = listener.address
         yield server
-    finally:
-        listener.close()
-        for connection in server.connections:
-            connection.close()
-        for connection in server.connections:
-            await asyncio.wait_for(connection.is_over.wait(), 5)  # noqa: TID251 - a test's own bound
-        await listener.wait_closed()

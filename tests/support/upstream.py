@@ -12,10 +12,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from bridge.rpc.url import Origin
+from tests.support.stream_server import StreamServer, stream_server
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,14 @@ Script = Callable[[Peer], Awaitable[None]]
 class Upstream:
     """A running server."""
 
-    def __init__(self, origin: Origin) -> None:
+    def __init__(self, origin: Origin, server: StreamServer) -> None:
         self.origin = origin
-        self.connections = 0
+        self._server = server
+
+    @property
+    def connections(self) -> int:
         """How many were accepted."""
-        self.faults: list[Exception] = []
-        """What scripts raised, but for clients that went away."""
+        return self._server.connections
 
 
 @asynccontextmanager
@@ -124,42 +127,9 @@ async def serving(script: Script, *, tls: ssl.SSLContext | None = None) -> Async
     """A server on a free port of 127.0.0.1, called `localhost` if it speaks TLS. Faults of the script are raised at the
     end.
     """
-    tasks: set[asyncio.Task[None]] = set()
-    writers: list[asyncio.StreamWriter] = []
-
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await script(Peer(reader, writer))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away
-        except Exception as error:  # noqa: BLE001 - raised again where the test sees it
-            upstream.faults.append(error)
-        finally:
-            writer.close()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        upstream.connections += 1
-        writers.append(writer)  # here: a task that is cancelled before its first step never runs its `finally`
-        task = asyncio.get_running_loop().create_task(run(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
-    port = server.sockets[0].getsockname()[1]
-    upstream = Upstream(Origin("https", "localhost", port) if tls is not None else Origin("http", "127.0.0.1", port))
-    try:
-        yield upstream
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
-    if upstream.faults:
-        raise upstream.faults[0]
+    async with stream_server(lambda reader, writer: script(Peer(reader, writer)), tls=tls) as server:
+        scheme, host = ("http", "127.0.0.1") if tls is None else ("https", "localhost")
+        yield Upstream(Origin(scheme, host, server.port), server)
 
 
 def answers(*responses: bytes) -> Script:

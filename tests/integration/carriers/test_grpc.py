@@ -40,6 +40,7 @@ from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.grpc_server import DETAILS, RawServer, raw_server
 from tests.support.http2_server import frame_server
 from tests.support.served import StreamedCall
+from tests.support.stream_server import stream_server
 
 TRAILING = (("b", "1"), ("b", "2"), ("t-bin", "AP8"))
 
@@ -347,26 +348,16 @@ async def test_a_name_that_nobody_knows() -> None:
 @asynccontextmanager
 async def answering(answer: bytes) -> AsyncIterator[str]:
     """The address of an HTTP/2 server that answers a call with these frames, or hangs up if there are none."""
-    served: list[asyncio.Task[object] | None] = []
-    over = asyncio.Event()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.append(asyncio.current_task())
         writer.write(bytes.fromhex("000000040000000000"))  # SETTINGS
         await reader.readuntil(b"/test.Raw")
         writer.write(answer)
         if answer:
-            await over.wait()
-        writer.close()
+            await asyncio.Event().wait()
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    finally:
-        listener.close()
-        over.set()
-        await asyncio.wait([task for task in served if task is not None], timeout=5)
-        await listener.wait_closed()
+    async with stream_server(accept) as server:
+        yield server.address
 
 
 async def test_a_connection_lost_under_way() -> None:

@@ -50,7 +50,9 @@ from tests.support.fakes import FakeClock, RecordingCall
 from tests.support.frames import RESPONSE, TRAILERS
 from tests.support.http2_server import END, FrameServer, ServerConnection, Stream, frame_server
 from tests.support.served import StreamedCall
+from tests.support.stream_server import stream_server
 from tests.support.tls import Authority
+from tests.support.upstream import Peer
 
 HELLO = envelope(b"hello")
 
@@ -492,17 +494,13 @@ async def test_a_deadline_bounds_the_wait_for_a_connection() -> None:
 async def test_what_is_no_grpc_server_is_told(first: bytes, expected: str) -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(first)
-        writer.close()
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with handler_for(address) as handler:
+    async with stream_server(accept) as server, handler_for(server.address) as handler:
         error = await failure(handler)
-    listener.close()
 
     assert isinstance(error, Unreachable)
     assert expected in str(error)
-    assert address in str(error)
+    assert server.address in str(error)
 
 
 async def test_a_server_without_settings_is_given_up() -> None:
@@ -578,34 +576,20 @@ async def test_through_a_proxy() -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         to_server = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.wait(
-            (
-                asyncio.get_running_loop().create_task(_pump(reader, to_server[1])),
-                asyncio.get_running_loop().create_task(_pump(to_server[0], writer)),
-            )
-        )
+        try:
+            await Peer(reader, writer).join(*to_server)
+        finally:
+            to_server[1].close()
 
-    async with frame_server() as server:
+    async with frame_server() as server, stream_server(accept) as proxy:
         port = int(server.address.rpartition(":")[2])
-        proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
-        url = f"http://me:pass@127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        dialer = Dialer(Resolver(), Proxies.from_environment({"grpc_proxy": url}))
+        dialer = Dialer(Resolver(), Proxies.from_environment({"grpc_proxy": f"http://me:pass@{proxy.address}"}))
         async with handler_for("far.away.test:50051", dialer=dialer) as handler:
             call = await called(handler)
-        proxy.close()
 
     assert call.status == OK
     assert heads[0].startswith(b"CONNECT far.away.test:50051 HTTP/1.1\r\n")
     assert base64.b64encode(b"me:pass") in heads[0]
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-    except ConnectionError:
-        pass
-    writer.close()
 
 
 # -- life --------------------------------------------------------------------------------------------------------------
@@ -653,19 +637,13 @@ async def test_a_server_that_does_not_read_is_given_up() -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\0\0\0")
         reader._transport.pause_reading()  # type: ignore[attr-defined]  # what a stuck process does
-        await over.wait()
-        writer.close()
+        await asyncio.Event().wait()
 
-    over = asyncio.Event()
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0)
-    address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with handler_for(address, times=times) as handler:
+    async with stream_server(accept) as server, handler_for(server.address, times=times) as handler:
         call = StreamedCall("/test.Frames/Upload", *[bytes(1 << 20)] * 30)
         task = call.serve(handler)
         async with asyncio.timeout(20):
             await asyncio.wait((task,))
-    over.set()
-    listener.close()
 
     assert isinstance(task.exception(), ConnectionLost)
     assert len(call._envelopes) > 10  # the rest was never read
@@ -674,29 +652,21 @@ async def test_a_server_that_does_not_read_is_given_up() -> None:
 async def test_a_server_that_reads_slowly_keeps_its_calls() -> None:
     """It takes longer than the time after which one that reads nothing is given up."""
     times = ConnectionTimes(stall=0.3, look=0.02)
-    over, closed = asyncio.Event(), asyncio.Event()
     taken = 0
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal taken
         writer.write(b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\0\0\0")
-        while not over.is_set() and (part := await reader.read(60_000)):
+        while part := await reader.read(60_000):
             taken += len(part)
             await asyncio.sleep(0.01)
-        writer.transport.abort()
-        closed.set()
 
-    listener = await asyncio.start_server(accept, "127.0.0.1", 0, limit=10_000)
-    address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    async with handler_for(address, times=times) as handler:
+    async with stream_server(accept, limit=10_000) as server, handler_for(server.address, times=times) as handler:
         call = StreamedCall("/test.Frames/Upload", *[bytes(4 << 20)] * 5)
         task = call.serve(handler)
         await asyncio.sleep(1)
         is_over = task.done()
         await call.finish()
-        over.set()
-        await closed.wait()
-    listener.close()
 
     assert taken
     assert not is_over

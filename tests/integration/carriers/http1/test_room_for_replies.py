@@ -16,6 +16,7 @@ from bridge.carriers.http1.pool import Pool
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.errors import BuffersFull, forget_frames
 from bridge.rpc.url import Origin
+from tests.support.stream_server import stream_server
 
 _SIZE = 1 << 20
 _HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
@@ -29,15 +30,10 @@ class _Server:
         self.begun = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.readuntil(b"\r\n\r\n"):
-                self.begun += 1
-                writer.write(self._answer())
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.transport.abort()
+        while await reader.readuntil(b"\r\n\r\n"):
+            self.begun += 1
+            writer.write(self._answer())
+            await writer.drain()
 
     def _answer(self) -> bytes:
         if self._is_chunked:
@@ -50,13 +46,12 @@ class _Server:
 
 @asynccontextmanager
 async def _pool(server: _Server) -> AsyncIterator[Pool]:
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    client = HttpClient(environment={})
-    try:
-        yield client.pool(Origin("http", *listening.sockets[0].getsockname()[:2]))
-    finally:
-        await client.close()
-        listening.close()
+    async with stream_server(server.serve) as listening:
+        client = HttpClient(environment={})
+        try:
+            yield client.pool(Origin("http", "127.0.0.1", listening.port))
+        finally:
+            await client.close()
 
 
 async def _ask(pool: Pool, account: OpenAccount) -> Response:
