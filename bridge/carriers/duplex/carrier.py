@@ -20,7 +20,9 @@ from bridge.aws.events.duplex_order import (
     encode_order,
 )
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.duplex.instances import Instances, Meeting, Observer, Reply
+from bridge.carriers.duplex.attached import Reply
+from bridge.carriers.duplex.attaching import Meeting
+from bridge.carriers.duplex.instances import Instances, Observer
 from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, request_fields
 from bridge.carriers.grpc.response import HeadReader
 from bridge.config.schema import Duplex

@@ -20,6 +20,7 @@ from bridge.carriers.duplex.certificate import make_certificate, server_context
 from bridge.carriers.http1.connect import give_up_unread, keep_alive
 from bridge.config.schema import DuplexListener
 from bridge.rpc.address import TcpAddress
+from bridge.rpc.metadata import clean_value
 
 MAX_LINE = 256
 """Bytes of the first line: token, request id, remaining milliseconds."""
@@ -180,7 +181,7 @@ class Rendezvous:
         if arrived is None:
             return False
         self.release(stranger)
-        arrived(Arrival(transport, words[2][:128], _seconds(words[3]), rest))
+        arrived(Arrival(transport, clean_value(words[2][:128]), _seconds(words[3]), rest))
         return True
 
     def _own(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:

@@ -63,14 +63,18 @@ class Http2Connection(asyncio.Protocol):
         *,
         limits: ClientLimits | None = None,
         times: ConnectionTimes | None = None,
+        asks_tcp: bool = True,
     ) -> None:
-        """Belongs to the running loop."""
+        """`asks_tcp`: whether a call that was written counts as not begun if TCP tells that it never arrived. Belongs
+        to the running loop.
+        """
         self.loop = asyncio.get_running_loop()
         self.reserved = 0
         """Streams promised to callers that have not opened them yet."""
         self._owner = owner
         self._liveness = Liveness(times or ConnectionTimes())
         self._sent = SentStreams()
+        self._asks_tcp = asks_tcp
         self._backpressure = Backpressure()
         self._engine = ClientEngine(limits or ClientLimits())
         self._sinks = Sinks(owner.name)
@@ -226,7 +230,8 @@ class Http2Connection(asyncio.Protocol):
             self.flush_soon()
 
     def eof_received(self) -> bool:
-        self._sent.closed_by_server(self._transport)
+        if self._asks_tcp:
+            self._sent.closed_by_server(self._transport)
         return False
 
     def pause_writing(self) -> None:

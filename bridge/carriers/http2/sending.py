@@ -51,16 +51,18 @@ class SentStreams:
 
     def loss_of(self, stream_id: int, name: str, error: RpcError | None, cause: BaseException | None) -> RpcError:
         """Return the error for a stream that ends with its connection. Each stream gets its own, because a shared
-        exception would collect tracebacks. `name` is the server's. A lost connection has no `error`.
+        exception would collect tracebacks. `name` is the server's. A lost connection has no `error`. A call that was
+        sent may have run, whatever has ended its connection.
         """
         loss: RpcError
         if stream_id > self._last:
             loss = NotProcessed(f"the connection to {name} was lost before the call was sent")
         elif error is None and self._has_not_arrived(stream_id):
             loss = NotProcessed(f"{name} closed the connection before the call arrived")
-        elif error is not None:
+        elif error is not None and error.may_have_run:
             loss = type(error)(*error.args)
         else:
+            cause = cause or error
             loss = ConnectionLost(f"the connection to {name} was lost before the call ended; it may have run")
         loss.__cause__ = cause
         return loss

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from bridge.carriers.http2.sending import MAX_CHOKED, REMEMBERED_FLUSHES, Backpressure, SentStreams
-from bridge.rpc.errors import BadReply, ConnectionLost, NotProcessed
+from bridge.rpc.errors import BadReply, ConnectionLost, NotProcessed, Unreachable
 
 
 class UnixTransport:
@@ -60,6 +60,16 @@ def test_each_call_gets_an_error_of_its_own() -> None:
     assert [BadReply, BadReply] == [type(each) for each in found]
     assert len({id(each) for each in (*found, error)}) == 3
     assert all(str(each) == "broke HTTP/2" and each.__cause__ is cause for each in found)
+
+
+def test_a_call_that_was_sent_may_have_run_whatever_ended_its_connection() -> None:
+    """An error that says the server was never reached is true for calls that wait, and for no other."""
+    sent = SentStreams()
+    sent.wrote(10, last_stream=1)
+    error = Unreachable("it never came")
+
+    assert isinstance(sent.loss_of(1, "greeter", error, None), ConnectionLost)
+    assert isinstance(sent.loss_of(3, "greeter", error, None), NotProcessed)
 
 
 def test_what_is_written_while_choked_is_bounded() -> None:
