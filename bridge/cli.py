@@ -204,7 +204,8 @@ def _add_new(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="Create a folder with a function that answers gRPC calls.",
         description="Create a folder with a function that answers gRPC calls, and all it needs to run, be tested and be"
         " deployed. No file is overwritten.",
-        epilog="examples:\n  grpc-lambda-bridge new greeter\n  grpc-lambda-bridge new orders --proto orders.proto",
+        epilog="examples:\n  grpc-lambda-bridge new greeter\n  grpc-lambda-bridge new orders --proto orders.proto\n"
+        "  grpc-lambda-bridge new orders --proto orders.proto --language go",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("name", type=Path, metavar="NAME", help="the function's name, or a path that ends in it")
@@ -215,7 +216,10 @@ def _add_new(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="serve the services of this .proto file; the files that it imports are copied, too",
     )
     command.add_argument(
-        "--language", choices=("python",), default="python", help="what it is written in (default: %(default)s)"
+        "--language",
+        choices=("python", "node", "go", "rust"),
+        default="python",
+        help="what it is written in (default: %(default)s); the others need Node.js, Go or Rust on the PATH",
     )
 
 

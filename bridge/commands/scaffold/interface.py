@@ -73,8 +73,10 @@ class Interface:
     """The file itself, from `root`."""
     own_files: tuple[str, ...]
     """The file and what it imports under `root`. All others come with Python packages."""
-    needs_googleapis: bool
-    """Whether it imports files of googleapis-common-protos."""
+    third_party: tuple[str, ...]
+    """What it imports of googleapis-common-protos."""
+    files: dict[str, FileDescriptorProto]
+    """The file and all that it imports, by the names that imports use."""
     services: tuple[Service, ...]
     types: dict[str, Message]
     """By full name."""
@@ -92,6 +94,18 @@ def read_interface(path: Path) -> Interface:
             return _interface(root, path.relative_to(root).as_posix(), result)
         failures.append(result)
     raise CommandFailed(failures[0], exit_code=2)
+
+
+def read_third_party(interface: Interface) -> dict[str, str]:
+    """Return the texts of the files of googleapis-common-protos that it imports, by the names that imports use."""
+    roots = [path.partition("=") for path in googleapis_paths()]
+    renamed = {name: Path(path) for name, _, path in roots if path}
+    folders = [Path(name) for name, _, path in roots if not path]
+    found = {}
+    for name in interface.third_party:
+        places = (renamed[name],) if name in renamed else tuple(folder / name for folder in folders)
+        found[name] = next(place for place in places if place.is_file()).read_text()
+    return found
 
 
 def generate(interface: Interface, into: Path) -> None:
@@ -157,7 +171,8 @@ def _interface(root: Path, name: str, found: FileDescriptorSet) -> Interface:
         root=root,
         file=name,
         own_files=tuple(each.name for each in found.file if each.name not in foreign),
-        needs_googleapis=any(not each.startswith("google/protobuf/") for each in foreign),
+        third_party=tuple(each for each in foreign if not each.startswith("google/protobuf/")),
+        files={each.name: each for each in found.file},
         services=tuple(
             Service(service.name, _full(file.package, service.name), tuple(map(_method, service.method)))
             for service in file.service

@@ -15,7 +15,12 @@ from tempfile import TemporaryDirectory
 from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FieldDescriptorProto
 
 from bridge.commands.failure import CommandFailed
+from bridge.commands.scaffold.folder import bridge_yaml, template_yaml, words_of
 from bridge.commands.scaffold.interface import Interface, Message, Method, Service, generate, required_fields
+
+FILES: tuple[str, ...] = ()
+"""What must not exist before tools run: no tool runs that takes long."""
+STEPS = ("python -m pip install -r requirements-dev.txt", "python -m pytest", "grpc-lambda-bridge serve")
 
 _Field = FieldDescriptorProto
 
@@ -41,24 +46,18 @@ def files_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
     generated = _generated(interface)
     (found,) = (text for path, text in generated.items() if path == f"{_stem(interface.file)}_pb2.py")
     protobuf = _protobuf_version(found)
-    first = next((service for service in interface.services if service.methods), interface.services[0])
-    method = first.methods[0].name if first.methods else "METHOD"
-    words = {
-        "name": name,
+    words = words_of(name, interface, greets=greets) | {
         "module": code.module,
-        "proto": interface.file,
         "files": " ".join(interface.own_files),
-        "include": _INCLUDE if interface.needs_googleapis else "",
-        "googleapis": "googleapis-common-protos>=1.60\n" if interface.needs_googleapis else "",
+        "include": _INCLUDE if interface.third_party else "",
+        "googleapis": "googleapis-common-protos>=1.60\n" if interface.third_party else "",
         "grpcio": version("grpcio-tools"),
         "protobuf": protobuf[1] if protobuf else version("protobuf"),
-        "routes": "".join(f"  {service.full_name}: local:{name}\n" for service in interface.services),
-        "services": ", ".join(service.full_name for service in interface.services),
-        "call": f"{first.full_name}/{method}",
-        "json": '{"name": "world"}' if greets else "{}",
-        "arn": f"arn:aws:lambda:REGION:ACCOUNT:function:{name}",
     }
+    handler = f"{code.module}.handler"
     texts = {path: template.substitute(words) for path, template in _TEMPLATES.items()}
+    texts["bridge.yaml"] = bridge_yaml(words, f"handler: {handler}")
+    texts["template.yaml"] = template_yaml(words, handler=handler, runtime="python3.13")
     own = {each: (interface.root / each).read_text() for each in interface.own_files}
     return {**own, **generated, f"{code.module}.py": code.app(), f"test_{code.module}.py": code.tests(), **texts}
 
@@ -66,11 +65,12 @@ def files_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
 def _generated(interface: Interface) -> dict[str, str]:
     for file in interface.own_files:
         _check_importable(file)
-    for name in (method.name for service in interface.services for method in service.methods):
+    rpcs = [("rpc", method.name) for service in interface.services for method in service.methods]
+    for kind, name in [("service", service.name) for service in interface.services] + rpcs:
         if keyword.iskeyword(name):
             raise CommandFailed(
-                f"{interface.file}: grpcio makes code that Python cannot read of an rpc named {name!r}, which is a"
-                " keyword; rename the rpc",
+                f"{interface.file}: grpcio makes code that Python cannot read, because the name of the {kind} {name!r}"
+                f" is a keyword; rename the {kind}",
                 exit_code=2,
             )
     with TemporaryDirectory(prefix="bridge-new-") as scratch:
@@ -264,8 +264,7 @@ class _Code:
 
 
 def _class_of(service: Service) -> str:
-    is_taken = service.name in _TAKEN or keyword.iskeyword(service.name)
-    return f"{service.name}Service" if is_taken else service.name
+    return f"{service.name}Service" if service.name in _TAKEN else service.name
 
 
 def _attribute(module: str, path: tuple[str, ...]) -> str:
@@ -281,17 +280,6 @@ _INCLUDE = (
 )
 
 _TEMPLATES: Mapping[str, Template] = {
-    "bridge.yaml": Template("""\
-# `grpc-lambda-bridge serve` and its other commands read this file.
-
-# Which function answers for which gRPC service. Once it is on AWS, write its ARN in place of local:$name:
-#   $arn
-services:
-$routes
-# The functions that run on this machine. After a change of its files, a function starts anew.
-functions:
-  $name: {handler: $module.handler, timeout: 10s, memory: 512MiB, reload: true}
-"""),
     "generate.sh": Template("""\
 #!/bin/sh
 # Makes the generated code again, after a change of a .proto file.
@@ -311,46 +299,6 @@ $googleapis"""),
 grpc-lambda-bridge
 grpcio-tools>=$grpcio
 pytest
-"""),
-    "template.yaml": Template("""\
-# The function on AWS, for `sam build && sam deploy --guided`. Put the output FunctionArn into bridge.yaml, and attach
-# BridgePolicyArn to the role of the bridge.
-AWSTemplateFormatVersion: "2010-09-09"
-Transform: AWS::Serverless-2016-10-31
-Description: $services on Lambda
-
-Resources:
-  Function:
-    Type: AWS::Serverless::Function
-    Properties:
-      FunctionName: $name
-      CodeUri: .
-      Handler: $module.handler
-      Runtime: python3.13
-      Architectures: [x86_64]
-      MemorySize: 512
-      Timeout: 10
-
-  BridgePolicy:
-    Type: AWS::IAM::ManagedPolicy
-    Properties:
-      Description: Lets grpc-lambda-bridge call the function
-      PolicyDocument:
-        Version: "2012-10-17"
-        Statement:
-          - Effect: Allow
-            Action: lambda:InvokeFunction
-            Resource:
-              - !GetAtt Function.Arn
-              - !Sub $${Function.Arn}:*
-
-Outputs:
-  FunctionArn:
-    Description: The target in bridge.yaml
-    Value: !GetAtt Function.Arn
-  BridgePolicyArn:
-    Description: To attach to the bridge's role
-    Value: !Ref BridgePolicy
 """),
     "README.md": Template("""\
 # $name

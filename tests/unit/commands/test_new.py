@@ -12,6 +12,7 @@ import yaml
 
 from bridge.cli import main
 from bridge.config.load import load
+from tests.support.scaffolds import written
 
 ROOT = Path(__file__).parents[3]
 
@@ -55,13 +56,6 @@ ORDERS = {
         message Money { int64 units = 1; }
     """,
 }
-
-
-def written(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder / next(iter(files))
 
 
 def run_tests(folder: Path) -> str:
@@ -186,14 +180,18 @@ def test_a_proto_in_the_folder_itself_stays_as_it_is(tmp_path: Path) -> None:
         ),
         (
             {"a.proto": 'syntax = "proto3";\nservice S { rpc import(E) returns (E); }\nmessage E {}\n'},
-            "an rpc named 'import', which is a keyword",
+            "the name of the rpc 'import' is a keyword; rename the rpc",
+        ),
+        (
+            {"a.proto": 'syntax = "proto3";\nservice class { rpc M(E) returns (E); }\nmessage E {}\n'},
+            "the name of the service 'class' is a keyword; rename the service",
         ),
         (
             {"grpc/v1/a.proto": 'syntax = "proto3";\npackage grpc.v1;\nservice S {}\n'},
             "Python would import its own package 'grpc' in place of the folder",
         ),
     ],
-    ids=["no service", "undefined", "missing import", "keyword", "rpc", "package"],
+    ids=["no service", "undefined", "missing import", "keyword", "rpc", "service", "package"],
 )
 def test_a_proto_that_will_not_do_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], text: str
