@@ -8,7 +8,7 @@ RUNS   := $(VENV)/.runs
 # Python keeps what it compiled. Otherwise pytest rewrites each test module anew, in each of its processes: 5 of 8 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test check format lint types imports fast conformance generate lock dist wheels lambda-zip docs bench bench-check hostile fuzz clean
+.PHONY: help run test heavy check format lint types imports fast conformance generate lock dist wheels lambda-zip docs bench bench-check hostile fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,9 +45,16 @@ $(READY): pyproject.toml requirements-dev.lock
 run: $(RUNS) ## the bridge with the example functions, on localhost:50051
 	@$(BIN)/grpc-lambda-bridge serve --config lambda_fn/examples/bridge.yaml
 
-test: $(READY) ## everything that must pass
+# Tests wait for processes more than they compute, hence two for each core. Files run in their order: those of whole
+# processes come first, so that no long one is left at the end.
+JOBS ?= $$((2 * $$(getconf _NPROCESSORS_ONLN)))
+test: $(READY) ## everything that must pass, but for `make heavy`
 	@$(MAKE) --no-print-directory lint types imports
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not full"
+	@echo "left out: what takes minutes of compilers, downloads and fuzzing; make heavy runs it"
+
+heavy: $(READY) ## fuzzing, compilers, downloads: what depends on what has changed (CI_FULL=1: all)
+	@$(BIN)/python -m tests.heavy
 
 check: $(READY) ## format, lint, types, import rules, fast tests: the inner loop
 	@$(MAKE) --no-print-directory format lint types imports fast

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-from tests.support.ci import pytest_runtest_makereport  # noqa: F401 - a hook
+from tests.support.ci import pytest_collection_modifyitems, pytest_runtest_makereport  # noqa: F401 - hooks
 
 pytest_plugins = ["lambda_fn.testing.pytest"]
 

@@ -21,7 +21,7 @@ from tests.support.bridge_process import RunningBridge
 from tests.support.clients import tool
 from tests.support.scaffolds import ODD_NAMES, written
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.full(part="roads")]
 
 ROOT = Path(__file__).parents[2]
 PROTO = """
