@@ -1,9 +1,8 @@
-"""deploy/: the zip, the wrapper under AWS's own variables, and the templates as their linters read them."""
+"""deploy/: the zip, the wrapper under AWS's own variables, and the functions of the examples."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -14,20 +13,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
+from lambda_fn import StreamingReply
+from lambda_fn.lambda_context import LambdaContext
 from tests.support.runtime_api_double import Posted, paths, runtime_api
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 WRAPPER = DEPLOY / "lambda_fn_wrapper"
-TEMPLATE = DEPLOY / "template.yaml"
-TERRAFORM = DEPLOY / "terraform/main.tf"
-LINTERS = ROOT / ".cache/tools/lint/bin"
-"""Where .ci/tools puts them, apart from the development dependencies."""
 
 STREAMING = """
 from lambda_fn import StreamingReply
+from lambda_fn.lambda_context import LambdaContext
 
 def handler(event, context):
     return StreamingReply([b"one, ", b"two"], content_type="text/plain")
@@ -185,76 +182,26 @@ def test_bytecode_is_made_by_the_same_python_only(lambda_zip: ModuleType, tmp_pa
     assert 1 == len(list(tmp_path.rglob("*.pyc")))
 
 
-# -- the templates --
+# -- the functions of the examples --
 
 
-class Tags(yaml.SafeLoader):
-    """CloudFormation's short functions as plain values."""
+@pytest.mark.parametrize("name", ["greeter", "echo"])
+def test_the_functions_stream_their_replies(name: str) -> None:
+    """A URL with RESPONSE_STREAM, as the templates make it, reads nothing else."""
+    found = importlib.util.spec_from_file_location(f"{name}_function", DEPLOY / name / "app.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    event = {
+        "version": "2.0",
+        "rawPath": "/nowhere.Service/Method",
+        "headers": {"content-type": "application/grpc-web+proto"},
+        "requestContext": {"http": {"method": "POST", "path": "/nowhere.Service/Method"}},
+        "body": "AAAAAAA=",
+        "isBase64Encoded": True,
+    }
 
-
-Tags.add_multi_constructor("!", lambda loader, suffix, node: {suffix: getattr(node, "value", None)})
-
-
-def resources() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.load(TEMPLATE.read_text(), Tags)["Resources"]
-    return found
-
-
-def test_the_template_names_what_the_zip_has() -> None:
-    """Zip, handler, wrapper; the URL streams, since the handler does."""
-    properties = resources()["Greeter"]["Properties"]
-    variables = properties["Environment"]["Variables"]
-
-    assert "../dist/greeter.zip" == properties["CodeUri"]
-    assert "app.handler" == properties["Handler"]
-    assert f"/var/task/{WRAPPER.name}" == variables["AWS_LAMBDA_EXEC_WRAPPER"]
-    assert "RESPONSE_STREAM" == properties["FunctionUrlConfig"]["InvokeMode"]
-    assert "stream_replies=True" in (DEPLOY / "greeter/app.py").read_text()
-
-
-@pytest.mark.skipif(not (LINTERS / "cfn-lint").exists(), reason=".ci/tools installs cfn-lint")
-def test_cfn_lint_finds_nothing() -> None:
-    """Schema, types and references of the template, SAM's transform applied."""
-    result = subprocess.run([str(LINTERS / "cfn-lint"), str(TEMPLATE)], capture_output=True, text=True, timeout=120)
-
-    assert (0, "") == (result.returncode, result.stdout)
-
-
-@pytest.mark.skipif(not (LINTERS / "python").exists(), reason=".ci/tools installs python-hcl2")
-def test_the_hcl_parses_and_agrees_with_the_template() -> None:
-    """Function, role, URL and the bridge's policy are there; runtime, memory and timeout are the same."""
-    program = "import hcl2, json, sys; print(json.dumps(hcl2.load(open(sys.argv[1]))))"
-    result = subprocess.run(
-        [str(LINTERS / "python"), "-c", program, str(TERRAFORM)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+    assert isinstance(
+        module.handler(event, LambdaContext({"lambda-runtime-deadline-ms": "9999999999999"})), StreamingReply
     )
-    found = json.loads(result.stdout.replace('\\"', ""))
-    parts = {kind: body for resource in found["resource"] for kind, body in resource.items()}
-    function = parts["aws_lambda_function"]["function"]
-    expected = resources()["Greeter"]["Properties"]
-
-    assert {"aws_iam_role", "aws_lambda_function_url", "aws_iam_policy"} <= set(parts)
-    assert (
-        expected["Handler"],
-        expected["Runtime"],
-        expected["MemorySize"],
-        expected["Timeout"],
-    ) == (
-        function["handler"],
-        function["runtime"],
-        function["memory_size"],
-        function["timeout"],
-    )
-
-
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="terraform is not installed")
-def test_the_hcl_is_formatted() -> None:
-    """As `terraform fmt` has it; it parses the file on the way."""
-    result = subprocess.run(
-        ["terraform", "fmt", "-check", "-no-color", str(TERRAFORM)], capture_output=True, timeout=60
-    )
-
-    assert 0 == result.returncode

@@ -1,126 +1,134 @@
-# The example function with its role and URL:
-#
-#   make lambda-zip ARCH=arm64 && terraform -chdir=deploy/terraform init && terraform -chdir=deploy/terraform apply
-
-terraform {
-  required_version = ">= 1.5"
-
-  required_providers {
-    aws = {
-      source = "hashicorp/aws"
-      # From here on a URL with NONE gets both permissions that AWS asks for, without resources of ours.
-      version = ">= 6.29"
-    }
-  }
-}
-
-variable "name" {
-  description = "Name of the function"
-  type        = string
-  default     = "greeter"
-}
-
-variable "architecture" {
-  description = "That of the zip: arm64 or x86_64 (make lambda-zip ARCH=...)"
-  type        = string
-  default     = "arm64"
-
-  validation {
-    condition     = contains(["arm64", "x86_64"], var.architecture)
-    error_message = "Lambda has arm64 and x86_64."
-  }
-}
-
-variable "url_auth" {
-  description = "Who may call the URL: AWS_IAM, or NONE, which opens it to the internet"
-  type        = string
-  default     = "AWS_IAM"
-}
-
-locals {
-  zip = "${path.module}/../../dist/greeter.zip"
-}
-
-data "aws_iam_policy_document" "assume" {
-  statement {
-    actions = ["sts:AssumeRole"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["lambda.amazonaws.com"]
-    }
-  }
-}
+# One function for each entry of var.functions, with its alias, URL, role and log group.
 
 data "aws_partition" "current" {}
 
-resource "aws_iam_role" "function" {
-  name               = "${var.name}-function"
-  assume_role_policy = data.aws_iam_policy_document.assume.json
-}
-
-resource "aws_iam_role_policy_attachment" "logs" {
-  role       = aws_iam_role.function.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"
+locals {
+  names = { for name in keys(var.functions) : name => "${var.prefix}-${name}" }
+  urls  = { for name, one in var.functions : name => one.url if one.url != null }
 }
 
 resource "aws_cloudwatch_log_group" "function" {
-  name              = "/aws/lambda/${var.name}"
-  retention_in_days = 30
+  for_each = var.functions
+
+  name              = "/aws/lambda/${local.names[each.key]}"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_iam_role" "function" {
+  for_each = var.functions
+
+  name = "${local.names[each.key]}-function"
+  tags = var.tags
+
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "logs" {
+  for_each = var.functions
+
+  name = "logs"
+  role = aws_iam_role.function[each.key].id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = "${aws_cloudwatch_log_group.function[each.key].arn}:*"
+    }]
+  })
+}
+
+# Lambda makes the network interfaces of a function in a VPC as the function's role.
+resource "aws_iam_role_policy_attachment" "network" {
+  for_each = var.vpc == null ? {} : var.functions
+
+  role       = aws_iam_role.function[each.key].name
+  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess"
 }
 
 resource "aws_lambda_function" "function" {
-  function_name    = var.name
-  role             = aws_iam_role.function.arn
-  filename         = local.zip
-  source_code_hash = filebase64sha256(local.zip)
-  handler          = "app.handler"
-  runtime          = "python3.13"
-  architectures    = [var.architecture]
-  memory_size      = 512
-  timeout          = 30
+  for_each = var.functions
+
+  function_name                  = local.names[each.key]
+  role                           = aws_iam_role.function[each.key].arn
+  filename                       = each.value.zip
+  source_code_hash               = each.value.zip == null ? null : filebase64sha256(each.value.zip)
+  s3_bucket                      = try(each.value.s3.bucket, null)
+  s3_key                         = try(each.value.s3.key, null)
+  s3_object_version              = try(each.value.s3.object_version, null)
+  handler                        = each.value.handler
+  runtime                        = var.runtime
+  architectures                  = [var.architecture]
+  memory_size                    = each.value.memory_size
+  timeout                        = each.value.timeout
+  reserved_concurrent_executions = each.value.reserved_concurrency
+  publish                        = true
+  tags                           = var.tags
 
   environment {
-    variables = {
-      # Runs lambda_fn.runtime in place of the managed runtime, which cannot stream replies.
-      AWS_LAMBDA_EXEC_WRAPPER = "/var/task/lambda_fn_wrapper"
+    variables = merge(
+      var.exec_wrapper == null ? {} : { AWS_LAMBDA_EXEC_WRAPPER = var.exec_wrapper },
+      each.value.environment,
+    )
+  }
+
+  dynamic "vpc_config" {
+    for_each = var.vpc == null ? [] : [var.vpc]
+
+    content {
+      subnet_ids         = vpc_config.value.subnet_ids
+      security_group_ids = [vpc_config.value.security_group_id]
     }
   }
 
-  depends_on = [aws_cloudwatch_log_group.function, aws_iam_role_policy_attachment.logs]
+  dynamic "tenancy_config" {
+    for_each = each.value.tenants ? [true] : []
+
+    content {
+      tenant_isolation_mode = "PER_TENANT"
+    }
+  }
+
+  dynamic "capacity_provider_config" {
+    for_each = each.value.capacity_provider == null ? [] : [each.value.capacity_provider]
+
+    content {
+      lambda_managed_instances_capacity_provider_config {
+        capacity_provider_arn                     = capacity_provider_config.value.arn
+        per_execution_environment_max_concurrency = capacity_provider_config.value.max_concurrency
+      }
+    }
+  }
+
+  depends_on = [
+    aws_cloudwatch_log_group.function,
+    aws_iam_role_policy.logs,
+    aws_iam_role_policy_attachment.network,
+  ]
+}
+
+resource "aws_lambda_alias" "live" {
+  for_each = var.functions
+
+  name             = var.alias
+  function_name    = aws_lambda_function.function[each.key].function_name
+  function_version = aws_lambda_function.function[each.key].version
 }
 
 resource "aws_lambda_function_url" "function" {
-  function_name      = aws_lambda_function.function.function_name
-  authorization_type = var.url_auth
-  # Reads streamed replies only: deploy/greeter/app.py says stream_replies=True.
-  invoke_mode = "RESPONSE_STREAM"
-}
+  for_each = local.urls
 
-# For the role of the bridge: what it needs and nothing else.
-data "aws_iam_policy_document" "bridge" {
-  statement {
-    actions   = ["lambda:InvokeFunction"]
-    resources = [aws_lambda_function.function.arn, "${aws_lambda_function.function.arn}:*"]
-  }
-}
-
-resource "aws_iam_policy" "bridge" {
-  name   = "${var.name}-bridge"
-  policy = data.aws_iam_policy_document.bridge.json
-}
-
-output "function_arn" {
-  description = "The target in the bridge's services"
-  value       = aws_lambda_function.function.arn
-}
-
-output "url" {
-  description = "Where gRPC-Web, Connect and REST clients call"
-  value       = aws_lambda_function_url.function.function_url
-}
-
-output "bridge_policy_arn" {
-  description = "To attach to the bridge's role"
-  value       = aws_iam_policy.bridge.arn
+  function_name      = aws_lambda_function.function[each.key].function_name
+  qualifier          = aws_lambda_alias.live[each.key].name
+  authorization_type = each.value.auth
+  invoke_mode        = each.value.invoke_mode
 }
