@@ -290,7 +290,7 @@ def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--watch",
         action="store_true",
-        help="reload when the configuration file changes (as SIGHUP does)",
+        help="reload when the configuration, or a file that it names, changes (as SIGHUP does)",
     )
 
 

@@ -1,4 +1,4 @@
-"""The region that the environment or the AWS configuration names, as boto3 finds it, without importing botocore."""
+"""AWS's files, and the region that they or the environment name, as boto3 finds it, without importing botocore."""
 
 from __future__ import annotations
 
@@ -16,16 +16,26 @@ def region_of(profile: str | None, environ: Mapping[str, str]) -> str | None:
     if found:
         return found
     name = profile or environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
-    home = Path(environ.get("HOME") or Path.home())
-    config = _sections(environ.get("AWS_CONFIG_FILE"), home / ".aws" / "config", home)
-    credentials = _sections(environ.get("AWS_SHARED_CREDENTIALS_FILE"), home / ".aws" / "credentials", home)
+    config, credentials = map(_sections, aws_files(environ))
     own = config.get(f"profile {name}") or (config.get(name) if name == "default" else None) or {}
     return own.get("region") or credentials.get(name, {}).get("region") or None
 
 
-def _sections(named: str | None, usual: Path, home: Path) -> dict[str, dict[str, str]]:
+def aws_files(environ: Mapping[str, str]) -> tuple[Path, Path]:
+    """Return the places of AWS's configuration file and of its credentials file."""
+    home = Path(environ.get("HOME") or Path.home())
+
+    def place(named: str | None, usual: str) -> Path:
+        if not named:
+            return home / ".aws" / usual
+        return home / named[2:] if named.startswith("~/") else Path(named)
+
+    config = place(environ.get("AWS_CONFIG_FILE"), "config")
+    return config, place(environ.get("AWS_SHARED_CREDENTIALS_FILE"), "credentials")
+
+
+def _sections(path: Path) -> dict[str, dict[str, str]]:
     """Return the sections of an AWS file, by name. `profile "a b"` is the profile `a b`."""
-    path = usual if not named else home / named[2:] if named.startswith("~/") else Path(named)
     parser = RawConfigParser(strict=False, default_section="")
     try:
         parser.read_string(path.read_text("utf-8"))

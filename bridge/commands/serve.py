@@ -8,13 +8,15 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import uvloop
 
 from bridge import logs
 from bridge.commands import collector
+from bridge.commands.aws_region import aws_files
+from bridge.commands.config_watch import ConfigWatch
 from bridge.commands.failure import CommandFailed
 from bridge.commands.listening import bind_all
 from bridge.commands.loading import load_to_serve, overrides_of
@@ -39,6 +41,8 @@ def serve(chosen: argparse.Namespace) -> int:
     for why in problems(os.environ):
         _logger.warning("%s", why)
     _raise_file_limit()
+    # Before all else that takes time: what changes meanwhile has changed since the file was read.
+    watch = ConfigWatch(_followed(path, config.named_files, config.aws.profile)) if chosen.watch else None
     sockets = bind_all(config)
 
     def start() -> Running:
@@ -47,7 +51,7 @@ def serve(chosen: argparse.Namespace) -> int:
         return Supervisor(config, sockets, file=path, overrides=overrides_of(chosen))
 
     try:
-        uvloop.run(_serve(start, path, chosen))
+        uvloop.run(_serve(start, path, chosen, watch))
     finally:
         for bound in sockets:
             bound.close()
@@ -61,7 +65,9 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Namespace) -> None:
+async def _serve(
+    make: Callable[[], Running], path: Path, chosen: argparse.Namespace, watch: ConfigWatch | None
+) -> None:
     loop = asyncio.get_running_loop()
     stopping, reloads = asyncio.Event(), asyncio.Event()
     # Before the start: SIGHUP would end the process, and whoever sees it serve may send one at once.
@@ -79,9 +85,9 @@ async def _serve(make: Callable[[], Running], path: Path, chosen: argparse.Names
         raise CommandFailed(_text_of(error), exit_code=1 if isinstance(error, OSError) else 2) from error
     collector.settle()
     _greet(bridge)
-    background = [loop.create_task(_reload_when_asked(bridge, reloads, chosen))]
-    if chosen.watch:
-        background.append(loop.create_task(_watch(path, reloads)))
+    background = [loop.create_task(_reload_when_asked(bridge, reloads, path, chosen, watch))]
+    if watch is not None:
+        background.append(loop.create_task(watch.run(reloads.set)))
     try:
         await stopping.wait()
         _logger.info("draining: calls in flight have %g s", bridge.config.drain)
@@ -116,26 +122,35 @@ def _stop(stopping: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
     stopping.set()
 
 
-async def _reload_when_asked(bridge: Running, asked: asyncio.Event, chosen: argparse.Namespace) -> None:
+async def _reload_when_asked(
+    bridge: Running, asked: asyncio.Event, path: Path, chosen: argparse.Namespace, watch: ConfigWatch | None
+) -> None:
     while True:
         await asked.wait()
         asked.clear()
+        named, profile = bridge.config.named_files, bridge.config.aws.profile
         try:
             # Reading files and compiling .proto folders blocks: calls go on meanwhile.
             _, config = await asyncio.to_thread(load_to_serve, chosen)
+            named, profile = config.named_files, config.aws.profile
             changes = changed_sections(bridge.config, config)
             await bridge.reload(config)
+            refused = ""
         except (ConfigErrors, OSError, ValueError) as error:
-            _logger.error("the new configuration is refused, the old one stays:\n%s", error)  # noqa: TRY400 - the file's fault
+            refused = str(error)
+            named |= error.named_files if isinstance(error, ConfigErrors) else frozenset()  # one may be yet to come
+        if watch is not None:
+            await watch.follow(_followed(path, named, profile))
+        if refused:
+            _logger.error("the new configuration is refused, the old one stays:\n%s", refused)
             continue
         for section in changes.needs_restart:
             _logger.warning("%s has changed, which needs a restart", section)
         _logger.info("reloaded: %s", ", ".join(changes.applied) or "nothing has changed")
 
 
-async def _watch(path: Path, changed: asyncio.Event) -> None:
-    from watchfiles import awatch
-
-    # Kubernetes mounts a ConfigMap as a link to ..data/FILE and swaps ..data: the folder is what changes.
-    async for _ in awatch(path.parent, recursive=False):
-        changed.set()
+def _followed(path: Path, named: Collection[Path], profile: str | None) -> set[Path]:
+    """Return the files that `--watch` follows: the configuration, what it names, and AWS's files if they are chosen."""
+    chosen = ("AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")
+    uses_aws_files = profile is not None or any(os.environ.get(name) for name in chosen)
+    return {path, *named, *(aws_files(os.environ) if uses_aws_files else ())}

@@ -53,6 +53,8 @@ class Document:
     """What `${…}` has brought in from the environment so far."""
     secrets: set[str] = field(default_factory=set, repr=False)
     """Those of them that stand in keys whose values are never shown."""
+    named_files: set[Path] = field(default_factory=set)
+    """The files and folders that have been read from it so far, there or not, but no folders of functions."""
 
     def literal(self, file: str, folder: Path) -> Document:
         """Return a further source that fills no variables and reports its problems with the file's."""

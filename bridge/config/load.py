@@ -85,8 +85,13 @@ def parse(
     except Refused as refused:  # not even its outermost mapping can be read
         document.note(refused)
     if document.problems:
-        raise ConfigErrors(document.problems)
-    return replace(config, filled=frozenset(document.filled), secrets=frozenset(document.secrets))
+        raise ConfigErrors(document.problems, named_files=document.named_files)
+    return replace(
+        config,
+        filled=frozenset(document.filled),
+        secrets=frozenset(document.secrets),
+        named_files=frozenset(document.named_files),
+    )
 
 
 def _overrides(document: Document, environ: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, Element]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class Problem:
 class ConfigErrors(Exception):
     """The configuration is refused. Its text has one line for each problem, in the order of the file."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], *, named_files: Iterable[Path] = ()) -> None:
+        """`named_files`: the files that the configuration names, as far as it was read."""
+        self.named_files = frozenset(named_files)
         self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda found: found.line or 0))
         super().__init__("\n".join(map(str, self.problems)))
 

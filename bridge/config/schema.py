@@ -589,3 +589,5 @@ class Config:
     """What `${…}` has brought in from the environment: no message to a client shows it."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """Those of them that stand in headers and the like: the log does not show them either."""
+    named_files: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
+    """The files and folders that it names, without the folders of functions."""

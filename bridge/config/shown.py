@@ -17,7 +17,7 @@ from msgspec import Struct
 from bridge.config.schema import Config
 from bridge.rpc.redaction import MARK, Redactor
 
-_NOT_KEYS = frozenset(("filled", "secrets", "warnings"))
+_NOT_KEYS = frozenset(("filled", "named_files", "secrets", "warnings"))
 _SECRETS = frozenset(("external_id", "headers", "env"))
 """Keys whose values may be secrets."""
 

@@ -204,6 +204,9 @@ def pattern(expression: str, expected: str) -> Read[str]:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+_FOLDER = "folder"
+
+
 def path(element: Element) -> Path:
     """Return a path, relative to the file that names it; what it leads to is not looked at."""
     found = text(element)
@@ -222,7 +225,7 @@ def file(element: Element) -> Path:
 
 def folder(element: Element) -> Path:
     """Read the path of a folder that exists and may be read. Raises Refused."""
-    found = _existing(element, "folder")
+    found = _existing(element, _FOLDER)
     if not found.is_dir():
         raise element.refuse(f"expected a folder, {element.found} is none")
     return _readable(element, found)
@@ -252,6 +255,8 @@ def descriptors_path(element: Element) -> DescriptorsPath:
 
 def _existing(element: Element, kind: str) -> Path:
     found = path(element)
+    if kind != _FOLDER:  # such a folder is a function's, and `reload` follows it
+        element.document.named_files.add(found)
     try:
         exists = found.exists()
     except OSError:  # a name too long, a folder on the way that may not be searched

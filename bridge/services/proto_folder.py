@@ -44,7 +44,7 @@ def compile_folder(folder: Path, *, is_wanted: IsWanted | None = None) -> bytes:
     `is_wanted`: only the files that declare such a service, and what they import; None: every file. Imports are sought
     in the folder itself, then among those of protobuf and of googleapis-common-protos. Raises BadDescriptors.
     """
-    sources = sorted(_sources(folder))
+    sources = sorted(proto_files(folder))
     if not sources:
         raise BadDescriptors(f"{folder} holds no .proto file")
     if len(sources) > MAX_FILES:
@@ -119,8 +119,8 @@ def _compile(folder: Path, sources: Collection[Path]) -> bytes:
     return _run_protoc((folder,), sources, name=str(folder), prefix=f"{folder}/")
 
 
-def _sources(folder: Path) -> Iterator[Path]:
-    """Every .proto but those under a name with a leading dot: a mounted ConfigMap keeps its versions there."""
+def proto_files(folder: Path) -> Iterator[Path]:
+    """Yield every .proto but those under a name with a leading dot: a mounted ConfigMap keeps its versions there."""
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:

@@ -67,8 +67,10 @@ mark mistakes with [bridge.schema.json](bridge.schema.json): write
 - **Variables.** `${VAR}` and `${VAR:-default}` take a value from the environment, in every text. `$$` is a `$`.
 - **Precedence.** A flag replaces a variable, and a variable replaces the file. The variables are `BRIDGE_CONFIG`,
   `BRIDGE_LISTEN`, `BRIDGE_ADMIN`, `BRIDGE_WORKERS`, `BRIDGE_LOG_LEVEL` and `BRIDGE_LOG_FORMAT`.
-- **Reload.** SIGHUP or `serve --watch` reads the file again. Keys that are marked *restart* need a restart. All others
-  hold for calls that begin after the reload. Files of certificates are read again when they change.
+- **Reload.** SIGHUP reads the file again. So does `serve --watch`, when the content of the file changes, or of a
+  certificate, a descriptor set or a folder of .proto that it names, or of AWS's own files if `aws.profile` or a
+  variable chooses them. Keys that are marked *restart* need a restart. All others hold for calls that begin after the
+  reload. Files of certificates are read again when they change.
 """
 
 SERVICES = """\

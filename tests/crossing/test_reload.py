@@ -7,19 +7,26 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
+import trustme
 import yaml
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from tests.support.bridge_process import (
     RunningBridge,
     bridge_command,
+    plain_environment,
     running_bridge,
     started_bridge,
 )
@@ -310,6 +317,102 @@ def test_watch_follows_a_kubernetes_config_map(folder: Path) -> None:
             lambda: swap_in(next(versions), {"t.Second": "local:first"}),
             lambda: ask(bridge, "t.Second") == "one",
         )
+
+
+def reloaded(bridge: RunningBridge) -> int:
+    """How often the configuration was read again."""
+    return sum("reloaded: " in line or "is refused, the old one stays" in line for line in tuple(bridge.lines))
+
+
+def test_watch_does_not_follow_its_own_log(folder: Path) -> None:
+    """It lies in the folder of the configuration, where each reload writes into it."""
+    log = folder / "bridge.log"
+    (folder / "bridge.yaml").write_text(
+        yaml.safe_dump({"listen": "127.0.0.1:0", "admin": None, "emulator": "127.0.0.1:0", **CONFIG})
+    )
+    command = [sys.executable, "-m", "bridge", "serve", "-c", str(folder / "bridge.yaml"), "--watch"]
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, stderr=stream, env=plain_environment())
+    try:
+        until = time.monotonic() + 30
+        while "serving gRPC" not in log.read_text() and time.monotonic() < until:
+            time.sleep(0.1)
+        for _ in range(10):
+            (folder / "other.txt").write_text(str(time.monotonic()))
+            (folder / "bridge.yaml").touch()
+            time.sleep(0.2)
+        quiet = log.read_text()
+        (folder / "bridge.yaml").write_text(rewritten(folder, services={"t.New": "local:first"}))
+        while "reloaded: services" not in log.read_text() and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(2)
+    finally:
+        process.terminate()
+        process.wait()
+
+    assert "reload" not in quiet
+    assert 1 == log.read_text().count("reloaded: ")
+    assert f"{folder}/bridge.yaml changed: reading the configuration again" in log.read_text()
+
+
+def write_descriptors(path: Path) -> None:
+    """A FileDescriptorSet whose content differs each time."""
+    found = FileDescriptorSet()
+    found.file.add(name=f"{path.stem}.proto", package=f"p{uuid4().hex}")
+    path.write_bytes(found.SerializeToString())
+
+
+def test_watch_follows_the_files_that_the_configuration_names(folder: Path) -> None:
+    """Descriptor sets, folders of .proto, certificates, AWS's own files; those that a reload brings, too. SIGHUP reads
+    them in any case.
+    """
+    protos = folder / "protos"
+    protos.mkdir()
+    (protos / "a.proto").write_text('syntax = "proto3"; package a; service A {}')
+    write_descriptors(folder / "one.binpb")
+    (folder / "ca.crt").write_bytes(trustme.CA().cert_pem.bytes())
+    (folder / "credentials").write_text("[default]\n")
+    services: dict[str, Any] = {
+        "t.First": "local:first",
+        "t.Two": {"target": "https://127.0.0.1:1", "descriptors": "one.binpb", "tls": {"ca": "ca.crt"}},
+    }
+    config = {**CONFIG, "services": services}
+    keys = {"AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials")}
+    with running_bridge(folder, config, arguments=("--watch",), environ=keys) as bridge:
+
+        def follows(name: str, change: Callable[[], object]) -> None:
+            before = reloaded(bridge)
+            change()
+            bridge.wait_for_line(f"{folder}/{name} changed: reading the configuration again")
+            bridge.wait_until(lambda: reloaded(bridge) == before + 1)
+
+        follows("one.binpb", lambda: write_descriptors(folder / "one.binpb"))
+        follows("ca.crt", lambda: (folder / "ca.crt").write_bytes(trustme.CA().cert_pem.bytes()))
+        follows("credentials", lambda: (folder / "credentials").write_text("[other]\n"))
+        services["a.A"] = {"target": "local:first", "descriptors": "protos"}
+        follows("bridge.yaml", lambda: (folder / "bridge.yaml").write_text(rewritten(folder, services=services)))
+        follows("protos", lambda: (protos / "b.proto").write_text('syntax = "proto3"; package b; service B {}'))
+
+        before = reloaded(bridge)
+        (folder / "ca.crt").touch()
+        time.sleep(1.5)
+        assert before == reloaded(bridge)
+        bridge.process.send_signal(signal.SIGHUP)
+        bridge.wait_until(lambda: reloaded(bridge) == before + 1)
+
+
+def test_watch_waits_for_a_file_that_a_refused_configuration_names(folder: Path) -> None:
+    """The configuration comes first, and its descriptors some time later."""
+    with running_bridge(folder, CONFIG, arguments=("--watch",)) as bridge:
+        services = {"t.Late": {"target": "local:first", "descriptors": "late.binpb"}}
+        (folder / "bridge.yaml").write_text(rewritten(folder, services=services))
+        bridge.wait_for_line("the new configuration is refused, the old one stays")
+        described = FileDescriptorSet()
+        described.file.add(name="t.proto", package="t", syntax="proto3").service.add(name="Late")
+        (folder / "late.binpb").write_bytes(described.SerializeToString())
+        bridge.wait_for_line("reloaded: services")
+
+        assert "one" == ask(bridge, "t.Late")
 
 
 def change_until(bridge: RunningBridge, change: Callable[[], None], has_applied: Callable[[], bool]) -> None:

@@ -32,7 +32,9 @@ log: {level: debug}
 
 def test_every_section_is_one_or_the_other() -> None:
     assert {"services", "defaults", "functions", "health", "reflection", "log", "aws"} == set(APPLIED)
-    assert {field.name for field in fields(Config)} - {"warnings", "filled", "secrets", *APPLIED} == set(NEEDS_RESTART)
+    assert {field.name for field in fields(Config)} - {"warnings", "filled", "secrets", "named_files", *APPLIED} == set(
+        NEEDS_RESTART
+    )
 
 
 def test_nothing_changed() -> None:
