@@ -207,12 +207,15 @@ class Bridge:
         Raises OSError for certificates that cannot be used, ConfigErrors and ValueError for what else cannot.
         """
         if self.config.duplex is not None:
-            self._rendezvous = open_rendezvous(self.config.duplex, self._number)
+            self._rendezvous = open_rendezvous(self.config.duplex, self._number, count_stranger=self._count_stranger)
             self._shared = replace(self._shared, attached=KeptCarriers(self._rendezvous))
         self._install(await self._build(self.config, local_endpoint))
         await self._server.start()
         self._noting = asyncio.get_running_loop().create_task(self._keep_recent())
         self._exports.start_metrics(partial(_reading, self.snapshot))
+
+    def _count_stranger(self) -> None:
+        self.figures.duplex_strangers += 1
 
     async def reload(self, config: Config, *, local_endpoint: str) -> None:
         """Serve calls that begin from now on by this configuration. Raises as `start` does; then the old one stays."""

@@ -257,6 +257,9 @@ class BridgeCounts(Figures, kw_only=True):
     """By reason: sockets that were closed as soon as they were accepted, and idle connections that made room for new
     ones.
     """
+    duplex_strangers: Annotated[
+        int, Family("bridge_duplex_strangers", "Connections at the listener for functions without a valid token.")
+    ] = 0
     streams_open: Annotated[int, Family("bridge_streams", "Streams open: calls in flight.", is_gauge=True)] = 0
     shortened_headers: Annotated[
         int,

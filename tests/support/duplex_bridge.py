@@ -69,11 +69,24 @@ class Functions:
 class Bridge:
     """A server whose one target is a function in full duplex."""
 
-    def __init__(self, address: str, functions: Functions, rendezvous: Rendezvous, carrier: DuplexCarrier) -> None:
+    def __init__(
+        self,
+        address: str,
+        functions: Functions,
+        rendezvous: Rendezvous,
+        carrier: DuplexCarrier,
+        refusals: list[None],
+    ) -> None:
         self.address = address
         self.functions = functions
         self.rendezvous = rendezvous
         self.carrier = carrier
+        self._refusals = refusals
+
+    @property
+    def refused(self) -> int:
+        """How many strangers had no valid token."""
+        return len(self._refusals)
 
     def channel(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self.address, options=[("grpc.max_receive_message_length", -1)])
@@ -100,10 +113,12 @@ async def bridged(
     found = socket.create_server(("127.0.0.1", 0))  # to know the port before it is advertised
     port = found.getsockname()[1]
     found.close()
+    refusals: list[None] = []
     rendezvous = Rendezvous(
         TcpAddress("127.0.0.1", port),
         certificate=None if pem is None else PinnedCertificate(pem),
         tls=context,
+        count_stranger=lambda: refusals.append(None),
     )
     rendezvous.listen(TcpAddress("127.0.0.1", port))
     functions, figures = Functions(handler, remaining=remaining), TargetFigures("greeter")
@@ -131,7 +146,7 @@ async def bridged(
 
     context_of_server = serving(handle, new_engine=NativeEngine, limits=carrier.limits, streams=True)
     async with listening(context_of_server) as running:
-        yield Bridge(f"127.0.0.1:{port_of(running)}", functions, rendezvous, carrier)
+        yield Bridge(f"127.0.0.1:{port_of(running)}", functions, rendezvous, carrier, refusals)
     await carrier.close()
     await rendezvous.close()
     await eventually(lambda: functions.running == 0)

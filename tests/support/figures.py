@@ -39,6 +39,7 @@ def full_snapshot() -> Snapshot:
     bridge.connections_open, bridge.connections_accepted, bridge.streams_open = 7, 8, 9
     bridge.buffers.held, bridge.shortened_trailers = 10, 11
     bridge.shortened_headers = 15
+    bridge.duplex_strangers = 24
     bridge.protocol_errors["rapid_reset"] = 12
     bridge.refused["NoRoute"] = 13
     bridge.connections_refused["total"] = 16

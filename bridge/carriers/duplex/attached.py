@@ -131,9 +131,12 @@ class AttachedInstances:
         for instance in list(self._by_connection.values()):
             await instance.connection.end(error)
 
-    def limit(self, instance: Instance, *, replace: Callable[[Instance], None], left: Callable[[], None]) -> None:
-        """Send no new calls shortly before the invocation's time is over, and end those that outlive it. `replace` is
-        called before that, so that the next instance is there in time, and `left` when the instance takes no more.
+    def limit(
+        self, instance: Instance, *, replace: Callable[[Instance, float], None], left: Callable[[], None]
+    ) -> None:
+        """Send no new calls shortly before the invocation's time is over, and end those that outlive it. `left` is
+        called when the instance takes no more. Before that, `replace` is called with the seconds until its end: the
+        next instance shall be there by then, and when calls that outlive the limit begin again.
         """
         remaining = instance.remaining
         if remaining is None:
@@ -149,7 +152,7 @@ class AttachedInstances:
             (remaining - ENDS_EARLY, lambda: instance.connection.abort(self._out_of_time())),
         ]
         if remaining > 2 * early:
-            times.append((remaining - 2 * early, lambda: replace(instance)))
+            times.append((remaining - 2 * early, lambda: replace(instance, 2 * early)))
         instance.timers += [self._loop.call_later(max(0.0, seconds), act) for seconds, act in times]
 
     def invocation_ended(self, instance: Instance, ended: asyncio.Task[Reply]) -> None:

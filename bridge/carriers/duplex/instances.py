@@ -161,8 +161,9 @@ class Instances:
         while len(self._attempts) < needed:
             self._begin_attempt()
 
-    def _begin_attempt(self) -> None:
-        attempt = self._loop.create_task(self._attach())
+    def _begin_attempt(self, *, needed_in: float = 0.0) -> None:
+        """Attach an instance. It may have no calls until so many seconds have passed."""
+        attempt = self._loop.create_task(self._attach(self._loop.time() + needed_in))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempt_ended)
 
@@ -170,7 +171,7 @@ class Instances:
         self._attempts.discard(attempt)
         self._serve()
 
-    async def _attach(self) -> None:
+    async def _attach(self, needed_at: float) -> None:
         """Attach an instance, or tell the calls that wait for it why there is none."""
         begun = self._loop.time()
         try:
@@ -187,6 +188,7 @@ class Instances:
         if self._attached.of(instance.connection) is None:
             return  # it has ended again
         instance.is_counted = True
+        instance.connection.stay(needed_at - self._loop.time() + self._settings.idle)
         self._observer.instance_came(self._loop.time() - begun)
         self._attached.limit(instance, replace=self._replace, left=self._serve)
 
@@ -198,11 +200,11 @@ class Instances:
             served = max(served, len(self._waiting) - (len(self._attempts) - 1) * self._settings.calls)
         self._refuse(served, error)
 
-    def _replace(self, instance: Instance) -> None:
-        """Invoke the next instance before this one leaves, if its calls would not find room elsewhere."""
+    def _replace(self, instance: Instance, seconds: float) -> None:
+        """Invoke the next instance, if the calls of this one, which ends in so many seconds, would find no room."""
         calls = instance.connection.open_streams
         if not self._is_leaving and not self._attempts and self._attached.room_beside(instance) < calls:
-            self._begin_attempt()
+            self._begin_attempt(needed_in=seconds)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

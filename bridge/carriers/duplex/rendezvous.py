@@ -63,12 +63,16 @@ class Rendezvous:
         *,
         certificate: PinnedCertificate | NamedCertificate | None = None,
         tls: ssl.SSLContext | None = None,
+        count_stranger: Callable[[], None] = lambda: None,
         line_seconds: float = LINE_SECONDS,
     ) -> None:
-        """`advertised` is the address that functions dial, `certificate` the one that they accept there."""
+        """`advertised` is the address that functions dial, `certificate` the one that they accept there.
+        `count_stranger` is called for each connection that had no valid token.
+        """
         self.address = advertised
         self.certificate = certificate
         self._tls = tls
+        self._count_stranger = count_stranger
         self._line_seconds = line_seconds
         self._loop = asyncio.get_running_loop()
         self._expected: dict[str, Arrived] = {}
@@ -78,8 +82,6 @@ class Rendezvous:
         self._by_peer: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._listening: socket.socket | None = None
-        self.refused = 0
-        """Strangers that had no valid token."""
 
     def listen(self, address: TcpAddress) -> TcpAddress:
         """Begin to accept, and return the address with its port. Raises OSError."""
@@ -160,7 +162,7 @@ class Rendezvous:
     def refuse(self, stranger: _Stranger) -> None:
         """Count a stranger that leaves without a valid token."""
         if self.release(stranger):
-            self.refused += 1
+            self._count_stranger()
 
     def release(self, stranger: _Stranger) -> bool:
         """Count it no longer. Returns False if it was not counted."""
@@ -191,7 +193,7 @@ class Rendezvous:
         return task
 
 
-def open_rendezvous(settings: DuplexListener, worker: int) -> Rendezvous:
+def open_rendezvous(settings: DuplexListener, worker: int, *, count_stranger: Callable[[], None]) -> Rendezvous:
     """Listen for functions. Worker N takes the ports that are N higher. Raises OSError, naming the address or files."""
     listen, advertised = _of_worker(settings.listen, worker), _of_worker(settings.dialled, worker)
     certificate: PinnedCertificate | NamedCertificate | None = None
@@ -202,7 +204,7 @@ def open_rendezvous(settings: DuplexListener, worker: int) -> Rendezvous:
     elif not advertised.is_loopback:  # functions on this machine need no TLS
         tls, pem = make_certificate()
         certificate = PinnedCertificate(pem)
-    rendezvous = Rendezvous(advertised, certificate=certificate, tls=tls)
+    rendezvous = Rendezvous(advertised, certificate=certificate, tls=tls, count_stranger=count_stranger)
     try:
         rendezvous.listen(listen)
     except OSError as error:

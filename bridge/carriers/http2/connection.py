@@ -115,6 +115,10 @@ class Http2Connection(asyncio.Protocol):
         """Wait for the server's SETTINGS. Raises Unreachable. The caller bounds the time, and ends the connection."""
         await asyncio.shield(self._ready)
 
+    def stay(self, seconds: float) -> None:
+        """Keep the connection open without calls for at least so long."""
+        self._liveness.stays_until = self.loop.time() + seconds
+
     def close(self) -> None:
         """Accept no more calls, and close when the last one has ended."""
         if not self._engine.is_going_away:

@@ -44,13 +44,15 @@ class LivenessDue(Enum):
 class Liveness:
     """Follows the signs of life of one connection. Times are those of the loop (seconds)."""
 
-    __slots__ = ("_pinged_at", "_times", "idle_since", "last_received")
+    __slots__ = ("_pinged_at", "_times", "idle_since", "last_received", "stays_until")
 
     def __init__(self, times: ConnectionTimes) -> None:
         self._times = times
         self._pinged_at: float | None = None
         """When the PING was sent that waits for its answer."""
         self.last_received = self.idle_since = 0.0
+        self.stays_until = 0.0
+        """Before this time it is not closed for having no calls."""
 
     @property
     def look(self) -> float:
@@ -76,7 +78,8 @@ class Liveness:
         if stalled_for >= times.stall:
             return LivenessDue.STALLED
         if not has_calls:
-            return LivenessDue.IDLE if now - self.idle_since >= times.idle and not is_reserved else LivenessDue.NOTHING
+            is_idle = now - self.idle_since >= times.idle and now >= self.stays_until and not is_reserved
+            return LivenessDue.IDLE if is_idle else LivenessDue.NOTHING
         if self._pinged_at is not None:
             return LivenessDue.SILENT if now - self._pinged_at >= times.keepalive_timeout else LivenessDue.NOTHING
         if now - self.last_received >= times.keepalive:

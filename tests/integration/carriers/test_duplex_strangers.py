@@ -49,7 +49,7 @@ async def _sends(address: TcpAddress, data: bytes) -> bytes:
 async def test_a_stranger_without_a_token_gets_nothing(line: bytes) -> None:
     async with bridged(METHODS) as bridge:
         assert b"" == await _sends(bridge.rendezvous.address, line)
-        await eventually(lambda: bridge.rendezvous.refused == 1)
+        await eventually(lambda: bridge.refused == 1)
 
 
 async def test_a_token_serves_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ async def test_a_token_that_comes_late_gets_nothing() -> None:
         code, _ = await status_of(unary_unary(channel, "/test.Test/Echo")(b""))
         assert grpc.StatusCode.UNAVAILABLE is code
         assert b"" == await _sends(bridge.rendezvous.address, lines[0])
-        await eventually(lambda: bridge.rendezvous.refused == 1)
+        await eventually(lambda: bridge.refused == 1)
 
 
 async def test_a_token_of_another_function_or_bridge_serves_that_one_alone() -> None:
@@ -109,14 +109,15 @@ async def test_strangers_do_not_keep_a_function_out() -> None:
         address = bridge.rendezvous.address
         silent = [await asyncio.open_connection(address.host, address.port) for _ in range(2 * MAX_STRANGERS_OF_ONE)]
         assert b"echo 1" == await unary_unary(channel, "/test.Test/Echo")(b"1")
-        assert bridge.rendezvous.refused >= MAX_STRANGERS_OF_ONE - 1
+        assert bridge.refused >= MAX_STRANGERS_OF_ONE - 1
         for _, writer in silent:
             writer.close()
 
 
 async def test_a_stranger_has_a_few_seconds() -> None:
-    rendezvous = Rendezvous(TcpAddress("127.0.0.1", 0), line_seconds=0.05)
+    refused: list[None] = []
+    rendezvous = Rendezvous(TcpAddress("127.0.0.1", 0), line_seconds=0.05, count_stranger=lambda: refused.append(None))
     address = rendezvous.listen(TcpAddress("127.0.0.1", 0))
     assert b"" == await _sends(address, b"GLB1 ")
-    assert 1 == rendezvous.refused
+    assert 1 == len(refused)
     await rendezvous.close()

@@ -61,6 +61,7 @@ SCRAPED = scraped(FULL_SNAPSHOT)
         ("bridge_queue_refused_total", TARGET | {"reason": "full"}, 23),
         ("bridge_connections", {}, 7),
         ("bridge_connections_accepted_total", {}, 8),
+        ("bridge_duplex_strangers_total", {}, 24),
         ("bridge_streams", {}, 9),
         ("bridge_buffered_bytes", {}, 10),
         ("bridge_shortened_trailers_total", {}, 11),

@@ -49,6 +49,14 @@ def test_a_connection_without_calls_is_closed_and_never_pinged() -> None:
     assert LivenessDue.NOTHING is due(liveness, 1500, calls=False, reserved=True)
 
 
+def test_a_connection_may_have_to_stay_without_calls() -> None:
+    liveness = opened()
+    liveness.stays_until = 1200
+
+    assert LivenessDue.NOTHING is due(liveness, 1199, calls=False)
+    assert LivenessDue.IDLE is due(liveness, 1200, calls=False)
+
+
 def test_a_server_that_does_not_read_is_given_up_first() -> None:
     liveness = opened()
 
