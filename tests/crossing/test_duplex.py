@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -29,83 +29,25 @@ import yaml
 from lambda_fn.duplex.order import KEY
 from tests.support.bridge_process import RunningBridge, plain_environment, running_bridge
 from tests.support.byte_methods import stream_stream, unary_unary
-from tests.support.clients import ROOT
+from tests.support.duplex_chat import (
+    CALLS,
+    CHAT,
+    OF_ONE_INSTANCE,
+    SLEEP,
+    Chat,
+    all_of,
+    chatting,
+    configured,
+    function,
+    metric,
+    statuses,
+)
 from tests.support.programs import free_port
 
 pytestmark = pytest.mark.slow
 
-CALLS = 200
-OF_ONE_INSTANCE = 50
-CHAT, SLEEP = "/test.Test/Chat", "/test.Test/Sleep"
 _RETURNS_SECONDS = 1.0
 """Within which a function returns when its bridge is gone."""
-
-
-def function(**keys: Any) -> dict[str, Any]:
-    return {"handler": "tests.support.duplex_function.handler", "code": str(ROOT), "timeout": "60s", **keys}
-
-
-def configured(target: str = "local:chat", /, *, calls: int = OF_ONE_INSTANCE, **keys: Any) -> dict[str, Any]:
-    return {
-        "duplex": {"listen": f"127.0.0.1:{free_port()}"},
-        "services": {"test.Test": {"target": target, "duplex": {"use": "always", "calls": calls}}},
-        "functions": {"chat": function()},
-        **keys,
-    }
-
-
-class Chat:
-    """One call, which asks again and again."""
-
-    def __init__(self, channel: grpc.aio.Channel, name: int) -> None:
-        self._call = stream_stream(channel, CHAT)()
-        self._name = name
-        self._asked = 0
-        self.process = 0
-        """Of the function that answered."""
-
-    async def ask(self) -> None:
-        """Send a message and wait for its answer: of the same process, and of this call."""
-        self._asked += 1
-        text = b"%d.%d" % (self._name, self._asked)
-        await self._call.write(text)
-        answer = await self._call.read()
-        assert isinstance(answer, bytes), self._call.code()
-        process, _, echoed = answer.partition(b" ")
-        assert text == echoed
-        assert self.process in {0, int(process)}
-        self.process = int(process)
-
-    async def end(self) -> tuple[grpc.StatusCode, str]:
-        """The call's status, once its client has ended."""
-        await self._call.done_writing()
-        return await self.status()
-
-    async def status(self) -> tuple[grpc.StatusCode, str]:
-        return await self._call.code(), await self._call.details() or ""
-
-
-@asynccontextmanager
-async def chatting(address: str, count: int = CALLS) -> AsyncIterator[list[Chat]]:
-    """So many calls that are under way."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        chats = [Chat(channel, number) for number in range(count)]
-        await all_of(chat.ask() for chat in chats)
-        yield chats
-
-
-async def all_of(tasks: Any, seconds: float = 60) -> list[Any]:
-    async with asyncio.timeout(seconds):
-        return list(await asyncio.gather(*tasks))
-
-
-def statuses(found: list[tuple[grpc.StatusCode, str]]) -> Counter[grpc.StatusCode]:
-    return Counter(code for code, _ in found)
-
-
-def metric(bridge: RunningBridge, name: str) -> float:
-    values = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", bridge.get("/metrics"), re.MULTILINE)
-    return sum(map(float, values))
 
 
 def warnings_of(bridge: RunningBridge) -> list[str]:
@@ -157,6 +99,45 @@ async def test_a_bridge_that_drains_lets_its_calls_end(tmp_path: Path) -> None:
         assert 0 == bridge.process.wait(30)
         bridge.stop()
         assert [] == warnings_of(bridge)
+
+
+async def test_calls_that_wait_for_their_function_are_served_in_a_drain(tmp_path: Path) -> None:
+    """The signal comes while four instances are attaching."""
+    slow = function(env={"SLEEPS_FIRST": "1.5"})
+    with running_bridge(tmp_path, configured(drain="30s", functions={"chat": slow})) as bridge:
+        async with grpc.aio.insecure_channel(bridge.address) as channel:
+            chats = [Chat(channel, number) for number in range(CALLS)]
+            asking = asyncio.get_running_loop().create_task(all_of(chat.ask() for chat in chats))
+            while metric(bridge, "bridge_instance_calls") < CALLS:
+                await asyncio.sleep(0.02)
+            assert 0 == metric(bridge, "bridge_attached_instances")
+            bridge.process.send_signal(signal.SIGTERM)
+            bridge.wait_for_line("draining")
+            await asking
+            assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
+        assert 0 == bridge.process.wait(30)
+        bridge.stop()
+        assert [] == warnings_of(bridge)
+
+
+async def test_a_reload_while_instances_attach_harms_no_call(tmp_path: Path) -> None:
+    """Only `idle` changes, so the target is another one. Calls end where they began, and their instances with them."""
+    config = configured(functions={"chat": function(env={"SLEEPS_FIRST": "1.5"})})
+    config["services"]["test.Test"]["duplex"]["idle"] = "10m"
+    with running_bridge(tmp_path, config) as bridge:
+        async with grpc.aio.insecure_channel(bridge.address) as channel:
+            chats = [Chat(channel, number) for number in range(CALLS)]
+            asking = asyncio.get_running_loop().create_task(all_of(chat.ask() for chat in chats))
+            while metric(bridge, "bridge_instance_calls") < CALLS:
+                await asyncio.sleep(0.02)
+            file = tmp_path / "bridge.yaml"
+            file.write_text(file.read_text().replace("idle: 10m", "idle: 1s"))
+            _reload(bridge, 1)
+            later = Chat(channel, CALLS)
+            await all_of((asking, later.ask()))
+            assert later.process not in {chat.process for chat in chats}
+            assert {grpc.StatusCode.OK: CALLS + 1} == statuses(await all_of(chat.end() for chat in [*chats, later]))
+        bridge.wait_until(lambda: metric(bridge, "bridge_attached_instances") == 0)
 
 
 async def test_calls_that_outlast_the_drain_end_unavailable(tmp_path: Path) -> None:
@@ -222,7 +203,7 @@ async def _one(call: Any) -> bytes:
 
 
 async def test_functions_that_never_connect_end_each_call_once(tmp_path: Path) -> None:
-    config = configured(functions={"chat": function(env={"NEVER_CONNECTS": "1"})})
+    config = configured(functions={"chat": function(env={"SLEEPS_FIRST": "60"})})
     config["services"]["test.Test"] |= {"retry": {"attempts": 1}}
     config["services"]["test.Test"]["duplex"]["attach"] = "1s"
     with running_bridge(tmp_path, config) as bridge:
@@ -264,6 +245,28 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+async def test_the_death_of_one_tenants_instance_is_nothing_to_another(tmp_path: Path) -> None:
+    """Two tenants with 100 calls each: no process has calls of both."""
+    config = configured(functions={"chat": function(tenants=True)})
+    config["services"]["test.Test"]["tenant"] = {"metadata": "x-tenant"}
+    with running_bridge(tmp_path, config) as bridge:
+        async with grpc.aio.insecure_channel(bridge.address) as channel:
+            chats = [Chat(channel, number, (("x-tenant", f"tenant {number % 2}"),)) for number in range(CALLS)]
+            await all_of(chat.ask() for chat in chats)
+            first, second = ({chat.process for chat in chats[tenant::2]} for tenant in range(2))
+            assert (2, 2, set()) == (len(first), len(second), first & second)
+            victim = chats[0].process
+            os.kill(victim, signal.SIGKILL)
+            dead = [chat for chat in chats if chat.process == victim]
+            alive = [chat for chat in chats if chat.process != victim]
+            assert {grpc.StatusCode.UNAVAILABLE: OF_ONE_INSTANCE} == statuses(
+                await all_of(chat.status() for chat in dead)
+            )
+            await all_of(chat.ask() for chat in alive)
+            assert {grpc.StatusCode.OK: len(alive)} == statuses(await all_of(chat.end() for chat in alive))
+        assert CALLS == len(bridge.wait_for_log(CHAT, CALLS))
 
 
 async def test_a_thousand_streams_over_twenty_instances(tmp_path: Path) -> None:
