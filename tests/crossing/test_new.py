@@ -21,7 +21,7 @@ from tests.support.bridge_process import RunningBridge
 from tests.support.clients import tool
 from tests.support.scaffolds import ODD_NAMES, written
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.full(part="roads")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 PROTO = """
@@ -103,20 +103,21 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-FULL = pytest.mark.full
+ROAD = pytest.mark.full(part="roads")
+COMPILED = pytest.mark.full(part="compilers")
 
 
 @pytest.mark.parametrize(
     ("language", "name", "proto", "tests", "answer"),
     [
-        pytest.param("python", "say-hello", None, "1 passed", "Hello, world!", id="python, from nothing"),
-        pytest.param("python", "cart", PROTO, "2 passed", "{}", id="python, from a .proto"),
-        pytest.param("node", "say-hello", None, "# pass 1", "Hello, world!", id="node, from nothing", marks=FULL),
-        pytest.param("node", "cart", PROTO, "# pass 2", "{}", id="node, from a .proto", marks=FULL),
-        pytest.param("go", "say-hello", None, "ok ", "Hello, world!", id="go, from nothing", marks=FULL),
-        pytest.param("go", "cart", PROTO, "ok ", "{}", id="go, from a .proto", marks=FULL),
-        pytest.param("rust", "say-hello", None, "1 passed", "Hello, world!", id="rust, from nothing", marks=FULL),
-        pytest.param("rust", "cart", PROTO, "2 passed", "{}", id="rust, from a .proto", marks=FULL),
+        pytest.param("python", "say-hello", None, "1 passed", "Hello, world!", id="python, from nothing", marks=ROAD),
+        pytest.param("python", "cart", PROTO, "2 passed", "{}", id="python, from a .proto", marks=ROAD),
+        pytest.param("node", "say-hello", None, "# pass 1", "Hello, world!", id="node, from nothing", marks=ROAD),
+        pytest.param("node", "cart", PROTO, "# pass 2", "{}", id="node, from a .proto", marks=ROAD),
+        pytest.param("go", "say-hello", None, "ok ", "Hello, world!", id="go, from nothing", marks=COMPILED),
+        pytest.param("go", "cart", PROTO, "ok ", "{}", id="go, from a .proto", marks=COMPILED),
+        pytest.param("rust", "say-hello", None, "1 passed", "Hello, world!", id="rust, from nothing", marks=COMPILED),
+        pytest.param("rust", "cart", PROTO, "2 passed", "{}", id="rust, from a .proto", marks=COMPILED),
     ],
 )
 def test_the_readme_leads_to_a_native_call(
@@ -198,13 +199,14 @@ def check_with_grpcurl(bridge: RunningBridge, call: str, answer: str) -> None:
         assert json.loads(result.stdout) == ({} if answer == "{}" else {"message": answer})
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("language", "commands", "passed"),
     [
-        ("node", ["npm install", "npm test"], "# pass 14"),
-        ("go", ['test -z "$(gofmt -l .)"', "go vet .", "go test -v ."], "--- PASS: TestClass_Self"),
-        ("rust", ["cargo test"], "14 passed"),
+        pytest.param("node", ["npm install", "npm test"], "# pass 14", marks=ROAD),
+        pytest.param(
+            "go", ['test -z "$(gofmt -l .)"', "go vet .", "go test -v ."], "--- PASS: TestClass_Self", marks=COMPILED
+        ),
+        pytest.param("rust", ["cargo test"], "14 passed", marks=COMPILED),
     ],
 )
 def test_odd_names_lead_to_code_that_works(
