@@ -10,6 +10,8 @@ from benchmarks import regression, stages
 from benchmarks.in_process import InProcess, run
 from benchmarks.steps import steps
 
+ALLOWED = (regression.ALLOWED["steps"] - 1) / 2
+
 
 @pytest.mark.parametrize("varies", [False, True])
 def test_the_path_answers_every_call(varies: bool) -> None:
@@ -57,6 +59,9 @@ def test_a_case_without_baseline_is_not_judged() -> None:
 def test_steps_are_the_same_each_time(varies: bool) -> None:
     """Far less than the check allows, whatever comes round once a second or once in so many calls."""
     one, other = steps(varies=varies), steps(varies=varies)
+    for _ in range(regression.TRIES - 1):  # as the check does: on a busy machine more comes round in each batch
+        if one != pytest.approx(other, rel=ALLOWED):
+            one, other = min(one, steps(varies=varies)), min(other, steps(varies=varies))
 
-    assert one == pytest.approx(other, rel=(regression.ALLOWED["steps"] - 1) / 2)
+    assert one == pytest.approx(other, rel=ALLOWED)
     assert 1000 < one < 10_000

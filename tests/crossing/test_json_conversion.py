@@ -29,7 +29,7 @@ ORDER = GetMessageClass(load_descriptors(FOLDER).message("orders.v1.Order"))
 ECHO = "/orders.v1.Orders/Echo"
 SLOW = b'{"extra":{"%b":[%b1]}}' % (b"k" * 1_000_000, b"1," * 400_000)
 """JSON that takes minutes to read: json_format notes the key again for each element."""
-LARGE = ORDER(parts=[{"id": f"order-{n}", "item_counts": {"a": n}} for n in range(20_000)])
+LARGE = ORDER(parts=[{"id": f"order-{n}", "item_counts": {"a": n}} for n in range(5000)])
 CODES = grpc.StatusCode
 
 
