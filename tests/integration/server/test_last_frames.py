@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,19 +19,20 @@ from bridge.http2.events import ErrorCode
 from bridge.http2.interface import EngineLimits
 from bridge.http2.native import NativeEngine
 from bridge.rpc.address import TcpAddress
+from bridge.rpc.call import Call
 from tests.support.byte_methods import unary_unary
 from tests.support.frames import FrameFactory, body_of, parse, raw
 from tests.support.listening import eventually, listening, port_of
-from tests.support.serving import serving, wait_for_ever
+from tests.support.serving import echo, serving, wait_for_ever
 
 INITIAL_WINDOW_SIZE = 4
 PINGS = raw(0x6, 0, 0, b"12345678") * 50_000
 """850 KB, more than the bridge reads before it has had enough."""
 
 
-def last_words(port: int, tls: ssl.SSLContext | None) -> bytes:
-    """All that the server says to a call with a large reply and then too many PINGs, to a client that sends first and
-    reads later.
+def last_words(port: int, tls: ssl.SSLContext | None, is_answered: threading.Event) -> bytes:
+    """All that the server says to a call with a large reply and then, when the call is answered, to too many PINGs. The
+    client sends first and reads later.
     """
     make = FrameFactory()
     answered = b""
@@ -43,7 +44,7 @@ def last_words(port: int, tls: ssl.SSLContext | None) -> bytes:
         wide = make.start({INITIAL_WINDOW_SIZE: 1 << 20}) + make.window_update(0, 1 << 20)
         body = [make.data(1, bytes(16_000)) for _ in range(25)]
         sock.sendall(wide + make.headers(1) + b"".join(body) + make.data(1, b"", flags=("END_STREAM",)))
-        time.sleep(0.2)
+        assert is_answered.wait(10)
         with suppress(ConnectionError, ssl.SSLError):
             sock.sendall(PINGS)
         with suppress(ConnectionError, ssl.SSLError):
@@ -79,9 +80,15 @@ async def test_goaway_reaches_a_client_that_still_sends(
     """And no TCP reset takes it away, however late the client reads."""
     files = server_files(authority, tmp_path) if has_tls else None
     context = client_context(authority) if has_tls else None
-    served = serving(new_engine=NativeEngine)
+    is_answered = threading.Event()
+
+    async def answer(call: Call) -> None:
+        await echo(call)
+        is_answered.set()
+
+    served = serving(answer, new_engine=NativeEngine)
     async with listening(served, Listener(TcpAddress("127.0.0.1", 0), tls=files)) as server:
-        answered = await asyncio.to_thread(last_words, port_of(server), context)
+        answered = await asyncio.to_thread(last_words, port_of(server), context, is_answered)
         await eventually(lambda: not server.connections)
 
     goaway = parse(answered)[-1]
