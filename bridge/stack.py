@@ -211,6 +211,18 @@ class Stack:
         self._gates.add(key)
         return gate
 
+    def _duplex_gate_of(self, service: Service, leg: TargetShare) -> Gate:
+        """Return the queue of a target's calls in full duplex. It is kept over reloads like the places of these calls:
+        a call that began before a reload wakes one that waits after it.
+        """
+        key = "duplex", service.key, leg.target
+        gate = self._shared.gates.get(key)
+        if gate is None:
+            gate = Gate(clock=_clock, learns=leg.target.tells_limits, new_limits=Pauses)
+            self._shared.gates[key] = gate
+        self._gates.add(key)
+        return gate
+
     def _gate_key(self, service: Service, leg: TargetShare) -> Hashable:
         """Return what a limit belongs to: function, qualifier, role and endpoint. Other targets have no limits to
         share.
@@ -237,7 +249,7 @@ class Stack:
                     leg,
                     duplex,
                     figures,
-                    Gate(clock=_clock, learns=leg.target.tells_limits, new_limits=Pauses),
+                    self._duplex_gate_of(service, leg),
                     gathers=False,
                     places=figures.duplex_places,
                 ),

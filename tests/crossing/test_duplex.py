@@ -180,6 +180,24 @@ async def test_a_reload_keeps_the_instances_of_unchanged_targets(tmp_path: Path)
         bridge.wait_until(lambda: metric(bridge, "bridge_attached_instances") == 0)
 
 
+async def test_calls_that_wait_after_a_reload_get_the_places_of_those_before(tmp_path: Path) -> None:
+    """`max_concurrency` counts both. A call that began before the reload wakes one that waits after it."""
+    config = configured()
+    config["services"]["test.Test"]["max_concurrency"] = 1
+    with running_bridge(tmp_path, config) as bridge:
+        async with chatting(bridge.address, 1) as (before,), grpc.aio.insecure_channel(bridge.address) as channel:
+            _reload(bridge, 1)
+            after = Chat(channel, 1)
+            asking = asyncio.get_running_loop().create_task(after.ask())
+            while metric(bridge, "bridge_queue_length") < 1:
+                await asyncio.sleep(0.02)
+            await before.ask()
+            assert not asking.done()
+            assert grpc.StatusCode.OK is (await before.end())[0]
+            await asking
+            assert grpc.StatusCode.OK is (await after.end())[0]
+
+
 def _reload(bridge: RunningBridge, times: int) -> None:
     bridge.process.send_signal(signal.SIGHUP)
     bridge.wait_until(lambda: sum("reloaded" in line for line in tuple(bridge.lines)) == times)
