@@ -46,6 +46,9 @@ class Order(FrozenValue, frozen=True):
     calls: int
     """Calls that the bridge sends over the connection at once."""
 
+    def __repr__(self) -> str:
+        return f"Order({self.address})"
+
 
 def encode_order(order: Order, *, request_id: str, now: float) -> bytes:
     """Return the event. `now` is Unix seconds."""
@@ -61,6 +64,9 @@ def encode_order(order: Order, *, request_id: str, now: float) -> bytes:
             "version": "2.0",
             "routeKey": "$default",
             "rawPath": PATH,
+            # Functions for load balancers and REST APIs look for these.
+            "httpMethod": "POST",
+            "path": PATH,
             "rawQueryString": "",
             "headers": {"content-type": "application/octet-stream", "host": "localhost"},
             "requestContext": {
