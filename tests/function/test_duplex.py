@@ -151,6 +151,33 @@ def test_a_cancellation_reaches_the_servicer() -> None:
         assert cancelled.wait(30)
 
 
+@pytest.mark.parametrize("with_async", [False, True], ids=["sync", "mixed"])
+def test_each_call_of_an_order_has_a_thread(with_async: bool) -> None:
+    """Calls that wait for one another: they end only if all of them run at the same time. The next order is larger."""
+    server = _server({"Meet": ("unary_unary", _meet)} | (ASYNC_CHAT if with_async else {}))
+    for calls in (10, 25):
+        _meeting.append(threading.Barrier(calls))
+        rendezvous = Rendezvous()
+        found = Attached(
+            server.handler, rendezvous, LambdaContextDouble(remaining=60_000), rendezvous.event(calls=calls)
+        )
+        assert rendezvous.attached.wait(30)
+        with grpc.insecure_channel(found.address) as channel:
+            waiting = [unary_unary(channel, "/test.Test/Meet").future(b"", timeout=30) for _ in range(calls)]
+            assert [b"met"] * calls == [each.result() for each in waiting]
+        rendezvous.drop()
+        found.finish()
+    server.close()
+
+
+_meeting: list[threading.Barrier] = []
+
+
+def _meet(request: bytes, context: Any) -> bytes:
+    _meeting[-1].wait(20)
+    return b"met"
+
+
 # -- what the servicer's context tells ---------------------------------------------------------------------------------
 
 FACTS = {

@@ -497,3 +497,52 @@ async def test_a_request_id_that_no_metadata_may_have_harms_no_client(words: byt
         assert len(found) <= 128
         assert found.isascii()
         assert found.isprintable()
+
+
+# -- what TCP is told, and what is bounded -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="these options are Linux's")
+async def test_both_sides_notice_a_dead_peer() -> None:
+    """A NAT gateway forgets a silent connection after 350 s, and a machine that is gone sends nothing."""
+    dialled: list[tuple[Any, socket.socket]] = []
+
+    class Dialling(socket.socket):
+        def connect(self, address: Any) -> None:
+            dialled.append((address, self))
+            super().connect(address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambda_fn.duplex.connection.socket.socket", Dialling)
+        async with bridged(METHODS) as bridge, bridge.channel() as channel:
+            call = stream_stream(channel, "/test.Test/Chat")()
+            await call.write(b"x")
+            assert b"re: x" == await call.read()
+            connection = await bridge.carrier.pool.connection()
+            of_bridge = connection._transport.get_extra_info("socket")
+            address = bridge.rendezvous.address
+            (of_function,) = (each for to, each in dialled if to == (address.host, address.port))
+            for opened in (of_bridge, of_function):
+                assert 1 == opened.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                assert 60 >= opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+                assert 60_000 == opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            call.cancel()
+
+
+async def test_calls_that_wait_for_an_instance_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.carriers.duplex.instances.MAX_WAITING", 5)
+    release = threading.Event()
+
+    def waits(event: Any, context: Any) -> Any:
+        release.wait(10)
+        return {"statusCode": 404}
+
+    async with bridged(waits) as bridge, bridge.channel() as channel:
+        loop = asyncio.get_running_loop()
+        calls = [loop.create_task(status_of(unary_unary(channel, "/test.Test/Echo")(b""))) for _ in range(6)]
+        (refused,), waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        code, text = await refused
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED is code
+        assert "5 calls wait for an instance" in text
+        release.set()
+        assert {grpc.StatusCode.UNIMPLEMENTED} == {code for code, _ in await asyncio.gather(*waiting)}

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.carriers.duplex.carrier import FACTS
+from bridge.carriers.grpc.call import REQUEST_ID_FIELD
 from bridge.http2.events import Fields
 from bridge.http2.headers import size_of_names
 from bridge.rpc.status import StatusCode
@@ -134,7 +136,13 @@ def test_metadata_keeps_its_order_and_repetitions() -> None:
     assert pairs == _head(*pairs).metadata
 
 
-@pytest.mark.parametrize("name", ["grpc-internal-foo", "grpc-status", "grpc-message", "grpc-status-details-bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("grpc-internal-foo", "grpc-status", "grpc-message", "grpc-status-details-bin"),
+        *(FACTS, REQUEST_ID_FIELD),  # a function believes them
+    ],
+)
 def test_reserved_names_are_not_metadata(name: str) -> None:
     """`grpc-*` is gRPC's own, and what it means here has been taken out."""
     assert () == _head((name, "AA")).metadata
