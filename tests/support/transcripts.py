@@ -90,11 +90,15 @@ class Shell:
             (Path(self._ask("pwd").strip()) / block.title).write_text(self._rewrite(block.text))
         for command, printed in block.commands():
             if program_of(command) not in skip:
-                wanted = [self._rewrite(line) for line in printed]
-                if SERVERS.search(command):
-                    self._serve(self._rewrite(command), wanted)
-                else:
-                    self._run(self._rewrite(command), wanted)
+                self.run(command, printed)
+
+    def run(self, command: str, printed: list[str]) -> None:
+        """Run a command, and compare what it prints. A server is started, and waited for until it has printed that."""
+        wanted = [self._rewrite(line) for line in printed]
+        if SERVERS.search(command):
+            self._serve(self._rewrite(command), wanted)
+        else:
+            self._run(self._rewrite(command), wanted)
 
     def close(self) -> None:
         for pid, _ in self._servers.values():
@@ -125,7 +129,7 @@ class Shell:
         """Run a command and return what it printed; its exit code is kept."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\necho; echo end-of-command $?\n")
+        self._process.stdin.write(f"{command}\ncode=$?; echo; echo end-of-command $code\n")
         self._process.stdin.flush()
         printed: list[str] = []
         for line in self._process.stdout:
