@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = _parser().parse_args(arguments)
         return _run(chosen)
     except ConfigErrors as errors:
-        for problem in errors.problems:
-            print(problem, file=sys.stderr)
+        from bridge.commands.check_report import print_errors
+
+        print_errors(errors.problems)
         count = len(errors.problems)
         outcome = "; nothing was started" if chosen.command in _STARTING else ""
         print(f"{count} problem{'s' if count > 1 else ''}{outcome}", file=sys.stderr)

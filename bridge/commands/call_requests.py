@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from bridge.commands.failure import CommandFailed
+from bridge.config.problems import did_you_mean
 from bridge.services import protojson
 
 _PIECE = 64 << 10
@@ -140,11 +142,45 @@ def requests_in(documents: Iterable[str], method: MethodDescriptor) -> Iterator[
         except (ValueError, RecursionError) as error:
             path = getattr(error, "path", "")
             place = f" (at {path})" if path else ""
+            reason = _unknown_field(document, method.input_type) or error
             raise CommandFailed(
-                f"{document[:60]!r} is not a {method.input_type.full_name} in JSON{place}: {error}",
+                f"{document[:60]!r} is not a {method.input_type.full_name} in JSON{place}: {reason}",
                 exit_code=2,
             ) from error
         yield message
+
+
+def _unknown_field(document: str, kind: Descriptor) -> str | None:
+    """Return a text about the first name that is no field, and which one may be meant. None: all names are fields."""
+    try:
+        return next(_unknown_fields(json.loads(document), kind), None)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _unknown_fields(value: object, kind: Descriptor) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _unknown_fields(item, kind)
+    if not isinstance(value, dict) or kind.full_name.startswith("google.protobuf."):
+        return
+    fields = {name: field for field in kind.fields for name in (field.json_name, field.name)}
+    for name, inner in value.items():
+        field = fields.get(name)
+        if field is not None and field.message_type is not None:
+            yield from _unknown_in(field, inner)
+        elif field is None and not name.startswith("["):  # such is the name of an extension
+            meant = did_you_mean(name, [each.json_name for each in kind.fields], listed=True)
+            yield f'{kind.full_name} has no field named "{name[:60]}"{meant}'
+
+
+def _unknown_in(field: FieldDescriptor, value: object) -> Iterator[str]:
+    kind = field.message_type
+    assert kind is not None
+    if not kind.GetOptions().map_entry:
+        yield from _unknown_fields(value, kind)
+    elif isinstance(value, dict) and (of_values := kind.fields_by_name["value"].message_type) is not None:
+        yield from _unknown_fields([*value.values()], of_values)
 
 
 def only_request(requests: Iterable[Message], method: MethodDescriptor) -> Message:

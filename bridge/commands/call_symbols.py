@@ -11,7 +11,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from bridge.commands.call_server import CalledServer
 from bridge.commands.failure import CommandFailed
-from bridge.config.problems import did_you_mean
+from bridge.config.problems import did_you_mean, nearest
 from bridge.services.builtin import message_class
 from bridge.services.descriptors import Descriptors, files_in, imports_of, load_descriptors, well_known_file
 from bridge.services.errors import BadDescriptors
@@ -46,9 +46,18 @@ def find_method(source: SymbolSource, service: str, method: str) -> MethodDescri
     try:
         known = descriptors.pool.FindServiceByName(service).methods_by_name
     except KeyError as error:
-        nearest = did_you_mean(service, source.services())
-        raise CommandFailed(f"{service} is not a service{nearest}") from error
-    raise CommandFailed(f"{service} has no method {method}{did_you_mean(method, known)}")
+        raise CommandFailed(f"{service} is not a service{_nearest_service(service, source.services())}") from error
+    raise CommandFailed(f"{service} has no method {method}{did_you_mean(method, known, listed=True)}")
+
+
+def _nearest_service(name: str, services: Sequence[str]) -> str:
+    """Return which service may be meant, also by a name without its package, or which ones there are."""
+    own = [service for service in services if not service.startswith("grpc.")] or services
+    by_last_part = {service.rpartition(".")[2]: service for service in own}
+    last = nearest(name.rpartition(".")[2], by_last_part)
+    if nearest(name, own) is None and last is not None:
+        return f', did you mean "{by_last_part[last]}"?'
+    return did_you_mean(name, own, listed=True)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -66,8 +75,8 @@ class FileSource:
     def describing(self, symbol: str) -> Descriptors:
         if self._descriptors.file_of(symbol) is None:
             known = (name for file in self._descriptors.files for name in symbol_names(file))
-            nearest = did_you_mean(symbol, self.services()) or did_you_mean(symbol, known)
-            raise CommandFailed(f"{symbol} is not described in {self._descriptors.name}{nearest}")
+            meant = did_you_mean(symbol, known) or _nearest_service(symbol, self.services())
+            raise CommandFailed(f"{symbol} is not described in {self._descriptors.name}{meant}")
         return self._descriptors
 
 
@@ -120,8 +129,8 @@ class ReflectionSource:
         """Return the file that defines the symbol and all that it imports, asked for until nothing is missing."""
         answer = self._ask(file_containing_symbol=symbol)
         if answer.HasField("error_response"):
-            nearest = did_you_mean(symbol, self.services())
-            raise CommandFailed(f"{symbol} is not described: {answer.error_response.error_message}{nearest}")
+            meant = _nearest_service(symbol, self.services())
+            raise CommandFailed(f"{symbol} is not described: {answer.error_response.error_message}{meant}")
         files = {imports_of(file)[0]: file for file in _files_in(answer)}
         while True:
             imported = {name for file in files.values() for name in imports_of(file)[1]}

@@ -1,4 +1,4 @@
-"""How `check` prints what it found: for people, or for editors and CI."""
+"""How problems of a configuration are printed: for people, as every command does, or for editors and CI by `check`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,11 @@ def printed(findings: Sequence[Finding], path: str, text: str | None, output: st
             print("\n".join(_lines_of(finding, sources)), file=sys.stderr)
     else:
         print(_FORMATS[output](findings), end="")
+
+
+def print_errors(problems: Sequence[Problem]) -> None:
+    """Print what keeps a command from its work, for people."""
+    printed([Finding("error", problem) for problem in problems], "", None, "text")
 
 
 # -- for people --------------------------------------------------------------------------------------------------------

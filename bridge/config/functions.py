@@ -10,7 +10,10 @@ from bridge.config.element import Element
 from bridge.config.problems import Refused
 from bridge.config.values import TEXTS, file, pattern, shaped, text
 
-handler = pattern(r"[\w./-]{1,126}\.\w{1,126}", "a handler: module.attribute")
+HANDLER = "a handler: module.attribute"
+handler = pattern(r"[!-~]{1,253}", HANDLER)
+"""A program that reads _HANDLER gives it a meaning of its own. `is_handler` tells what other functions take."""
+is_handler = re.compile(r"[\w./-]{1,126}\.\w{1,126}", re.ASCII).fullmatch
 _variable = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
 _SET_BY_LAMBDA = frozenset(

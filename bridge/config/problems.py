@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import islice
@@ -70,11 +70,29 @@ class Refused(Exception):
 
 
 _MAX_COMPARED = 200
+_MAX_LISTED = 5
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`, did you mean "timeout"?`, or nothing if no known name is near."""
+def did_you_mean(name: str, known: Iterable[str], *, listed: bool = False) -> str:
+    """`, did you mean "timeout"?`, or nothing if no known name is near. With `listed` the first names are told then, as
+    in `; there are f, g and 3 more`.
+    """
+    names = list(known)
+    if (meant := nearest(name, names)) is not None:
+        return f', did you mean "{meant}"?'
+    return _listed([word for word in names if word.isprintable()]) if listed else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like this one, or None if none is near."""
     plain = name.lower().replace("-", "_")
     printable = [word for word in islice(known, _MAX_COMPARED) if word.isprintable()]
-    nearest = get_close_matches(plain, printable, n=1, cutoff=0.6)
-    return f', did you mean "{nearest[0]}"?' if nearest else ""
+    found = get_close_matches(plain, printable, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"; there {'are' if len(names) > 1 else 'is'} {', '.join(names[:_MAX_LISTED])}{more}"

@@ -327,9 +327,11 @@ class FunctionConfig:
     code: Annotated[Path, folder]
     """The function's folder: LAMBDA_TASK_ROOT, working directory, first on the Python path."""
     handler: Annotated[str | None, optional(functions.handler)] = None
-    """`module.attribute` of a handler in Python or JavaScript; this or `command`."""
+    """`module.attribute` of a handler in Python or JavaScript. With `command`: any text, which the program reads from
+    the variable _HANDLER.
+    """
     command: Annotated[tuple[str, ...] | None, optional(functions.command)] = None
-    """Any program that speaks the Runtime API."""
+    """Any program that speaks the Runtime API. Without it the handler has a runtime of ours or of AWS."""
     web: WebFunctionConfig | None = None
     python: Annotated[Path | None, optional(functions.program)] = None
     """The interpreter for `handler`; None: the bridge's own."""
@@ -356,10 +358,12 @@ class FunctionConfig:
     def misfits(self, written: Collection[str]) -> Iterator[tuple[str, str]]:
         if "web" in written:
             yield from () if self.web is None else self._web_misfits(self.web, written)
-        elif ("handler" in written) == ("command" in written):
-            yield "", 'needs either "handler" or "command" (or "web")'
         elif "command" in written:
             yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
+        elif "handler" not in written:
+            yield "", 'needs "handler", "command" or "web": nothing says what runs'
+        elif self.handler is not None and not functions.is_handler(self.handler):
+            yield "handler", f"expected {functions.HANDLER}"
         elif "python" in written and self.runtime == "node":
             yield "python", "has no effect on runtime: node"
         if self.tenants and self.url is not None:

@@ -223,7 +223,9 @@ class ServicesReader:
         names = self._local_functions
         local = found.local_function
         if local is not None and names is not None and local not in names:
-            raise element.refuse(f"functions has no function named {shown(local)}{did_you_mean(local, names)}")
+            raise element.refuse(
+                f"functions has no function named {shown(local)}{did_you_mean(local, names, listed=True)}"
+            )
         if local is not None and local in self._web_functions:
             found = LocalWebTarget(local)
         document = entry.element.document

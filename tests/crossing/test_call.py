@@ -113,6 +113,10 @@ def test_describe_prints_proto_text(bridge: RunningBridge, tmp_path: Path) -> No
         (("list", "helloworld.Greter"), ['did you mean "helloworld.Greeter"?']),
         (("list", "helloworld.HelloRequest"), ["is not a service"]),
         (("helloworld.Greeter/SayHelo",), ['did you mean "SayHello"?']),
+        (("helloworld.Greeter/Zzz",), ["has no method Zzz; there are SayHello, "]),
+        (("Greeter/SayHello",), ["Greeter is not described", 'did you mean "helloworld.Greeter"?']),
+        (("other.v1.Greter/SayHello",), ['did you mean "helloworld.Greeter"?']),
+        (("zzz.Q/R",), ["zzz.Q is not described", "; there ", "helloworld.Greeter"]),
     ],
 )
 def test_a_misspelt_name_brings_the_nearest(

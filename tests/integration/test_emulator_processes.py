@@ -133,6 +133,9 @@ async def test_a_shell_script_is_a_runtime(tmp_path: Path) -> None:
 
     assert [{"echo": {"n": n}, "handler": "bootstrap"} for n in range(2)] == [a.result for a in answers]
 
+    async with local_lambda(replace(config, handler="Shop::Orders")) as caller:
+        assert {"echo": {}, "handler": "Shop::Orders"} == (await caller.invoke({})).result
+
 
 async def test_a_streamed_reply_is_returned_whole(tmp_path: Path) -> None:
     """Plain Invoke gives prelude, NULs and body as they are, with the function's content type."""

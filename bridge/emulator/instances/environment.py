@@ -101,13 +101,15 @@ def command_of(config: FunctionConfig) -> tuple[str, ...]:
 
 def is_python(config: FunctionConfig) -> bool:
     """Whether a Python interpreter runs the function's handler."""
-    return config.handler is not None and not is_node(config)
+    return config.handler is not None and config.command is None and not is_node(config)
 
 
 def is_node(config: FunctionConfig) -> bool:
     """Whether Node.js runs the handler: the configuration says so, or the handler's file is in JavaScript."""
-    if config.handler is None or config.runtime is not None or config.python is not None:
-        return config.handler is not None and config.runtime == "node"
+    if config.handler is None or config.command is not None:
+        return False
+    if config.runtime is not None or config.python is not None:
+        return config.runtime == "node"
     folder, _, name = config.handler.rpartition("/")
     scripts = [config.code / folder / f"{name.partition('.')[0]}{ending}" for ending in _JAVASCRIPT]
     module = config.code / config.handler.rpartition(".")[0].replace(".", "/")

@@ -37,12 +37,25 @@ async def start_process(
 
 
 def why_not_started(error: OSError, config: FunctionConfig) -> str:
-    """Say in the words of AWS what was wrong with the command or the folder."""
+    """Say in the words of AWS what was wrong with the command or the folder, and what helps."""
+    reason = (error.strerror or "failed").lower()
     # The error for a folder that is gone looks like the one for a program that is not there, and may name neither.
-    folder_is_there = config.code.is_dir()
-    at = f"fork/exec {error.filename or config.name}" if folder_is_there else f"chdir {config.code}"
-    reason = f"{at}: {(error.strerror or 'failed').lower()}"
-    if isinstance(error, PermissionError) and folder_is_there and config.command is not None:
-        program = config.code / config.command[0]
-        return f"{reason} (if the file is not executable: chmod +x {program})"
-    return reason
+    if not config.code.is_dir():
+        return f"chdir {config.code}: {reason}"
+    name = environment.command_of(config)[0]
+    return f"fork/exec {name}: {reason}{_hint(error, name, config)}"
+
+
+def _hint(error: OSError, name: str, config: FunctionConfig) -> str:
+    program = config.code / name
+    match error:
+        case PermissionError() if config.handler is None or config.command:
+            return f" (if the file is not executable: chmod +x {program})"
+        case FileNotFoundError() if "/" not in name:
+            return f" (there is none on PATH; a program in the function's folder is ./{name})"
+        case FileNotFoundError() if program.exists():
+            return f" ({program} is there, but not the interpreter that its first line names)"
+        case FileNotFoundError():
+            return f" ({program} is not there)"
+        case _:
+            return ""

@@ -292,3 +292,22 @@ def test_descriptors_that_cannot_be_read_are_said(check: Check, tmp_path: Path) 
 
     assert 2 == code
     assert "bridge.yaml:2:30: error: services.a.B.descriptors: " in err
+
+
+@pytest.mark.parametrize("command", ["serve", "emulate", "routes", "iam", "invoke f", "call --target local:f a.A/Go"])
+def test_every_command_prints_the_problems_as_check_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """With the line, the column and a marker."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bridge.yaml").write_text(
+        "services:\n  a.A: local:nope\nfunctions:\n  f: {handler: app.handler, codde: x}\n"
+    )
+    assert 2 == cli.main(["check"])
+    *found, count = capsys.readouterr().err.splitlines()
+
+    assert 2 == cli.main(command.split())
+    *told, last = capsys.readouterr().err.splitlines()
+    assert found == told
+    assert "  |   ^^^" in told
+    assert last.startswith(count)

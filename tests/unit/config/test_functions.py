@@ -66,6 +66,13 @@ def test_an_interpreter_with_a_slash_is_a_file(tmp_path: Path) -> None:
     assert ['bridge.yaml:1: functions.f.python: no such file: "./python"'] == problems(text)
 
 
+def test_a_program_may_have_a_handler() -> None:
+    """It reads the variable _HANDLER, which has any form that the program knows."""
+    function = configured('functions: {f: {command: [./bootstrap], handler: "Shop::Orders"}}').functions["f"]
+
+    assert (("./bootstrap",), "Shop::Orders") == (function.command, function.handler)
+
+
 def test_a_web_function_has_the_defaults_of_aws() -> None:
     web = configured('functions: {w: {web: {command: ["node", "index.js"]}}}').functions["w"]
 
@@ -95,8 +102,9 @@ functions:
 @pytest.mark.parametrize(
     ("problem", "function"),
     [
-        (': needs either "handler" or "command" (or "web")', "{}"),
-        (': needs either "handler" or "command" (or "web")', "{handler: a.b, command: [c]}"),
+        (': needs "handler", "command" or "web": nothing says what runs', "{}"),
+        (".runtime: has no effect on a command", "{handler: a.b, command: [c], runtime: node}"),
+        ('.handler: expected a handler: module.attribute, found "a b"', '{handler: "a b", command: [c]}'),
         (".handler: has no effect on a Web Function", "{web: {command: [c]}, handler: a.b}"),
         (".command: has no effect on a Web Function", "{web: {command: [c]}, command: [c]}"),
         (".memory: has no effect on a Web Function", "{web: {command: [c]}, memory: 1GiB}"),
@@ -116,7 +124,7 @@ functions:
         ('.web.command: expected a list such as ["./bootstrap"], found "node"', "{web: {command: node}}"),
         ('.web.comand: unknown key, did you mean "command"?', "{web: {command: [c], comand: [c]}}"),
         (': expected a mapping, found "app.handler"', "app.handler"),
-        ('.handler: expected a handler: module.attribute, found "handler"', "{handler: handler}"),
+        (".handler: expected a handler: module.attribute", "{handler: handler}"),
         ('.command: expected a list such as ["./bootstrap"], found "./bootstrap"', "{command: ./bootstrap}"),
         (".command: expected a program, and its arguments after it", "{command: []}"),
         (".python: has no effect on a command", "{command: [c], python: p}"),

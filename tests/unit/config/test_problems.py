@@ -35,3 +35,10 @@ def test_the_nearest_name_is_offered() -> None:
     assert ', did you mean "timeout"?' == did_you_mean("timout", known)
     assert ', did you mean "max_request"?' == did_you_mean("Max-Request", known)
     assert "" == did_you_mean("colour", known)
+
+
+def test_where_no_name_is_near_the_first_ones_may_be_listed() -> None:
+    assert ', did you mean "echo"?' == did_you_mean("ecko", ["echo", "orders"], listed=True)
+    assert "; there is echo" == did_you_mean("zzz", ["echo"], listed=True)
+    assert "; there are a, b, c, d, e and 2 more" == did_you_mean("zzz", "abcdefg", listed=True)
+    assert "" == did_you_mean("zzz", [], listed=True)

@@ -135,6 +135,9 @@ def test_a_local_target_must_be_among_the_functions() -> None:
     assert [
         'bridge.yaml:2: services.a.B: functions has no function named ecko, did you mean "echo"?',
     ] == problems("functions: {echo: {handler: a.b}}\nservices: {a.B: local:ecko}")
+    assert [
+        "bridge.yaml:2: services.a.B: functions has no function named zzz; there is echo",
+    ] == problems("functions: {echo: {handler: a.b}}\nservices: {a.B: local:zzz}")
 
 
 def test_another_local_lambda_has_functions_of_its_own() -> None:

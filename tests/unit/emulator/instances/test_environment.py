@@ -38,6 +38,17 @@ def test_a_handler_runs_on_a_runtime_and_a_command_as_it_is(config: FunctionConf
     assert command == environment.command_of(config)
 
 
+def test_a_command_reads_its_handler_itself(tmp_path: Path) -> None:
+    """Neither Python nor Node.js runs it, whatever files are there."""
+    (tmp_path / "index.js").touch()
+    both = FunctionConfig(name="fn", code=tmp_path, command=("./bootstrap",), handler="index.handler")
+
+    assert ("./bootstrap",) == environment.command_of(both)
+    assert "index.handler" == env(both)["_HANDLER"]
+    assert "AWS_EXECUTION_ENV" not in env(both)
+    assert not environment.is_node(both)
+
+
 def test_the_python_path_is_the_functions_folder_its_own_and_last_ours() -> None:
     """Ours only for an interpreter that has no lambda_fn."""
     with_path = FunctionConfig(name="fn", code=Path("/code"), handler="a.b", env={"PYTHONPATH": "/lib"})
