@@ -105,6 +105,10 @@ def _run(chosen: argparse.Namespace) -> int:
             from bridge.commands.invoke import invoke
 
             return invoke(chosen)
+        case "package":
+            from bridge.commands.package import package
+
+            return package(chosen)
         case "serve":
             from bridge.commands.serve import serve
 
@@ -169,6 +173,7 @@ def _add_commands(parser: argparse.ArgumentParser) -> _Commands[argparse.Argumen
     _add_new(commands)
     _add_init(commands)
     _add_invoke(commands)
+    _add_package(commands)
     _add_serve(commands)
     _add_check(commands)
     _add_routes(commands)
@@ -271,6 +276,57 @@ def _add_invoke(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="EVENT",
         help="JSON, or @FILE; - reads standard input (default: %(default)s)",
     )
+
+
+def _add_package(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _add(
+        commands,
+        "package",
+        "Make the zip of a function, or the folder from which its image is built.",
+        "grpc-lambda-bridge package greeter --arch arm64\n"
+        "  grpc-lambda-bridge package ../orders --handler orders.handler --into orders.zip\n"
+        "  grpc-lambda-bridge package greeter --image && docker build -t greeter dist/greeter",
+    )
+    command.add_argument("name", metavar="NAME|DIR", help="one of the `functions` of the file, or a function's folder")
+    command.add_argument(
+        "--image", action="store_true", help="make a folder with a Dockerfile, for `docker build`, in place of a zip"
+    )
+    command.add_argument(
+        "--into", type=Path, metavar="PATH", help="what to make (default: dist/NAME.zip, or the folder dist/NAME)"
+    )
+    command.add_argument(
+        "--arch",
+        choices=("x86_64", "arm64"),
+        help="the function's architecture (default: x86_64; of Web Functions arm64)",
+    )
+    command.add_argument(
+        "--python",
+        metavar="3.N",
+        help="the version of its runtime (default: as .python-version says, or `python` of the function; else 3.13)",
+    )
+    command.add_argument("--handler", metavar="NAME", help="module.attribute, if the file does not say it")
+    command.add_argument(
+        "--requirements",
+        type=Path,
+        metavar="FILE",
+        help="what names the dependencies (default: uv.lock, requirements.txt or pyproject.toml in the folder)",
+    )
+    command.add_argument(
+        "--include",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="pack these files although .gitignore ignores them; may be repeated, adds to `package.include`",
+    )
+    command.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="do not pack these files; may be repeated, adds to `package.exclude`",
+    )
+    command.add_argument("--no-check", action="store_true", help="do not import the handler from the finished package")
+    command.add_argument("-o", "--output", choices=("text", "json"), default="text", help="json: one JSON object")
 
 
 def _add_serve(commands: _Commands[argparse.ArgumentParser]) -> None:

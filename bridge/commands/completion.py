@@ -15,9 +15,15 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bridge.config.schema import Config
 
 _SECONDS = 2.0
 """How long the server may take. Somebody waits at the keyboard."""
+_OF_FUNCTIONS = ("invoke", "package")
+"""The commands whose first word is a function of the configuration."""
 _WITH_METHODS = 1
 """If so many services match, their methods are offered, too."""
 
@@ -91,9 +97,12 @@ def _beginning(current: str, words: Iterable[str]) -> list[str]:
 def _positional(command: argparse.ArgumentParser, before: list[str], current: str) -> list[str]:
     if before[0] == "completion":
         return _beginning(current, SCRIPTS)
+    if before[0] in _OF_FUNCTIONS:
+        chosen = _parsed(command, before[1:], "name")
+        return [] if chosen is None or chosen.name is not None else _beginning(current, _functions(chosen))
     if before[0] != "call":
         return []
-    chosen = _parsed(command, before[1:])
+    chosen = _parsed(command, before[1:], "method")
     if chosen is None or chosen.argument is not None:
         return []
     match chosen.method:
@@ -106,10 +115,10 @@ def _positional(command: argparse.ArgumentParser, before: list[str], current: st
             return []
 
 
-def _parsed(command: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace | None:
-    """Read the words that are complete. None if they are wrong."""
-    method = next(action for action in command._actions if action.dest == "method")  # noqa: SLF001 - as above
-    method.nargs = "?"  # it may be what is being written
+def _parsed(command: argparse.ArgumentParser, words: list[str], first: str) -> argparse.Namespace | None:
+    """Read the words that are complete. None if they are wrong. `first`: the name of the first positional argument."""
+    positional = next(action for action in command._actions if action.dest == first)  # noqa: SLF001 - as above
+    positional.nargs = "?"  # it may be what is being written
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             return command.parse_args(words)
@@ -157,11 +166,21 @@ def _names(chosen: argparse.Namespace, choose: Callable[[list[str], _MethodsOf],
 
 def _configured(chosen: argparse.Namespace) -> list[str]:
     """Return the services that the configuration names in full."""
+    config = _config(chosen)
+    return [] if config is None else sorted({key.partition("/")[0] for key in config.services if "*" not in key})
+
+
+def _functions(chosen: argparse.Namespace) -> list[str]:
+    """Return the functions of the configuration."""
+    config = _config(chosen)
+    return [] if config is None else sorted(config.functions)
+
+
+def _config(chosen: argparse.Namespace) -> Config | None:
     from bridge.config.load import find_config, load
     from bridge.config.problems import ConfigErrors
 
     try:
-        config = load(find_config(chosen.config, os.environ, Path.cwd()), environ=os.environ)
+        return load(find_config(chosen.config, os.environ, Path.cwd()), environ=os.environ)
     except ConfigErrors:
-        return []
-    return sorted({key.partition("/")[0] for key in config.services if "*" not in key})
+        return None

@@ -290,7 +290,19 @@ class WebFunctionConfig:
     command: Annotated[tuple[str, ...], functions.command]
     """An HTTP/1.1 server that listens on AWS_LAMBDA_HTTP_ENDPOINT."""
 
-    keys: ClassVar = frozenset({"code", "web", "timeout", "concurrency", "instance_concurrency", "env", "reload"})
+    keys: ClassVar = frozenset(
+        {
+            "code",
+            "web",
+            "timeout",
+            "concurrency",
+            "instance_concurrency",
+            "env",
+            "reload",
+            "package.include",
+            "package.exclude",
+        }
+    )
     """The keys of a function that work on a Web Function."""
     timeouts: ClassVar = (3.0, 900.0)
     """Seconds that a request may take, at least and at most (botocore, ServiceConfig of lambda-web)."""
@@ -317,6 +329,16 @@ def _reload(element: Element) -> Reload | None:
 
 
 shaped(_reload, lambda: {"anyOf": [shape_of(boolean), shape_of(mapping(Reload))]})
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFiles:
+    """Which files of `code` the command `package` packs. Patterns are those of `.gitignore`."""
+
+    include: Annotated[tuple[str, ...], functions.file_patterns] = ()
+    """Files that are packed although `.gitignore` ignores them."""
+    exclude: Annotated[tuple[str, ...], functions.file_patterns] = ()
+    """Files that are not packed. It goes before `include`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +374,7 @@ class FunctionConfig:
     reload: Annotated[Reload | None, _reload] = None
     """Restart instances when a source file under `code` changes."""
     url: FunctionUrl | None = None
+    package: PackageFiles = PackageFiles()
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
     """Where each key is written, by dotted name; under the empty name, the function."""
 

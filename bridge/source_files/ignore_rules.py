@@ -37,7 +37,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pattern:
+class Pattern:
     rule: Rule
     regex: re.Pattern[str]
     ignores: bool
@@ -59,7 +59,7 @@ class _Level:
     """The rules that one folder adds to those above it."""
 
     folder: Path
-    patterns: tuple[_Pattern, ...]
+    patterns: tuple[Pattern, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class IgnoreRules:
         return None
 
 
-def parse_rules(lines: Iterable[str], file: Path) -> Iterator[_Pattern]:
+def parse_rules(lines: Iterable[str], file: Path) -> Iterator[Pattern]:
     """Yield the patterns of a file of rules. Lines that git does not understand match nothing."""
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r\n")
@@ -109,7 +109,7 @@ def parse_rules(lines: Iterable[str], file: Path) -> Iterator[_Pattern]:
             continue
         if pattern.regex is None or pattern.include is None:
             continue
-        yield _Pattern(
+        yield Pattern(
             Rule(text, file, number),
             pattern.regex,
             pattern.include,

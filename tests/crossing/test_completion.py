@@ -48,6 +48,11 @@ def completed(line: str, folder: Path) -> list[str]:
         (f"call --proto {PROTO} helloworld.Greeter/SayHello ", []),
         ("call --to localhost:1 ", ["list", "describe", "dev.Echo/", "helloworld.Greeter/"]),
         ("call 'open", []),
+        ("package ", ["echo", "greeter"]),
+        ("package gr", ["greeter"]),
+        ("package --arch ", ["x86_64", "arm64"]),
+        ("package greeter ", []),
+        ("invoke --config bridge.yaml e", ["echo"]),
     ],
 )
 def test_the_words_that_fit(tmp_path: Path, line: str, words: list[str]) -> None:
