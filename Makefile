@@ -8,7 +8,7 @@ RUNS   := $(VENV)/.runs
 # Python keeps what it compiled. Otherwise pytest rewrites each test module anew, in each of its processes: 5 of 8 seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test heavy check format lint types imports fast conformance generate lock dist wheels lambda-zip docs bench bench-check hostile fuzz clean
+.PHONY: help run test heavy check format lint types imports fast conformance generate lock dist wheels docs bench bench-check hostile fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -136,12 +136,6 @@ FUZZ ?= --seconds 20 --seed 1
 fuzz: $(READY) ## feed the readers of outside bytes from atheris (FUZZ="--seconds 600 --keep engine")
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ)
-
-ARCH           ?= x86_64
-PYTHON_VERSION ?= 3.13
-lambda-zip: $(READY) ## dist/greeter.zip for Lambda (ARCH=arm64, PYTHON_VERSION=3.12)
-	@builder=python$(PYTHON_VERSION); $$builder -m pip --version >/dev/null 2>&1 || builder=$(BIN)/python; \
-	 $$builder deploy/lambda_zip.py --arch $(ARCH) --python $(PYTHON_VERSION)
 
 clean: ## remove what the targets made
 	@rm -rf $(VENV) $(DOCS) dist build .mypy_cache .ruff_cache .pytest_cache

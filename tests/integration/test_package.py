@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from bridge.cli import main
-from bridge.packaging import build, own_files
+from bridge.packaging import build, own_files, recipe
 from bridge.packaging.marks import ZIP_COMMENT
 from tests.support.folders import filled
 from tests.support.wheels import machine_code, only_index, write_wheel
@@ -429,7 +429,7 @@ def test_a_zip_that_needs_s3_says_so(work: Path, package: Any, monkeypatch: pyte
 
 def test_the_limits_are_those_of_aws() -> None:
     """https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
-    assert (262_144_000, 52_428_800) == (build.MAX_UNZIPPED, build.MAX_DIRECT_UPLOAD)
+    assert (262_144_000, 52_428_800) == (recipe.MAX_UNZIPPED, recipe.MAX_DIRECT_UPLOAD)
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -692,7 +692,7 @@ def test_nothing_of_the_installer_is_packed(work: Path, package: Any, index: Pat
 
 @needs_uv
 def test_lambda_fn_is_that_of_the_bridge_although_no_index_has_it(work: Path, package: Any, index: Path) -> None:
-    """Because the requirements name it, or because the code imports it. What it needs comes with it, and the wrapper."""
+    """Because the requirements name it, or because the code imports it. What it needs comes too, and the wrapper."""
     for name, version in (("grpcio", "1.85.0"), ("protobuf", "7.0")):
         write_wheel(index, name, {f"{name}.py": ""}, version=version)
     folder = filled(work / "orders", {"app.py": "import lambda_fn\ndef handler(event, context): ...\n"})

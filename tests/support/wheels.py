@@ -50,7 +50,7 @@ def wheel_of_installed(index: Path, name: str, tag: str) -> Path:
     """A wheel of a distribution that is installed in this environment, for this machine."""
     found = distribution(name)
     files = {
-        str(path): path.locate().read_bytes()
+        str(path): Path(str(path.locate())).read_bytes()
         for path in found.files or ()
         if ".dist-info/" not in str(path) and not str(path).startswith("..") and path.suffix != ".pyc"
     }
