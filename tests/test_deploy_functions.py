@@ -38,6 +38,7 @@ NETWORK: dict[str, Any] = {
     "security_group_id": "sg-0123456789abcdef0",
     "bridge_security_group_id": "sg-0123456789abcdef1",
 }
+PROVIDER = "arn:aws:lambda:eu-west-1:123456789012:capacity-provider:p"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "the example": ({"BridgeRunsOn": "ecs"}, {"bridge_runs_on": "ecs"}),
@@ -114,6 +115,46 @@ def test_cfn_lint_finds_nothing(name: str) -> None:
     assert (0, "") == (result.returncode, result.stdout)
 
 
+@needs_lint
+@pytest.mark.parametrize(
+    ("function", "property_", "found"),
+    [
+        ("Echo", {"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, {"TenantIsolationMode": "PER_TENANT"}),
+        (
+            "Greeter",
+            {"CapacityProviderConfig": {"Arn": PROVIDER, "PerExecutionEnvironmentMaxConcurrency": 16}},
+            {
+                "LambdaManagedInstancesCapacityProviderConfig": {
+                    "CapacityProviderArn": PROVIDER,
+                    "PerExecutionEnvironmentMaxConcurrency": 16,
+                }
+            },
+        ),
+    ],
+)
+def test_sams_readme_names_properties_that_there_are(
+    function: str, property_: dict[str, Any], found: dict[str, Any], tmp_path: Path
+) -> None:
+    """cfn-lint takes them, and AWS's translator passes them on."""
+    [(name, value)] = property_.items()
+    text = TEMPLATE.read_text().replace(
+        f"  {function}:\n    Type: AWS::Serverless::Function\n    Properties:\n",
+        f"  {function}:\n    Type: AWS::Serverless::Function\n    Properties:\n      {name}: {json.dumps(value)}\n",
+    )
+    if name == "CapacityProviderConfig":
+        before, _, after = text.partition("    VpcConfig: !If\n")
+        text = before + after[after.index("\n\nResources:") :]
+    (tmp_path / "template.yaml").write_text(text)
+    result = subprocess.run(
+        [LINT / "cfn-lint", tmp_path / "template.yaml"], capture_output=True, text=True, timeout=120
+    )
+    translated = sam.translated(tmp_path / "template.yaml", LINT / "python", {})
+
+    assert f"`{name}: {{" in (DEPLOY / "sam/README.md").read_text()
+    assert (0, "") == (result.returncode, result.stdout)
+    assert found == translated["Resources"][function]["Properties"][name]
+
+
 @needs_terraform
 def test_the_hcl_is_formatted() -> None:
     command = ["terraform", "fmt", "-check", "-recursive", "-no-color", str(MODULE)]
@@ -174,6 +215,8 @@ SOUND = {"zip": "greeter.zip"}
     ("variables", "words"),
     [
         ({"prefix": "a b"}, "The prefix needs"),
+        ({"prefix": "a" * 21}, "The prefix needs"),
+        ({"functions": {}}, "at least one function"),
         ({"functions": {"a b": SOUND}}, "The name of a function"),
         ({"functions": {"a": {}}}, "either zip or s3"),
         ({"functions": {"a": {**SOUND, "s3": {"bucket": "b", "key": "k"}}}}, "either zip or s3"),
@@ -187,6 +230,8 @@ SOUND = {"zip": "greeter.zip"}
         ({"vpc": {"subnet_ids": [], "security_group_id": "sg"}}, "at least one subnet"),
         ({"vpc": {**NETWORK, "duplex_from_port": 2, "duplex_to_port": 1}}, "is above"),
         ({"bridge_calls": "http"}, "invoke or url"),
+        ({"bridge_calls": "url"}, "no function has a URL with AWS_IAM"),
+        ({"bridge_calls": "url", "functions": {"a": {**SOUND, "url": {"auth": "NONE"}}}}, "no function has a URL"),
         ({"bridge_runs_on": "eks"}, "pod-identity"),
     ],
 )
@@ -237,13 +282,16 @@ def test_an_open_url_has_both_permissions(auth: str, permissions: int) -> None:
 @needs_lint
 @needs_terraform
 def test_tenants_and_managed_instances_are_blocks_of_their_own(tmp_path: Path) -> None:
-    provider = {"arn": "arn:aws:lambda:eu-west-1:123456789012:capacity-provider:p", "max_concurrency": 16}
+    provider = {"arn": PROVIDER, "max_concurrency": 16}
     functions = {
         "plain": {"s3": {"bucket": "b", "key": "k"}},
         "other": {"s3": {"bucket": "b", "key": "k"}, "tenants": True, "capacity_provider": provider},
     }
-    found = by_terraform(tmp_path, functions=functions)["aws_lambda_function.function"]
+    resources = by_terraform(tmp_path, functions=functions, vpc=NETWORK)
+    found = resources["aws_lambda_function.function"]
 
+    assert (1, []) == (len(found["plain"]["vpc_config"]), found["other"]["vpc_config"])
+    assert {"plain"} == resources["aws_iam_role_policy_attachment.network"].keys()
     assert ([], []) == (found["plain"]["tenancy_config"], found["plain"]["capacity_provider_config"])
     assert [{"tenant_isolation_mode": "PER_TENANT"}] == found["other"]["tenancy_config"]
     [block] = found["other"]["capacity_provider_config"]
@@ -373,6 +421,7 @@ const code = lambda.Code.fromBucketV2(Bucket.fromBucketName(stack, "Zips", "zips
 const arn = "arn:aws:lambda:eu-west-1:123456789012:capacity-provider:p";
 new GrpcFunctions(stack, "Services", {
   prefix: "grpc", bridgeCalls: "url", bridgeRunsOn: "pod-identity",
+  network: { subnetIds: ["subnet-0123456789abcdef0"], securityGroupId: "sg-0123456789abcdef0" },
   functions: {
     greeter: { code, url: {} },
     open: { code, url: { auth: lambda.FunctionUrlAuthType.NONE, invokeMode: lambda.InvokeMode.BUFFERED } },
@@ -413,6 +462,7 @@ def test_the_construct_has_what_its_example_does_not_use(
     assert {"TenantIsolationMode": "PER_TENANT"} == by_name["grpc-shared"]["TenancyConfig"]
     managed = by_name["grpc-shared"]["CapacityProviderConfig"]["LambdaManagedInstancesCapacityProviderConfig"]
     assert 16 == managed["PerExecutionEnvironmentMaxConcurrency"]
+    assert ["grpc-greeter", "grpc-open"] == sorted(name for name, each in by_name.items() if "VpcConfig" in each)
     assert {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"} == {one["Action"] for one in open_to}
     assert all("grpc-open:live" == one["FunctionName"] for one in open_to)
 

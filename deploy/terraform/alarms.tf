@@ -7,42 +7,40 @@ locals {
       Resource     = "${local.names[name]}:${var.alias}"
     }
   }
+
+  # Invocations of a kind are counted, and too many in a minute begin the alarm.
+  counted = merge([
+    for name in keys(var.functions) : {
+      "${name}-errors" = {
+        function    = name
+        metric      = "Errors"
+        threshold   = var.alarm_thresholds.errors_per_minute
+        description = "Invocations of ${local.names[name]}:${var.alias} fail"
+      }
+      "${name}-throttles" = {
+        function    = name
+        metric      = "Throttles"
+        threshold   = var.alarm_thresholds.throttles_per_minute
+        description = "Lambda throttles ${local.names[name]}:${var.alias}"
+      }
+    }
+  ]...)
 }
 
-resource "aws_cloudwatch_metric_alarm" "errors" {
-  for_each = var.functions
+resource "aws_cloudwatch_metric_alarm" "counted" {
+  for_each = local.counted
 
-  alarm_name          = "${local.names[each.key]}-errors"
-  alarm_description   = "Invocations of ${local.names[each.key]}:${var.alias} fail"
+  alarm_name          = "${var.prefix}-${each.key}"
+  alarm_description   = each.value.description
   namespace           = "AWS/Lambda"
-  metric_name         = "Errors"
-  dimensions          = local.alarm_dimensions[each.key]
+  metric_name         = each.value.metric
+  dimensions          = local.alarm_dimensions[each.value.function]
   statistic           = "Sum"
   period              = 60
   evaluation_periods  = 5
   datapoints_to_alarm = 3
   comparison_operator = "GreaterThanOrEqualToThreshold"
-  threshold           = var.alarm_thresholds.errors_per_minute
-  treat_missing_data  = "notBreaching"
-  alarm_actions       = var.alarm_topic_arns
-  ok_actions          = var.alarm_topic_arns
-  tags                = var.tags
-}
-
-resource "aws_cloudwatch_metric_alarm" "throttles" {
-  for_each = var.functions
-
-  alarm_name          = "${local.names[each.key]}-throttles"
-  alarm_description   = "Lambda throttles ${local.names[each.key]}:${var.alias}"
-  namespace           = "AWS/Lambda"
-  metric_name         = "Throttles"
-  dimensions          = local.alarm_dimensions[each.key]
-  statistic           = "Sum"
-  period              = 60
-  evaluation_periods  = 5
-  datapoints_to_alarm = 3
-  comparison_operator = "GreaterThanOrEqualToThreshold"
-  threshold           = var.alarm_thresholds.throttles_per_minute
+  threshold           = each.value.threshold
   treat_missing_data  = "notBreaching"
   alarm_actions       = var.alarm_topic_arns
   ok_actions          = var.alarm_topic_arns

@@ -5,6 +5,9 @@ data "aws_partition" "current" {}
 locals {
   names = { for name in keys(var.functions) : name => "${var.prefix}-${name}" }
   urls  = { for name, one in var.functions : name => one.url if one.url != null }
+
+  # Lambda takes either a VPC or a capacity provider, which has its own.
+  in_vpc = { for name, one in var.functions : name => one if var.vpc != null && one.capacity_provider == null }
 }
 
 resource "aws_cloudwatch_log_group" "function" {
@@ -49,7 +52,7 @@ resource "aws_iam_role_policy" "logs" {
 
 # Lambda makes the network interfaces of a function in a VPC as the function's role.
 resource "aws_iam_role_policy_attachment" "network" {
-  for_each = var.vpc == null ? {} : var.functions
+  for_each = local.in_vpc
 
   role       = aws_iam_role.function[each.key].name
   policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess"
@@ -82,7 +85,7 @@ resource "aws_lambda_function" "function" {
   }
 
   dynamic "vpc_config" {
-    for_each = var.vpc == null ? [] : [var.vpc]
+    for_each = contains(keys(local.in_vpc), each.key) ? [var.vpc] : []
 
     content {
       subnet_ids         = vpc_config.value.subnet_ids

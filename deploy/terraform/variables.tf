@@ -3,8 +3,8 @@ variable "prefix" {
   type        = string
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9-]{0,30}$", var.prefix))
-    error_message = "The prefix needs 1 to 31 letters, digits and hyphens."
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9-]{0,19}$", var.prefix))
+    error_message = "The prefix needs 1 to 20 letters, digits and hyphens."
   }
 }
 
@@ -15,7 +15,7 @@ variable "functions" {
       url               makes a function URL. It excludes tenants.
       tenants           isolates tenants. Lambda takes this only when it creates the function.
       duration_alarm    is false where invocations last long on purpose, as in full duplex.
-      capacity_provider runs the function on Lambda Managed Instances.
+      capacity_provider runs the function on Lambda Managed Instances, in their VPC and not in that of `vpc`.
   EOT
   type = map(object({
     zip = optional(string)
@@ -42,8 +42,13 @@ variable "functions" {
   }))
 
   validation {
-    condition     = alltrue([for name in keys(var.functions) : can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", name))])
-    error_message = "The name of a function needs 1 to 32 letters, digits, hyphens and underscores."
+    condition     = length(var.functions) > 0
+    error_message = "The module needs at least one function."
+  }
+
+  validation {
+    condition     = alltrue([for name in keys(var.functions) : can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,29}$", name))])
+    error_message = "The name of a function needs 1 to 30 letters, digits, hyphens and underscores."
   }
 
   validation {
@@ -149,6 +154,13 @@ variable "bridge_calls" {
   validation {
     condition     = contains(["invoke", "url"], var.bridge_calls)
     error_message = "bridge_calls is invoke or url."
+  }
+
+  validation {
+    condition = var.bridge_calls != "url" || anytrue([
+      for one in values(var.functions) : try(one.url.auth, "") == "AWS_IAM"
+    ])
+    error_message = "bridge_calls is url, and no function has a URL with AWS_IAM."
   }
 }
 

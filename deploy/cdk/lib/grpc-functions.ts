@@ -30,7 +30,7 @@ export interface GrpcFunctionProps {
   readonly tenants?: boolean;
   /** False where invocations last long on purpose, as in full duplex. @default true */
   readonly durationAlarm?: boolean;
-  /** Runs the function on Lambda Managed Instances. @default none */
+  /** Runs the function on Lambda Managed Instances, in their VPC and not in `network`. @default none */
   readonly capacityProvider?: { readonly arn: string; readonly maxConcurrency?: number };
 }
 
@@ -139,7 +139,7 @@ export class GrpcFunctions extends Construct {
     const wrapper = this.props.execWrapper === undefined ? "/var/task/lambda_fn_wrapper" : this.props.execWrapper;
     const fn = new lambda.Function(scope, "Function", {
       functionName,
-      role: this.executionRole(scope, logGroup),
+      role: this.executionRole(scope, logGroup, this.networkOf(one) !== undefined),
       code: one.code,
       handler: one.handler ?? "app.handler",
       runtime: this.props.runtime ?? lambda.Runtime.PYTHON_3_13,
@@ -167,7 +167,7 @@ export class GrpcFunctions extends Construct {
 
   /** Puts a function into the VPC and on Managed Instances. For a VPC the CDK's own way needs more than ids. */
   private place(fn: lambda.CfnFunction, one: GrpcFunctionProps): void {
-    const network = this.props.network;
+    const network = this.networkOf(one);
     if (network) {
       fn.vpcConfig = { subnetIds: network.subnetIds, securityGroupIds: [network.securityGroupId] };
     }
@@ -181,7 +181,12 @@ export class GrpcFunctions extends Construct {
     }
   }
 
-  private executionRole(scope: Construct, logGroup: logs.LogGroup): iam.Role {
+  /** Lambda takes either a VPC or a capacity provider, which has its own. */
+  private networkOf(one: GrpcFunctionProps): GrpcNetwork | undefined {
+    return one.capacityProvider ? undefined : this.props.network;
+  }
+
+  private executionRole(scope: Construct, logGroup: logs.LogGroup, isInVpc: boolean): iam.Role {
     const role = new iam.Role(scope, "Role", {
       assumedBy: new iam.ServicePrincipal("lambda.amazonaws.com"),
       inlinePolicies: {
@@ -195,7 +200,7 @@ export class GrpcFunctions extends Construct {
         }),
       },
     });
-    if (this.props.network) {
+    if (isInVpc) {
       // Lambda makes the network interfaces of a function in a VPC as the function's role.
       const policy = "service-role/AWSLambdaENIManagementAccess";
       role.addManagedPolicy(iam.ManagedPolicy.fromAwsManagedPolicyName(policy));

@@ -129,9 +129,7 @@ def parts(found: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     functions = found["aws_lambda_function.function"]
     attached = found["aws_iam_role_policy_attachment.network"]
     alarms = [
-        one
-        for name in ("errors", "throttles", "near_timeout")
-        for one in found[f"aws_cloudwatch_metric_alarm.{name}"].values()
+        one for name in ("counted", "near_timeout") for one in found[f"aws_cloudwatch_metric_alarm.{name}"].values()
     ]
     roles = [
         {
