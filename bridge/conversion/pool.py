@@ -142,6 +142,8 @@ class ConversionPool:
         task = self._spawn(self._convert(job, payload))
         self._jobs.add(task)
         task.add_done_callback(self._jobs.discard)
+        # Not at the end of _convert: a task that is cancelled before its first step runs no `finally`.
+        task.add_done_callback(lambda _: self._ended(granted))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -208,7 +210,6 @@ class ConversionPool:
         finally:
             if worker is not None:
                 self._keep(worker)
-            self._ended(job.memory)
 
     async def _worker_for(self, job: Conversion) -> Worker:
         """Return a process that knows the job's descriptors and does nothing else. Raises Died, OSError."""

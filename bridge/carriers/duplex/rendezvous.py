@@ -132,7 +132,13 @@ class Rendezvous:
                 continue
             stranger = _Stranger(self, str(address[0]), self._line_seconds)
             self._admit(stranger)
-            stranger.greeting = self._own(self._greet(stranger, accepted))
+            stranger.greeting = self._begin_to_greet(stranger, accepted)
+
+    def _begin_to_greet(self, stranger: _Stranger, accepted: socket.socket) -> asyncio.Task[None]:
+        greeting = self._own(self._greet(stranger, accepted))
+        # A task that is cancelled before its first step runs no `finally`.
+        greeting.add_done_callback(lambda ended: accepted.close() if ended.cancelled() else None)
+        return greeting
 
     async def _greet(self, stranger: _Stranger, accepted: socket.socket) -> None:
         """Bring the connection up to its first byte."""

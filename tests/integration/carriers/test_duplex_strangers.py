@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import warnings
 from typing import Any
 
 import grpc
@@ -121,3 +124,17 @@ async def test_a_stranger_has_a_few_seconds() -> None:
     assert b"" == await _sends(address, b"GLB1 ")
     assert 1 == len(refused)
     await rendezvous.close()
+
+
+async def test_a_stranger_that_comes_while_the_listener_closes_leaves_nothing_open() -> None:
+    """Its task is cancelled before its first step. A socket that nobody closed would warn."""
+    rendezvous = Rendezvous(TcpAddress("127.0.0.1", 0), line_seconds=5.0)
+    address = rendezvous.listen(TcpAddress("127.0.0.1", 0))
+    with warnings.catch_warnings(record=True) as told, socket.create_connection((address.host, address.port)):
+        warnings.simplefilter("always")
+        while not rendezvous._strangers:
+            await asyncio.sleep(0)
+        await rendezvous.close()
+        gc.collect()
+
+    assert [] == [str(each.message) for each in told]

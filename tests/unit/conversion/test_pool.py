@@ -93,6 +93,21 @@ async def until(happened: Callable[[], object]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_close_before_a_job_begins_gives_its_place_and_memory_back() -> None:
+    """The job's task is cancelled before its first step."""
+    async with benched() as bench:
+        job = bench.begin(to_json(), ORDER)
+        while not bench.pool._jobs:
+            await asyncio.sleep(0)
+        held = bench.buffers.held
+        await bench.pool.close()
+
+        assert held >= MEMORY
+        assert (0, 0) == (bench.buffers.held, bench.pool._running)
+        with pytest.raises(asyncio.CancelledError):
+            await job
+
+
 # -- jobs --------------------------------------------------------------------------------------------------------------
 
 
