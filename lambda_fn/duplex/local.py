@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import tempfile
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +79,7 @@ class LocalServer:
     def _start(self, threads: int) -> None:
         """Start a server with so many threads. An earlier one with fewer goes on for the connections that it has."""
         folder = Path(tempfile.mkdtemp(prefix="lambda_fn-"))  # 0700: of this user alone
+        remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # also when the process exits
         path = str(folder / f"{os.getpid()}.sock")
         pool = ThreadPoolExecutor(threads, thread_name_prefix="lambda_fn duplex")
         stop = self._start_aio(pool, path) if self._builder.is_async else self._start_sync(pool, path)
@@ -85,8 +88,7 @@ class LocalServer:
         def clean() -> None:
             stop()
             pool.shutdown(wait=False)
-            Path(path).unlink(missing_ok=True)
-            folder.rmdir()
+            remove()
 
         self._stops.append(clean)
 

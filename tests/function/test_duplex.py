@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import grpc
@@ -309,6 +313,35 @@ def test_the_handler_still_answers_all_other_events() -> None:
     assert isinstance(reply, dict)
     assert 200 == reply["statusCode"]
     server.close()
+
+
+UNCLOSED = """
+import os
+from lambda_fn import LambdaServer
+from tests.support.lambda_channel import LambdaContextDouble
+from tests.support.rendezvous import attached
+
+opened = attached(LambdaServer().handler, LambdaContextDouble(remaining=60_000))
+opened.__enter__()
+print(len(os.listdir(os.environ["TMPDIR"])))
+"""
+
+
+def test_a_process_that_closes_nothing_leaves_no_folder() -> None:
+    """The folder of the server's socket is removed when the process exits."""
+    root = Path(__file__).parents[2]
+    with TemporaryDirectory() as short:  # the path of a socket has few bytes
+        done = subprocess.run(
+            [sys.executable, "-c", UNCLOSED],
+            cwd=root,
+            env={**os.environ, "TMPDIR": short, "PYTHONPATH": str(root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        left = os.listdir(short)
+
+    assert ("1\n", []) == (done.stdout, left), done.stderr
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
