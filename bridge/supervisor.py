@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.config.problems import ConfigErrors
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
 from bridge.server.control import Begin, Changed, Reload
@@ -51,7 +52,9 @@ class Supervisor:
         self._is_draining = False
 
     async def start(self) -> None:
-        """Start the workers. Raises OSError for an address in use or what keeps a worker from serving."""
+        """Start the workers. Raises ConfigErrors if their configuration keeps them from serving, and OSError for an
+        address in use or what else does.
+        """
         endpoint = await self._shared_services.start_local_lambda(self.config)
         for bound in self._sockets:
             bound.sock.listen(BACKLOG)  # connections queue while workers start, or start again
@@ -59,8 +62,10 @@ class Supervisor:
         self._workers = Workers(count, this_python("bridge.commands.worker"), self._begin(endpoint))
         try:
             await self._workers.start()
-        except (WorkerFailed, TimeoutError) as error:
-            raise OSError(str(error) or "the workers did not start in time") from error
+        except WorkerFailed as error:
+            raise (ConfigErrors(error.problems) if error.problems else OSError(str(error))) from error
+        except TimeoutError as error:
+            raise OSError("the workers did not start in time") from error
         await self._shared_services.start_admin(
             listeners=lambda: self.addresses, unready=self._unready, snapshot=self._snapshot
         )

@@ -74,7 +74,8 @@ class _Worker:
             bridge = Bridge(config, self._sockets(config), environ=os.environ, number=begin.number)
             await bridge.start(local_endpoint=begin.local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:
-            self._channel.send(Failed(str(error)))
+            problems = error.problems if isinstance(error, ConfigErrors) else ()
+            self._channel.send(Failed(str(error), problems))
             await asyncio.sleep(0.1)  # for the message to leave
             return 1
         if begin.number == 1:

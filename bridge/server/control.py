@@ -8,6 +8,8 @@ import socket
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder, encode
 
+from bridge.config.problems import Problem
+
 _MAX_LINE = 64 << 20
 """Bytes. A snapshot of 1,000 methods has about 1 MB."""
 
@@ -58,6 +60,8 @@ class Failed(Struct, frozen=True, tag=True):
     """A worker says why it cannot start."""
 
     message: str
+    problems: tuple[Problem, ...] = ()
+    """Those of the configuration, if it is the reason."""
 
 
 class Unready(Struct, frozen=True, tag=True):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from msgspec import Raw
 from msgspec.structs import replace
 
+from bridge.config.problems import Problem
 from bridge.server.control import (
     Begin,
     Channel,
@@ -38,7 +39,11 @@ _LONGEST_PAUSE = 10.0
 
 
 class WorkerFailed(Exception):
-    """A worker could not start. The text is the worker's."""
+    """A worker could not start. The text is the worker's, and so are the problems of its configuration."""
+
+    def __init__(self, text: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(text)
+        self.problems = problems
 
 
 @dataclass(slots=True)
@@ -122,9 +127,9 @@ class Workers:
             match message:
                 case Serving():
                     _settle(worker.serving)
-                case Failed(text):
+                case Failed(text, problems):
                     if not worker.serving.done():
-                        worker.serving.set_exception(WorkerFailed(text))
+                        worker.serving.set_exception(WorkerFailed(text, problems))
                         worker.serving.exception()  # a waiter sees the error; without one nothing else must be done
                 case Unready(reasons):
                     worker.unready = reasons

@@ -216,6 +216,19 @@ def test_a_wrong_configuration_is_exit_2(tmp_path: Path, text: str | None, words
             assert word in ended.stderr
 
 
+def test_workers_tell_problems_as_one_process_does(tmp_path: Path) -> None:
+    """What only a start finds out: descriptors that do not compile."""
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/a.proto").write_text('syntax = "proto3"; service A { rpc Go(E) returns (No); } message E {}\n')
+    entry = "services: {A: {target: 'function:f', descriptors: p}}\naws: {region: eu-west-1}\n"
+    (tmp_path / "bridge.yaml").write_text(f"{entry}listen: 127.0.0.1:0\nadmin: null\n")
+    one, several = (bridge_command("serve", "--workers", count, folder=tmp_path) for count in ("1", "2"))
+
+    assert '"No" is not defined' in one.stderr
+    assert "  |     " in one.stderr
+    assert (2, one.stderr) == (several.returncode, several.stderr)
+
+
 def test_without_any_file_the_way_to_one_is_told(tmp_path: Path) -> None:
     """No -c, no BRIDGE_CONFIG, no bridge.yaml."""
     ended = bridge_command("serve", folder=tmp_path)

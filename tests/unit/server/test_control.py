@@ -6,6 +6,7 @@ import socket
 import pytest
 from msgspec import Raw
 
+from bridge.config.problems import Problem
 from bridge.server.control import (
     Begin,
     Changed,
@@ -28,6 +29,7 @@ MESSAGES: list[ControlMessage] = [
     Report(7),
     Serving(),
     Failed("näh"),
+    Failed("two", (Problem("bridge.yaml", 3, "services.a.A", "no", (5, 8)), Problem("--listen", None, "", "no"))),
     Unready(("draining",)),
     WorkerFigures(7, Raw(b'{"methods":{}}')),
 ]
