@@ -55,6 +55,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"BridgeCalls": "url", "BridgeRunsOn": "ec2", "InvokeMode": "BUFFERED"},
         {"bridge_calls": "url", "bridge_runs_on": "ec2"},
     ),
+    "another language": (
+        {"Runtime": "provided.al2023", "ExecWrapper": ""},
+        {"runtime": "provided.al2023"},
+    ),
+    "another start": (
+        {"ExecWrapper": "/opt/start"},
+        {"exec_wrapper": "/opt/start"},
+    ),
     "other numbers": (
         {
             "Architecture": "x86_64",
@@ -211,6 +219,13 @@ SOUND = {"zip": "greeter.zip"}
 
 
 @needs_terraform
+def test_terraform_takes_the_least_that_there_is(tmp_path: Path) -> None:
+    shutil.copy(MODULE / "variables.tf", tmp_path)
+
+    assert {} == terraform.outputs(tmp_path, {"prefix": "grpc", "functions": {"a": SOUND}})
+
+
+@needs_terraform
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
@@ -237,11 +252,9 @@ SOUND = {"zip": "greeter.zip"}
 )
 def test_terraform_refuses_what_lambda_would(variables: dict[str, Any], words: str, tmp_path: Path) -> None:
     shutil.copy(MODULE / "variables.tf", tmp_path)
-    given = {"prefix": "grpc", "functions": {"a": SOUND}}
 
-    assert {} == terraform.outputs(tmp_path, given)
     with pytest.raises(terraform.Refused) as refused:
-        terraform.outputs(tmp_path, {**given, **variables})
+        terraform.outputs(tmp_path, {"prefix": "grpc", "functions": {"a": SOUND}, **variables})
     assert words in " ".join(str(refused.value).split())
 
 
@@ -418,6 +431,9 @@ const { GrpcFunctions } = require("./build/lib/grpc-functions");
 
 const stack = new Stack(new App(), "others");
 const code = lambda.Code.fromBucketV2(Bucket.fromBucketName(stack, "Zips", "zips"), "x.zip");
+new GrpcFunctions(stack, "Go", {
+  prefix: "go", runtime: lambda.Runtime.PROVIDED_AL2023, functions: { orders: { code, handler: "bootstrap" } },
+});
 const arn = "arn:aws:lambda:eu-west-1:123456789012:capacity-provider:p";
 new GrpcFunctions(stack, "Services", {
   prefix: "grpc", bridgeCalls: "url", bridgeRunsOn: "pod-identity",
@@ -451,13 +467,16 @@ def test_the_construct_has_what_its_example_does_not_use(
     template = Template(json.loads(done.stdout.replace('"Wrong', '"Ignored')))
     (tmp_path / "others.json").write_text(done.stdout)
     parts = cloudformation.parts(template)
+    [policy] = [one for one in parts["ManagedPolicy"] if one["allowed"][0]["Sid"] != "InvokeFunctions"]
     by_name = {p["FunctionName"]: p for kind, p in template.resources().values() if kind == "AWS::Lambda::Function"}
     open_to = [p for kind, p in template.resources().values() if kind == "AWS::Lambda::Permission"]
     expected = printed_by_iam("url", "pod-identity", tmp_path, capsys)
     [role] = [one for one in parts["Role"] if one["attached"] == ["bridge"]]
 
+    assert {} == by_name["go-orders"].get("Environment", {})
+    assert {"AWS_LAMBDA_EXEC_WRAPPER"} == by_name["grpc-open"]["Environment"]["Variables"].keys()
     assert "both: a function that isolates tenants cannot have a URL" in done.stderr
-    assert [{"allowed": statements(expected["policy"])}] == parts["ManagedPolicy"]
+    assert {"allowed": statements(expected["policy"])} == policy
     assert statements(expected["trust_policy"]) == role["trust"]
     assert {"TenantIsolationMode": "PER_TENANT"} == by_name["grpc-shared"]["TenancyConfig"]
     managed = by_name["grpc-shared"]["CapacityProviderConfig"]["LambdaManagedInstancesCapacityProviderConfig"]

@@ -6,6 +6,9 @@ locals {
   names = { for name in keys(var.functions) : name => "${var.prefix}-${name}" }
   urls  = { for name, one in var.functions : name => one.url if one.url != null }
 
+  # Functions in other languages have no such program.
+  has_wrapper = var.exec_wrapper != null && startswith(var.runtime, "python")
+
   # Lambda takes either a VPC or a capacity provider, which has its own.
   in_vpc = { for name, one in var.functions : name => one if var.vpc != null && one.capacity_provider == null }
 }
@@ -79,7 +82,7 @@ resource "aws_lambda_function" "function" {
 
   environment {
     variables = merge(
-      var.exec_wrapper == null ? {} : { AWS_LAMBDA_EXEC_WRAPPER = var.exec_wrapper },
+      local.has_wrapper ? { AWS_LAMBDA_EXEC_WRAPPER = var.exec_wrapper } : {},
       each.value.environment,
     )
   }

@@ -105,7 +105,7 @@ variable "architecture" {
 }
 
 variable "exec_wrapper" {
-  description = "Runs lambda_fn.runtime, which streams replies, in place of the managed runtime. Null switches it off."
+  description = "Runs lambda_fn.runtime, which streams replies, in place of a managed Python runtime. Null: not so."
   type        = string
   default     = "/var/task/lambda_fn_wrapper"
 }

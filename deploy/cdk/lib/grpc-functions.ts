@@ -50,7 +50,7 @@ export interface GrpcFunctionsProps {
   readonly runtime?: lambda.Runtime;
   /** The architecture that the zips were made for. @default arm64 */
   readonly architecture?: lambda.Architecture;
-  /** Runs lambda_fn.runtime in place of the managed runtime. Null switches it off. @default the wrapper in the zip */
+  /** Runs lambda_fn.runtime in place of a managed Python runtime. Null: not so. @default the wrapper in the zip */
   readonly execWrapper?: string | null;
   /** Follows the version that was deployed last. @default "live" */
   readonly alias?: string;
@@ -136,17 +136,16 @@ export class GrpcFunctions extends Construct {
       retention: this.props.logRetention ?? logs.RetentionDays.ONE_MONTH,
       removalPolicy: RemovalPolicy.DESTROY,
     });
-    const wrapper = this.props.execWrapper === undefined ? "/var/task/lambda_fn_wrapper" : this.props.execWrapper;
     const fn = new lambda.Function(scope, "Function", {
       functionName,
       role: this.executionRole(scope, logGroup, this.networkOf(one) !== undefined),
       code: one.code,
       handler: one.handler ?? "app.handler",
-      runtime: this.props.runtime ?? lambda.Runtime.PYTHON_3_13,
+      runtime: this.runtime,
       architecture: this.props.architecture ?? lambda.Architecture.ARM_64,
       memorySize: one.memorySize ?? 512,
       timeout,
-      environment: { ...(wrapper === null ? {} : { AWS_LAMBDA_EXEC_WRAPPER: wrapper }), ...one.environment },
+      environment: { ...this.wrapper(), ...one.environment },
       reservedConcurrentExecutions: one.reservedConcurrency,
       tenancyConfig: one.tenants ? lambda.TenancyConfig.PER_TENANT : undefined,
     });
@@ -163,6 +162,16 @@ export class GrpcFunctions extends Construct {
       });
     }
     this.addAlarms(scope, `${functionName}:${alias.aliasName}`, timeout, one.durationAlarm ?? true);
+  }
+
+  private get runtime(): lambda.Runtime {
+    return this.props.runtime ?? lambda.Runtime.PYTHON_3_13;
+  }
+
+  /** Functions in other languages have no such program. */
+  private wrapper(): Record<string, string> {
+    const wrapper = this.props.execWrapper === undefined ? "/var/task/lambda_fn_wrapper" : this.props.execWrapper;
+    return wrapper === null || !this.runtime.name.startsWith("python") ? {} : { AWS_LAMBDA_EXEC_WRAPPER: wrapper };
   }
 
   /** Puts a function into the VPC and on Managed Instances. For a VPC the CDK's own way needs more than ids. */

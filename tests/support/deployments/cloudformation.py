@@ -120,7 +120,7 @@ def _function(p: dict[str, Any]) -> dict[str, Any]:
         "architectures": p["Architectures"],
         "memory": p["MemorySize"],
         "timeout": p["Timeout"],
-        "environment": p["Environment"]["Variables"],
+        "environment": p.get("Environment", {}).get("Variables", {}),
         "subnets": vpc.get("SubnetIds", []),
         "groups": vpc.get("SecurityGroupIds", []),
     }
