@@ -235,10 +235,7 @@ async def test_functions_that_never_connect_end_each_call_once(tmp_path: Path) -
 
 
 async def test_each_worker_meets_its_functions_at_a_port_of_its_own(tmp_path: Path) -> None:
-    while True:
-        port = free_port()
-        if _is_free(port + 1) and _is_free(port + 2):
-            break
+    port = _free_ports()
     config = configured(calls=CALLS, workers=2, duplex={"listen": f"127.0.0.1:{port}"})
     options = [("grpc.use_local_subchannel_pool", 1)]
     with running_bridge(tmp_path, config) as bridge:
@@ -253,6 +250,53 @@ async def test_each_worker_meets_its_functions_at_a_port_of_its_own(tmp_path: Pa
         assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
         for channel in channels:
             await channel.close()
+
+
+async def test_a_worker_that_is_killed_ends_its_own_calls_alone_and_its_successor_meets_functions_too(
+    tmp_path: Path,
+) -> None:
+    config = configured(calls=CALLS, workers=2, duplex={"listen": f"127.0.0.1:{_free_ports()}"})
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with running_bridge(tmp_path, config) as bridge:
+        channels = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
+        chats = [Chat(channels[number % 20], number) for number in range(CALLS)]
+        await all_of(chat.ask() for chat in chats)
+        victim = _workers(bridge.process.pid)[0]
+        os.kill(victim, signal.SIGKILL)
+        dead = [chat for chat in chats if not await _goes_on(chat)]
+        alive = [chat for chat in chats if chat not in dead]
+        assert {grpc.StatusCode.UNAVAILABLE: len(dead)} == statuses(await all_of(chat.status() for chat in dead))
+        assert [1, 1] == [len({chat.process for chat in each}) for each in (dead, alive)]
+        bridge.wait_until(lambda: len(_workers(bridge.process.pid)) == 2 and victim not in _workers(bridge.process.pid))
+
+        fresh = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
+        later = [Chat(channel, CALLS + number) for number, channel in enumerate(fresh)]
+        await all_of(chat.ask() for chat in later)
+        assert 2 == len({chat.process for chat in later})
+        assert {grpc.StatusCode.OK: len(alive) + 20} == statuses(await all_of(chat.end() for chat in [*alive, *later]))
+        for channel in (*channels, *fresh):
+            await channel.close()
+
+
+def _free_ports() -> int:
+    """A port, and two free ones behind it for the workers."""
+    while True:
+        port = free_port()
+        if _is_free(port + 1) and _is_free(port + 2):
+            return port
+
+
+def _workers(supervisor: int) -> list[int]:
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    return [int(each) for each in children if b"bridge.commands.worker" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+async def _goes_on(chat: Chat) -> bool:
+    try:
+        await chat.ask()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError, AssertionError):
+        return False
+    return True
 
 
 def _is_free(port: int) -> bool:
