@@ -33,20 +33,21 @@ SERVER = """
 import asyncio, json, sys, time
 import grpc
 
-cancelled = []
+begun, cancelled = [], []
 
 async def chat(requests, context):
     async for request in requests:
         yield request
 
 async def wait(request, context):
+    begun.append(time.monotonic())
     try:
         await asyncio.sleep(60)
     finally:
         cancelled.append(time.monotonic())
 
 async def seen(request, context):
-    return json.dumps(cancelled).encode()
+    return json.dumps({"begun": begun, "cancelled": cancelled}).encode()
 
 async def main(plain, encrypted, certificate):
     server = grpc.aio.server()
@@ -190,16 +191,26 @@ class _Channels:
 async def _cancellations(address: str, count: int) -> None:
     async with _Channels() as channels:
         channel = channels.open(address)
-        sent = []
-        for _ in range(count):
+        seen = channel.unary_unary("/bench.Duplex/Seen")
+        sent: list[float] = []
+        for number in range(1, count + 1):
             call = channel.unary_unary("/bench.Duplex/Wait")(b"")
-            await asyncio.sleep(0.05)
+            await _wait_until_seen(seen, "begun", number)
             sent.append(time.monotonic())
             call.cancel()
-            await asyncio.sleep(0.05)
-        seen: list[float] = json.loads(await channel.unary_unary("/bench.Duplex/Seen")(b""))
-    late = sorted(1000 * (after - before) for before, after in zip(sent, seen, strict=True))
+            cancelled = await _wait_until_seen(seen, "cancelled", number)
+    late = sorted(1000 * (after - before) for before, after in zip(sent, cancelled, strict=True))
     print(f"\nA servicer sees a cancellation after {statistics.median(late):.1f} ms, at most {late[-1]:.1f} ms.")
+
+
+async def _wait_until_seen(ask: Any, what: str, number: int) -> list[float]:
+    """Return when so many calls have begun in the servicer, or were cancelled there (monotonic seconds)."""
+    for _ in range(3000):
+        times: list[float] = json.loads(await ask(b""))[what]
+        if len(times) == number:
+            return times
+        await asyncio.sleep(0.01)
+    raise RuntimeError(f"the servicer does not see {number} calls {what}")
 
 
 # -- processor time ----------------------------------------------------------------------------------------------------

@@ -145,12 +145,14 @@ async def bridged(
             raise
 
     context_of_server = serving(handle, new_engine=NativeEngine, limits=carrier.limits, streams=True)
-    async with listening(context_of_server) as running:
-        yield Bridge(f"127.0.0.1:{port_of(running)}", functions, rendezvous, carrier, refusals)
-    await carrier.close()
-    await rendezvous.close()
-    await eventually(lambda: functions.running == 0)
-    server.close()
+    try:
+        async with listening(context_of_server) as running:
+            yield Bridge(f"127.0.0.1:{port_of(running)}", functions, rendezvous, carrier, refusals)
+    finally:
+        await carrier.close()
+        await rendezvous.close()
+        await eventually(lambda: functions.running == 0)
+        server.close()
 
 
 async def _chat(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:

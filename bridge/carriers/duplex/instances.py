@@ -193,12 +193,14 @@ class Instances:
         self._attached.limit(instance, replace=self._replace, left=self._serve)
 
     def _failed(self, error: RpcError) -> None:
-        # One attempt serves so many calls; others have attempts of their own.
-        served = self._settings.calls
+        # Calls that the other attempts can serve wait for these.
+        calls = self._settings.calls
+        unserved = len(self._waiting) - (len(self._attempts) - 1) * calls
         if isinstance(error, Throttled):
             self._most_attempts = 1
-            served = max(served, len(self._waiting) - (len(self._attempts) - 1) * self._settings.calls)
-        self._refuse(served, error)
+        else:
+            unserved = min(unserved, calls)
+        self._refuse(unserved, error)
 
     def _replace(self, instance: Instance, seconds: float) -> None:
         """Invoke the next instance, if the calls of this one, which ends in so many seconds, would find no room."""
