@@ -97,7 +97,7 @@ MODULES = {
     "opentelemetry-exporter-otlp-proto-http": ("opentelemetry",),
 }
 """The modules of the libraries that are not named like them."""
-NOT_IMPORTED = {"awslambdaric", "grpcio-tools", "googleapis-common-protos", "uv"}
+NOT_IMPORTED = {"debugpy", "awslambdaric", "grpcio-tools", "googleapis-common-protos", "uv"}
 """Programs that run in processes of their own; files that are found by their paths."""
 
 

@@ -43,6 +43,7 @@ def _problems(function: FunctionConfig) -> Iterator[tuple[str, str | Problem]]:
 
 
 def _of_runtime(handler: str, function: FunctionConfig) -> Iterator[tuple[str, str | Problem]]:
+    from bridge.emulator.instances.debugging import missing_debugpy
     from bridge.emulator.instances.environment import is_node
 
     if is_node(function):
@@ -51,6 +52,8 @@ def _of_runtime(handler: str, function: FunctionConfig) -> Iterator[tuple[str, s
     else:
         if function.python is not None:
             yield from (("python", message) for message in _of_program(str(function.python), function))
+        elif function.debug is not None and _module_file(["debugpy"], function) is None:
+            yield "debug", missing_debugpy(function)
         yield from (("handler", message) for message in _of_handler(handler, function))
 
 

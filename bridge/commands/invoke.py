@@ -26,6 +26,7 @@ from bridge.commands.own_bridge import base_config, config_for
 from bridge.config.problems import did_you_mean
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
+from bridge.emulator.instances.debugging import PREFIX as DEBUG_PREFIX
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.layers.deadline import Deadlines
 from bridge.rpc.errors import RpcError
@@ -122,13 +123,18 @@ async def _local_endpoint(config: Config) -> AsyncIterator[str]:
     if isinstance(config.emulator, Url):
         yield str(config.emulator)
         return
-    # The end of the log comes with the result, so nothing is written meanwhile.
-    local = LocalLambda({name: config.functions[name]}, log=lambda *_: None)
+    local = LocalLambda({name: config.functions[name]}, log=_show_debugger)
     try:
         await local.start("127.0.0.1", 0)
         yield local.endpoint_url
     finally:
         await local.close()
+
+
+def _show_debugger(_name: str, line: str) -> None:
+    """Write where an editor can attach. All other lines come with the result."""
+    if line.startswith(DEBUG_PREFIX):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _described(invoked: InvocationWithLog, seconds: float) -> str:

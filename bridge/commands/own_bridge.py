@@ -73,7 +73,21 @@ def config_for(config_file: Path | None, target: str) -> Config:
         base.emulator if isinstance(base.emulator, Url) else replace(base.emulator, address=TcpAddress("127.0.0.1", 0))
     )
     log = Log(level="warning", format=base.log.format, access=None)
-    return replace(base, services=services, admin=None, emulator=emulator, drain=1.0, drain_delay=0.0, log=log)
+    own = {leg.target.local_function for leg in services["*"].legs}
+    # A function that is debugged starts at once, and takes a port. Only the one that is called shall do so.
+    functions = {
+        name: function if name in own else replace(function, debug=None) for name, function in base.functions.items()
+    }
+    return replace(
+        base,
+        services=services,
+        functions=functions,
+        admin=None,
+        emulator=emulator,
+        drain=1.0,
+        drain_delay=0.0,
+        log=log,
+    )
 
 
 def _as_configured(services: Mapping[str, Service], base: Config) -> Mapping[str, Service]:

@@ -249,7 +249,9 @@ def mapping(made: type[SchemaType]) -> Read[SchemaType]:
 def shape_of_class(made: type[Any], *, without: Collection[str] = ()) -> Shape:
     """Return what a mapping of this class looks like, or the text that stands for it."""
     whole = shape_of_keys({name: slot for name, slot in Plan.of(made).slots.items() if name not in without})
-    return whole if getattr(made, "text_is", None) is None else {"anyOf": [{"type": "string"}, whole]}
+    short = getattr(made, "text_is", None)
+    read = None if short is None else Plan.of(made).slots[short].read
+    return whole if short is None else {"anyOf": [{"type": "string"} if read is None else shape_of(read), whole]}
 
 
 def shape_of_keys(slots: Mapping[str, KeySlot]) -> Shape:

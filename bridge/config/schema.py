@@ -75,6 +75,9 @@ _AN_INSTANT = 0.001
 _LARGEST_MESSAGE = (1 << 32) - 1
 """Bytes: the length in a message's prefix has 32 bits (gRPC PROTOCOL-HTTP2, "Message-Length")."""
 
+LOOPBACK = "127.0.0.1"
+"""Where debuggers listen: whoever reaches one runs code of their own as this user."""
+
 _ADMIN_ADDRESS = TcpAddress("127.0.0.1", 9901)
 _EMULATOR_ADDRESS = TcpAddress("127.0.0.1", 9001)
 
@@ -342,6 +345,18 @@ class PackageFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class Debug:
+    """A debugger for a function: debugpy in Python, the inspector in Node.js."""
+
+    text_is: ClassVar = "port"
+
+    port: Annotated[int, integer(1, 65_535)]
+    """Of LOOPBACK: where an editor attaches."""
+    wait: bool = False
+    """Whether the function's code begins only when an editor has attached."""
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionConfig:
     """One entry of `functions:`: what the local Lambda runs under this name."""
 
@@ -375,6 +390,8 @@ class FunctionConfig:
     """Restart instances when a source file under `code` changes."""
     url: FunctionUrl | None = None
     package: PackageFiles = PackageFiles()
+    debug: Debug | None = None
+    """Starts the function under a debugger, in one instance and without time limits."""
     places: Mapping[str, Place] = field(default_factory=dict, compare=False, repr=False)
     """Where each key is written, by dotted name; under the empty name, the function."""
 
@@ -383,6 +400,8 @@ class FunctionConfig:
             yield from () if self.web is None else self._web_misfits(self.web, written)
         elif "command" in written:
             yield from ((key, "has no effect on a command") for key in ("python", "runtime") if key in written)
+            if self.debug is not None:
+                yield "debug", f"starts handlers in Python and JavaScript only; {_DEBUG_COMMAND}"
         elif "handler" not in written:
             yield "", 'needs "handler", "command" or "web": nothing says what runs'
         elif self.handler is not None and not functions.is_handler(self.handler):
@@ -395,13 +414,23 @@ class FunctionConfig:
                 "a function with tenants has no URL: AWS refuses it, because callers of URLs name no tenant",
             )
 
+        if self.tenants and self.debug is not None:
+            yield "debug", "a function that is debugged has one instance, and each tenant needs one of its own"
+
     def _web_misfits(self, web: WebFunctionConfig, written: Collection[str]) -> Iterator[tuple[str, str]]:
-        yield from ((key, "has no effect on a Web Function") for key in written if key not in web.keys)
+        yield from ((key, _without_effect_on_web(key)) for key in written if key not in web.keys)
         least, most = web.timeouts
         if not least <= self.timeout <= most:
             yield "timeout", f"a request to a Web Function may take {format_duration(least)} to {format_duration(most)}"
         if self.instance_concurrency > web.most_at_once:
             yield "instance_concurrency", f"a Web Function serves at most {web.most_at_once} requests at once"
+
+
+_DEBUG_COMMAND = "for another program, put its debugger into the command"
+
+
+def _without_effect_on_web(key: str) -> str:
+    return f"has no effect on a Web Function{f': {_DEBUG_COMMAND}' if key == 'debug' else ''}"
 
 
 # -- the bridge itself -------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
 from bridge.config.problems import Place, Problem, Refused
 from bridge.config.reading import Plan, Settings, attempt, mapping
-from bridge.config.schema import Admin, Aws, Config, Emulator, FunctionConfig, Listener, WebFunctionConfig
+from bridge.config.schema import LOOPBACK, Admin, Aws, Config, Emulator, FunctionConfig, Listener, WebFunctionConfig
 from bridge.config.services import ServicesReader, read_service_defaults
 from bridge.config.target import FUNCTION_NAME
 from bridge.config.values import Read, ValueType, address, optional, tcp_address, url
@@ -222,6 +222,13 @@ def _note_shared_addresses(root: Element, settings: Settings, config: Config) ->
             message = f"{found} is taken by {taken[found]}"
             root.document.problems.append(Problem.at(place, message))
         taken[found] = name
+    for function in config.functions.values():
+        if function.debug is None:
+            continue
+        found = TcpAddress(LOOPBACK, function.debug.port)
+        if found in taken:
+            root.document.problems.append(Problem.at(function.places["debug"], f"{found} is taken by {taken[found]}"))
+        taken[found] = f"functions.{function.name}.debug"
 
 
 _EVERYBODY = 0o002

@@ -26,6 +26,7 @@ from bridge.emulator.api.url_signature import known_keys
 from bridge.emulator.api.web_functions import WEB_PATH_PREFIX, WebFunctions
 from bridge.emulator.instances.busy_times import WrittenFiles
 from bridge.emulator.instances.console import Console
+from bridge.emulator.instances.debugging import FREE_SECONDS, DebugPorts
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch, Followed
 from bridge.emulator.instances.function import Function
@@ -76,6 +77,7 @@ class LocalLambda:
         idle_timeout: float = 300.0,
         max_connections: int = MAX_API_CONNECTIONS,
         max_streamed_reply: int = MAX_STREAMED_REPLY,
+        debug_patience: float = FREE_SECONDS,
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr, as
         JSON with `logs_json`. `shows_reports`: also AWS's lines about each invocation (START, END, REPORT).
@@ -100,6 +102,7 @@ class LocalLambda:
             self._hosts,
             max_streamed_reply,
             AccountQuota(concurrency),
+            DebugPorts(patience=debug_patience),
             shows_reports,
         )
         self._functions: dict[str, Function] = {}

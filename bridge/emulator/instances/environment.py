@@ -16,6 +16,7 @@ from pathlib import Path
 from bridge.aws.arn import LATEST
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import naming
+from bridge.emulator.instances import debugging
 from bridge.rpc.limits import MIB
 from bridge.rpc.value import FrozenValue
 
@@ -26,7 +27,9 @@ _JAVASCRIPT = (".js", ".mjs", ".cjs")
 
 PROBE = """
 import sys, importlib.util as u
-print("%d.%d" % sys.version_info[:2], "present" if u.find_spec("lambda_fn") else "absent")
+print("%d.%d" % sys.version_info[:2])
+for name in "lambda_fn", "debugpy":
+    print("present" if u.find_spec(name) else "absent")
 """
 PROBE_TIMEOUT = 10.0
 
@@ -36,6 +39,7 @@ class Interpreter(FrozenValue, frozen=True):
 
     version: str = "3"
     has_lambda_fn: bool = True
+    has_debugpy: bool = True
 
 
 class Interpreters:
@@ -47,9 +51,10 @@ class Interpreters:
     async def ask(self, config: FunctionConfig) -> Interpreter:
         """Describe the interpreter of a Python function; one that does not start fails later, with a report."""
         key = interpreter_of(config), config.code
-        if key not in self._known:
-            self._known[key] = await _ask(config)
-        return self._known[key]
+        known = self._known.get(key)
+        if known is None or (config.debug is not None and not known.has_debugpy):  # it may have been installed since
+            known = self._known[key] = await _ask(config)
+        return known
 
 
 async def _ask(config: FunctionConfig) -> Interpreter:
@@ -77,8 +82,8 @@ async def _ask(config: FunctionConfig) -> Interpreter:
             process.kill()
             await process.wait()
     match output.decode("latin-1").split():
-        case [version, presence]:
-            return Interpreter(version, presence == "present")
+        case [version, lambda_fn, debugpy]:
+            return Interpreter(version, lambda_fn == "present", debugpy == "present")
         case _:
             return Interpreter()
 
@@ -95,8 +100,10 @@ def command_of(config: FunctionConfig) -> tuple[str, ...]:
         return config.command
     assert config.handler is not None
     if is_node(config):
-        return "node", str(NODE_RUNTIME), config.handler
-    return interpreter_of(config), "-m", RUNTIMES[config.runtime or "lambda_fn"], config.handler
+        waits = (debugging.WAIT,) if config.debug is not None and config.debug.wait else ()
+        return "node", *debugging.node_arguments(config.debug), str(NODE_RUNTIME), config.handler, *waits
+    runtime = RUNTIMES[config.runtime or "lambda_fn"]
+    return interpreter_of(config), *debugging.python_arguments(config.debug), "-m", runtime, config.handler
 
 
 def is_python(config: FunctionConfig) -> bool:

@@ -65,6 +65,7 @@ class Function:
         self.busy = BusyTimes()
         self._tasks: set[asyncio.Task[object]] = set()
         self._is_closed = False
+        self._start_for_debugger()
 
     def streamed_reply(self) -> Reply:
         """Return the place for a reply that is streamed to the caller."""
@@ -108,7 +109,8 @@ class Function:
     @property
     def concurrency(self) -> int:
         """How many invocations may run at a time."""
-        return self.config.concurrency if self._reserved is None else self._reserved
+        most = self.config.concurrency if self._reserved is None else self._reserved
+        return most if self.config.debug is None else min(1, most)  # a debugger has one port
 
     def reserve(self, concurrency: int | None) -> None:
         """Change how many invocations may run at a time. Those that run go on. None: as the configuration says."""
@@ -126,6 +128,12 @@ class Function:
         self._usable.clear()
         for instance in list(self._instances):
             instance.retire()
+        self._start_for_debugger()
+
+    def _start_for_debugger(self) -> None:
+        """Start a function that is debugged before its first invocation, so that an editor can attach."""
+        if self.config.debug is not None and not self._is_closed:
+            self._own(self._claim(None).start())
 
     async def drain(self) -> None:
         """Let what is in flight end, then close."""

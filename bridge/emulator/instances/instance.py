@@ -15,9 +15,10 @@ from typing import Protocol
 
 from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
-from bridge.emulator.instances import failures
+from bridge.emulator.instances import debugging, failures
 from bridge.emulator.instances.concurrent_session import ConcurrentSession
-from bridge.emulator.instances.environment import Interpreter, Interpreters, is_python
+from bridge.emulator.instances.debugging import CannotDebug, DebugPorts
+from bridge.emulator.instances.environment import Interpreter, Interpreters, is_node, is_python
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.log_socket import LogSocket
@@ -62,6 +63,7 @@ class SharedEmulatorState:
     max_streamed_reply: int = MAX_STREAMED_REPLY
     """Bytes."""
     account: AccountQuota = field(default_factory=AccountQuota)
+    debug_ports: DebugPorts = field(default_factory=DebugPorts)
     shows_reports: bool = True
     """Whether AWS's lines about each invocation (START, END, REPORT) are shown. Log tails always have them."""
 
@@ -102,6 +104,8 @@ class Instance:
         self._owner = owner
         self._log = log
         self._loop = asyncio.get_running_loop()
+        self._debug = config.debug
+        """With a debugger there are no limits of time: its user thinks."""
         self._concurrency = config.instance_concurrency
         self._session: Session = RuntimeSession(self) if self._is_single else ConcurrentSession(self, self._concurrency)
         self._api = RuntimeApi(self._session, facilities.hosts, concurrency=self._concurrency)
@@ -180,7 +184,11 @@ class Instance:
     @property
     def _longest_wait(self) -> float | None:
         """Seconds that an invocation waits for a worker. A single runtime that does not come back is killed."""
-        return None if self._is_single else self._shared_state.init_timeout + self._config.timeout
+        return (
+            None
+            if self._is_single or self._debug is not None
+            else self._shared_state.init_timeout + self._config.timeout
+        )
 
     def _has_worker_or_end(self) -> bool:
         return self._session.is_ready or self._end is not None
@@ -196,7 +204,7 @@ class Instance:
     def retire(self) -> None:
         """Take no more invocations: end now, or when those in flight (or the first, for which it starts) are done."""
         self._is_retired = True
-        if (self.is_ready or self._session.stuck) and not self._claims:
+        if (self.is_ready or self._session.stuck or self._debug is not None) and not self._claims:
             self.kill()
 
     def kill(self) -> None:
@@ -212,14 +220,21 @@ class Instance:
 
     # -- from start to end
 
+    async def start(self) -> None:
+        """Start now, without an invocation, so that an editor can attach to the debugger before the first one."""
+        if self._started is None:
+            await self._start()
+
     async def _start(self) -> None:
         self._started = self._loop.time()
         try:
             self._process = process = await self._start_process()
-        except OSError as error:
+        except (OSError, CannotDebug) as error:
             self._api.close()
             self._log_socket.close()
             reason = why_not_started(error, self._config)
+            if self._debug is not None and not self._claims and self._end is None:
+                self._log(f"{debugging.PREFIX}{reason}")  # no invocation can say it
             self._finish(lambda request_id: failures.not_started(request_id, reason))
             self._owner.instance_gone(self)
             return
@@ -227,17 +242,32 @@ class Instance:
         if self._end is not None:
             process.kill()
             return
-        self._limit.set(self._shared_state.init_timeout, self._init_timed_out)
         self._memory.start(process)
+        if self._debug is None:
+            self._limit.set(self._shared_state.init_timeout, self._init_timed_out)
+        elif await debugging.listens(self._debug.port, has_ended=self._life.done):
+            self._log(debugging.announcement(self._debug, is_node=is_node(self._config)))
 
     async def _start_process(self) -> FunctionProcess:
         config = self._config
         # A command of the user's own needs no interpreter.
         interpreter = await self._shared_state.interpreters.ask(config) if is_python(config) else Interpreter()
+        if self._debug is None:
+            return await self._start_command(interpreter)
+        if not interpreter.has_debugpy:
+            raise CannotDebug(debugging.missing_debugpy(config))
+        await self._shared_state.debug_ports.take(self._debug.port)
+        try:
+            return await self._start_command(interpreter)
+        except BaseException:
+            self._shared_state.debug_ports.release(self._debug.port)
+            raise
+
+    async def _start_command(self, interpreter: Interpreter) -> FunctionProcess:
         runtime_api = await self._api.open()
         log_socket = None if self._is_single else await self._log_socket.open()
         return await start_process(
-            config,
+            self._config,
             interpreter,
             runtime_api=runtime_api,
             log_socket=log_socket,
@@ -257,6 +287,8 @@ class Instance:
             self._api.close()
             self._log_socket.close()
             self._stop_timers()
+            if self._debug is not None:
+                self._shared_state.debug_ports.release(self._debug.port)
             await process.tidy_up()
             self._owner.instance_gone(self)
 
@@ -275,7 +307,8 @@ class Instance:
     async def _serve(self, invocation: Invocation, reply: Reply) -> bytes:
         request_id, started = invocation.request_id, self._loop.time()
         # AWS counts the deadline on the wall clock.
-        deadline_ms = int((time.time() + self._config.timeout) * 1000)  # noqa: TID251 - see above
+        timeout = self._config.timeout if self._debug is None else debugging.NO_LIMIT
+        deadline_ms = int((time.time() + timeout) * 1000)  # noqa: TID251 - see above
         self._calls[request_id] = reply
         self._has_served = True
         tail = self._output.begin(request_id)
@@ -292,6 +325,8 @@ class Instance:
         return self._report(invocation, tail, reply.failure, self._loop.time() - started)
 
     def _limit_call(self, request_id: str) -> asyncio.TimerHandle | None:
+        if self._debug is not None:
+            return None
         if self._is_single:
             self._limit.set(self._config.timeout, self._timed_out)
             return None
@@ -330,7 +365,7 @@ class Instance:
         if self._is_retired and self._has_served:
             if not self._session.stuck:
                 self.kill()
-        elif self._is_single or not self._claims:
+        elif self._debug is None and (self._is_single or not self._claims):
             self._limit.set(self._shared_state.idle_timeout, self.kill)
 
     def runtime_failed(self, failure: Failure) -> None:

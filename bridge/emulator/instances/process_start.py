@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment
+from bridge.emulator.instances.debugging import CannotDebug
 from bridge.emulator.instances.environment import Interpreter
 from bridge.emulator.instances.process import FunctionProcess
 
@@ -36,8 +37,10 @@ async def start_process(
     )
 
 
-def why_not_started(error: OSError, config: FunctionConfig) -> str:
+def why_not_started(error: OSError | CannotDebug, config: FunctionConfig) -> str:
     """Say in the words of AWS what was wrong with the command or the folder, and what helps."""
+    if isinstance(error, CannotDebug):
+        return str(error)
     reason = (error.strerror or "failed").lower()
     # The error for a folder that is gone looks like the one for a program that is not there, and may name neither.
     if not config.code.is_dir():

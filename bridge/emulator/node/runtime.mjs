@@ -6,6 +6,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import fs from "node:fs";
 import http from "node:http";
+import inspector from "node:inspector";
 import util from "node:util";
 
 import { load, RuntimeFault } from "./handler.mjs";
@@ -189,6 +190,8 @@ async function loop(handler) {
 }
 
 let handler;
+// A breakpoint in the function's first line can only be set before it is loaded.
+if (process.argv[3] === "--wait") inspector.waitForDebugger();
 try {
   handler = await load(process.argv[2] ?? process.env._HANDLER ?? "");
 } catch (error) {

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config.schema import FunctionConfig, FunctionUrl, Reload, WebFunctionConfig
+from bridge.config.schema import Debug, FunctionConfig, FunctionUrl, Reload, WebFunctionConfig
 from bridge.rpc.limits import MIB
 from tests.support.configured import configured, problems
 
@@ -193,3 +193,54 @@ def test_reload_is_a_switch_or_says_which_files(written: str, expected: Reload |
 )
 def test_patterns_of_reload_are_checked(written: str, message: str) -> None:
     assert message in "\n".join(problems(f"functions: {{f: {{handler: a.b, reload: {written}}}}}"))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("5678", Debug(5678)),
+        ("{port: 5678}", Debug(5678)),
+        ("{port: 5678, wait: true}", Debug(5678, wait=True)),
+        ("null", None),
+    ],
+)
+def test_debug_is_a_port_and_may_wait(written: str, expected: Debug | None) -> None:
+    config = configured(f"functions: {{f: {{handler: a.b, debug: {written}}}}}")
+
+    assert expected == config.functions["f"].debug
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("{handler: a.b, debug: true}", "debug: expected a whole number from 1 to 65,535"),
+        ("{handler: a.b, debug: 0}", "debug: expected a whole number from 1 to 65,535"),
+        ("{handler: a.b, debug: {wait: true}}", 'debug: needs "port"'),
+        (
+            '{command: ["./a"], debug: 5678}',
+            "debug: starts handlers in Python and JavaScript only; for another program",
+        ),
+        ('{command: ["./a"], handler: a.b, debug: 5678}', "debug: starts handlers in Python and JavaScript only"),
+        ('{web: {command: ["./a"]}, debug: 5678}', "debug: has no effect on a Web Function: for another program"),
+        ("{handler: a.b, tenants: true, debug: 5678}", "debug: a function that is debugged has one instance"),
+        ("{handler: a.b, debug: 50051}", "debug: 127.0.0.1:50051 is taken by listen"),
+        ("{handler: a.b, debug: {port: 9001}}", "debug: 127.0.0.1:9001 is taken by emulator"),
+    ],
+)
+def test_debug_is_refused_where_it_cannot_work(function: str, message: str) -> None:
+    (problem,) = problems(f"functions: {{f: {function}}}")
+
+    assert f"functions.f.{message}" in problem or ("needs" in message and message in problem)
+
+
+def test_two_functions_cannot_have_one_debug_port() -> None:
+    text = "functions: {f: {handler: a.b, debug: 5678}, g: {handler: a.b, debug: 5678}}"
+
+    assert ["bridge.yaml:1: functions.g.debug: 127.0.0.1:5678 is taken by functions.f.debug"] == problems(text)
+
+
+def test_a_command_may_have_a_handler() -> None:
+    """Custom runtimes read it in _HANDLER."""
+    function = configured('functions: {f: {command: ["./bootstrap"], handler: app.main}}').functions["f"]
+
+    assert (("./bootstrap",), "app.main") == (function.command, function.handler)
