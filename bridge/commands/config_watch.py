@@ -19,7 +19,9 @@ from bridge.services.proto_folder import proto_files
 INTERVAL = 0.5
 """Seconds between two looks."""
 _REST = 50
-"""Each look is followed by a rest of so many times its length: large folders of .proto take 2 % of a core at most."""
+"""Each look is followed by a rest of so many times its processor time: large folders of .proto take 2 % of a core at
+most.
+"""
 _SETTLING = 0.1
 """Seconds in which files must stay as they are: an editor may be about to write the second half."""
 _SETTLING_GONE = 0.3
@@ -43,6 +45,8 @@ class ConfigWatch:
         self._files = frozenset(files)
         self._digests: dict[Path, tuple[_Stamp, bytes]] = {}
         """Of files that were read: how they looked, and what was in them."""
+        self._worked = 0.0
+        """Seconds of processor time since the last rest."""
         self._looking = asyncio.Lock()
         self._known = self._look(self._files)
 
@@ -56,13 +60,13 @@ class ConfigWatch:
     async def run(self, changed: Callable[[], None], *, interval: float = INTERVAL) -> None:
         """Call `changed` after each change, for ever. Several files that change together are one change."""
         while True:
-            began = time.monotonic()
             async with self._looking:
                 names = await self._changes()
             if names:
                 _logger.info("%s changed: reading the configuration again", ", ".join(names))
                 changed()
-            await asyncio.sleep(max(interval, _REST * (time.monotonic() - began)))
+            rest, self._worked = _REST * self._worked, 0.0
+            await asyncio.sleep(max(interval, rest))
 
     async def _changes(self) -> list[str]:
         """Return the files that have changed since the last time, once they stay as they are."""
@@ -82,6 +86,7 @@ class ConfigWatch:
     # -- in a thread --
 
     def _look(self, files: Iterable[Path]) -> _Contents:
+        began = time.thread_time()
         digests: dict[Path, tuple[_Stamp, bytes]] = {}
         found = {}
         for file in files:
@@ -95,6 +100,7 @@ class ConfigWatch:
             except OSError:
                 found[file] = b""
         self._digests = digests
+        self._worked += time.thread_time() - began
         return found
 
 

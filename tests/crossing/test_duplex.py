@@ -239,15 +239,20 @@ async def test_each_worker_meets_its_functions_at_a_port_of_its_own(tmp_path: Pa
     config = configured(calls=CALLS, workers=2, duplex={"listen": f"127.0.0.1:{port}"})
     options = [("grpc.use_local_subchannel_pool", 1)]
     with running_bridge(tmp_path, config) as bridge:
-        channels = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
-        chats = [Chat(channels[number % 20], number) for number in range(CALLS)]
-        await all_of(chat.ask() for chat in chats)
+        channels: list[grpc.aio.Channel] = []
+        chats: list[Chat] = []
+        # Whichever worker is awake accepts: on a busy machine one may take many connections before the other.
+        while len(chats) < CALLS or len({chat.process for chat in chats}) < 2:
+            channels.append(grpc.aio.insecure_channel(bridge.address, options))
+            more = [Chat(channels[-1], len(chats) + number) for number in range(10)]
+            await all_of(chat.ask() for chat in more)
+            chats += more
         assert _is_free(port)
         assert not _is_free(port + 1)
         assert not _is_free(port + 2)
         assert 2 == len({chat.process for chat in chats})
         assert 2 == metric(bridge, "bridge_attached_instances")
-        assert {grpc.StatusCode.OK: CALLS} == statuses(await all_of(chat.end() for chat in chats))
+        assert {grpc.StatusCode.OK: len(chats)} == statuses(await all_of(chat.end() for chat in chats))
         for channel in channels:
             await channel.close()
 

@@ -103,6 +103,19 @@ async def test_a_file_that_stays_the_same_is_no_change(tmp_path: Path, save: Cal
 
 
 @pytest.mark.slow
+async def test_the_wait_for_a_file_to_settle_is_no_work_to_rest_from(tmp_path: Path) -> None:
+    """Each of ten changes is told soon after the one before it."""
+    path = tmp_path / "bridge.yaml"
+    path.write_text("old")
+    async with asyncio.timeout(2 * PATIENCE), watched(path) as changes:
+        for number in range(10):
+            path.write_text(f"{number}")
+            await changes.next()
+
+    assert 10 == changes.count
+
+
+@pytest.mark.slow
 async def test_other_files_in_the_folder_are_no_change(tmp_path: Path) -> None:
     path = tmp_path / "bridge.yaml"
     path.write_text("same")
