@@ -13,11 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
+
 # What running needs, and no more. pip comes from PYTHON if it has one, bytecode is made when it is first needed, and two
 # pips share the work: each needs one core.
 RUN_LOCKS := docker/bridge.lock docker/build.lock
 $(RUNS): pyproject.toml $(RUN_LOCKS)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
+	@$(CHECK_PYTHON)
 	@test -x $(BIN)/python || { echo "1/3 making $(VENV) ..."; \
 	  if $(PYTHON) -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --without-pip $(VENV); else $(PYTHON) -m venv $(VENV); fi; }
 	@echo "2/3 installing $$(cat $(RUN_LOCKS) | grep -c ==) packages ..."
@@ -35,7 +37,7 @@ PIP = $$(if $(BIN)/python -m pip --version >/dev/null 2>&1; then echo $(BIN)/pyt
 
 $(READY): pyproject.toml requirements-dev.lock
 	@echo "setting up $(VENV) for development (first time: about half a minute) ..."
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
+	@$(CHECK_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
@@ -100,6 +102,7 @@ wheels: dist
 DOCS := .cache/docs
 DOCS_LOCK := docs/mkdocs/requirements.lock
 $(DOCS)/.ready: $(DOCS_LOCK)
+	@$(CHECK_PYTHON)
 	@echo "1/3 making $(DOCS) ..."
 	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
 	@echo "2/3 installing $$(grep -c == $(DOCS_LOCK)) packages ..."

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.full(part=
 
 ROOT = Path(__file__).parents[2]
 SKIPPED = {
+    "aws": "needs an account on AWS",
     "git": "the clone is this checkout",
     "make": "the wheels are built from it by the test",
     "sam": "needs an account on AWS",
