@@ -18,7 +18,7 @@ from typing import Any
 from bridge.packaging.contents import Contents
 from bridge.packaging.failure import PackagingFailed
 from bridge.packaging.interpreter import Interpreter, ask_interpreter
-from bridge.packaging.own_files import OwnFiles
+from bridge.packaging.own_files import EXCLUDED, OwnFiles
 from bridge.packaging.python_dependencies import strip
 from bridge.packaging.recipe import Form, Language, Recipe
 from bridge.packaging.running import Ended, run_program
@@ -31,6 +31,7 @@ _OF_THE_RUNTIME = frozenset({"boto3", "botocore", "dateutil", "jmespath", "s3tra
 _SCRIPTS = Path(__file__).parent
 _TRACE_LINES = 6
 _MAX_REPORT = 1 << 20
+_NODE_MISSES = ("Cannot find module", "Cannot find package")
 _quoted = re.compile(r"'([^'\n]+)'").findall
 _required_by = re.compile(r"^- (/.+)$", re.MULTILINE).findall
 _ENDINGS = ("", ".js", ".json", ".mjs", ".cjs", "/index.js", "/package.json")
@@ -186,9 +187,12 @@ class HandlerCheck:
         missing = list(dict.fromkeys(self._missing(report)))
         for path, reason in missing:
             lines.append(f"  {path} is not in the package: {reason}.")
-            lines.append(f"  Name it in package: {{include: [{path}]}} of the function, or give --include {path}.")
+            if not reason.startswith(EXCLUDED):
+                lines.append(f"  Name it in package: {{include: [{path}]}} of the function, or give --include {path}.")
         if not missing and report.get("missing"):
             lines.append("  If it is a dependency, name it in requirements.txt or pyproject.toml.")
+        if not missing and report["error"].partition(": ")[2].removeprefix("Error: ").startswith(_NODE_MISSES):
+            lines.append("  If it is a dependency, name it in package.json: npm install --save NAME.")
         trace = str(report.get("trace", "")).replace(str(self.package), "/var/task").rstrip().splitlines()
         lines += [f"  | {line}" for line in trace[-_TRACE_LINES:]]
         lines.append("--no-check makes the package without importing the handler.")

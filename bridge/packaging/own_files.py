@@ -20,6 +20,8 @@ from bridge.source_files.ignore_rules import IgnoreRules, Pattern, parse_rules
 from bridge.source_files.kinds import is_cache, is_generated, is_leftover, is_virtual_environment
 
 NODE_MODULES = "node_modules"
+EXCLUDED = "package.exclude"
+"""How the reason begins that `exclude` gives."""
 _OF_GIT = frozenset({".gitignore", ".gitattributes", ".gitmodules"})
 _BUILD_FOLDERS = frozenset({".aws-sam", ".serverless", ".terraform", "cdk.out"})
 """What the tools of neighbours build, with copies of the function in it."""
@@ -142,7 +144,8 @@ class _Walk:
         self._rules = rules
         self._include = tuple(parse_rules(include, Path("package.include")))
         self._exclude = tuple(parse_rules(exclude, Path("package.exclude")))
-        self._without = without
+        self._without = {each.resolve() for each in without}
+        self._without_names = {each.name for each in self._without}
         self._has_node_modules = has_node_modules
         self._seen = 0
         self._root = folder
@@ -218,7 +221,7 @@ class _Walk:
 
     def _is_never_packed(self, path: Path) -> bool:
         return (
-            path in self._without
+            (path.name in self._without_names and path.resolve() in self._without)
             or is_partial(path.name)
             or is_leftover(path.name)
             or path.name in _OF_GIT
@@ -305,7 +308,7 @@ class _Walk:
         pattern = _match(self._exclude, at)
         if pattern is None:
             return False
-        self.found.left_out.append(LeftOut(at, f"package.exclude has {pattern.rule.text!r}"))
+        self.found.left_out.append(LeftOut(at, f"{EXCLUDED} has {pattern.rule.text!r}"))
         return True
 
     def _is_named(self, at: str) -> bool:

@@ -6,6 +6,7 @@ index needs to have it. A requirement of another version, `grpc-lambda-fn==1.2.3
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
@@ -24,8 +25,13 @@ _ONLY_FOR_BUILDING = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE"
 _imports_lambda_fn = re.compile(rb"^[ \t]*(?:from|import)[ \t]+lambda_fn\b", re.MULTILINE).search
 _names_lambda_fn = re.compile(r"(?im)^[ \t]*grpc[-_.]lambda[-_.]fn\b(?P<rest>[^#\n]*)").search
 _pinned = re.compile(r"^[ \t]*(?:\[[^\]]*\][ \t]*)?==[ \t]*(?P<version>[\w.+!]+)").match
-_local_path = re.compile(r"^(?:-e[ \t]+|--editable[ \t]+)?(?P<path>\.{0,2}/\S*|file:\S+)", re.MULTILINE)
+_local_project = re.compile(r"^[ \t]*(?:-e[ \t=]|--editable[ \t=]|file:|\.{0,2}/|\.{1,2}[ \t]*$).*$", re.MULTILINE)
+_built_here = re.compile(r"^Tag: \S+-linux_\w+$", re.MULTILINE).search
 _MAX_SOURCE = 4 << 20
+_NOT_BUILT = (
+    "which would have to be built here. Packages are made of wheels: build it where the function runs, or anywhere if"
+    " it has no machine code (`uv build --wheel`), and name the wheel's file"
+)
 
 _NOT_RUN = ("*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.c", "*.h", "*.pyc")
 _RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")
@@ -67,6 +73,7 @@ def fetch_python_dependencies(recipe: Recipe, own: Contents, into: Path, scratch
             interpreter=sys.executable,
             overrides=overrides,
         )
+    _refuse_what_was_built(into)
     versions = tuple(sorted(_versions_in(into)))
     strip(into)
     if needs_ours:
@@ -99,11 +106,7 @@ def _named(file: Path, scratch: Path) -> _Requirements:
         text = Uv.find().export(file.parent)
         exported = scratch / "requirements.txt"
         exported.write_text(text)
-        if local := _local_path.search(text):
-            raise PackagingFailed(
-                f"{file} locks {local['path']}, a project that would have to be built. Packages are made of wheels:"
-                " build it (`uv build --wheel`), and lock its wheel as a dependency"
-            )
+        _refuse_local_projects(file, text)
         return _Requirements((exported,), text)
     text = _read(file)
     if file.name == "pyproject.toml":
@@ -115,7 +118,16 @@ def _named(file: Path, scratch: Path) -> _Requirements:
             )
         names = project.get("dependencies", [])
         return _Requirements((file,), "\n".join(names)) if names else _Requirements()
+    _refuse_local_projects(file, text)
     return _Requirements((file,), text)
+
+
+def _refuse_local_projects(file: Path, text: str) -> None:
+    """Raise PackagingFailed for requirements that are folders: uv would build them here."""
+    for found in _local_project.finditer(text):
+        line = found[0].strip()
+        if not line.partition(" ")[0].endswith(".whl"):
+            raise PackagingFailed(f"{file} names {line}, {_NOT_BUILT}")
 
 
 def _read(file: Path) -> str:
@@ -155,6 +167,22 @@ def _copy_lambda_fn(source: Path, into: Path) -> None:
 
 
 # -- what is installed -------------------------------------------------------------------------------------------------
+
+
+def _refuse_what_was_built(folder: Path) -> None:
+    """Raise PackagingFailed for a package that was built on this machine, now or before: uv keeps such wheels."""
+    for info in sorted(folder.glob("*.dist-info")):
+        origin_file = info / "direct_url.json"
+        origin = json.loads(_read(origin_file)) if origin_file.is_file() else None
+        if origin is None:
+            # An index has no wheels for `linux_x86_64`, which may need any library of the machine that built them.
+            is_built = _built_here(_read(info / "WHEEL")) is not None
+        else:
+            is_built = "archive_info" not in origin or not str(origin.get("url", "")).endswith(".whl")
+        if is_built:
+            name = info.name.removesuffix(".dist-info").partition("-")[0].replace("_", "-")
+            where = f" ({origin['url']})" if origin else ""
+            raise PackagingFailed(f"the dependencies have {name}{where}, {_NOT_BUILT}")
 
 
 def _versions_in(folder: Path) -> Iterable[str]:

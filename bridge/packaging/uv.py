@@ -33,6 +33,7 @@ _NO_WHEEL = tuple(
         rf"all versions of {_NAME} have no (?:usable )?wheels",
         rf"Wheels are required for {_NAME} ",
         rf"Distribution `{_NAME}(?:==\S*)?(?: @ [^`]*)?` can't be installed because it",
+        rf"Building source distributions is disabled, but attempted to build {_NAME}(?: |$)",
         rf"Building source for {_NAME} is disabled",
     )
 )

@@ -326,6 +326,14 @@ def test_whatever_way_a_file_is_missed_it_is_named(
     assert f"  {missing} is not in the package: the rule {rule!r} in {work}/orders/.gitignore:1 ignores it" in said
 
 
+def test_a_file_that_was_excluded_is_named_too(work: Path, package: Any) -> None:
+    plain(work)
+    said = package("orders", "--python", HERE, "--exclude", "settings.py", code=1).err
+
+    assert "settings.py is not in the package: package.exclude has 'settings.py'" in said
+    assert "--include" not in said
+
+
 def test_a_module_of_this_machine_does_not_stand_in(work: Path, package: Any) -> None:
     """Neither one of the bridge's environment nor one next to the working directory or on PYTHONPATH."""
     filled(work, {"orders/app.py": "import msgspec\ndef handler(event, context): ...\n", "msgspec.py": ""})
@@ -662,6 +670,41 @@ def test_a_lock_goes_before_the_rest_and_must_fit(work: Path, package: Any, inde
 
 
 @needs_uv
+@pytest.mark.parametrize("line", ["-e .", "--editable=.", ".", "./", "../lib", "file:../lib", "lib @ file://{}/lib"])
+def test_a_project_on_this_machine_is_not_built(work: Path, package: Any, index: Path, line: str) -> None:
+    """Neither the function's own nor another one: that would be code for this machine, with its paths."""
+    project = {"pyproject.toml": '[project]\nname = "lib"\nversion = "1"\n', "setup.py": "raise SystemExit('built!')"}
+    filled(work / "lib", project)
+    plain(work, **project)
+    (work / "orders/requirements.txt").write_text(f"{line.format(work)}\n")
+    said = package("orders", code=1).err
+
+    # What uv refuses itself has the first text.
+    assert (
+        "no wheel for Python 3.13 on x86_64: lib." if line.startswith("lib @") else "would have to be built"
+    ) in said
+    assert not (work / "dist").exists()
+
+
+@needs_uv
+def test_a_wheel_that_this_machine_has_built_is_refused_unless_it_is_named(
+    work: Path, package: Any, index: Path
+) -> None:
+    """uv keeps what it has built, and finds it again."""
+    tag = HERE.replace(".", "")
+    wheel = write_wheel(index, "built", {"built.py": ""}, tag=f"cp{tag}-cp{tag}-linux_{os.uname().machine}")
+    arch = {"x86_64": "x86_64", "aarch64": "arm64"}[os.uname().machine]
+    plain(work, **{"requirements.txt": "built\n"})
+    assert "the dependencies have built, which would have to be built here" in (
+        package("orders", "--python", HERE, "--arch", arch, code=1).err
+    )
+
+    (work / "orders/requirements.txt").write_text(f"{wheel}\n")
+    package("orders", "--python", HERE, "--arch", arch)
+    assert "built.py" in names(work / "dist/orders.zip")
+
+
+@needs_uv
 def test_nothing_of_the_installer_is_packed(work: Path, package: Any, index: Path) -> None:
     """No programs with paths of this machine, no stubs, no records; the metadata stays for importlib.metadata."""
     write_wheel(
@@ -880,6 +923,13 @@ def test_an_ignored_script_that_the_handler_needs_is_named(work: Path, package: 
 
     assert "index.handler cannot be imported from the package" in said
     assert f"lib/helper.{ending} is not in the package: the rule 'lib/' in {work}/web/.gitignore:1 ignores it" in said
+
+
+@needs_node
+def test_a_module_that_is_in_no_package_json_is_told(work: Path, package: Any) -> None:
+    filled(work / "web", {"index.js": "require('nobody-has-this');\nexports.handler = async () => 1;\n"})
+
+    assert "If it is a dependency, name it in package.json" in package("web", code=1).err
 
 
 @needs_node

@@ -160,6 +160,9 @@ def test_files_of_the_bridge_are_left_out(tmp_path: Path) -> None:
     filled(tmp_path, {"app.py": "", "bridge.yaml": ""})
 
     assert {"app.py"} == set(find_own_files(tmp_path, without=frozenset({tmp_path / "bridge.yaml"})).files)
+    (tmp_path / "link").symlink_to(tmp_path)
+    by_link = frozenset({tmp_path / "link/bridge.yaml"})
+    assert {"app.py"} == set(find_own_files(tmp_path, without=by_link, exclude=["link"]).files)
 
 
 def test_programs_stay_programs(tmp_path: Path) -> None:
