@@ -6,7 +6,6 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any, Protocol
 
 import grpc
@@ -14,14 +13,12 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 
 from bridge.commands.call_symbols import Metadata
 from bridge.commands.failure import CommandFailed
 from bridge.config.units import format_duration
 from bridge.rpc.value import FrozenValue
-from bridge.services.builtin import error_details
-from bridge.services.descriptors import Descriptors, imports_of, well_known_file
+from bridge.services import status_details
 
 DETAILS = "grpc-status-details-bin"
 
@@ -115,51 +112,29 @@ class JsonReport:
 
 def json_of(message: Message) -> str:
     """Return the message as JSON. Raises CommandFailed for a message that has no JSON form."""
+    pool: Any = message.DESCRIPTOR.file.pool  # knows the types that an Any of it may hold
     try:
-        return _json_of(message, message.DESCRIPTOR.file.pool)
+        return json_format.MessageToJson(message, descriptor_pool=pool, ensure_ascii=False)
     except (json_format.Error, DecodeError, TypeError, ValueError, RecursionError) as error:
         raise CommandFailed(f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}") from error
-
-
-def _json_of(message: Message, pool: Any) -> str:
-    # Its own pool knows the types that an Any of it may hold.
-    return json_format.MessageToJson(message, descriptor_pool=pool, ensure_ascii=False)
 
 
 def details_of(trailers: Metadata, describing: Callable[[str], DescriptorPool]) -> list[Any]:
     """Return the details of a status (google.rpc.Status in the trailers) as JSON.
 
-    `describing` returns the pool that knows a type, or raises CommandFailed. A detail whose type nobody knows keeps its
-    bytes, in base64.
+    `describing` returns the pool that knows a type, or raises CommandFailed.
     """
     status = next((value for name, value in trailers if name == DETAILS), None)
     if not isinstance(status, bytes):
         return []
-    try:
-        parsed: Any = GetMessageClass(error_details().message("google.rpc.Status")).FromString(status)
-    except DecodeError:
-        return []
-    return [_detail(each, describing) for each in parsed.details]
 
+    def known(name: str) -> DescriptorPool | None:
+        try:
+            return describing(name)
+        except CommandFailed:
+            return None
 
-def _detail(detail: Any, describing: Callable[[str], DescriptorPool]) -> Any:
-    name = detail.type_url.rpartition("/")[2]
-    try:
-        pool = _common_types().pool if _common_types().file_of(name) is not None else describing(name)
-        message = GetMessageClass(pool.FindMessageTypeByName(name)).FromString(detail.value)
-        value = json.loads(_json_of(message, pool))
-    except (CommandFailed, KeyError, json_format.Error, DecodeError, TypeError, ValueError, RecursionError):
-        return {"@type": detail.type_url, "@value": base64.b64encode(detail.value).decode()}
-    return {"@type": detail.type_url, **(value if isinstance(value, dict) else {"value": value})}
-
-
-@cache
-def _common_types() -> Descriptors:
-    """Return the types that errors carry without describing them: google.rpc's and protobuf's own."""
-    own = (f"google/protobuf/{name}.proto" for name in ("any", "duration", "empty", "struct", "timestamp", "wrappers"))
-    files = {imports_of(file)[0]: file for file in error_details().files}
-    files |= {name: file for name in own if (file := well_known_file(name)) is not None}
-    return Descriptors(files.values(), name="google")
+    return status_details.details_of(status, known)
 
 
 def format_milliseconds(seconds: float) -> str:

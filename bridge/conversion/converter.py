@@ -11,7 +11,7 @@ from collections import deque
 
 from google.protobuf.message import Message
 
-from bridge.conversion.jobs import FromJson, ToJson
+from bridge.conversion.jobs import FromJson, PrintDetails, PrintMessage, ReadMessage, ToJson
 from bridge.conversion.pool import ConversionPool
 from bridge.rpc.buffers import SMALL, Account, Buffers
 from bridge.rpc.errors import Overloaded
@@ -110,6 +110,10 @@ class Conversions:
             defaults=defaults,
         )
 
+    def messages(self, descriptors: Descriptors) -> MessageConverter:
+        """For the console: messages of any type, read and printed as a person does."""
+        return MessageConverter(descriptors, pool=self._pool)
+
     async def teach(self) -> None:
         """Return when the processes that run know the descriptors of all converters."""
         await self._pool.teach()
@@ -202,7 +206,7 @@ class Converter:
             set_id=self._set_id,
             path=path,
             max_size=max_size,
-            memory=_BASE_MEMORY + _MEMORY_PER_BYTE * len(message),
+            memory=_memory_to_print(message),
             proto_names=self._proto_names,
             defaults=self._defaults,
         )
@@ -215,6 +219,38 @@ class Converter:
         except Overloaded as error:
             error.may_have_run = True  # the function has answered
             raise
+
+
+class MessageConverter:
+    """Converts messages that a person writes and reads. Each conversion is done in another process: nobody is in such a
+    hurry.
+    """
+
+    def __init__(self, descriptors: Descriptors, *, pool: ConversionPool) -> None:
+        """`close` lets go of the descriptors."""
+        self._pool = pool
+        self._set_id = pool.add(descriptors)
+
+    def close(self) -> None:
+        """Nobody will use it any more."""
+        self._pool.remove(self._set_id)
+
+    async def read(self, name: str, text: bytes, *, max_size: int) -> bytes:
+        """Return the message of this type that the JSON says. Raises as MessageJson.read, and as the pool does."""
+        return await self._pool.run(ReadMessage(self._set_id, name, max_size, _memory_for(text)), text)
+
+    async def print(self, name: str, message: bytes, *, max_size: int) -> bytes:
+        """Return the message as JSON. Raises as MessageJson.print, and as the pool does."""
+        return await self._pool.run(PrintMessage(self._set_id, name, max_size, _memory_to_print(message)), message)
+
+    async def print_details(self, status: bytes) -> bytes:
+        """Return the details of a google.rpc.Status as a JSON list. Raises as the pool does."""
+        return await self._pool.run(PrintDetails(self._set_id, _memory_to_print(status)), status)
+
+
+def _memory_to_print(message: bytes) -> int:
+    """Bytes that it may take to make JSON of this message."""
+    return _BASE_MEMORY + _MEMORY_PER_BYTE * len(message)
 
 
 def _held(result: bytes, account: Account) -> bytes:

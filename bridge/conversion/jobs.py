@@ -57,6 +57,39 @@ class FromJson(Struct, frozen=True, tag=True, array_like=True):
     """Bytes that the conversion may take."""
 
 
+class ReadMessage(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is JSON that a person has written: make the message of this type of it."""
+
+    set_id: int
+    name: str
+    """The type's full name."""
+    max_size: int
+    """Bytes of the result."""
+    memory: int
+    """Bytes that the conversion may take."""
+
+
+class PrintMessage(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is a message of this type: make JSON of it for a person."""
+
+    set_id: int
+    name: str
+    """The type's full name."""
+    max_size: int
+    """Bytes of the result."""
+    memory: int
+    """Bytes that the conversion may take."""
+
+
+class PrintDetails(Struct, frozen=True, tag=True, array_like=True):
+    """The payload is a google.rpc.Status: make a JSON list of its details."""
+
+    set_id: int
+    """Describes details that are not Google's own."""
+    memory: int
+    """Bytes that the conversion may take."""
+
+
 class Done(Struct, frozen=True, tag=True, array_like=True):
     """The payload is the result."""
 
@@ -82,8 +115,8 @@ class JobFailed(Struct, frozen=True, tag=True, array_like=True):
     """The name of its class."""
 
 
-Conversion = ToJson | FromJson
-Question = Describe | Forget | ToJson | FromJson
+Conversion = ToJson | FromJson | ReadMessage | PrintMessage | PrintDetails
+Question = Describe | Forget | Conversion
 JobAnswer = Done | JobRefused | OutOfMemory | JobFailed
 
 encode_header = Encoder().encode

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from bridge.conversion.jobs import (
     JOB_SECONDS,
     SIZES,
+    Conversion,
     Describe,
     Done,
     Forget,
@@ -31,13 +32,17 @@ from bridge.conversion.jobs import (
     JobFailed,
     JobRefused,
     OutOfMemory,
+    PrintDetails,
+    PrintMessage,
     Question,
+    ReadMessage,
     ToJson,
     decode_question,
     frame_job,
 )
 from bridge.rpc.errors import RpcError, forget_frames
 from bridge.services.descriptors import Descriptors
+from bridge.services.message_json import MessageJson
 from bridge.services.transcode import Transcoder
 
 _ALARM_BEYOND = 2.0
@@ -60,6 +65,7 @@ class JobConverter:
     def __init__(self) -> None:
         self._sets: dict[int, Descriptors] = {}
         self._transcoders: dict[tuple[int, bool, bool], Transcoder] = {}
+        self._messages: dict[int, MessageJson] = {}
 
     def answer(self, question: Question, payload: bytes) -> tuple[JobAnswer, bytes]:
         """Return the answer and its payload. Never raises an Exception."""
@@ -87,10 +93,17 @@ class JobConverter:
             case FromJson():
                 transcoder = self._transcoder(question.set_id, proto_names=False, defaults=True)
                 return transcoder.from_json(question.path, payload, max_size=question.max_size)
+            case ReadMessage():
+                return self._json(question.set_id).read(question.name, payload, max_size=question.max_size)
+            case PrintMessage():
+                return self._json(question.set_id).print(question.name, payload, max_size=question.max_size)
+            case PrintDetails():
+                return self._json(question.set_id).print_details(payload)
             case Describe():
                 self._learn(question, payload)
             case Forget():
                 self._sets.pop(question.set_id, None)
+                self._messages.pop(question.set_id, None)
                 for key in [key for key in self._transcoders if key[0] == question.set_id]:
                     del self._transcoders[key]
         return b""
@@ -101,6 +114,12 @@ class JobConverter:
             files.append(payload[at : at + size])
             at += size
         self._sets[question.set_id] = Descriptors(files, name=question.name)
+
+    def _json(self, set_id: int) -> MessageJson:
+        found = self._messages.get(set_id)
+        if found is None:
+            found = self._messages[set_id] = MessageJson(self._sets[set_id])
+        return found
 
     def _transcoder(self, set_id: int, *, proto_names: bool, defaults: bool) -> Transcoder:
         key = (set_id, proto_names, defaults)
@@ -121,7 +140,7 @@ def main() -> None:
     converter, memory = JobConverter(), Memory()
     while True:
         question, payload = jobs.get()
-        if isinstance(question, ToJson | FromJson):
+        if isinstance(question, Conversion):
             signal.setitimer(signal.ITIMER_REAL, JOB_SECONDS + _ALARM_BEYOND)
             memory.limit(question.memory)
             header, result = converter.answer(question, payload)

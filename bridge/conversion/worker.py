@@ -16,11 +16,15 @@ from bridge.conversion.jobs import (
     Conversion,
     Describe,
     Forget,
+    FromJson,
     JobAnswer,
     JobFailed,
     JobRefused,
     OutOfMemory,
+    PrintDetails,
+    PrintMessage,
     Question,
+    ReadMessage,
     ToJson,
     decode_answer,
     frame_job,
@@ -196,11 +200,22 @@ class Worker:
 
 
 def _too_large(job: Conversion, payload: bytes) -> RpcError:
-    if isinstance(job, ToJson):
-        return errors.MessageTooLarge(
-            f"the request of {len(payload)} bytes needs more than {job.memory} bytes of memory to become "
-            "JSON: send less in one call"
-        )
-    return errors.ReplyTooLarge(
-        f"the function's JSON of {len(payload)} bytes needs more than {job.memory} bytes of memory to become a message"
-    )
+    size, memory = len(payload), job.memory
+    match job:
+        case ToJson():
+            return errors.MessageTooLarge(
+                f"the request of {size} bytes needs more than {memory} bytes of memory to become "
+                "JSON: send less in one call"
+            )
+        case ReadMessage():
+            return errors.MessageTooLarge(
+                f"the JSON of {size} bytes needs more than {memory} bytes of memory to become a message"
+            )
+        case FromJson():
+            return errors.ReplyTooLarge(
+                f"the function's JSON of {size} bytes needs more than {memory} bytes of memory to become a message"
+            )
+        case PrintMessage() | PrintDetails():
+            return errors.ReplyTooLarge(
+                f"the message of {size} bytes needs more than {memory} bytes of memory to become JSON"
+            )

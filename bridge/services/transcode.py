@@ -7,7 +7,6 @@ https://protobuf.dev/programming-guides/json/
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
@@ -25,7 +24,7 @@ from bridge.rpc.errors import (
 from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
 from bridge.services.json_cost import MAX_PARSED, JsonCosts
-from bridge.services.json_printer import JsonPrinter
+from bridge.services.message_json import is_out_of_memory, printer_for
 
 _MAX_TOLD = 200
 """Characters of the library's complaint in a note."""
@@ -35,9 +34,6 @@ _NULL_VALUES = frozenset(("google.protobuf.Value", "google.protobuf.NullValue"))
 
 _WELL_KNOWN = "google.protobuf."
 """Types whose JSON may be something else than an object."""
-
-_OUT_OF_MEMORY = "alloc failed"
-"""In what protobuf's parser says."""
 
 MAX_MESSAGE = 64 << 20
 """Bytes of JSON or of a message where the caller sets no limit."""
@@ -51,11 +47,9 @@ class Transcoder:
         self._descriptors = descriptors
         self._name = Path(descriptors.name).name
         """For clients: where the file lies is not their business."""
-        self._proto_names = proto_names
-        self._defaults = defaults
         self._reader = protojson.Reader()
         self._costs = JsonCosts(descriptors.pool, defaults=defaults)
-        self._printer = JsonPrinter(self._mapped, self._costs, proto_names=proto_names, new_packed=self._packed_in)
+        self._printer = printer_for(descriptors, self._costs, proto_names=proto_names, defaults=defaults)
         self._methods: dict[str, MethodDescriptor] = {}
 
     # -- up: a request becomes JSON -----------------------------------------------------------------------------------
@@ -73,7 +67,7 @@ class Transcoder:
         try:
             return _class_of(request).FromString(message)
         except DecodeError as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError from error
             raise MalformedRequest(f"the request is not a {request.full_name}") from error
 
@@ -101,7 +95,7 @@ class Transcoder:
                 return self._printer.print_at_once(request, max_size=max_size)
             return self._printer.print(request, max_size=max_size)
         except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError from error
             name = request.DESCRIPTOR.full_name
             refused = MalformedRequest(
@@ -115,23 +109,6 @@ class Transcoder:
                 f"the request, a {request.DESCRIPTOR.full_name}, makes {error}, the most that its target takes:"
                 " send less in one call"
             ) from error
-
-    def _mapped(self, message: Message) -> Any:
-        """Return what json_format makes of a message."""
-        return json_format.MessageToDict(
-            message,
-            preserving_proto_field_name=self._proto_names,
-            always_print_fields_with_no_presence=self._defaults,
-            descriptor_pool=self._descriptors.pool,
-        )
-
-    def _packed_in(self, packed: Any) -> Message:
-        name = packed.type_url.rpartition("/")[2]
-        try:
-            descriptor = self._descriptors.message(name)
-        except KeyError as error:
-            raise TypeError(f"an Any of an unknown type, {name[:_MAX_TOLD]}") from error
-        return _class_of(descriptor).FromString(packed.value)
 
     # -- down: JSON becomes a response --------------------------------------------------------------------------------
 
@@ -159,7 +136,7 @@ class Transcoder:
                 raise ReplyTooLarge(f"a response message of {size} bytes is above max_response ({max_size} bytes)")
             return message.SerializeToString()
         except (protojson.NotProtoJson, EncodeError) as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError from error
             place = getattr(error, "path", "")
             bad = BadReply(f"the function's JSON is no {response.full_name}{place and f', in {place}'}")
@@ -180,20 +157,6 @@ class Transcoder:
 
 def _class_of(descriptor: Descriptor) -> type[Message]:
     return GetMessageClass(descriptor)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a limit on the process's memory is behind it: the library wraps MemoryError, and its parser has no class
-    for it.
-    """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MemoryError):
-            return True
-        if isinstance(cause, DecodeError | EncodeError) and _OUT_OF_MEMORY in str(cause):
-            return True
-        cause = cause.__cause__
-    return False
 
 
 def _note(error: RpcError, cause: Exception) -> None:

@@ -270,3 +270,30 @@ async def test_those_that_leave_are_passed_over() -> None:
     await staying
 
     assert not share._waiting
+
+
+async def test_a_person_s_messages_are_converted_elsewhere_within_their_memory(bench: Bench) -> None:
+    """However small: what they hold may be anything. Their processes know the set until it is closed."""
+    messages = bench.conversions.messages(ORDERS)
+
+    message = await messages.read("orders.v1.Order", b'{"id":"7"}', max_size=LARGE)
+    text = await messages.print("orders.v1.Order", message, max_size=LARGE)
+    details = await messages.print_details(b"")
+    with pytest.raises(MalformedRequest, match="no field named"):
+        await messages.read("orders.v1.Order", b'{"no":1}', max_size=LARGE)
+    messages.close()
+
+    assert (order(id="7"), b'{"id":"7"}', b"[]") == (message, text, details)
+    assert bench.has_begun
+    assert 0 == bench.account.buffers.held
+
+
+async def test_a_message_that_takes_too_much_memory_is_refused(bench: Bench) -> None:
+    """The process lives on."""
+    messages = bench.conversions.messages(ORDERS)
+    bomb = b"\x42\x00" * 1_500_000
+
+    with pytest.raises((ReplyTooLarge, BuffersFull)):
+        await messages.print("orders.v1.Order", bomb, max_size=LARGE)
+
+    assert b"{}" == await messages.print("orders.v1.Order", b"", max_size=LARGE)
