@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -49,6 +51,8 @@ from bridge.stack import Shared, Stack, front
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
+    from bridge.console.connection import ConsoleConnection
+    from bridge.console.console import Console
 
 _logger = logging.getLogger(__name__)
 
@@ -113,6 +117,8 @@ class Bridge:
         self._stack: Stack | None = None
         self._table: RouteTable
         self._former: set[asyncio.Task[None]] = set()
+        self._console: Console | None = None
+        """None until it is used."""
         self._probe: asyncio.Task[None] | None = None
         self._exposure: asyncio.Task[None] | None = None
         self._is_draining = False
@@ -199,6 +205,26 @@ class Bridge:
         if self._stack is not None:
             self._stack.sources.forget(f"local:{function}")
 
+    def serve_console(self, sock: socket.socket) -> None:
+        """Answer what the status page's call console says over this socket, and make its calls."""
+        if self._console is None:
+            from bridge.console.console import Console
+
+            self._console = Console(
+                sources=lambda: self._in_force.sources,
+                conversions=self._conversions,
+                buffers=self.figures.buffers,
+                attach=self._attach_console,
+                version=version("grpc-lambda-bridge"),
+            )
+        self._console.serve(sock)
+
+    async def _attach_console(self, sock: socket.socket) -> ConsoleConnection:
+        """Make the socket a connection of this server, for one call of the console."""
+        from bridge.console.connection import ConsoleConnection
+
+        return await self._server.attach(sock, ConsoleConnection)
+
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, *, local_endpoint: str) -> None:
@@ -283,6 +309,8 @@ class Bridge:
         for task in (self._probe, self._exposure, self._noting):
             if task is not None:
                 task.cancel()
+        if self._console is not None:
+            await self._console.close()
         await self._server.close()
         for task in tuple(self._former):
             task.cancel()

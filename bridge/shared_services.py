@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from bridge import logs
+from bridge.config.console import console_off
 from bridge.config.schema import Config
 from bridge.config.shown import configuration_text
 from bridge.config.units import format_duration
@@ -80,12 +81,14 @@ class SharedServices:
         listeners: Callable[[], Sequence[str]],
         unready: Callable[[], Sequence[str]],
         snapshot: TakeSnapshot,
+        open_console: Callable[[], socket.socket],
     ) -> None:
         """Serve the admin port, if there is to be one. Raises OSError if the address cannot be had."""
         admin = self._config.admin
         if admin is None:
             return
         address = admin.address
+        from bridge.admin.console import ConsoleAccess, ListenerShown
         from bridge.admin.server import AdminServer, Reports
 
         # aiohttp takes a tenth of a second to import: calls are answered meanwhile.
@@ -101,6 +104,14 @@ class SharedServices:
                 wall_clock=time.time,  # noqa: TID251 - the page shows the time of day
                 functions=self._functions,
                 configuration=lambda: configuration_text(self._config),
+                console=ConsoleAccess(
+                    console_off(self._config),
+                    open_console,
+                    lambda: [
+                        ListenerShown(address, tls=listener.tls is not None)
+                        for address, listener in zip(listeners(), self._config.listen, strict=False)
+                    ],
+                ),
             ),
             Hosts.of_this_machine("admin.hosts", admin.hosts),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,14 @@ class SingleProcess:
             listeners=lambda: self._bridge.addresses,
             unready=lambda: self._bridge.unready,
             snapshot=self._snapshot,
+            open_console=self._open_console,
         )
+
+    def _open_console(self) -> socket.socket:
+        """Return one end of a pair of sockets. The console has the other."""
+        ours, theirs = socket.socketpair()
+        self._bridge.serve_console(theirs)
+        return ours
 
     async def _snapshot(self, *, recent: bool = False) -> Snapshot:
         return self._bridge.snapshot(recent=recent)

@@ -6,11 +6,14 @@ One gRPC channel is one connection and so one worker: more workers help many cha
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bridge.config.console import console_off
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
@@ -59,7 +62,12 @@ class Supervisor:
         for bound in self._sockets:
             bound.sock.listen(BACKLOG)  # connections queue while workers start, or start again
         count = self.config.workers or usable_cores()
-        self._workers = Workers(count, this_python("bridge.commands.worker"), self._begin(endpoint))
+        self._workers = Workers(
+            count,
+            this_python("bridge.commands.worker"),
+            self._begin(endpoint),
+            has_console=not console_off(self.config),
+        )
         try:
             await self._workers.start()
         except WorkerFailed as error:
@@ -67,7 +75,10 @@ class Supervisor:
         except TimeoutError as error:
             raise OSError("the workers did not start in time") from error
         await self._shared_services.start_admin(
-            listeners=lambda: self.addresses, unready=self._unready, snapshot=self._snapshot
+            listeners=lambda: self.addresses,
+            unready=self._unready,
+            snapshot=self._snapshot,
+            open_console=self._open_console,
         )
 
     def _begin(self, endpoint: str) -> Begin:
@@ -96,6 +107,14 @@ class Supervisor:
         for encoded in serving:
             whole.add(decode(encoded, type=Snapshot))
         return whole
+
+    def _open_console(self) -> socket.socket:
+        """Return one end of a pair of sockets. A worker's console has the other. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        if self._workers is None or not self._workers.hand_over(theirs):
+            ours.close()
+            raise OSError(errno.EAGAIN, "no worker takes calls of the console now")
+        return ours
 
     def _changed(self, function: str) -> None:
         if self._workers is not None:

@@ -1,8 +1,9 @@
 """The admin server. Other hosts may GET /healthz /readyz /metrics. People on the same host may also GET /routes, the
 status page at /, and what its script asks for: /events /status /functions /configuration.
 
-What it tells comes in as callables and is asked for when a request comes. It changes nothing: there is no method but
-GET and HEAD, and no path with an effect. aiohttp is imported when a server is started.
+What it tells comes in as callables and is asked for when a request comes. It changes nothing by itself: only the call
+console, below /console/, takes another method than GET and HEAD, and has a guard of its own. aiohttp is imported when a
+server is started.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, json
 
+from bridge.admin.console import ConsoleAccess, ConsoleGate, ConsoleLimits
 from bridge.admin.dashboard import Filter, dashboard
 from bridge.admin.overview import RouteLine, routes_as_json, routes_as_text
 from bridge.admin.snapshot import Snapshot
@@ -39,7 +41,10 @@ _PAGE = Path(__file__).with_name("page")
 _FILES = {
     "/": ("index.html", _HTML),
     "/page/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
+        for name in ("page", "console", "console_copy", "console_form", "console_history", "console_json")
+    },
 }
 """The status page, by path."""
 
@@ -50,6 +55,8 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
@@ -106,6 +113,7 @@ class Reports:
     """The local functions."""
     configuration: Callable[[], str] = str
     """As it was loaded, without secrets."""
+    console: ConsoleAccess = field(default_factory=ConsoleAccess)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,9 @@ class _Answer:
     content_type: str
     status: int = 200
     events: AsyncIterator[bytes] | None = None
-    """What follows, without an end."""
+    """What follows, as it comes."""
+    allowed: str = "GET, HEAD"
+    """The methods of a path that does not take the request's."""
 
 
 class AdminServer:
@@ -126,6 +136,7 @@ class AdminServer:
         hosts: Hosts | None = None,
         *,
         limits: AdminLimits | None = None,
+        console_limits: ConsoleLimits | None = None,
         is_local: Callable[[asyncio.BaseTransport | None], bool] | None = None,
     ) -> None:
         """`hosts`: the names under which it answers; None: those that nobody else can have. `is_local`: whether a peer
@@ -135,6 +146,7 @@ class AdminServer:
         self._is_local = is_local or is_loopback
         self._reports = reports
         self._hosts = hosts or Hosts("admin.hosts")
+        self._console = ConsoleGate(reports.console, self._hosts, limits=console_limits)
         self._runner: web.ServerRunner | None = None
         self._rendering = asyncio.Lock()
         self._closing = asyncio.Event()
@@ -181,7 +193,8 @@ class AdminServer:
 
         response: web.StreamResponse = web.Response(status=503, headers=_HEADERS)
         try:
-            async with asyncio.timeout(self._limits.answer):
+            # The console keeps times of its own: what it asks may start a function.
+            async with asyncio.timeout(None if request.path.startswith("/console/") else self._limits.answer):
                 answer = await self._answer(request)
                 headers = {**_HEADERS, "Content-Type": answer.content_type}
             if answer.events is not None:
@@ -189,7 +202,7 @@ class AdminServer:
             async with asyncio.timeout(self._limits.answer):
                 response = web.Response(body=answer.body, status=answer.status, headers=headers)
                 if answer.status == 405:
-                    response.headers["Allow"] = "GET, HEAD"
+                    response.headers["Allow"] = answer.allowed
                 # Written here, not by aiohttp, so that the time limit holds for a client that doesn't read.
                 await response.prepare(request)
                 await response.write_eof()
@@ -208,6 +221,8 @@ class AdminServer:
         if answer is None:
             if not self._is_local(request.transport):
                 return _Answer(_FOR_THIS_HOST, _TEXT, status=403)
+            if request.path.startswith("/console/"):
+                return await self._console_answer(request)
             answer = self._local.get(request.path)
         if answer is None:
             return _Answer(b"nothing here\n", _TEXT, status=404)
@@ -245,7 +260,12 @@ class AdminServer:
 
     async def _file(self, request: web.BaseRequest) -> _Answer:
         name, content_type = _FILES[request.path]
-        return _Answer(await asyncio.to_thread((_PAGE / name).read_bytes), content_type)
+        content = await asyncio.to_thread((_PAGE / name).read_bytes)
+        return _Answer(self._console.fill(content, request) if request.path == "/" else content, content_type)
+
+    async def _console_answer(self, request: web.BaseRequest) -> _Answer:
+        found = await self._console.answer(request)
+        return _Answer(found.body, found.content_type, found.status, found.lines, allowed="POST")
 
     async def _status(self, request: web.BaseRequest) -> _Answer:
         return _Answer(await self._dashboard(_filter_in(request)), _JSON)
@@ -340,6 +360,7 @@ def _server(
 
     return BoundedServer(
         serve,
+        handler_cancellation=True,  # a call of the console is cancelled when its page has gone
         keepalive_timeout=limits.idle,
         lingering_time=0,
         max_line_size=4096,

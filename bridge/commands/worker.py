@@ -12,6 +12,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
@@ -38,6 +40,7 @@ from bridge.server.control import (
     WorkerFigures,
 )
 from bridge.server.server import BoundSocket
+from bridge.server.workers import HANDED_OVER
 
 _logger = logging.getLogger(__name__)
 
@@ -83,8 +86,9 @@ class _Worker:
         collector.settle()
         self._channel.send(Serving())
         try:
-            await self._obey(bridge)
-            await bridge.drain()
+            with self._taking_console(bridge):
+                await self._obey(bridge)
+                await bridge.drain()
         finally:
             await bridge.close()
         return 0
@@ -98,6 +102,22 @@ class _Worker:
             BoundSocket(listener, socket.socket(fileno=descriptor), is_shared=True)
             for listener, descriptor in zip(config.listen, self._begin.listeners, strict=True)
         ]
+
+    @contextmanager
+    def _taking_console(self, bridge: Bridge) -> Iterator[None]:
+        """Take the sockets of the call console that the supervisor hands over, while the block runs."""
+        if self._begin.console is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        with socket.socket(fileno=self._begin.console) as handed:
+            handed.set_inheritable(False)
+            handed.setblocking(False)  # noqa: FBT003
+            loop.add_reader(handed, _take_console, handed, bridge)
+            try:
+                yield
+            finally:
+                loop.remove_reader(handed)
 
     async def _obey(self, bridge: Bridge) -> None:
         """Do what the supervisor says, until it says drain."""
@@ -143,6 +163,18 @@ class _Worker:
                 told = bridge.unready
                 self._channel.send(Unready(tuple(told)))
             await asyncio.sleep(_READINESS_INTERVAL)
+
+
+def _take_console(handed: socket.socket, bridge: Bridge) -> None:
+    try:
+        data, descriptors, _, _ = socket.recv_fds(handed, len(HANDED_OVER), 1)
+    except BlockingIOError:
+        return
+    if not data:  # the supervisor has gone
+        asyncio.get_running_loop().remove_reader(handed)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - a process that converts would keep it open
+        bridge.serve_console(socket.socket(fileno=descriptor))
 
 
 if __name__ == "__main__":

@@ -512,6 +512,8 @@ class Admin:
     address: Annotated[TcpAddress, tcp_address] = _ADMIN_ADDRESS
     hosts: Annotated[tuple[str, ...], host_names] = ()
     """More Host names to answer to. Addresses, localhost and names without a dot always are. `*.NAME`: all below."""
+    console: Annotated[bool | None, optional(boolean)] = None
+    """Whether the status page has the call console. None: unless a listener says who may call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bridge.config.console import console_warning
 from bridge.config.element import Element
 from bridge.config.endpoint import endpoint_in
 from bridge.config.problems import Place, Problem, Refused
@@ -105,10 +106,10 @@ class _Ports:
 
     def admin(self, usual: Admin | None) -> Admin | None:
         written = self._written("admin", optional(mapping(Admin)), usual)
-        hosts = () if written is None else written.hosts
+        others = Admin() if written is None else written
 
         def moved(element: Element) -> Admin | None:
-            return None if element.is_null else Admin(tcp_address(element), hosts)
+            return None if element.is_null else replace(others, address=tcp_address(element))
 
         return self._overridden("admin", moved, written)
 
@@ -250,6 +251,8 @@ def _warnings(root: Element, config: Config, settings: Settings) -> Iterator[Pro
             yield at("listen", what)
     for what in (*_believed_tenants(config), *_unseen_tenants(config)):
         yield at("listen", what)
+    if (what := console_warning(config)) != "":
+        yield at("admin", what)
 
 
 def _unseen_tenants(config: Config) -> Iterator[str]:

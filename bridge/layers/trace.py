@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer
 
 from bridge.config.target import TargetKind
 from bridge.logs import encodable
-from bridge.rpc.call import Call, Handler
+from bridge.rpc.call import CONSOLE, Call, Handler
 from bridge.rpc.errors import RpcError
 from bridge.rpc.metadata import Metadata
 from bridge.rpc.status import Status, StatusCode
@@ -132,7 +132,7 @@ def _ends_of(call: Call) -> Attributes:
     ends: Attributes = {"server.address": call.authority[:_LONGEST_HOST]}
     if host and port.isascii() and port.isdigit() and len(port) <= 5:
         ends = {"server.address": host.strip("[]")[:_LONGEST_HOST], "server.port": int(port)}
-    if call.peer.address == "unix":
+    if call.peer.address in ("unix", CONSOLE):
         ends["network.transport"] = "unix"
     else:
         ends["network.peer.address"] = call.peer.address

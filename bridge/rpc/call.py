@@ -30,11 +30,15 @@ class ClientCertificate(FrozenValue, frozen=True):
     """Those in its subject, at most two."""
 
 
+CONSOLE = "console"
+"""The address of the peer of a call that the call console makes."""
+
+
 class Peer(FrozenValue, frozen=True):
     """Who calls."""
 
     address: str
-    """An IP address without port, or `unix`."""
+    """An IP address without port, `unix`, or `console`."""
     certificate: ClientCertificate | None = None
 
 

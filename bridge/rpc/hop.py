@@ -118,9 +118,9 @@ def not_passed(leg: Leg) -> frozenset[str]:
 def forwarded_for(earlier: str | None, peer: Peer) -> str:
     """Return an x-forwarded-for: the hops that came before, then the IP address that this one was called from.
 
-    Who comes over a Unix socket is on this machine.
+    Who comes over a Unix socket or uses the call console is on this machine.
     """
-    source = "127.0.0.1" if peer.address == "unix" else peer.address
+    source = "127.0.0.1" if peer.address in ("unix", "console") else peer.address
     return f"{earlier}, {source}" if earlier else source
 
 

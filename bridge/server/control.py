@@ -26,6 +26,8 @@ class Begin(Struct, frozen=True, tag=True):
     local_endpoint: str
     number: int = 0
     """The worker's, from 1."""
+    console: int | None = None
+    """The file descriptor over which sockets of the call console come (SCM_RIGHTS). None: there is no console."""
 
 
 class Reload(Struct, frozen=True, tag=True):

@@ -56,6 +56,11 @@ class Hosts:
     def _is_named(self, name: str) -> bool:
         return any(name.endswith(known[1:]) if known.startswith("*.") else name == known for known in self.named)
 
+    def has_named(self, authority: str) -> bool:
+        """Whether the operator has configured the name of this Host header."""
+        found = _AUTHORITY(authority)
+        return found is not None and found["name"] is not None and self._is_named(_plain(found["name"]))
+
     def answer_to_url(self, authority: str, suffix: str) -> bool:
         """Whether a function URL may have this host, `NAME.lambda-url.REGION.SUFFIX`. Or a configured suffix."""
         return self.answer_to(authority) or _plain(suffix) in self.named

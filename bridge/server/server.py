@@ -7,12 +7,13 @@ import errno
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from heapq import nsmallest
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 from bridge.config.schema import Listener
 from bridge.rpc.address import TcpAddress, UnixAddress
@@ -123,6 +124,8 @@ _PAUSE = 0.1
 """Seconds without accepting after the system had no file descriptor or no memory for a socket."""
 _SHORT = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
+
+ConnectionType = TypeVar("ConnectionType", bound=Connection)
 
 _arrival_of_context: ContextVar[_Arrival | None] = ContextVar("arrival", default=None)
 """Whose TLS handshake runs. OpenSSL's objects know no peer, and one SSLContext serves all clients; the loops run a
@@ -354,6 +357,21 @@ class Server:
     @property
     def addresses(self) -> list[str]:
         return [listener.address for listener in self._listeners]
+
+    async def attach(
+        self, sock: socket.socket, new_connection: Callable[[ServerContext, set[Connection]], ConnectionType]
+    ) -> ConnectionType:
+        """Serve a socket that no listener has accepted. It counts like every connection, and is not bounded like those
+        of clients. Raises OSError.
+        """
+        connection = new_connection(self.serving, self.connections)
+        sock.setblocking(False)  # noqa: FBT003 - the name of the method says it
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+        except BaseException:
+            sock.close()
+            raise
+        return connection
 
     def open_calls(self, *, most: int) -> list[OpenCall]:
         """Return the calls under way that have taken the longest, the longest first."""

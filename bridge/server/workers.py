@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from msgspec import Raw
@@ -29,6 +30,9 @@ from bridge.server.control import (
 )
 
 _logger = logging.getLogger(__name__)
+
+HANDED_OVER = b"s"
+"""The byte that goes with each socket of the call console."""
 
 _START_TIMEOUT = 60.0
 _REPORT_TIMEOUT = 5.0
@@ -59,13 +63,18 @@ class _Worker:
     reports: dict[int, asyncio.Future[Raw]] = field(default_factory=dict)
     latest: Raw | None = None
     """The last snapshot that the worker sent."""
+    console: socket.socket | None = None
+    """Over which the worker is handed sockets of the call console."""
 
 
 class Workers:
     """All workers of a supervisor. Belongs to the running loop."""
 
-    def __init__(self, count: int, command: Sequence[str], begin: Begin) -> None:
-        """`command` is run with the number of its control socket as the last argument."""
+    def __init__(self, count: int, command: Sequence[str], begin: Begin, *, has_console: bool = False) -> None:
+        """`command` is run with the number of its control socket as the last argument. `has_console`: whether workers
+        can be handed sockets of the call console.
+        """
+        self._has_console = has_console
         self._count = count
         self._command = command
         self._begin = begin
@@ -92,18 +101,28 @@ class Workers:
             await asyncio.gather(*(worker.serving for worker in first))
 
     async def _spawn(self, number: int) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        with ExitStack() as inherited:
+            ours, theirs = socket.socketpair()
+            inherited.enter_context(theirs)
+            console: socket.socket | None = None
+            begin = replace(self._begin, number=number)
+            descriptors = [theirs.fileno(), *self._begin.listeners]
+            if self._has_console:
+                console, given = socket.socketpair()
+                console.setblocking(False)  # noqa: FBT003 - the name of the method says it
+                inherited.enter_context(given)
+                descriptors.append(given.fileno())
+                begin = replace(begin, console=given.fileno())
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *self._begin.listeners),
+                pass_fds=descriptors,
             )
         channel = await Channel.over(ours)
-        channel.send(replace(self._begin, number=number))
+        channel.send(begin)
         loop = asyncio.get_running_loop()
-        worker = _Worker(number, process, channel, loop.time(), loop.create_future())
+        worker = _Worker(number, process, channel, loop.time(), loop.create_future(), console=console)
         self._workers[number] = worker
         return worker
 
@@ -143,6 +162,8 @@ class Workers:
 
     def _lose(self, worker: _Worker, code: int) -> None:
         worker.channel.close()
+        if worker.console is not None:
+            worker.console.close()
         self._workers.pop(worker.number, None)
         if not worker.serving.done():
             worker.serving.set_exception(WorkerFailed(f"a worker ended with {code} before it served"))
@@ -156,6 +177,21 @@ class Workers:
         """Send a message to every worker. Workers that start later read the configuration as it is then."""
         for worker in self._workers.values():
             worker.channel.send(message)
+
+    def hand_over(self, sock: socket.socket) -> bool:
+        """Hand a socket of the call console to a worker that serves, always to the same one while it does. Returns
+        False if no worker takes it. The socket is closed here in any case.
+        """
+        with sock:
+            for _, worker in sorted(self._workers.items()):
+                if worker.console is None or not worker.serving.done() or worker.serving.exception() is not None:
+                    continue
+                try:
+                    socket.send_fds(worker.console, [HANDED_OVER], [sock.fileno()])
+                except OSError:
+                    continue  # it ends, or takes none
+                return True
+        return False
 
     def begin_with(self, begin: Begin) -> None:
         """Set the first message for workers that start from now on."""

@@ -115,6 +115,10 @@ class Sources:
         """All descriptors at hand, those of each entry in its order, without the built-in ones."""
         return [descriptors for source in self._all for descriptors in source.known()]
 
+    def at_hand(self, service: str) -> Descriptors | None:
+        """Return descriptors that define this service, or None if nothing here does. No target is asked."""
+        return builtin.descriptors() if self._is_built_in(service) else self._at_hand(service, None)
+
     # -- what reflection looks for -------------------------------------------------------------------------------------
 
     async def describing(self, symbol: str, *, beside: Descriptors | None = None) -> Descriptors:

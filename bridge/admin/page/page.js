@@ -1,9 +1,9 @@
 // The status page. Figures come from /events (server-sent events); nothing is loaded from elsewhere.
 
-const element = (id) => document.getElementById(id);
+export const element = (id) => document.getElementById(id);
 
 /** Make an element. Attributes that are undefined are left out. Texts are never read as HTML. */
-function make(tag, attributes = {}, ...children) {
+export function make(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(name, value);
   made.append(...children.filter((child) => child !== undefined && child !== ""));
@@ -21,7 +21,7 @@ function drawn(tag, attributes, text) {
 
 const three = (value) => (value >= 1000 ? String(Math.round(value)) : String(Number(value.toPrecision(3))));
 
-function duration(seconds) {
+export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "";
   if (seconds === 0) return "0";
   if (seconds < 0.001) return `${three(seconds * 1e6)} µs`;
@@ -30,7 +30,7 @@ function duration(seconds) {
   return seconds < 120 ? `${Number(seconds.toFixed(2))} s` : `${three(seconds / 60)} min`;
 }
 
-function size(bytes) {
+export function size(bytes) {
   for (const unit of ["B", "KiB", "MiB"]) {
     if (bytes < 1024) return `${three(bytes)} ${unit}`;
     bytes /= 1024;
@@ -49,7 +49,7 @@ function age(seconds) {
   return shown.slice(0, 2).join(" ") || "0 s";
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
+export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
 const counts = (byReason) => Object.entries(byReason).map(([reason, count]) => `${count} ${reason}`).join(", ");
 
 // -- what is selected: in the address, so that links and bookmarks work -----------------------------------------------
@@ -67,6 +67,11 @@ function linkTo(changes) {
 // Calls without a route are counted together, under a name that is no call's own: it selects nothing.
 const methodLink = (method) => method === "/unknown/unknown" ? method : method && make("a", { href: linkTo({ method }), "data-key": `m ${method}` }, method);
 const targetLink = (target) => target && make("a", { href: linkTo({ target }), "data-key": `t ${target}` }, target);
+
+const hasConsole = Boolean(document.querySelector('meta[name="console-token"]')?.content);
+const consoleLink = (method) => hasConsole && /^\/[^/]+\/[^/]+$/.test(method) && !method.startsWith("/unknown/")
+  ? make("a", { href: `#/console?${new URLSearchParams({ method })}`, "data-key": `c ${method}`,
+    "aria-label": `Call ${method}` }, "call") : "";
 
 // -- tables -----------------------------------------------------------------------------------------------------------
 
@@ -103,6 +108,7 @@ const TABLES = {
   methods: [
     ["Method", (row) => methodLink(row.method), "name"],
     ["Type", (row) => row.type],
+    ["Console", (row) => consoleLink(row.method)],
     ["Calls", (row) => row.calls, "n"],
     ["Failed", (row) => row.errors, "n"],
     ["In flight", (row) => row.in_flight, "n"],
@@ -377,7 +383,15 @@ function connect() {
   };
 }
 
+/** The call console stands alone: `#/console`. Its own script does the rest. */
+function isConsole() {
+  const found = location.hash === "#/console" || location.hash.startsWith("#/console?");
+  document.body.dataset.view = found ? "console" : "figures";
+  return found;
+}
+
 function hashChanged() {
+  if (isConsole()) return;
   if (location.hash.startsWith("#/")) {
     // A section: the selection stays, so the address gets it back.
     const section = element(location.hash.slice(2));
@@ -423,4 +437,5 @@ addEventListener("hashchange", hashChanged);
 addEventListener("resize", () => Object.values(PLOTS).forEach((each) => each.series && each.draw()));
 element("theme").value = localStorage.getItem("theme") ?? "";
 setTheme(element("theme").value);
+isConsole();
 connect();
