@@ -1,1 +1,1 @@
-"""The admin server: health for orchestrators, metrics for Prometheus, routes and a status page for people."""
+"""The admin server: health for orchestrators, metrics for Prometheus, routes, a status page and its call console."""

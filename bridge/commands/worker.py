@@ -112,7 +112,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         with socket.socket(fileno=self._begin.console) as handed:
             handed.set_inheritable(False)
-            handed.setblocking(False)  # noqa: FBT003
+            handed.setblocking(False)  # noqa: FBT003 - the name of the method says it
             loop.add_reader(handed, _take_console, handed, bridge)
             try:
                 yield

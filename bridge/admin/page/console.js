@@ -121,6 +121,7 @@ async function chooseMethod(service, method) {
     return;
   }
   element("call-method").value = method;
+  clearForm();
   const form = await ask({ do: "form", service, method });
   if (element("call-method").value !== method || element("call-service").value !== service) return;
   state.form = form;
@@ -139,7 +140,13 @@ async function chooseMethod(service, method) {
 
 function noForm() {
   element("call-method").replaceChildren();
+  clearForm();
+}
+
+/** Nothing can be sent until the form of the chosen method is here. */
+function clearForm() {
   state.form = state.message = null;
+  element("call-types").textContent = "";
   element("form-view").replaceChildren();
   showButtons();
 }
