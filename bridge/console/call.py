@@ -40,10 +40,11 @@ from bridge.http2.events import Fields
 from bridge.rpc.buffers import Buffers, OpenAccount
 from bridge.rpc.deadline import format_timeout
 from bridge.rpc.envelope import data_of, envelope
-from bridge.rpc.errors import ClientGone, MessageTooLarge, ReplyTooLarge, RpcError
+from bridge.rpc.errors import ReplyTooLarge, RpcError
 from bridge.rpc.events import Headers, Message, Trailers
 from bridge.rpc.limits import Limits
 from bridge.rpc.status import Status, StatusCode
+from bridge.services.message_json import UnusableMessage
 
 MAX_JSON = 4 << 20
 """Bytes of the JSON of one message, in either direction."""
@@ -63,6 +64,10 @@ _SHOWN_RAW = 3 << 10
 
 Attach = Callable[[socket.socket], Awaitable[ConsoleConnection]]
 """Makes a socket a connection of the server. It takes the socket."""
+
+
+class _CallIsOver(RpcError):
+    """The console needs the connection no longer."""
 
 
 class _OwnBridge:
@@ -98,7 +103,7 @@ class _OwnBridge:
         return self._connection
 
     def close(self) -> None:
-        self._connection.abort(ClientGone("the console has closed the call"))
+        self._connection.abort(_CallIsOver())
 
     # -- what the call and the connection tell: of no interest here, since there is one call ---------------------------
 
@@ -180,7 +185,7 @@ class ConsoleCall:
     async def _read(self, text: str) -> bytes:
         encoded = text.encode(errors="surrogatepass")
         if len(encoded) > MAX_JSON:
-            raise MessageTooLarge(f"this message has {len(encoded)} bytes of JSON; the console takes {MAX_JSON}")
+            raise UnusableMessage(f"this message has {len(encoded)} bytes of JSON; the console takes {MAX_JSON}")
         return await self._converter.read(self._input, encoded, max_size=MAX_MESSAGE)
 
     async def _exchange(self, server: ConsoleConnection) -> None:

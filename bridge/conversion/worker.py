@@ -32,6 +32,7 @@ from bridge.conversion.jobs import (
 from bridge.rpc import errors
 from bridge.rpc.errors import ConversionFailed, RpcError
 from bridge.services.descriptors import Descriptors
+from bridge.services.message_json import UnusableMessage
 
 COMMAND = (sys.executable, "-m", "bridge.conversion.process")
 """Run with the number of a socket behind it."""
@@ -60,9 +61,10 @@ _REFUSALS: dict[str, type[RpcError]] = {
         errors.MessageTooLarge,
         errors.ReplyTooLarge,
         errors.UnknownMethod,
+        UnusableMessage,
     )
 }
-"""What a Transcoder raises."""
+"""What a Transcoder and MessageJson raise."""
 
 
 class Died(Exception):
@@ -208,7 +210,7 @@ def _too_large(job: Conversion, payload: bytes) -> RpcError:
                 "JSON: send less in one call"
             )
         case ReadMessage():
-            return errors.MessageTooLarge(
+            return UnusableMessage(
                 f"the JSON of {size} bytes needs more than {memory} bytes of memory to become a message"
             )
         case FromJson():
@@ -216,6 +218,6 @@ def _too_large(job: Conversion, payload: bytes) -> RpcError:
                 f"the function's JSON of {size} bytes needs more than {memory} bytes of memory to become a message"
             )
         case PrintMessage() | PrintDetails():
-            return errors.ReplyTooLarge(
+            return UnusableMessage(
                 f"the message of {size} bytes needs more than {memory} bytes of memory to become JSON"
             )

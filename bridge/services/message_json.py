@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from msgspec.json import Encoder
 
-from bridge.rpc.errors import BadReply, MalformedRequest, MessageTooLarge, ReplyTooLarge
+from bridge.rpc.errors import MessageTooLarge, RpcError
 from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
 from bridge.services.json_cost import JsonCosts
@@ -26,6 +26,10 @@ _OUT_OF_MEMORY = "alloc failed"
 """In what protobuf's parser says."""
 
 _encode = Encoder().encode
+
+
+class UnusableMessage(RpcError):
+    """A message that a person cannot send or cannot be shown. It ends no call."""
 
 
 def printer_for(descriptors: Descriptors, costs: JsonCosts, *, proto_names: bool, defaults: bool) -> JsonPrinter:
@@ -79,38 +83,38 @@ class MessageJson:
     def read(self, name: str, text: bytes, *, max_size: int) -> bytes:
         """Return the message that this JSON says. Unknown fields are refused.
 
-        Raises MalformedRequest, MessageTooLarge, MemoryError.
+        Raises UnusableMessage, MemoryError.
         """
         message = self._new(name)
         try:
             self._reader.fill(message, protojson.loads(text), ignore_unknown=False)
             size = message.ByteSize()
             if size > max_size:
-                raise MessageTooLarge(f"this message would have {size} bytes; at most {max_size} are sent from here")
+                raise UnusableMessage(f"this message would have {size} bytes; at most {max_size} are sent from here")
             return message.SerializeToString()
         except (protojson.NotProtoJson, EncodeError) as error:
             if is_out_of_memory(error):
                 raise MemoryError from error
             place = getattr(error, "path", "")
             where = f" in {place[:_MAX_TOLD]}" if place else ""
-            raise MalformedRequest(f"this JSON is not a {name}: {str(error)[:_MAX_TOLD]}{where}") from error
+            raise UnusableMessage(f"this JSON is not a {name}: {str(error)[:_MAX_TOLD]}{where}") from error
 
     def print(self, name: str, message: bytes, *, max_size: int) -> bytes:
-        """Return the message as JSON of at most `max_size` bytes. Raises BadReply, ReplyTooLarge, MemoryError."""
+        """Return the message as JSON of at most `max_size` bytes. Raises UnusableMessage, MemoryError."""
         try:
             parsed = type(self._new(name)).FromString(message)
         except DecodeError as error:
             if is_out_of_memory(error):
                 raise MemoryError from error
-            raise BadReply(f"these bytes are not a {name}") from error
+            raise UnusableMessage(f"these bytes are not a {name}") from error
         try:
             return self._printer.print(parsed, max_size=max_size)
         except (json_format.Error, DecodeError, ValueError, TypeError, RecursionError) as error:
             if is_out_of_memory(error):
                 raise MemoryError from error
-            raise BadReply(f"this {name} has no JSON form: {str(error)[:_MAX_TOLD]}") from error
+            raise UnusableMessage(f"this {name} has no JSON form: {str(error)[:_MAX_TOLD]}") from error
         except MessageTooLarge as error:
-            raise ReplyTooLarge(f"this {name} would make more than {max_size} bytes of JSON") from error
+            raise UnusableMessage(f"this {name} would make more than {max_size} bytes of JSON") from error
 
     def print_details(self, status: bytes) -> bytes:
         """Return the details of a google.rpc.Status as a JSON list."""
@@ -122,4 +126,4 @@ class MessageJson:
         try:
             return GetMessageClass(self._descriptors.message(name))()
         except KeyError as error:
-            raise MalformedRequest(f"{name[:_MAX_TOLD]} is not described in {self._descriptors.name}") from error
+            raise UnusableMessage(f"{name[:_MAX_TOLD]} is not described in {self._descriptors.name}") from error
