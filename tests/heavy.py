@@ -54,12 +54,21 @@ PARTS = (
     Part(
         "compilers",
         "programs in Go and Rust, built while a test runs",
-        ("bridge/", "lambda_fn/", "tests/crossing/", "tests/support/"),
+        ("bridge/", "lambda_fn/", "tests/crossing/test_new.py", "tests/support/"),
     ),
     Part(
         "roads",
         "README and `new`, followed in an empty environment",
-        ("README.md", "bridge/", "docker/", "docs/", "lambda_fn/", "tests/crossing/", "tests/support/"),
+        (
+            "README.md",
+            "bridge/",
+            "docker/",
+            "docs/",
+            "lambda_fn/",
+            "tests/crossing/test_new.py",
+            "tests/crossing/test_tutorial.py",
+            "tests/support/",
+        ),
     ),
     Part(
         "packaging",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.heavy import PARTS, ROOT, USUAL, changed_files, commands, decide, find_base, main
+from tests.heavy import PARTS, ROOT, USUAL, Part, changed_files, commands, decide, find_base, main
 
 NAMES = {part.name for part in PARTS}
 Git = Callable[..., str]
@@ -133,9 +133,19 @@ def test_parts_that_are_tests_share_one_run_of_pytest() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_the_inputs_of_a_part_are_there(part: object) -> None:
-    for each in getattr(part, "inputs", ()):
+def test_the_inputs_of_a_part_are_there(part: Part) -> None:
+    for each in part.inputs:
         assert (ROOT / each).is_dir() if each.endswith("/") else (ROOT / each).is_file(), each
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_a_part_depends_on_the_files_of_its_tests(part: Part) -> None:
+    mark = f'mark.full(part="{part.name}")'
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if mark in path.read_text()]
+    names = [str(path.relative_to(ROOT)) for path in files]
+
+    assert part.command or names
+    assert sorted(names) == sorted(part.changed(names))
 
 
 def test_what_is_fuzzed_is_among_the_inputs() -> None:
