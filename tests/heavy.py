@@ -72,8 +72,8 @@ PARTS = (
     ),
     Part(
         "packaging",
-        "functions and infrastructure, built with packages from an index",
-        ("bridge/", "deploy/", "docker/", "lambda_fn/", "requirements-dev.lock", "tests/"),
+        "our packages, functions and infrastructure, built with packages from an index",
+        ("README.md", "bridge/", "deploy/", "docker/", "lambda_fn/", "requirements-dev.lock", "tests/"),
     ),
 )
 USUAL = "packaging"

@@ -179,6 +179,7 @@ def test_an_archive_of_the_repository_builds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full(part="packaging")
 def test_make_run_installs_only_what_running_needs(environment: Path) -> None:
     """The checkout itself is installed, so that changes of the code count."""
     names = {path.name for path in (environment.parent / "lib").glob("python3*/site-packages/*")}
@@ -191,6 +192,7 @@ def test_make_run_installs_only_what_running_needs(environment: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.full(part="packaging")
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_both_packages_install_side_by_side_and_run(environment: Path, built: Path, tmp_path: Path, kind: str) -> None:
     """A local function is called through the installed bridge. Elsewhere lambda_fn is that of its own package."""
