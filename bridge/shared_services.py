@@ -55,12 +55,14 @@ class SharedServices:
             return str(emulator)
         address = emulator.address
         if self._local is None and config.functions:
+            from bridge.emulator.instances.terminal import terminal_path
             from bridge.emulator.local_lambda import LocalLambda
 
             local = LocalLambda(
                 config.functions,
                 logs_json=not logs.is_console(config.log.format),
                 shows_reports=config.log.shows_info,
+                terminal=terminal_path(),
                 changed=self._changed,
                 hosts=emulator.hosts,
                 concurrency=emulator.concurrency,

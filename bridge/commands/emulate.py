@@ -14,6 +14,7 @@ from bridge.commands.failure import CommandFailed
 from bridge.commands.loading import load_config
 from bridge.config.schema import Config, Emulator
 from bridge.emulator.api import naming
+from bridge.emulator.instances.terminal import terminal_path
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.redaction import Redactor
@@ -46,6 +47,7 @@ async def _emulate(config: Config, emulator: Emulator) -> None:
         config.functions,
         logs_json=not logs.is_console(config.log.format),
         shows_reports=config.log.shows_info,
+        terminal=terminal_path(),
         hosts=emulator.hosts,
         concurrency=emulator.concurrency,
     )

@@ -27,6 +27,7 @@ from bridge.config.problems import did_you_mean
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
 from bridge.emulator.instances.debugging import PREFIX as DEBUG_PREFIX
+from bridge.emulator.instances.terminal import terminal_path
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.layers.deadline import Deadlines
 from bridge.rpc.errors import RpcError
@@ -123,7 +124,7 @@ async def _local_endpoint(config: Config) -> AsyncIterator[str]:
     if isinstance(config.emulator, Url):
         yield str(config.emulator)
         return
-    local = LocalLambda({name: config.functions[name]}, log=_show_debugger)
+    local = LocalLambda({name: config.functions[name]}, log=_show_debugger, terminal=terminal_path())
     try:
         await local.start("127.0.0.1", 0)
         yield local.endpoint_url

@@ -35,6 +35,7 @@ from bridge.emulator.instances.logs import advice_on
 from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.source_tree import FileChange
+from bridge.emulator.instances.terminal import Terminal
 from bridge.emulator.instances.web_function import WebFunction
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import HttpServerLog, IdleGiveWay
@@ -70,6 +71,7 @@ class LocalLambda:
         log: Callable[[str, str], None] | None = None,
         logs_json: bool = False,
         shows_reports: bool = True,
+        terminal: str | None = None,
         changed: Callable[[str], None] | None = None,
         hosts: Sequence[str] = (),
         concurrency: int | None = None,
@@ -81,6 +83,8 @@ class LocalLambda:
     ) -> None:
         """`log` gets a function's name and a line of its output; by default they are written to stderr, as
         JSON with `logs_json`. `shows_reports`: also AWS's lines about each invocation (START, END, REPORT).
+
+        `terminal` is the path of the terminal that functions at a breakpoint() may use.
 
         `changed` gets the name of a function whose files have changed (`reload`). `hosts` are more
         host names that it answers to. IP addresses, localhost and names without a dot always work. `concurrency` bounds
@@ -102,6 +106,7 @@ class LocalLambda:
             self._hosts,
             max_streamed_reply,
             AccountQuota(concurrency),
+            None if terminal is None else Terminal(terminal, self._console),
             DebugPorts(patience=debug_patience),
             shows_reports,
         )

@@ -38,6 +38,7 @@ class Console:
             self._outlet: LossyWriter | None = LossyWriter(stream.fileno(), most_waiting=most_waiting)
         except OSError:
             self._outlet = None
+        self._is_held = False
         self._lost = 0
         self._retry: asyncio.TimerHandle | None = None
 
@@ -50,11 +51,25 @@ class Console:
             self._lost += 1
         else:
             self._outlet.add(text.encode("utf-8", "backslashreplace"))
-            if self._retry is None:
+            if self._retry is None and not self._is_held:
                 self._write_out(self._outlet)
+
+    def hold(self) -> None:
+        """Keep what comes until `resume`, because a debugger writes to the same terminal. Too much is lost."""
+        if self._outlet is not None:
+            self._outlet.write_out(patience=_LAST_PATIENCE)
+        self._is_held = True
+
+    def resume(self) -> None:
+        """Write what has come since `hold`."""
+        self._is_held = False
+        if self._outlet is not None and self._retry is None:
+            self._write_out(self._outlet)
 
     def _write_out(self, outlet: LossyWriter) -> None:
         self._retry = None
+        if self._is_held:
+            return
         outlet.write_out()
         if self._lost and outlet.is_empty:
             lost, self._lost = self._lost, 0

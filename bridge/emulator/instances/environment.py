@@ -131,6 +131,7 @@ def environment_of(
     runtime_api: str,
     log_stream: str,
     log_socket: str | None = None,
+    breakpoint_socket: str | None = None,
 ) -> dict[str, str]:
     """Return the whole environment. `env:` may change anything in it but the address of the Runtime API."""
     environment = _set_by_aws(config, log_stream)
@@ -138,6 +139,8 @@ def environment_of(
         environment |= _for_many_calls(config.instance_concurrency)
     if is_python(config):
         environment |= _for_python(interpreter)
+        if config.debug is None:  # debugpy has its own answer to breakpoint()
+            environment |= _for_breakpoints(breakpoint_socket)
     environment |= config.env
     if is_python(config):
         environment |= _python_path(config, interpreter)
@@ -189,6 +192,12 @@ def _for_python(interpreter: Interpreter) -> Mapping[str, str]:
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{interpreter.version}",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _for_breakpoints(breakpoint_socket: str | None) -> Mapping[str, str]:
+    """Return what makes `breakpoint()` ask for our terminal, or say what to do."""
+    own = {"PYTHONBREAKPOINT": "lambda_fn.breakpoints.stop"}
+    return own if breakpoint_socket is None else own | {"LAMBDA_FN_BREAKPOINT_SOCKET": breakpoint_socket}
 
 
 def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[str, str]:

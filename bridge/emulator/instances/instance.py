@@ -31,6 +31,7 @@ from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
 from bridge.emulator.instances.runtime_api import MAX_RUNTIME_CONNECTIONS, RuntimeApi
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, Session
+from bridge.emulator.instances.terminal import BreakpointSocket, Terminal
 from bridge.emulator.instances.time_limit import TimeLimit
 from bridge.emulator.instances.worker_queue import WorkerQueue
 from bridge.rpc.limits import MIB
@@ -63,6 +64,8 @@ class SharedEmulatorState:
     max_streamed_reply: int = MAX_STREAMED_REPLY
     """Bytes."""
     account: AccountQuota = field(default_factory=AccountQuota)
+    terminal: Terminal | None = None
+    """Lent to functions that reach a breakpoint()."""
     debug_ports: DebugPorts = field(default_factory=DebugPorts)
     shows_reports: bool = True
     """Whether AWS's lines about each invocation (START, END, REPORT) are shown. Log tails always have them."""
@@ -114,12 +117,15 @@ class Instance:
         self._log_socket = LogSocket(
             self._output.write_line, max_streams=MAX_RUNTIME_CONNECTIONS + 2 * self._concurrency
         )
+        self._breakpoints = self._breakpoint_socket(facilities.terminal)
         self._process: FunctionProcess | None = None
         self._life: asyncio.Task[None] | None = None
         """Waits for the end of the process."""
         self._started: float | None = None
         self._calls: dict[str, Reply] = {}
         """What the runtime has been given, by request id."""
+        self._unlimited: set[str] = set()
+        """The invocations that have been at a breakpoint(), by request id."""
         self._claims = 0
         """How many invocations `run` has taken, given to the runtime or not."""
         self._has_served = False
@@ -230,8 +236,7 @@ class Instance:
         try:
             self._process = process = await self._start_process()
         except (OSError, CannotDebug) as error:
-            self._api.close()
-            self._log_socket.close()
+            self._close_sockets()
             reason = why_not_started(error, self._config)
             if self._debug is not None and not self._claims and self._end is None:
                 self._log(f"{debugging.PREFIX}{reason}")  # no invocation can say it
@@ -266,11 +271,13 @@ class Instance:
     async def _start_command(self, interpreter: Interpreter) -> FunctionProcess:
         runtime_api = await self._api.open()
         log_socket = None if self._is_single else await self._log_socket.open()
+        breakpoint_socket = None if self._breakpoints is None else await self._breakpoints.open()
         return await start_process(
             self._config,
             interpreter,
             runtime_api=runtime_api,
             log_socket=log_socket,
+            breakpoint_socket=breakpoint_socket,
             on_output=self._output.write,
         )
 
@@ -284,8 +291,7 @@ class Instance:
             self._finish(lambda request_id: failures.exited(request_id, exit_status))
         finally:
             self.kill()  # if we failed ourselves; otherwise it has ended
-            self._api.close()
-            self._log_socket.close()
+            self._close_sockets()
             self._stop_timers()
             if self._debug is not None:
                 self._shared_state.debug_ports.release(self._debug.port)
@@ -319,6 +325,7 @@ class Instance:
             await reply.over()
         finally:
             del self._calls[request_id]
+            self._unlimited.discard(request_id)
             self._output.end(request_id)
             if timer is not None:
                 timer.cancel()
@@ -398,10 +405,25 @@ class Instance:
 
     def _expire(self, request_id: str) -> None:
         """End one of many invocations at its time limit. As on AWS, the process and the code go on."""
+        if request_id in self._unlimited:
+            return
         self._session.expire(request_id)
         self._calls[request_id].fail(failures.timed_out(request_id, self._config.timeout))
         if self._session.stuck >= self._concurrency:
             self._step_down()
+
+    def _breakpoint_socket(self, terminal: Terminal | None) -> BreakpointSocket | None:
+        """Return where the process asks for the terminal. None: there is none, or the code has another debugger."""
+        if terminal is None or self._debug is not None or not is_python(self._config):
+            return None
+        return BreakpointSocket(terminal, self._stopped_at_breakpoint)
+
+    def _stopped_at_breakpoint(self) -> None:
+        """Lift the limits of time, and show what the process has written so far."""
+        self._limit.stop()
+        self._unlimited |= self._calls.keys()
+        if self._process is not None:
+            self._process.drain()
 
     def _step_down(self) -> None:
         """Make room for another instance, because all workers are stuck. They may go on for a while."""
@@ -416,6 +438,12 @@ class Instance:
         self._log(f"out of memory: {used // MIB} MB used, {self._config.memory // MIB} MB allowed; killed")
         if self._process is not None:
             self._process.kill()
+
+    def _close_sockets(self) -> None:
+        self._api.close()
+        self._log_socket.close()
+        if self._breakpoints is not None:
+            self._breakpoints.close()
 
     def _stop_timers(self) -> None:
         self._limit.stop()

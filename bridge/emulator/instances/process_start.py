@@ -19,9 +19,10 @@ async def start_process(
     *,
     runtime_api: str,
     log_socket: str | None,
+    breakpoint_socket: str | None,
     on_output: Callable[[bytes], None],
 ) -> FunctionProcess:
-    """Start it with the addresses of its Runtime API and its log socket. Raises OSError if it cannot be run."""
+    """Start it with the addresses of its Runtime API and its other sockets. Raises OSError if it cannot be run."""
     day = time.strftime("%Y/%m/%d", time.gmtime())
     return await FunctionProcess.start(
         environment.command_of(config),
@@ -32,6 +33,7 @@ async def start_process(
             runtime_api=runtime_api,
             log_stream=f"{day}/[$LATEST]{uuid4().hex}",
             log_socket=log_socket,
+            breakpoint_socket=breakpoint_socket,
         ),
         on_output=on_output,
     )

@@ -81,3 +81,32 @@ def test_functions_go_on_when_the_reader_is_gone() -> None:
         os.close(reader)
         console("greeter", "hello")
         console.close()
+
+
+def test_lines_wait_while_a_debugger_has_the_terminal() -> None:
+    """What came before is written first, and nothing is lost or out of order."""
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "w") as stream:
+        console = Console(stream)
+        console("f", "before")
+        console.hold()
+        assert b"f | before\n" == reader.read(1000)
+        console("f", "one")
+        console("f", "two")
+        os.set_blocking(read, False)
+        assert reader.read(1000) is None
+        console.resume()
+        console("f", "after")
+
+        assert b"f | one\nf | two\nf | after\n" == reader.read(1000)
+
+
+def test_lines_that_wait_are_written_at_the_end() -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "w") as stream:
+        console = Console(stream)
+        console.hold()
+        console("f", "last")
+        console.close()
+
+        assert b"f | last\n" == reader.read(1000)
