@@ -49,7 +49,7 @@ def test_replies(vector: dict[str, Any]) -> None:
         (b'{"statusCode":200,"headers":[]}', "wrong type"),
         (b'{"statusCode":200,"body":"AA==","isBase64Encoded":"true"}', "wrong type"),
         (b'{"statusCode":true}', "wrong type"),
-        (b'{"statusCode":0}', "statusCode"),
+        (b'{"statusCode":0}', "invalid statusCode: it must be a number from 100 to 599"),
         (b'{"statusCode":1000}', "statusCode"),
         (b'{"statusCode":"OK"}', "statusCode"),
         (b'{"statusCode":200,"body":"!","isBase64Encoded":true}', "not base64"),
