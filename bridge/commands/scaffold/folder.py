@@ -54,12 +54,17 @@ def template_yaml(words: Mapping[str, str], *, handler: str, runtime: str, build
     return _TEMPLATE_YAML.substitute(words, handler=handler, runtime=runtime, metadata=metadata)
 
 
-def bridge_yaml(words: Mapping[str, str], function: str, *, reload: str = "true", defaults: str = "") -> str:
-    """Return `bridge.yaml`. `function`: how the function is started. `reload`: which files it follows. `defaults`: the
-    section of that name, with a comment.
+def bridge_yaml(words: Mapping[str, str], function: str, *, built: str | None = None, defaults: str = "") -> str:
+    """Return `bridge.yaml`. `function`: how the function is started. `built`: the program that its author builds. git
+    ignores it, but it is what must be followed and packed. `defaults`: the section of that name, with a comment.
     """
     section = f"\n{defaults}" if defaults else ""
-    return _BRIDGE_YAML.substitute(words, function=function, reload=reload, defaults=section)
+    if built is None:
+        keys = f" {{{function}, timeout: 10s, memory: 512MiB, reload: true}}\n"
+    else:
+        follow, pack = (f"{key}: {{include: [{built}]}}" for key in ("reload", "package"))
+        keys = "".join(f"\n    {each}" for each in (function, "timeout: 10s", "memory: 512MiB", follow, pack)) + "\n"
+    return _BRIDGE_YAML.substitute(words, keys=keys, defaults=section)
 
 
 STREAMED_DEFAULTS = f"""\
@@ -80,8 +85,7 @@ services:
 $routes$defaults
 # The functions that run on this machine. After a change of its files, a function starts anew.
 functions:
-  $name: {$function, timeout: 10s, memory: 512MiB, reload: $reload}
-""")
+  $name:$keys""")
 
 _TEMPLATE_YAML = Template("""\
 # The function on AWS, for `sam build && sam deploy --guided`. Put the output FunctionArn into bridge.yaml, and attach

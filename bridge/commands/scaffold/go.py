@@ -71,9 +71,7 @@ def texts_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
     }
     texts = {path: template.substitute(words) for path, template in _TEMPLATES.items()}
     texts |= proto_files(interface)
-    texts["bridge.yaml"] = bridge_yaml(
-        words, 'command: ["./bootstrap"]', reload="{include: [bootstrap]}", defaults=STREAMED_DEFAULTS
-    )
+    texts["bridge.yaml"] = bridge_yaml(words, 'command: ["./bootstrap"]', built="bootstrap", defaults=STREAMED_DEFAULTS)
     texts["template.yaml"] = template_yaml(words, handler="bootstrap", runtime="provided.al2023", build_method="go1.x")
     texts["function.go"] = code.function()
     texts["function_test.go"] = code.tests()

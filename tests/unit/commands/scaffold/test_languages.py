@@ -48,6 +48,19 @@ def test_the_folder_is_whole(tmp_path: Path, odd: Interface, language: str) -> N
     assert "full duplex" in texts["README.md"]
 
 
+@pytest.mark.parametrize("language", ["go", "rust"])
+def test_what_is_built_is_followed_and_packed_though_git_ignores_it(
+    tmp_path: Path, odd: Interface, language: str
+) -> None:
+    texts = TEXTS[language]("orders", odd, greets=False)
+    function = config_of(tmp_path, texts).functions["orders"]
+
+    assert "/bootstrap" in texts[".gitignore"].splitlines()
+    assert ("./bootstrap",) == function.command
+    assert function.reload is not None
+    assert ("bootstrap",) == function.reload.include == function.package.include
+
+
 @pytest.mark.parametrize("language", TEXTS)
 def test_each_rpc_has_a_method_and_a_test(odd: Interface, language: str) -> None:
     texts = TEXTS[language]("orders", odd, greets=False)
