@@ -37,6 +37,8 @@ from bridge.services.sources import Sources
 MOST_AT_ONCE = 16
 """Questions and calls of one process."""
 _MOST_SERVICES = 2000
+_MOST_METHODS = 20_000
+"""Methods of all services that are listed at once. A person who chooses a service further down asks for its own."""
 _MOST_CONVERTERS = 4
 """Sets of descriptors that stay known to the processes that convert."""
 _FIRST_LINE_SECONDS = 10.0
@@ -119,10 +121,12 @@ class Console:
     @staticmethod
     def _list(sources: Sources) -> Services:
         """Return what is known already. In a thread: large sets of descriptors take a while."""
-        shown = []
+        shown, left = [], _MOST_METHODS
         for name in sources.services()[:_MOST_SERVICES]:
-            found = sources.at_hand(name)
-            shown.append(ServiceShown(name, None if found is None else methods_of(found, name)))
+            found = sources.at_hand(name) if left > 0 else None
+            methods = None if found is None else methods_of(found, name)
+            left -= len(methods or ())
+            shown.append(ServiceShown(name, methods))
         return Services(shown)
 
     async def _describe(self, service: str) -> Answer:

@@ -41,13 +41,13 @@ class Play:
         self.seen = seen
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one process", "two workers"])
-def play(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module")
+def play(tmp_path_factory: pytest.TempPathFactory) -> Any:
     program = node_program("console.js", folder=PAGE)
     folder = tmp_path_factory.mktemp("console")
     (folder / "app.py").write_text(ECHO)
     config = {
-        "workers": request.param,
+        "workers": 2,
         "services": {
             **EXAMPLES["services"],
             "orders.v1.Orders": {"target": "local:orders", "descriptors": str(ORDERS)},

@@ -227,6 +227,7 @@ function showButtons() {
   const isOpen = Boolean(call && STREAMS.has(call.kind) && !call.hasEnded);
   element("send").textContent = isOpen ? "Send a message" : STREAMS.has(kind) ? "Begin with this message" : "Call";
   element("send").disabled = !kind || Boolean(call && !isOpen);
+  element("begin").hidden = Boolean(call) || !STREAMS.has(kind);
   element("end").hidden = !isOpen;
   element("cancel").disabled = !call;
   for (const id of ["call-service", "call-method"]) element(id).disabled = Boolean(call);
@@ -253,19 +254,19 @@ async function send() {
     state.call.messages.push(text);
     await say({ do: "send", message: text });
   } else {
-    await begin(text);
+    await begin([text]);
   }
 }
 
 const say = (line) => post(`/console/calls/${state.call.id}`, line);
 
-async function begin(text) {
+async function begin(messages) {
   const { kind } = state.form.method;
   if (metadata().some(([, value]) => value === HIDDEN)) {
     throw new Error(`Some metadata was not kept in the history: write its value in place of ${HIDDEN}.`);
   }
   const call = {
-    id: "", kind, path: path(), hasEnded: !STREAMS.has(kind), messages: [text], count: 0, size: 0, dropped: 0,
+    id: "", kind, path: path(), hasEnded: !STREAMS.has(kind), messages, count: 0, size: 0, dropped: 0,
     metadata: shownMetadata(), deadline: element("deadline").value, time: Date.now() / 1000, abort: new AbortController(),
   };
   const wasAt = document.activeElement;
@@ -277,7 +278,7 @@ async function begin(text) {
   try {
     const [, service, method] = call.path.split("/");
     const response = await post("/console/calls", {
-      do: "call", service, method, metadata: metadata(), timeout: call.deadline, messages: [text], is_whole: call.hasEnded,
+      do: "call", service, method, metadata: metadata(), timeout: call.deadline, messages, is_whole: call.hasEnded,
     }, { signal: call.abort.signal });
     for await (const event of linesOf(response)) SHOWN[event.is]?.(event, call);
     if (!call.status) throw new Error("The bridge ended the connection before the call had its status.");
@@ -504,6 +505,7 @@ if (TOKEN) {
     if (event.key === "Enter" && event.ctrlKey && !element("send").disabled) safely(send)(event);
   });
   for (const kind of ["input", "change", "click"]) element("call").addEventListener(kind, () => showCopy());
+  element("begin").addEventListener("click", safely(() => begin([])));
   element("end").addEventListener("click", safely(async () => {
     await say({ do: "end" });
     if (!state.call) return;

@@ -42,8 +42,8 @@ const field = (name) => page.evaluate((wanted) => {
   return `#${label.htmlFor}`;
 }, name);
 
-const press = (name) => page.evaluate((wanted) =>
-  [...document.querySelectorAll("#console button")].find((each) => each.textContent === wanted && !each.hidden && !each.closest(".nested")).click(), name);
+const press = (name) => page.evaluate((wanted) => [...document.querySelectorAll("#console button")]
+  .find((each) => each.textContent === wanted && !each.hidden && !each.closest(".nested")).click(), name);
 
 async function writeJson(text) {
   await page.evaluate(() => { if (!document.getElementById("as-json").checked) document.getElementById("as-json").click(); });
@@ -203,7 +203,9 @@ async function withStreams() {
   found.client = await ended();
   await open("/dev.Echo/BidiStream");
   await writeJson('{"text": "a"}');
-  await page.click("#send");
+  await press("Begin without a message");
+  await page.waitForFunction(() => document.getElementById("send").textContent === "Send a message");
+  await press("Send a message");
   await page.waitForSelector("#call-messages .sent");
   await press("End the request");
   found.bidi = await ended();
