@@ -270,16 +270,22 @@ async def test_a_console_that_is_off_says_why() -> None:
 
 
 async def test_other_hosts_get_nothing_of_it() -> None:
-    echo = Echo()
-    server = AdminServer(
-        replace(REPORTS, console=ConsoleAccess("", echo.open)), HOSTS, is_local=lambda transport: transport is None
-    )
+    """Not even with the token."""
+    echo, is_here = Echo(), [True]
+    server = AdminServer(replace(REPORTS, console=ConsoleAccess("", echo.open)), HOSTS, is_local=lambda _: is_here[0])
     try:
         served = Served(await server.start(TcpAddress("127.0.0.1", 0)), echo)
-        assert 403 == await served.ask()
+        _, page = await served.raw("GET /", {"Host": "localhost"})
+        found = TOKEN.search(page)
+        assert found is not None
+        served.token = found[1].decode()
+        assert 200 == await served.ask()
+        is_here[0] = False
+        for path in ("/console/ask", "/console/calls", "/"):
+            assert 403 == await served.ask(path=path)
     finally:
         await server.close()
-    assert 0 == echo.opened
+    assert 1 == echo.opened
 
 
 # -- what it holds -----------------------------------------------------------------------------------------------------
