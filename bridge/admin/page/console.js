@@ -252,6 +252,7 @@ async function send() {
   }
   if (state.call) {
     state.call.messages.push(text);
+    showCopy();
     await say({ do: "send", message: text });
   } else {
     await begin([text]);
@@ -321,7 +322,11 @@ const SHOWN = {
   begun: (event, call) => (call.id = event.id),
   refused: (event, call) => { call.status = "not sent"; status("bad", "Not sent.", event.text); },
   failed: (event, call) => { call.status = "no status"; status("bad", "No status.", event.text); },
-  sent: (event, call) => note(call, `→ message ${event.number} sent, ${size(event.size)}, ${after(event.at)}`, "sent"),
+  sent: (event, call) => {
+    const title = `→ message ${event.number} sent, ${size(event.size)}, ${after(event.at)}`;
+    // Of a single message nothing need be said again: it stands in the form.
+    note(call, title, "sent", STREAMS.has(call.kind) ? pretty(call.messages[event.number - 1] ?? "") : "");
+  },
   not_sent: (event, call) => { call.messages.pop(); problem(new Error(`Not sent: ${event.text}`), "view-problem"); },
   headers: (event) => element("call-headers").replaceChildren(...entriesOf("Headers", event.metadata, after(event.at))),
   message: (event, call) => {
