@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 
 from hypothesis import settings
@@ -22,3 +23,8 @@ settings.register_profile("fast", max_examples=20, derandomize=True, deadline=No
 settings.register_profile("thorough", max_examples=150, derandomize=True, deadline=None)
 settings.register_profile("exploring", max_examples=1000, deadline=None)
 settings.load_profile("thorough")
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look again at the hundreds of thousands of objects that are the tests: they stay."""
+    gc.freeze()

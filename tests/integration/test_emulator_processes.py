@@ -657,7 +657,7 @@ async def test_close_kills_everything(tmp_path: Path) -> None:
 
 async def test_no_process_outlives_a_bridge_that_is_killed(tmp_path: Path) -> None:
     """SIGKILL leaves no time to clean up: a small process of ours does it."""
-    runtime(tmp_path, "print(os.getpid(), flush=True)\nwhile True:\n    time.sleep(60)")
+    runtime(tmp_path, "print(os.getpid(), os.environ['TMPDIR'], flush=True)\nwhile True:\n    time.sleep(60)")
     program = f"""
 import asyncio, sys, threading
 from pathlib import Path
@@ -679,13 +679,17 @@ asyncio.run(main())
 """
     bridge = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     assert bridge.stdout is not None
-    pid = int(await bridge.stdout.readline())
-    was_alive = Path(f"/proc/{pid}").exists()
+    number, folder = (await bridge.stdout.readline()).split()
+    pid = int(number)
+    was_alive = Path(f"/proc/{pid}").exists() and Path(os.fsdecode(folder)).exists()
     bridge.kill()
     await bridge.wait()
 
     assert was_alive
     assert await gone(pid)
+    async with asyncio.timeout(30):
+        while Path(os.fsdecode(folder)).exists():
+            await asyncio.sleep(0.01)
 
 
 async def test_an_address_in_use_is_an_os_error(tmp_path: Path) -> None:

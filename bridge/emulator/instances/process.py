@@ -78,7 +78,7 @@ class FunctionProcess:
         """Wait until the process has ended and return how, in AWS's words: `exit status 1`, `signal: killed`."""
         group = self._process.pid
         try:
-            await reaper.watch(group)
+            await reaper.watch(group, self._temporary)
             return _described(await self._process.wait())
         finally:
             self.kill()  # also what it started and left behind

@@ -6,4 +6,6 @@ from bridge.emulator.instances import reaper_process
 
 
 def test_what_was_not_released_remains() -> None:
-    assert {2, 4} == reaper_process.outlive(["+1\n", "+2\n", "-1\n", "+3\n", "-3\n", "+4\n", "-9\n"])
+    lines = [b"+1 /a\n", b"+2 /b c\xff\n", b"-1\n", b"+3 \n", b"-3\n", b"+4 \n", b"-9\n"]
+
+    assert {2: b"/b c\xff", 4: b""} == reaper_process.outlive(lines)
