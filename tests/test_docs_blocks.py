@@ -17,7 +17,7 @@ import pytest
 
 from bridge import cli
 from lambda_fn import __main__ as lambda_fn_main
-from tests.support.transcripts import Block, blocks
+from tests.support.transcripts import Block, Shell, blocks, is_in_order
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -209,3 +209,39 @@ def test_python_imports_names_that_exist(block: Block) -> None:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("lambda_fn", "grpc"):
             module = importlib.import_module(node.module)
             assert [] == [alias.name for alias in node.names if not hasattr(module, alias.name)]
+
+
+# -- how transcripts are compared --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "output", "is_as_shown"),
+    [
+        (["one", "two"], "one\nmore\n  two\n", True),
+        (["two", "one"], "one\ntwo\n", False),
+        (["one", "one"], "one\n", False),
+        (["a b"], "a    b c\n", True),
+        (["… MB, for …"], "8.9 MB, for python3.13\n", True),
+        (["[1-9]"], "5\n", False),
+        ([], "", True),
+    ],
+)
+def test_output_is_compared_line_by_line_in_order(wanted: list[str], output: str, is_as_shown: bool) -> None:
+    assert is_as_shown is is_in_order(wanted, output)
+
+
+def shell_block(text: str) -> Block:
+    return Block("page.md", 1, "console", "", text)
+
+
+def test_a_transcript_with_another_output_or_exit_code_fails(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, {"PATH": "/usr/bin:/bin"}, rewrite=str)
+    try:
+        shell.follow(shell_block("$ cd /\n$ pwd\n/\n"), skip=())
+        shell.follow(shell_block("$ missing\n"), skip=("missing",))
+        with pytest.raises(AssertionError, match="and not"):
+            shell.follow(shell_block("$ echo one\ntwo\n"), skip=())
+        with pytest.raises(AssertionError, match="exit code 3"):
+            shell.follow(shell_block("$ (exit 3)\n"), skip=())
+    finally:
+        shell.close()

@@ -1,5 +1,5 @@
-"""Turns answers of the Lambda API and of failed functions into errors that know their status (design: README,
-"Failures").
+"""Turns answers of the Lambda API and of failed functions into errors that know their status. docs/statuses.md
+has all messages.
 
 `refusal_of` reads an HTTP error of the API by its type, `failure_of` the body that comes with X-Amz-Function-Error. The
 client gets the bridge's own text with the function's name. AWS's text may quote the bridge's identity. It goes only to

@@ -41,17 +41,18 @@ def test_the_tutorial_leads_where_it_says(tmp_path: Path) -> None:
     for source in (ROOT, ROOT / "lambda_fn"):
         command = [sys.executable, "-m", "build", "--quiet", "--wheel", "--no-isolation", "--outdir", str(wheels)]
         subprocess.run([*command, str(source)], check=True, timeout=120)
-    names = ("50051", "50052", "8080", "9901", "9001")
+    names = ("50051", "50052", "5678", "8080", "9901", "9001")
     ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL", "PYTEST"))}
     environment = own | {
         "BRIDGE_LISTEN": f"127.0.0.1:{ports['50051']}",
         "BRIDGE_ADMIN": f"127.0.0.1:{ports['9901']}",
+        "BRIDGE_LOG_FORMAT": "console",  # as on a terminal
         "PATH": f"{Path(sys.executable).parent}:{ROOT / '.cache/tools/bin'}:{os.environ['PATH']}",
     }
 
     def rewrite(text: str) -> str:
-        text = re.sub(r":(50051|50052|8080)\b", lambda found: ":" + ports[found[1]], text)
+        text = re.sub(r"(:|debug: )(50051|50052|5678|8080)\b", lambda found: found[1] + ports[found[2]], text)
         to = f"--to localhost:{ports['50051']}"
         text = re.sub(r"bridge call (?!list|describe)", f"bridge call {to} ", text)
         return re.sub(r"bridge call (?:list|describe)(?: [\w.]+)?", rf"\g<0> {to}", text)
@@ -62,9 +63,9 @@ def test_the_tutorial_leads_where_it_says(tmp_path: Path) -> None:
         for block in blocks(ROOT / "docs" / "tutorial.md", ROOT):
             if not any(command in block.text for command in AWS):
                 shell.follow(block, skip=skip)
-            made = tmp_path / "hello" / "bridge.yaml"
-            if made.exists() and "emulator:" not in made.read_text():
-                with made.open("a") as file:
-                    file.write(f"emulator: 127.0.0.1:{ports['9001']}\n")
+            for made in (tmp_path / "hello").glob("*.yaml"):
+                if "functions:" in made.read_text() and "emulator:" not in made.read_text():
+                    with made.open("a") as file:
+                        file.write(f"emulator: 127.0.0.1:{ports['9001']}\n")
     finally:
         shell.close()

@@ -21,6 +21,8 @@ FENCE = re.compile(
 SERVERS = re.compile(r"grpc-lambda-bridge (serve|emulate)\b|python -m lambda_fn\b")
 """Commands that run until they are stopped."""
 START_SECONDS = 60.0
+RELOAD_SECONDS = 20.0
+"""How long a server may take to see a file that was written. A reader does not call again within milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class Shell:
         """`rewrite` puts free ports in place of those of the page, in commands, files and expected output."""
         self._rewrite = rewrite
         self._logs = folder
+        self._code = ""
+        self._is_reloading = False
         self._servers: dict[str, tuple[str, Path]] = {}
         self._process = subprocess.Popen(
             ["bash", "--norc"],
@@ -88,6 +92,7 @@ class Shell:
         """Write the block's file, or run its commands but those of the programs in `skip`."""
         if block.title:
             (Path(self._ask("pwd").strip()) / block.title).write_text(self._rewrite(block.text))
+            self._is_reloading = bool(self._servers)
         for command, printed in block.commands():
             if program_of(command) not in skip:
                 self.run(command, printed)
@@ -107,6 +112,11 @@ class Shell:
 
     def _run(self, command: str, wanted: list[str]) -> None:
         output = self._ask(command)
+        end = time.monotonic() + RELOAD_SECONDS
+        while self._is_reloading and not is_in_order(wanted, output) and time.monotonic() < end:
+            time.sleep(0.2)
+            output = self._ask(command)
+        self._is_reloading = self._is_reloading and not wanted
         assert is_in_order(wanted, output), f"{command}\nprinted\n{output}\nand not\n" + "\n".join(wanted)
         if not re.search(r"\|\| echo", command):
             assert "0" == self._code, f"{command}\nexit code {self._code}\n{output}"
