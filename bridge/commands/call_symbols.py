@@ -52,10 +52,12 @@ def find_method(source: SymbolSource, service: str, method: str) -> MethodDescri
 
 def _nearest_service(name: str, services: Sequence[str]) -> str:
     """Return which service may be meant, also by a name without its package, or which ones there are."""
-    own = [service for service in services if not service.startswith("grpc.")] or services
+    if meant := did_you_mean(name, services):
+        return meant
+    own = [service for service in services if not service.startswith("grpc.")]
     by_last_part = {service.rpartition(".")[2]: service for service in own}
     last = nearest(name.rpartition(".")[2], by_last_part)
-    if nearest(name, own) is None and last is not None:
+    if last is not None:
         return f', did you mean "{by_last_part[last]}"?'
     return did_you_mean(name, own, listed=True)
 
