@@ -298,8 +298,8 @@ def test_the_page_tells_what_the_scenarios_show() -> None:
     assert old.points[-1][1] == pytest.approx(new.points[-1][1], abs=0.12)
     assert "0 in the rolling restart" in restarts(effort=0.2).notes[0]
     _, account, function, unqueued, _ = burst(effort=0.1).curves
-    answered = [sum(y for _, y in curve.points) for curve in (account, unqueued, function)]
-    assert min(answered[:2]) > answered[2]
+    answered = [sum(y for _, y in curve.points) for curve in (account, function, unqueued)]
+    assert min(answered) > 0.9 * max(answered)  # the queue follows the function as it grows
 
 
 def test_the_simulation_has_the_benchmarks_figure() -> None:

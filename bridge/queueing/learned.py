@@ -25,8 +25,12 @@ _AT_ONCE_AFTER_OUTAGE = 0.5
 _HOLD_ROUNDS = 8
 _HOLD_CALLS = 24
 """Rounds, and calls, that are accepted at the learned limit before more is tried. Each try costs a throttled call."""
-_LONGEST_HOLD = 10.0
-"""Seconds. Slow functions are tried again after this time."""
+_FIRST_STEP = 0.03
+"""Part of the limit by which it rises first when more is tried."""
+_SHORTEST_HOLD, _LONGEST_HOLD = 1.25, 10.0
+"""Seconds after which slow functions are tried again: while they grow, and when they have stopped growing."""
+_GROWN = 1.05
+"""A function that takes so many times as many calls as before the last try grows."""
 _SHARED_HOLD = 0.5
 """Seconds between two tries for more of what is shared. It is a time, so that all gain the same."""
 _LEAST_PAUSE = 0.05
@@ -155,8 +159,9 @@ class _Concurrency:
 
     When a call is throttled, the others in flight are what the function takes. So the limit falls to their number at
     once, and by a tenth at most once in a round trip. Up to the number that was taken, it rises again with each round
-    of accepted calls. Then it holds for some rounds before it tries more. The step of the increase is 1 and doubles
-    with each round in which nothing is throttled, as in TCP's slow start.
+    of accepted calls. Then it holds for some rounds before it tries more. The step of the increase is 1, or a few parts
+    of a hundred when more is tried. It doubles with each round in which nothing is throttled, as in TCP's slow start.
+    While tries find that a function grows, as Lambda lets a cold one grow, the next ones come sooner.
     """
 
     def __init__(self) -> None:
@@ -173,6 +178,10 @@ class _Concurrency:
         self._accepted = 0
         """In this round."""
         self._step = 1
+        self._tried_from: float | None = None
+        """The limit from which more is being tried. None: nothing is."""
+        self._longest_hold = _SHORTEST_HOLD
+        """Seconds. A function that throttles for the first time is probably cold, and Lambda lets it grow."""
         self._peak = 1
         """Calls in flight at the first throttle after an accepted call."""
         self._is_new_episode = True
@@ -189,6 +198,7 @@ class _Concurrency:
             limit *= _DECREASE
             self._decreased_at = now
         self.limit = max(1.0, min(limit, others))
+        self._note_growth(others)
         # A call that is throttled alone says nothing of what the function took before: find that again quickly.
         self._proven = max(1.0, others or self._peak * _AFTER_OUTAGE)
         self._is_shared, self._was_alone = is_shared, not others
@@ -198,6 +208,15 @@ class _Concurrency:
         self._quiet_until = now + quiet
         self.changed_at = self._throttled_at = self.reached_at = now
         self._accepted, self._step = 0, 1
+
+    def _note_growth(self, taken: int) -> None:
+        """Compare what the function takes now with what it took before the try that has just ended, if it was one."""
+        if self._tried_from is None:
+            return
+        has_grown = taken > self._tried_from * _GROWN
+        longest = self._longest_hold / 4 if has_grown else self._longest_hold * 2
+        self._longest_hold = min(max(longest, _SHORTEST_HOLD), _LONGEST_HOLD)
+        self._tried_from = None
 
     def accepted(self, in_flight: int, *, sent: float, now: float) -> None:
         if self.limit is None or sent <= self.changed_at:
@@ -218,7 +237,8 @@ class _Concurrency:
             if self._accepted >= int(self.limit) and (not self._is_shared or now - self.changed_at >= _SHARED_HOLD):
                 self._raise(now)
         elif self._has_held(now):
-            self._proven, self._step = NEVER, 1
+            self._tried_from, self._proven = self.limit, NEVER
+            self._step = max(1, int(self.limit * _FIRST_STEP))
             self._raise(now)
 
     def _has_held(self, now: float) -> bool:
@@ -228,7 +248,7 @@ class _Concurrency:
         if self._is_shared:
             return now - self.changed_at >= _SHARED_HOLD
         held = max(_HOLD_ROUNDS * int(self.limit), _HOLD_CALLS)
-        return self._accepted >= held or now - self.changed_at > _LONGEST_HOLD
+        return self._accepted >= held or now - self.changed_at > self._longest_hold
 
     def _raise(self, now: float) -> None:
         assert self.limit is not None

@@ -145,6 +145,24 @@ def test_the_limit_is_found_again_within_three_seconds(retry_after: float | None
         assert len(function.outcomes.waits) - before >= 0.85 * capacity / function.seconds
 
 
+@pytest.mark.parametrize("growth", [2, 10])
+def test_a_cold_function_of_long_calls_is_followed_as_it_grows(growth: int) -> None:
+    """Lambda lets it grow by so many calls a second. A round of calls takes a second, so there are few of them."""
+    simulation = Simulation()
+    quota = Quotas(20)
+    function = SimulatedFunction(simulation, quota, seconds=1.0)
+    function.callers(1000)
+    possible = 0
+    for _ in range(40):
+        simulation.run(1)
+        possible += quota.concurrency or 0
+        quota.concurrency = (quota.concurrency or 0) + growth
+    outcomes = function.outcomes
+
+    assert len(outcomes.waits) >= 0.7 * possible
+    assert outcomes.sent - 1000 <= 1.05 * len(outcomes.waits)
+
+
 @pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize("concurrency", [8, 16, 100])
 def test_functions_share_an_account_limit_fairly(concurrency: int, retry_after: float | None) -> None:
