@@ -296,6 +296,7 @@ def test_a_rate_that_rises_is_found() -> None:
     assert len(function.outcomes.waits) - before >= 0.8 * 10 * 100
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.floats(0.2, 3)), min_size=1, max_size=5),

@@ -135,6 +135,7 @@ def test_a_file_without_a_package(tmp_path: Path, language: str) -> None:
     assert "grpc-lambda-bridge call Bare/Go '{}'" in texts["README.md"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("language", "lines"),
     [
