@@ -42,14 +42,15 @@ def write_zip(contents: Contents, file: Path, progress: Progress) -> None:
         with zipfile.ZipFile(opened, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as packed:
             packed.comment = ZIP_COMMENT
             for path, content in sorted(contents.items()):
-                _write(packed, path, content)
-                done += content.size
-                progress.advance(done, whole)
+                for written in _written(packed, path, content):
+                    done += written
+                    progress.advance(done, whole)
         opened.flush()
         os.fsync(opened.fileno())
 
 
-def _write(packed: zipfile.ZipFile, path: str, content: PackedFile) -> None:
+def _written(packed: zipfile.ZipFile, path: str, content: PackedFile) -> Iterator[int]:
+    """Write a file piece by piece. Yields the bytes of each piece."""
     entry = zipfile.ZipInfo(path)  # its time is that of the format's beginning, 1980
     entry.create_system = _UNIX
     # Lambda runs the function as a user of its own, so everybody must be able to read.
@@ -61,6 +62,7 @@ def _write(packed: zipfile.ZipFile, path: str, content: PackedFile) -> None:
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             target.write(chunk)
+            yield len(chunk)
     if written != content.size:
         raise PackagingFailed(f"{content.source} was changed while it was packed: try again")
 
@@ -85,7 +87,7 @@ def sha256_of(file: Path) -> str:
 
 
 def unpack(file: Path, into: Path) -> None:
-    """Unpack a zip of ours, with its permissions."""
+    """Unpack a zip that `write_zip` has written, with its permissions."""
     with zipfile.ZipFile(file) as packed:
         for entry in packed.infolist():
             path = Path(packed.extract(entry, into))

@@ -16,7 +16,13 @@ from bridge.packaging.image import partial_folder, refuse_other_folder, replace_
 from bridge.packaging.interpreter import Interpreter, find_interpreter
 from bridge.packaging.node_dependencies import node_files
 from bridge.packaging.own_files import OwnFiles, find_own_files
-from bridge.packaging.programs import bootstrap_for, check_program, note_on_other_machines, other_machine_code
+from bridge.packaging.programs import (
+    bootstrap_for,
+    check_program,
+    note_on_other_machines,
+    other_machine_code,
+    program_file,
+)
 from bridge.packaging.progress import Progress
 from bridge.packaging.python_dependencies import fetch_python_dependencies
 from bridge.packaging.recipe import MAX_DIRECT_UPLOAD, MAX_UNZIPPED, MIB, Built, Form, Language, Recipe
@@ -92,7 +98,7 @@ class _Build:
             has_node_modules=recipe.language is Language.NODE,
         )
         self._notes += own.notes
-        if not own.files:
+        if not own.files and recipe.language is not Language.PROGRAM:
             raise PackagingFailed(f"{recipe.folder} has no file that can be packed")
         return own
 
@@ -107,8 +113,9 @@ class _Build:
                 modules, self._versions = node_files(recipe.folder, recipe.machine, self._folder("npm"))
                 return {**modules, **own.files}
             case Language.PROGRAM:
-                check_program(recipe, own.files)
-                return {**own.files, **bootstrap_for(recipe, own.files, self._folder("bootstrap"))}
+                contents = {**own.files, **program_file(recipe)}
+                check_program(recipe, contents)
+                return {**contents, **bootstrap_for(recipe, contents, self._folder("bootstrap"))}
 
     def _with_wheels(self, own: OwnFiles) -> Contents:
         recipe = self._recipe

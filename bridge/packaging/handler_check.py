@@ -1,7 +1,7 @@
 """Imports the handler from the finished package, in an interpreter that sees nothing else but its own library.
 
-Where this machine has not the Python or the processor of the function, the same versions of the dependencies are
-fetched for an interpreter of this machine, and stand in for those of the package. What was not checked is said.
+This machine may lack the Python or the processor of the function. Then the same versions of the dependencies are
+fetched for an interpreter of this machine. They stand in for those of the package, and the outcome says so.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def partial_folder(out: Path) -> Iterator[Path]:
 
 
 def replace_folder(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place. The one that was there goes, if it is one of ours."""
+    """Put the finished folder in its place. The former one goes."""
     if not out.exists():
         partial.rename(out)
         return
@@ -136,6 +136,6 @@ def replace_folder(partial: Path, out: Path) -> None:
 
 
 def refuse_other_folder(out: Path) -> None:
-    """Raise PackagingFailed if there is something else than a package of ours."""
+    """Raise PackagingFailed if there is something else than a former package."""
     if out.is_symlink() or (out.exists() and not (out.is_dir() and (is_our_folder(out) or not any(out.iterdir())))):
         raise PackagingFailed(f"{out} is there already and no package: remove it, or name another folder with --into")

@@ -51,7 +51,7 @@ def ask_interpreter(program: str, folder: Path) -> Interpreter | None:
 
 
 def find_interpreter(version: PythonVersion, *, first: str | None, folder: Path) -> Interpreter | None:
-    """Return an interpreter of a version, `first` if it fits. None: there is none."""
+    """Return an interpreter of a version, `first` if it fits. None: none was found."""
     for program in _candidates(version, first, folder):
         found = ask_interpreter(program, folder)
         if found is not None and found.version == version:

@@ -1,4 +1,4 @@
-"""How a package is known as one of ours: it is replaced without a question, and never packed into another one."""
+"""How a package is known again: it is replaced without a question, and never packed into another one."""
 
 from __future__ import annotations
 

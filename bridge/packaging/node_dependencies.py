@@ -72,7 +72,7 @@ def _fetch(folder: Path, machine: Machine, scratch: Path) -> Path:
         said = "\n".join(f"  {line}" for line in ended.errors.splitlines() if "complete log" not in line)
         raise PackagingFailed(f"npm could not fetch the dependencies of {folder / 'package.json'}:\n{said}")
     modules = scratch / NODE_MODULES
-    modules.mkdir(exist_ok=True)  # there is none if everything is for development
+    modules.mkdir(exist_ok=True)  # npm makes no folder if everything is for development
     # The list of what is installed, for npm alone.
     (modules / ".package-lock.json").unlink(missing_ok=True)
     return modules

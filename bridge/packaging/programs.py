@@ -46,6 +46,21 @@ def check_program(recipe: Recipe, contents: Contents) -> None:
         )
 
 
+def program_file(recipe: Recipe) -> dict[str, PackedFile]:
+    """Return the program that the command starts, by its path in the package. What a compiler has made is packed
+    although git ignores it. None if it is not in the function's folder.
+    """
+    program = recipe.command[0] if recipe.command else f"./{BOOTSTRAP}"
+    path = PurePosixPath(program)
+    real = (recipe.folder / path).resolve()
+    if "/" not in program or path.is_absolute() or not real.is_relative_to(recipe.folder.resolve()):
+        return {}
+    if not real.is_file():
+        return {}
+    status = real.stat()
+    return {str(path): PackedFile(real, status.st_size, bool(status.st_mode & 0o111))}
+
+
 def bootstrap_for(recipe: Recipe, contents: Contents, scratch: Path) -> dict[str, PackedFile]:
     """Return the `bootstrap` of a zip, which Lambda starts, unless the command is one."""
     if recipe.form is Form.IMAGE or recipe.command in ((), (f"./{BOOTSTRAP}",), (BOOTSTRAP,)):

@@ -1,4 +1,4 @@
-"""From `new` over `package` to a call: what was packed answers gRPC calls, without anything else of ours."""
+"""From `new` over `package` to a call: what was packed answers gRPC calls, without any other package."""
 
 from __future__ import annotations
 

@@ -830,6 +830,45 @@ def test_a_program_is_packed_as_it_is(work: Path, package: Any) -> None:
         assert 0o755 == packed.getinfo("bootstrap").external_attr >> 16 & 0o777
 
 
+@pytest.mark.parametrize("command", ["./bootstrap", "./target/release/bootstrap", "./current"])
+def test_a_program_that_git_ignores_is_packed(work: Path, package: Any, command: str) -> None:
+    """Compilers write it where nothing else is packed; or a link names it."""
+    folder = program(work, name="target/release/bootstrap")
+    shutil.copy(folder / "target/release/bootstrap", folder / "bootstrap")
+    filled(folder, {".gitignore": "target\n/bootstrap\n", "target/CACHEDIR.TAG": "", "target/debug/app": ""})
+    (folder / "current").symlink_to("target/release/bootstrap")
+    functions = {"rusty": {"code": "rusty", "command": [command]}}
+    (work / "bridge.yaml").write_text(yaml.safe_dump({"services": {"a.B": "local:rusty"}, "functions": functions}))
+    package("rusty")
+
+    packed = set(names(work / "dist/rusty.zip"))
+    # The link is no rule's business, and becomes what it leads to. Lambda starts the bootstrap, which starts the rest.
+    assert {command.removeprefix("./"), "data.txt", "bootstrap", "current"} == packed
+
+
+def test_a_folder_with_nothing_but_a_program_is_enough(work: Path, package: Any) -> None:
+    folder = program(work)
+    (folder / "data.txt").unlink()
+    (folder / ".gitignore").write_text("bootstrap\n")
+    package("rusty")
+
+    assert ["bootstrap"] == names(work / "dist/rusty.zip")
+
+
+def test_a_program_out_of_the_folder_is_not_packed(work: Path, package: Any) -> None:
+    folder = program(work, name="other")
+    filled(work / "outside", {"tool": machine_code("x86_64")})
+    (work / "outside/tool").chmod(0o755)
+    for command in ("../outside/tool", "./linked"):
+        functions = {"rusty": {"code": "rusty", "command": [command]}}
+        (work / "bridge.yaml").write_text(yaml.safe_dump({"services": {"a.B": "local:rusty"}, "functions": functions}))
+        if command == "./linked":
+            (folder / "linked").symlink_to("../outside/tool")
+            (folder / ".gitignore").write_text("linked\n")
+
+        assert "the program that rusty starts" in package("rusty", code=1).err
+
+
 def test_a_program_for_another_machine_is_refused(work: Path, package: Any) -> None:
     program(work, "aarch64")
     assert "is a program for aarch64, and the function runs on Linux for x86_64" in package("rusty", code=1).err

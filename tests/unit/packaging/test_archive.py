@@ -58,11 +58,13 @@ def test_a_zip_is_unpacked_with_its_permissions(tmp_path: Path) -> None:
 
 
 def test_progress_counts_the_bytes_of_all_files(tmp_path: Path) -> None:
+    """Piece by piece: one large file may be most of a package."""
     steps = Steps()
-    folder = filled(tmp_path / "f", {"a": "12345", "b": "", "c": "123"})
+    folder = filled(tmp_path / "f", {"a": "12345", "b": "", "c": "123", "d": bytes(3 << 20)})
     write_zip(files_below(folder), tmp_path / "a.zip", steps)
+    whole = 8 + (3 << 20)
 
-    assert [(5, 8), (5, 8), (8, 8)] == steps.steps
+    assert [(5, whole), (8, whole), *((8 + (n << 20), whole) for n in (1, 2, 3))] == steps.steps
 
 
 @pytest.mark.parametrize("change", ["grown", "shrunk", "gone", "a link", "a pipe"])
@@ -76,7 +78,7 @@ def test_a_file_that_changes_while_it_is_packed_is_told(tmp_path: Path, change: 
     else:
         file.unlink()
     if change == "a link":
-        file.symlink_to("/etc/hostname")
+        file.symlink_to(filled(tmp_path, {"other": "54321"}) / "other")
     elif change == "a pipe":
         os.mkfifo(file)
     with pytest.raises(PackagingFailed, match="changed while it was packed"):
