@@ -151,8 +151,11 @@ def main() -> None:
             header, result = converter.answer(question, payload)
             memory.grown(data_size() - before)
         del payload
-        bridge.sendall(frame_job(header, len(result)))
-        bridge.sendall(result)
+        try:
+            bridge.sendall(frame_job(header, len(result)))
+            bridge.sendall(result)
+        except OSError:
+            return  # nobody waits for it any more
         del result
 
 

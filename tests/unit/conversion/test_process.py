@@ -186,6 +186,15 @@ def test_it_ends_with_its_socket_in_the_middle_of_a_job(process: Process) -> Non
     assert process.process.wait(timeout=60) == 0
 
 
+def test_it_ends_when_nobody_reads_its_answer(process: Process) -> None:
+    """The bridge has gone between a question and its answer."""
+    process.ask(LEARN, b"".join(FILES))
+    process.socket.shutdown(socket.SHUT_RD)
+    process.send(to_json(), b"\x0a\x017")
+
+    assert process.process.wait(timeout=60) == 0
+
+
 def test_signals_to_the_group_do_not_reach_it(process: Process) -> None:
     """Ctrl-C, and a service manager's SIGTERM to all processes: calls in flight may finish."""
     process.ask(LEARN, b"".join(FILES))
