@@ -226,7 +226,9 @@ function showButtons() {
   const call = state.call, kind = state.form?.method.kind;
   const isOpen = Boolean(call && STREAMS.has(call.kind) && !call.hasEnded);
   element("send").textContent = isOpen ? "Send a message" : STREAMS.has(kind) ? "Begin with this message" : "Call";
-  element("send").disabled = !kind || Boolean(call && !isOpen);
+  // Until its id is here, a call cannot be told anything.
+  element("send").disabled = !kind || Boolean(call && !(isOpen && call.id));
+  element("end").disabled = !call?.id;
   element("begin").hidden = Boolean(call) || !STREAMS.has(kind);
   element("end").hidden = !isOpen;
   element("cancel").disabled = !call;
@@ -319,7 +321,7 @@ const after = (at) => `after ${duration(at)}`;
 
 /** What is done with each event, by its kind. */
 const SHOWN = {
-  begun: (event, call) => (call.id = event.id),
+  begun: (event, call) => { call.id = event.id; showButtons(); },
   refused: (event, call) => { call.status = "not sent"; status("bad", "Not sent.", event.text); },
   failed: (event, call) => { call.status = "no status"; status("bad", "No status.", event.text); },
   sent: (event, call) => {

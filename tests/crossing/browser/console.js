@@ -24,6 +24,8 @@ page.on("request", (request) => seen.requests.push(request.url()));
 
 const textOf = (selector) => page.$eval(selector, (element) => element.textContent);
 const valueOf = (selector) => page.$eval(selector, (element) => element.value);
+/** Not with the mouse, which misses what a busy page is still scrolling to. */
+const click = (selector) => page.$eval(selector, (element) => element.click());
 const isAt = (selector) => page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector);
 
 async function open(method) {
@@ -71,7 +73,7 @@ const shown = () => page.evaluate(() => {
 });
 
 async function call() {
-  await page.click("#send");
+  await click("#send");
   return ended();
 }
 
@@ -128,24 +130,24 @@ async function withForm() {
   await page.type(await field("voucher"), "18446744073709551615");
   await page.type(await field("attachment"), '{"@type":"type.googleapis.com/orders.v1.GetRequest","id":"9"}');
   const answer = await call();
-  await page.click("#as-json");
+  await click("#as-json");
   const asJson = await valueOf("#json");
-  await page.click("#as-form");
-  await page.click("#as-json");
+  await click("#as-form");
+  await click("#as-json");
   const again = await valueOf("#json");
   await writeJson('{"id": "7", "no_such_field": 1}');
-  await page.click("#as-form");
+  await click("#as-form");
   const unknown = await textOf("#view-problem");
   await writeJson('{"id": ');
-  await page.click("#as-form");
+  await click("#as-form");
   const broken = await textOf("#view-problem");
   await writeJson('{"totalCents": 9007199254740993, "parts": [{"id": "p"}], "card": ""}');
-  await page.click("#as-form");
-  await page.click("#as-json");
+  await click("#as-form");
+  await click("#as-json");
   const exact = await valueOf("#json");
-  await page.click("#as-form");
+  await click("#as-form");
   await page.type(await field("ratio"), "much");
-  await page.click("#send");
+  await click("#send");
   const wrong = { text: await textOf("#view-problem"), isMarked: await isAt("[aria-invalid=true]") };
   return { answer, asJson, again, unknown, broken, exact, wrong };
 }
@@ -190,7 +192,7 @@ async function withStreams() {
   found.server = await call();
   await open("/dev.Echo/ClientStream");
   await writeJson('{"text": "one"}');
-  await page.click("#send");
+  await click("#send");
   await page.waitForSelector("#call-messages .sent");
   await writeJson('{"txt": "wrong"}');
   await press("Send a message");
@@ -204,16 +206,17 @@ async function withStreams() {
   await open("/dev.Echo/BidiStream");
   await writeJson('{"text": "a"}');
   await press("Begin without a message");
-  await page.waitForFunction(() => document.getElementById("send").textContent === "Send a message");
+  await page.waitForFunction(() => !document.getElementById("send").disabled
+    && document.getElementById("send").textContent === "Send a message");
   await press("Send a message");
   await page.waitForSelector("#call-messages .sent");
   await press("End the request");
   found.bidi = await ended();
   await open("/dev.Echo/Sleep");
   await writeJson('{"seconds": 30}');
-  await page.click("#send");
+  await click("#send");
   await page.waitForSelector("#call-messages .sent");
-  await page.click("#cancel");
+  await click("#cancel");
   found.cancelled = await ended();
   return found;
 }
@@ -221,7 +224,7 @@ async function withStreams() {
 async function withError() {
   await open("/dev.Echo/Unary");
   for (const [name, value] of [["authorization", "Bearer s3cr3t-value"], ["echo-initial-x", HOSTILE], ["x-plain", "shown"]]) {
-    await page.click("#metadata-add");
+    await click("#metadata-add");
     await page.keyboard.type(name);
     await page.keyboard.press("Tab");
     await page.keyboard.type(value);
@@ -242,9 +245,9 @@ async function copies() {
     await page.select("#copy-as", format);
     found[format] = await textOf("#copy-text");
   }
-  await page.click("#with-secrets");
+  await click("#with-secrets");
   found.withSecrets = await textOf("#copy-text");
-  await page.click("#with-secrets");
+  await click("#with-secrets");
   found.stored = await page.evaluate(() => JSON.stringify(localStorage));
   found.history = await page.$$eval("#history-list li", (all) => all.map((each) => each.textContent));
   await page.reload();
@@ -253,10 +256,10 @@ async function copies() {
     .find((each) => each.textContent === "/dev.Echo/Unary").click());
   await page.waitForFunction(() => document.querySelectorAll("#metadata-rows .row").length === 3);
   found.restored = await page.$$eval("#metadata-rows .metadata-value", (all) => all.map((each) => each.value));
-  await page.click("#send");
+  await click("#send");
   await page.waitForFunction(() => document.getElementById("console-problem").textContent);
   found.asked = await textOf("#console-problem");
-  for (let rows = 3; rows; rows -= 1) await page.click("#metadata-rows button");
+  for (let rows = 3; rows; rows -= 1) await click("#metadata-rows button");
   return found;
 }
 
@@ -311,7 +314,7 @@ const unnamed = () => [...document.querySelectorAll("#console :is(input, select,
 
 async function looks() {
   await open("/orders.v1.Orders/Echo");
-  await page.click("#as-form");
+  await click("#as-form");
   await press("Add itemCounts");
   await page.keyboard.type("a");
   await page.keyboard.press("Tab");
