@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
+from bridge.carriers.http2 import losses
 from bridge.carriers.http2.liveness import ConnectionTimes, Liveness, LivenessDue
 from bridge.carriers.http2.sending import Backpressure, SentStreams
 from bridge.carriers.http2.sinks import STREAM_EVENTS, Sink, Sinks
@@ -24,11 +25,7 @@ from bridge.http2.events import (
     Fields,
     PingAcknowledged,
 )
-from bridge.rpc.errors import (
-    ConnectionLost,
-    RpcError,
-    Unreachable,
-)
+from bridge.rpc.errors import RpcError
 
 WRITE_PIECE = 16 << 10
 """Bytes that the engine reads in one turn of the loop. The rest waits, so that others get their turn."""
@@ -191,9 +188,8 @@ class Http2Connection(asyncio.Protocol):
         self._look = self.loop.call_later(self._liveness.look, self._look_around)
         tls = transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
-            lacks = "does not offer HTTP/2 in its TLS handshake (ALPN h2), which gRPC needs"
             # Not at once: see Dialer.dial.
-            self.loop.call_soon(self._lose, Unreachable(f"{self._owner.name} {lacks}"))
+            self.loop.call_soon(self._lose, losses.no_alpn(self._owner.name))
             return
         self._flush()
 
@@ -271,15 +267,11 @@ class Http2Connection(asyncio.Protocol):
         """Note a sign of life: any bytes count."""
 
     def _on_failed(self, event: ConnectionFailed) -> None:
-        if self._ready.done():
+        was_ready = self._ready.done()
+        if was_ready:
             _logger.warning("%s broke HTTP/2, its connection is closed: %s", self._owner.name, event.reason)
-            error: RpcError = ConnectionLost(
-                f"{self._owner.name} broke HTTP/2 before the call ended ({event.reason}); it may have run"
-            )
-        else:
-            error = Unreachable(f"{self._owner.name} does not speak HTTP/2: {event.reason}")
         self._flush()
-        self._lose(error)
+        self._lose(losses.broke_http2(self._owner.name, event.reason, was_ready=was_ready))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -303,7 +295,7 @@ class Http2Connection(asyncio.Protocol):
             self._look.cancel()
         self._unread = b""
         if not self._ready.done():
-            before = error or Unreachable(f"{self._owner.name} closed the connection before it spoke HTTP/2")
+            before = error or losses.closed_early(self._owner.name)
             before.__cause__ = cause
             self._ready.set_exception(before)
             self._ready.exception()  # marks the exception as seen, even if nothing waits for it
@@ -330,12 +322,9 @@ class Http2Connection(asyncio.Protocol):
             return
         self._sent.wrote(len(data), last_stream=self._engine.last_stream)
         if not self._backpressure.wrote(len(data)):
-            self._lose(self._stalled())
+            self._lose(losses.stalled(self._owner.name))
             return
         self._transport.write(data)
-
-    def _stalled(self) -> ConnectionLost:
-        return ConnectionLost(f"{self._owner.name} does not read what it is sent; the call may have run")
 
     # -- times ---------------------------------------------------------------------------------------------------------
 
@@ -349,17 +338,14 @@ class Http2Connection(asyncio.Protocol):
             is_reserved=bool(self.reserved),
         )
         if due is LivenessDue.STALLED:
-            self._lose(self._stalled())
+            self._lose(losses.stalled(self._owner.name))
         elif due is LivenessDue.SILENT:
-            self._lose(self._silent(now - self._liveness.last_received))
+            self._lose(losses.silent(self._owner.name, now - self._liveness.last_received))
         elif due is LivenessDue.IDLE:
             self.close()
         elif due is LivenessDue.PING:
             self._engine.ping(_PING)
             self.flush_soon()
-
-    def _silent(self, seconds: float) -> ConnectionLost:
-        return ConnectionLost(f"{self._owner.name} gave no sign of life for {seconds:.0f} s; the call may have run")
 
 
 def name_of(code: int) -> str:
