@@ -36,7 +36,6 @@ from bridge.otel.exports import Exports
 from bridge.otel.metrics import Reading
 from bridge.rpc.buffers import Buffers
 from bridge.rpc.call import Route
-from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures, TargetFigures
 from bridge.rpc.limits import MaxConnections
 from bridge.rpc.recent import MOST_CALLS, Recent, RecentSlots, newest
@@ -45,13 +44,13 @@ from bridge.server.connection import ServerContext
 from bridge.server.server import BoundSocket, Server
 from bridge.server.uploads import Uploads
 from bridge.services.builtin import HEALTH, METHODS, REFLECTION, REFLECTION_ALPHA
+from bridge.services.function_probe import FunctionProbe
 from bridge.services.health import HealthService
 from bridge.services.reflection import ReflectionService
 from bridge.stack import Shared, Stack, front
 
 if TYPE_CHECKING:
     from bridge.admin.snapshot import Snapshot
-    from bridge.console.connection import ConsoleConnection
     from bridge.console.console import Console
 
 _logger = logging.getLogger(__name__)
@@ -64,8 +63,6 @@ _LAST_EXPORT = 3.0
 """Seconds that a collector has for the spans and metrics that are left at the end: less than a supervisor waits beyond
 the drain.
 """
-_HEALTH_INTERVAL = 30.0
-"""Seconds between two looks at every function (health.functions)."""
 
 
 class Bridge:
@@ -96,12 +93,7 @@ class Bridge:
             max_processes=2 if config.workers == 1 else 1,  # each worker has its own
         )
         self._shared = Shared(
-            self.figures,
-            self._targets,
-            Deadlines(loop),
-            environ,
-            self._exports.tracing,
-            self._conversions,
+            self.figures, self._targets, Deadlines(loop), environ, self._exports.tracing, self._conversions
         )
         self._access_log = AccessLog(
             loop=loop,
@@ -113,13 +105,13 @@ class Bridge:
         self._notable = NotableCalls(wall_clock=_wall_clock, redact=self._redacted)
         self._noting: asyncio.Task[None] | None = None
         self._health = HealthService(matches=self._serves, names=self._service_names)
+        self._probe = FunctionProbe(self._health)
         self._reflection = ReflectionService(lambda: self._in_force.sources)
         self._stack: Stack | None = None
         self._table: RouteTable
         self._former: set[asyncio.Task[None]] = set()
         self._console: Console | None = None
         """None until it is used."""
-        self._probe: asyncio.Task[None] | None = None
         self._exposure: asyncio.Task[None] | None = None
         self._is_draining = False
         self._server = Server(
@@ -208,22 +200,17 @@ class Bridge:
     def serve_console(self, sock: socket.socket) -> None:
         """Answer what the status page's call console says over this socket, and make its calls."""
         if self._console is None:
+            from bridge.console.connection import ConsoleConnection
             from bridge.console.console import Console
 
             self._console = Console(
                 sources=lambda: self._in_force.sources,
                 conversions=self._conversions,
                 buffers=self.figures.buffers,
-                attach=self._attach_console,
+                attach=lambda opened: self._server.attach(opened, ConsoleConnection),  # one for each call
                 version=version("grpc-lambda-bridge"),
             )
         self._console.serve(sock)
-
-    async def _attach_console(self, sock: socket.socket) -> ConsoleConnection:
-        """Make the socket a connection of this server, for one call of the console."""
-        from bridge.console.connection import ConsoleConnection
-
-        return await self._server.attach(sock, ConsoleConnection)
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
@@ -256,11 +243,7 @@ class Bridge:
         self._redact = Redactor(self.config.filled | config.filled)
         former, self.config = self._in_force, config
         self._install(stack)
-        logs.set_up(
-            level=config.log.level,
-            log_format=config.log.format,
-            redact=Redactor(config.secrets),
-        )
+        logs.set_up(level=config.log.level, log_format=config.log.format, redact=Redactor(config.secrets))
         self._access_log.is_on = config.log.access is not None
         self._retire(former)
 
@@ -271,22 +254,15 @@ class Bridge:
         sought, former = stack.credentials, self._in_force.credentials
         if sought is None or former is None or not former.is_ready:
             return
-        try:
-            async with asyncio.timeout(self._credentials_patience):
-                await sought.wait_until_ready()
-        except TimeoutError:
-            raise ValueError(f"no AWS credentials were found with it within {self._credentials_patience:g} s") from None
+        patience = self._credentials_patience
+        if not await sought.ready_within(patience):
+            raise ValueError(f"no AWS credentials were found with it within {patience:g} s")
 
     async def wait_until_ready(self, *, seconds: float) -> None:
         """Return when calls can be served, at the latest after so long."""
         credentials = self._in_force.credentials
-        if credentials is None:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await credentials.wait_until_ready()
-        except TimeoutError:
-            pass  # calls say what is missing
+        if credentials is not None:
+            await credentials.ready_within(seconds)  # if there are none, calls say what is missing
 
     def warn_of_exposure(self) -> None:
         """Log once, when there are credentials, that whoever reaches a listener acts with them."""
@@ -306,7 +282,8 @@ class Bridge:
 
     async def close(self) -> None:
         """End everything now. Fine at any time, and twice."""
-        for task in (self._probe, self._exposure, self._noting):
+        self._probe.stop()
+        for task in (self._exposure, self._noting):
             if task is not None:
                 task.cancel()
         if self._console is not None:
@@ -353,7 +330,10 @@ class Bridge:
         )
         # What is known of functions is kept only while somebody looks after it.
         self._health.routes_changed(config.services if config.health.functions else ())
-        self._watch_functions(stack)
+        if config.health.functions:
+            self._probe.watch(stack.invocations)
+        else:
+            self._probe.stop()
 
     def _retire(self, stack: Stack) -> None:
         """Let the calls that began under a former stack end under it."""
@@ -382,34 +362,6 @@ class Bridge:
 
     def _service_names(self) -> list[str]:
         return sorted({*self._in_force.router.services, *self._builtin(self.config)})
-
-    # -- health.functions ---------------------------------------------------------------------------------------------
-
-    def _watch_functions(self, stack: Stack) -> None:
-        if self._probe is not None:
-            self._probe.cancel()
-            self._probe = None
-        if stack.config.health.functions:
-            loop = asyncio.get_running_loop()
-            self._probe = loop.create_task(_probe_functions(stack, self._health))
-
-
-async def _probe_functions(stack: Stack, health: HealthService) -> None:
-    """Ask AWS again and again. A service is SERVING only while AWS would let us call all its functions."""
-    while True:
-        is_serving: dict[str, bool] = {}
-        for invocation in stack.invocations:
-            try:
-                async with asyncio.timeout(_HEALTH_INTERVAL):
-                    await invocation.carrier.dry_run()
-            except (RpcError, TimeoutError) as error:
-                _logger.warning("%s is not serving: %s", invocation.key, error)
-                is_serving[invocation.key] = False
-            else:
-                is_serving.setdefault(invocation.key, True)
-        for key, answer in is_serving.items():
-            health.set_serving(key, answer)
-        await asyncio.sleep(_HEALTH_INTERVAL)
 
 
 async def _warn_of_exposure(credentials: CredentialSet, listeners: str) -> None:

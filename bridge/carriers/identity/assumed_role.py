@@ -166,6 +166,15 @@ class CredentialSet:
         for source in self._all():
             await source.wait_until_ready()
 
+    async def ready_within(self, seconds: float) -> bool:
+        """Wait at most so long until all credentials are found. Returns whether they are."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.wait_until_ready()
+        except TimeoutError:
+            return False
+        return True
+
     async def wait_until_searched(self) -> None:
         """Wait until each has been searched for once. For a role this needs the bridge's own credentials."""
         await self._own.wait_until_searched()
