@@ -30,10 +30,10 @@ from bridge.emulator.instances.debugging import FREE_SECONDS, DebugPorts
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch, Followed
 from bridge.emulator.instances.function import Function
-from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.logs import advice_on
 from bridge.emulator.instances.quotas import AccountQuota
 from bridge.emulator.instances.reaper import Reaper
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 from bridge.emulator.instances.source_tree import FileChange
 from bridge.emulator.instances.terminal import Terminal
 from bridge.emulator.instances.web_function import WebFunction

@@ -18,9 +18,10 @@ from bridge.emulator.api import refusals
 from bridge.emulator.instances import failures
 from bridge.emulator.instances.busy_times import BusyTimes
 from bridge.emulator.instances.executions import Executions
-from bridge.emulator.instances.instance import Instance, InstanceLost, SharedEmulatorState
+from bridge.emulator.instances.instance import Instance, InstanceLost
 from bridge.emulator.instances.invocation import Invocation, Reply
 from bridge.emulator.instances.quotas import FunctionQuota
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 
 MAX_EVENTS = 64
 """Asynchronous invocations that wait, of up to 1 MiB each."""

@@ -10,32 +10,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from bridge.aws.invoke import MAX_STREAMED_REPLY
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import debugging, failures
 from bridge.emulator.instances.concurrent_session import ConcurrentSession
-from bridge.emulator.instances.debugging import CannotDebug, DebugPorts
-from bridge.emulator.instances.environment import Interpreter, Interpreters, is_node, is_python
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Invocation, Reply
-from bridge.emulator.instances.log_socket import LogSocket
+from bridge.emulator.instances.invocations_in_flight import InvocationsInFlight
 from bridge.emulator.instances.logs import LogTail
 from bridge.emulator.instances.memory_watch import MemoryWatch
 from bridge.emulator.instances.output import InstanceOutput
 from bridge.emulator.instances.process import FunctionProcess
-from bridge.emulator.instances.process_start import start_process, why_not_started
-from bridge.emulator.instances.quotas import AccountQuota
-from bridge.emulator.instances.reaper import Reaper
-from bridge.emulator.instances.runtime_api import MAX_RUNTIME_CONNECTIONS, RuntimeApi
+from bridge.emulator.instances.process_start import CannotStart, ProcessStart
 from bridge.emulator.instances.runtime_session import Delivery, RuntimeSession, Session
-from bridge.emulator.instances.terminal import BreakpointSocket, Terminal
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 from bridge.emulator.instances.time_limit import TimeLimit
 from bridge.emulator.instances.worker_queue import WorkerQueue
 from bridge.rpc.limits import MIB
-from bridge.server.hosts import Hosts
 
 FINAL_FLUSH_SECONDS = 1.0
 """Seconds that what a process had sent before it ended may take to be read: longer only if somebody else holds its
@@ -47,28 +39,6 @@ have been seen.
 """
 INIT_ERROR_GRACE = 1.0
 """Seconds that a process may take to end by itself after it reported an init error."""
-
-
-@dataclass(frozen=True, slots=True)
-class SharedEmulatorState:
-    """What all instances of a local Lambda share."""
-
-    reaper: Reaper
-    interpreters: Interpreters
-    init_timeout: float
-    """Seconds from the start of a process to its first request for an invocation."""
-    idle_timeout: float
-    """Seconds without an invocation after which an instance ends."""
-    hosts: Hosts | None = None
-    """The names under which the Runtime APIs answer; None: those that nobody else can have."""
-    max_streamed_reply: int = MAX_STREAMED_REPLY
-    """Bytes."""
-    account: AccountQuota = field(default_factory=AccountQuota)
-    terminal: Terminal | None = None
-    """Lent to functions that reach a breakpoint()."""
-    debug_ports: DebugPorts = field(default_factory=DebugPorts)
-    shows_reports: bool = True
-    """Whether AWS's lines about each invocation (START, END, REPORT) are shown. Log tails always have them."""
 
 
 class InstanceOwner(Protocol):
@@ -111,21 +81,17 @@ class Instance:
         """With a debugger there are no limits of time: its user thinks."""
         self._concurrency = config.instance_concurrency
         self._session: Session = RuntimeSession(self) if self._is_single else ConcurrentSession(self, self._concurrency)
-        self._api = RuntimeApi(self._session, facilities.hosts, concurrency=self._concurrency)
         self._memory = MemoryWatch(config.memory, is_busy=self._is_starting_or_serving, on_excess=self._out_of_memory)
         self._output = InstanceOutput(config, self._memory, log, shows_reports=facilities.shows_reports)
-        self._log_socket = LogSocket(
-            self._output.write_line, max_streams=MAX_RUNTIME_CONNECTIONS + 2 * self._concurrency
+        self._process_start = ProcessStart(
+            config, facilities, self._session, self._output, on_breakpoint=self._stopped_at_breakpoint
         )
-        self._breakpoints = self._breakpoint_socket(facilities.terminal)
         self._process: FunctionProcess | None = None
         self._life: asyncio.Task[None] | None = None
         """Waits for the end of the process."""
         self._started: float | None = None
-        self._calls: dict[str, Reply] = {}
-        """What the runtime has been given, by request id."""
-        self._unlimited: set[str] = set()
-        """The invocations that have been at a breakpoint(), by request id."""
+        self._in_flight = InvocationsInFlight()
+        """What the runtime has been given."""
         self._claims = 0
         """How many invocations `run` has taken, given to the runtime or not."""
         self._has_served = False
@@ -165,7 +131,7 @@ class Instance:
             return await self._run(invocation, reply)
         finally:
             self._claims -= 1
-            if self.is_ready and not self._is_busy:
+            if self.is_ready and not self._in_flight.is_busy:
                 self._rest()
 
     async def _run(self, invocation: Invocation, reply: Reply) -> bytes:
@@ -190,11 +156,9 @@ class Instance:
     @property
     def _longest_wait(self) -> float | None:
         """Seconds that an invocation waits for a worker. A single runtime that does not come back is killed."""
-        return (
-            None
-            if self._is_single or self._debug is not None
-            else self._shared_state.init_timeout + self._config.timeout
-        )
+        if self._is_single or self._debug is not None:
+            return None
+        return self._shared_state.init_timeout + self._config.timeout
 
     def _has_worker_or_end(self) -> bool:
         return self._session.is_ready or self._end is not None
@@ -202,10 +166,6 @@ class Instance:
     @property
     def _is_single(self) -> bool:
         return self._concurrency == 1
-
-    @property
-    def _is_busy(self) -> bool:
-        return any(not reply.is_over for reply in self._calls.values())
 
     def retire(self) -> None:
         """Take no more invocations: end now, or when those in flight (or the first, for which it starts) are done."""
@@ -234,10 +194,9 @@ class Instance:
     async def _start(self) -> None:
         self._started = self._loop.time()
         try:
-            self._process = process = await self._start_process()
-        except (OSError, CannotDebug) as error:
-            self._close_sockets()
-            reason = why_not_started(error, self._config)
+            self._process = process = await self._process_start.start()
+        except CannotStart as error:
+            reason = str(error)
             if self._debug is not None and not self._claims and self._end is None:
                 self._log(f"{debugging.PREFIX}{reason}")  # no invocation can say it
             self._finish(lambda request_id: failures.not_started(request_id, reason))
@@ -251,50 +210,20 @@ class Instance:
         if self._debug is None:
             self._limit.set(self._shared_state.init_timeout, self._init_timed_out)
         elif await debugging.listens(self._debug.port, has_ended=self._life.done):
-            self._log(debugging.announcement(self._debug, is_node=is_node(self._config)))
-
-    async def _start_process(self) -> FunctionProcess:
-        config = self._config
-        # A command of the user's own needs no interpreter.
-        interpreter = await self._shared_state.interpreters.ask(config) if is_python(config) else Interpreter()
-        if self._debug is None:
-            return await self._start_command(interpreter)
-        if not interpreter.has_debugpy:
-            raise CannotDebug(debugging.missing_debugpy(config))
-        await self._shared_state.debug_ports.take(self._debug.port)
-        try:
-            return await self._start_command(interpreter)
-        except BaseException:
-            self._shared_state.debug_ports.release(self._debug.port)
-            raise
-
-    async def _start_command(self, interpreter: Interpreter) -> FunctionProcess:
-        runtime_api = await self._api.open()
-        log_socket = None if self._is_single else await self._log_socket.open()
-        breakpoint_socket = None if self._breakpoints is None else await self._breakpoints.open()
-        return await start_process(
-            self._config,
-            interpreter,
-            runtime_api=runtime_api,
-            log_socket=log_socket,
-            breakpoint_socket=breakpoint_socket,
-            on_output=self._output.write,
-        )
+            self._log(self._process_start.debugger_line(self._debug))
 
     async def _live(self, process: FunctionProcess) -> None:
         try:
             exit_status = await process.run(self._shared_state.reaper)
             self._output.finish()
-            if self._calls:
+            if self._in_flight:
                 # Its end and its last bytes come by different ways; the bytes were first.
-                await self._api.last_words(seconds=FINAL_FLUSH_SECONDS)
+                await self._process_start.read_final_bytes(seconds=FINAL_FLUSH_SECONDS)
             self._finish(lambda request_id: failures.exited(request_id, exit_status))
         finally:
             self.kill()  # if we failed ourselves; otherwise it has ended
-            self._close_sockets()
+            self._process_start.close()
             self._stop_timers()
-            if self._debug is not None:
-                self._shared_state.debug_ports.release(self._debug.port)
             await process.tidy_up()
             self._owner.instance_gone(self)
 
@@ -303,8 +232,7 @@ class Instance:
             return
         self._end = end
         self._stop_timers()
-        for request_id, reply in self._calls.items():
-            reply.fail(end(request_id))
+        self._in_flight.fail_all(end)
         self._queue.wake_all()
         self._owner.instance_ended(self)
 
@@ -315,7 +243,7 @@ class Instance:
         # AWS counts the deadline on the wall clock.
         timeout = self._config.timeout if self._debug is None else debugging.NO_LIMIT
         deadline_ms = int((time.time() + timeout) * 1000)  # noqa: TID251 - see above
-        self._calls[request_id] = reply
+        self._in_flight.add(request_id, reply)
         self._has_served = True
         tail = self._output.begin(request_id)
         timer = self._limit_call(request_id)
@@ -324,8 +252,7 @@ class Instance:
         try:
             await reply.over()
         finally:
-            del self._calls[request_id]
-            self._unlimited.discard(request_id)
+            self._in_flight.remove(request_id)
             self._output.end(request_id)
             if timer is not None:
                 timer.cancel()
@@ -362,7 +289,7 @@ class Instance:
         if self._ready_at is None and self._started is not None:
             self._ready_at = self._loop.time()
             self._output.init_duration = self._ready_at - self._started
-        if not self._is_busy:
+        if not self._in_flight.is_busy:
             self._rest()
         self._queue.wake_one()
         self._owner.instance_ready(self)
@@ -381,13 +308,7 @@ class Instance:
             self._limit.set(INIT_ERROR_GRACE, self._process.kill)
 
     def runtime_answered(self, request_id: str, failure: Failure | None) -> None:
-        reply = self._calls.get(request_id)
-        if reply is None:
-            return
-        if failure is None:
-            reply.end()
-        else:
-            reply.fail(failure)
+        self._in_flight.finish(request_id, failure)
 
     # -- what the process does
 
@@ -405,23 +326,17 @@ class Instance:
 
     def _expire(self, request_id: str) -> None:
         """End one of many invocations at its time limit. As on AWS, the process and the code go on."""
-        if request_id in self._unlimited:
+        if not self._in_flight.has_time_limit(request_id):
             return
         self._session.expire(request_id)
-        self._calls[request_id].fail(failures.timed_out(request_id, self._config.timeout))
+        self._in_flight.finish(request_id, failures.timed_out(request_id, self._config.timeout))
         if self._session.stuck >= self._concurrency:
             self._step_down()
-
-    def _breakpoint_socket(self, terminal: Terminal | None) -> BreakpointSocket | None:
-        """Return where the process asks for the terminal. None: there is none, or the code has another debugger."""
-        if terminal is None or self._debug is not None or not is_python(self._config):
-            return None
-        return BreakpointSocket(terminal, self._stopped_at_breakpoint)
 
     def _stopped_at_breakpoint(self) -> None:
         """Lift the limits of time, and show what the process has written so far."""
         self._limit.stop()
-        self._unlimited |= self._calls.keys()
+        self._in_flight.lift_time_limits()
         if self._process is not None:
             self._process.drain()
 
@@ -432,18 +347,12 @@ class Instance:
         self._owner.instance_ended(self)
 
     def _is_starting_or_serving(self) -> bool:
-        return bool(self._calls) or self._ready_at is None
+        return bool(self._in_flight) or self._ready_at is None
 
     def _out_of_memory(self, used: int) -> None:
         self._log(f"out of memory: {used // MIB} MB used, {self._config.memory // MIB} MB allowed; killed")
         if self._process is not None:
             self._process.kill()
-
-    def _close_sockets(self) -> None:
-        self._api.close()
-        self._log_socket.close()
-        if self._breakpoints is not None:
-            self._breakpoints.close()
 
     def _stop_timers(self) -> None:
         self._limit.stop()

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances.busy_times import BusyTimes
-from bridge.emulator.instances.instance import SharedEmulatorState
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 from bridge.emulator.instances.web_instance import WebInstance
 
 _CLOSE_TIMEOUT = 2.0

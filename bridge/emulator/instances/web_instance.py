@@ -16,9 +16,9 @@ from uuid import uuid4
 
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment
-from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.logs import LineSplitter
 from bridge.emulator.instances.process import FunctionProcess
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 
 LOOPBACK = "127.0.0.1"
 _KNOCK_EVERY = 0.02

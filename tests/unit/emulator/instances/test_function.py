@@ -10,9 +10,9 @@ from bridge.config.schema import FunctionConfig
 from bridge.emulator.api import refusals
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.function import MAX_EVENTS, Function
-from bridge.emulator.instances.instance import SharedEmulatorState
 from bridge.emulator.instances.invocation import Invocation
 from bridge.emulator.instances.reaper import Reaper
+from bridge.emulator.instances.shared_state import SharedEmulatorState
 
 
 async def test_events_queue_up_to_a_bound() -> None:
