@@ -5,19 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+_KEYS = ("*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.ppk", "*.kdbx")
+"""Keys and key stores. They are often named after a domain, so `example` in their names says nothing."""
 _FILES = (
     ".env",
     ".env.*",
     "*.env",
     ".envrc",
-    "*.pem",
-    "*.key",
-    "*.p12",
-    "*.pfx",
-    "*.jks",
-    "*.keystore",
-    "*.ppk",
-    "*.kdbx",
     "*.tfstate",
     "*.tfstate.*",
     "id_rsa",
@@ -65,9 +59,13 @@ def is_secret_file(file: Path, name: str) -> bool:
     name = name.lower()
     if words := _WITH_TOKENS.get(name):
         return _mentions(file, words)
-    if any(part in _EXAMPLES for part in name.split(".")):
-        return False
-    return any(fnmatchcase(name, pattern) for pattern in _FILES)
+    if _is_like(name, _KEYS):
+        return True
+    return not any(part in _EXAMPLES for part in name.split(".")) and _is_like(name, _FILES)
+
+
+def _is_like(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _mentions(file: Path, words: tuple[str, ...]) -> bool:

@@ -183,6 +183,9 @@ SECRETS = [
     "config/.env",
     "server.pem",
     "tls/server.key",
+    "api.example.com.key",
+    "example.com.pem",
+    "template.p12",
     "id_rsa",
     "id_ed25519",
     "credentials",
@@ -235,7 +238,18 @@ def test_settings_of_package_managers_are_secrets_if_they_have_a_token(tmp_path:
     assert ".npmrc" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("name", [".env.example", "credentials.py", "environment.py", "key.txt", "public.pub"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env.example",
+        "server.key.example",
+        "secrets.dist.yaml",
+        "credentials.py",
+        "environment.py",
+        "key.txt",
+        "public.pub",
+    ],
+)
 def test_names_that_only_look_like_secrets_are_packed(tmp_path: Path, name: str) -> None:
     filled(tmp_path, {name: ""})
 
