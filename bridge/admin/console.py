@@ -94,8 +94,8 @@ class ConsoleGate:
         self._limits = limits or ConsoleLimits()
         self._token = secrets.token_urlsafe(32)
         self._questions = 0
-        self._calls: dict[str, asyncio.StreamWriter] = {}
-        """By id: where the lines of a call go."""
+        self._calls: dict[str, asyncio.StreamWriter | None] = {}
+        """By id: where the lines of a call go. None: it is about to begin."""
 
     # -- the page ------------------------------------------------------------------------------------------------------
 
@@ -216,21 +216,29 @@ class ConsoleGate:
                 writer.close()
 
     def _begin(self, line: bytes) -> ConsoleAnswer:
-        if len(self._calls) >= self._limits.calls:
-            return _refused(429, f"{self._limits.calls} calls of the console are under way: wait for one, or cancel it")
+        if self._is_full:
+            return _refused(429, self._too_many)
         return ConsoleAnswer(b"", "application/x-ndjson", lines=self._lines_of(line))
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._calls) >= self._limits.calls
+
+    @property
+    def _too_many(self) -> str:
+        return f"{self._limits.calls} calls of the console are under way: wait for one, or cancel it"
 
     async def _lines_of(self, line: bytes) -> AsyncIterator[bytes]:
         """Begin a call, and yield its id and then all that happens. The call is cancelled when nobody reads on."""
-        call = secrets.token_urlsafe(16)
-        try:
-            reader, writer = await self._open(line)
-        except OSError as error:
-            yield json.encode({"is": "refused", "text": f"the console cannot be reached: {error}"}) + b"\n"
+        if self._is_full:  # others have begun since the request was looked at
+            yield _refusal_line(self._too_many)
             return
-        self._calls[call] = writer
+        call = secrets.token_urlsafe(16)
+        self._calls[call] = writer = None
         has_lines = False
         try:
+            reader, writer = await self._open(line)
+            self._calls[call] = writer
             yield json.encode({"is": "begun", "id": call}) + b"\n"
             while found := await reader.readline():
                 has_lines = True
@@ -238,26 +246,35 @@ class ConsoleGate:
             if not has_lines:
                 yield _BUSY
         except (OSError, ValueError) as error:
+            if writer is None:
+                yield _refusal_line(f"the console cannot be reached: {error}")
+                return
             gone = json.encode({"is": "failed", "text": f"the console's process has gone: {error}"}) + b"\n"
             yield gone if has_lines else _BUSY
         finally:
             del self._calls[call]
-            writer.close()
+            if writer is not None:
+                writer.close()
 
     async def _say(self, call: str, line: bytes) -> ConsoleAnswer:
         writer = self._calls.get(call)
         if writer is None:
             return _refused(404, "this call is over")
         try:
-            writer.write(line + b"\n")
+            # First, so that no more lines wait than there are requests, and a refused one is not sent after all.
             async with asyncio.timeout(self._limits.body):
                 await writer.drain()
         except (OSError, TimeoutError):
             return _refused(503, "the call takes no more messages now")
+        writer.write(line + b"\n")
         return ConsoleAnswer(status=204)
 
 
-_BUSY = json.encode({"is": "refused", "text": "the console of this process does as much as it can; try again"}) + b"\n"
+def _refusal_line(text: str) -> bytes:
+    return json.encode({"is": "refused", "text": text}) + b"\n"
+
+
+_BUSY = _refusal_line("the console of this process does as much as it can; try again")
 
 
 def _is_loopback(authority: str) -> bool:

@@ -351,6 +351,62 @@ async def test_the_number_of_calls_is_bounded() -> None:
             await served.echo.closed.wait()
 
 
+async def test_calls_that_begin_at_the_same_time_are_bounded_too() -> None:
+    async with serving(limits=ConsoleLimits(calls=2)) as served:
+        pages = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(6)]
+        head = "\r\n".join(f"{name}: {value}" for name, value in served.headers().items())
+        for _, writer in pages:
+            writer.write(f"POST /console/calls HTTP/1.1\r\n{head}\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        async with asyncio.timeout(20):
+            answers = [await _first_lines(reader) for reader, _ in pages]
+        for _, writer in pages:
+            writer.close()
+
+    assert 2 == sum(b"begun" in answer for answer in answers), answers
+    assert 4 == sum(b"are under way" in answer for answer in answers), answers
+    assert 2 == served.echo.opened
+
+
+async def _first_lines(reader: asyncio.StreamReader) -> bytes:
+    """Read as far as the words that say whether the call has begun."""
+    lines = b""
+    while b"begun" not in lines and b"are under way" not in lines:
+        line = await reader.readline()
+        assert line, lines
+        lines += line
+    return lines
+
+
+async def test_a_line_that_the_call_does_not_take_is_not_sent_after_all() -> None:
+    """Its process reads nothing: what waits is bounded, however often the page tries again."""
+    kept: list[socket.socket] = []
+
+    def opened() -> socket.socket:
+        ours, theirs = socket.socketpair()
+        kept.append(theirs)
+        return ours
+
+    async with serving(ConsoleAccess("", opened), limits=ConsoleLimits(body=0.2)) as served:
+        number, _, writer = await call(served)
+        path, line = f"/console/calls/{number}", b'{"do":"send","message":"%b"}' % (b"1" * (1 << 20))
+        statuses = [await served.ask(line, path=path) for _ in range(3)]
+        writer.close()
+        (theirs,) = kept
+        with theirs:
+            received = await asyncio.to_thread(_all_of, theirs)
+
+    assert [204, 503, 503] == statuses
+    assert received.count(b"send") <= 1
+
+
+def _all_of(sock: socket.socket) -> bytes:
+    sock.settimeout(20)
+    found = bytearray()
+    while chunk := sock.recv(1 << 16):
+        found += chunk
+    return bytes(found)
+
+
 async def test_a_process_that_cannot_be_reached_is_told() -> None:
     def nobody() -> socket.socket:
         raise OSError("no worker takes calls of the console now")
