@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from bridge.commands.failure import CommandFailed
 from bridge.config.load import parse
+from bridge.config.problems import ConfigErrors
 from bridge.services.errors import BadDescriptors
 from bridge.services.proto_folder import compile_folder
 
@@ -66,12 +67,17 @@ class _Entry(NamedTuple):
 
 
 def init(chosen: argparse.Namespace) -> int:
-    """Write the file, and print what to do next. Returns 0. Raises ConfigErrors and CommandFailed."""
+    """Write the file, and print what to do next. Returns 0. Raises CommandFailed."""
     output: Path = chosen.output
     to_stdout = str(output) == "-"
     folder = Path.cwd() if to_stdout else output.parent
-    text = _HEAD + "".join(map(_written, _entries(chosen.what, folder))) + _TAIL
-    parse(text, file=str(output), folder=folder, environ=os.environ)
+    entries = _entries(chosen.what, folder)
+    text = _HEAD + "".join(map(_written, entries)) + _TAIL
+    try:
+        parse(text, file=str(output), folder=folder, environ=os.environ)
+    except ConfigErrors as errors:  # without file and line, because nothing was written
+        told = "\n".join(f"{problem.key_path}: {problem.message}" for problem in errors.problems)
+        raise CommandFailed(f"{output} was not written\n{told}", exit_code=2) from errors
     if to_stdout:
         sys.stdout.write(text)
         return 0
@@ -83,7 +89,10 @@ def init(chosen: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandFailed(f"{output}: {error.strerror}") from error
     command = f"grpc-lambda-bridge {{}} -c {output}".format
-    print(f"wrote {output}\n\nNext:\n  {command('check --live')}\n  {command('serve')}")
+    print(f"wrote {output}\n\nNext:")
+    if any(entry.target is None for entry in entries):
+        print(f"  write a target in place of each null in {output}")
+    print(f"  {command('check --live')}\n  {command('serve')}")
     return 0
 
 

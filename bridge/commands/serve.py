@@ -135,14 +135,16 @@ async def _reload_when_asked(
             named, profile = config.named_files, config.aws.profile
             changes = changed_sections(bridge.config, config)
             await bridge.reload(config)
-            refused = ""
+            refused: list[str] = []
         except (ConfigErrors, OSError, ValueError) as error:
-            refused = str(error)
+            refused = [str(each) for each in (error.problems if isinstance(error, ConfigErrors) else (error,))]
             named |= error.named_files if isinstance(error, ConfigErrors) else frozenset()  # one may be yet to come
         if watch is not None:
             await watch.follow(_followed(path, named, profile))
         if refused:
-            _logger.error("the new configuration is refused, the old one stays:\n%s", refused)
+            for problem in refused:
+                _logger.error("%s", problem)
+            _logger.error("the new configuration is refused, the old one stays")
             continue
         for section in changes.needs_restart:
             _logger.warning("%s has changed, which needs a restart", section)

@@ -307,7 +307,10 @@ _HINTS = (
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> str:
-    said = " ".join(part for part in (error.context, error.problem) if part)
+    began, ended = error.context_mark, error.problem_mark
+    since = f"from line {began.line + 1}:" if began and ended and began.line != ended.line else ""
+    said = " ".join(part for part in (error.context, since, error.problem) if part)
+    said = said.replace("'<stream end>'", "the end of the file")
     lines = text.splitlines()
     number = error.problem_mark.line if error.problem_mark else 0
     line = lines[number] if number < len(lines) else ""

@@ -189,7 +189,7 @@ class _Build:
         return self._built(contents, checked, packed=None, sha256=None)
 
     def _check(self, contents: Contents, own: OwnFiles, package: Path) -> Checked:
-        if self._recipe.is_checked:
+        if self._recipe.is_checked and self._recipe.language is not Language.PROGRAM:
             self._progress.begin("importing the handler")
         look = HandlerCheck(self._recipe, contents, own, self._versions, package, self._folder("check"))
         machine = platform.machine()

@@ -155,6 +155,16 @@ def test_a_bad_file_is_refused_whole(bridge: RunningBridge, folder: Path, text: 
     assert "one" == ask(bridge, "t.Second")
 
 
+def test_each_problem_of_a_bad_file_has_a_line_of_its_own(bridge: RunningBridge, folder: Path) -> None:
+    """Before the line that says what comes of it."""
+    text = "services:\n  t.First: {target: 'local:first', timout: 1s}\n  t.Second: 'local:nobody'\n"
+    reload(bridge, folder, text, says="the new configuration is refused, the old one stays")
+    first, second = (
+        next(index for index, line in enumerate(bridge.lines) if word in line) for word in ("timout", "nobody")
+    )
+    assert first != second
+
+
 def test_a_file_that_is_gone_changes_nothing(bridge: RunningBridge, folder: Path) -> None:
     """An editor may be about to put the new one in its place."""
     (folder / "bridge.yaml").unlink()

@@ -825,6 +825,7 @@ def test_a_program_is_packed_as_it_is(work: Path, package: Any) -> None:
     ran = package("rusty")
 
     assert "for provided.al2023 on x86_64" in ran.out
+    assert "importing the handler" not in ran.err
     with zipfile.ZipFile(work / "dist/rusty.zip") as packed:
         assert ["bootstrap", "data.txt"] == packed.namelist()
         assert 0o755 == packed.getinfo("bootstrap").external_attr >> 16 & 0o777

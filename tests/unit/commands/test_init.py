@@ -135,5 +135,20 @@ def test_what_cannot_be_understood_is_told(capsys: pytest.CaptureFixture[str], w
             Path(name, "a.proto").write_text(f'syntax = "proto3";\n{content}\n')
 
     assert 2 == main(["init", *words])
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert text in told
+    assert "bridge.yaml:" not in told, "a line of a file that does not exist"
     assert not Path("bridge.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "is_told"), [([], True), (["protos"], True), ([ARN], False), (["protos", ARN], False)]
+)
+def test_missing_targets_are_the_next_thing_to_do(
+    capsys: pytest.CaptureFixture[str], words: list[str], is_told: bool
+) -> None:
+    Path("protos").mkdir()
+    Path("protos/a.proto").write_text(PROTO)
+
+    assert 0 == main(["init", *words])
+    assert is_told == ("write a target in place of each null in bridge.yaml" in capsys.readouterr().out)
