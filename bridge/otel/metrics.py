@@ -132,7 +132,11 @@ class MetricsExport(Generic[Taken]):
             exporter.shutdown(timeout_millis=self._timeout * 1000)
 
     def _send(self, figures: Taken) -> None:
-        metrics = self._reading.convert(figures)
+        try:
+            metrics = self._reading.convert(figures)
+        except Exception:  # the thread's outermost frame: the next interval tries again
+            _logger.exception("metrics could not be sent: a bug in the bridge")
+            return
         for exporter in self._exporters:
             try:
                 exporter.export(metrics, timeout_millis=self._timeout * 1000)

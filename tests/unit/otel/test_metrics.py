@@ -173,3 +173,18 @@ async def test_an_exporter_that_fails_is_tried_again_and_costs_no_other(caplog: 
 
     assert sound.exported == broken.exported
     assert {"metrics could not be sent: no route"} == set(caplog.messages)
+
+
+async def test_figures_that_cannot_be_converted_cost_one_sending(caplog: pytest.LogCaptureFixture) -> None:
+    def converted(figures: int) -> Any:
+        if figures == 1:
+            raise ValueError("no such figure")
+        return figures
+
+    exporter = Exporter()
+    started = export(exporter, interval=0.001, reading=Reading(counting().take, converted))
+    await until(exporter.has_taken.is_set)
+    await started.close(seconds=30)
+
+    assert 2 == exporter.exported[0]
+    assert "no such figure" in caplog.text
