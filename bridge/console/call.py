@@ -20,6 +20,7 @@ from bridge.carriers.grpc.response import HeadReader
 from bridge.carriers.http2.connection import Http2Connection
 from bridge.console.connection import ConsoleConnection
 from bridge.console.conversation import (
+    BadLine,
     BeginCall,
     CancelCall,
     Conversation,
@@ -224,7 +225,12 @@ class ConsoleCall:
         takes no more messages.
         """
         while True:
-            match await self._page.hear():
+            try:
+                said = await self._page.hear()
+            except BadLine as error:  # a message with half a surrogate pair, for example
+                await self._page.tell(NotSent(str(error)))
+                continue
+            match said:
                 case None | CancelCall():
                     return
                 case SendMessage() | EndRequest() if self._has_ended:

@@ -201,6 +201,20 @@ def test_all_kinds_of_methods_work(page: Page, method: str, messages: list[Any],
         assert list(range(1, len(messages) + 1)) == [event["number"] for event in events if event["is"] == "sent"]
 
 
+@pytest.mark.parametrize("line", [{"do": "send", "message": "\ud800"}, {"do": "shout"}], ids=str)
+def test_a_line_that_is_not_understood_ends_no_call(page: Page, line: dict[str, Any]) -> None:
+    call = page.begin("dev.Echo", "BidiStream")
+    call.say(**line)
+    refused = call.next("not_sent")
+    call.send({"text": "a"})
+    call.say(do="end")
+    events = call.rest()
+
+    assert "not understood" in refused["text"]
+    assert ["a"] == texts_of(events)
+    assert "OK" == end_of(events)["name"]
+
+
 def test_metadata_travels_in_both_directions(page: Page) -> None:
     """Binary values are base64."""
     sent = [["x-plain", "a b"], ["X-Data-Bin", "AP8"], ["echo-initial-a", "first"], ["echo-trailing-b", "last"]]
