@@ -17,7 +17,7 @@ from bridge.config.console import console_off
 from bridge.config.problems import ConfigErrors
 from bridge.config.reload import after_reload
 from bridge.config.schema import Config
-from bridge.server.control import Begin, Changed, Reload
+from bridge.server.control import Begin, Changed, ReloadWorker
 from bridge.server.server import BACKLOG, BoundSocket
 from bridge.server.workers import WorkerFailed, Workers, this_python
 from bridge.shared_services import SharedServices
@@ -129,7 +129,7 @@ class Supervisor:
         await self._shared_services.reload(self.config)
         if self._workers is not None:
             self._workers.begin_with(self._begin(endpoint))
-            self._workers.tell(Reload(endpoint))
+            self._workers.tell(ReloadWorker(endpoint))
 
     async def drain(self) -> None:
         """Stop accepting, and wait until the workers have ended their calls."""

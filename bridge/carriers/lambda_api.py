@@ -41,7 +41,7 @@ MAX_INVOKE_BODY = MAX_REPLY + (4 << 10)
 MAX_TENANT_SIGNERS = 256
 """Tenants of one function whose signers are kept. Each takes some KiB."""
 
-Answer = TypeVar("Answer", Response, StreamedResponse)
+LambdaAnswer = TypeVar("LambdaAnswer", Response, StreamedResponse)
 
 
 class Access(TypedDict, total=False):
@@ -107,8 +107,8 @@ class LambdaApi:
         payload: bytes,
         extra: HeaderPairs,
         account: Account | None,
-        send: Callable[[Pool, bytes, bytes, Account | None], Awaitable[Answer]],
-    ) -> Answer:
+        send: Callable[[Pool, bytes, bytes, Account | None], Awaitable[LambdaAnswer]],
+    ) -> LambdaAnswer:
         if len(payload) >= MAX_REQUEST:
             raise PayloadTooLarge(
                 f"an event of {len(payload)} bytes for {self._function}; Lambda takes less than {MAX_REQUEST}"

@@ -22,7 +22,7 @@ from bridge.commands.call_address import Security
 from bridge.commands.call_report import CallEnd, JsonReport, Report, TextReport, details_of
 from bridge.commands.call_requests import documents_in, is_stdin, only_request, requests_in
 from bridge.commands.call_server import CalledServer, connected
-from bridge.commands.call_symbols import Metadata, ReflectionSource, SymbolSource, file_source, find_method
+from bridge.commands.call_symbols import GrpcioMetadata, ReflectionSource, SymbolSource, file_source, find_method
 from bridge.commands.failure import CommandFailed
 from bridge.config.units import parse_duration
 from bridge.services.descriptors import Descriptors
@@ -52,7 +52,7 @@ def call(chosen: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _symbols(chosen: argparse.Namespace, metadata: Metadata) -> Iterator[SymbolSource]:
+def _symbols(chosen: argparse.Namespace, metadata: GrpcioMetadata) -> Iterator[SymbolSource]:
     """Yield the files that are named, or else the server's reflection. With files no server is needed."""
     if chosen.data is not None:
         raise CommandFailed(f"-d has no effect on {chosen.method}", exit_code=2)
@@ -107,7 +107,7 @@ def _text_of(descriptors: Descriptors, name: str) -> tuple[str, str]:
 # -- one call ----------------------------------------------------------------------------------------------------------
 
 
-def _call_method(chosen: argparse.Namespace, metadata: Metadata) -> int:
+def _call_method(chosen: argparse.Namespace, metadata: GrpcioMetadata) -> int:
     service, slash, method = chosen.method.lstrip("/").partition("/")
     if not slash or not service or not method:
         raise CommandFailed(
@@ -183,7 +183,7 @@ def _make_call(
     server: CalledServer,
     method: MethodDescriptor,
     requests: Iterator[Message],
-    metadata: Metadata,
+    metadata: GrpcioMetadata,
     seconds: float | None,
     report: Report,
     timings: _Timings,
@@ -226,7 +226,7 @@ def _make_call(
     return 0 if code is grpc.StatusCode.OK else _FIRST_STATUS + number
 
 
-def _pairs(metadata: Any) -> Metadata:
+def _pairs(metadata: Any) -> GrpcioMetadata:
     return [(entry[0], entry[1]) for entry in metadata or ()]
 
 

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
-from bridge.commands.call_symbols import Metadata
+from bridge.commands.call_symbols import GrpcioMetadata
 from bridge.commands.failure import CommandFailed
 from bridge.config.units import format_duration
 from bridge.rpc.value import FrozenValue
@@ -28,7 +28,7 @@ class CallEnd(FrozenValue, frozen=True):
 
     code: grpc.StatusCode
     message: str
-    trailers: Metadata
+    trailers: GrpcioMetadata
     details: list[Any]
     """The error's details, each as JSON."""
     timings: Mapping[str, float]
@@ -38,8 +38,8 @@ class CallEnd(FrozenValue, frozen=True):
 class Report(Protocol):
     """Takes the parts of a call as they come."""
 
-    def request(self, method: MethodDescriptor, metadata: Metadata) -> None: ...
-    def headers(self, metadata: Metadata) -> None: ...
+    def request(self, method: MethodDescriptor, metadata: GrpcioMetadata) -> None: ...
+    def headers(self, metadata: GrpcioMetadata) -> None: ...
     def message(self, response: Message) -> None:
         """Take a response. Raises CommandFailed for one without a JSON form."""
         ...
@@ -53,7 +53,7 @@ class TextReport:
     def __init__(self, *, is_verbose: bool) -> None:
         self._is_verbose = is_verbose
 
-    def request(self, method: MethodDescriptor, metadata: Metadata) -> None:
+    def request(self, method: MethodDescriptor, metadata: GrpcioMetadata) -> None:
         if not self._is_verbose:
             return
         takes = f"{'stream ' if method.client_streaming else ''}{method.input_type.full_name}"
@@ -61,7 +61,7 @@ class TextReport:
         _say(f"* rpc {method.full_name}({takes}) returns ({gives})")
         _say_metadata(">", metadata)
 
-    def headers(self, metadata: Metadata) -> None:
+    def headers(self, metadata: GrpcioMetadata) -> None:
         _say_metadata("<", metadata)
 
     def message(self, response: Message) -> None:
@@ -86,11 +86,11 @@ class JsonReport:
     def __init__(self) -> None:
         self._messages = 0
 
-    def request(self, method: MethodDescriptor, metadata: Metadata) -> None:  # noqa: ARG002 - Report's signature
+    def request(self, method: MethodDescriptor, metadata: GrpcioMetadata) -> None:  # noqa: ARG002 - Report's signature
         name = f"{method.containing_service.full_name}/{method.name}"
         _write(f'{{"method": {json.dumps(name)}')
 
-    def headers(self, metadata: Metadata) -> None:
+    def headers(self, metadata: GrpcioMetadata) -> None:
         _write(f',\n"headers": {_metadata_json(metadata)},\n"messages": [')
 
     def message(self, response: Message) -> None:
@@ -119,7 +119,7 @@ def json_of(message: Message) -> str:
         raise CommandFailed(f"a reply, a {message.DESCRIPTOR.full_name}, has no JSON form: {error}") from error
 
 
-def details_of(trailers: Metadata, describing: Callable[[str], DescriptorPool]) -> list[Any]:
+def details_of(trailers: GrpcioMetadata, describing: Callable[[str], DescriptorPool]) -> list[Any]:
     """Return the details of a status (google.rpc.Status in the trailers) as JSON.
 
     `describing` returns the pool that knows a type, or raises CommandFailed.
@@ -134,7 +134,7 @@ def details_of(trailers: Metadata, describing: Callable[[str], DescriptorPool]) 
         except CommandFailed:
             return None
 
-    return status_details.details_of(status, known)
+    return status_details.details_in_status(status, known)
 
 
 def format_milliseconds(seconds: float) -> str:
@@ -145,13 +145,13 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _say_metadata(mark: str, metadata: Metadata) -> None:
+def _say_metadata(mark: str, metadata: GrpcioMetadata) -> None:
     for name, value in metadata:
         shown = value if isinstance(value, str) else f"(binary) {value.hex()}"
         _say(f"{mark} {name}: {shown}")
 
 
-def _metadata_json(metadata: Metadata) -> str:
+def _metadata_json(metadata: GrpcioMetadata) -> str:
     """Return a list of pairs, because a name may be there several times. Binary values are base64."""
     pairs = [[name, value if isinstance(value, str) else base64.b64encode(value).decode()] for name, value in metadata]
     return json.dumps(pairs)

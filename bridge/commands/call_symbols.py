@@ -18,7 +18,7 @@ from bridge.services.errors import BadDescriptors
 from bridge.services.proto_folder import compile_files
 from bridge.services.proto_text import symbol_names
 
-Metadata = Sequence[tuple[str, str | bytes]]
+GrpcioMetadata = Sequence[tuple[str, str | bytes]]
 
 _VERSIONS = ("v1", "v1alpha")
 """Of reflection, the newest first. Their messages are alike."""
@@ -104,7 +104,7 @@ def file_source(protosets: Sequence[Path], protos: Sequence[Path], import_paths:
 class ReflectionSource:
     """What the server says of itself."""
 
-    def __init__(self, server: CalledServer, metadata: Metadata, *, seconds: float = _REFLECTION_SECONDS) -> None:
+    def __init__(self, server: CalledServer, metadata: GrpcioMetadata, *, seconds: float = _REFLECTION_SECONDS) -> None:
         """`metadata` goes with each question, because a server may ask for a token here, too. `seconds` bounds one."""
         self._server = server
         self._metadata = tuple(metadata)

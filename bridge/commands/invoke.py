@@ -26,7 +26,7 @@ from bridge.commands.own_bridge import base_config, config_for
 from bridge.config.problems import did_you_mean
 from bridge.config.schema import Config
 from bridge.conversion.converter import Conversions
-from bridge.emulator.instances.debugging import PREFIX as DEBUG_PREFIX
+from bridge.emulator.instances.debugging import LINE_PREFIX as DEBUG_PREFIX
 from bridge.emulator.instances.terminal import terminal_path
 from bridge.emulator.local_lambda import LocalLambda
 from bridge.layers.deadline import Deadlines

@@ -32,10 +32,10 @@ from bridge.server.control import (
     Changed,
     Channel,
     Drain,
-    Failed,
-    Reload,
-    Report,
+    ReloadWorker,
+    ReportFigures,
     Serving,
+    StartFailed,
     Unready,
     WorkerFigures,
 )
@@ -78,7 +78,7 @@ class _Worker:
             await bridge.start(local_endpoint=begin.local_endpoint)
         except (ConfigErrors, OSError, ValueError) as error:
             problems = error.problems if isinstance(error, ConfigErrors) else ()
-            self._channel.send(Failed(str(error), problems))
+            self._channel.send(StartFailed(str(error), problems))
             await asyncio.sleep(0.1)  # for the message to leave
             return 1
         if begin.number == 1:
@@ -141,11 +141,11 @@ class _Worker:
             match message:
                 case Drain():
                     return
-                case Reload(local_endpoint):
+                case ReloadWorker(local_endpoint):
                     await self._reload(bridge, local_endpoint)
                 case Changed(function):
                     bridge.forget(function)
-                case Report(number, recent):
+                case ReportFigures(number, recent):
                     self._channel.send(WorkerFigures(number, Raw(encode(bridge.snapshot(recent=recent)))))
                 case _:
                     _logger.error("the supervisor sent an unexpected message")

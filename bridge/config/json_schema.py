@@ -10,15 +10,15 @@ from typing import Any
 
 from bridge.config.reading import Plan, shape_of_class, shape_of_keys
 from bridge.config.schema import Admin, Config, Defaults, Emulator, FunctionConfig, Listener, TargetShare
-from bridge.config.values import Shape, shape_of, weight
+from bridge.config.values import JsonShape, shape_of, weight
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 """The newest one that editors commonly know."""
 
-_VARIABLE: Shape = {"type": "string", "pattern": "\\$\\{"}
+_VARIABLE: JsonShape = {"type": "string", "pattern": "\\$\\{"}
 """A value that `${NAME}` brings in."""
-_TEXT: Shape = {"type": "string"}
-_NULL: Shape = {"type": "null"}
+_TEXT: JsonShape = {"type": "string"}
+_NULL: JsonShape = {"type": "null"}
 _SCALARS = ("integer", "number", "boolean")
 
 
@@ -41,7 +41,7 @@ def _shared_keys() -> dict[str, Any]:
     return {**Plan.of(Defaults).slots, **Plan.of(TargetShare).slots}
 
 
-def _entry() -> Shape:
+def _entry() -> JsonShape:
     """Return an entry of `services`."""
     entry: dict[str, Any] = dict(shape_of_keys(_shared_keys()))
     share: dict[str, Any] = dict(shape_of_class(TargetShare))
@@ -51,18 +51,18 @@ def _entry() -> Shape:
     return entry
 
 
-def _function() -> Shape:
+def _function() -> JsonShape:
     """Return an entry of `functions`. Its folder has a default."""
     function: dict[str, Any] = dict(shape_of_class(FunctionConfig))
     function["required"] = [name for name in function.get("required", ()) if name != "code"]
     return {name: value for name, value in function.items() if value != []}
 
 
-def _mapping_of(value: Shape) -> Shape:
+def _mapping_of(value: JsonShape) -> JsonShape:
     return _or_null({"type": "object", "additionalProperties": value})
 
 
-def _or_null(shape: Shape) -> Shape:
+def _or_null(shape: JsonShape) -> JsonShape:
     """Nothing written under a key is null for YAML."""
     return {"anyOf": [shape, _NULL]}
 

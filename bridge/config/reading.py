@@ -27,7 +27,7 @@ from typing import (
 
 from bridge.config.element import Element
 from bridge.config.problems import Refused, did_you_mean
-from bridge.config.values import Read, Shape, boolean, choice, optional, shape_of, shaped
+from bridge.config.values import JsonShape, Read, boolean, choice, optional, shape_of, shaped
 
 SchemaType = TypeVar("SchemaType")
 
@@ -246,7 +246,7 @@ def mapping(made: type[SchemaType]) -> Read[SchemaType]:
     return shaped(read_mapping, lambda: shape_of_class(made))
 
 
-def shape_of_class(made: type[Any], *, without: Collection[str] = ()) -> Shape:
+def shape_of_class(made: type[Any], *, without: Collection[str] = ()) -> JsonShape:
     """Return what a mapping of this class looks like, or the text that stands for it."""
     whole = shape_of_keys({name: slot for name, slot in Plan.of(made).slots.items() if name not in without})
     short = getattr(made, "text_is", None)
@@ -254,9 +254,9 @@ def shape_of_class(made: type[Any], *, without: Collection[str] = ()) -> Shape:
     return whole if short is None else {"anyOf": [{"type": "string"} if read is None else shape_of(read), whole]}
 
 
-def shape_of_keys(slots: Mapping[str, KeySlot]) -> Shape:
+def shape_of_keys(slots: Mapping[str, KeySlot]) -> JsonShape:
     """Return what a mapping with these keys looks like. Keys that are read by hand take anything."""
-    keys: dict[str, Shape] = {}
+    keys: dict[str, JsonShape] = {}
     for top in dict.fromkeys(name.partition(".")[0] for name in slots):
         own = slots.get(top)
         inner = {name.partition(".")[2]: slot for name, slot in slots.items() if name.startswith(f"{top}.")}

@@ -46,23 +46,23 @@ _BOOLEANS = {
 
 # -- what a value looks like, for editors ------------------------------------------------------------------------------
 
-Shape: TypeAlias = Mapping[str, object]
+JsonShape: TypeAlias = Mapping[str, object]
 """The JSON Schema of a value."""
 
-_TEXT: Shape = {"type": "string"}
-TEXTS: Shape = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_TEXT: JsonShape = {"type": "string"}
+TEXTS: JsonShape = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 """A mapping of texts."""
 
 
-def shaped(read: Read[ValueType], shape: Shape | Callable[[], Shape]) -> Read[ValueType]:
+def shaped(read: Read[ValueType], shape: JsonShape | Callable[[], JsonShape]) -> Read[ValueType]:
     """Note what the reader takes. The function makes a shape that is known only later."""
     setattr(read, "shape", shape)  # noqa: B010 - a function's attribute, which no type knows
     return read
 
 
-def shape_of(read: Read[Any]) -> Shape:
+def shape_of(read: Read[Any]) -> JsonShape:
     """Return what the reader takes. Without a note it takes text."""
-    shape: Shape | Callable[[], Shape] = getattr(read, "shape", _TEXT)
+    shape: JsonShape | Callable[[], JsonShape] = getattr(read, "shape", _TEXT)
     return shape() if callable(shape) else shape
 
 

@@ -15,22 +15,22 @@ from collections.abc import Awaitable, Callable
 from msgspec import Raw
 from msgspec.json import encode
 
-from bridge.carriers.grpc.call import UpstreamCall, request_fields
+from bridge.carriers.grpc.call import UpstreamCall, grpc_request_fields
 from bridge.carriers.grpc.response import HeadReader
 from bridge.carriers.http2.connection import Http2Connection
 from bridge.console.connection import ConsoleConnection
 from bridge.console.conversation import (
     BadLine,
     BeginCall,
+    CallEnded,
+    CallRefused,
     CancelCall,
     Conversation,
-    Ended,
     EndRequest,
     Failed,
     HeadersCame,
     MessageCame,
     NotSent,
-    Refused,
     SendMessage,
     Sent,
     Stages,
@@ -49,10 +49,10 @@ from bridge.services.message_json import UnusableMessage
 
 MAX_JSON = 4 << 20
 """Bytes of the JSON of one message, in either direction."""
-MAX_MESSAGE = 4 << 20
+MAX_CONSOLE_MESSAGE = 4 << 20
 """Bytes of one message, in either direction."""
 
-MOST_WAITING = 16
+MOST_WAITING_MESSAGES = 16
 """Request messages that wait while the bridge takes no more."""
 
 _BRIDGE: Fields = ((":method", "POST"), (":scheme", "http"), (":authority", "localhost"))
@@ -75,7 +75,7 @@ class _OwnBridge:
     """The server of a call, which is this process. It has one connection."""
 
     name = "the bridge"
-    limits = Limits(max_response=MAX_MESSAGE)
+    limits = Limits(max_response=MAX_CONSOLE_MESSAGE)
     clock = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class ConsoleCall:
             self._first = [await self._read(text) for text in self._begin.messages]
         except (BadMetadata, RpcError) as error:
             self._account.close()
-            await self._page.tell(Refused(str(error)))
+            await self._page.tell(CallRefused(str(error)))
             return
         bridge = _OwnBridge()
         self._upstream = UpstreamCall(bridge, fields, None, self._account)
@@ -179,7 +179,7 @@ class ConsoleCall:
     def _fields(self) -> Fields:
         begin = self._begin
         path = f"/{begin.service}/{begin.method}"
-        fields = request_fields(_BRIDGE, path, self._user_agent, checked_metadata(begin.metadata))
+        fields = grpc_request_fields(_BRIDGE, path, self._user_agent, checked_metadata(begin.metadata))
         seconds = timeout_of(begin.timeout)
         return fields if seconds is None else (*fields, ("grpc-timeout", format_timeout(seconds)))
 
@@ -187,7 +187,7 @@ class ConsoleCall:
         encoded = text.encode(errors="surrogatepass")
         if len(encoded) > MAX_JSON:
             raise UnusableMessage(f"this message has {len(encoded)} bytes of JSON; the console takes {MAX_JSON}")
-        return await self._converter.read(self._input, encoded, max_size=MAX_MESSAGE)
+        return await self._converter.read(self._input, encoded, max_size=MAX_CONSOLE_MESSAGE)
 
     async def _exchange(self, server: ConsoleConnection) -> None:
         """Listen, send and receive at the same time, until the call ends, is cancelled, or the page goes."""
@@ -244,8 +244,8 @@ class ConsoleCall:
                     await self._page.tell(NotSent("a call is under way"))
 
     async def _queue(self, text: str) -> None:
-        if self._waiting.qsize() >= MOST_WAITING:
-            await self._page.tell(NotSent(f"{MOST_WAITING} messages wait already to be sent"))
+        if self._waiting.qsize() >= MOST_WAITING_MESSAGES:
+            await self._page.tell(NotSent(f"{MOST_WAITING_MESSAGES} messages wait already to be sent"))
             return
         try:
             self._account.hold(len(text))
@@ -313,7 +313,7 @@ class ConsoleCall:
         stages = await _stages_of(server)
         details = await self._details(status.details)
         await self._page.tell(
-            Ended(status.code, status.code.name, status.message, end.metadata, Raw(details), at, stages)
+            CallEnded(status.code, status.code.name, status.message, end.metadata, Raw(details), at, stages)
         )
 
     async def _details(self, status: bytes) -> bytes:
@@ -337,5 +337,5 @@ async def _stages_of(server: ConsoleConnection) -> Stages | None:
 
 def _failure(error: RpcError) -> str:
     if isinstance(error, ReplyTooLarge):
-        return f"the console shows messages of up to {MAX_MESSAGE} bytes, and has cancelled the call: {error}"
+        return f"the console shows messages of up to {MAX_CONSOLE_MESSAGE} bytes, and has cancelled the call: {error}"
     return str(error)

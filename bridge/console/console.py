@@ -19,11 +19,11 @@ from bridge.console.conversation import (
     Answer,
     BadLine,
     BeginCall,
+    CallRefused,
     Conversation,
     DescribeMethod,
     DescribeService,
     ListServices,
-    Refused,
     Services,
     ServiceShown,
 )
@@ -103,16 +103,16 @@ class Console:
                 case DescribeMethod(service, method):
                     await page.tell(await self._form(service, method))
                 case _:
-                    await page.tell(Refused("no call is under way"))
+                    await page.tell(CallRefused("no call is under way"))
         except BadLine as error:
-            await page.tell(Refused(str(error)))
+            await page.tell(CallRefused(str(error)))
         except NotDescribed as error:
-            await page.tell(Refused(str(error)))
+            await page.tell(CallRefused(str(error)))
         except TimeoutError:
             return
         except Exception:  # the task's outermost frame
             _logger.exception("a bug in the console of the status page")
-            await page.tell(Refused("a bug in the console: the bridge's log has its traceback"))
+            await page.tell(CallRefused("a bug in the console: the bridge's log has its traceback"))
         finally:
             page.close()
 
@@ -133,7 +133,7 @@ class Console:
         descriptors = await self._sources().describing(service)
         methods = methods_of(descriptors, service)
         if methods is None:
-            return Refused(f"{service[:200]} is not a service")
+            return CallRefused(f"{service[:200]} is not a service")
         return Services([ServiceShown(service, methods)])
 
     async def _form(self, service: str, method: str) -> Answer:

@@ -112,7 +112,7 @@ class FieldShown(Struct, frozen=True, omit_defaults=True):
     required: bool = False
 
 
-class Form(Struct, frozen=True, tag_field="is", tag="form"):
+class RequestForm(Struct, frozen=True, tag_field="is", tag="form"):
     """What the request of a method is made of."""
 
     method: MethodShown
@@ -123,7 +123,7 @@ class Form(Struct, frozen=True, tag_field="is", tag="form"):
     """Whether there are more types than are listed here."""
 
 
-class Refused(Struct, frozen=True, tag_field="is", tag="refused"):
+class CallRefused(Struct, frozen=True, tag_field="is", tag="refused"):
     """It cannot be done, and no call has begun."""
 
     text: str
@@ -178,7 +178,7 @@ class Stages(Struct, frozen=True):
     tenant: str
 
 
-class Ended(Struct, frozen=True, tag_field="is", tag="ended"):
+class CallEnded(Struct, frozen=True, tag_field="is", tag="ended"):
     """The call has its status."""
 
     code: int
@@ -198,7 +198,7 @@ class Failed(Struct, frozen=True, tag_field="is", tag="failed"):
     text: str
 
 
-Answer = Services | Form | Refused | Sent | NotSent | HeadersCame | MessageCame | Ended | Failed
+Answer = Services | RequestForm | CallRefused | Sent | NotSent | HeadersCame | MessageCame | CallEnded | Failed
 
 _decode = Decoder(Request).decode
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
 
-from bridge.console.conversation import FieldShown, Form, MethodShown
+from bridge.console.conversation import FieldShown, MethodShown, RequestForm
 from bridge.services.descriptors import Descriptors, kind_of
 
 MOST_METHODS = 1000
@@ -54,7 +54,7 @@ def method_shown(method: MethodDescriptor) -> MethodShown:
     return MethodShown(method.name, kind_of(method), method.input_type.full_name, method.output_type.full_name)
 
 
-def form_of(method: MethodDescriptor) -> Form:
+def form_of(method: MethodDescriptor) -> RequestForm:
     """Return the fields of the method's request, and of all messages in it, the nearest first."""
     messages: dict[str, Sequence[FieldShown]] = {}
     enums: dict[str, Sequence[str]] = {}
@@ -73,7 +73,7 @@ def form_of(method: MethodDescriptor) -> Form:
             if inner is not None and inner.full_name not in seen and not inner.full_name.startswith(_WELL_KNOWN):
                 seen.add(inner.full_name)
                 waiting.append(inner)
-    return Form(method_shown(method), messages, enums, is_cut=bool(waiting))
+    return RequestForm(method_shown(method), messages, enums, is_cut=bool(waiting))
 
 
 def _names_of(enum: EnumDescriptor) -> list[str]:

@@ -25,7 +25,7 @@ from bridge.emulator.api.invoke_api import InvokeApi
 from bridge.emulator.api.url_signature import known_keys
 from bridge.emulator.api.web_functions import WEB_PATH_PREFIX, WebFunctions
 from bridge.emulator.instances.busy_times import WrittenFiles
-from bridge.emulator.instances.console import Console
+from bridge.emulator.instances.console import LogConsole
 from bridge.emulator.instances.debugging import FREE_SECONDS, DebugPorts
 from bridge.emulator.instances.environment import Interpreters
 from bridge.emulator.instances.file_watch import FileWatch, Followed
@@ -90,7 +90,7 @@ class LocalLambda:
         host names that it answers to. IP addresses, localhost and names without a dot always work. `concurrency` bounds
         the invocations of all functions at a time.
         """
-        self._console = Console(sys.stderr, as_json=logs_json)
+        self._console = LogConsole(sys.stderr, as_json=logs_json)
         self._write = log or self._console
         self._last_lines: dict[str, deque[tuple[float, str]]] = {}
         """By function: its last lines, each with the time."""

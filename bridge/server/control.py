@@ -30,7 +30,7 @@ class Begin(Struct, frozen=True, tag=True):
     """The file descriptor over which sockets of the call console come (SCM_RIGHTS). None: there is no console."""
 
 
-class Reload(Struct, frozen=True, tag=True):
+class ReloadWorker(Struct, frozen=True, tag=True):
     """Asks a worker to read the configuration again."""
 
     local_endpoint: str
@@ -46,7 +46,7 @@ class Drain(Struct, frozen=True, tag=True):
     """Asks a worker to stop accepting, finish its calls, and exit."""
 
 
-class Report(Struct, frozen=True, tag=True):
+class ReportFigures(Struct, frozen=True, tag=True):
     """Asks a worker for a Snapshot."""
 
     number: int
@@ -58,7 +58,7 @@ class Serving(Struct, frozen=True, tag=True):
     """A worker says that it accepts calls."""
 
 
-class Failed(Struct, frozen=True, tag=True):
+class StartFailed(Struct, frozen=True, tag=True):
     """A worker says why it cannot start."""
 
     message: str
@@ -80,7 +80,9 @@ class WorkerFigures(Struct, frozen=True, tag=True):
     """An encoded snapshot, which is not read here."""
 
 
-ControlMessage = Begin | Reload | Changed | Drain | Report | Serving | Failed | Unready | WorkerFigures
+ControlMessage = (
+    Begin | ReloadWorker | Changed | Drain | ReportFigures | Serving | StartFailed | Unready | WorkerFigures
+)
 
 _decode = Decoder(ControlMessage).decode
 

@@ -22,9 +22,9 @@ from bridge.server.control import (
     Channel,
     ControlMessage,
     Drain,
-    Failed,
-    Report,
+    ReportFigures,
     Serving,
+    StartFailed,
     Unready,
     WorkerFigures,
 )
@@ -146,7 +146,7 @@ class Workers:
             match message:
                 case Serving():
                     _settle(worker.serving)
-                case Failed(text, problems):
+                case StartFailed(text, problems):
                     if not worker.serving.done():
                         worker.serving.set_exception(WorkerFailed(text, problems))
                         worker.serving.exception()  # a waiter sees the error; without one nothing else must be done
@@ -207,7 +207,7 @@ class Workers:
         asked: list[asyncio.Future[Raw]] = []
         for worker in self._workers.values():
             answer = worker.reports[number] = loop.create_future()
-            worker.channel.send(Report(number, recent))
+            worker.channel.send(ReportFigures(number, recent))
             asked.append(answer)
         if asked:
             await asyncio.wait(asked, timeout=_REPORT_TIMEOUT)

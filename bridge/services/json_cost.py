@@ -80,7 +80,7 @@ class JsonCosts:
 
     def of_field(self, field: FieldDescriptor, value: Any, *, most: float) -> float:
         """Return the cost of printing this field, which is set. Above `most` the rest is not looked at."""
-        shape = shape_of(field)
+        shape = json_shape_of(field)
         left = most - _FIELD
         return most - (left if shape == "scalar" else self._left_in(value, shape, left, 0))
 
@@ -130,7 +130,7 @@ class JsonCosts:
         for field, value in fields:
             shape = shapes.get(field.number)
             if shape is None and kind.is_extendable:
-                shape = shape_of(field)
+                shape = json_shape_of(field)
             if shape is not None and shape != "scalar":
                 left = self._left_in(value, shape, left, depth)
                 if left < 0:
@@ -184,7 +184,7 @@ class JsonCosts:
         empty = _VALUE if name == VALUE else _MESSAGE
         if self._defaults:
             empty += _DEFAULT * sum(1 for field in fields if not field.has_presence)
-        shapes = {field.number: shape_of(field) for field in fields}
+        shapes = {field.number: json_shape_of(field) for field in fields}
         others: dict[int, _Shape] = {number: shape for number, shape in shapes.items() if shape != "scalar"}
         is_any, is_extendable = name == ANY, descriptor.is_extendable
         has_few = len(fields) <= _FEW and not others and not is_any and not is_extendable
@@ -204,7 +204,7 @@ a message, and a message takes memory for all fields of its type.
 """
 
 
-def shape_of(field: FieldDescriptor) -> _Shape:
+def json_shape_of(field: FieldDescriptor) -> _Shape:
     """How this field's value is made of others."""
     if field.message_type is None:
         return "scalars" if field.is_repeated else "scalar"

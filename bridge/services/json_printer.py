@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from msgspec.json import Encoder
 
 from bridge.rpc.errors import MessageTooLarge
-from bridge.services.json_cost import JsonCosts, shape_of
+from bridge.services.json_cost import JsonCosts, json_shape_of
 
 SLICE = 2000.0
 """Microseconds that a slice takes to print, as JsonCosts estimates them."""
@@ -129,7 +129,7 @@ class JsonPrinter:
         text: _Text,
     ) -> None:
         name = self._name_of(field)
-        match shape_of(field):
+        match json_shape_of(field):
             case "scalar":
                 text.add(_encode(_picked(self._mapped(_only(message, field, value)), field, name)))
             case "message":
@@ -154,7 +154,7 @@ class JsonPrinter:
         """Of a repeated field or a map, without brackets. `pick` finds them in the JSON of a message that has nothing
         else.
         """
-        shape = shape_of(field)
+        shape = json_shape_of(field)
         text.expect(_SMALLEST[shape] * len(value) - 1)
         comma = b""
         for group in self._groups(value, shape):
@@ -281,7 +281,7 @@ def _slice(message: Message, field: FieldDescriptor, value: Any, group: Iterable
     """Return a message of the same type with only these elements, or the elements of these keys."""
     only = type(message)()
     container = _in(only, field)
-    match shape_of(field):
+    match json_shape_of(field):
         case "scalars" | "messages":
             container.extend(group)
         case "scalar_map":

@@ -17,7 +17,7 @@ from bridge.services import protojson
 from bridge.services.descriptors import Descriptors
 from bridge.services.json_cost import JsonCosts
 from bridge.services.json_printer import JsonPrinter
-from bridge.services.status_details import details_of
+from bridge.services.status_details import details_in_status
 
 _MAX_TOLD = 200
 """Characters of what names and reasons say in a message."""
@@ -119,7 +119,9 @@ class MessageJson:
     def print_details(self, status: bytes) -> bytes:
         """Return the details of a google.rpc.Status as a JSON list."""
         return _encode(
-            details_of(status, lambda name: None if self._descriptors.file_of(name) is None else self._descriptors.pool)
+            details_in_status(
+                status, lambda name: None if self._descriptors.file_of(name) is None else self._descriptors.pool
+            )
         )
 
     def _new(self, name: str) -> Message:

@@ -20,7 +20,7 @@ Describing = Callable[[str], DescriptorPool | None]
 """Returns the pool that knows a message type. None: nobody knows it."""
 
 
-def details_of(status: bytes, describing: Describing) -> list[Any]:
+def details_in_status(status: bytes, describing: Describing) -> list[Any]:
     """Return the details in a serialized google.rpc.Status as JSON, and none if it does not parse.
 
     `describing` is asked for types that are not Google's own. A detail whose type nobody knows, or that does not parse,

@@ -10,7 +10,7 @@ import socket
 
 from bridge.aws.events.duplex_order import KEY, NamedCertificate, PinnedCertificate
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.duplex.rendezvous import Arrival, Arrived
+from bridge.carriers.duplex.rendezvous import Arrived, InstanceArrival
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.call import Handler
 from bridge.server.connection import Connection
@@ -57,7 +57,9 @@ class SimulatedInvocations:
         connection = Connection(serving(self._handler, streams=True), set())
         self.servers.append(connection)
         await loop.create_connection(lambda: connection, sock=theirs)
-        self._expected.pop(json.loads(payload)[KEY]["token"])(Arrival(transport, f"request-{number}", remaining, b""))
+        self._expected.pop(json.loads(payload)[KEY]["token"])(
+            InstanceArrival(transport, f"request-{number}", remaining, b"")
+        )
         try:
             await asyncio.wait((connection.closed,), timeout=remaining - OURS_TO_RETURN)
         finally:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from bridge.carriers.duplex.rendezvous import Arrival
+from bridge.carriers.duplex.rendezvous import InstanceArrival
 from bridge.carriers.http2.connection import Http2Connection, Http2ConnectionOwner
 from bridge.carriers.http2.liveness import ConnectionTimes
 from bridge.config.schema import Duplex
@@ -32,7 +32,7 @@ last may not have been read yet.
 _logger = logging.getLogger(__name__)
 
 
-class Reply(FrozenValue, frozen=True):
+class AttachedReply(FrozenValue, frozen=True):
     """What an invocation returned at its end."""
 
     reason: str
@@ -41,12 +41,12 @@ class Reply(FrozenValue, frozen=True):
     """Whether it is a function that follows such orders."""
 
 
-class Instance:
+class AttachedInstance:
     """One invocation whose function has connected."""
 
     __slots__ = ("connection", "is_counted", "is_leaving", "remaining", "request_id", "timers")
 
-    def __init__(self, arrival: Arrival, connection: Http2Connection) -> None:
+    def __init__(self, arrival: InstanceArrival, connection: Http2Connection) -> None:
         self.request_id = arrival.request_id
         self.remaining = arrival.remaining
         """Seconds that the invocation had left when the function connected; None: nobody knows."""
@@ -71,28 +71,28 @@ class AttachedInstances:
         self._owner = owner
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._by_connection: dict[Http2Connection, Instance] = {}
+        self._by_connection: dict[Http2Connection, AttachedInstance] = {}
 
     def __len__(self) -> int:
         return len(self._by_connection)
 
-    def adopt(self, arrival: Arrival) -> Instance:
+    def adopt(self, arrival: InstanceArrival) -> AttachedInstance:
         """Speak HTTP/2 on the connection that the function opened. The next bytes that arrive are HTTP/2's, so this
         happens before the loop reads again.
         """
         times = ConnectionTimes(idle=self._settings.idle, look=min(1.0, self._settings.idle / 2))
         connection = Http2Connection(self._owner, times=times, asks_tcp=False)
-        instance = self._by_connection[connection] = Instance(arrival, connection)
+        instance = self._by_connection[connection] = AttachedInstance(arrival, connection)
         arrival.transport.set_protocol(connection)
         connection.connection_made(arrival.transport)
         if arrival.rest:
             connection.data_received(arrival.rest)
         return instance
 
-    def of(self, connection: Http2Connection) -> Instance | None:
+    def of(self, connection: Http2Connection) -> AttachedInstance | None:
         return self._by_connection.get(connection)
 
-    def take_out(self, connection: Http2Connection) -> Instance | None:
+    def take_out(self, connection: Http2Connection) -> AttachedInstance | None:
         """Forget an instance whose connection is gone. Returns it, if it was known."""
         instance = self._by_connection.pop(connection, None)
         if instance is not None:
@@ -109,7 +109,7 @@ class AttachedInstances:
             return 0
         return min(connection.capacity, self._settings.calls - connection.open_streams - connection.reserved)
 
-    def room_beside(self, instance: Instance) -> int:
+    def room_beside(self, instance: AttachedInstance) -> int:
         """How many more calls the other instances take."""
         return sum(self.room(each) for each in self._by_connection if each is not instance.connection)
 
@@ -132,7 +132,11 @@ class AttachedInstances:
             await instance.connection.end(error)
 
     def limit(
-        self, instance: Instance, *, replace: Callable[[Instance, float], None], left: Callable[[], None]
+        self,
+        instance: AttachedInstance,
+        *,
+        replace: Callable[[AttachedInstance, float], None],
+        left: Callable[[], None],
     ) -> None:
         """Send no new calls shortly before the invocation's time is over, and end those that outlive it. `left` is
         called when the instance takes no more. Before that, `replace` is called with the seconds until its end: the
@@ -155,7 +159,7 @@ class AttachedInstances:
             times.append((remaining - 2 * early, lambda: replace(instance, 2 * early)))
         instance.timers += [self._loop.call_later(max(0.0, seconds), act) for seconds, act in times]
 
-    def invocation_ended(self, instance: Instance, ended: asyncio.Task[Reply]) -> None:
+    def invocation_ended(self, instance: AttachedInstance, ended: asyncio.Task[AttachedReply]) -> None:
         """End the instance with its invocation. A lost Invoke connection says nothing about the function."""
         if ended.cancelled():
             return

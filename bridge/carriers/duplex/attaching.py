@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from bridge.carriers.duplex.attached import AttachedInstances, Instance, Reply
-from bridge.carriers.duplex.rendezvous import Arrival, Arrived
+from bridge.carriers.duplex.attached import AttachedInstance, AttachedInstances, AttachedReply
+from bridge.carriers.duplex.rendezvous import Arrived, InstanceArrival
 from bridge.config.schema import Duplex
 from bridge.rpc.errors import Bug, ConnectionLost, Draining, NotDuplex, RpcError, Unreachable
 
-Invoke = Callable[[str], Awaitable[Reply]]
+Invoke = Callable[[str], Awaitable[AttachedReply]]
 """Takes a token and runs the function with the order to connect, until it returns. Raises RpcError."""
 
 
@@ -47,20 +47,20 @@ class Attacher:
         self._address = address
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._invocations: set[asyncio.Task[Reply]] = set()
+        self._invocations: set[asyncio.Task[AttachedReply]] = set()
 
     @property
     def is_idle(self) -> bool:
         """Whether no invocation is under way."""
         return not self._invocations
 
-    async def attach(self) -> Instance:
+    async def attach(self) -> AttachedInstance:
         """Invoke the function and return its instance. Raises what the invocation raises; Unreachable if it does not
         connect in time; NotDuplex if it does not know how.
         """
-        arrived: asyncio.Future[Instance] = self._loop.create_future()
+        arrived: asyncio.Future[AttachedInstance] = self._loop.create_future()
 
-        def take(arrival: Arrival) -> None:
+        def take(arrival: InstanceArrival) -> None:
             if arrived.done():
                 arrival.transport.abort()
                 return
@@ -99,15 +99,17 @@ class Attacher:
         if self._invocations:
             await asyncio.wait(self._invocations)
 
-    async def _run(self, token: str) -> Reply:
+    async def _run(self, token: str) -> AttachedReply:
         return await self._invoke(token)
 
-    def _ended(self, invocation: asyncio.Task[Reply]) -> None:
+    def _ended(self, invocation: asyncio.Task[AttachedReply]) -> None:
         self._invocations.discard(invocation)
         if not invocation.cancelled():
             invocation.exception()  # marks it as seen, whether or not anybody asks
 
-    async def _arrival(self, arrived: asyncio.Future[Instance], invocation: asyncio.Task[Reply]) -> Instance:
+    async def _arrival(
+        self, arrived: asyncio.Future[AttachedInstance], invocation: asyncio.Task[AttachedReply]
+    ) -> AttachedInstance:
         """Return the instance once it has connected. Raises what the invocation raises; NotDuplex, Unreachable."""
         await asyncio.wait((arrived, invocation), return_when=asyncio.FIRST_COMPLETED)
         if arrived.done():
@@ -120,7 +122,11 @@ class Attacher:
         raise self._not_attached(reply)
 
     def _give_up(
-        self, token: str, arrived: asyncio.Future[Instance], invocation: asyncio.Task[Reply], error: RpcError
+        self,
+        token: str,
+        arrived: asyncio.Future[AttachedInstance],
+        invocation: asyncio.Task[AttachedReply],
+        error: RpcError,
     ) -> None:
         self._meeting.forget(token)
         if arrived.done():
@@ -130,7 +136,7 @@ class Attacher:
 
     # -- why there is no instance --------------------------------------------------------------------------------------
 
-    def _refuse_useless(self, instance: Instance) -> None:
+    def _refuse_useless(self, instance: AttachedInstance) -> None:
         """Raise if the instance never takes a call. Otherwise calls that wait would have it invoked again and again."""
         connection = instance.connection
         takes_calls = not instance.is_leaving and connection.can_ever_take_more and connection.max_streams
@@ -140,7 +146,7 @@ class Attacher:
                 " streams"
             )
 
-    def _not_attached(self, reply: Reply) -> RpcError:
+    def _not_attached(self, reply: AttachedReply) -> RpcError:
         if not reply.knows_duplex:
             because = f" ({reply.reason})" if reply.reason else ""
             return NotDuplex(

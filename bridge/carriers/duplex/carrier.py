@@ -20,10 +20,10 @@ from bridge.aws.events.duplex_order import (
     encode_order,
 )
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.duplex.attached import Reply
+from bridge.carriers.duplex.attached import AttachedReply
 from bridge.carriers.duplex.attaching import Meeting
 from bridge.carriers.duplex.instances import Instances, Observer
-from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, request_fields
+from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, grpc_request_fields
 from bridge.carriers.grpc.response import HeadReader
 from bridge.config.schema import Duplex
 from bridge.http2.events import Fields
@@ -45,7 +45,7 @@ _TARGET: Fields = ((":method", "POST"), (":scheme", "http"), (":authority", "loc
 """The beginning of each request. The function's server is at the other end of the connection, whatever its name."""
 
 
-class Place(Meeting, Protocol):
+class MeetingPlace(Meeting, Protocol):
     """Where functions find this process, and what they accept there."""
 
     address: TcpAddress
@@ -69,7 +69,7 @@ class DuplexCarrier:
         name: str,
         invoker: Invoker,
         *,
-        place: Place,
+        place: MeetingPlace,
         settings: Duplex,
         limits: Limits,
         observer: Observer,
@@ -113,7 +113,7 @@ class DuplexCarrier:
         """
         self._observer.call_began()
         agent = clean_value(user_agent)[:LONGEST_USER_AGENT]
-        return UpstreamCall(self, request_fields(_TARGET, path, agent, metadata), timeout, account)
+        return UpstreamCall(self, grpc_request_fields(_TARGET, path, agent, metadata), timeout, account)
 
     async def dry_run(self) -> None:
         """Check whether the function exists and may be called. Raises RpcError. The caller bounds the time."""
@@ -136,7 +136,7 @@ class DuplexCarrier:
         """Note that a call has ended."""
         self._observer.call_ended()
 
-    async def _invoke(self, token: str) -> Reply:
+    async def _invoke(self, token: str) -> AttachedReply:
         """Run the function with an order to connect, until it returns. Raises RpcError."""
         self._orders += 1
         event = encode_order(
@@ -163,19 +163,19 @@ class _HttpReply(Struct, gc=False):
 _decode = Decoder(_HttpReply).decode
 
 
-def read_reply(payload: bytes) -> Reply:
+def read_reply(payload: bytes) -> AttachedReply:
     """Return what a function answered to an order. Any reply that is not lambda_fn's is one of a function that does not
     know such orders: most often it says 404.
     """
     try:
         reply = _decode(payload)
     except (DecodeError, UnicodeDecodeError, RecursionError):
-        return Reply(reason="", knows_duplex=False)
+        return AttachedReply(reason="", knows_duplex=False)
     headers = reply.headers if isinstance(reply.headers, dict) else {}
     reason = headers.get(REASON)
     if not isinstance(reason, str):
-        return Reply(reason="", knows_duplex=False)
-    return Reply(reason=reason[:500], knows_duplex=not reason.startswith("off"))
+        return AttachedReply(reason="", knows_duplex=False)
+    return AttachedReply(reason=reason[:500], knows_duplex=not reason.startswith("off"))
 
 
 # -- facts of a client -------------------------------------------------------------------------------------------------

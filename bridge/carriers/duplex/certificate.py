@@ -44,10 +44,10 @@ def make_certificate() -> tuple[ssl.SSLContext, str]:
         path = Path(folder) / "key.pem"
         path.touch(mode=0o600)
         path.write_bytes(pem + secret)
-        return server_context(path), pem.decode("ascii")
+        return duplex_server_context(path), pem.decode("ascii")
 
 
-def server_context(path: Path, key: Path | None = None) -> ssl.SSLContext:
+def duplex_server_context(path: Path, key: Path | None = None) -> ssl.SSLContext:
     """Return the context of a listener for functions. Raises OSError for files that hold no certificate and key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from typing import Protocol
 
-from bridge.carriers.duplex.attached import AttachedInstances, Instance
+from bridge.carriers.duplex.attached import AttachedInstance, AttachedInstances
 from bridge.carriers.duplex.attaching import Attacher, Invoke, Meeting
 from bridge.carriers.http2.connection import Http2Connection
 from bridge.config.schema import Duplex
@@ -202,7 +202,7 @@ class Instances:
             unserved = min(unserved, calls)
         self._refuse(unserved, error)
 
-    def _replace(self, instance: Instance, seconds: float) -> None:
+    def _replace(self, instance: AttachedInstance, seconds: float) -> None:
         """Invoke the next instance, if the calls of this one, which ends in so many seconds, would find no room."""
         calls = instance.connection.open_streams
         if not self._is_leaving and not self._attempts and self._attached.room_beside(instance) < calls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from bridge.carriers.duplex.carrier import DuplexCarrier, Invoker, Place
+from bridge.carriers.duplex.carrier import DuplexCarrier, Invoker, MeetingPlace
 from bridge.carriers.duplex.instances import Observer
 from bridge.config.schema import Duplex
 from bridge.rpc.limits import Limits
@@ -13,7 +13,7 @@ from bridge.rpc.limits import Limits
 class KeptCarriers:
     """Belongs to the running loop. Each `take` needs its `release`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: MeetingPlace) -> None:
         self._place = place
         self._carriers: dict[Hashable, DuplexCarrier] = {}
         self._invokers: dict[Hashable, list[Invoker]] = {}

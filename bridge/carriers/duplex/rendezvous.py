@@ -16,13 +16,13 @@ from collections.abc import Callable, Coroutine
 from typing import NamedTuple, cast
 
 from bridge.aws.events.duplex_order import NamedCertificate, PinnedCertificate
-from bridge.carriers.duplex.certificate import make_certificate, server_context
+from bridge.carriers.duplex.certificate import duplex_server_context, make_certificate
 from bridge.carriers.http1.connect import give_up_unread, keep_alive
 from bridge.config.schema import DuplexListener
 from bridge.rpc.address import TcpAddress
 from bridge.rpc.metadata import clean_value
 
-MAX_LINE = 256
+MAX_MEETING_LINE = 256
 """Bytes of the first line: token, request id, remaining milliseconds."""
 LINE_SECONDS = 5.0
 """Time for the TLS handshake and the line."""
@@ -39,7 +39,7 @@ _PAUSE = 0.1
 _logger = logging.getLogger(__name__)
 
 
-class Arrival(NamedTuple):
+class InstanceArrival(NamedTuple):
     """A function that has connected with a valid token."""
 
     transport: asyncio.Transport
@@ -51,7 +51,7 @@ class Arrival(NamedTuple):
     """What it sent after the line: nothing, of an honest function."""
 
 
-Arrived = Callable[[Arrival], None]
+Arrived = Callable[[InstanceArrival], None]
 
 
 class Rendezvous:
@@ -189,7 +189,7 @@ class Rendezvous:
         if arrived is None:
             return False
         self.release(stranger)
-        arrived(Arrival(transport, clean_value(words[2][:128]), _seconds(words[3]), rest))
+        arrived(InstanceArrival(transport, clean_value(words[2][:128]), _seconds(words[3]), rest))
         return True
 
     def _own(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
@@ -205,7 +205,7 @@ def open_rendezvous(settings: DuplexListener, worker: int, *, count_stranger: Ca
     certificate: PinnedCertificate | NamedCertificate | None = None
     tls = None
     if settings.tls is not None:
-        tls = server_context(settings.tls.cert, settings.tls.key)
+        tls = duplex_server_context(settings.tls.cert, settings.tls.key)
         certificate = NamedCertificate(advertised.host)
     elif not advertised.is_loopback:  # functions on this machine need no TLS
         tls, pem = make_certificate()
@@ -243,10 +243,10 @@ class _Stranger(asyncio.Protocol):
         assert self._transport is not None
         self._line += data
         line, found, rest = bytes(self._line).partition(b"\n")
-        if not found and len(line) <= MAX_LINE:
+        if not found and len(line) <= MAX_MEETING_LINE:
             return
         self._stop()
-        if len(line) > MAX_LINE or not self._rendezvous.take(self, line, rest, self._transport):
+        if len(line) > MAX_MEETING_LINE or not self._rendezvous.take(self, line, rest, self._transport):
             self.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

@@ -53,7 +53,7 @@ LONGEST_USER_AGENT = 256
 """Characters of the client's user agent that are passed on."""
 
 
-def request_fields(target: Fields, path: str, user_agent: str, metadata: Metadata) -> Fields:
+def grpc_request_fields(target: Fields, path: str, user_agent: str, metadata: Metadata) -> Fields:
     """Return the header list of a request without its timeout. `target` has `:method`, `:scheme` and `:authority`."""
     return (
         *target,

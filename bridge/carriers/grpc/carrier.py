@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, request_fields
+from bridge.carriers.grpc.call import LONGEST_USER_AGENT, UpstreamCall, grpc_request_fields
 from bridge.carriers.grpc.response import HeadReader
 from bridge.carriers.http1.connect import CONNECT_TIMEOUT, Dialer, give_up_unread
 from bridge.carriers.http1.proxies import Proxies
@@ -90,7 +90,7 @@ class GrpcCarrier:
         """
         self._in_flight += 1
         agent = f"{clean_value(user_agent)[:LONGEST_USER_AGENT]} {USER_AGENT}".lstrip()
-        return UpstreamCall(self, request_fields(self._head, path, agent, metadata), timeout, account)
+        return UpstreamCall(self, grpc_request_fields(self._head, path, agent, metadata), timeout, account)
 
     async def dry_run(self) -> None:
         """Connect without making a call. Raises RpcError. The caller bounds the time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Template
 
-from bridge.commands.scaffold.interface import Interface, Method, Service, read_third_party
+from bridge.commands.scaffold.interface import DeclaredService, Interface, Method, read_third_party
 
 PROTO = "proto"
 """The folder of the .proto files, in every language but Python, whose generated code wants them at the top."""
@@ -35,13 +35,13 @@ def words_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
     }
 
 
-def first_method(interface: Interface) -> tuple[Service, Method | None]:
+def first_method(interface: Interface) -> tuple[DeclaredService, Method | None]:
     """Return the first method and its service, or a service if none has a method."""
     service = next((each for each in interface.services if each.methods), interface.services[0])
     return service, service.methods[0] if service.methods else None
 
 
-def proto_files(interface: Interface) -> dict[str, str]:
+def proto_texts(interface: Interface) -> dict[str, str]:
     """Return the .proto files in PROTO, and those that they import in THIRD_PARTY."""
     own = {f"{PROTO}/{each}": (interface.root / each).read_text() for each in interface.own_files}
     others = {f"{THIRD_PARTY}/{name}": text for name, text in read_third_party(interface).items()}

@@ -19,12 +19,12 @@ from bridge.commands.scaffold.folder import (
     STREAMED_DEFAULTS,
     THIRD_PARTY,
     bridge_yaml,
-    proto_files,
+    proto_texts,
     template_yaml,
     words_of,
 )
-from bridge.commands.scaffold.interface import Interface, Message, Method, Service, required_fields
-from bridge.commands.scaffold.toolchain import require, run, texts_in, write_all
+from bridge.commands.scaffold.interface import DeclaredService, DeclaredType, Interface, Method, required_fields
+from bridge.commands.scaffold.toolchain import require, run_tool, texts_in, write_all
 
 FILES = (
     *(".gitignore", "README.md", "bridge.yaml", "function.go", "function_test.go"),
@@ -70,7 +70,7 @@ def texts_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
         "include": f" -I {THIRD_PARTY}" if interface.third_party else "",
     }
     texts = {path: template.substitute(words) for path, template in _TEMPLATES.items()}
-    texts |= proto_files(interface)
+    texts |= proto_texts(interface)
     texts["bridge.yaml"] = bridge_yaml(words, 'command: ["./bootstrap"]', built="bootstrap", defaults=STREAMED_DEFAULTS)
     texts["template.yaml"] = template_yaml(words, handler="bootstrap", runtime="provided.al2023", build_method="go1.x")
     texts["function.go"] = code.function()
@@ -83,10 +83,10 @@ def _made_by_go(texts: dict[str, str]) -> dict[str, str]:
     with TemporaryDirectory(prefix="bridge-new-") as scratch:
         folder = Path(scratch)
         write_all(folder, texts)
-        run(["go", "mod", "tidy", "-e"], folder)  # -e: the generated code, which others import, is still missing
-        run(["sh", "generate.sh"], folder)
+        run_tool(["go", "mod", "tidy", "-e"], folder)  # -e: the generated code, which others import, is still missing
+        run_tool(["sh", "generate.sh"], folder)
         write_all(folder, {"go.mod": texts["go.mod"]})  # as it was, without the marks of the first run
-        run(["go", "mod", "tidy"], folder)
+        run_tool(["go", "mod", "tidy"], folder)
         own = {path: (folder / path).read_text() for path in ("go.mod", "go.sum")}
         return own | texts_in(folder, "gen")
 
@@ -154,7 +154,7 @@ class _Code:
             f"\tmux := http.NewServeMux()\n{routes}\treturn mux\n}}\n"
         )
 
-    def _service(self, service: Service) -> str:
+    def _service(self, service: DeclaredService) -> str:
         name = f"{go_name(service.name)}Service"
         head = (
             f"// {name} answers the calls of {service.full_name}.\n"
@@ -222,7 +222,7 @@ class _Code:
             + "".join(f"\n{test}" for test in tests)
         )
 
-    def _test(self, service: Service, method: Method) -> str:
+    def _test(self, service: DeclaredService, method: Method) -> str:
         name = go_name(method.name)
         request = self._example(method.request)
         if self._greets:
@@ -305,7 +305,7 @@ class _Code:
         self._uses_proto |= field.type != _Field.TYPE_BYTES
         return _POINTERS[field.type]
 
-    def _enum_value(self, message: Message) -> str:
+    def _enum_value(self, message: DeclaredType) -> str:
         """Values of a nested enum are named after the message around it."""
         assert isinstance(message.descriptor, EnumDescriptorProto)
         around = message.path[:-1] or message.path

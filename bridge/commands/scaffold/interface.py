@@ -44,7 +44,7 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class DeclaredService:
     """One service of the file."""
 
     name: str
@@ -53,7 +53,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DeclaredType:
     """A message type, or an enum, and where it is declared."""
 
     file: str
@@ -77,8 +77,8 @@ class Interface:
     """What it imports of googleapis-common-protos."""
     files: dict[str, FileDescriptorProto]
     """The file and all that it imports, by the names that imports use."""
-    services: tuple[Service, ...]
-    types: dict[str, Message]
+    services: tuple[DeclaredService, ...]
+    types: dict[str, DeclaredType]
     """By full name."""
 
 
@@ -174,7 +174,7 @@ def _interface(root: Path, name: str, found: FileDescriptorSet) -> Interface:
         third_party=tuple(each for each in foreign if not each.startswith("google/protobuf/")),
         files={each.name: each for each in found.file},
         services=tuple(
-            Service(service.name, _full(file.package, service.name), tuple(map(_method, service.method)))
+            DeclaredService(service.name, _full(file.package, service.name), tuple(map(_method, service.method)))
             for service in file.service
         ),
         types=dict(_types(found)),
@@ -195,26 +195,26 @@ def _full(package: str, *names: str) -> str:
     return ".".join((*((package,) if package else ()), *names))
 
 
-def _types(found: FileDescriptorSet) -> Iterator[tuple[str, Message]]:
+def _types(found: FileDescriptorSet) -> Iterator[tuple[str, DeclaredType]]:
     for file in found.file:
         for enum in file.enum_type:
-            yield _full(file.package, enum.name), Message(file.name, (enum.name,), enum)
+            yield _full(file.package, enum.name), DeclaredType(file.name, (enum.name,), enum)
         for message in file.message_type:
             yield from _within(file, (), message)
 
 
 def _within(
     file: FileDescriptorProto, around: tuple[str, ...], message: DescriptorProto
-) -> Iterator[tuple[str, Message]]:
+) -> Iterator[tuple[str, DeclaredType]]:
     path = (*around, message.name)
-    yield _full(file.package, *path), Message(file.name, path, message)
+    yield _full(file.package, *path), DeclaredType(file.name, path, message)
     for enum in message.enum_type:
-        yield _full(file.package, *path, enum.name), Message(file.name, (*path, enum.name), enum)
+        yield _full(file.package, *path, enum.name), DeclaredType(file.name, (*path, enum.name), enum)
     for inner in message.nested_type:
         yield from _within(file, path, inner)
 
 
-def required_fields(message: Message) -> list[FieldDescriptorProto]:
+def required_fields(message: DeclaredType) -> list[FieldDescriptorProto]:
     """Return the fields without which the message cannot be sent (proto2)."""
     assert isinstance(message.descriptor, DescriptorProto)
     return [field for field in message.descriptor.field if field.label == FieldDescriptorProto.LABEL_REQUIRED]

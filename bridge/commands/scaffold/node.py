@@ -19,12 +19,12 @@ from bridge.commands.scaffold.folder import (
     THIRD_PARTY,
     bridge_yaml,
     names_in,
-    proto_files,
+    proto_texts,
     template_yaml,
     words_of,
 )
-from bridge.commands.scaffold.interface import Interface, Method, Service, required_fields
-from bridge.commands.scaffold.toolchain import require, run, texts_in, write_all
+from bridge.commands.scaffold.interface import DeclaredService, Interface, Method, required_fields
+from bridge.commands.scaffold.toolchain import require, run_tool, texts_in, write_all
 
 FILES = (
     *(".gitignore", "README.md", "bridge.yaml", "generate.sh", "index.js"),
@@ -64,8 +64,8 @@ def files_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
     with TemporaryDirectory(prefix="bridge-new-") as scratch:
         folder = Path(scratch)
         write_all(folder, texts)
-        run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"], folder)
-        run(["sh", "generate.sh"], folder)
+        run_tool(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"], folder)
+        run_tool(["sh", "generate.sh"], folder)
         return texts | texts_in(folder, "gen")
 
 
@@ -85,7 +85,7 @@ def texts_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
         "include": f" -I {THIRD_PARTY}" if interface.third_party else "",
     }
     texts = {path: template.substitute(words) for path, template in _TEMPLATES.items()}
-    texts |= proto_files(interface)
+    texts |= proto_texts(interface)
     texts["bridge.yaml"] = bridge_yaml(words, "handler: index.handler", defaults=_DEFAULTS)
     texts["template.yaml"] = template_yaml(words, handler="index.handler", runtime="nodejs22.x")
     texts["index.js"] = code.index()
@@ -127,7 +127,7 @@ class _Code:
         names = sorted(_import_of(service) for service in self._interface.services)
         return f'import {{ {", ".join(names)} }} from "./gen/{self._interface.file.removesuffix(".proto")}_pb.js";\n'
 
-    def _service(self, service: Service) -> str:
+    def _service(self, service: DeclaredService) -> str:
         methods = "".join(self._method(method) for method in service.methods)
         body = f"{{\n{methods}  }}" if methods else "{}"
         return f"  router.service({_name_of(service)}, {body});\n"
@@ -165,7 +165,7 @@ class _Code:
             "const transport = createRouterTransport(routes);\n" + "".join(f"\n{test}" for test in tests)
         )
 
-    def _test(self, service: Service, method: Method) -> str:
+    def _test(self, service: DeclaredService, method: Method) -> str:
         request = '{ name: "world" }' if self._greets else self._example(method.request)
         lines = [f"const client = createClient({_name_of(service)}, transport);"]
         if method.streams_requests:
@@ -209,15 +209,15 @@ class _Code:
                 return "0n" if field.type in _LONGS else "0"
 
 
-def _exported(service: Service) -> str:
+def _exported(service: DeclaredService) -> str:
     return f"{service.name}$" if service.name in _RESERVED else service.name
 
 
-def _name_of(service: Service) -> str:
+def _name_of(service: DeclaredService) -> str:
     return f"{service.name}Service" if service.name in _TAKEN else _exported(service)
 
 
-def _import_of(service: Service) -> str:
+def _import_of(service: DeclaredService) -> str:
     exported, name = _exported(service), _name_of(service)
     return exported if exported == name else f"{exported} as {name}"
 

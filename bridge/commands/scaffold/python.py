@@ -16,7 +16,14 @@ from google.protobuf.descriptor_pb2 import EnumDescriptorProto, FieldDescriptorP
 
 from bridge.commands.failure import CommandFailed
 from bridge.commands.scaffold.folder import bridge_yaml, template_yaml, words_of
-from bridge.commands.scaffold.interface import Interface, Message, Method, Service, generate, required_fields
+from bridge.commands.scaffold.interface import (
+    DeclaredService,
+    DeclaredType,
+    Interface,
+    Method,
+    generate,
+    required_fields,
+)
 
 FILES: tuple[str, ...] = ()
 """What must not exist before tools run: no tool runs that takes long."""
@@ -130,12 +137,12 @@ class _Code:
         self.module = "function" if "app" in folders else "app"
         """The name of the module with the handler. A module hides a folder of its name."""
 
-    def _messages_of(self, service: Service) -> Iterator[Message]:
+    def _messages_of(self, service: DeclaredService) -> Iterator[DeclaredType]:
         for method in service.methods:
             for name in (method.request, method.reply):
                 yield from self._needed(name)
 
-    def _needed(self, name: str, depth: int = 0) -> Iterator[Message]:
+    def _needed(self, name: str, depth: int = 0) -> Iterator[DeclaredType]:
         message = self._interface.types[name]
         yield message
         if isinstance(message.descriptor, EnumDescriptorProto) or depth > 10:
@@ -182,7 +189,7 @@ class _Code:
         named = module[-1] if module[-1] == alias else f"{module[-1]} as {alias}"
         return f"import {named}\n" if len(module) == 1 else f"from {'.'.join(module[:-1])} import {named}\n"
 
-    def _servicer(self, service: Service) -> str:
+    def _servicer(self, service: DeclaredService) -> str:
         head = f"class {_class_of(service)}({self._grpc_module()}.{service.name}Servicer):\n"
         if not service.methods:
             return f"{head}    pass\n"
@@ -219,7 +226,7 @@ class _Code:
             f"import {self.module}\n{self._imports()}\n\n" + "\n\n".join(tests)
         )
 
-    def _test(self, service: Service, method: Method) -> str:
+    def _test(self, service: DeclaredService, method: Method) -> str:
         filled = f'{self._class_of(method.request)}(name="world")' if self._greets else self._example(method.request)
         request = f"iter([{filled}])" if method.streams_requests else filled
         head = (
@@ -263,7 +270,7 @@ class _Code:
         return "0.0" if field.type in _FRACTIONS else "0"
 
 
-def _class_of(service: Service) -> str:
+def _class_of(service: DeclaredService) -> str:
     return f"{service.name}Service" if service.name in _TAKEN else service.name
 
 

@@ -17,11 +17,11 @@ from bridge.commands.scaffold.folder import (
     THIRD_PARTY,
     bridge_yaml,
     names_in,
-    proto_files,
+    proto_texts,
     template_yaml,
     words_of,
 )
-from bridge.commands.scaffold.interface import Interface, Method, Service
+from bridge.commands.scaffold.interface import DeclaredService, Interface, Method
 from bridge.commands.scaffold.toolchain import formatted, require
 
 FILES: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def texts_of(name: str, interface: Interface, *, greets: bool) -> dict[str, str]
         words, handler="bootstrap", runtime="provided.al2023", build_method="makefile"
     )
     texts["src/main.rs"] = formatted(["rustfmt", "--edition", "2024"], code.main())
-    return texts | proto_files(interface)
+    return texts | proto_texts(interface)
 
 
 def words_in(name: str) -> list[str]:
@@ -151,7 +151,7 @@ class _Code:
             + "\n"
         )
 
-    def _service(self, service: Service) -> str:
+    def _service(self, service: DeclaredService) -> str:
         name = type_name(service.name)
         methods = "\n".join(self._method(method) for method in service.methods)
         head = f"impl {self._module(service, 'server')}::{name} for {_struct(service)} {{"
@@ -159,13 +159,13 @@ class _Code:
             return f"struct {_struct(service)};\n\n{head}}}\n"
         return f"struct {_struct(service)};\n\n#[tonic::async_trait]\n{head}\n{methods}}}\n"
 
-    def _module(self, service: Service, side: str) -> str:
+    def _module(self, service: DeclaredService, side: str) -> str:
         """Return the generated module of one side of a service."""
         # naive_snake_case of tonic-build: an underscore before each upper-case letter but the first.
         snake = re.sub(r"(?<=.)(?=[A-Z])", "_", type_name(service.name)).lower()
         return f"{self._package(self._interface.file)}{snake}_{side}"
 
-    def _server(self, service: Service) -> str:
+    def _server(self, service: DeclaredService) -> str:
         return f"{self._module(service, 'server')}::{type_name(service.name)}Server"
 
     def _package(self, file: str) -> str:
@@ -234,7 +234,7 @@ class _Code:
             "    use super::*;\n" + "".join(f"\n{test}" for test in tests) + "}\n"
         )
 
-    def _test(self, service: Service, method: Method) -> str:
+    def _test(self, service: DeclaredService, method: Method) -> str:
         client = f"{self._module(service, 'client')}::{type_name(service.name)}Client"
         name = snake_name(method.name)
         request = _default(self._type(method.request))
@@ -262,7 +262,7 @@ class _Code:
         return head + "".join(f"        {line}\n" for line in lines) + "    }\n"
 
 
-def _struct(service: Service) -> str:
+def _struct(service: DeclaredService) -> str:
     return f"{type_name(service.name)}Service"
 
 

@@ -23,7 +23,7 @@ def require(program: str, needed: str) -> None:
         raise CommandFailed(f"{program} is not on the PATH: install {needed}, and run the command again")
 
 
-def run(command: Sequence[str], folder: Path) -> None:
+def run_tool(command: Sequence[str], folder: Path) -> None:
     """Run a tool in a folder. Raises CommandFailed with the end of its output."""
     # generate.sh finds protoc with the Python that runs us.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"

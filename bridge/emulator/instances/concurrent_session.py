@@ -13,7 +13,7 @@ from bridge.emulator.instances import failures
 from bridge.emulator.instances.failures import Failure
 from bridge.emulator.instances.invocation import Reply
 from bridge.emulator.instances.lifecycle import Act, InvalidTransition, RuntimePhase
-from bridge.emulator.instances.runtime_session import Delivery, Observer, Poller, UnknownInvocation
+from bridge.emulator.instances.runtime_session import Delivery, Poller, RuntimeObserver, UnknownInvocation
 
 
 class InvocationTimedOut(Exception):
@@ -48,7 +48,7 @@ class _Running:
 class ConcurrentSession:
     """The conversation with all workers of one runtime. It counts workers by what they do, for nothing names them."""
 
-    def __init__(self, observer: Observer, concurrency: int) -> None:
+    def __init__(self, observer: RuntimeObserver, concurrency: int) -> None:
         self._observer = observer
         self._concurrency = concurrency
         self._phase = RuntimePhase.STARTED

@@ -22,7 +22,7 @@ _RETRY_AFTER = 0.002
 _LAST_PATIENCE = 1.0
 
 
-class Console:
+class LogConsole:
     """Writes whole lines, at once, in the order given. Functions are not held up by whoever does not read: lines are
     lost then.
     """

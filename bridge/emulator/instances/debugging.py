@@ -20,11 +20,11 @@ _LISTENING_SECONDS = 60.0
 """Seconds that a debugger may take to listen. Then the function goes on without the line that says so."""
 _LOOK_SECONDS = 0.05
 
-WAIT = "--wait"
+WAIT_ARGUMENT = "--wait"
 """Tells our runtime for Node.js to wait for the editor."""
 
 
-PREFIX = "debug: "
+LINE_PREFIX = "debug: "
 """What lines about debuggers begin with."""
 
 
@@ -111,6 +111,6 @@ def announcement(debug: Debug, *, is_node: bool) -> str:
     name = "the inspector of Node.js" if is_node else "debugpy"
     waits = " The function waits for an editor." if debug.wait else ""
     return (
-        f"{PREFIX}{name} listens on {LOOPBACK}:{debug.port}.{waits} There is one instance and no time limit; "
+        f"{LINE_PREFIX}{name} listens on {LOOPBACK}:{debug.port}.{waits} There is one instance and no time limit; "
         "a caller's own deadline still ends its call"
     )

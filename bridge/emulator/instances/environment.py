@@ -34,7 +34,7 @@ for name in "lambda_fn", "debugpy":
 PROBE_TIMEOUT = 10.0
 
 
-class Interpreter(FrozenValue, frozen=True):
+class FunctionInterpreter(FrozenValue, frozen=True):
     """What a Python interpreter says about itself."""
 
     version: str = "3"
@@ -46,9 +46,9 @@ class Interpreters:
     """Asks each interpreter once per code folder, for a folder may bring its own lambda_fn."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, Path], Interpreter] = {}
+        self._known: dict[tuple[str, Path], FunctionInterpreter] = {}
 
-    async def ask(self, config: FunctionConfig) -> Interpreter:
+    async def ask(self, config: FunctionConfig) -> FunctionInterpreter:
         """Describe the interpreter of a Python function; one that does not start fails later, with a report."""
         key = interpreter_of(config), config.code
         known = self._known.get(key)
@@ -57,8 +57,8 @@ class Interpreters:
         return known
 
 
-async def _ask(config: FunctionConfig) -> Interpreter:
-    environment = environment_of(config, Interpreter(), runtime_api="", log_stream="")
+async def _ask(config: FunctionConfig) -> FunctionInterpreter:
+    environment = environment_of(config, FunctionInterpreter(), runtime_api="", log_stream="")
     try:
         process = await asyncio.create_subprocess_exec(
             interpreter_of(config),
@@ -71,21 +71,21 @@ async def _ask(config: FunctionConfig) -> Interpreter:
             stderr=subprocess.DEVNULL,
         )
     except OSError:
-        return Interpreter()
+        return FunctionInterpreter()
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             output, _ = await process.communicate()
     except TimeoutError:
-        return Interpreter()
+        return FunctionInterpreter()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     match output.decode("latin-1").split():
         case [version, lambda_fn, debugpy]:
-            return Interpreter(version, lambda_fn == "present", debugpy == "present")
+            return FunctionInterpreter(version, lambda_fn == "present", debugpy == "present")
         case _:
-            return Interpreter()
+            return FunctionInterpreter()
 
 
 def interpreter_of(config: FunctionConfig) -> str:
@@ -100,7 +100,7 @@ def command_of(config: FunctionConfig) -> tuple[str, ...]:
         return config.command
     assert config.handler is not None
     if is_node(config):
-        waits = (debugging.WAIT,) if config.debug is not None and config.debug.wait else ()
+        waits = (debugging.WAIT_ARGUMENT,) if config.debug is not None and config.debug.wait else ()
         return "node", *debugging.node_arguments(config.debug), str(NODE_RUNTIME), config.handler, *waits
     runtime = RUNTIMES[config.runtime or "lambda_fn"]
     return interpreter_of(config), *debugging.python_arguments(config.debug), "-m", runtime, config.handler
@@ -126,7 +126,7 @@ def is_node(config: FunctionConfig) -> bool:
 
 def environment_of(
     config: FunctionConfig,
-    interpreter: Interpreter,
+    interpreter: FunctionInterpreter,
     *,
     runtime_api: str,
     log_stream: str,
@@ -187,7 +187,7 @@ def _for_many_calls(concurrency: int) -> Mapping[str, str]:
     }
 
 
-def _for_python(interpreter: Interpreter) -> Mapping[str, str]:
+def _for_python(interpreter: FunctionInterpreter) -> Mapping[str, str]:
     return {
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{interpreter.version}",
         "PYTHONUNBUFFERED": "1",
@@ -200,7 +200,7 @@ def _for_breakpoints(breakpoint_socket: str | None) -> Mapping[str, str]:
     return own if breakpoint_socket is None else own | {"LAMBDA_FN_BREAKPOINT_SOCKET": breakpoint_socket}
 
 
-def _python_path(config: FunctionConfig, interpreter: Interpreter) -> Mapping[str, str]:
+def _python_path(config: FunctionConfig, interpreter: FunctionInterpreter) -> Mapping[str, str]:
     """Return the search path. The function's own folder comes first. Our copy of lambda_fn comes last, for functions
     that have none.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from bridge.config.schema import Reload
-from bridge.emulator.instances.source_tree import FileChange, Snapshot, SourceTree, changes
+from bridge.emulator.instances.source_tree import FileChange, SourceSnapshot, SourceTree, changes
 from bridge.source_files import kinds
 
 LOOKED_AFTER = 1.0
@@ -131,7 +131,7 @@ class _Tree:
         self.followed = followed
         self._tree = SourceTree(followed.folder, followed.rules)
         self._on_change = on_change
-        self._told: Snapshot = {}
+        self._told: SourceSnapshot = {}
 
     async def begin(self) -> None:
         """Look for the first time."""
@@ -153,7 +153,7 @@ class _Tree:
         if (found := changes(former, now)) or is_anew:
             self._on_change(self.followed, found)
 
-    async def _look(self, former: Snapshot) -> Snapshot:
+    async def _look(self, former: SourceSnapshot) -> SourceSnapshot:
         return await asyncio.to_thread(self._tree.look, former)
 
 

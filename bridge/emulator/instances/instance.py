@@ -198,7 +198,7 @@ class Instance:
         except CannotStart as error:
             reason = str(error)
             if self._debug is not None and not self._claims and self._end is None:
-                self._log(f"{debugging.PREFIX}{reason}")  # no invocation can say it
+                self._log(f"{debugging.LINE_PREFIX}{reason}")  # no invocation can say it
             self._finish(lambda request_id: failures.not_started(request_id, reason))
             self._owner.instance_gone(self)
             return
@@ -279,7 +279,7 @@ class Instance:
         reply.fail(failure)
         return self._report(invocation, tail, failure, duration)
 
-    # -- what the runtime does (runtime_session.Observer)
+    # -- what the runtime does (runtime_session.RuntimeObserver)
 
     def runtime_ready(self) -> None:
         if self._is_single or self._ready_at is None:

@@ -10,7 +10,7 @@ import re
 from bridge.rpc.limits import MIB
 from bridge.rpc.value import FrozenValue
 
-MAX_LINE = 16 * 1024
+MAX_LOG_LINE = 16 * 1024
 """Bytes of one line; longer ones are shown in pieces."""
 MAX_TAIL = 4 * 1024
 """Bytes of `X-Amz-Log-Result` before base64."""
@@ -34,9 +34,9 @@ class LineSplitter:
             rest = b""
         lines = [text for line in whole for text in _bounded(line.rstrip(b"\r\n"))]
         # A carriage return at the very end stays, too: a newline may follow.
-        while len(rest) - rest.endswith(b"\r") > MAX_LINE:
-            lines.append(_text(rest[:MAX_LINE]))
-            rest = rest[MAX_LINE:]
+        while len(rest) - rest.endswith(b"\r") > MAX_LOG_LINE:
+            lines.append(_text(rest[:MAX_LOG_LINE]))
+            rest = rest[MAX_LOG_LINE:]
         self._rest = rest
         return lines
 
@@ -47,9 +47,9 @@ class LineSplitter:
 
 
 def _bounded(line: bytes) -> list[str]:
-    if len(line) <= MAX_LINE:
+    if len(line) <= MAX_LOG_LINE:
         return [_text(line)]
-    return [_text(line[start : start + MAX_LINE]) for start in range(0, len(line), MAX_LINE)]
+    return [_text(line[start : start + MAX_LOG_LINE]) for start in range(0, len(line), MAX_LOG_LINE)]
 
 
 def _text(line: bytes) -> str:

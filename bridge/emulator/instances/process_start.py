@@ -9,7 +9,7 @@ from uuid import uuid4
 from bridge.config.schema import Debug, FunctionConfig
 from bridge.emulator.instances import debugging, environment
 from bridge.emulator.instances.debugging import CannotDebug
-from bridge.emulator.instances.environment import Interpreter
+from bridge.emulator.instances.environment import FunctionInterpreter
 from bridge.emulator.instances.log_socket import LogSocket
 from bridge.emulator.instances.output import InstanceOutput
 from bridge.emulator.instances.process import FunctionProcess
@@ -84,7 +84,7 @@ class ProcessStart:
         config = self._config
         # A command of the user's own needs no interpreter.
         has_interpreter = environment.is_python(config)
-        interpreter = await self._shared.interpreters.ask(config) if has_interpreter else Interpreter()
+        interpreter = await self._shared.interpreters.ask(config) if has_interpreter else FunctionInterpreter()
         if config.debug is not None:
             await self._take_debug_port(config.debug, interpreter)
         day = time.strftime("%Y/%m/%d", time.gmtime())
@@ -102,7 +102,7 @@ class ProcessStart:
             on_output=self._output.write,
         )
 
-    async def _take_debug_port(self, debug: Debug, interpreter: Interpreter) -> None:
+    async def _take_debug_port(self, debug: Debug, interpreter: FunctionInterpreter) -> None:
         if not interpreter.has_debugpy:
             raise CannotDebug(debugging.missing_debugpy(self._config))
         await self._shared.debug_ports.take(debug.port)

@@ -25,7 +25,7 @@ class Delivery(FrozenValue, frozen=True):
     """Wall-clock milliseconds since 1970, as AWS counts."""
 
 
-class Observer(Protocol):
+class RuntimeObserver(Protocol):
     """The instance, as its runtime's session sees it."""
 
     def runtime_ready(self) -> None:
@@ -97,7 +97,7 @@ class RuntimeSession:
     workers = 1
     stuck = 0  # such a runtime is killed when an invocation's time is over
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: RuntimeObserver) -> None:
         self.phase = RuntimePhase.STARTED
         self._observer = observer
         self._delivery: Delivery | None = None

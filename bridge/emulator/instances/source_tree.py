@@ -18,7 +18,7 @@ from bridge.source_files import kinds
 from bridge.source_files.ignore_rules import IgnoreRules
 from bridge.source_files.patterns import FilePatterns
 
-MAX_FILES = 20_000
+MAX_SOURCE_FILES = 20_000
 """Files of one folder that are followed. Those found later are not."""
 MAX_HASHED = 64 << 20
 """Bytes of a file whose content is compared. A larger file has changed if its size or its time has."""
@@ -51,7 +51,7 @@ class SourceFile:
         return self.stamp[3] / 1e9
 
 
-Snapshot = dict[str, SourceFile]
+SourceSnapshot = dict[str, SourceFile]
 """By path, relative to the folder."""
 
 
@@ -79,14 +79,14 @@ class SourceTree:
         # A line that tells of a change would be the next change.
         self._ours = {identity for number in (1, 2) if (identity := _identity(number)) is not None}
 
-    def look(self, former: Snapshot) -> Snapshot:
+    def look(self, former: SourceSnapshot) -> SourceSnapshot:
         """Return the files as they are now. Content is read only where `former` has another stamp.
 
         It reads the disk, so call it in a thread. A folder or file that cannot be read is left out.
         """
-        found: Snapshot = {}
+        found: SourceSnapshot = {}
         for name, entry in self._files():
-            if len(found) >= MAX_FILES:
+            if len(found) >= MAX_SOURCE_FILES:
                 break
             if (file := _read(entry, former.get(name), self._ours)) is not None:
                 found[name] = file
@@ -120,7 +120,7 @@ class SourceTree:
         return self._exclude.match(f"{name}/") or (path / _CACHE_MARK).is_file()
 
 
-def changes(former: Snapshot, now: Snapshot) -> list[FileChange]:
+def changes(former: SourceSnapshot, now: SourceSnapshot) -> list[FileChange]:
     """Return what differs, in the order of the names."""
     found = []
     for name in sorted(former.keys() | now.keys()):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bridge.emulator.instances.console import Console
+from bridge.emulator.instances.console import LogConsole
 
 _MOST_WAITING = 64
 """Threads of one instance that may wait for the terminal."""
@@ -34,7 +34,7 @@ def terminal_path() -> str | None:
 class Terminal:
     """The terminal, for one debugger at a time."""
 
-    def __init__(self, path: str, console: Console) -> None:
+    def __init__(self, path: str, console: LogConsole) -> None:
         self._path = path
         self._console = console
         self._turn = asyncio.Lock()

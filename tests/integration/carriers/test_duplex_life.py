@@ -13,11 +13,11 @@ import pytest
 
 from bridge.aws.events.duplex_order import KEY
 from bridge.aws.invoke import InvokeReply
-from bridge.carriers.duplex.attached import Reply
+from bridge.carriers.duplex.attached import AttachedReply
 from bridge.carriers.duplex.carrier import DuplexCarrier
 from bridge.carriers.duplex.instances import Instances
 from bridge.carriers.duplex.kept import KeptCarriers
-from bridge.carriers.duplex.rendezvous import Arrival, Arrived, Rendezvous
+from bridge.carriers.duplex.rendezvous import Arrived, InstanceArrival, Rendezvous
 from bridge.carriers.http2.connection import FLUSHED_AT, Http2Connection
 from bridge.config.schema import Duplex
 from bridge.rpc.address import TcpAddress
@@ -189,10 +189,10 @@ async def test_what_follows_the_line_at_once_is_read_as_http2() -> None:
     """The server speaks first. Its bytes may come before any task has run since the line was read."""
     meeting, invoked = MeetingDouble(), asyncio.Event()
 
-    async def invoke(token: str) -> Reply:
+    async def invoke(token: str) -> AttachedReply:
         invoked.set()
         await asyncio.sleep(30)
-        return Reply(reason="", knows_duplex=True)
+        return AttachedReply(reason="", knows_duplex=True)
 
     pool = Instances(
         "greeter",
@@ -206,7 +206,7 @@ async def test_what_follows_the_line_at_once_is_read_as_http2() -> None:
     await invoked.wait()
     ours, theirs = socket.socketpair()
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
-    meeting.arrived(Arrival(transport, "request-1", 60.0, b""))
+    meeting.arrived(InstanceArrival(transport, "request-1", 60.0, b""))
 
     assert isinstance(transport.get_protocol(), Http2Connection)
     theirs.sendall(bytes.fromhex("000000040000000000"))

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 
-from bridge.console.conversation import FieldShown, Form
+from bridge.console.conversation import FieldShown, RequestForm
 from bridge.console.forms import MOST_FIELDS, MOST_METHODS, MOST_TYPES, form_of, methods_of
 from bridge.services.descriptors import Descriptors, load_descriptors
 
@@ -24,7 +24,7 @@ def method(descriptors: Descriptors, service: str, name: str) -> MethodDescripto
 
 
 @pytest.fixture(scope="module")
-def form() -> Form:
+def form() -> RequestForm:
     return form_of(method(ORDERS, "orders.v1.Orders", "Talk"))
 
 
@@ -54,11 +54,11 @@ def test_methods_have_their_kind_and_types() -> None:
     ],
     ids=lambda field: field.name,
 )
-def test_each_kind_of_field_is_told(form: Form, field: FieldShown) -> None:
+def test_each_kind_of_field_is_told(form: RequestForm, field: FieldShown) -> None:
     assert field in form.messages[ORDER]
 
 
-def test_enums_are_told_and_types_that_the_page_knows_are_not(form: Form) -> None:
+def test_enums_are_told_and_types_that_the_page_knows_are_not(form: RequestForm) -> None:
     assert {"orders.v1.State": ["STATE_UNSPECIFIED", "OPEN", "SHIPPED"]} == form.enums
     assert {ORDER} == set(form.messages)
     assert not form.is_cut

@@ -7,7 +7,7 @@ import json
 import os
 from io import StringIO
 
-from bridge.emulator.instances.console import Console
+from bridge.emulator.instances.console import LogConsole
 
 
 class Terminal(StringIO):
@@ -17,7 +17,7 @@ class Terminal(StringIO):
 
 def test_a_line_is_prefixed_with_its_function() -> None:
     stream = StringIO()
-    console = Console(stream)
+    console = LogConsole(stream)
     console("greeter", "hello")
     console("other", "")
 
@@ -27,7 +27,7 @@ def test_a_line_is_prefixed_with_its_function() -> None:
 def test_where_the_log_is_json_lines_are_too() -> None:
     """With the fields of every line of the log; what is no UTF-8 is escaped."""
     stream = StringIO()
-    console = Console(stream, as_json=True)
+    console = LogConsole(stream, as_json=True)
     console("greeter", 'say "hello" caf\udce9')
     line = json.loads(stream.getvalue())
 
@@ -38,7 +38,7 @@ def test_where_the_log_is_json_lines_are_too() -> None:
 def test_only_a_terminal_gets_colours() -> None:
     """The name is coloured, always alike; the line is the function's own."""
     stream = Terminal()
-    console = Console(stream)
+    console = LogConsole(stream)
     console("greeter", "one")
     console("greeter", "two")
 
@@ -55,7 +55,7 @@ async def test_functions_go_on_when_nobody_reads() -> None:
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     with open(reader, "rb", buffering=0) as screen, open(writer, "w", buffering=1) as stream:
-        console = Console(stream, most_waiting=100_000)
+        console = LogConsole(stream, most_waiting=100_000)
         for number in range(2000):
             console("greeter", f"{number:04} {'x' * 200}")
         received = b""
@@ -77,7 +77,7 @@ def test_functions_go_on_when_the_reader_is_gone() -> None:
     """A closed pipe loses lines and nothing else."""
     reader, writer = os.pipe()
     with open(writer, "w", buffering=1) as stream:
-        console = Console(stream)
+        console = LogConsole(stream)
         os.close(reader)
         console("greeter", "hello")
         console.close()
@@ -87,7 +87,7 @@ def test_lines_wait_while_a_debugger_has_the_terminal() -> None:
     """What came before is written first, and nothing is lost or out of order."""
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "w") as stream:
-        console = Console(stream)
+        console = LogConsole(stream)
         console("f", "before")
         console.hold()
         assert b"f | before\n" == reader.read(1000)
@@ -104,7 +104,7 @@ def test_lines_wait_while_a_debugger_has_the_terminal() -> None:
 def test_lines_that_wait_are_written_at_the_end() -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as reader, os.fdopen(write, "w") as stream:
-        console = Console(stream)
+        console = LogConsole(stream)
         console.hold()
         console("f", "last")
         console.close()

@@ -10,16 +10,16 @@ import pytest
 
 from bridge.config.schema import FunctionConfig
 from bridge.emulator.instances import environment
-from bridge.emulator.instances.environment import Interpreter
+from bridge.emulator.instances.environment import FunctionInterpreter
 from bridge.rpc.limits import MIB
 
 HANDLER = FunctionConfig(name="fn", code=Path("/code"), handler="app.handler")
 COMMAND = FunctionConfig(name="fn", code=Path("/code"), command=("./bootstrap", "-x"))
 
 
-def env(config: FunctionConfig, interpreter: Interpreter | None = None) -> dict[str, str]:
+def env(config: FunctionConfig, interpreter: FunctionInterpreter | None = None) -> dict[str, str]:
     return environment.environment_of(
-        config, interpreter or Interpreter("3.13"), runtime_api="127.0.0.1:1", log_stream="s"
+        config, interpreter or FunctionInterpreter("3.13"), runtime_api="127.0.0.1:1", log_stream="s"
     )
 
 
@@ -52,7 +52,7 @@ def test_a_command_reads_its_handler_itself(tmp_path: Path) -> None:
 def test_the_python_path_is_the_functions_folder_its_own_and_last_ours() -> None:
     """Ours only for an interpreter that has no lambda_fn."""
     with_path = FunctionConfig(name="fn", code=Path("/code"), handler="a.b", env={"PYTHONPATH": "/lib"})
-    lent = env(with_path, Interpreter("3.13", has_lambda_fn=False))["PYTHONPATH"]
+    lent = env(with_path, FunctionInterpreter("3.13", has_lambda_fn=False))["PYTHONPATH"]
 
     assert env(HANDLER)["PYTHONPATH"] == "/code"
     assert f"/code:/lib:{environment.function_side()}" == lent
@@ -86,7 +86,9 @@ def test_memory_is_told_in_whole_megabytes() -> None:
 def test_an_instance_for_many_calls_has_the_variables_of_managed_instances() -> None:
     """Others have none of them."""
     many = replace(HANDLER, instance_concurrency=16, env={"AWS_LAMBDA_LOG_FORMAT": "Text"})
-    found = environment.environment_of(many, Interpreter(), runtime_api="a", log_stream="s", log_socket="/socket")
+    found = environment.environment_of(
+        many, FunctionInterpreter(), runtime_api="a", log_stream="s", log_socket="/socket"
+    )
 
     assert "16" == found["AWS_LAMBDA_MAX_CONCURRENCY"]
     assert "lambda-managed-instances" == found["AWS_LAMBDA_INITIALIZATION_TYPE"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.emulator.instances.logs import (
-    MAX_LINE,
+    MAX_LOG_LINE,
     MAX_TAIL,
     InvocationReport,
     LineSplitter,
@@ -42,8 +42,8 @@ def test_a_line_without_end_is_shown_in_pieces() -> None:
     splitter = LineSplitter()
     lines = [line for _ in range(40) for line in splitter.feed(b"x" * 1000)]
 
-    assert lines == ["x" * MAX_LINE] * 2
-    assert splitter.finish() == ["x" * (40_000 - 2 * MAX_LINE)]
+    assert lines == ["x" * MAX_LOG_LINE] * 2
+    assert splitter.finish() == ["x" * (40_000 - 2 * MAX_LOG_LINE)]
 
 
 def test_what_is_no_utf8_is_shown_all_the_same() -> None:
