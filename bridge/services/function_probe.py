@@ -12,7 +12,7 @@ from bridge.services.health import HealthService
 
 _logger = logging.getLogger(__name__)
 
-_INTERVAL = 30.0
+PROBE_INTERVAL = 30.0
 """Seconds between two looks at every function, and that one function may take to answer."""
 
 
@@ -43,23 +43,23 @@ class FunctionProbe:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
 
-    def watch(self, functions: Sequence[ProbedFunction]) -> None:
-        """Probe these functions from now on, and no others."""
+    def watch(self, functions: Sequence[ProbedFunction], *, interval: float = PROBE_INTERVAL) -> None:
+        """Probe these functions from now on, and no others. `interval`: seconds, see PROBE_INTERVAL."""
         self.stop()
-        self._task = self._loop.create_task(self._probe(functions))
+        self._task = self._loop.create_task(self._probe(functions, interval))
 
     def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
-    async def _probe(self, functions: Sequence[ProbedFunction]) -> None:
+    async def _probe(self, functions: Sequence[ProbedFunction], interval: float) -> None:
         """Ask again and again. A service is SERVING only while AWS would let us call all its functions."""
         while True:
             is_serving: dict[str, bool] = {}
             for function in functions:
                 try:
-                    async with asyncio.timeout(_INTERVAL):
+                    async with asyncio.timeout(interval):
                         await function.carrier.dry_run()
                 except (RpcError, TimeoutError) as error:
                     _logger.warning("%s is not serving: %s", function.key, error)
@@ -68,4 +68,4 @@ class FunctionProbe:
                     is_serving.setdefault(function.key, True)
             for key, answer in is_serving.items():
                 self._health.set_serving(key, answer)
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(interval)
