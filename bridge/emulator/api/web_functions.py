@@ -16,12 +16,13 @@ from contextlib import aclosing
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from bridge.config.schema import LOOPBACK
 from bridge.emulator.api import naming
 from bridge.emulator.api.function_urls import BODILESS
 from bridge.emulator.api.web_exchange import BadResponse, WebExchange
 from bridge.emulator.identity import REQUEST_ID_KEY
 from bridge.emulator.instances.web_function import NoEnvironment, WebFunction
-from bridge.emulator.instances.web_instance import LOOPBACK, NotServing, WebInstance
+from bridge.emulator.instances.web_instance import NotServing, WebInstance
 from bridge.server.hosts import Hosts
 from bridge.server.http_port import cut
 

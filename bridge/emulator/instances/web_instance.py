@@ -14,13 +14,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
-from bridge.config.schema import FunctionConfig
+from bridge.config.schema import LOOPBACK, FunctionConfig
 from bridge.emulator.instances import environment
 from bridge.emulator.instances.logs import LineSplitter
 from bridge.emulator.instances.process import FunctionProcess
 from bridge.emulator.instances.shared_state import SharedEmulatorState
 
-LOOPBACK = "127.0.0.1"
 _KNOCK_EVERY = 0.02
 """Seconds between two tries to connect to a process that starts."""
 
