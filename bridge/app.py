@@ -262,7 +262,7 @@ class Bridge:
         """Return when calls can be served, at the latest after so long."""
         credentials = self._in_force.credentials
         if credentials is not None:
-            await credentials.ready_within(seconds)  # if there are none, calls say what is missing
+            await credentials.ready_within(seconds)  # calls say what is missing if this fails
 
     def warn_of_exposure(self) -> None:
         """Log once, when there are credentials, that whoever reaches a listener acts with them."""

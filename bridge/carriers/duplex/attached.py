@@ -58,7 +58,7 @@ class AttachedInstance:
         self.timers: list[asyncio.TimerHandle] = []
 
     def leave(self) -> None:
-        """Take no new calls, and end with the last one: at once if there is none."""
+        """Take no new calls, and end with the last one, or at once without calls."""
         self.is_leaving = True
         self.connection.close()
 

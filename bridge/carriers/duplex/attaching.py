@@ -1,7 +1,7 @@
 """Attaches one instance: the function is invoked with an order to connect, and its connection is waited for.
 
 In: an invocation that lasts, and the connection that arrives with the token. Out: the instance, once its server has
-spoken HTTP/2, or the error that says why there is none.
+spoken HTTP/2, or the error that says why it did not come.
 """
 
 from __future__ import annotations

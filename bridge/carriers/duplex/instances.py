@@ -172,7 +172,7 @@ class Instances:
         self._serve()
 
     async def _attach(self, needed_at: float) -> None:
-        """Attach an instance, or tell the calls that wait for it why there is none."""
+        """Attach an instance, or tell the calls that wait for it why it did not come."""
         begun = self._loop.time()
         try:
             instance = await self._attacher.attach()

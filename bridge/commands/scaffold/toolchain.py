@@ -30,7 +30,7 @@ def run_tool(command: Sequence[str], folder: Path) -> None:
     shown = " ".join(command)
     print(f"running {shown} ...", file=sys.stderr)
     try:
-        result = subprocess.run(  # noqa: S603 - commands of ours
+        result = subprocess.run(  # noqa: S603 - the bridge chose the command
             command,
             cwd=folder,
             env=os.environ | {"PATH": path},
@@ -55,7 +55,7 @@ def run_tool(command: Sequence[str], folder: Path) -> None:
 def formatted(command: Sequence[str], text: str) -> str:
     """Return a text as a formatter writes it, or as it is without the formatter."""
     try:
-        result = subprocess.run(  # noqa: S603 - commands of ours
+        result = subprocess.run(  # noqa: S603 - the bridge chose the command
             command, input=text, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -70,7 +70,7 @@ def texts_in(folder: Path, below: str) -> dict[str, str]:
 
 
 def write_all(folder: Path, files: dict[str, str]) -> None:
-    """Write texts into a folder of ours."""
+    """Write texts into a temporary folder."""
     for path, text in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
