@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = sys.argv[1:] if arguments is None else list(arguments)
         if words[:1] == [_COMPLETE]:
             return _complete(" ".join(words[1:]))
-        chosen = _parser().parse_args(arguments)
+        chosen = parse(words)
         return _run(chosen)
     except ConfigErrors as errors:
         from bridge.commands.check_report import print_errors
@@ -55,6 +55,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for stream in (sys.stdout, sys.stderr):
             _let_go_of(stream)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read a command line without the program's name. Flags and other arguments may stand in any order.
+
+    Raises SystemExit as argparse does: for wrong usage, and once help or the version is printed.
+    """
+    parser = _bare_parser()
+    commands = _add_commands(parser).choices
+    command = commands.get(words[0]) if words else None
+    if command is None:
+        return parser.parse_args(words)
+    # The command reads its arguments itself. Through the parser of all commands, an optional argument behind a flag
+    # would be unrecognized.
+    return command.parse_intermixed_args(words[1:], argparse.Namespace(command=words[0]))
 
 
 def _complete(line: str) -> int:
@@ -145,12 +160,6 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - the type has no public name
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _bare_parser()
-    _add_commands(parser)
-    return parser
 
 
 def _commands() -> _Commands[argparse.ArgumentParser]:

@@ -185,7 +185,7 @@ def test_the_bridge_image_runs_serve() -> None:
     [command] = (json.loads(text) for text in last_stage(BRIDGE, "CMD"))
 
     assert entry_point == list(PROJECT["scripts"])
-    assert "serve" == cli._parser().parse_args(command).command
+    assert "serve" == cli.parse(command).command
 
 
 def test_the_bridge_image_stops_by_the_signal_that_drains() -> None:
@@ -272,7 +272,7 @@ def test_a_service_mounts_its_configuration_where_the_image_looks(service: dict[
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=list(SERVICES))
 def test_a_service_runs_a_command_without_privileges(service: dict[str, Any]) -> None:
-    cli._parser().parse_args(service.get("command", ["serve"]))
+    cli.parse(service.get("command", ["serve"]))
 
     assert service["read_only"]
     assert ["ALL"] == service["cap_drop"]

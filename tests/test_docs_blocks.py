@@ -157,7 +157,7 @@ def test_commands_of_the_bridge_have_these_flags(at: str, words: list[str]) -> N
     code: object = 0
     with contextlib.redirect_stderr(told):
         try:
-            cli._parser().parse_args(words)
+            cli.parse(words)
         except SystemExit as end:  # --help ends, too
             code = end.code
 

@@ -22,7 +22,14 @@ from bridge.commands.call_address import Security
 from bridge.commands.call_report import CallEnd, JsonReport, Report, TextReport, details_of
 from bridge.commands.call_requests import documents_in, is_stdin, only_request, requests_in
 from bridge.commands.call_server import CalledServer, connected
-from bridge.commands.call_symbols import GrpcioMetadata, ReflectionSource, SymbolSource, file_source, find_method
+from bridge.commands.call_symbols import (
+    GrpcioMetadata,
+    ReflectionSource,
+    SymbolSource,
+    file_source,
+    find_method,
+    split_method,
+)
 from bridge.commands.failure import CommandFailed
 from bridge.config.units import parse_duration
 from bridge.services.descriptors import Descriptors
@@ -108,21 +115,17 @@ def _text_of(descriptors: Descriptors, name: str) -> tuple[str, str]:
 
 
 def _call_method(chosen: argparse.Namespace, metadata: GrpcioMetadata) -> int:
-    service, slash, method = chosen.method.lstrip("/").partition("/")
-    if not slash or not service or not method:
-        raise CommandFailed(
-            f"{chosen.method!r} is not SERVICE/METHOD, such as helloworld.Greeter/SayHello"
-            " (list and describe show what there is)",
-            exit_code=2,
-        )
+    called = split_method(chosen.method)
+    if called is None:
+        raise _no_method(chosen.method)
     seconds = _parse_timeout(chosen.timeout)
     data = _data_of(chosen)
     files = named_files(chosen)
     timings = _Timings()
     report: Report = JsonReport() if chosen.output == "json" else TextReport(is_verbose=chosen.verbose)
-    with _server(chosen) as server:
+    with _server(chosen, called) as server:
         symbols = files or ReflectionSource(server, metadata)
-        described = find_method(symbols, service, method)
+        described = _find_method(symbols, chosen.method, called)
         timings.note("described")
         requests = requests_in(documents_in(data), described)
         if not described.client_streaming:
@@ -131,6 +134,23 @@ def _call_method(chosen: argparse.Namespace, metadata: GrpcioMetadata) -> int:
             requests = iter(list(requests))  # what is wrong with them is said before the call
         report.request(described, metadata)
         return _make_call(server, described, requests, metadata, seconds, report, timings, symbols)
+
+
+def _find_method(symbols: SymbolSource, text: str, called: tuple[str, str]) -> MethodDescriptor:
+    """Return the called method. Raises CommandFailed, also for a service alone: its last part was read as a method."""
+    try:
+        return find_method(symbols, *called)
+    except CommandFailed:
+        if "/" not in text and text.lstrip(".") in symbols.services():
+            raise _no_method(text) from None
+        raise
+
+
+def _no_method(text: str) -> CommandFailed:
+    return CommandFailed(
+        f"{text!r} is not SERVICE/METHOD, such as helloworld.Greeter/SayHello (list and describe show what there is)",
+        exit_code=2,
+    )
 
 
 def _data_of(chosen: argparse.Namespace) -> str:
@@ -234,8 +254,8 @@ def _pairs(metadata: Any) -> GrpcioMetadata:
 
 
 @contextmanager
-def _server(chosen: argparse.Namespace) -> Iterator[CalledServer]:
-    """Yield the bridge at --to, or a private one for --target."""
+def _server(chosen: argparse.Namespace, called: tuple[str, str] | None = None) -> Iterator[CalledServer]:
+    """Yield the bridge at --to, or a private one for --target. `called`: the service and the method to call."""
     security = Security.of(chosen)
     if chosen.target is None:
         with connected(chosen.to or DEFAULT_ADDRESS, security) as server:
@@ -245,7 +265,8 @@ def _server(chosen: argparse.Namespace) -> Iterator[CalledServer]:
         raise CommandFailed("--target runs a bridge of its own, which needs no flags for TLS", exit_code=2)
     from bridge.commands.own_bridge import own_bridge
 
-    with own_bridge(chosen.config, chosen.target) as address, connected(address, security) as server:
+    own = own_bridge(chosen.config, chosen.target, called, is_verbose=chosen.verbose)
+    with own as address, connected(address, security) as server:
         yield server
 
 

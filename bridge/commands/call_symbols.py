@@ -37,6 +37,14 @@ class SymbolSource(Protocol):
         ...
 
 
+def split_method(text: str) -> tuple[str, str] | None:
+    """Return the service and the method of `pkg.Service/Method`, or of `pkg.Service.Method`, which grpcurl takes, too.
+    None for other texts.
+    """
+    service, _, method = text.lstrip("./").rpartition("/" if "/" in text.lstrip("./") else ".")
+    return None if not service or not method or "/" in service else (service, method)
+
+
 def find_method(source: SymbolSource, service: str, method: str) -> MethodDescriptor:
     """Return a method. Raises CommandFailed, which names the nearest service or method."""
     descriptors = source.describing(service)

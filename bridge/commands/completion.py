@@ -121,7 +121,7 @@ def _parsed(command: argparse.ArgumentParser, words: list[str], first: str) -> a
     positional.nargs = "?"  # it may be what is being written
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            return command.parse_args(words)
+            return command.parse_intermixed_args(words)
     except SystemExit:
         return None
 

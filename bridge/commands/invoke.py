@@ -32,6 +32,7 @@ from bridge.emulator.local_lambda import LocalLambda
 from bridge.layers.deadline import Deadlines
 from bridge.rpc.errors import RpcError
 from bridge.rpc.figures import BridgeFigures
+from bridge.rpc.redaction import Redactor
 from bridge.rpc.url import Url
 from bridge.stack import Shared, Stack
 
@@ -44,7 +45,7 @@ def invoke(chosen: argparse.Namespace) -> int:
     """Run the function. Returns 0, or 1 if it failed. Raises ConfigErrors and CommandFailed."""
     event = _event(chosen.event)
     config = config_for(chosen.config, _target(chosen.name, chosen.config))
-    logs.set_up(level="warning", log_format="auto")
+    logs.set_up(level="warning", log_format="console", redact=Redactor(config.secrets))
     began = time.monotonic()
     invoked = asyncio.run(_invoke(config, event))
     seconds = time.monotonic() - began

@@ -16,11 +16,13 @@ import uvloop
 
 from bridge import logs
 from bridge.commands.failure import CommandFailed
+from bridge.commands.target_entries import entries_for
 from bridge.config.load import FILE_NAME, load, parse
-from bridge.config.problems import did_you_mean
+from bridge.config.problems import ConfigErrors, did_you_mean
 from bridge.config.schema import Config, Listener, Log, Service, TargetShare
 from bridge.config.target import LocalWebTarget
 from bridge.rpc.address import TcpAddress, UnixAddress
+from bridge.rpc.redaction import Redactor
 from bridge.rpc.url import Url
 from bridge.server.server import bind
 from bridge.single import SingleProcess
@@ -29,15 +31,23 @@ _START_SECONDS = 30.0
 
 
 @contextmanager
-def own_bridge(config_file: Path | None, target: str) -> Iterator[str]:
-    """Yield the gRPC address of a bridge on which every service leads to `target`.
+def own_bridge(
+    config_file: Path | None, target: str, called: tuple[str, str] | None = None, *, is_verbose: bool = False
+) -> Iterator[str]:
+    """Yield the gRPC address of a bridge on which every service leads to `target`. Raises ConfigErrors, CommandFailed.
 
-    The configuration, if there is one, says the rest: `aws`, `functions`.
+    The configuration, if there is one, says the rest: `aws`, `functions`, and how its `services` call this target.
+    `called`: the service and the method that will be called. `is_verbose`: the log says more than what is wrong.
     """
     with tempfile.TemporaryDirectory(prefix="grpc-lambda-bridge-") as folder:
         socket_path = Path(folder) / "bridge.sock"
-        config = config_for(config_file, target)
-        logs.set_up(level="warning", log_format="auto")
+        base = base_config(config_file)
+        config = _leading_to(target, base, config_file)
+        services = entries_for(config.services["*"], base.services, called)
+        # Its lines are for the person who calls, also if they go to a file.
+        log = Log(level="info" if is_verbose else "warning", format="console", access=None)
+        config = replace(config, services=services, log=log)
+        logs.set_up(level=log.level, log_format=log.format, redact=Redactor(config.secrets))
         thread = _BridgeThread(config, socket_path)
         thread.start()
         try:
@@ -57,7 +67,10 @@ def base_config(config_file: Path | None) -> Config:
 
 def config_for(config_file: Path | None, target: str) -> Config:
     """Return the configuration, with every service leading to `target`. Raises ConfigErrors and CommandFailed."""
-    base = base_config(config_file)
+    return _leading_to(target, base_config(config_file), config_file)
+
+
+def _leading_to(target: str, base: Config, config_file: Path | None) -> Config:
     # The emulator's URL keeps the target from being looked for among functions that are not in this text.
     text = f'services: {{"*": {json.dumps(target)}}}\nemulator: http://127.0.0.1:1\n'
     services = _as_configured(parse(text, file="--target", folder=Path.cwd(), environ=os.environ).services, base)
@@ -72,7 +85,6 @@ def config_for(config_file: Path | None, target: str) -> Config:
     emulator = (
         base.emulator if isinstance(base.emulator, Url) else replace(base.emulator, address=TcpAddress("127.0.0.1", 0))
     )
-    log = Log(level="warning", format=base.log.format, access=None)
     own = {leg.target.local_function for leg in services["*"].legs}
     # A function that is debugged starts at once, and takes a port. Only the one that is called shall do so.
     functions = {
@@ -86,7 +98,7 @@ def config_for(config_file: Path | None, target: str) -> Config:
         emulator=emulator,
         drain=1.0,
         drain_delay=0.0,
-        log=log,
+        log=Log(level="warning", format="console", access=None),
     )
 
 
@@ -112,7 +124,7 @@ class _BridgeThread:
         self._loop = uvloop.new_event_loop()
         self._stopping = asyncio.Event()
         self._started = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: OSError | ConfigErrors | None = None
         self._thread = threading.Thread(target=self._run, name="own-bridge", daemon=True)
 
     def start(self) -> None:
@@ -121,6 +133,8 @@ class _BridgeThread:
     def wait_until_started(self) -> None:
         if not self._started.wait(_START_SECONDS):
             raise CommandFailed(f"the bridge did not start within {_START_SECONDS:g} s")
+        if isinstance(self._failure, ConfigErrors):  # of descriptors, which are read when the bridge starts
+            raise self._failure
         if self._failure is not None:
             raise CommandFailed(str(self._failure)) from self._failure
 
@@ -137,7 +151,7 @@ class _BridgeThread:
         try:
             await bridge.start()
             await bridge.wait_until_ready(seconds=_START_SECONDS / 2)
-        except OSError as error:
+        except (OSError, ConfigErrors) as error:
             self._failure = error
         self._started.set()
         await self._stopping.wait()

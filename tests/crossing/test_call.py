@@ -49,6 +49,7 @@ def test_list_names_what_grpcurl_names(bridge: RunningBridge, tmp_path: Path) ->
     methods = call(tmp_path, "--to", bridge.address, "list", "dev.Echo")
 
     assert grpcurl(bridge, "list").stdout == services.stdout
+    assert methods.stdout == call(tmp_path, "list", "--to", bridge.address, "dev.Echo").stdout
     assert sorted(grpcurl(bridge, "list dev.Echo").stdout.split()) == sorted(methods.stdout.replace("/", ".").split())
 
 
@@ -59,8 +60,9 @@ def test_list_names_what_grpcurl_names(bridge: RunningBridge, tmp_path: Path) ->
         ({"code": 5, "message": "no such order"}, "dev.Echo/Fail"),
         ({"code": 14, "message": "näh: 100%", "details": ["one"]}, "dev.Echo/Fail"),
         ({"name": "world"}, "helloworld.Greeter/SayHello"),
+        ({"name": "world"}, "helloworld.Greeter.SayHello"),
     ],
-    ids=["an error", "an error with details", "a reply"],
+    ids=["an error", "an error with details", "a reply", "with a dot"],
 )
 def test_exit_codes_and_statuses_are_grpcurls(
     bridge: RunningBridge, tmp_path: Path, asked: dict[str, Any], method: str
@@ -80,7 +82,7 @@ def test_exit_codes_and_statuses_are_grpcurls(
 
 @pytest.mark.clients
 def test_wrong_names_end_as_with_grpcurl(bridge: RunningBridge, tmp_path: Path) -> None:
-    for method in ("no.Such/Method", "dev.Echo/No"):
+    for method in ("no.Such/Method", "dev.Echo/No", "no.Such.Method", "dev.Echo.No"):
         theirs, ours = grpcurl(bridge, method), call(tmp_path, "--to", bridge.address, method)
 
         assert theirs.returncode == ours.returncode == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,6 +277,50 @@ def test_call_runs_a_local_function_without_a_bridge(folder: Path) -> None:
     [request_id, status] = ended.stderr.splitlines()
     assert request_id.startswith("<< x-amzn-requestid: ")
     assert "OK" == status
+
+
+def test_call_speaks_to_a_target_as_its_entry_says(tmp_path: Path) -> None:
+    """The function does not describe itself and takes JSON. Its own lines are for people, also in a file."""
+    (tmp_path / "app.py").write_text(
+        "def handler(event, context):\n"
+        "    print('asked by', event['name'])\n"
+        "    return {'message': 'Hello, ' + event['name']}\n"
+    )
+    (tmp_path / "protos").mkdir()
+    shutil.copy("lambda_fn/examples/helloworld.proto", tmp_path / "protos")
+    entry = {"target": "local:shop", "payload": "json", "event": "raw", "descriptors": "protos"}
+    functions = {"shop": {"handler": "app.handler"}, "other": {"handler": "app.handler"}}
+    config = {"services": {"helloworld.*": entry, "*": "local:other"}, "functions": functions}
+    (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(config))
+
+    target = ("call", "--target", "local:shop")
+    listed = bridge_command(*target, "list", folder=tmp_path)
+    ended = bridge_command(*target, "helloworld.Greeter/SayHello", '{"name": "you"}', folder=tmp_path)
+    verbose = bridge_command(*target, "helloworld.Greeter.SayHello", "-v", '{"name": "you"}', folder=tmp_path)
+
+    assert "helloworld.Greeter" in listed.stdout.splitlines()
+    for each in (ended, verbose):
+        assert (0, {"message": "Hello, you"}) == (each.returncode, json.loads(each.stdout or "0")), each.stderr
+        assert "shop | asked by you" in each.stderr.splitlines()
+    assert "START" not in ended.stderr
+    assert "shop | START" in verbose.stderr
+
+
+def test_call_tells_what_is_wrong_with_descriptors_of_its_entry(folder: Path) -> None:
+    """They are read when the private bridge starts. The problem is told as `serve` tells it, and at once."""
+    (folder / "protos").mkdir()
+    (folder / "protos" / "bad.proto").write_text(
+        'syntax = "proto3";\npackage helloworld;\nservice Greeter { rpc SayHello(Nobody) returns (Nobody); }\n'
+    )
+    config = yaml.safe_load((folder / "bridge.yaml").read_text())
+    entry = {"target": "local:greeter", "payload": "json", "descriptors": "protos"}
+    (folder / "bridge.yaml").write_text(yaml.safe_dump(config | {"services": {"helloworld.Greeter": entry}}))
+
+    ended = bridge_command("call", "--target", "local:greeter", "list", folder=folder)
+
+    assert 2 == ended.returncode, ended.stderr
+    assert "bad.proto" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

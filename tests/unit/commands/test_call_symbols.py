@@ -1,11 +1,11 @@
-"""Which service `call` names when there is none of the name that it was given."""
+"""How `call` reads the name of a method, and which service it names when there is none of the name it was given."""
 
 from __future__ import annotations
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from bridge.commands.call_symbols import FileSource
+from bridge.commands.call_symbols import FileSource, split_method
 from bridge.commands.failure import CommandFailed
 from bridge.services.descriptors import Descriptors
 
@@ -32,3 +32,22 @@ def test_built_in_services_are_named_only_if_they_are_near(services: list[str], 
     with pytest.raises(CommandFailed) as refused:
         source.describing(symbol)
     assert str(refused.value).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        ("shop.v1.Cart/Add", ("shop.v1.Cart", "Add")),
+        ("/shop.v1.Cart/Add", ("shop.v1.Cart", "Add")),
+        ("shop.v1.Cart.Add", ("shop.v1.Cart", "Add")),
+        (".shop.v1.Cart.Add", ("shop.v1.Cart", "Add")),
+        ("Cart.Add", ("Cart", "Add")),
+        ("Cart", None),
+        ("shop.v1.Cart/", None),
+        ("shop.v1.Cart.", None),
+        ("a/b/c", None),
+        ("", None),
+    ],
+)
+def test_a_method_stands_behind_a_slash_or_the_last_dot(text: str, called: tuple[str, str] | None) -> None:
+    assert called == split_method(text)
