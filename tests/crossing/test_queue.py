@@ -184,8 +184,9 @@ async def test_what_the_queue_does_can_be_seen(tmp_path: Path) -> None:
     assert ["OK", "OK", "RESOURCE_EXHAUSTED"] == codes
     assert 2 == sum(entry.get("queued_us", 0) > 100_000 for entry in entries)
     (target,) = page["targets"]
-    assert (1, {"full": 1}) == (target["limit"], target["refused"])
+    assert target["limit"] in (1, 2)  # 2 while more is tried, which happens sooner or later on a busy machine
+    assert {"full": 1} == target["refused"]
     assert sum(target["throttled"].values()) >= 1
     assert target["waits"][0] > 0.1
     assert 'bridge_queue_refused_total{reason="full",target="local:f"} 1.0' in metrics
-    assert 'bridge_concurrency_limit{target="local:f"} 1.0' in metrics
+    assert f'bridge_concurrency_limit{{target="local:f"}} {target["limit"]}.0' in metrics
