@@ -6,10 +6,12 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import aiohttp
 import pytest
 
 from bridge.config.schema import Debug, FunctionConfig, Reload
-from bridge.emulator.instances.debugging import CannotDebug, DebugPorts
+from bridge.emulator.instances.debugging import CannotDebug, DebugPorts, listens
 from tests.support.dap import editor
 from tests.support.emulator import Caller, handler, local_lambda
 from tests.support.programs import free_port
@@ -202,6 +204,24 @@ async def test_nothing_of_it_is_left(tmp_path: Path) -> None:
     async with local_lambda(function(tmp_path, port)) as caller:
         await started(caller, port)
     await DebugPorts(patience=30).take(port)  # the debugger's own process goes last
+
+
+async def test_a_debugger_whose_function_was_killed_as_it_started_keeps_no_port(tmp_path: Path) -> None:
+    """debugpy's own process waits for the function's for ever if they were not connected yet."""
+    port = free_port()
+    ports = DebugPorts(patience=30)
+    await ports.take(port)
+    found = find_spec("debugpy")
+    assert found is not None
+    assert found.origin is not None
+    with socket.create_server(("127.0.0.1", 0)) as function:
+        adapter = [str(Path(found.origin).parent / "adapter"), "--for-server", str(function.getsockname()[1])]
+        # It goes on in the background, in a group of its own.
+        adapter += ["--host", "127.0.0.1", "--port", str(port)]
+        subprocess.run([sys.executable, *adapter], stderr=subprocess.DEVNULL, check=True)
+        assert await listens(port, has_ended=lambda: False)
+        ports.release(port)
+        await ports.take(port)
 
 
 async def test_a_taken_port_says_so(tmp_path: Path) -> None:

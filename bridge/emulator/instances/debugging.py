@@ -6,9 +6,13 @@ A debugger has one port, so one process at a time has it. A process that ends gi
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 from bridge.config.schema import LOOPBACK, Debug, FunctionConfig
 
@@ -59,8 +63,23 @@ class DebugPorts:
             raise
 
     def release(self, port: int) -> None:
-        """Give the port to the process that waits for it."""
+        """Give the port to the process that waits for it. The process that had it has ended."""
+        _end_adapters(port)
         self._turns[port].release()
+
+
+def _end_adapters(port: int) -> None:
+    """End debugpy's own process that listens on this port.
+
+    It leaves the group of the function's process, and ends when it loses it. But if the function was killed before the
+    two were connected, it would wait for ever and keep the port. Linux only.
+    """
+    wanted = (b"--port", str(port).encode())
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = file.read_bytes().split(b"\0")
+            if any(word.endswith(b"debugpy/adapter") for word in words) and wanted in pairwise(words):
+                os.kill(int(file.parent.name), signal.SIGTERM)
 
 
 async def listens(port: int, *, has_ended: Callable[[], bool]) -> bool:
