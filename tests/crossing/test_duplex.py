@@ -274,7 +274,7 @@ async def test_a_worker_that_is_killed_ends_its_own_calls_alone_and_its_successo
         assert [1, 1] == [len({chat.process for chat in each}) for each in (dead, alive)]
         bridge.wait_until(lambda: len(_workers(bridge.process.pid)) == 2 and victim not in _workers(bridge.process.pid))
 
-        fresh = [grpc.aio.insecure_channel(bridge.address, options) for _ in range(20)]
+        fresh = await _channels_of_two_workers(bridge, options)
         later = [Chat(channel, CALLS + number) for number, channel in enumerate(fresh)]
         await all_of(chat.ask() for chat in later)
         assert 2 == len({chat.process for chat in later})
