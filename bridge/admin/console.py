@@ -3,10 +3,13 @@
 In: requests of the status page. Out: the answers of the process that makes the calls, line by line. What the lines mean
 is not looked at: bridge/console/conversation.py has them.
 
-A web page elsewhere cannot use the console, although a browser would send its requests here. Each of these keeps it
-out: the Host must be this machine (a name that points here by DNS rebinding is refused), the Origin must be this port,
-Sec-Fetch-Site must not say otherwise, the content type is one that needs a preflight, which is never granted, and the
-token stands only in the status page, which no other page can read. A user of this machine can read it.
+A web page elsewhere cannot use the console, although a browser would send its requests here. Each of these rules keeps
+it out:
+
+- The Host must be this machine. A name that points here by DNS rebinding is refused.
+- The Origin must be this port, and Sec-Fetch-Site must not say otherwise.
+- The content type is one for which a browser asks first (a preflight). It never gets leave.
+- The token stands only in the status page, which no other page can read. A user of this machine can read it.
 """
 
 from __future__ import annotations
