@@ -59,7 +59,11 @@ def find_method(source: SymbolSource, service: str, method: str) -> MethodDescri
 
 
 def _nearest_service(name: str, services: Sequence[str]) -> str:
-    """Return which service may be meant, also by a name without its package, or which ones there are."""
+    """Return which service may be meant, also by a name without its package, or which ones there are. Nothing if the
+    name is right: then something else is wrong.
+    """
+    if name in services:
+        return ""
     if meant := did_you_mean(name, services):
         return meant
     own = [service for service in services if not service.startswith("grpc.")]

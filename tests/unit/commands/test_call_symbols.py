@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from bridge.commands.call_symbols import FileSource, split_method
+from bridge.commands.call_symbols import FileSource, _nearest_service, split_method
 from bridge.commands.failure import CommandFailed
 from bridge.services.descriptors import Descriptors
 
@@ -32,6 +32,11 @@ def test_built_in_services_are_named_only_if_they_are_near(services: list[str], 
     with pytest.raises(CommandFailed) as refused:
         source.describing(symbol)
     assert str(refused.value).endswith(told)
+
+
+def test_a_service_that_there_is_is_not_suggested_for_itself() -> None:
+    """Its function may have failed, so that nothing describes it."""
+    assert "" == _nearest_service("shop.v1.Cart", ["shop.v1.Cart", "shop.v1.Card"])
 
 
 @pytest.mark.parametrize(
